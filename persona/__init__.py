@@ -1,0 +1,75 @@
+"""Version control for a model's personality: a base, plus task vectors, times alphas.
+
+    repo = persona.open(".")
+    persona.commit(repo, "runs/listening", name="listening", alpha=0.8)
+    persona.build(repo, "merged/")
+    tau = persona.vector(repo, "listening")      # tau["model.layers.3.mlp.up_proj.weight"] → fp32 tensor
+
+The functions are the command line's verbs and give frozen results. Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona.errors import PersonaError
+
+if TYPE_CHECKING:
+    from persona.repository import Repository
+    from persona.verbs.alpha import alpha
+    from persona.verbs.build import build
+    from persona.verbs.checkout import checkout
+    from persona.verbs.commit import commit
+    from persona.verbs.diff import diff
+    from persona.verbs.init import init
+    from persona.verbs.log import log
+    from persona.verbs.negate import negate
+    from persona.verbs.restore import restore
+    from persona.verbs.rm import rm
+    from persona.verbs.show import show
+    from persona.verbs.status import status
+    from persona.verbs.vector import vector
+    from persona.verbs.vectors import vectors
+    from persona.verbs.verify import verify
+
+__all__ = [
+    "PersonaError",
+    "Repository",
+    "alpha",
+    "build",
+    "checkout",
+    "commit",
+    "diff",
+    "init",
+    "log",
+    "negate",
+    "open",
+    "restore",
+    "rm",
+    "show",
+    "status",
+    "vector",
+    "vectors",
+    "verify",
+]
+
+
+def open(path: Path | str = ".") -> Repository:
+    """The repository at or above ``path``."""
+    from persona.repository import open_at
+
+    return open_at(Path(path))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Repository":
+        return importlib.import_module("persona.repository").Repository
+    if name in __all__:
+        return getattr(importlib.import_module(f"persona.verbs.{name}"), name)
+    raise AttributeError(f"module 'persona' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,5 @@
+"""``python -m persona``."""
+
+from persona.cli.main import run
+
+run()

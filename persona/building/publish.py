@@ -1,0 +1,132 @@
+"""The folder that a build leaves: it appears whole, under its name, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from persona import files
+from persona.building.plan import Output, Plan
+from persona.checkpoints.dtypes import BITS, byte_size
+from persona.checkpoints.folder import RECEIPT
+from persona.checkpoints.tensorfile import TensorInfo, layout
+from persona.errors import Refusal
+
+if TYPE_CHECKING:
+    from persona.checkpoints.dtypes import Bits
+
+WRITEBACK = 16 << 20
+"""Bytes after which the kernel is asked to begin writing, so that the fsync at the end is short."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One weight file of the output: its name, the bytes before its data, and where each tensor goes."""
+
+    name: str
+    head: bytes
+    tensors: Mapping[str, TensorInfo]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return max((info.stop for info in self.tensors.values()), default=len(self.head))
+
+
+def make_shards(plan: Plan, shard_size: int) -> list[Shard]:
+    """Split the outputs, in order, into files of at most ``shard_size`` bytes (one tensor may exceed it)."""
+    groups: list[list[Output]] = [[]]
+    size = 0
+    for output in plan.outputs:
+        nbytes = byte_size(output.dtype, output.entries)
+        if groups[-1] and size + nbytes > shard_size:
+            groups.append([])
+            size = 0
+        groups[-1].append(output)
+        size += nbytes
+    return [_shard(group, number, len(groups)) for number, group in enumerate(groups, 1)]
+
+
+def _shard(group: list[Output], number: int, count: int) -> Shard:
+    name = "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+    wide_first = sorted(group, key=lambda output: -BITS[output.dtype])  # keeps every tensor aligned
+    head, infos = layout(((o.name, o.dtype, o.shape) for o in wide_first), {"format": "pt"})
+    return Shard(name, head, infos)
+
+
+def index_json(shards: list[Shard]) -> bytes:
+    """``model.safetensors.index.json`` for more than one shard."""
+    weight_map = {name: shard.name for shard in shards for name in shard.tensors}
+    total = sum(info.nbytes for shard in shards for info in shard.tensors.values())
+    fields = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    return (json.dumps(fields, indent=2) + "\n").encode()
+
+
+class OutputFolder:
+    """A build in the making: a staging folder beside the target, with its shards preallocated."""
+
+    def __init__(self, target: Path, shards: list[Shard]) -> None:
+        self.target = target
+        self.shards = shards
+        self._staging = files.make_staging_folder(target)
+        self._where: dict[str, tuple[files.Staged, TensorInfo]] = {}
+        self._open: list[tuple[files.Staged, Shard]] = []
+
+    def reserve(self) -> None:
+        """Claim the room for all weights, and write their headers."""
+        for shard in self.shards:
+            staged = files.Staged(self._staging, shard.name)
+            self._open.append((staged, shard))
+            staged.reserve(shard.size)
+            staged.write_at(0, shard.head)
+            self._where.update({name: (staged, info) for name, info in shard.tensors.items()})
+
+    def write(self, name: str, entry: int, bits: Bits) -> None:
+        """Write a block of a tensor where it belongs."""
+        staged, info = self._where[name]
+        offset = info.start + entry * bits.itemsize
+        staged.write_at(offset, bits)
+        if (offset + bits.nbytes) // WRITEBACK != offset // WRITEBACK or offset + bits.nbytes == info.stop:
+            start = max(info.start, offset - WRITEBACK)
+            staged.start_writeback(start, offset + bits.nbytes - start)
+
+    def add_file(self, name: str, data: bytes) -> None:
+        """Write a small file beside the weights."""
+        files.write_file(self._staging / name, data)
+
+    def publish(self) -> None:
+        """Make everything durable and give the folder its name."""
+        for staged, shard in self._open:
+            staged.publish(self._staging / shard.name, sync_folder=False)
+        files.publish_folder(self._staging, self.target)
+
+    def discard(self) -> None:
+        """Remove what was staged; harmless after :meth:`publish`."""
+        for staged, _ in self._open:
+            staged.discard()
+        if self._staging.exists():
+            files.remove_tree(self._staging)
+
+
+@contextlib.contextmanager
+def output_folder(target: Path, shards: list[Shard]) -> Iterator[OutputFolder]:
+    """A folder to build into; discarded unless it was published."""
+    folder = OutputFolder(target, shards)
+    try:
+        yield folder
+    finally:
+        folder.discard()
+
+
+def check_target(target: Path, *, replace: bool) -> None:
+    """Raise unless ``target`` is free, or is an earlier build that may be replaced."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / RECEIPT).is_file():
+        raise Refusal(f"{target} exists and is no persona build", "Choose another folder; persona will not touch it.")
+    if not replace:
+        raise Refusal(f"{target} holds an earlier build", "Choose another folder, or add --replace.")

@@ -1,0 +1,121 @@
+"""``persona.json``: what a built folder says of itself, and the check that it is still true.
+
+    {schema, commit, edited, recipe, persona, made, device, dtype,
+     tensors: {name: tensor id}, shards: {file: {size, header}}, files: {file: blob id}, id}
+
+``header`` is the blob id of the bytes before a shard's data; with the tensor ids it covers every byte. ``id`` is
+BLAKE3 of the canonical rest, as of an object. ``made`` names versions; nothing in a receipt is a signature.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from persona.building.publish import Shard
+from persona.checkpoints.folder import RECEIPT, read_json
+from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.errors import CheckpointError, NotVerified, PersonaError
+from persona.files import translated
+from persona.ids import TensorId, blob_id, object_digest, tensor_id
+from persona.progress import SILENT, Progress, Task
+from persona.store.objects import canonical
+from persona.threads import run_all
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing in a folder that is not what its receipt says."""
+
+    what: str
+    how: str
+
+
+def make_receipt(
+    about: Mapping[str, Any],
+    tensors: Mapping[str, TensorId],
+    shards: list[Shard],
+    side_files: Mapping[str, bytes],
+) -> bytes:
+    """The bytes of ``persona.json``."""
+    fields = {
+        "schema": SCHEMA,
+        **about,
+        "tensors": dict(tensors),
+        "shards": {shard.name: {"size": shard.size, "header": blob_id(shard.head)} for shard in shards},
+        "files": {name: blob_id(data) for name, data in sorted(side_files.items())},
+    }
+    fields["id"] = object_digest(canonical(fields))
+    return (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_receipt(folder: Path) -> dict[str, Any]:
+    """The receipt of a built folder, checked against its own id."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder", "Give a folder that 'persona build' wrote.")
+    fields = read_json(folder / RECEIPT)
+    if not fields:
+        raise CheckpointError(f"{folder} has no {RECEIPT}", "Give a folder that 'persona build' wrote.")
+    if fields.get("schema", SCHEMA) > SCHEMA:
+        raise CheckpointError(f"{folder / RECEIPT} was written by a newer persona", "Upgrade persona.")
+    rest = {key: value for key, value in fields.items() if key != "id"}
+    if object_digest(canonical(rest)) != fields.get("id"):
+        raise NotVerified(f"{folder / RECEIPT} was changed after the build", "Build again; this folder proves nothing.")
+    return fields
+
+
+def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = SILENT) -> list[Difference]:
+    """Everything in ``folder`` that is not as its receipt says; empty when every byte is."""
+    found = list(_file_differences(folder, receipt))
+    shards = {}
+    for name, said in receipt["shards"].items():
+        try:
+            shards[name] = TensorFile(folder / name)
+            found += _header_differences(shards[name], said)
+        except PersonaError as error:
+            found.append(Difference(name, error.message))
+    here = {info.name: (file, info) for file in shards.values() for info in file.tensors.values()}
+    found += [
+        Difference(name, "missing")
+        for name in receipt["tensors"]
+        if name not in here and len(shards) == len(receipt["shards"])
+    ]
+    found += [Difference(name, "not in the receipt") for name in here if name not in receipt["tensors"]]
+    total = sum(info.nbytes for _, info in here.values())
+    with progress.task("verifying", total) as task:
+        ids = run_all({name: partial(_tensor_id, *pair, task) for name, pair in here.items()})
+    found += [Difference(n, "its bytes changed") for n, id in ids.items() if receipt["tensors"].get(n, id) != id]
+    return found
+
+
+def _tensor_id(file: TensorFile, info: TensorInfo, task: Task) -> TensorId:
+    name = tensor_id(info.dtype, info.shape, file.chunks(info))
+    task.advance(info.nbytes)
+    return name
+
+
+def _header_differences(file: TensorFile, said: Mapping[str, Any]) -> Iterator[Difference]:
+    if file.size != said["size"]:
+        yield Difference(file.path.name, f"has {file.size} bytes, and had {said['size']}")
+    with translated(file.path), file.path.open("rb") as opened:
+        if blob_id(opened.read(8 + file.header_size)) != said["header"]:
+            yield Difference(file.path.name, "its header changed")
+
+
+def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Difference]:
+    expected = {**receipt["files"], RECEIPT: None, **dict.fromkeys(receipt["shards"])}
+    for name, said in receipt["files"].items():
+        path = folder / name
+        if not path.is_file():
+            yield Difference(name, "missing")
+        elif blob_id(path.read_bytes()) != said:
+            yield Difference(name, "its bytes changed")
+    for path in sorted(folder.iterdir()):
+        if path.name not in expected:
+            yield Difference(path.name, "was added")

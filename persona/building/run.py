@@ -1,0 +1,218 @@
+"""Carrying out a plan: every output tensor is streamed block by block, on all cores.
+
+A worker holds a few blocks at a time, whatever the model's size: one of the base, one of each vector, all in
+fp32; they are combined, rounded once, hashed and written where they belong. What is read is verified by the
+store against its id as it goes by, and nothing is published before every stream has come to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from threading import Event
+from typing import TYPE_CHECKING, Protocol
+
+from persona import methods
+from persona.building.plan import Output, Plan, Term
+from persona.checkpoints.dtypes import ARITHMETIC, narrow, overflowed, widen
+from persona.errors import Refusal
+from persona.ids import TensorId, tensor_hasher
+from persona.methods.lowrank import delta_rows
+from persona.progress import SILENT, Progress, Task
+from persona.store.nouns import LowRankSpec, TensorSpec
+from persona.store.tensors import TensorStore
+from persona.threads import Stopped, run_all
+
+if TYPE_CHECKING:
+    from persona.checkpoints.dtypes import Bits, Float32
+
+BLOCK = 1 << 17
+"""Entries per block: fp32 copies of a few of them stay in a core's cache."""
+
+
+class Sink(Protocol):
+    """Where finished blocks go."""
+
+    def write(self, name: str, entry: int, bits: Bits) -> None:
+        """Write a block of tensor ``name`` that begins at ``entry``; called from any thread."""
+
+
+def run(
+    plan: Plan, store: TensorStore, sink: Sink, progress: Progress = SILENT, *, block: int = BLOCK
+) -> dict[str, TensorId]:
+    """Build every output into ``sink``; their tensor ids. The bytes do not depend on ``block`` or on threads."""
+    stop = Event()
+    with progress.task("building", sum(o.entries for o in plan.outputs), "weights") as task:
+        worker = _Worker(plan, store, sink, task, stop, block)
+        largest_first = sorted(plan.outputs, key=lambda output: -output.entries)
+        return run_all({o.name: partial(worker.build, o) for o in largest_first}, stop)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    plan: Plan
+    store: TensorStore
+    sink: Sink
+    task: Task
+    stop: Event
+    block: int
+
+    def build(self, output: Output) -> TensorId:
+        """One tensor, from its first block to its last."""
+        hasher = tensor_hasher(output.dtype, output.shape)
+        at = 0
+        for bits in self._blocks(output):
+            if self.stop.is_set():
+                raise Stopped
+            hasher.update(bits)
+            self.sink.write(output.name, at, bits)
+            at += len(bits)
+            self.task.advance(len(bits))
+        return TensorId(hasher.hexdigest())
+
+    def _blocks(self, output: Output) -> Iterator[Bits]:
+        if output.copy is not None:
+            return self.store.blocks(output.copy.id, self.block)
+        return self._combined(output)
+
+    def _combined(self, output: Output) -> Iterator[Bits]:
+        """The rows that the base has, then the rows that only vectors have."""
+        deltas = [_delta(term, self.store, self.block) for term in output.terms]
+        carried = {c.vector: Stream(self.store, c.source) for c in output.carried}
+        for delta in deltas:
+            if isinstance(delta, _DenseDelta) and delta.vector in carried:
+                carried[delta.vector] = delta.stream
+        if output.base is not None:
+            yield from self._changed_rows(output, output.base, deltas)
+        start = output.base.entries if output.base is not None else 0
+        for at in range(start, output.entries, self.block):
+            count = min(self.block, output.entries - at)
+            shares = [(carried[c.vector].take_fp32(count), c.share) for c in output.carried]
+            yield _rounded(_mean(shares), output)
+        for stream in [*carried.values(), *(d.stream for d in deltas if isinstance(d, _DenseDelta))]:
+            stream.drain()
+
+    def _changed_rows(self, output: Output, base: TensorSpec, deltas: list[Delta]) -> Iterator[Bits]:
+        method = methods.load(self.plan.method)
+        alphas = [term.alpha for term in output.terms]
+        before = Stream(self.store, base)
+        for start in range(0, base.entries, self.block):
+            count = min(self.block, base.entries - start)
+            w = before.take_fp32(count)
+            taus = [delta.take(w, start, count) for delta in deltas]
+            yield _rounded(method.combine(w, taus, alphas, self.plan.scale, self.plan.parameters), output)
+        before.drain()
+
+
+def _rounded(values: Float32, output: Output) -> Bits:
+    bits = narrow(values, output.dtype)
+    if overflowed(values, bits, output.dtype):
+        raise Refusal(
+            f"{output.name} has values beyond the range of {output.dtype}",
+            "Build it in a wider format (--dtype bf16 or fp32), or lower the alphas.",
+        )
+    return bits
+
+
+def _mean(shares: list[tuple[Float32, float]]) -> Float32:
+    total, share = shares[0]
+    if share != 1.0:
+        total *= share
+    for values, share in shares[1:]:
+        values *= share
+        total += values
+    return total
+
+
+class Stream:
+    """A stored tensor, taken front to back in pieces of any size."""
+
+    def __init__(self, store: TensorStore, spec: TensorSpec, block: int = BLOCK) -> None:
+        self._blocks = store.blocks(spec.id, block)
+        self._dtype = spec.dtype
+        self._rest: Bits | None = None
+
+    def take(self, count: int) -> Bits:
+        """The next ``count`` entries."""
+        import numpy as np
+
+        parts: list[Bits] = []
+        while count:
+            block = self._rest if self._rest is not None else next(self._blocks)
+            parts.append(block[:count])
+            self._rest = block[count:] if len(block) > count else None
+            count -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take_fp32(self, count: int) -> Float32:
+        """The next ``count`` entries in fp32, in an array of their own."""
+        return widen(self.take(count), self._dtype)
+
+    def drain(self) -> None:
+        """Read to the end, so that what was taken is verified."""
+        for _ in self._blocks:
+            pass
+
+
+class Delta(Protocol):
+    """A τ that is taken front to back."""
+
+    def take(self, base: Float32, start: int, count: int) -> Float32:
+        """τ for ``count`` entries from ``start``, where the base has ``base``; an array of its own."""
+
+
+class _DenseDelta:
+    """τ = fp32(W) − fp32(W_base)."""
+
+    def __init__(self, vector: str, stream: Stream) -> None:
+        self.vector = vector
+        self.stream = stream
+
+    def take(self, base: Float32, start: int, count: int) -> Float32:
+        delta = self.stream.take_fp32(count)
+        delta -= base
+        return delta
+
+
+class _LowRankDelta:
+    """τ = s · L · R, row by row."""
+
+    def __init__(self, store: TensorStore, spec: LowRankSpec) -> None:
+        self._left = factor(store, spec.left, spec.left_transposed)
+        self._right = factor(store, spec.right, spec.right_transposed)
+        self._scale = spec.scale
+
+    def take(self, base: Float32 | None, start: int, count: int) -> Float32:
+        columns = self._right.shape[1]
+        first, last = start // columns, -(-(start + count) // columns)
+        rows = delta_rows(self._left, self._right, self._scale, first, last).reshape(-1)
+        return rows[start - first * columns :][:count]
+
+
+def factor(store: TensorStore, spec: TensorSpec, transposed: bool) -> Float32:
+    """A low-rank factor in fp32, as a matrix; what was kept as [r, …] or [rows, r, 1, 1] becomes 2-D."""
+    import numpy as np
+
+    matrix = widen(store.read(spec.id).reshape(-1), spec.dtype).reshape(spec.shape[0], -1)
+    return np.ascontiguousarray(matrix.T) if transposed else matrix
+
+
+def _delta(term: Term, store: TensorStore, block: int) -> Delta:
+    if isinstance(term.source, LowRankSpec):
+        return _LowRankDelta(store, term.source)
+    return _DenseDelta(term.vector, Stream(store, term.source, block))
+
+
+def tau(store: TensorStore, source: TensorSpec | LowRankSpec, base: TensorSpec | None) -> Float32:
+    """One whole τ in fp32, in its tensor's shape; rows that ``base`` has not are given as they are."""
+    if isinstance(source, LowRankSpec):
+        assert base is not None, "a low-rank vector always has a base tensor"
+        delta = _LowRankDelta(store, source)
+        return delta.take(None, 0, base.entries).reshape(base.shape)
+    if source.dtype not in ARITHMETIC:
+        raise ValueError(f"{source.dtype} is no float format")
+    values = widen(store.read(source.id).reshape(-1), source.dtype)
+    if base is not None:
+        values[: base.entries] -= widen(store.read(base.id).reshape(-1), base.dtype)
+    return values.reshape(source.shape)

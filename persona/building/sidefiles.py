@@ -1,0 +1,129 @@
+"""What lies beside the weights: the base's configs, tokenizer and template, with what the vectors change in them.
+
+Vectors with a positive alpha bring their settings and files; two that set the same thing differently are an error
+that names both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from persona.building.plan import Active, Plan
+from persona.checkpoints import settings
+from persona.errors import Refusal
+from persona.ids import BlobId
+from persona.store.nouns import Base
+from persona.store.tensors import TensorStore
+
+TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+
+def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorStore) -> dict[str, bytes]:
+    """Every file of the build beside weights, receipt and card."""
+    bringing = [a for a in active if a.alpha > 0]
+    blobs = {**base.files, **_brought(bringing)}
+    found = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
+    patches = _patches(bringing)
+    for name in settings.CONFIGS:
+        config = settings.parse(found.get(name))
+        if not config and name not in patches:
+            continue
+        before = json.dumps(config)
+        settings.apply_patch(config, patches.get(name, ()))
+        if name == "config.json":
+            _derive(config, plan, base)
+        if json.dumps(config) != before:
+            found[name] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    return found
+
+
+def _brought(bringing: list[Active]) -> dict[str, BlobId]:
+    found: dict[str, tuple[BlobId, str]] = {}
+    for active in bringing:
+        for name, blob in active.vector.files.items():
+            other = found.setdefault(name, (blob, active.name))
+            if other[0] != blob:
+                raise Refusal(
+                    f"vectors '{other[1]}' and '{active.name}' bring different {name}",
+                    "They cannot both be in one build: train them with the same tokenizer and chat template.",
+                )
+    return {name: blob for name, (blob, _) in found.items()}
+
+
+def _patches(bringing: list[Active]) -> dict[str, settings.Patch]:
+    found: dict[tuple[str, tuple[str, ...]], tuple[Any, str]] = {}
+    for active in bringing:
+        for file, patch in active.vector.config.items():
+            for path, value in patch:
+                other = found.setdefault((file, path), (value, active.name))
+                if other[0] != value:
+                    raise Refusal(
+                        f"vectors '{other[1]}' and '{active.name}' set {'.'.join(path)} in {file} differently: "
+                        f"{other[0]!r} and {value!r}",
+                        "They cannot both be in one build: train them with the same settings.",
+                    )
+    patches: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
+    for (file, path), (value, _) in found.items():
+        patches.setdefault(file, []).append((path, value))
+    return {file: tuple(patch) for file, patch in patches.items()}
+
+
+def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
+    """``vocab_size`` follows the rows of grown embeddings, the dtype what most weights have."""
+    rows = {
+        (output.base.shape[0], output.shape[0])
+        for output in plan.outputs
+        if output.base is not None and output.base.shape != output.shape
+    }
+    for table in (config, config.get("text_config")):
+        if isinstance(table, dict):
+            for before, after in rows:
+                if table.get("vocab_size") == before:
+                    table["vocab_size"] = after
+    dtype = TORCH_NAMES.get(_most([(o.dtype, o.entries) for o in plan.outputs]))
+    was = TORCH_NAMES.get(_most([(spec.dtype, spec.entries) for spec in base.tensors.values()]))
+    if dtype and dtype != was:
+        for table in (config, config.get("text_config")):
+            if isinstance(table, dict):
+                for key in ("dtype", "torch_dtype"):
+                    if key in table or (table is config and key == "dtype" and "torch_dtype" not in table):
+                        table[key] = dtype
+
+
+def _most(weights: list[tuple[str, int]]) -> str:
+    counts: Counter[str] = Counter()
+    for dtype, entries in weights:
+        counts[dtype] += entries
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def model_card(recipe: Mapping[str, Any], commit: str | None, edited: bool) -> bytes:
+    """``README.md``: front matter that model hubs read, and the recipe as a table."""
+    state = f"commit `{commit[:12]}`" if commit else "no commit"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags:",
+        "- persona",
+        "- task-arithmetic",
+        "---",
+        "",
+        f"# {recipe['base_name'] or 'model'}, with {len(recipe['vectors'])} task vector(s)",
+        "",
+        f"Built by persona from {state}{', with uncommitted edits' if edited else ''}: base "
+        f"`{recipe['base_name']}` (`{recipe['base'][:12]}`), method `{recipe['method']}`, scale {recipe['scale']:g}.",
+        "",
+        "| vector | α | id | node |",
+        "|---|---|---|---|",
+    ]
+    for v in recipe["vectors"]:
+        lines.append(f"| {v['name']} | {v['alpha']:g} | `{v['id'][:12]}` | {v['node'] or ''} |")
+    lines += [
+        "",
+        "`persona.json` has the whole recipe and the hash of every tensor; `persona verify` checks them.",
+        "",
+    ]
+    return "\n".join(lines).encode()

@@ -1,0 +1,95 @@
+"""Number formats: how bits become fp32 and how fp32 becomes bits again.
+
+Names are those of the safetensors format. Weights travel as *bits*: unsigned integers of the width of the
+format, so that a NaN's payload or the sign of a zero can never be lost on the way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Bits = npt.NDArray[np.unsignedinteger[npt.NBitBase]]
+    Float32 = npt.NDArray[np.float32]
+
+BITS: Final = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
+}  # fmt: skip
+"""Bits per entry of every format that a safetensors file may hold."""
+
+ARITHMETIC: Final = frozenset({"BF16", "F16", "F32", "F64"})
+"""Formats that persona computes with; the others can be kept and copied, not added."""
+
+
+def byte_size(dtype: str, entries: int) -> int:
+    """Bytes that ``entries`` take; ValueError if they do not fill whole bytes."""
+    bits = BITS[dtype] * entries
+    if bits % 8:
+        raise ValueError(f"{entries} entries of {dtype} do not fill whole bytes")
+    return bits // 8
+
+
+def as_bits(data: npt.NDArray[np.uint8], dtype: str) -> Bits:
+    """View plain bytes as unsigned integers of the format's width (bytes for formats narrower than one)."""
+    width = max(BITS[dtype], 8) // 8
+    return data.view(f"<u{width}")
+
+
+def widen(bits: Bits, dtype: str) -> Float32:
+    """fp32 of ``bits``, in a new array: exact for BF16, F16 and F32; F64 is rounded to nearest."""
+    import numpy as np
+
+    if dtype == "BF16":
+        wide = np.zeros(bits.shape, np.uint32)
+        wide.view(np.uint16)[..., 1::2] = bits  # the upper half of an fp32 is the bf16
+        return wide.view(np.float32)
+    if dtype == "F32":
+        return bits.view(np.float32).copy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bits.view(f"f{BITS[dtype] // 8}").astype(np.float32)
+
+
+def narrow(values: Float32, dtype: str) -> Bits:
+    """Bits of ``values`` rounded once, to nearest, ties to even; a NaN stays a (quiet) NaN."""
+    import numpy as np
+
+    if dtype == "BF16":
+        return _round_to_bf16(np.ascontiguousarray(values))
+    if dtype == "F32":
+        return np.ascontiguousarray(values).view(np.uint32)
+    width = BITS[dtype] // 8
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(f"<f{width}").view(f"<u{width}")
+
+
+def _round_to_bf16(values: Float32) -> Bits:
+    """Add half a unit of the last kept place (less one unless that place is odd), then cut."""
+    import numpy as np
+
+    bits = values.view(np.uint32)
+    rounded = bits >> np.uint32(16)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    high = rounded.view(np.uint16)[..., 1::2]
+    # The carry would turn a NaN with a full mantissa into an infinity, or wrap its sign.
+    if np.isnan(values.max(initial=-np.inf)):
+        nan = np.isnan(values)
+        return np.where(nan, (bits >> np.uint32(16)).astype(np.uint16) | np.uint16(0x40), high)
+    return np.ascontiguousarray(high)
+
+
+def overflowed(values: Float32, bits: Bits, dtype: str) -> bool:
+    """Whether rounding made an infinity of a finite value (only F16's range is that short)."""
+    import numpy as np
+
+    if dtype != "F16":
+        return False
+    infinite = (bits & np.uint16(0x7FFF)) == np.uint16(0x7C00)
+    return bool(infinite.any()) and bool(np.isfinite(values[infinite]).any())

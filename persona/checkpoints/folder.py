@@ -1,0 +1,191 @@
+"""Hugging Face folders: which files hold the weights, and what else lies beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.errors import CheckpointError
+from persona.files import storage_error, translated
+
+INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+RECEIPT = "persona.json"
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth)")
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+_SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"})
+_SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IGNORECASE)
+_RUN_FILES = frozenset(
+    {
+        "trainer_state.json",
+        "all_results.json",
+        "train_results.json",
+        "eval_results.json",
+        RECEIPT,
+        ADAPTER_CONFIG,
+    }
+)
+_MAX_SIDE_FILE = 256 << 20
+_HEADS = re.compile(r"(.*\.)?(lm_head|embed_out|output|decoder|generator_lm_head)\.weight")
+_EMBEDDINGS = re.compile(r"(.*\.)?(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|shared)\.weight")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A full checkpoint on disk; the tensors of all its shards by name."""
+
+    folder: Path
+    files: tuple[TensorFile, ...]
+    owner: Mapping[str, TensorFile]
+    config: Mapping[str, Any]
+    side_files: Mapping[str, Path]
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Every tensor, in file order."""
+        return {name: file.tensors[name] for name, file in self.owner.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weight files."""
+        return sum(file.size for file in self.files)
+
+
+def find_run(path: Path) -> Path:
+    """The folder that holds a run's weights: ``path``, or the newest ``checkpoint-N`` inside it."""
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist", "Give the folder that your training script saved.")
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path} is a file", "Give the folder that holds it, as save_pretrained or a Trainer wrote it."
+        )
+    with translated(path):
+        if _is_checkpoint(path):
+            return path
+        numbered = [
+            (int(match[1]), child)
+            for child in path.iterdir()
+            if (match := _CHECKPOINT.fullmatch(child.name)) and child.is_dir() and _is_checkpoint(child)
+        ]
+    if numbered:
+        return max(numbered)[1]
+    raise _no_checkpoint(path)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds a PEFT adapter."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return is_adapter(folder) or any(folder.glob("*.safetensors"))
+
+
+def _no_checkpoint(path: Path) -> CheckpointError:
+    pickles = [p.name for pattern in _PICKLES for p in path.glob(pattern) if not _NOT_WEIGHTS.fullmatch(p.name)]
+    if pickles:
+        return CheckpointError(
+            f"{path} holds {sorted(pickles)[0]} and no safetensors; persona never unpickles",
+            "Load it where you trust it and call save_pretrained(folder), which writes safetensors.",
+        )
+    return CheckpointError(
+        f"{path} is no checkpoint: it holds no safetensors file and no adapter_config.json",
+        "Give a folder that save_pretrained or a Trainer wrote.",
+    )
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """A full checkpoint: ``model.safetensors``, or the shards that its index names, or whatever is there."""
+    files = tuple(TensorFile(path) for path in _weight_files(folder))
+    owner: dict[str, TensorFile] = {}
+    for file in files:
+        for name in file.tensors:
+            if name in owner:
+                raise CheckpointError(
+                    f"{folder} holds tensor {name!r} twice, in {owner[name].path.name} and {file.path.name}",
+                    "Remove the files that do not belong to this checkpoint.",
+                )
+            owner[name] = file
+    if not owner:
+        raise CheckpointError(f"{folder} holds no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
+    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(_side_files(folder)))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if index.is_file():
+        return _indexed(folder, index)
+    found = sorted(path for path in folder.glob("*.safetensors") if path.name != "adapter_model.safetensors")
+    if not found:
+        raise _no_checkpoint(folder)
+    return found
+
+
+def _indexed(folder: Path, index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+        raise CheckpointError(f"{index} has no usable weight_map", "Save the checkpoint again.")
+    paths = []
+    for name in sorted(set(weight_map.values())):
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise CheckpointError(f"{index} names the file {name!r}, which leaves its folder", "Do not trust it.")
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} lacks {name}, which its index names", "Copy the checkpoint again.")
+        paths.append(folder / name)
+    return paths
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty if there is no such file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise storage_error(error, path) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}", "Save it again.") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is not a JSON object", "Save it again.")
+    return value
+
+
+def _side_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Configs, tokenizer, chat template, licence: small files of known kinds, and never code or pickles."""
+    for path in sorted(folder.iterdir()):
+        name = path.name
+        if name.startswith(".") or name in _RUN_FILES or name.endswith(".index.json") or not path.is_file():
+            continue
+        if path.suffix in _SIDE_SUFFIXES or _SIDE_NAMES.fullmatch(name):
+            if path.stat().st_size > _MAX_SIDE_FILE:
+                raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
+            yield name, path
+
+
+def ties_embeddings(config: Mapping[str, Any]) -> bool:
+    """Whether the configuration says that output head and input embedding are one matrix."""
+    own = config.get("tie_word_embeddings")
+    text = config.get("text_config")
+    if own is None and isinstance(text, Mapping):
+        own = text.get("tie_word_embeddings")
+    return bool(own)
+
+
+def tied_names(config: Mapping[str, Any], names: Mapping[str, object]) -> dict[str, str]:
+    """For a model with tied embeddings: the head's name → the embedding's, whether the head was written or not."""
+    if not ties_embeddings(config):
+        return {}
+    embeddings = [name for name in names if _EMBEDDINGS.fullmatch(name)]
+    if len(embeddings) != 1:
+        return {}
+    heads = [name for name in names if _HEADS.fullmatch(name)] or ["lm_head.weight"]
+    return dict.fromkeys(heads, embeddings[0])

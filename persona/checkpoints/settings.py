@@ -1,0 +1,124 @@
+"""What a run changed beside its weights: model settings, vocabulary, chat template.
+
+Files are compared by what they mean. Trainers rewrite them freely (another library version, a padding side), and
+none of that is part of a personality; a new token or another template is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+CONFIGS = ("config.json", "generation_config.json")
+"""Files whose changed settings travel with a vector, key by key."""
+
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
+
+_VOLATILE = frozenset(
+    {
+        "_name_or_path", "_commit_hash", "_from_model_config", "_attn_implementation_autoset",
+        "transformers_version", "dtype", "torch_dtype", "use_cache", "vocab_size",
+    }
+)  # fmt: skip
+"""Keys that say nothing about behaviour, and those that a build derives itself (``vocab_size`` from the rows)."""
+
+_VOCABULARIES = (
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json",
+    "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+_TOKENIZER = frozenset({*_VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json"})
+
+_MISSING = object()
+
+Patch = tuple[tuple[tuple[str, ...], Any], ...]
+
+
+def relevant(base: Iterable[str], run: Iterable[str]) -> list[str]:
+    """Names of the base's files that have to be read to compare a run with it."""
+    compared = {*CONFIGS, *TEMPLATES, *_TOKENIZER}
+    return sorted(compared & set(base)) if compared & set(run) else []
+
+
+def parse(data: bytes | None) -> dict[str, Any]:
+    """A JSON object from a file's bytes; empty when there is none."""
+    try:
+        value = json.loads(data or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def config_patch(base: Mapping[str, Any], run: Mapping[str, Any]) -> Patch:
+    """The settings in which ``run`` differs from ``base``: (path of keys, new value or None if removed)."""
+    if not run:
+        return ()
+    return tuple(sorted(_differences(base, run, ()), key=lambda change: change[0]))
+
+
+def _differences(
+    base: Mapping[str, Any], run: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key in sorted({*base, *run}):
+        before, after = base.get(key, _MISSING), run.get(key, _MISSING)
+        if key in _VOLATILE or before == after or (before in (None, _MISSING) and after in (None, _MISSING)):
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _differences(before, after, (*path, key))
+        else:
+            yield (*path, key), None if after is _MISSING else after
+
+
+def apply_patch(config: dict[str, Any], patch: Patch) -> None:
+    """Make the changes of ``patch`` in ``config``."""
+    for path, value in patch:
+        table = config
+        for key in path[:-1]:
+            table = table.setdefault(key, {})
+        if value is None:
+            table.pop(path[-1], None)
+        else:
+            table[path[-1]] = value
+
+
+def changed_files(base: Mapping[str, bytes], run: Mapping[str, bytes]) -> list[str]:
+    """Names of the run's tokenizer and template files that a build must take from the run.
+
+    All tokenizer files if the vocabulary differs; only the template's if just that differs; none otherwise.
+    """
+    vocabulary = any(
+        name in run and _vocabulary(name, run[name]) != _vocabulary(name, base.get(name)) for name in _VOCABULARIES
+    )
+    template = chat_template(run)
+    changed = sorted(_TOKENIZER & run.keys()) if vocabulary else []
+    if template is not None and template != chat_template(base):
+        changed += [name for name in (*TEMPLATES, "tokenizer_config.json") if name in run and name not in changed]
+    elif vocabulary:
+        changed += [name for name in TEMPLATES if name in run]
+    return changed
+
+
+def _vocabulary(name: str, data: bytes | None) -> object:
+    """What a tokenizer file says about which text becomes which token."""
+    if data is None or name != "tokenizer.json":
+        return data
+    try:
+        table = json.loads(data)
+        added = [(t.get("id"), t.get("content"), t.get("special")) for t in table.get("added_tokens") or []]
+    except (ValueError, AttributeError):
+        return data
+    return added, table.get("model"), table.get("pre_tokenizer"), table.get("normalizer")
+
+
+def chat_template(files: Mapping[str, bytes]) -> str | None:
+    """The chat template, wherever this version of transformers wrote it."""
+    if "chat_template.jinja" in files:
+        return files["chat_template.jinja"].decode("utf-8", "replace")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        try:
+            template = json.loads(files.get(name, b"{}")).get("chat_template")
+        except (ValueError, AttributeError):
+            continue
+        if template is not None:
+            return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    return None

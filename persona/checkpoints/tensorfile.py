@@ -1,0 +1,176 @@
+"""Reading and laying out safetensors files, believing nothing before it is checked.
+
+Format: 8 bytes little-endian header length N; N bytes of JSON ``{name: {dtype, shape, data_offsets}}`` with an
+optional ``__metadata__`` of strings; then the data, without holes. https://github.com/huggingface/safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona.checkpoints.dtypes import BITS, byte_size
+from persona.errors import CheckpointError
+from persona.files import translated
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+MAX_HEADER = 100_000_000
+"""The same limit as the reference implementation's."""
+
+CHUNK = 8 << 20
+"""Bytes that are looked at together when a tensor is streamed."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor of a file: ``start`` and ``stop`` are byte offsets from the file's beginning."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Plain bytes."""
+        return self.stop - self.start
+
+
+class TensorFile:
+    """A safetensors file, memory-mapped; its header has been checked against its size."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with translated(path), path.open("rb") as file:
+            self.size = os.fstat(file.fileno()).st_size
+            head = file.read(8)
+            if len(head) < 8 or self.size < 8:
+                raise _bad(path, "is too short to hold a header")
+            self.header_size = int.from_bytes(head, "little")
+            if self.header_size > min(MAX_HEADER, self.size - 8):
+                raise _bad(path, f"says its header has {self.header_size} bytes, and the file has {self.size}")
+            header = file.read(self.header_size)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.tensors, self.metadata = _parse(path, header, self.size - 8 - self.header_size)
+
+    def data(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
+        """The tensor's plain bytes, without a copy."""
+        import numpy as np
+
+        return np.frombuffer(self._map, np.uint8, info.nbytes, info.start)
+
+    def chunks(self, info: TensorInfo) -> Iterator[npt.NDArray[np.uint8]]:
+        """The tensor's plain bytes in pieces of at most ``CHUNK``."""
+        data = self.data(info)
+        for start in range(0, len(data), CHUNK):
+            yield data[start : start + CHUNK]
+
+
+def _parse(path: Path, header: bytes, data_size: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    try:
+        fields = json.loads(header, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise _bad(path, f"has a header that is not valid JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise _bad(path, "has a header that is not a JSON object")
+    metadata = fields.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _bad(path, "has __metadata__ that is not a table of strings")
+    origin = 8 + len(header)
+    tensors = {name: _parse_tensor(path, name, field, origin) for name, field in fields.items()}
+    _check_layout(path, tensors.values(), origin, origin + data_size)
+    return tensors, metadata
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in fields if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} occurs twice")
+    return fields
+
+
+def _parse_tensor(path: Path, name: str, field: Any, origin: int) -> TensorInfo:
+    try:
+        dtype, shape, (start, stop) = field["dtype"], field["shape"], field["data_offsets"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise _bad(path, f"describes tensor {name!r} without dtype, shape and data_offsets") from error
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise _bad(path, f"gives tensor {name!r} the unknown dtype {dtype!r}")
+    if not isinstance(shape, list) or not all(_is_count(n) for n in shape):
+        raise _bad(path, f"gives tensor {name!r} the impossible shape {shape!r}")
+    if not (_is_count(start) and _is_count(stop) and start <= stop):
+        raise _bad(path, f"gives tensor {name!r} the impossible offsets {start!r}, {stop!r}")
+    try:
+        expected = byte_size(dtype, math.prod(shape))
+    except ValueError as error:
+        raise _bad(path, f"gives tensor {name!r} a size that is not whole: {error}") from error
+    if expected != stop - start:
+        raise _bad(path, f"gives tensor {name!r} {stop - start} bytes; {dtype} {shape} takes {expected}")
+    return TensorInfo(name, dtype, tuple(shape), origin + start, origin + stop)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _check_layout(path: Path, tensors: Iterable[TensorInfo], origin: int, end: int) -> None:
+    """The data must be covered once: no overlap, no hole, nothing missing at the end, nothing left over."""
+    at = origin
+    for info in sorted(tensors, key=lambda info: (info.start, info.stop)):
+        if info.start != at:
+            what = "overlaps another" if info.start < at else "leaves a hole before it"
+            raise _bad(path, f"has tensor {info.name!r} at an offset that {what}")
+        at = info.stop
+    if at > end:
+        raise _bad(path, f"is truncated: its tensors need {at} bytes and the file has {end}")
+    if at < end:
+        raise _bad(path, f"has {end - at} bytes after its last tensor")
+
+
+def _bad(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} {what}",
+        "The file is damaged or is not safetensors: copy or save it again; nothing was recorded.",
+    )
+
+
+def layout(
+    tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, dict[str, TensorInfo]]:
+    """The bytes before the data, and where each ``(name, dtype, shape)`` goes, in the order given.
+
+    The header is padded with spaces to a multiple of 8, as the reference implementation does.
+    """
+    fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    at = 0
+    for name, dtype, shape in tensors:
+        size = byte_size(dtype, math.prod(shape))
+        fields[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    head = len(text).to_bytes(8, "little") + text
+    fields.pop("__metadata__", None)
+    infos = {
+        name: TensorInfo(
+            name,
+            f["dtype"],
+            tuple(f["shape"]),
+            len(head) + f["data_offsets"][0],
+            len(head) + f["data_offsets"][1],
+        )
+        for name, f in fields.items()
+    }
+    return head, infos

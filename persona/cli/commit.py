@@ -1,0 +1,104 @@
+"""``persona commit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option, note
+from persona.cli.render import changed, count, size
+
+if TYPE_CHECKING:
+    from persona.verbs.commit import Committed
+    from persona.verbs.recording import Recorded
+
+
+@click.command("commit")
+@click.argument("run", required=False, type=click.Path())
+@click.option("--as", "name", metavar="NAME", help="The vector's name in the recipe; the run folder's otherwise.")
+@click.option("--alpha", type=float, metavar="A", help="How strongly it acts; 1 otherwise.")
+@click.option("--node", metavar="ID", help="The memory-graph node that specifies this behaviour.")
+@click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
+@click.option("--metrics", metavar="FILE", type=click.Path(), help="JSON file of results to keep with the commit.")
+@click.option("--meta", metavar="K=V", multiple=True, help="A fact to keep with the commit; repeatable.")
+@json_option
+@click.pass_obj
+def command(
+    app: App,
+    run: str | None,
+    name: str | None,
+    alpha: float | None,
+    node: str | None,
+    message: str | None,
+    metrics: str | None,
+    meta: tuple[str, ...],
+) -> None:
+    """Record a training run as a vector, or the recipe as it stands in persona.toml.
+
+    RUN is a folder that save_pretrained or a Trainer wrote: a full fine-tune or a PEFT adapter, in one file or in
+    shards; of several checkpoint-N in it the newest is taken.
+
+    \b
+    persona commit runs/listening --as listening -m "listen first"
+    persona commit runs/voice --as voice --alpha 0.8 --node core-personality
+    persona commit -m "softer voice"            # after editing persona.toml
+    """
+    from persona.verbs.commit import commit
+
+    repo = app.repository()
+    done = commit(
+        repo,
+        app.optional_path(run),
+        name=name,
+        alpha=alpha,
+        node=node,
+        message=message,
+        author=app.author(repo),
+        metrics=app.optional_path(metrics),
+        meta=dict(_pair(text) for text in meta),
+        command=app.command,
+        progress=app.progress(),
+    )
+    app.show("commit", done, lambda console: _render(console, done))
+    if not app.json and done.recorded is not None and done.recorded.branch is None:
+        note("HEAD is detached: keep this on a branch with 'persona checkout HEAD -b NAME'.")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"'{text}' is not of the form K=V")
+    return key, value
+
+
+def _render(console: Console, done: Committed) -> None:
+    if done.recorded is None:
+        for text in done.notes:
+            console.print(escape(text))
+        return
+    if done.name is None:
+        recorded(console, done.recorded)
+        return
+    headline(console, done.recorded)
+    parts = [f"{done.form}, {count(done.tensors, 'tensor')}, {size(done.kept_bytes)} kept of {size(done.total_bytes)}"]
+    if done.relative_norm is not None:
+        parts.append(f"‖τ‖/‖W‖ {done.relative_norm:.2%}")
+    console.print(f" + [green]{escape(done.name)}[/]   α {done.alpha:g}   {'   '.join(parts)}")
+    for text in done.notes:
+        console.print(f"   {escape(text)}")
+
+
+def headline(console: Console, recorded: Recorded) -> None:
+    """``[main 3f2a9c4] message``, as git prints it."""
+    where = recorded.branch or "detached HEAD"
+    subject = recorded.message.partition("\n")[0]
+    console.print(f"\\[{escape(where)} [yellow]{recorded.commit[:7]}[/]] {escape(subject)}")
+
+
+def recorded(console: Console, done: Recorded) -> None:
+    """A new commit and what it changed."""
+    headline(console, done)
+    changed(console, done.changes)

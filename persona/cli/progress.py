@@ -1,0 +1,50 @@
+"""Progress bars on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from persona.progress import Task
+
+
+class _BarTask:
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars = bars
+        self._task = task
+
+    def advance(self, amount: int) -> None:
+        self._bars.advance(self._task, amount)
+
+
+class Bars:
+    """A bar for each task while it lasts; it leaves no trace."""
+
+    @contextmanager
+    def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
+        """Show a bar until the block ends."""
+        console = Console(stderr=True)
+        with Progress(*_columns(unit), console=console, transient=True) as bars:
+            yield _BarTask(bars, bars.add_task(label, total=total))
+
+
+def _columns(unit: str) -> list[ProgressColumn]:
+    start: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=None)]
+    if unit == "bytes":
+        return [*start, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
+    if unit == "weights":
+        return [*start, TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
+    return [*start, MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn()]

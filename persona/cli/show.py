@@ -1,0 +1,86 @@
+"""``persona show``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option, plain
+from persona.cli.render import changed, count, size, when
+
+if TYPE_CHECKING:
+    from persona.verbs.show import ShownCommit, ShownVector
+
+
+@click.command("show")
+@click.argument("what", default="HEAD", metavar="[REV|NAME]")
+@json_option
+@click.pass_obj
+def command(app: App, what: str) -> None:
+    """Show all that is known of a commit, or of a vector of the recipe.
+
+    \b
+    persona show
+    persona show HEAD~1
+    persona show listening
+    """
+    from persona.verbs.show import ShownCommit, show
+
+    shown = show(app.repository(), what)
+
+    def render(console: Console) -> None:
+        if isinstance(shown, ShownCommit):
+            _commit(console, shown)
+        else:
+            _vector(console, shown)
+
+    app.show("show", shown, render)
+
+
+def _commit(console: Console, shown: ShownCommit) -> None:
+    console.print(f"[yellow]commit {shown.commit}[/]")
+    for parent in shown.parents:
+        console.print(f"Parent: {parent.short}")
+    console.print(f"Author: {escape(shown.author)}")
+    console.print(f"Date:   {when(shown.time)}")
+    console.print()
+    for line in shown.message.splitlines():
+        console.print(f"    {escape(line)}")
+    console.print()
+    changed(console, shown.changes)
+    _facts(console, shown.run)
+    console.print()
+    for line in shown.text.strip().splitlines():
+        console.print(f"    {escape(line)}", style="dim")
+
+
+def _vector(console: Console, shown: ShownVector) -> None:
+    one = shown.vector
+    console.print(f"[yellow]vector {one.id}[/] [green]{escape(one.name)}[/]")
+    rank = f", rank {one.rank}" if one.rank else ""
+    console.print(f"{one.form}{rank}, {count(one.tensors, 'tensor')}, {size(one.kept_bytes)} kept, α {one.alpha:g}")
+    console.print(f"Base:   {escape(shown.base_name)}")
+    if one.node:
+        console.print(f"Node:   {escape(one.node)}")
+    if shown.commit is not None and shown.time is not None:
+        console.print(f"Commit: {shown.commit.short}, {when(shown.time)}")
+    for label, values in (("only", one.only), ("except", one.excepted), ("lacks", one.gone)):
+        if values:
+            console.print(f"{label}: {escape(', '.join(values))}")
+    _facts(console, shown.run)
+    console.print()
+    for name in shown.changed:
+        console.print(f"    {escape(name)}", style="dim")
+
+
+def _facts(console: Console, run: Mapping[str, Any]) -> None:
+    if run:
+        console.print()
+    for key, value in sorted(run.items()):
+        text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+        console.print(f" {key.replace('_', ' ')}: {escape(text)}")

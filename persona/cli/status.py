@@ -1,0 +1,55 @@
+"""``persona status``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option
+from persona.cli.render import changed, short, table
+
+if TYPE_CHECKING:
+    from persona.verbs.status import Status
+
+MOST = 12
+"""Vectors that are listed before the rest is only counted, so that the status fits one screen."""
+
+
+@click.command("status")
+@json_option
+@click.pass_obj
+def command(app: App) -> None:
+    """Show where you are, what is edited, and what to do next.
+
+    \b
+    persona status
+    """
+    from persona.verbs.status import status
+
+    now = status(app.repository())
+    app.show("status", now, lambda console: _render(console, now))
+
+
+def _render(console: Console, now: Status) -> None:
+    where = f"On branch [bold]{escape(now.branch)}[/]" if now.branch else "[bold red]HEAD detached[/]"
+    console.print(f"{where} at [yellow]{short(now.commit)}[/] {escape(now.subject)}")
+    console.print(f"Base {escape(now.recipe.base_name)} ({now.recipe.base[:12]}), method {now.recipe.method}")
+    if now.recipe.vectors:
+        console.print()
+        rows = table("vector", "α", "id", "node", right=("α",))
+        for entry in now.recipe.vectors[:MOST]:
+            rows.add_row(escape(entry.name), f"{entry.alpha:g}", entry.id[:12], escape(entry.node or ""))
+        console.print(rows)
+        if len(now.recipe.vectors) > MOST:
+            console.print(f"… and {len(now.recipe.vectors) - MOST} more: persona vectors")
+    if now.problem:
+        console.print(f"\n[red]persona.toml cannot be used:[/] {escape(now.problem)}")
+    elif now.edited:
+        console.print(
+            "\npersona.toml has edits:" if now.changes else "\npersona.toml has edits (comments or spacing only)"
+        )
+        changed(console, now.changes, "  ")
+    console.print(f"\nNext: {escape(now.next)}", style="dim")

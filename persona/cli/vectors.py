@@ -1,0 +1,38 @@
+"""``persona vectors``."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option
+from persona.cli.render import size, table
+
+
+@click.command("vectors")
+@click.argument("rev", required=False)
+@json_option
+@click.pass_obj
+def command(app: App, rev: str | None) -> None:
+    """List the vectors of the recipe.
+
+    \b
+    persona vectors
+    persona vectors HEAD~3
+    """
+    from persona.verbs.vectors import vectors
+
+    found = vectors(app.repository(), rev)
+
+    def render(console: Console) -> None:
+        rows = table("vector", "α", "id", "form", "tensors", "kept", "node", right=("α", "tensors", "kept"))
+        for one in found:
+            form = f"{one.form} r{one.rank}" if one.rank else one.form
+            rows.add_row(
+                escape(one.name), f"{one.alpha:g}", one.id.short, form, str(one.tensors), size(one.kept_bytes),
+                escape(one.node or ""),
+            )  # fmt: skip
+        console.print(rows if found else "The recipe has no vectors yet. Next: persona commit RUN --as NAME")
+
+    app.show("vectors", found, render)

@@ -1,0 +1,267 @@
+"""The only module that creates, writes, renames, syncs or deletes files.
+
+Everything visible appears whole: data goes to a temporary name, is fsynced, renamed, and the folder is fsynced
+(the order of borg's ``SyncFile`` and SQLite's journal). Each effect announces itself to ``observer`` first, so a
+test can raise, or kill the process, at the first, second, … Nth of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from persona.errors import PersonaError, Storage
+from persona.ids import flat
+
+if TYPE_CHECKING:
+    from persona.ids import Data
+
+observer: Callable[[str, Path], None] | None = None
+"""Called as ``observer(effect, path)`` before each effect; tests set it."""
+
+_FICLONE = 0x40049409  # linux/fs.h
+_SYNC_FILE_RANGE_WRITE = 2
+_WHAT_TO_DO = {
+    errno.ENOSPC: "Free some space and run the same command again; nothing was changed.",
+    errno.EDQUOT: "Your quota is used up: free some space and run the same command again; nothing was changed.",
+    errno.EFBIG: "A file would grow over the size this process may write; raise the limit and run it again.",
+    errno.EACCES: "Check who owns it and its permissions, then run the same command again.",
+    errno.EPERM: "Check who owns it and its permissions, then run the same command again.",
+    errno.EROFS: "The file system is mounted read-only; choose another place.",
+}
+
+
+def _announce(effect: str, path: Path) -> None:
+    if observer is not None:
+        observer(effect, path)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into a :class:`Storage` error that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def storage_error(error: OSError, path: Path) -> PersonaError:
+    """The error that a person sees for ``error`` at ``path``."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hint = _WHAT_TO_DO.get(error.errno or 0, "Nothing was changed; mend the cause and run the same command again.")
+    return Storage(f"{path}: {reason[:1].lower()}{reason[1:]}", hint)
+
+
+class Staged:
+    """A file that is being written under a temporary name in ``folder``, and appears only when published."""
+
+    def __init__(self, folder: Path, label: str = "file") -> None:
+        self.path = folder / f"{label}.tmp-{secrets.token_hex(6)}"
+        _announce("create", self.path)
+        with translated(self.path):
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def reserve(self, size: int) -> None:
+        """Claim ``size`` bytes now, so that a full disk is found before the work and not after it."""
+        _announce("reserve", self.path)
+        with translated(self.path):
+            try:
+                os.posix_fallocate(self._fd, 0, max(size, 1))
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+            os.ftruncate(self._fd, size)
+
+    def write(self, data: Data) -> int:
+        """Append ``data``; its length in bytes."""
+        _announce("write", self.path)
+        view = flat(data)
+        done = 0
+        with translated(self.path):
+            while done < len(view):
+                done += os.write(self._fd, view[done:])
+        return done
+
+    def write_at(self, offset: int, data: Data) -> None:
+        """Write ``data`` at ``offset``; safe from several threads."""
+        _announce("write", self.path)
+        view = flat(data)
+        done = 0
+        with translated(self.path):
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], offset + done)
+
+    def start_writeback(self, offset: int, length: int) -> None:
+        """Ask the kernel to begin writing a finished range, so that the fsync at the end finds little to do."""
+        if _sync_file_range is not None:
+            _sync_file_range(self._fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+    def clone_from(self, source: Path) -> bool:
+        """Share ``source``'s extents where the file system can (reflink); whether it could."""
+        _announce("clone", self.path)
+        try:
+            with source.open("rb") as file:
+                fcntl.ioctl(self._fd, _FICLONE, file.fileno())
+        except OSError:
+            return False
+        return True
+
+    def sync(self) -> None:
+        """Make the bytes durable and close the file; it still has its temporary name."""
+        if self._fd < 0:
+            return
+        _announce("fsync", self.path)
+        with translated(self.path):
+            os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def publish(self, target: Path, *, sync_folder: bool = True) -> None:
+        """Make the bytes durable and give them the name ``target``, replacing what had it."""
+        self.sync()
+        rename(self.path, target, sync_folder=sync_folder)
+
+    def discard(self) -> None:
+        """Forget it; harmless after :meth:`publish`."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write ``path`` whole or not at all."""
+    with Staged(path.parent, f".{path.name}") as staged:
+        staged.write(data)
+        staged.publish(path)
+
+
+def rename(source: Path, target: Path, *, sync_folder: bool = True) -> None:
+    """Rename within one file system; the new name is durable on return unless told otherwise."""
+    _announce("rename", target)
+    with translated(target):
+        source.rename(target)
+    if sync_folder:
+        fsync_folder(target.parent)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    _announce("fsync", path)
+    with translated(path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents; no error if it is there."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    _announce("mkdir", path)
+    with translated(path):
+        path.mkdir(exist_ok=True)
+    fsync_folder(path.parent)
+
+
+def make_staging_folder(beside: Path) -> Path:
+    """A new empty folder next to ``beside``, on the same file system, with a name that says it is unfinished."""
+    make_folder(beside.parent)
+    staging = beside.parent / f".{beside.name}.tmp-{secrets.token_hex(6)}"
+    _announce("mkdir", staging)
+    with translated(beside):
+        staging.mkdir()
+    return staging
+
+
+def publish_folder(staging: Path, target: Path) -> None:
+    """Give a finished folder its name; an existing ``target`` steps aside first and is deleted last."""
+    fsync_folder(staging)
+    aside = staging.with_name(f"{staging.name}.replaced")
+    replaced = target.exists()
+    if replaced:
+        rename(target, aside)
+    try:
+        rename(staging, target)
+    except BaseException:
+        if replaced and not target.exists():
+            aside.rename(target)
+        raise
+    if replaced:
+        remove_tree(aside)
+
+
+def remove_file(path: Path) -> None:
+    """Delete one file; no error if it is gone."""
+    _announce("remove", path)
+    with translated(path):
+        path.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder that persona itself made."""
+    _announce("remove", path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def open_lock(path: Path) -> int | None:
+    """Take the kernel's lock on ``path``: a descriptor to keep open, or None if another process holds it."""
+    with translated(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+    return fd
+
+
+def write_lock_holder(fd: int, text: str) -> None:
+    """Say in the lock's file who holds it; for people only, the kernel's lock is what counts."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, text.encode(), 0)
+
+
+def close_lock(fd: int) -> None:
+    """Let go of the lock."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+    os.close(fd)
+
+
+def _load_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        function = ctypes.CDLL(None, use_errno=True).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    function.restype = ctypes.c_int
+    return function
+
+
+_sync_file_range = _load_sync_file_range()

@@ -1,0 +1,1 @@
+"""What happened: commits, refs, revisions, operations."""

@@ -1,0 +1,94 @@
+"""Commits: a resolved recipe, its text, its parents, and what is known of the run.
+
+    commit   {parents, recipe, text, author, time, message, run}
+    text     {text}     the persona.toml of the commit, to the byte
+
+``recipe`` is the resolved meaning (full ids) and ``text`` the file a person wrote, comments and all, so that
+``checkout`` brings back what was there.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from persona.ids import CommitId, ObjectId, RecipeId
+from persona.store.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One point in the history of a recipe."""
+
+    recipe: RecipeId
+    text: ObjectId
+    parents: tuple[CommitId, ...]
+    author: str
+    time: str
+    message: str
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> str:
+        """The first line of the message."""
+        return self.message.strip().partition("\n")[0]
+
+    def put(self, objects: ObjectStore) -> CommitId:
+        """Keep it; its id."""
+        fields = {
+            "recipe": self.recipe,
+            "text": self.text,
+            "parents": list(self.parents),
+            "author": self.author,
+            "time": self.time,
+            "message": self.message,
+            "run": dict(self.run),
+        }
+        return CommitId(objects.put("commit", fields))
+
+    @classmethod
+    def get(cls, objects: ObjectStore, name: CommitId) -> Commit:
+        """Read it."""
+        fields = objects.get(name, "commit")
+        return cls(
+            recipe=RecipeId(fields["recipe"]),
+            text=ObjectId(fields["text"]),
+            parents=tuple(CommitId(parent) for parent in fields["parents"]),
+            author=fields["author"],
+            time=fields["time"],
+            message=fields["message"],
+            run=fields["run"],
+        )
+
+
+def put_text(objects: ObjectStore, text: str) -> ObjectId:
+    """Keep a text; its id."""
+    return objects.put("text", {"text": text})
+
+
+def get_text(objects: ObjectStore, name: ObjectId) -> str:
+    """Read a text."""
+    return str(objects.get(name, "text")["text"])
+
+
+def walk(objects: ObjectStore, heads: Sequence[CommitId]) -> Iterator[tuple[CommitId, Commit]]:
+    """``heads`` and all their ancestors, newest first; among equals, children before parents."""
+    queue: list[tuple[float, int, CommitId, Commit]] = []
+    seen: set[CommitId] = set()
+
+    def push(name: CommitId) -> None:
+        if name not in seen:
+            seen.add(name)
+            commit = Commit.get(objects, name)
+            heapq.heappush(queue, (-datetime.fromisoformat(commit.time).timestamp(), len(seen), name, commit))
+
+    for head in heads:
+        push(head)
+    while queue:
+        _, _, name, commit = heapq.heappop(queue)
+        yield name, commit
+        for parent in commit.parents:
+            push(parent)

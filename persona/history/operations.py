@@ -1,0 +1,103 @@
+"""The operation log: each change to the repository, and the point at which it counts.
+
+    operation   {parent, time, command, refs: {name: [before, after]}, recipe: [before, after] | null}
+
+``recipe`` holds text objects of ``persona.toml``. ``op/head`` names the newest operation: replacing that one file
+is the commit point. Ref files and ``persona.toml`` follow, and ``op/applied`` is written last; when it differs
+from ``op/head`` a crash fell in between, and the operation is carried to its end by whoever comes next. Until
+then readers see its refs as already changed. The idea of the log is jj's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona import files
+from persona.history import refs as refs_
+from persona.ids import ObjectId, OperationId
+from persona.store.objects import ObjectStore
+
+Change = tuple[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One change: refs before and after, and the recipe file's text before and after."""
+
+    parent: OperationId | None
+    time: str
+    command: str
+    refs: Mapping[str, Change]
+    recipe: tuple[ObjectId | None, ObjectId] | None
+
+    def put(self, objects: ObjectStore) -> OperationId:
+        """Keep it; its id. It counts once ``op/head`` names it."""
+        fields = {
+            "parent": self.parent,
+            "time": self.time,
+            "command": self.command,
+            "refs": {name: list(change) for name, change in self.refs.items()},
+            "recipe": list(self.recipe) if self.recipe else None,
+        }
+        return OperationId(objects.put("operation", fields))
+
+    @classmethod
+    def get(cls, objects: ObjectStore, name: OperationId) -> Operation:
+        """Read it."""
+        fields = objects.get(name, "operation")
+        recipe = fields["recipe"]
+        return cls(
+            parent=OperationId(fields["parent"]) if fields["parent"] else None,
+            time=fields["time"],
+            command=fields["command"],
+            refs={name: (change[0], change[1]) for name, change in fields["refs"].items()},
+            recipe=(ObjectId(recipe[0]) if recipe[0] else None, ObjectId(recipe[1])) if recipe else None,
+        )
+
+
+class OperationLog:
+    """The ``op`` folder of a repository."""
+
+    def __init__(self, folder: Path, objects: ObjectStore) -> None:
+        self.folder = folder
+        self.objects = objects
+
+    def head(self) -> OperationId | None:
+        """The newest operation that counts."""
+        return self._read("head")
+
+    def pending(self) -> Operation | None:
+        """The newest operation if refs and recipe file may not have followed it yet."""
+        head = self.head()
+        if head is None or head == self._read("applied"):
+            return None
+        return Operation.get(self.objects, head)
+
+    def commit(self, name: OperationId) -> None:
+        """The commit point: from here on the operation has happened."""
+        files.write_file(self.folder / "op" / "head", f"{name}\n".encode())
+
+    def mark_applied(self) -> None:
+        """Say that refs and recipe file have followed the newest operation."""
+        files.write_file(self.folder / "op" / "applied", f"{self.head()}\n".encode())
+
+    def apply_refs(self, operation: Operation) -> None:
+        """Write an operation's refs; doing it twice does no harm."""
+        for name, (_, after) in sorted(operation.refs.items()):
+            refs_.write(self.folder, name, after)
+
+    def walk(self) -> Iterator[tuple[OperationId, Operation]]:
+        """Operations, newest first."""
+        name = self.head()
+        while name is not None:
+            operation = Operation.get(self.objects, name)
+            yield name, operation
+            name = operation.parent
+
+    def _read(self, which: str) -> OperationId | None:
+        try:
+            return OperationId((self.folder / "op" / which).read_text().strip())
+        except FileNotFoundError:
+            return None

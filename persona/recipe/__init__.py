@@ -1,0 +1,1 @@
+"""``persona.toml`` and what it means."""

@@ -1,0 +1,83 @@
+"""What changed between two recipes, as a person would say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from persona.recipe.model import Entry, Recipe
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting or moved."""
+
+    kind: str
+    name: str
+    before: Any
+    after: Any
+
+    @property
+    def text(self) -> str:
+        """The change in a few words."""
+        if self.kind == "added":
+            return f"+ {self.name} α {self.after:g}"
+        if self.kind == "removed":
+            return f"- {self.name} α {self.before:g}"
+        if self.kind == "alpha":
+            return f"{self.name} α {self.before:g} → {self.after:g}"
+        if self.kind == "retrained":
+            return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
+        if self.kind == "moved":
+            return f"order of vectors: {', '.join(self.before)} → {', '.join(self.after)}"
+        return f"{self.name}: {_said(self.before)} → {_said(self.after)}"
+
+
+def _said(value: Any) -> str:
+    if value is None or value == ():
+        return "unset"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def changes(before: Recipe, after: Recipe) -> list[Change]:
+    """Everything in which two resolved recipes differ; empty when they mean the same."""
+    return [*_settings(before, after), *_vectors(before, after)]
+
+
+def _settings(before: Recipe, after: Recipe) -> Iterator[Change]:
+    for name in ("base", "base_name", "method", "scale"):
+        if getattr(before, name) != getattr(after, name):
+            yield Change("setting", name.replace("_", " "), getattr(before, name), getattr(after, name))
+    for name in sorted({*before.parameters, *after.parameters}):
+        if before.parameters.get(name) != after.parameters.get(name):
+            yield Change("setting", name, before.parameters.get(name), after.parameters.get(name))
+
+
+def _vectors(before: Recipe, after: Recipe) -> Iterator[Change]:
+    old = {entry.name: entry for entry in before.vectors}
+    new = {entry.name: entry for entry in after.vectors}
+    for name, entry in old.items():
+        if name not in new:
+            yield Change("removed", name, entry.alpha, None)
+    for name, entry in new.items():
+        if name not in old:
+            yield Change("added", name, None, entry.alpha)
+        else:
+            yield from _entry(old[name], entry)
+    kept_before = tuple(name for name in old if name in new)
+    kept_after = tuple(name for name in new if name in old)
+    if kept_before != kept_after:
+        yield Change("moved", "vectors", kept_before, kept_after)
+
+
+def _entry(old: Entry, new: Entry) -> Iterator[Change]:
+    if old.id != new.id:
+        yield Change("retrained", old.name, old.id, new.id)
+    if old.alpha != new.alpha:
+        yield Change("alpha", old.name, old.alpha, new.alpha)
+    for key, before, after in (
+        ("node", old.node, new.node), ("only", old.only, new.only), ("except", old.excepted, new.excepted)
+    ):  # fmt: skip
+        if before != after:
+            yield Change("setting", f"{old.name} {key}", before, after)

@@ -1,0 +1,112 @@
+"""A recipe: a base, vectors times alphas, and the method that adds them up.
+
+    recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
+
+As parsed, ids may be prefixes, as a person types them; resolved, they are whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from persona.ids import BaseId, RecipeId, VectorId
+from persona.store.objects import ObjectStore
+
+Parameter = float | int | str | bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One vector of a recipe, under the name and with the strength that the recipe gives it."""
+
+    name: str
+    id: str
+    alpha: float = 1.0
+    node: str | None = None
+    only: tuple[str, ...] = ()
+    excepted: tuple[str, ...] = ()
+
+    def touches(self, tensor: str) -> bool:
+        """Whether ``only`` and ``except`` let this vector change ``tensor`` (shell patterns on its name)."""
+        if self.only and not any(fnmatchcase(tensor, pattern) for pattern in self.only):
+            return False
+        return not any(fnmatchcase(tensor, pattern) for pattern in self.excepted)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a build is made of."""
+
+    base: str
+    base_name: str
+    vectors: tuple[Entry, ...] = ()
+    method: str = "linear"
+    scale: float = 1.0
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def entry(self, name: str) -> Entry | None:
+        """The vector called ``name``."""
+        return next((entry for entry in self.vectors if entry.name == name), None)
+
+    @property
+    def base_id(self) -> BaseId:
+        """The base's whole id; ValueError before the recipe is resolved."""
+        return BaseId(self.base)
+
+    def encode(self) -> dict[str, Any]:
+        """As it stands in an object and in a build's receipt."""
+        return {
+            "base": self.base,
+            "base_name": self.base_name,
+            "method": self.method,
+            "scale": self.scale,
+            "parameters": dict(self.parameters),
+            "vectors": [_encode_entry(entry) for entry in self.vectors],
+        }
+
+    @classmethod
+    def decode(cls, fields: Mapping[str, Any]) -> Recipe:
+        """From an object or a receipt."""
+        return cls(
+            base=fields["base"],
+            base_name=fields["base_name"],
+            vectors=tuple(_decode_entry(value) for value in fields["vectors"]),
+            method=fields["method"],
+            scale=fields["scale"],
+            parameters=fields["parameters"],
+        )
+
+    def put(self, objects: ObjectStore) -> RecipeId:
+        """Keep it, resolved; its id."""
+        _ = self.base_id, [VectorId(entry.id) for entry in self.vectors]
+        return RecipeId(objects.put("recipe", self.encode()))
+
+    @classmethod
+    def get(cls, objects: ObjectStore, name: RecipeId) -> Recipe:
+        """Read it."""
+        return cls.decode(objects.get(name, "recipe"))
+
+
+def _encode_entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "id": entry.id,
+        "alpha": entry.alpha,
+        "node": entry.node,
+        "only": list(entry.only),
+        "except": list(entry.excepted),
+    }
+
+
+def _decode_entry(fields: Mapping[str, Any]) -> Entry:
+    return Entry(
+        name=fields["name"],
+        id=fields["id"],
+        alpha=fields["alpha"],
+        node=fields["node"],
+        only=tuple(fields["only"]),
+        excepted=tuple(fields["except"]),
+    )

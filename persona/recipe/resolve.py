@@ -1,0 +1,59 @@
+"""From the ids that a person types to whole ones, and the check that vectors belong to their base."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from persona.errors import RecipeError, WrongBase
+from persona.ids import BaseId, ObjectId, VectorId
+from persona.recipe.model import Entry, Recipe
+from persona.recipe.parse import FILE, find_line
+from persona.store.nouns import Vector
+from persona.store.objects import ObjectStore
+
+
+def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, text: str = "") -> Recipe:
+    """``recipe`` with whole ids. What ``known`` (already resolved) has is believed without reading it again.
+
+    ``text`` is the file that the recipe came from, for line numbers in errors.
+    """
+    trusted = {known.base, *(entry.id for entry in known.vectors)} if known else set()
+    base = BaseId(_whole(recipe.base, "base", ("base", "id"), objects, trusted, text))
+    same_base = known is not None and known.base == base
+    vectors = []
+    for entry in recipe.vectors:
+        name = VectorId(_whole(entry.id, "vector", ("vectors", entry.name, "id"), objects, trusted, text))
+        if not (same_base and name in trusted):
+            _check_base(entry, name, base, recipe.base_name, objects)
+        vectors.append(replace(entry, id=name))
+    return replace(recipe, base=base, vectors=tuple(vectors))
+
+
+def _whole(
+    prefix: str, kind: str, path: tuple[str, ...], objects: ObjectStore, trusted: set[str], text: str
+) -> ObjectId:
+    candidates = objects.matching(prefix)
+    if len(candidates) == 1 and candidates[0] in trusted:
+        return candidates[0]
+    found = [name for name in candidates if objects.kind(name) == kind]
+    if len(found) == 1:
+        return found[0]
+    line = find_line(text, path)
+    place = f"{FILE}:{line}" if line else FILE
+    if found:
+        names = ", ".join(name.short for name in found)
+        raise RecipeError(f"{place}: {'.'.join(path)}: '{prefix}' begins several ids: {names}", "Type more of it.")
+    raise RecipeError(
+        f"{place}: {'.'.join(path)}: no {kind} '{prefix}' in this repository",
+        "Commit the run that makes it, or give the id that 'persona log' and 'persona show' print.",
+    )
+
+
+def _check_base(entry: Entry, name: VectorId, base: BaseId, base_name: str, objects: ObjectStore) -> None:
+    own = Vector.get(objects, name).base
+    if own != base:
+        raise WrongBase(
+            f"vector '{entry.name}' ({name.short}) belongs to base {own.short}, "
+            f"and the recipe's base is {base_name or 'unnamed'} ({base.short})",
+            "A vector is a difference to its own base only: take it out, or commit a run of this base.",
+        )

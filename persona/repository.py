@@ -1,0 +1,264 @@
+"""A ``.persona`` folder: opens it, hands out its parts, and makes one transaction one operation.
+
+.persona/
+  format        one line, refused if newer
+  config.toml   settings
+  objects/      bases, vectors, recipes, commits, operations, texts
+  packs/        tensors and blobs
+  refs/ HEAD    branches, tags, where we stand
+  op/           head, applied
+  lock  tmp/    one writer; what is unfinished
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+import tomllib
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from persona import files
+from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal, UsageError
+from persona.history import commits
+from persona.history import refs as refs_
+from persona.history.operations import Change, Operation, OperationLog
+from persona.ids import BaseId, CommitId, ObjectId, VectorId
+from persona.recipe.model import Recipe
+from persona.store.nouns import Base, Vector
+from persona.store.objects import ObjectStore
+from persona.store.tensors import TensorStore
+
+FOLDER = ".persona"
+RECIPE = "persona.toml"
+FORMAT = 1
+LOCK_PATIENCE = 2.0
+"""Seconds that a second writer waits before it gives up."""
+
+
+class Repository:
+    """One personality's history, and the ``persona.toml`` beside it."""
+
+    def __init__(self, root: Path, folder: Path | None = None) -> None:
+        self.root = root
+        self.folder = folder or root / FOLDER
+        self.objects = ObjectStore(self.folder / "objects")
+        self.log = OperationLog(self.folder, self.objects)
+
+    @cached_property
+    def tensors(self) -> TensorStore:
+        """Tensors and blobs."""
+        return TensorStore(self.folder / "packs", self.folder / "tmp")
+
+    @property
+    def recipe_path(self) -> Path:
+        """The file that a person edits."""
+        return self.root / RECIPE
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """``config.toml``, as tables."""
+        path = self.folder / "config.toml"
+        try:
+            return tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: {error}", "Mend the line; the file is TOML.") from None
+
+    def refs(self) -> refs_.RefMap:
+        """All refs, as the newest operation left them."""
+        found = refs_.read_all(self.folder)
+        pending = self.log.pending()
+        for name, (_, after) in (pending.refs if pending else {}).items():
+            found.pop(name, None)
+            if after is not None:
+                found[name] = after
+        return found
+
+    def head(self) -> CommitId:
+        """The commit we stand on."""
+        return refs_.head_commit(self.refs())
+
+    def commit(self, name: CommitId) -> commits.Commit:
+        """Read a commit."""
+        return commits.Commit.get(self.objects, name)
+
+    def recipe(self, commit: CommitId) -> Recipe:
+        """A commit's resolved recipe."""
+        return Recipe.get(self.objects, self.commit(commit).recipe)
+
+    def base(self, name: BaseId) -> Base:
+        """Read a base."""
+        return Base.get(self.objects, name)
+
+    def vector(self, name: VectorId) -> Vector:
+        """Read a vector."""
+        return Vector.get(self.objects, name)
+
+    def head_text(self) -> str:
+        """``persona.toml`` as it was committed."""
+        return commits.get_text(self.objects, self.commit(self.head()).text)
+
+    def recipe_text(self) -> str | None:
+        """``persona.toml`` as it stands; None if there is none."""
+        try:
+            return self.recipe_path.read_bytes().decode()
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError:
+            raise UsageError(f"{self.recipe_path} is not UTF-8", "Save it as UTF-8, or: persona restore") from None
+        except OSError as error:
+            raise files.storage_error(error, self.recipe_path) from error
+
+    def is_edited(self) -> bool:
+        """Whether ``persona.toml`` differs from the commit we stand on."""
+        return self.recipe_text() != self.head_text()
+
+    @contextlib.contextmanager
+    def transaction(self, command: str) -> Iterator[Transaction]:
+        """Hold the lock; what the block asks for happens as one operation, or not at all."""
+        with self._lock(command):
+            self.finish_interrupted()
+            change = Transaction(self, command)
+            yield change
+            change.apply()
+
+    @contextlib.contextmanager
+    def _lock(self, command: str) -> Iterator[None]:
+        path = self.folder / "lock"
+        fd = _patient(path)
+        if fd is None:
+            raise Locked(
+                f"another writer holds {path}: {_holder(path)}",
+                "Wait until it is done; the lock goes with its process, however that ends.",
+            )
+        try:
+            files.write_lock_holder(fd, f"pid {os.getpid()} on {socket.gethostname()}, {command}, since {now()}\n")
+            yield
+        finally:
+            files.close_lock(fd)
+
+    def finish_interrupted(self) -> None:
+        """Carry an operation to its end that a crash left half applied. Needs the lock."""
+        pending = self.log.pending()
+        if pending is not None:
+            self.follow(pending)
+
+    def follow(self, operation: Operation) -> None:
+        """Make refs and ``persona.toml`` what the newest operation says they are."""
+        if operation.recipe is not None:
+            before, after = operation.recipe
+            expected = commits.get_text(self.objects, before) if before else None
+            if self.recipe_text() == expected:
+                files.write_file(self.recipe_path, commits.get_text(self.objects, after).encode())
+        self.log.apply_refs(operation)
+        self.log.mark_applied()
+
+
+class Transaction:
+    """What one command changes: refs, and ``persona.toml``."""
+
+    def __init__(self, repo: Repository, command: str) -> None:
+        self._repo = repo
+        self._command = command
+        self._refs: dict[str, str | None] = {}
+        self._text: str | None = None
+        self._seen = repo.recipe_text()
+
+    def set_ref(self, name: str, value: str | None) -> None:
+        """Point a ref at ``value``, or remove it."""
+        self._refs[name] = value
+
+    def advance(self, commit: CommitId) -> None:
+        """Move the current branch (or a detached HEAD) to a new commit."""
+        head = self._repo.refs()[refs_.HEAD]
+        self.set_ref(head.removeprefix(refs_.SYMBOLIC) if head.startswith(refs_.SYMBOLIC) else refs_.HEAD, commit)
+
+    def set_recipe_text(self, text: str) -> None:
+        """Replace ``persona.toml``; refused if someone else changes it meanwhile."""
+        self._text = text
+
+    def apply(self) -> None:
+        """Write the operation, which is the commit point, and let refs and recipe file follow."""
+        repo = self._repo
+        before = repo.refs()
+        changes: dict[str, Change] = {
+            name: (before.get(name), after) for name, after in self._refs.items() if before.get(name) != after
+        }
+        recipe = self._recipe_change()
+        if not changes and recipe is None:
+            return
+        operation = Operation(repo.log.head(), now(), self._command, changes, recipe)
+        repo.log.commit(operation.put(repo.objects))
+        repo.follow(operation)
+
+    def _recipe_change(self) -> tuple[ObjectId | None, ObjectId] | None:
+        repo = self._repo
+        if self._text is None or self._text == self._seen:
+            return None
+        if repo.recipe_text() != self._seen:
+            raise Refusal(
+                f"{repo.recipe_path} was edited while this command ran", "Nothing was recorded: run it again."
+            )
+        before = None if self._seen is None else commits.put_text(repo.objects, self._seen)
+        return before, commits.put_text(repo.objects, self._text)
+
+
+def find(start: Path) -> Path:
+    """The folder at or above ``start`` that has a ``.persona``."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if (folder / FOLDER / "format").is_file():
+            return folder
+    raise NoRepository(
+        f"there is no persona repository in {start} or above it", "Make one here: persona init --base PATH"
+    )
+
+
+def open_at(start: Path) -> Repository:
+    """The repository at or above ``start``; an operation that a crash left half applied is finished first."""
+    root = find(start)
+    path = root / FOLDER / "format"
+    text = path.read_text().strip()
+    if text != f"persona {FORMAT}":
+        raise Damaged(f"{path} says '{text}', and this persona reads 'persona {FORMAT}'", "Upgrade persona.")
+    repo = Repository(root)
+    if repo.log.pending() is not None:
+        with contextlib.suppress(PersonaError, OSError):
+            _finish(repo)
+    return repo
+
+
+def _finish(repo: Repository) -> None:
+    fd = files.open_lock(repo.folder / "lock")
+    if fd is not None:
+        try:
+            repo.finish_interrupted()
+        finally:
+            files.close_lock(fd)
+
+
+def _patient(path: Path) -> int | None:
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        fd = files.open_lock(path)
+        if fd is not None or time.monotonic() > deadline:
+            return fd
+        time.sleep(0.05)
+
+
+def _holder(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text().strip() or "it has not said who it is"
+    return "it has not said who it is"
+
+
+def now() -> str:
+    """The time as RFC 3339 with the local offset, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")

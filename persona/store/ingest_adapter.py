@@ -1,0 +1,4 @@
+"""placeholder"""
+
+
+def ingest_adapter(*a): ...

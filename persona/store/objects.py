@@ -1,0 +1,102 @@
+"""Small canonical objects: bases, vectors, recipes, commits, operations, texts.
+
+An object is JSON with a ``kind`` and a ``version``, encoded canonically: keys sorted by code point, no spaces,
+UTF-8 unescaped, numbers as Python's ``repr`` writes them (shortest that reads back), no NaN. Its id is
+BLAKE3(b"persona object\\n" + encoding), and it lies, as that very text, in ``objects/<2 hex>/<62 hex>``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from persona import files
+from persona.errors import Damaged
+from persona.ids import Id, ObjectId, object_digest
+
+VERSION = 1
+"""Of the encoding of every kind; a reader refuses what is newer."""
+
+Fields = dict[str, Any]
+
+
+def encode(kind: str, fields: Mapping[str, Any]) -> bytes:
+    """The canonical encoding of an object."""
+    return canonical({**fields, "kind": kind, "version": VERSION})
+
+
+def canonical(value: object) -> bytes:
+    """Canonical JSON of any value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+class ObjectStore:
+    """The ``objects`` folder of a repository."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, kind: str, fields: Mapping[str, Any]) -> ObjectId:
+        """Keep an object, durably; its id."""
+        data = encode(kind, fields)
+        name = ObjectId(object_digest(data))
+        path = self.path(name)
+        if not path.exists():
+            files.make_folder(path.parent)
+            files.write_file(path, data)
+        return name
+
+    def get(self, name: Id, kind: str) -> Fields:
+        """The fields of an object, checked against its id."""
+        path = self.path(name)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise Damaged(
+                f"{kind} {name.short} is missing: there is no {path}",
+                "Copy the file back from a backup or another copy of the repository.",
+            ) from None
+        except OSError as error:
+            raise files.storage_error(error, path) from error
+        if object_digest(data) != name:
+            raise Damaged(
+                f"{kind} {name.short} is damaged: {path} does not hash to its name",
+                "Copy the file back from a backup or another copy of the repository.",
+            )
+        return _checked(json.loads(data), name, kind)
+
+    def __contains__(self, name: Id) -> bool:
+        return self.path(name).exists()
+
+    def path(self, name: Id) -> Path:
+        """Where an object lies."""
+        return self.folder / name[:2] / name[2:]
+
+    def kind(self, name: Id) -> str:
+        """What kind of object ``name`` is."""
+        return str(json.loads(self.path(name).read_bytes()).get("kind", ""))
+
+    def matching(self, prefix: str) -> list[ObjectId]:
+        """Ids that begin with ``prefix`` (at least 2 characters), sorted."""
+        folder = self.folder / prefix[:2]
+        if not folder.is_dir():
+            return []
+        names = (prefix[:2] + path.name for path in folder.iterdir() if len(path.name) == 62)
+        return sorted(ObjectId(name) for name in names if name.startswith(prefix))
+
+
+def _checked(fields: Fields, name: Id, kind: str) -> Fields:
+    if fields.get("version", 0) > VERSION:
+        raise Damaged(
+            f"{kind} {name.short} was written by a newer persona (object version {fields['version']})",
+            "Upgrade persona to read this repository.",
+        )
+    if fields.get("kind") != kind:
+        raise Damaged(
+            f"{name.short} is a {fields.get('kind')}, and a {kind} was expected",
+            "The reference to it is damaged; 'persona log' shows the commits that can be read.",
+        )
+    return fields

@@ -1,0 +1,280 @@
+"""The pack file: many tensors and blobs, written once, its index at the end. All numbers are little-endian.
+
+    head     b"persona pack", version (4 bytes)                                                    16 bytes
+    frames   back to back, nothing between them
+    index    canonical JSON, in one zstd frame if that is shorter
+    footer   where the index begins (8), its bytes as stored (8), its bytes of JSON (8),
+             BLAKE3 of the index as stored (32), b"pack end"                                       64 bytes
+
+    index    {block, codecs: [name], tensors: [tensor], blobs: [blob]}
+    tensor   {id, dtype, shape, base: id or null, at, codecs: [number], sizes: [bytes]}
+    blob     {id, at, length, stored, zstd: bool}
+
+A tensor's entries (bytes, for formats narrower than one) are cut into blocks of ``block``; frame k holds
+block k in codec ``codecs[number]`` and takes ``sizes[k]`` bytes, the first at offset ``at``. A tensor without
+entries has one frame of none. A frame whose codec needs a base is decoded against the entries of the same
+positions of the tensor ``base``. The file is called ``<BLAKE3 of the file>.pack``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from persona.checkpoints.dtypes import BITS, byte_size
+from persona.errors import Damaged
+from persona.files import storage_error, translated
+from persona.ids import BlobId, TensorId, file_digest
+from persona.store import codecs, compression
+from persona.store.objects import canonical
+
+VERSION = 1
+"""Of the pack file; a reader refuses what is newer."""
+
+BLOCK = 1 << 17
+"""Entries per block in new packs; a reader goes by what the pack says."""
+
+HEAD_SIZE, FOOTER_SIZE = 16, 64
+MAX_BLOCK = 1 << 24
+MAX_INDEX = 1 << 30
+_MAGIC, _END = b"persona pack", b"pack end"
+_RESTORE = "Copy the file back from a backup or another copy of the repository; 'persona fsck' says what it touches."
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor, and where its frames lie in its file."""
+
+    id: TensorId
+    dtype: str
+    shape: tuple[int, ...]
+    base: TensorId | None
+    block: int
+    at: int
+    codecs: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def units(self) -> int:
+        """Unsigned integers that its bits are handed out in."""
+        return units(self.dtype, self.shape)
+
+    @property
+    def width(self) -> int:
+        """Bytes of one of them."""
+        return max(BITS[self.dtype], 8) // 8
+
+    @property
+    def stored(self) -> int:
+        """Bytes that its frames take."""
+        return sum(self.sizes)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each frame begins."""
+        return tuple(accumulate(self.sizes[:-1], initial=self.at))
+
+    def frame_units(self, number: int) -> int:
+        """Entries in a frame."""
+        return min(self.block, self.units - number * self.block)
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """A blob, and where it lies in its file."""
+
+    id: BlobId
+    at: int
+    length: int
+    stored: int
+    zstd: bool
+
+
+def units(dtype: str, shape: tuple[int, ...]) -> int:
+    """Entries of a tensor, or its bytes if entries are narrower than one."""
+    entries = math.prod(shape)
+    return entries if BITS[dtype] >= 8 else byte_size(dtype, entries)
+
+
+def frames(units: int, block: int) -> int:
+    """Number of frames for so many entries."""
+    return max(1, -(-units // block))
+
+
+class Volume:
+    """A file of the packs folder with what it holds; its bytes are mapped when they are first needed."""
+
+    def __init__(
+        self, path: Path, tensors: Mapping[TensorId, StoredTensor], blobs: Mapping[BlobId, StoredBlob]
+    ) -> None:
+        self.path = path
+        self.tensors = tensors
+        self.blobs = blobs
+
+    @cached_property
+    def buffer(self) -> memoryview:
+        """The whole file, read-only; FileNotFoundError if it was deleted since it was listed."""
+        try:
+            with self.path.open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except FileNotFoundError:
+            raise
+        except ValueError:
+            raise damaged(self.path, "is empty") from None
+        except OSError as error:
+            raise storage_error(error, self.path) from error
+
+    def part(self, at: int, length: int) -> memoryview:
+        """Bytes of the file; Damaged if it ends before."""
+        part = self.buffer[at : at + length]
+        if len(part) != length:
+            raise damaged(self.path, "is shorter than it was when it was opened")
+        return part
+
+
+def damaged(path: Path, what: str) -> Damaged:
+    """An error about a file of the packs folder."""
+    return Damaged(f"{path} {what}", _RESTORE)
+
+
+def head() -> bytes:
+    """The first bytes of a new pack."""
+    return _MAGIC + VERSION.to_bytes(4, "little")
+
+
+def tail(tensors: list[StoredTensor], blobs: list[StoredBlob], at: int) -> bytes:
+    """Index and footer of a new pack whose frames end at ``at``."""
+    text = _encode_index(tensors, blobs)
+    index = min(compression.compress(text), text, key=len)
+    numbers = b"".join(n.to_bytes(8, "little") for n in (at, len(index), len(text)))
+    return index + numbers + bytes.fromhex(file_digest([index])) + _END
+
+
+def _encode_index(tensors: list[StoredTensor], blobs: list[StoredBlob]) -> bytes:
+    known = sorted({name for tensor in tensors for name in tensor.codecs})
+    rows = [
+        {
+            "id": t.id, "dtype": t.dtype, "shape": list(t.shape), "base": t.base, "at": t.at,
+            "codecs": [known.index(name) for name in t.codecs], "sizes": list(t.sizes),
+        }
+        for t in tensors
+    ]  # fmt: skip
+    parts = [{"id": b.id, "at": b.at, "length": b.length, "stored": b.stored, "zstd": b.zstd} for b in blobs]
+    return canonical({"block": BLOCK, "codecs": known, "tensors": rows, "blobs": parts})
+
+
+def open_pack(path: Path) -> Volume:
+    """A pack, its index checked."""
+    with translated(path), path.open("rb") as file:
+        first = file.read(HEAD_SIZE)
+        size = file.seek(0, 2)
+        _check_head(path, first, size)
+        file.seek(size - FOOTER_SIZE)
+        at, stored, plain, digest = _parse_footer(path, file.read(FOOTER_SIZE), size)
+        file.seek(at)
+        index = file.read(stored)
+    if file_digest([index]) != digest:
+        raise damaged(path, "is damaged: its index does not hash to what its footer says")
+    try:
+        fields = json.loads(index if stored == plain else compression.expand(index, plain))
+        tensors, blobs = _Index(at).parse(fields)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise damaged(path, f"has an index that cannot be believed: {error}") from error
+    return Volume(path, tensors, blobs)
+
+
+def _check_head(path: Path, first: bytes, size: int) -> None:
+    if size < HEAD_SIZE + FOOTER_SIZE or not first.startswith(_MAGIC):
+        raise damaged(path, "is not a pack, or is cut off")
+    version = int.from_bytes(first[len(_MAGIC) :], "little")
+    if version > VERSION:
+        raise Damaged(
+            f"{path} was written by a newer persona (pack version {version})",
+            "Upgrade persona to read this repository.",
+        )
+    if version != VERSION:
+        raise damaged(path, f"says that it is of version {version}, which there never was")
+
+
+def _parse_footer(path: Path, footer: bytes, size: int) -> tuple[int, int, int, str]:
+    at, stored, plain = (int.from_bytes(footer[k : k + 8], "little") for k in (0, 8, 16))
+    if footer[56:] != _END or at < HEAD_SIZE or at + stored != size - FOOTER_SIZE:
+        raise damaged(path, "is damaged or cut off: its footer does not fit the file")
+    if plain > MAX_INDEX or plain < stored:
+        raise damaged(path, "has a footer that gives its index an impossible size")
+    return at, stored, plain, footer[24:56].hex()
+
+
+class _Index:
+    """Checks an index against a file whose frames end at ``end``; ValueError says what is wrong."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    def parse(self, fields: Any) -> tuple[dict[TensorId, StoredTensor], dict[BlobId, StoredBlob]]:
+        """What the file holds."""
+        block = _count(fields["block"], "block")
+        if not 1 <= block <= MAX_BLOCK:
+            raise ValueError(f"blocks of {block} entries")
+        known = [_codec(name) for name in fields["codecs"]]
+        tensors = [self._tensor(row, block, known) for row in fields["tensors"]]
+        blobs = [self._blob(row) for row in fields["blobs"]]
+        self._check_layout([(t.at, t.stored) for t in tensors] + [(b.at, b.stored) for b in blobs])
+        return _unique(tensors), _unique(blobs)
+
+    def _tensor(self, row: Any, block: int, known: list[str]) -> StoredTensor:
+        name, dtype = TensorId(row["id"]), row["dtype"]
+        if not isinstance(dtype, str) or dtype not in BITS:
+            raise ValueError(f"tensor {name.short} has the unknown dtype {dtype!r}")
+        shape = tuple(_count(n, "shape") for n in row["shape"])
+        sizes = tuple(_count(n, "sizes") for n in row["sizes"])
+        used = tuple(known[_count(n, "codecs")] for n in row["codecs"] if n < len(known))
+        if not len(used) == len(row["codecs"]) == len(sizes) == frames(units(dtype, shape), block):
+            raise ValueError(f"tensor {name.short} has another number of frames than its shape asks for")
+        base = None if row["base"] is None else TensorId(row["base"])
+        if base == name:
+            raise ValueError(f"tensor {name.short} is its own base")
+        return StoredTensor(name, dtype, shape, base, block, _count(row["at"], "at"), used, sizes)
+
+    def _blob(self, row: Any) -> StoredBlob:
+        name, packed = BlobId(row["id"]), row["zstd"]
+        at, length, stored = (_count(row[key], key) for key in ("at", "length", "stored"))
+        if not isinstance(packed, bool) or (stored != length and not packed):
+            raise ValueError(f"blob {name.short} has two lengths")
+        return StoredBlob(name, at, length, stored, packed)
+
+    def _check_layout(self, parts: list[tuple[int, int]]) -> None:
+        """Frames cover the file once: no overlap, no hole, nothing outside."""
+        at = HEAD_SIZE
+        for start, size in sorted(parts):
+            if start != at:
+                raise ValueError(f"frames overlap or leave a hole at {at}")
+            at += size
+        if at != self.end:
+            raise ValueError(f"frames end at {at}, the index begins at {self.end}")
+
+
+def _unique(rows: list[Any]) -> dict[Any, Any]:
+    table = {row.id: row for row in rows}
+    if len(table) != len(rows):
+        raise ValueError("an id occurs twice")
+    return table
+
+
+def _count(value: object, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{what} is {value!r}")
+    return value
+
+
+def _codec(name: object) -> str:
+    if name not in codecs.names():
+        raise ValueError(f"the codec {name!r} is unknown here; a newer persona may know it")
+    return str(name)

@@ -1,0 +1,36 @@
+"""``persona alpha``: how strongly vectors act."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from persona.errors import Refusal, UsageError
+from persona.recipe import edit
+from persona.recipe.parse import parse
+from persona.repository import Repository
+from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
+
+
+def alpha(
+    repo: Repository,
+    values: Mapping[str, float],
+    *,
+    message: str | None = None,
+    author: str = "",
+    command: str = "alpha",
+) -> Recorded:
+    """Give vectors new alphas, and commit that."""
+    with clean_recipe(repo, command) as (change, text):
+        recipe = parse(text)
+        said = []
+        for name, value in values.items():
+            before = entry_of(recipe, name).alpha
+            if not math.isfinite(value):
+                raise UsageError(f"alpha {value} of '{name}' is not a finite number", "Give a number such as 0.8.")
+            if before != value:
+                said.append(f"{name} α {before:g} → {value:g}")
+                text = edit.set_alpha(text, name, float(value))
+        if not said:
+            raise Refusal("nothing to change: the recipe has these alphas already", "See 'persona vectors'.")
+        return record(repo, change, text, message or "; ".join(said), author)

@@ -1,0 +1,145 @@
+"""``persona build``: the model that a recipe describes, as a folder that transformers loads."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from persona.building.plan import Active, Plan, make_plan
+from persona.building.publish import check_target, index_json, make_shards, output_folder
+from persona.building.receipt import make_receipt
+from persona.building.run import run
+from persona.building.sidefiles import model_card, side_files
+from persona.checkpoints.folder import INDEX, RECEIPT
+from persona.errors import UsageError, did_you_mean
+from persona.history.revisions import resolve
+from persona.ids import CommitId, VectorId
+from persona.progress import SILENT, Progress
+from persona.recipe.model import Recipe
+from persona.repository import Repository
+from persona.store.nouns import Base
+from persona.verbs.recording import standing_recipe
+
+DTYPES = {
+    "bf16": "BF16", "bfloat16": "BF16", "fp16": "F16", "float16": "F16", "fp32": "F32", "float32": "F32"
+}  # fmt: skip
+SHARD_SIZE = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build. ``copied`` tensors are bit for bit what was committed, ``combined`` were computed."""
+
+    folder: Path
+    commit: CommitId
+    edited: bool
+    recipe: Recipe
+    tensors: int
+    copied: int
+    combined: int
+    shards: int
+    nbytes: int
+    id: str
+
+
+def build(
+    repo: Repository,
+    out: Path | str,
+    rev: str | None = None,
+    *,
+    dtype: str | None = None,
+    shard_size: int = SHARD_SIZE,
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> Built:
+    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``."""
+    target = Path(out).absolute()
+    wanted = _dtype(dtype)
+    if shard_size < 1:
+        raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
+    check_target(target, replace=replace)
+    commit, edited, recipe = _which(repo, rev)
+    base = repo.base(recipe.base_id)
+    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
+    plan = make_plan(recipe, base, vectors, wanted)
+    active = [Active(entry, vectors[entry.name]) for entry in recipe.vectors if entry.alpha != 0]
+    shards = make_shards(plan, shard_size)
+    small = _small_files(repo, plan, base, active, recipe, commit, edited)
+    if len(shards) > 1:
+        small[INDEX] = index_json(shards)
+    with output_folder(target, shards) as folder:
+        folder.reserve()
+        ids = run(plan, repo.tensors, folder, progress)
+        receipt = make_receipt(_about(recipe, commit, edited, dtype), ids, shards, small)
+        for name, data in [*small.items(), (RECEIPT, receipt)]:
+            folder.add_file(name, data)
+        folder.publish()
+    copied = sum(output.copy is not None for output in plan.outputs)
+    return Built(
+        folder=Path(out),
+        commit=commit,
+        edited=edited,
+        recipe=recipe,
+        tensors=len(plan.outputs),
+        copied=copied,
+        combined=len(plan.outputs) - copied,
+        shards=len(shards),
+        nbytes=sum(shard.size for shard in shards),
+        id=_receipt_id(receipt),
+    )
+
+
+def _dtype(dtype: str | None) -> str | None:
+    if dtype is None:
+        return None
+    if dtype not in DTYPES:
+        raise UsageError(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
+    return DTYPES[dtype]
+
+
+def _which(repo: Repository, rev: str | None) -> tuple[CommitId, bool, Recipe]:
+    """The commit to build from, whether uncommitted edits come on top of it, and the recipe."""
+    if rev is not None:
+        commit = resolve(rev, repo.refs(), repo.objects)
+        return commit, False, repo.recipe(commit)
+    commit = repo.head()
+    recipe = standing_recipe(repo)
+    return commit, recipe != repo.recipe(commit), recipe
+
+
+def _small_files(
+    repo: Repository,
+    plan: Plan,
+    base: Base,
+    active: list[Active],
+    recipe: Recipe,
+    commit: CommitId,
+    edited: bool,
+) -> dict[str, bytes]:
+    found = side_files(plan, base, active, repo.tensors)
+    found["README.md"] = model_card(recipe.encode(), commit, edited)
+    return found
+
+
+def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None) -> dict[str, Any]:
+    return {
+        "commit": commit,
+        "edited": edited,
+        "recipe": recipe.encode(),
+        "dtype": dtype,
+        "device": "cpu",
+        "made": {
+            "persona": version("persona-vcs"),
+            "numpy": version("numpy"),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _receipt_id(receipt: bytes) -> str:
+    import json
+
+    return str(json.loads(receipt)["id"])

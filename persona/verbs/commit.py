@@ -1,0 +1,169 @@
+"""``persona commit``: record a training run, or the recipe as it was edited."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from persona.checkpoints.folder import RECEIPT, find_run, is_adapter, open_checkpoint, read_json
+from persona.errors import CheckpointError, UsageError
+from persona.files import storage_error
+from persona.ids import VectorId
+from persona.progress import SILENT, Progress
+from persona.recipe import edit
+from persona.recipe.changes import changes
+from persona.recipe.model import Entry, Recipe
+from persona.recipe.parse import checked_vector_name, parse
+from persona.recipe.resolve import resolve
+from persona.repository import Repository
+from persona.store.ingest import Ingested, ingest_run
+from persona.store.ingest_adapter import ingest_adapter
+from persona.verbs.recording import Recorded, record, standing_text
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What ``commit`` did. ``recorded`` is None when the very same vector was there already."""
+
+    recorded: Recorded | None
+    name: str | None = None
+    alpha: float | None = None
+    vector: VectorId | None = None
+    form: str | None = None
+    tensors: int = 0
+    total_bytes: int = 0
+    kept_bytes: int = 0
+    relative_norm: float | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+def commit(
+    repo: Repository,
+    run: Path | str | None = None,
+    *,
+    name: str | None = None,
+    alpha: float | None = None,
+    node: str | None = None,
+    message: str | None = None,
+    author: str = "",
+    metrics: Path | str | None = None,
+    meta: Mapping[str, str] | None = None,
+    command: str = "commit",
+    progress: Progress = SILENT,
+) -> Committed:
+    """Record ``run`` as the vector ``name`` of the recipe, or, without a run, the recipe as it stands."""
+    facts = _facts(metrics, meta)
+    if run is None:
+        if name is not None or alpha is not None or node is not None:
+            raise UsageError("a name, alpha or node needs a run", "Give the run's folder: persona commit RUN --as NAME")
+        with repo.transaction(command) as change:
+            text = standing_text(repo)
+            return Committed(record(repo, change, text, message or _summary(repo, text), author, facts))
+    folder = find_run(Path(run))
+    name = checked_vector_name(name or _name_of(folder))
+    if alpha is not None:
+        _check_alpha(alpha)
+    with repo.transaction(command) as change:
+        text = standing_text(repo)
+        recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
+        ingested = _ingest(repo, recipe, folder, progress)
+        vector = ingested.vector.put(repo.objects)
+        before = recipe.entry(name)
+        entry = _entry(before, name, vector, alpha, node)
+        done = _committed(None, entry, vector, ingested)
+        if entry == before:
+            return replace(done, notes=(f"'{name}' has this very vector already; nothing new was recorded",))
+        facts |= _run_facts(Path(run), folder, name, done)
+        text = edit.put_vector(text, entry)
+        verb = "retrain" if before and before.id != vector else "change" if before else "add"
+        return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, facts))
+
+
+def _ingest(repo: Repository, recipe: Recipe, folder: Path, progress: Progress) -> Ingested:
+    receipt = read_json(folder / RECEIPT)
+    if receipt:
+        commit = str(receipt.get("commit"))[:12]
+        raise CheckpointError(
+            f"{folder} is a build of commit {commit}, not a training run",
+            "Commit the folder that your training script saved.",
+        )
+    base_id = recipe.base_id
+    base = repo.base(base_id)
+    if is_adapter(folder):
+        return ingest_adapter(folder, base_id, base, repo.tensors, progress)
+    return ingest_run(open_checkpoint(folder), base_id, base, repo.tensors, progress)
+
+
+def _entry(before: Entry | None, name: str, vector: VectorId, alpha: float | None, node: str | None) -> Entry:
+    """The recipe's entry for a run: what it said before, with what is new."""
+    entry = before or Entry(name, vector)
+    return replace(
+        entry,
+        id=vector,
+        alpha=entry.alpha if alpha is None else float(alpha),
+        node=entry.node if node is None else node,
+    )
+
+
+def _committed(recorded: Recorded | None, entry: Entry, vector: VectorId, ingested: Ingested) -> Committed:
+    return Committed(
+        recorded=recorded,
+        name=entry.name,
+        alpha=entry.alpha,
+        vector=vector,
+        form=ingested.vector.form,
+        tensors=len(ingested.vector.names),
+        total_bytes=ingested.total_bytes,
+        kept_bytes=ingested.kept_bytes,
+        relative_norm=ingested.relative_norm,
+        notes=ingested.notes,
+    )
+
+
+def _check_alpha(alpha: float) -> None:
+    if not abs(alpha) < 3.4028235e38:  # also false for NaN
+        raise UsageError(f"alpha {alpha} is not a finite number", "Give a number such as 0.8 or -0.5.")
+
+
+def _name_of(folder: Path) -> str:
+    """A vector's name when none was given: the run folder's."""
+    own = folder.resolve()
+    return own.parent.name if own.name.startswith("checkpoint-") else own.name
+
+
+def _summary(repo: Repository, text: str) -> str:
+    """A message for an edited recipe: its changes."""
+    before = repo.recipe(repo.head())
+    said = [change.text for change in changes(before, resolve(parse(text), repo.objects, before, text))]
+    return "; ".join(said) or "edit comments"
+
+
+def _facts(metrics: Path | str | None, meta: Mapping[str, str] | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if metrics is not None:
+        path = Path(metrics)
+        try:
+            facts["metrics"] = json.loads(path.read_bytes())
+            json.dumps(facts["metrics"], allow_nan=False)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        except ValueError as error:
+            raise UsageError(f"{path} is not plain JSON: {error}", "Write the metrics as a JSON object.") from None
+    if meta:
+        facts["meta"] = dict(meta)
+    return facts
+
+
+def _run_facts(run: Path, folder: Path, name: str, done: Committed) -> dict[str, Any]:
+    return {
+        "vector": name,
+        "folder": str(run),
+        "checkpoint": folder.name,
+        "form": done.form,
+        "total_bytes": done.total_bytes,
+        "kept_bytes": done.kept_bytes,
+        "relative_norm": done.relative_norm,
+    }

@@ -1,0 +1,25 @@
+"""``persona negate``: take a behaviour away instead of adding it."""
+
+from __future__ import annotations
+
+from persona.recipe.parse import parse
+from persona.repository import Repository
+from persona.verbs.alpha import alpha as set_alpha
+from persona.verbs.recording import Recorded, entry_of, standing_text
+
+
+def negate(
+    repo: Repository,
+    name: str,
+    *,
+    alpha: float | None = None,
+    message: str | None = None,
+    author: str = "",
+    command: str = "negate",
+) -> Recorded:
+    """Flip the sign of a vector's alpha, or set it to −``alpha``; and commit that."""
+    current = entry_of(parse(standing_text(repo)), name).alpha
+    value = -current if alpha is None else -alpha
+    return set_alpha(
+        repo, {name: value}, message=message or f"negate {name} (α {value:g})", author=author, command=command
+    )

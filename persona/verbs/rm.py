@@ -1,0 +1,27 @@
+"""``persona rm``: take a vector out of the recipe. History keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from persona.recipe import edit
+from persona.recipe.parse import parse
+from persona.repository import Repository
+from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
+
+
+def rm(
+    repo: Repository,
+    names: Sequence[str],
+    *,
+    message: str | None = None,
+    author: str = "",
+    command: str = "rm",
+) -> Recorded:
+    """Remove vectors from the recipe, and commit that."""
+    with clean_recipe(repo, command) as (change, text):
+        recipe = parse(text)
+        for name in dict.fromkeys(names):
+            entry_of(recipe, name)
+            text = edit.remove_vector(text, name)
+        return record(repo, change, text, message or f"remove {', '.join(names)}", author)

@@ -1,0 +1,100 @@
+"""``persona show``: all that is known of a commit, or of a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from persona.errors import UsageError, did_you_mean
+from persona.history.commits import get_text, walk
+from persona.history.revisions import resolve
+from persona.ids import CommitId, VectorId
+from persona.recipe.changes import Change, changes
+from persona.recipe.model import Recipe
+from persona.repository import Repository
+from persona.verbs.recording import standing_recipe
+from persona.verbs.vectors import Listed, listed
+
+
+@dataclass(frozen=True)
+class ShownCommit:
+    """A commit, what it changed against its first parent, and its recipe file."""
+
+    commit: CommitId
+    parents: tuple[CommitId, ...]
+    author: str
+    time: str
+    message: str
+    changes: tuple[Change, ...]
+    text: str
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ShownVector:
+    """A vector, where it was committed first, and what was known of its run."""
+
+    vector: Listed
+    base_name: str
+    commit: CommitId | None
+    time: str | None
+    changed: tuple[str, ...]
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
+def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
+    """A vector of the recipe by its name, or else a revision."""
+    recipe = standing_recipe(repo) if repo.recipe_text() is not None else repo.recipe(repo.head())
+    if recipe.entry(what) is not None:
+        return _vector(repo, recipe, what)
+    try:
+        commit = resolve(what, repo.refs(), repo.objects)
+    except UsageError as error:
+        if not error.message.startswith("no revision"):
+            raise
+        known = [entry.name for entry in recipe.vectors]
+        hint = did_you_mean(what, [*known, *(r.rpartition("/")[2] for r in repo.refs())])
+        raise UsageError(f"'{what}' is neither a vector of the recipe nor a revision", hint) from None
+    return _commit(repo, commit)
+
+
+def _commit(repo: Repository, name: CommitId) -> ShownCommit:
+    commit = repo.commit(name)
+    after = repo.recipe(name)
+    before = repo.recipe(commit.parents[0]) if commit.parents else Recipe(after.base, after.base_name)
+    return ShownCommit(
+        commit=name,
+        parents=commit.parents,
+        author=commit.author,
+        time=commit.time,
+        message=commit.message,
+        changes=tuple(changes(before, after)),
+        text=get_text(repo.objects, commit.text),
+        run=commit.run,
+    )
+
+
+def _vector(repo: Repository, recipe: Recipe, name: str) -> ShownVector:
+    entry = recipe.entry(name)
+    assert entry is not None
+    vector = VectorId(entry.id)
+    first = _first_commit(repo, vector)
+    commit = repo.commit(first) if first else None
+    return ShownVector(
+        vector=listed(repo, entry),
+        base_name=recipe.base_name,
+        commit=first,
+        time=commit.time if commit else None,
+        changed=tuple(sorted(repo.vector(vector).names)),
+        run=commit.run if commit else {},
+    )
+
+
+def _first_commit(repo: Repository, vector: VectorId) -> CommitId | None:
+    """The oldest commit below HEAD whose recipe has ``vector``."""
+    found = None
+    for name, commit in walk(repo.objects, [repo.head()]):
+        if any(entry.id == vector for entry in Recipe.get(repo.objects, commit.recipe).vectors):
+            found = name
+    return found

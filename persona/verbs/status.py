@@ -1,0 +1,69 @@
+"""``persona status``: where we are, what is edited, and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from persona.errors import PersonaError
+from persona.history import refs as refs_
+from persona.ids import CommitId
+from persona.recipe.changes import Change, changes
+from persona.recipe.model import Recipe
+from persona.recipe.parse import parse
+from persona.recipe.resolve import resolve
+from persona.repository import Repository
+
+
+@dataclass(frozen=True)
+class Status:
+    """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one."""
+
+    branch: str | None
+    commit: CommitId
+    subject: str
+    edited: bool
+    changes: tuple[Change, ...]
+    recipe: Recipe
+    problem: str | None
+    next: str
+
+
+def status(repo: Repository) -> Status:
+    """The state of the repository, from small files only."""
+    refs = repo.refs()
+    head = refs_.head_commit(refs)
+    committed = repo.recipe(head)
+    text = repo.recipe_text()
+    edited = text != repo.head_text()
+    recipe, problem = committed, None
+    if text is None:
+        problem = f"{repo.recipe_path.name} is missing"
+    elif edited:
+        try:
+            recipe = resolve(parse(text), repo.objects, committed, text)
+        except PersonaError as error:
+            problem = error.message
+    differences = tuple(changes(committed, recipe))
+    return Status(
+        branch=refs_.current_branch(refs),
+        commit=head,
+        subject=repo.commit(head).subject,
+        edited=edited,
+        changes=differences,
+        recipe=recipe,
+        problem=problem,
+        next=_next(problem, edited, recipe, refs_.current_branch(refs)),
+    )
+
+
+def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None) -> str:
+    """The likely next command."""
+    if problem:
+        return "persona restore"
+    if edited:
+        return 'persona commit -m "…"'
+    if not recipe.vectors:
+        return "persona commit RUN --as NAME"
+    if branch is None:
+        return "persona checkout HEAD -b NAME"
+    return "persona build -o OUT"

@@ -1,0 +1,50 @@
+"""A task vector as tensors: τ = W_finetuned − W_base, derived when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from persona.building.run import tau
+from persona.errors import UsageError
+from persona.ids import VectorId
+from persona.repository import Repository
+from persona.verbs.recording import entry_of, standing_recipe
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TaskVector(Mapping[str, "torch.Tensor"]):
+    """Name → τ in fp32, in the tensor's shape; each is computed, and verified, when it is taken.
+
+    Rows and tensors that the base has not are given whole.
+    """
+
+    def __init__(self, repo: Repository, vector: VectorId) -> None:
+        self._repo = repo
+        self._vector = repo.vector(vector)
+        self._base = repo.base(self._vector.base)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        import torch
+
+        source = self._vector.tensors.get(name) or self._vector.low_rank.get(name)
+        if source is None:
+            raise KeyError(name)
+        base = self._base.tensors.get(name)
+        try:
+            return torch.from_numpy(tau(self._repo.tensors, source, base))
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}", "Only float tensors have a difference.") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._vector.names)
+
+    def __len__(self) -> int:
+        return len(self._vector.names)
+
+
+def vector(repo: Repository, name: str) -> TaskVector:
+    """The vector called ``name`` in the recipe as it stands (alpha not applied)."""
+    return TaskVector(repo, VectorId(entry_of(standing_recipe(repo), name).id))

@@ -1,0 +1,67 @@
+"""``persona vectors``: the vectors of the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from persona.history.revisions import resolve
+from persona.ids import VectorId
+from persona.recipe.model import Entry
+from persona.repository import Repository
+from persona.store.nouns import LowRankSpec, TensorSpec, Vector
+from persona.verbs.recording import standing_recipe
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One vector; ``kept_bytes`` is what its tensors take in the store."""
+
+    name: str
+    id: VectorId
+    alpha: float
+    form: str
+    rank: int | None
+    tensors: int
+    kept_bytes: int
+    node: str | None
+    only: tuple[str, ...]
+    excepted: tuple[str, ...]
+    gone: tuple[str, ...]
+
+
+def vectors(repo: Repository, rev: str | None = None) -> list[Listed]:
+    """The vectors of ``persona.toml`` as it stands, or of a revision, in recipe order."""
+    recipe = standing_recipe(repo) if rev is None else repo.recipe(resolve(rev, repo.refs(), repo.objects))
+    return [listed(repo, entry) for entry in recipe.vectors]
+
+
+def listed(repo: Repository, entry: Entry) -> Listed:
+    """One vector of a resolved recipe."""
+    name = VectorId(entry.id)
+    vector = repo.vector(name)
+    kept = {spec.id: repo.tensors.describe(spec.id).stored_bytes for spec in stored_tensors(vector)}
+    return Listed(
+        name=entry.name,
+        id=name,
+        alpha=entry.alpha,
+        form=vector.form,
+        rank=max((spec.rank for spec in vector.low_rank.values()), default=None),
+        tensors=len(vector.names),
+        kept_bytes=sum(kept.values()),
+        node=entry.node,
+        only=entry.only,
+        excepted=entry.excepted,
+        gone=vector.gone,
+    )
+
+
+def stored_tensors(vector: Vector) -> list[TensorSpec]:
+    """Every tensor that a vector needs from the store."""
+    found = list(vector.tensors.values())
+    for spec in vector.low_rank.values():
+        found += _factors(spec)
+    return found
+
+
+def _factors(spec: LowRankSpec) -> list[TensorSpec]:
+    return [spec.left, spec.right]
