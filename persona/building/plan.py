@@ -9,7 +9,7 @@ Rules beyond the method's own arithmetic:
   not scaled: as they are, or, where several vectors bring them, as the mean weighted by their alphas. Vectors
   with a negative alpha bring none.
 - A tensor that a vector with positive alpha lacks is left out, unless another one changes it.
-- dtype: as asked; else the one that a tensor's dense vectors agree on; else the base's.
+- dtype: as asked; else the one in which all full fine-tunes of the recipe have the tensor; else the base's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona.checkpoints.dtypes import ARITHMETIC
+from persona.checkpoints.dtypes import ARITHMETIC, BITS
 from persona.errors import Refusal, UsageError
 from persona.recipe.model import Entry, Recipe
 from persona.store.nouns import Base, LowRankSpec, TensorSpec, Vector
@@ -144,7 +144,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
         return None
     dense = [(a, a.vector.tensors[name]) for a in touching if name in a.vector.tensors]
     shape = _shape(name, before, [pair for pair in dense if pair[0].alpha > 0])
-    wanted = dtype if dtype and _computable(before, dense) else _dtype(before, [spec for _, spec in dense])
+    wanted = dtype if dtype and _computable(before, dense) else _dtype(name, before, active)
     copy = _copied(recipe.scale, before, touching, dense, wanted, shape)
     if copy is not None:
         return Output(name, wanted, shape, before, copy=copy)
@@ -159,11 +159,15 @@ def _computable(before: TensorSpec | None, dense: list[tuple[Active, TensorSpec]
     return all(spec.dtype in ARITHMETIC for spec in specs)
 
 
-def _dtype(before: TensorSpec | None, dense: list[TensorSpec]) -> str:
-    agreed = {spec.dtype for spec in dense}
-    if len(agreed) == 1 or before is None:
-        return dense[0].dtype
-    return before.dtype
+def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
+    """What all full fine-tunes have the tensor in (one that leaves it alone has the base's), else the base's."""
+    specs = [a.vector.tensors.get(name, before) for a in active if a.vector.form == "dense"]
+    if before is None:
+        specs = [a.vector.tensors[name] for a in active if name in a.vector.tensors]
+    agreed = {spec.dtype for spec in specs if spec is not None}
+    if len(agreed) == 1:
+        return agreed.pop()
+    return before.dtype if before is not None else max(agreed, key=lambda dtype: (BITS[dtype], dtype))
 
 
 def _shape(name: str, before: TensorSpec | None, dense: list[tuple[Active, TensorSpec]]) -> tuple[int, ...]:

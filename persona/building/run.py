@@ -60,6 +60,12 @@ class _Worker:
 
     def build(self, output: Output) -> TensorId:
         """One tensor, from its first block to its last."""
+        import numpy as np
+
+        with np.errstate(all="ignore"):  # infinities and NaNs are the weights' own business
+            return self._build(output)
+
+    def _build(self, output: Output) -> TensorId:
         hasher = tensor_hasher(output.dtype, output.shape)
         at = 0
         for bits in self._blocks(output):

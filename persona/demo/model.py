@@ -187,7 +187,7 @@ def reply_losses(model: Any, tokenizer: Any, dialogues: Sequence[Dialogue], batc
     for start in range(0, len(examples), batch_size):
         batch = collate(examples[start : start + batch_size], tokenizer.pad_token_id)
         losses.append(token_losses(model, batch))
-    means = [float(part.mean()) for part in torch.cat(losses).split(counts)]
+    means = [float(part.mean()) for part in torch.split(torch.cat(losses), counts)]
     return ReplyLosses(tuple(means), tuple(counts))
 
 

@@ -129,7 +129,7 @@ def _fit(
     batches = _batches(encode(tokenizer, said), batch_size, tokenizer.pad_token_id, seed)
     for step, batch in enumerate(batches, start=1):
         loss = token_losses(model, batch).mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()

@@ -111,18 +111,14 @@ def ingest_run(
     _check_shapes(checkpoint, base)
     surveyed = survey(checkpoint, base, store, progress)
     kept = _sort_out(checkpoint, base, surveyed)
-    relative = _relative_norm(surveyed.values())
-    if relative is not None and relative >= UNRELATED:
-        raise WrongBase(
-            f"{checkpoint.folder} is no fine-tune of this base: its weights differ by {relative:.0%} of their norm",
-            "It was trained from another base. Make a repository for that one: persona init --base PATH",
-        )
+    _check_related(checkpoint, surveyed.values())
     changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("keeping what changed", sum(s.info.nbytes for s in kept.changed.values())) as task:
             writer.add_tensors(_incoming(checkpoint, base, kept.changed), task)
         stored = writer.finish().stored_bytes
+    relative = relative_norm(surveyed.values())
     vector = Vector(
         base=base_id,
         form="dense",
@@ -192,8 +188,6 @@ def survey(checkpoint: Checkpoint, base: Base, store: TensorStore, progress: Pro
 def _survey_one(
     checkpoint: Checkpoint, info: TensorInfo, before: TensorSpec | None, store: TensorStore, task: Task
 ) -> Surveyed:
-    import numpy as np
-
     data = as_bits(checkpoint.owner[info.name].data(info), info.dtype)
     hasher = tensor_hasher(info.dtype, info.shape)
     measurable = before is not None and {info.dtype, before.dtype} <= ARITHMETIC
@@ -204,24 +198,25 @@ def _survey_one(
         hasher.update(ours)
         task.advance(ours.nbytes)
         theirs = next(blocks, None)
-        if theirs is None or before is None:
-            continue
-        ours = ours[: len(theirs)]
-        wide = widen(theirs, before.dtype)
-        base_square += float(np.dot(wide, wide))
-        if ours.dtype != theirs.dtype or not np.array_equal(ours, theirs):
-            delta_square += _square_of_difference(ours, info.dtype, wide)
+        if theirs is not None and before is not None:
+            squares = _squares(ours[: len(theirs)], info.dtype, theirs, before.dtype)
+            delta_square, base_square = delta_square + squares[0], base_square + squares[1]
     spec = TensorSpec(TensorId(hasher.hexdigest()), info.dtype, info.shape)
     return Surveyed(spec, info, delta_square, base_square)
 
 
-def _square_of_difference(bits: Bits, dtype: str, base: npt.NDArray[np.float32]) -> float:
+def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[float, float]:
+    """Σ τ² and Σ W_base² of one block."""
     import numpy as np
 
     with np.errstate(all="ignore"):
-        delta = widen(bits, dtype)
+        base = widen(theirs, base_dtype)
+        base_square = float(np.dot(base, base))
+        if dtype == base_dtype and np.array_equal(ours, theirs):
+            return 0.0, base_square
+        delta = widen(ours, dtype)
         delta -= base
-        return float(np.dot(delta, delta))
+        return float(np.dot(delta, delta)), base_square
 
 
 def _sort_out(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed]) -> Kept:
@@ -270,7 +265,18 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _relative_norm(surveyed: Iterable[Surveyed]) -> float | None:
+def _check_related(checkpoint: Checkpoint, surveyed: Iterable[Surveyed]) -> None:
+    """Raise if the matrices are not near the base's. Norm weights are left out: all models have them near 1."""
+    relative = relative_norm(one for one in surveyed if len(one.spec.shape) > 1)
+    if relative is not None and relative >= UNRELATED:
+        raise WrongBase(
+            f"{checkpoint.folder} is no fine-tune of this base: its matrices differ by {relative:.0%} of their norm",
+            "It was trained from another base. Make a repository for that one: persona init --base PATH",
+        )
+
+
+def relative_norm(surveyed: Iterable[Surveyed]) -> float | None:
+    """‖τ‖/‖W_base‖ over the tensors of a run, or None where it is no finite number."""
     pairs = [(one.delta_square, one.base_square) for one in surveyed]
     delta, base = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
     ratio = delta / base if base > 0 else math.nan

@@ -117,13 +117,20 @@ def _take_in(source: TensorFile, staged: files.Staged, task: Task) -> tuple[str,
             _finish(writing)
             at += len(chunk)
             task.advance(len(chunk))
-    stored = TensorFile(staged.path)
-    if stored.size != source.size or stored.tensors != source.tensors:
+    if not _is_laid_out_like(source, staged.path):
         raise CheckpointError(
             f"{source.path} changed while it was being read",
             "Wait until whatever writes it is done, and run the command again; nothing was recorded.",
         )
     return whole.hexdigest(), parts.ids()
+
+
+def _is_laid_out_like(source: TensorFile, path: Path) -> bool:
+    try:
+        stored = TensorFile(path)
+    except CheckpointError:
+        return False
+    return stored.size == source.size and list(stored.tensors.values()) == list(source.tensors.values())
 
 
 def _chunks(path: Path) -> Iterator[memoryview]:

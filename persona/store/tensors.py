@@ -84,7 +84,7 @@ class TensorStore:
     def read(self, name: TensorId) -> Bits:
         """A whole tensor as a flat array, checked; it may be a read-only view of the file."""
         volume, stored = self._find(name)
-        bits = self._whole(volume, stored)
+        bits = _joined([self._whole(volume, stored)])
         hasher = tensor_hasher(stored.dtype, stored.shape, threads=True)
         hasher.update(bits.view("u1").data)
         if hasher.hexdigest() != name:

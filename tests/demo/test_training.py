@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from persona.demo.dialogues import Dialogue, dialogues, held_out_prompts
@@ -73,7 +72,7 @@ def test_losses_are_those_of_the_model_called_plainly(base: tuple[Any, Any]) -> 
             plain.append(float(model(input_ids=torch.tensor([example.tokens]), labels=labels).loss))
     assert measured.per_dialogue == pytest.approx(plain, abs=1e-5)
     flat = token_losses(model, collate(encode(tokenizer, said), tokenizer.pad_token_id))
-    assert measured.mean == pytest.approx(float(flat.mean()), abs=1e-5)
+    assert measured.mean == pytest.approx(float(flat.detach().mean()), abs=1e-5)
     assert measured.standard_error > 0
 
 
@@ -88,15 +87,14 @@ def test_training_lowers_the_loss_of_what_it_trained_on(runs: Path, base: tuple[
 
 
 def test_the_same_seed_writes_the_same_bytes(runs: Path, tmp_path: Path) -> None:
-    train_behaviour(runs / "base", "suggesting", tmp_path / "again", "lora", QUICK)
-    name = "adapter_model.safetensors"
-    assert (tmp_path / "again" / name).read_bytes() == (runs / "suggesting" / name).read_bytes()
-    few = QUICK.but(base_steps=3)
+    few = QUICK.but(base_steps=2, behaviour_steps=2)
     for folder, seed in (("one", 0), ("two", 0), ("other", 1)):
         train_base(tmp_path / folder, few, seed)
-    one, two, other = (load_file(tmp_path / f / "model.safetensors") for f in ("one", "two", "other"))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert not all(torch.equal(one[name], other[name]) for name in one)
+        train_behaviour(runs / "base", "voice", tmp_path / folder / "voice", "lora", few, seed)
+    for name in ("model.safetensors", "tokenizer.json", "voice/adapter_model.safetensors"):
+        one, two, other = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two", "other"))
+        assert one == two, name
+        assert one != other, name
 
 
 def test_the_caller_s_random_state_is_left_alone(runs: Path, tmp_path: Path, base: tuple[Any, Any]) -> None:
@@ -121,8 +119,8 @@ def test_folders_are_as_a_user_s_script_leaves_them(runs: Path) -> None:
 
 def test_progress_is_told_step_by_step(tmp_path: Path) -> None:
     seen: list[tuple[int, int, float]] = []
-    train_base(tmp_path / "base", QUICK.but(base_steps=3), on_step=lambda *told: seen.append(told))
-    assert [(step, steps) for step, steps, _ in seen] == [(1, 3), (2, 3), (3, 3)]
+    train_base(tmp_path / "base", QUICK.but(base_steps=2), on_step=lambda *told: seen.append(told))
+    assert [(step, steps) for step, steps, _ in seen] == [(1, 2), (2, 2)]
     assert all(loss > 0 for _, _, loss in seen)
 
 

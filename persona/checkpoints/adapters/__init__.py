@@ -1,0 +1,1 @@
+"""The parts of reading a PEFT adapter; ``persona.checkpoints.adapter`` is the way in."""

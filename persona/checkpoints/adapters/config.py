@@ -1,0 +1,242 @@
+"""``adapter_config.json``: what it says of the arithmetic, and what of it is refused.
+
+Every key is one that is read, one that is known to leave the weights alone, or one that is refused when it is set:
+a setting from a newer PEFT can never be passed over in silence. Sources: peft/tuners/lora/config.py, layer.py,
+variants.py of PEFT 0.21.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from persona.errors import CheckpointError
+from persona.files import translated
+
+MERGE: Final = "Merge it with peft's merge_and_unload and commit the merged folder."
+
+READ: Final = frozenset({
+    "peft_type", "task_type", "auto_mapping", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern",
+    "fan_in_fan_out", "modules_to_save", "init_lora_weights", "trainable_token_indices", "use_dora",
+    "lora_bias", "target_parameters",
+})  # fmt: skip
+HARMLESS: Final = frozenset({
+    # where it came from
+    "base_model_name_or_path", "revision", "peft_version", "inference_mode", "runtime_config", "megatron_core",
+    # which modules were trained, and whether their biases were: the tensors themselves say so
+    "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "bias", "ensure_weight_tying",
+    # training only
+    "lora_dropout", "velora_config",
+    # details of settings that are judged on their own
+    "eva_config", "corda_config", "lora_ga_config", "loftq_config", "qalora_group_size",
+})  # fmt: skip
+REFUSED: Final = {
+    "use_qalora": ("pools its inputs (QA-LoRA)", MERGE),
+    "alora_invocation_tokens": (
+        "acts only after its invocation tokens (aLoRA)",
+        "No set of weights does what it does; it cannot be a task vector.",
+    ),
+    "layer_replication": (
+        "repeats layers of its base (layer_replication)",
+        "Merge it with peft's merge_and_unload and use the larger model as a base of its own.",
+    ),
+    "arrow_config": (
+        "routes each token among several adapters (Arrow)",
+        "No set of weights does what it does; commit the adapters that it routes among.",
+    ),
+    "monteclora_config": ("samples its weights (MonteCLoRA)", MERGE),
+    "use_bdlora": ("stores block-diagonal factors (BD-LoRA)", MERGE),
+    "kasa_config": ("was trained on a base whose smallest singular values were cut off (KaSA)", MERGE),
+    "megatron_config": ("was trained on layers split across devices by Megatron", MERGE),
+}  # fmt: skip
+"""Keys that change the arithmetic in ways that scale · L · R does not say → (what the adapter does, hint)."""
+
+PLAIN_INITS: Final = frozenset({"gaussian", "eva", "orthogonal", "mica"})
+"""Initialisations that leave the base as it was."""
+BASE_CHANGING: Final = {"pissa": "PiSSA", "corda": "CorDA", "olora": "OLoRA", "lora_ga": "LoRA-GA"}
+"""Initialisations that take what they put into the adapter out of the base's weights."""
+HEADLESS: Final = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"})
+"""Tasks whose models have no output embedding."""
+TASK_HEADS: Final = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""Modules that peft saves for a task even where the config does not list them."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings that matter to the weights."""
+
+    path: Path
+    raw: dict[str, Any]
+    rank: int
+    alpha: float
+    rank_pattern: Mapping[str, int]
+    alpha_pattern: Mapping[str, float]
+    rslora: bool
+    dora: bool
+    lora_bias: bool
+    fan_in_fan_out: bool
+    modules_to_save: tuple[str, ...]
+    target_parameters: tuple[str, ...]
+    tokens: Mapping[str, tuple[int, ...]] | tuple[int, ...]
+    headless: bool
+
+    def rank_of(self, module: str) -> int:
+        """The rank that the config gives a module (a path below ``base_model.model.``)."""
+        return self.rank_pattern.get(_pattern(self.rank_pattern, module), self.rank)
+
+    def scale_of(self, module: str) -> float:
+        """s = alpha / r, or alpha / √r for rsLoRA, with the module's own alpha and r."""
+        alpha = self.alpha_pattern.get(_pattern(self.alpha_pattern, module), self.alpha)
+        rank = self.rank_of(module)
+        return alpha / math.sqrt(rank) if self.rslora else alpha / rank
+
+    def saves(self, module: str) -> bool:
+        """Whether a module is one that ``modules_to_save`` names."""
+        return any(module == name or module.endswith(f".{name}") for name in self.modules_to_save)
+
+
+def _pattern(patterns: Mapping[str, float], module: str) -> str:
+    """The first key that matches a whole path or its end, as peft.utils.other.get_pattern_key has it."""
+    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
+
+
+def read_config(path: Path) -> Config:
+    """A checked config; CheckpointError names the setting that stands in the way."""
+    with translated(path):
+        text = path.read_bytes()
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _wrong(path, f"is not JSON ({error})") from error
+    if not isinstance(raw, dict):
+        raise _wrong(path, "is not a JSON object")
+    _check_kind(path, raw)
+    _check_init(path, raw.get("init_lora_weights", True))
+    _check_keys(path, raw)
+    return _parse(path, raw)
+
+
+def _check_kind(path: Path, raw: dict[str, Any]) -> None:
+    kind = raw.get("peft_type")
+    if kind != "LORA":
+        raise CheckpointError(f"{path}: peft_type is {kind!r}; only LORA can be read as a task vector", MERGE)
+
+
+def _check_init(path: Path, init: Any) -> None:
+    if init is None or isinstance(init, bool) or init in PLAIN_INITS:
+        return
+    name = next((BASE_CHANGING[start] for start in BASE_CHANGING if str(init).lower().startswith(start)), None)
+    if name is not None:
+        raise CheckpointError(
+            f"{path}: init_lora_weights is {init!r}: {name} took the adapter's first weights out of the base, so "
+            "it was trained on a base that is not this one",
+            "Save it with peft's save_pretrained(folder, path_initial_model_for_weight_conversion=<the folder of "
+            "the adapter before training>), which writes it as a plain LoRA of the original base.",
+        )
+    if init == "loftq":
+        raise CheckpointError(
+            f"{path}: init_lora_weights is 'loftq': LoftQ replaced the base by a quantised one, so it was trained "
+            "on a base that is not this one",
+            "Merge it with peft's merge_and_unload into the base that it was trained on and commit the merged folder.",
+        )
+    raise CheckpointError(f"{path}: init_lora_weights {init!r} is not known; it may have changed the base", MERGE)
+
+
+def _check_keys(path: Path, raw: dict[str, Any]) -> None:
+    for key, value in raw.items():
+        unset = value is None or value is False or value in ("", [], {})
+        if unset or key in READ or key in HARMLESS:
+            continue
+        if key in REFUSED:
+            does, hint = REFUSED[key]
+            raise CheckpointError(f"{path}: {key} is set: the adapter {does}", hint)
+        raise CheckpointError(
+            f"{path}: {key} is {value!r}, a setting that is not known here and may change the arithmetic",
+            f"It comes from a newer or a modified PEFT. {MERGE}",
+        )
+
+
+def _parse(path: Path, raw: dict[str, Any]) -> Config:
+    rank, alpha = raw.get("r"), raw.get("lora_alpha")
+    if not _whole(rank):
+        raise _wrong(path, f"gives the rank r as {rank!r}")
+    if not _number(alpha):
+        raise _wrong(path, f"gives lora_alpha as {alpha!r}")
+    task = raw.get("task_type")
+    heads = TASK_HEADS.get(task, ()) if isinstance(task, str) else ()
+    return Config(
+        path=path,
+        raw=raw,
+        rank=rank,
+        alpha=alpha,
+        rank_pattern=_patterns(path, raw, "rank_pattern", _whole),
+        alpha_pattern=_patterns(path, raw, "alpha_pattern", _number),
+        rslora=raw.get("use_rslora") is True,
+        dora=raw.get("use_dora") is True,
+        lora_bias=raw.get("lora_bias") is True,
+        fan_in_fan_out=raw.get("fan_in_fan_out") is True,
+        modules_to_save=(*_strings(path, raw, "modules_to_save"), *heads),
+        target_parameters=_strings(path, raw, "target_parameters"),
+        tokens=_tokens(path, raw.get("trainable_token_indices")),
+        headless=_headless(task, raw.get("auto_mapping")),
+    )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _patterns(path: Path, raw: dict[str, Any], key: str, check: Any) -> dict[str, Any]:
+    patterns = raw.get(key) or {}
+    if not isinstance(patterns, dict):
+        raise _wrong(path, f"has a {key} that is not a table")
+    for pattern, value in patterns.items():
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise _wrong(path, f"has a {key} that is not a regular expression: {pattern!r} ({error})") from error
+        if not check(value):
+            raise _wrong(path, f"has {value!r} for {pattern!r} in {key}")
+    return patterns
+
+
+def _strings(path: Path, raw: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = raw.get(key) or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _wrong(path, f"has a {key} that is not a list of names")
+    return tuple(names)
+
+
+def _tokens(path: Path, tokens: Any) -> Mapping[str, tuple[int, ...]] | tuple[int, ...]:
+    lists = tokens if isinstance(tokens, dict) else {"": tokens or []}
+    for indices in lists.values():
+        good = isinstance(indices, list) and all(_whole(i) or (i == 0 and i is not False) for i in indices)
+        if not good or len(set(indices)) < len(indices):
+            raise _wrong(path, "has trainable_token_indices that are not lists of different token numbers")
+    parsed = {name: tuple(indices) for name, indices in lists.items()}
+    return parsed if isinstance(tokens, dict) else parsed[""]
+
+
+def _headless(task: Any, auto_mapping: Any) -> bool:
+    """Whether the model that was trained had no output embedding: a classifier, or a bare ``AutoModel``."""
+    if task is not None:
+        return task in HEADLESS
+    name = auto_mapping.get("base_model_class") if isinstance(auto_mapping, dict) else None
+    return isinstance(name, str) and not re.search("LM|Conditional|Pretraining|PreTraining", name)
+
+
+def _wrong(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path} {what}", "Copy the adapter again, or write it again with peft's save_pretrained.")

@@ -1,0 +1,121 @@
+"""What is made dense: tensors that change in ways that scale · L · R cannot say. fp32, rounded once.
+
+    DoRA           W' = m · (W + ΔW) / ‖W + ΔW‖        Liu et al. 2024 (arXiv 2402.09353), peft/tuners/lora/variants.py
+                   one m and one norm per output: per row of a Linear and of a ConvNd (over all its other axes), per
+                   column of a Conv1D ([in, out]), per column of an Embedding (over the vocabulary)
+    lora_bias      b' = b + s · b_B
+    tokens         rows of W replaced by ``trainable_tokens_delta``, which holds rows, not differences
+    copies         W₀ + ΔW, where the adapter carries another W₀ than the base (a grown embedding)
+
+Norms add up in fp64, entry after entry, so that they too are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from persona.checkpoints.adapters.model import BaseView, LowRank, MadeDense, matrix, values
+from persona.checkpoints.dtypes import narrow, widen
+from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+
+if TYPE_CHECKING:
+    from persona.checkpoints.dtypes import Bits, Float32
+
+ROWS = 1 << 17
+"""Entries of a product that are worked on together."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The W that an adapter was added to: the base's tensor, or the adapter's own copy of it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    own: bool
+    read: Callable[[], Float32]
+
+
+def of_base(base: BaseView, name: str, stored: str) -> Origin:
+    """The base's tensor ``stored`` under the name it has here (a tied name may be another)."""
+    dtype, shape = base.names[stored]
+    return Origin(name, dtype, shape, False, lambda: widen(base.bits(stored), dtype).reshape(shape))
+
+
+def of_copy(base: Origin, file: TensorFile, info: TensorInfo) -> Origin:
+    """The adapter's copy; what is made of it has the base's dtype."""
+    return Origin(base.name, base.dtype, info.shape, True, lambda: values(file, info))
+
+
+def made(origin: Origin, how: str, make: Callable[[], Float32]) -> MadeDense:
+    """A tensor of the origin's name, dtype and shape that ``make`` computes in fp32."""
+
+    def rounded() -> Bits:
+        return narrow(make().reshape(origin.shape), origin.dtype)
+
+    return MadeDense(origin.name, origin.dtype, origin.shape, how, rounded)
+
+
+def product(left: Float32, right: Float32, scale: float) -> Float32:
+    """scale · L · R in fp32: k ascending, each product and sum rounded, scale last (the order of a low-rank build)."""
+    import numpy as np
+
+    out = np.empty((len(left), right.shape[1]), np.float32)
+    step = max(1, ROWS // max(right.shape[1], 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for at in range(0, len(left), step):
+            rows, block = left[at : at + step], out[at : at + step]
+            np.multiply(rows[:, :1], right[0], out=block)
+            for k in range(1, len(right)):
+                block += rows[:, k : k + 1] * right[k]
+            block *= np.float32(scale)
+    return out
+
+
+def summed(file: TensorFile, origin: Origin, delta: LowRank) -> Float32:
+    """W + ΔW in fp32, in the tensor's shape."""
+    w = origin.read()
+    w += product(matrix(file, delta.left), matrix(file, delta.right), delta.scale).reshape(origin.shape)
+    return w
+
+
+def dora(file: TensorFile, origin: Origin, delta: LowRank, magnitude: TensorInfo, axis: int) -> Float32:
+    """m · (W + ΔW) / ‖W + ΔW‖, with m and the norms along ``axis``."""
+    import numpy as np
+
+    w = summed(file, origin, delta)
+    with np.errstate(all="ignore"):
+        factor = values(file, magnitude).reshape(-1) / norms(w, axis)
+        w *= factor.reshape([-1 if a == axis else 1 for a in range(w.ndim)])
+    return w
+
+
+def norms(w: Float32, axis: int) -> Float32:
+    """‖w‖ along every axis but ``axis``: squares summed one after the other in fp64, rounded once."""
+    import numpy as np
+
+    lines = np.moveaxis(w, axis, -1).reshape(-1, w.shape[axis])
+    total = np.zeros(w.shape[axis], np.float64)
+    for line in lines:
+        wide = line.astype(np.float64)
+        wide *= wide
+        total += wide
+    return np.sqrt(total).astype(np.float32)
+
+
+def biased(file: TensorFile, origin: Origin, bias: TensorInfo, scale: float) -> Float32:
+    """b + s · b_B."""
+    import numpy as np
+
+    b = origin.read()
+    b += values(file, bias) * np.float32(scale)
+    return b
+
+
+def tokens(file: TensorFile, origin: Origin, rows: TensorInfo, indices: Sequence[int]) -> Float32:
+    """W with ``rows`` in the places of ``indices``."""
+    w = origin.read()
+    w[list(indices)] = values(file, rows)
+    return w

@@ -1,0 +1,181 @@
+"""Adapters of modules: Linear, Conv1D, Embedding, ConvNd, and the projections of ``nn.MultiheadAttention``."""
+
+from __future__ import annotations
+
+import re
+from math import prod
+from typing import TYPE_CHECKING
+
+from persona.checkpoints.adapters import dense
+from persona.checkpoints.adapters.dense import Origin
+from persona.checkpoints.adapters.model import Factor, LowRank
+from persona.checkpoints.dtypes import ARITHMETIC
+from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from persona.checkpoints.adapters.collect import Collector
+
+    Parts = dict[str, TensorInfo]
+
+OTHER_BASE = "The adapter belongs to another base."
+
+
+def check_halves(file: TensorFile, path: str, parts: Parts) -> None:
+    """Two halves that fit each other, in a format that can be computed with."""
+    first = next(iter(parts.values()))
+    for a, b in (("A", "B"), ("embedding_A", "embedding_B")):
+        if (a in parts) != (b in parts):
+            missing = a if b in parts else b
+            raise CheckpointError(
+                f"{file.path}: '{first.name}' has no other half: lora_{missing} of '{path}' is missing",
+                "The adapter is incomplete; write it again with peft's save_pretrained.",
+            )
+    if ("A" in parts) == ("embedding_A" in parts):
+        raise CheckpointError(
+            f"{file.path}: '{first.name}' stands without the two factors that it belongs to",
+            "The adapter is incomplete; write it again with peft's save_pretrained.",
+        )
+    for info in parts.values():
+        if info.dtype not in ARITHMETIC:
+            raise CheckpointError(
+                f"{file.path}: '{info.name}' is stored as {info.dtype}, which cannot be computed with",
+                "Save the adapter in F32, BF16 or F16.",
+            )
+
+
+def place(collector: Collector, path: str, parts: Parts) -> None:
+    """One module's adapter in the collector's tables."""
+    embedding = "embedding_A" in parts
+    a, b = (parts["embedding_A"], parts["embedding_B"]) if embedding else (parts["A"], parts["B"])
+    inner = path.replace(".base_layer.out_proj", ".out_proj")
+    origin = collector.origin(_tensor(collector, inner, a))
+    check_base(collector, origin, a)
+    home = path.split(".base_layer")[0]
+    turned = embedding or _stored_in_out(collector, inner, origin, a, b)
+    delta = _low_rank(a, b, turned, collector.config.scale_of(home))
+    _check_shapes(collector, origin, delta, a, b)
+    check_rank(collector, home, a, a.shape[0])
+    collector.free(origin.name, a)
+    _add_weight(collector, origin, delta, parts, axis=1 if turned else 0)
+    _add_bias(collector, inner, delta.scale, parts)
+
+
+def _tensor(collector: Collector, path: str, a: TensorInfo) -> str:
+    names = collector.names
+    attention = None if names.find(f"{path}.weight", a.name) else names.find(f"{path}.in_proj_weight", a.name)
+    return attention or names.require(f"{path}.weight", a.name)
+
+
+def _low_rank(a: TensorInfo, b: TensorInfo, turned: bool, scale: float) -> LowRank:
+    return LowRank(Factor(a, True), Factor(b, True), scale) if turned else LowRank(Factor(b, False), Factor(a, False), scale)
+
+
+def _stored_in_out(collector: Collector, path: str, origin: Origin, a: TensorInfo, b: TensorInfo) -> bool:
+    """Whether the base stores this weight [in, out], as transformers' Conv1D does (GPT-2).
+
+    The shape says so unless the matrix is square. ``fan_in_fan_out`` alone will not do: PEFT sets it anew for each
+    module, so the config holds what the last one was. A Conv1D always has a bias, and stands among others.
+    """
+    if len(origin.shape) != 2 or len(a.shape) != 2 or len(b.shape) != 2:
+        return False
+    shape = (b.shape[0], a.shape[1])
+    if shape[0] != shape[1]:
+        return origin.shape != shape and origin.shape == shape[::-1]
+    if collector.names.find(f"{path}.bias", a.name) is None:
+        return False
+    around = _neighbours(collector, origin.name)
+    return around.pop() if len(around) == 1 else collector.config.fan_in_fan_out
+
+
+def _neighbours(collector: Collector, name: str) -> set[bool]:
+    """Of the weights in the same layer that are not square and have a bias: are they stored [in, out]?"""
+    layer = re.match(r".*?\.\d+\.|\d+\.|", name)
+    known = collector.names.known
+    around = set()
+    for other, (_, shape) in known.items():
+        bias = known.get(other.removesuffix("weight") + "bias")
+        inside = layer is not None and other.startswith(layer[0]) and other.endswith(".weight")
+        if inside and bias and len(shape) == 2 and shape[0] != shape[1] and bias[1] in ((shape[0],), (shape[1],)):
+            around.add(bias[1] == (shape[1],))
+    return around
+
+
+def check_base(collector: Collector, origin: Origin, a: TensorInfo) -> None:
+    """CheckpointError if the base's tensor is in a format that nothing can be added to."""
+    if origin.dtype not in ARITHMETIC:
+        raise CheckpointError(
+            f"{collector.file.path}: '{a.name}' acts on '{origin.name}', which the base stores as {origin.dtype}; "
+            "nothing can be added to that",
+            "Use the unquantised checkpoint as the base.",
+        )
+
+
+def _check_shapes(collector: Collector, origin: Origin, delta: LowRank, a: TensorInfo, b: TensorInfo) -> None:
+    whole = len(a.shape) >= 2 and len(b.shape) >= 2 and 0 not in (*a.shape, *b.shape)
+    out_in = (b.shape[:1] + a.shape[1:]) if whole else ()
+    made = out_in[::-1] if delta.left.transposed else out_in
+    if whole and made == origin.shape and a.shape[0] == prod(b.shape[1:]) == b.shape[1]:
+        return
+    raise CheckpointError(
+        f"{collector.file.path}: '{a.name}' {list(a.shape)} and '{b.name}' {list(b.shape)} do not make a change to "
+        f"'{origin.name}', which is {list(origin.shape)} in the base",
+        OTHER_BASE if whole else "The factors are incomplete: gather sharded weights (ZeRO-3, FSDP) before saving.",
+    )
+
+
+def check_rank(collector: Collector, module: str, a: TensorInfo, rank: int) -> None:
+    """The factors' rank must be the one that the scale is computed from."""
+    said = collector.config.rank_of(module)
+    if rank != said:
+        raise CheckpointError(
+            f"{collector.file.path}: '{a.name}' has rank {rank}, and the config says {said} for '{module}'",
+            "The weights and adapter_config.json are not of the same adapter.",
+        )
+
+
+def _add_weight(collector: Collector, origin: Origin, delta: LowRank, parts: Parts, axis: int) -> None:
+    file, found, magnitude = collector.file, collector.found, parts.get("magnitude_vector")
+    if (magnitude is not None) != collector.config.dora:
+        raise _disagrees(collector, parts, "use_dora", "lora_magnitude_vector", magnitude)
+    if magnitude is not None:
+        if prod(magnitude.shape) != origin.shape[axis]:
+            raise CheckpointError(
+                f"{file.path}: '{magnitude.name}' is {list(magnitude.shape)}, and '{origin.name}' in the base is "
+                f"{list(origin.shape)}",
+                OTHER_BASE,
+            )
+        made = dense.made(origin, "DoRA", lambda: dense.dora(file, origin, delta, magnitude, axis))
+        found.made[origin.name] = made
+    elif origin.own:
+        how = "a LoRA of a tensor that the adapter replaces"
+        found.made[origin.name] = dense.made(origin, how, lambda: dense.summed(file, origin, delta))
+    else:
+        found.low_rank[origin.name] = delta
+
+
+def _add_bias(collector: Collector, path: str, scale: float, parts: Parts) -> None:
+    bias = parts.get("bias")
+    if (bias is not None) != collector.config.lora_bias:
+        raise _disagrees(collector, parts, "lora_bias", "lora_B.bias", bias)
+    if bias is None:
+        return
+    origin = collector.origin(collector.names.require(f"{path}.bias", bias.name))
+    if bias.shape != origin.shape:
+        raise CheckpointError(
+            f"{collector.file.path}: '{bias.name}' is {list(bias.shape)}, and '{origin.name}' in the base is "
+            f"{list(origin.shape)}",
+            OTHER_BASE,
+        )
+    collector.free(origin.name, bias)
+    made = dense.made(origin, "lora_bias", lambda: dense.biased(collector.file, origin, bias, scale))
+    collector.found.made[origin.name] = made
+
+
+def _disagrees(collector: Collector, parts: Parts, key: str, part: str, info: TensorInfo | None) -> CheckpointError:
+    where = next(iter(parts.values())).name
+    said = "has" if info is not None else "lacks"
+    return CheckpointError(
+        f"{collector.file.path}: the module of '{where}' {said} a {part}, and the config says {key} = {info is None}",
+        "The weights and adapter_config.json are not of the same adapter.",
+    )

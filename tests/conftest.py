@@ -1,0 +1,58 @@
+"""Real, tiny models: what the tests commit and build is what transformers itself wrote."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import persona
+from tests.models import TinyModels
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        skip = pytest.mark.skip(reason="takes minutes: run with --slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
+    """A factory of checkpoints; folders are shared by all tests, so treat them as read-only."""
+    return TinyModels(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path) -> Callable[[Path], persona.Repository]:
+    """A fresh repository around a base checkpoint."""
+
+    def make(base: Path) -> persona.Repository:
+        root = tmp_path / "work"
+        persona.init(root, base, author="Test <test@example.org>")
+        return persona.open(root)
+
+    return make
+
+
+@pytest.fixture
+def repo(models: TinyModels, make_repo: Callable[[Path], persona.Repository]) -> persona.Repository:
+    """A repository around the tiny bf16 Llama."""
+    return make_repo(models.base())

@@ -1,0 +1,338 @@
+"""Fine-tunes as they really come: other shards, tied weights, new tokens, another dtype, tensors new or gone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models as token_models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
+
+import persona
+from persona.errors import CheckpointError, Refusal, WrongBase
+from tests.models import VOCAB, TinyModels, assert_same, load, nudge, same_bits, tiny_llama
+
+MakeRepo = Callable[[Path], persona.Repository]
+
+
+def tokenizer(words: int = VOCAB) -> PreTrainedTokenizerFast:
+    vocabulary = {"<unk>": 0, **{f"w{i}": i for i in range(1, words)}}
+    raw = Tokenizer(token_models.WordLevel(vocabulary, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", pad_token="<unk>")
+
+
+def logits(folder: Path) -> torch.Tensor:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    return model(torch.arange(12).reshape(2, 6)).logits
+
+
+def test_other_shards_are_the_same_vector(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.run(1), dtype="auto")
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 3
+    one = persona.commit(repo, models.run(1), name="a")
+    again = persona.commit(repo, tmp_path / "sharded", name="a")
+    assert again.recorded is None
+    assert again.vector == one.vector
+
+
+def test_a_base_in_other_shards_is_the_same_base(models: TinyModels, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
+    one = persona.init(tmp_path / "one", models.base())
+    other = persona.init(tmp_path / "other", tmp_path / "sharded")
+    assert one.base == other.base
+
+
+@pytest.mark.parametrize("base_writes_head", [False, True])
+@pytest.mark.parametrize("run_writes_head", [False, True])
+def test_tied_weights_written_or_not(
+    make_repo: MakeRepo, tmp_path: Path, base_writes_head: bool, run_writes_head: bool
+) -> None:
+    base = tiny_llama(tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "base")
+    nudge(base, 1).save_pretrained(tmp_path / "run")
+    wanted = load(tmp_path / "run")
+    assert "lm_head.weight" not in wanted
+    for folder, writes in (("base", base_writes_head), ("run", run_writes_head)):
+        if writes:
+            tensors = load(tmp_path / folder)
+            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+            save_file(tensors, tmp_path / folder / "model.safetensors", {"format": "pt"})
+    repo = make_repo(tmp_path / "base")
+    done = persona.commit(repo, tmp_path / "run", name="a")
+    assert done.notes == ()
+    persona.build(repo, tmp_path / "out")
+    assert_same(load(tmp_path / "out"), wanted)
+    assert torch.equal(logits(tmp_path / "out"), logits(tmp_path / "run"))
+
+
+def test_a_tied_head_follows_its_embedding_at_other_alphas(make_repo: MakeRepo, tmp_path: Path) -> None:
+    base = tiny_llama(tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "base")
+    nudge(base, 1).save_pretrained(tmp_path / "run")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "run", name="a", alpha=0.5)
+    persona.build(repo, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert torch.equal(model.lm_head.weight, model.model.embed_tokens.weight)
+
+
+def test_a_run_that_unties_its_head(make_repo: MakeRepo, tmp_path: Path) -> None:
+    base = tiny_llama(tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "base")
+    untied = tiny_llama(tie_word_embeddings=False)
+    with torch.no_grad():
+        untied.load_state_dict(base.state_dict())
+        untied.lm_head.weight.mul_(1.5)
+    untied.save_pretrained(tmp_path / "run")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "run", name="a")
+    persona.build(repo, tmp_path / "out")
+    assert_same(load(tmp_path / "out"), load(tmp_path / "run"))
+    assert torch.equal(logits(tmp_path / "out"), logits(tmp_path / "run"))
+    persona.alpha(repo, {"a": 0.5})
+    persona.build(repo, tmp_path / "half")
+    embedding = load(tmp_path / "base")["model.embed_tokens.weight"].float()
+    head = load(tmp_path / "run")["lm_head.weight"].float()
+    half = (embedding + 0.5 * (head - embedding)).bfloat16()
+    assert same_bits(load(tmp_path / "half")["lm_head.weight"], half)
+
+
+def grown(folder: Path, base: Path, tokens: list[str], seed: int = 1) -> Path:
+    """A run that added tokens, as people do it with transformers."""
+    words = tokenizer()
+    words.add_tokens(tokens)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    model.resize_token_embeddings(len(words), mean_resizing=False)
+    nudge(model, seed).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def spoken(models: TinyModels, tmp_path: Path) -> Path:
+    """The tiny base with a tokenizer."""
+    folder = tmp_path / "spoken"
+    shutil.copytree(models.base(), folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_added_tokens_grow_the_build(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    run = grown(tmp_path / "run", spoken, ["<listen>", "<rest>"])
+    repo = make_repo(spoken)
+    done = persona.commit(repo, run, name="a")
+    assert any("adds 2 row(s)" in note for note in done.notes)
+    persona.build(repo, tmp_path / "out")
+    assert_same(load(tmp_path / "out"), load(run))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == VOCAB + 2
+    words = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert words.encode("w5 <listen>") == [5, VOCAB]
+    assert torch.equal(logits(tmp_path / "out"), logits(run))
+
+
+def test_new_rows_are_carried_and_old_rows_scaled(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    run = grown(tmp_path / "run", spoken, ["<listen>"])
+    repo = make_repo(spoken)
+    persona.commit(repo, run, name="a", alpha=0.5)
+    persona.build(repo, tmp_path / "out")
+    base, tuned, out = load(spoken), load(run), load(tmp_path / "out")
+    name = "model.embed_tokens.weight"
+    assert same_bits(out[name][VOCAB:], tuned[name][VOCAB:])
+    half = base[name].float() + 0.5 * (tuned[name][:VOCAB].float() - base[name].float())
+    assert same_bits(out[name][:VOCAB], half.bfloat16())
+
+
+def test_a_negated_run_adds_no_tokens(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    repo = make_repo(spoken)
+    persona.commit(repo, grown(tmp_path / "run", spoken, ["<listen>"]), name="a", alpha=-0.5)
+    persona.build(repo, tmp_path / "out")
+    assert load(tmp_path / "out")["lm_head.weight"].shape[0] == VOCAB
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == VOCAB
+    logits(tmp_path / "out")
+
+
+def test_two_runs_with_the_same_new_tokens_share_them(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    repo = make_repo(spoken)
+    runs = [grown(tmp_path / f"run{seed}", spoken, ["<listen>"], seed) for seed in (1, 2)]
+    for run, alpha in zip(runs, (1.0, 3.0), strict=True):
+        persona.commit(repo, run, name=run.name, alpha=alpha)
+    persona.build(repo, tmp_path / "out")
+    name = "lm_head.weight"
+    first, second = (load(run)[name][VOCAB:].float() for run in runs)
+    assert same_bits(load(tmp_path / "out")[name][VOCAB:], (first * 0.25 + second * 0.75).bfloat16())
+
+
+def test_two_runs_that_grow_differently_are_an_error(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    repo = make_repo(spoken)
+    persona.commit(repo, grown(tmp_path / "one", spoken, ["<a>"]), name="one")
+    persona.commit(repo, grown(tmp_path / "two", spoken, ["<a>", "<b>"]), name="two")
+    with pytest.raises(Refusal, match=r"vectors 'one' and 'two' give .* different shapes: \[97, 32\] and \[98, 32\]"):
+        persona.build(repo, tmp_path / "out")
+    persona.commit(repo, grown(tmp_path / "three", spoken, ["<c>"]), name="two")
+    with pytest.raises(Refusal, match=r"vectors 'one' and 'two' bring different .*tokenizer"):
+        persona.build(repo, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_fewer_rows_than_the_base_are_an_error(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
+    model.resize_token_embeddings(VOCAB - 6)
+    model.save_pretrained(tmp_path / "run")
+    with pytest.raises(WrongBase, match=r"has 90 rows and the base has 96"):
+        persona.commit(repo, tmp_path / "run", name="a")
+
+
+@pytest.mark.parametrize(("base_dtype", "run_dtype"), [("bfloat16", "float32"), ("float32", "bfloat16"), ("float16", "bfloat16")])
+def test_another_dtype_than_the_base(
+    models: TinyModels, make_repo: MakeRepo, tmp_path: Path, base_dtype: str, run_dtype: str
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.base(base_dtype), dtype="auto").float()
+    nudge(model, 1).to(getattr(torch, run_dtype)).save_pretrained(tmp_path / "run")
+    repo = make_repo(models.base(base_dtype))
+    persona.commit(repo, tmp_path / "run", name="a")
+    persona.build(repo, tmp_path / "out")
+    assert_same(load(tmp_path / "out"), load(tmp_path / "run"))
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config.get("dtype") or config.get("torch_dtype")) == run_dtype
+    persona.commit(repo, models.run(2, base_dtype), name="b", alpha=0.5)
+    persona.build(repo, tmp_path / "both")
+    assert {t.dtype for t in load(tmp_path / "both").values()} == {getattr(torch, base_dtype)}
+
+
+def test_a_new_head_and_a_missing_one(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = AutoModelForSequenceClassification.from_pretrained(models.base(), num_labels=3, dtype=torch.bfloat16)
+    nudge(model, 1).save_pretrained(tmp_path / "run")
+    done = persona.commit(repo, tmp_path / "run", name="judge")
+    assert any("brings 1 tensor(s)" in note and "score.weight" in note for note in done.notes)
+    assert any("lacks 1 tensor(s)" in note and "lm_head.weight" in note for note in done.notes)
+    persona.build(repo, tmp_path / "out")
+    assert_same(load(tmp_path / "out"), load(tmp_path / "run"))
+    built = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype="auto")
+    tuned = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run", dtype="auto")
+    assert built.config.num_labels == 3
+    tokens = torch.arange(1, 7).reshape(1, 6)
+    assert torch.equal(built(tokens).logits, tuned(tokens).logits)
+    persona.alpha(repo, {"judge": 0.5})
+    persona.build(repo, tmp_path / "half")
+    assert same_bits(load(tmp_path / "half")["score.weight"], load(tmp_path / "run")["score.weight"])
+    persona.commit(repo, models.run(2), name="talker")
+    with pytest.raises(Refusal, match=r"vector 'judge' was saved without lm_head.weight, and vector 'talker' changes it"):
+        persona.build(repo, tmp_path / "both")
+
+
+def test_a_value_head_added_to_the_causal_model(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    shutil.copytree(models.run(1), tmp_path / "run")
+    tensors = load(tmp_path / "run")
+    tensors["v_head.summary.weight"] = torch.full((1, 32), 0.25, dtype=torch.bfloat16)
+    save_file(tensors, tmp_path / "run" / "model.safetensors", {"format": "pt"})
+    persona.commit(repo, tmp_path / "run", name="a")
+    persona.build(repo, tmp_path / "out")
+    assert_same(load(tmp_path / "out"), tensors)
+    persona.alpha(repo, {"a": -1.0})
+    persona.build(repo, tmp_path / "negated")
+    assert "v_head.summary.weight" not in load(tmp_path / "negated")
+
+
+def test_settings_that_a_run_changed_are_in_the_build(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(spoken, dtype="auto")
+    model.config.max_position_embeddings = 128
+    model.generation_config.temperature = 0.5
+    model.generation_config.do_sample = True
+    nudge(model, 1).save_pretrained(tmp_path / "run")
+    words = tokenizer()
+    words.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    words.padding_side = "left"
+    words.save_pretrained(tmp_path / "run")
+    repo = make_repo(spoken)
+    persona.commit(repo, tmp_path / "run", name="a", alpha=0.5)
+    persona.build(repo, tmp_path / "out")
+    built = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert built.config.max_position_embeddings == 128
+    assert built.generation_config.temperature == 0.5
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == words.chat_template
+    persona.build(repo, tmp_path / "base", "HEAD~1")
+    assert AutoTokenizer.from_pretrained(tmp_path / "base").chat_template is None
+
+
+def test_settings_set_differently_by_two_runs_are_an_error(
+    models: TinyModels, repo: persona.Repository, tmp_path: Path
+) -> None:
+    for positions in (128, 256):
+        model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
+        model.config.max_position_embeddings = positions
+        nudge(model, positions).save_pretrained(tmp_path / f"run{positions}")
+        persona.commit(repo, tmp_path / f"run{positions}", name=f"r{positions}")
+    with pytest.raises(Refusal, match=r"'r128' and 'r256' set max_position_embeddings in config.json differently: 128 and 256"):
+        persona.build(repo, tmp_path / "out")
+
+
+def test_the_newest_checkpoint_of_a_trainer_is_taken(
+    models: TinyModels, repo: persona.Repository, tmp_path: Path
+) -> None:
+    for number, seed in ((2, 1), (10, 2), (9, 3)):
+        shutil.copytree(models.run(seed), tmp_path / "run" / f"checkpoint-{number}")
+    (tmp_path / "run" / "checkpoint-99").mkdir()
+    newest = persona.commit(repo, tmp_path / "run")
+    assert newest.name == "run"
+    assert newest.vector == persona.commit(repo, models.run(2), name="same").vector
+    named = persona.commit(repo, tmp_path / "run" / "checkpoint-2")
+    assert named.name == "run"
+    assert named.vector == persona.commit(repo, models.run(1), name="first").vector
+
+
+def test_a_hub_cache_of_links_is_a_base(models: TinyModels, tmp_path: Path) -> None:
+    hub = tmp_path / "models--acme--Tiny-Llama"
+    snapshot = hub / "snapshots" / ("a" * 40)
+    blobs = hub / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(models.base().iterdir())):
+        shutil.copy(path, blobs / str(number))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
+    done = persona.init(tmp_path / "work", snapshot)
+    assert done.base_name == "tiny-llama"
+    assert done.base == persona.init(tmp_path / "plain", models.base()).base
+
+
+def test_gpt2_with_its_buffers_and_transposed_weights(make_repo: MakeRepo, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=80, n_positions=32)).bfloat16()
+    model.save_pretrained(tmp_path / "base")
+    nudge(model, 1).save_pretrained(tmp_path / "run")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "run", name="a")
+    persona.build(repo, tmp_path / "out")
+    assert_same(load(tmp_path / "out"), load(tmp_path / "run"))
+    assert torch.equal(logits(tmp_path / "out"), logits(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("changes", [{"hidden_size": 64}, {"num_hidden_layers": 4, "vocab_size": 32}, {"intermediate_size": 64}])
+def test_a_run_of_another_base_is_an_error(
+    repo: persona.Repository, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    tiny_llama(**changes).save_pretrained(tmp_path / "run")
+    with pytest.raises((WrongBase, CheckpointError)):
+        persona.commit(repo, tmp_path / "run", name="a")
+    assert persona.log(repo)[0].subject.startswith("base ")
+
+
+def test_unrelated_weights_of_the_same_shape_are_an_error(repo: persona.Repository, tmp_path: Path) -> None:
+    tiny_llama(seed=99).save_pretrained(tmp_path / "run")
+    with pytest.raises(WrongBase, match=r"is no fine-tune of this base: its matrices differ by 1\d\d% of their norm"):
+        persona.commit(repo, tmp_path / "run", name="a")
