@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 @click.command("commit")
-@click.argument("run", required=False, type=click.Path())
+@click.argument("run", required=False, type=click.Path(readable=False))
 @click.option("--as", "name", metavar="NAME", help="The vector's name in the recipe; the run folder's otherwise.")
 @click.option("--alpha", type=float, metavar="A", help="How strongly it acts; 1 otherwise.")
 @click.option("--node", metavar="ID", help="The memory-graph node that specifies this behaviour.")
 @click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
-@click.option("--metrics", metavar="FILE", type=click.Path(), help="JSON file of results to keep with the commit.")
+@click.option(
+    "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to keep with the commit."
+)
 @click.option("--meta", metavar="K=V", multiple=True, help="A fact to keep with the commit; repeatable.")
 @json_option
 @click.pass_obj

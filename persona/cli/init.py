@@ -12,7 +12,7 @@ from persona.cli.render import count, size
 @click.command("init")
 @click.option("--base", required=True, metavar="PATH", help="Folder of the pretrained checkpoint.")
 @click.option("--name", metavar="NAME", help="What to call the base; its folder's name otherwise.")
-@click.argument("path", default=".", type=click.Path())
+@click.argument("path", default=".", type=click.Path(readable=False))
 @json_option
 @click.pass_obj
 def command(app: App, base: str, name: str | None, path: str) -> None:

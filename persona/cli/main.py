@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import signal
@@ -67,7 +66,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="persona-vcs", prog_name="persona")
-@click.option("-C", "folder", type=click.Path(), default=".", help="Run as if started in this folder.")
+@click.option("-C", "folder", type=click.Path(readable=False), default=".", help="Run as if started in this folder.")
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 @click.pass_context
 def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
@@ -86,14 +85,14 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
 
 def run(args: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
-    argv = list(sys.argv[1:] if args is None else args)
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(invoke(sys.argv[1:] if args is None else args))
+
+
+def invoke(args: Sequence[str]) -> int:
+    """Run one command line; its exit code. Every error ends here, as two lines."""
+    argv = list(args)
     app = App(argv=argv)
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_run(argv, app))
-
-
-def _run(argv: list[str], app: App) -> int:
     try:
         result: Any = cli.main(argv, prog_name="persona", standalone_mode=False, obj=app)
         sys.stdout.flush()

@@ -27,9 +27,6 @@ from persona.store.tensors import TensorStore
 from persona.threads import run_all
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from persona.checkpoints.dtypes import Bits
 
 BLOCK = 1 << 17

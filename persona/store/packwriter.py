@@ -90,7 +90,7 @@ class PackWriter:
     def __init__(self, store: TensorStore) -> None:
         self._store = store
         self._staged: files.Staged | None = None
-        self._hasher = Hasher(threads=True)
+        self._hasher = Hasher()
         self._at = self._flushed = self._plain = 0
         self._tensors: dict[TensorId, StoredTensor] = {}
         self._blobs: dict[BlobId, StoredBlob] = {}

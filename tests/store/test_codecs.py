@@ -124,15 +124,19 @@ def test_delta_by_hand() -> None:
     assert codecs.load("delta").encode(bits, base) == kind + plane + escapes
 
 
-def test_delta_writes_what_is_far_in_full() -> None:
-    base = np.array([0x3F80, 0, 0, 0, 0], "<u2")
-    bits = np.array([0x3F80 + 500, 0, 0, 0, 0], "<u2")
-    low, high = divmod(2 * 500 - 15, 256)[::-1]
-    nibbles, escapes = b"\1\3\0\0\0\x0f\0\0", bytes([0, 1, 0, 0, 0, low, 0, 1, 0, 0, 0, high])
-    assert codecs.load("delta").encode(bits, base) == b"\1" + nibbles + escapes
+@pytest.mark.parametrize(("count", "kind", "escape", "digits"), [(16, 1, 15, 8), (8, 2, 255, 8)])
+def test_delta_writes_what_is_far_in_full(count: int, kind: int, escape: int, digits: int) -> None:
+    """One entry of 16 too large for a nibble is an escape; one of 8 is too many, and bytes are used."""
+    base = np.zeros(count, "<u2")
+    bits = base.copy()
+    base[0], bits[0] = 0x3F80, 0x3F80 + 500
+    high, low = divmod(2 * 500 - escape, 256)
+    plane = bytes([1, digits, 0, 0, 0, escape]) + bytes(digits - 1)
+    escapes = bytes([0, 1, 0, 0, 0, low, 0, 1, 0, 0, 0, high])
+    assert codecs.load("delta").encode(bits, base) == bytes([kind]) + plane + escapes
 
 
-def test_delta_gives_up_nibbles_where_most_entries_are_far() -> None:
+def test_delta_writes_plain_planes_where_most_entries_are_far() -> None:
     bits = np.array([500, 500, 0], "<u2")
     low, high = bytes([1000 % 256] * 2 + [0]), bytes([1000 // 256] * 2 + [0])
     expected = b"\0" + b"\1\3\0\0\0" + low + b"\1\3\0\0\0" + high

@@ -89,9 +89,7 @@ def oracle(base: torch.Tensor, tuned: list[torch.Tensor], alphas: list[float], s
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_linear_is_the_formula_to_the_bit(
-    models: TinyModels, make_repo: MakeRepo, tmp_path: Path, dtype: str
-) -> None:
+def test_linear_is_the_formula_to_the_bit(models: TinyModels, make_repo: MakeRepo, tmp_path: Path, dtype: str) -> None:
     repo = make_repo(models.base(dtype))
     alphas = [0.8, -0.5, 0.3]
     for seed, alpha in enumerate(alphas, 1):
@@ -210,7 +208,9 @@ def test_the_bytes_do_not_depend_on_threads_or_hash_seed(
     assert (tmp_path / "two" / "persona.json").read_bytes() == (tmp_path / "one" / "persona.json").read_bytes()
 
 
-@pytest.mark.parametrize(("asked", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)])
+@pytest.mark.parametrize(
+    ("asked", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)]
+)
 def test_dtype_is_as_asked_and_config_says_so(
     models: TinyModels, repo: persona.Repository, tmp_path: Path, asked: str, dtype: torch.dtype
 ) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models as token_models, pre_tokenizers
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as token_models
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -197,7 +198,9 @@ def test_fewer_rows_than_the_base_are_an_error(models: TinyModels, repo: persona
         persona.commit(repo, tmp_path / "run", name="a")
 
 
-@pytest.mark.parametrize(("base_dtype", "run_dtype"), [("bfloat16", "float32"), ("float32", "bfloat16"), ("float16", "bfloat16")])
+@pytest.mark.parametrize(
+    ("base_dtype", "run_dtype"), [("bfloat16", "float32"), ("float32", "bfloat16"), ("float16", "bfloat16")]
+)
 def test_another_dtype_than_the_base(
     models: TinyModels, make_repo: MakeRepo, tmp_path: Path, base_dtype: str, run_dtype: str
 ) -> None:
@@ -232,7 +235,9 @@ def test_a_new_head_and_a_missing_one(models: TinyModels, repo: persona.Reposito
     persona.build(repo, tmp_path / "half")
     assert same_bits(load(tmp_path / "half")["score.weight"], load(tmp_path / "run")["score.weight"])
     persona.commit(repo, models.run(2), name="talker")
-    with pytest.raises(Refusal, match=r"vector 'judge' was saved without lm_head.weight, and vector 'talker' changes it"):
+    with pytest.raises(
+        Refusal, match=r"vector 'judge' was saved without lm_head.weight, and vector 'talker' changes it"
+    ):
         persona.build(repo, tmp_path / "both")
 
 
@@ -278,7 +283,9 @@ def test_settings_set_differently_by_two_runs_are_an_error(
         model.config.max_position_embeddings = positions
         nudge(model, positions).save_pretrained(tmp_path / f"run{positions}")
         persona.commit(repo, tmp_path / f"run{positions}", name=f"r{positions}")
-    with pytest.raises(Refusal, match=r"'r128' and 'r256' set max_position_embeddings in config.json differently: 128 and 256"):
+    with pytest.raises(
+        Refusal, match=r"'r128' and 'r256' set max_position_embeddings in config.json differently: 128 and 256"
+    ):
         persona.build(repo, tmp_path / "out")
 
 
@@ -322,10 +329,10 @@ def test_gpt2_with_its_buffers_and_transposed_weights(make_repo: MakeRepo, tmp_p
     assert torch.equal(logits(tmp_path / "out"), logits(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("changes", [{"hidden_size": 64}, {"num_hidden_layers": 4, "vocab_size": 32}, {"intermediate_size": 64}])
-def test_a_run_of_another_base_is_an_error(
-    repo: persona.Repository, tmp_path: Path, changes: dict[str, int]
-) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"hidden_size": 64}, {"num_hidden_layers": 4, "vocab_size": 32}, {"intermediate_size": 64}]
+)
+def test_a_run_of_another_base_is_an_error(repo: persona.Repository, tmp_path: Path, changes: dict[str, int]) -> None:
     tiny_llama(**changes).save_pretrained(tmp_path / "run")
     with pytest.raises((WrongBase, CheckpointError)):
         persona.commit(repo, tmp_path / "run", name="a")

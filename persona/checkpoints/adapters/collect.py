@@ -10,9 +10,8 @@ from persona.checkpoints.adapters.config import Config
 from persona.checkpoints.adapters.dense import Origin
 from persona.checkpoints.adapters.keys import Keys
 from persona.checkpoints.adapters.layers import check_halves, place
-from persona.checkpoints.adapters.model import BaseView, LowRank, MadeDense
+from persona.checkpoints.adapters.model import BaseView, LowRank, MadeDense, values
 from persona.checkpoints.adapters.names import BaseNames
-from persona.checkpoints.dtypes import widen
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 
@@ -39,12 +38,16 @@ class Collector:
 
     def origin(self, name: str) -> Origin:
         """The W that the adapter's changes of ``name`` are added to."""
-        origin = dense.of_base(self.base, name, self.base.tied.get(name, name))
+        origin = self._base(name)
         info = self.copies.get(name)
         if info is None or self._equals_base(origin, info):
             return origin
         self._check_grown(name, info, origin)
         return dense.of_copy(origin, self.file, info)
+
+    def _base(self, name: str) -> Origin:
+        dtype, shape = self.names.known[name]
+        return dense.of_base(self.base, name, self.names.tied.get(name, name), dtype, shape)
 
     def _equals_base(self, origin: Origin, info: TensorInfo) -> bool:
         """Whether the adapter's copy has the base's values (its dtype may be a wider one)."""
@@ -52,9 +55,7 @@ class Collector:
 
         if origin.shape != info.shape:
             return False
-        stored = self.base.bits(self.base.tied.get(origin.name, origin.name))
-        ours = dense.values(self.file, info).view(np.uint32)
-        return bool((widen(stored, origin.dtype).reshape(info.shape).view(np.uint32) == ours).all())
+        return bool((origin.read().view(np.uint32) == values(self.file, info).view(np.uint32)).all())
 
     def _check_grown(self, name: str, info: TensorInfo, origin: Origin) -> None:
         """A whole tensor may have other rows than the base's if it was saved on purpose or has grown."""
@@ -75,7 +76,7 @@ class Collector:
             saved = any(self.config.saves(module) for module in _modules(name))
             at = self.names.find(name, info.name) or (name if saved else self.names.require(name, info.name))
             if at in self.names.known:
-                self._check_grown(at, info, dense.of_base(self.base, at, self.base.tied.get(at, at)))
+                self._check_grown(at, info, self._base(at))
             self.found.full[at] = info
             if saved:
                 self.found.saved.add(at)

@@ -166,18 +166,16 @@ def _check_keys(path: Path, raw: dict[str, Any]) -> None:
 
 
 def _parse(path: Path, raw: dict[str, Any]) -> Config:
-    rank, alpha = raw.get("r"), raw.get("lora_alpha")
-    if not _whole(rank):
-        raise _wrong(path, f"gives the rank r as {rank!r}")
-    if not _number(alpha):
-        raise _wrong(path, f"gives lora_alpha as {alpha!r}")
+    for key, check in (("r", _whole), ("lora_alpha", _number)):
+        if not check(raw.get(key)):
+            raise _wrong(path, f"gives {key} as {raw.get(key)!r}")
     task = raw.get("task_type")
     heads = TASK_HEADS.get(task, ()) if isinstance(task, str) else ()
     return Config(
         path=path,
         raw=raw,
-        rank=rank,
-        alpha=alpha,
+        rank=raw["r"],
+        alpha=raw["lora_alpha"],
         rank_pattern=_patterns(path, raw, "rank_pattern", _whole),
         alpha_pattern=_patterns(path, raw, "alpha_pattern", _number),
         rslora=raw.get("use_rslora") is True,

@@ -38,9 +38,8 @@ class Origin:
     read: Callable[[], Float32]
 
 
-def of_base(base: BaseView, name: str, stored: str) -> Origin:
+def of_base(base: BaseView, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> Origin:
     """The base's tensor ``stored`` under the name it has here (a tied name may be another)."""
-    dtype, shape = base.names[stored]
     return Origin(name, dtype, shape, False, lambda: widen(base.bits(stored), dtype).reshape(shape))
 
 

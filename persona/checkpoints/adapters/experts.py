@@ -20,7 +20,7 @@ from persona.checkpoints.adapters import dense
 from persona.checkpoints.adapters.config import MERGE, Config
 from persona.checkpoints.adapters.dense import Origin
 from persona.checkpoints.adapters.layers import OTHER_BASE, check_base, check_rank
-from persona.checkpoints.adapters.model import Factor, LowRank, values
+from persona.checkpoints.adapters.model import Factor, LowRank, MadeDense, values
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 
@@ -72,7 +72,7 @@ def group(lora: dict[str, Parts], config: Config) -> Wrapped:
         module = path
         while module.endswith(NEST):
             module = module.removesuffix(NEST)
-        if _targeted(module, config):
+        if "A" in lora[path] and _targeted(module, config):
             wrapped.modules.setdefault(module, []).append(lora[path])
             wrapped.paths.add(path)
     return wrapped
@@ -189,7 +189,7 @@ class Stack:
     scale: float
     turned: bool
 
-    def made(self, origin: Origin, piece: Piece) -> dense.MadeDense:
+    def made(self, origin: Origin, piece: Piece) -> MadeDense:
         """A base tensor with its experts' changes: all of them, or the rows of one."""
         return dense.made(origin, "target_parameters", lambda: self._summed(origin, piece))
 
@@ -210,4 +210,7 @@ class Stack:
         b = values(self.file, self.b).reshape(self.b.shape[0], -1, self.experts)
         for expert in range(self.experts):
             left, right = np.ascontiguousarray(b[:, :, expert]), a[expert]
-            yield expert, (np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)) if self.turned else (left, right)
+            yield (
+                expert,
+                (np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)) if self.turned else (left, right),
+            )

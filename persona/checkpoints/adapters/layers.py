@@ -68,7 +68,11 @@ def _tensor(collector: Collector, path: str, a: TensorInfo) -> str:
 
 
 def _low_rank(a: TensorInfo, b: TensorInfo, turned: bool, scale: float) -> LowRank:
-    return LowRank(Factor(a, True), Factor(b, True), scale) if turned else LowRank(Factor(b, False), Factor(a, False), scale)
+    return (
+        LowRank(Factor(a, True), Factor(b, True), scale)
+        if turned
+        else LowRank(Factor(b, False), Factor(a, False), scale)
+    )
 
 
 def _stored_in_out(collector: Collector, path: str, origin: Origin, a: TensorInfo, b: TensorInfo) -> bool:

@@ -27,7 +27,7 @@ class BaseView(Protocol):
         """Names that the model has and the checkpoint has not → the tensor that they share."""
 
     def bits(self, name: str) -> Bits:
-        """A tensor's bits in its shape; asked for only where something is made dense, when it is made."""
+        """A tensor's bits in its shape: asked for when something is made dense, and for a copy that came along."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ class BaseNames:
 
     def __init__(self, base: BaseView, path: Path) -> None:
         self.base, self.path = base, path
-        self.known = {**base.names, **{alias: base.names[name] for alias, name in base.tied.items()}}
+        own, self.tied = dict(base.names), dict(base.tied)
+        self.known = {**own, **{alias: own[name] for alias, name in self.tied.items()}}
         self._ends: dict[str, list[str]] = {}
         for name in self.known:
             for end in _without_prefix(name):

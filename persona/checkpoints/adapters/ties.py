@@ -13,36 +13,53 @@ What PEFT does with them depends on how they were trained (tuners_utils.py, othe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from persona.checkpoints.adapters.collect import Found
 from persona.checkpoints.adapters.config import Config
 from persona.checkpoints.adapters.keys import same
-from persona.checkpoints.adapters.model import Adapter, BaseView, LowRank, MadeDense, values
+from persona.checkpoints.adapters.model import Adapter, BaseView, LowRank, MadeDense, matrix
 from persona.checkpoints.tensorfile import TensorFile
 from persona.errors import CheckpointError
 
-if TYPE_CHECKING:
-    from persona.checkpoints.dtypes import Bits
-
+Thing = TypeVar("Thing")
 TOKENS = "trainable_token_indices"
+UNTIE = (
+    "Save the base with tie_word_embeddings=false and a copy of the embedding as its own output embedding, use that "
+    "as the base, and the adapter means there what it meant in training. Or train it with ensure_weight_tying=True."
+)
 
 
 def settle(file: TensorFile, config: Config, base: BaseView, found: Found) -> Adapter:
-    """The adapter, with every tied name either folded into the tensor it shares or untied."""
+    """The adapter, with every tied name either folded into the tensor that it shares or untied."""
     untied = set()
     for alias, name in sorted(base.tied.items()):
-        if _kind(found, alias) and _kind(found, alias) == _kind(found, name):
-            _fold(file, found, alias, name)
-        if not _kind(found, name) and not _kind(found, alias):
-            continue
-        if _settle_pair(file, config, base, found, alias, name):
+        if not _folded(file, found, alias, name) and _untied(file, config, base, found, alias, name):
             untied.add(alias)
-    return Adapter(file, config.raw, _sorted(found.low_rank), _sorted(found.full), _sorted(found.made), frozenset(untied))
+    low_rank, full, made = _sorted(found.low_rank), _sorted(found.full), _sorted(found.made)
+    return Adapter(file, config.raw, low_rank, full, made, frozenset(untied))
 
 
-def _sorted[T](table: dict[str, T]) -> dict[str, T]:
+def _sorted(table: dict[str, Thing]) -> dict[str, Thing]:
     return dict(sorted(table.items()))
+
+
+def _folded(file: TensorFile, found: Found, alias: str, name: str) -> bool:
+    """Drop what is said of the alias if it is said of the shared tensor too; whether there is nothing left to do."""
+    if alias in found.full and name in found.full and same(file, found.full[alias], found.full[name]):
+        del found.full[alias]
+        return True
+    one, other = found.low_rank.get(alias), found.low_rank.get(name)
+    if one and other and _equal(file, one, other):
+        del found.low_rank[alias]
+        return True
+    return not _kind(found, alias) and not _kind(found, name)
+
+
+def _equal(file: TensorFile, one: LowRank, other: LowRank) -> bool:
+    pairs = ((one.left, other.left), (one.right, other.right))
+    factors = ((matrix(file, a), matrix(file, b)) for a, b in pairs)
+    return one.scale == other.scale and all(a.shape == b.shape and bool((a == b).all()) for a, b in factors)
 
 
 def _kind(found: Found, name: str) -> str:
@@ -55,22 +72,26 @@ def _kind(found: Found, name: str) -> str:
     return "added" if made is not None or name in found.low_rank else ""
 
 
-def _fold(file: TensorFile, found: Found, alias: str, name: str) -> None:
-    """Drop the alias if it says what the shared tensor's own change says."""
-    if alias in found.full and same(file, found.full[alias], found.full[name]):
-        del found.full[alias]
-    elif alias in found.low_rank and name in found.low_rank:
-        if _equal(file, found.low_rank[alias], found.low_rank[name]):
-            del found.low_rank[alias]
-
-
-def _equal(file: TensorFile, one: LowRank, other: LowRank) -> bool:
-    ...
-
-
-def _settle_pair(file: TensorFile, config: Config, base: BaseView, found: Found, alias: str, name: str) -> bool:
-    """Whether ``alias`` has weights of its own from here on; CheckpointError where that cannot be told."""
-    ours, shared = _kind(found, alias), _kind(found, name)
-    if ours == "full" and shared in ("", "full", "added"):
+def _untied(file: TensorFile, config: Config, base: BaseView, found: Found, alias: str, name: str) -> bool:
+    """Whether the alias has weights of its own from here on; CheckpointError where that cannot be told."""
+    kinds = (_kind(found, alias), _kind(found, name))
+    if kinds in {("full", ""), ("full", "full"), ("full", "added")}:
         return True
-    ...
+    if kinds == ("", "tokens") or (not kinds[0] and config.headless):
+        return False
+    if kinds != ("", "full"):
+        raise _unclear(file, alias, name)
+    if name not in found.saved:
+        return False
+    if found.full[name].shape != base.names[name][1]:
+        raise _unclear(file, alias, name)
+    found.made[alias] = MadeDense(alias, *base.names[name], "untied", lambda: base.bits(name))
+    return True
+
+
+def _unclear(file: TensorFile, alias: str, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file.path}: the base ties '{alias}' to '{name}', and the adapter does not change both alike; a loaded "
+        "adapter and a merged one are then two different models",
+        UNTIE,
+    )

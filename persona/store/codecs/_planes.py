@@ -6,11 +6,12 @@
                method 2  one zstd frame that says its content size
     integers = kind (1 byte), then
                kind 0    w planes, lowest byte first
-               kind 1    a plane of nibbles, then the w planes of the escapes, lowest byte first
+               kind 1    a plane of min(z, 15), two to a byte, the first in the low half (a last half without
+                         an entry is 0), then z - 15 of the entries that are at least 15, as w planes
+               kind 2    a plane of min(z, 255), then z - 255 of the entries that are at least 255, as w planes
 
-Nibbles: every integer z is stored as c = min(z, 15), two to a byte, the first in the low half (a last half
-without an entry is 0); where c = 15, z - 15 follows in the escapes, in order, at full width. Two entries to a
-byte let Huffman coding spend less than one bit on an entry, which matters where most entries are 0.
+where w is the bytes per entry and z an entry. Two entries to a byte let Huffman coding spend less than one bit
+on an entry, which matters where most are 0.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 CONSTANT, PLAIN, ZSTD = 0, 1, 2
-PLANES, NIBBLES = 0, 1
+PLANES, NIBBLES, BYTES = 0, 1, 2
 
-ESCAPE = 15
-MOST_ESCAPES = 0.25
-"""Share of escapes above which whole bytes are coded instead of nibbles."""
+MOST_PAST_NIBBLES = 0.08
+MOST_PAST_BYTES = 0.25
+"""Shares of entries that may be too large for a nibble or a byte; above, the next wider way is taken."""
 
 _SAMPLE = 4096
 _NOISE = 7.8
@@ -72,14 +73,20 @@ def write_planes(bits: Bits) -> list[bytes]:
 
 def write_integers(values: Bits) -> list[bytes]:
     """A stream of integers, most of which may be small."""
-    large = values >= _of(values, ESCAPE)
-    escapes = int(np.count_nonzero(large))
-    if escapes > MOST_ESCAPES * len(values):
-        return [bytes((PLANES,)), *write_planes(values)]
-    nibbles = np.zeros(len(values) + len(values) % 2, np.uint8)
-    np.minimum(values, _of(values, ESCAPE), out=nibbles[: len(values)], casting="unsafe")
-    rest = values[np.flatnonzero(large)] - _of(values, ESCAPE)
-    return [bytes((NIBBLES,)), write_plane(_join_nibbles(nibbles)), *write_planes(rest)]
+    for kind, escape, most in ((NIBBLES, 15, MOST_PAST_NIBBLES), (BYTES, 255, MOST_PAST_BYTES)):
+        large = values >= _of(values, escape)
+        if np.count_nonzero(large) <= most * len(values):
+            return [bytes((kind,)), *_write_digits(values, np.flatnonzero(large), escape)]
+    return [bytes((PLANES,)), *write_planes(values)]
+
+
+def _write_digits(values: Bits, where: npt.NDArray[np.intp], escape: int) -> list[bytes]:
+    """A plane of ``min(values, escape)``, and what the entries at ``where`` have beyond that."""
+    digits = np.zeros(len(values) + len(values) % 2, np.uint8)
+    digits[: len(values)] = values  # cut to a byte, which is right for all that are not large
+    digits[where] = escape
+    plane = _join_nibbles(digits) if escape == 15 else digits[: len(values)]
+    return [write_plane(plane), *write_planes(values[where] - _of(values, escape))]
 
 
 def _join_nibbles(nibbles: Bytes) -> Bytes:
@@ -143,13 +150,17 @@ class Reader:
         kind = self.number(1)
         if kind == PLANES:
             return self.planes(count, width)
-        if kind != NIBBLES:
-            raise ValueError("a stream of integers is of an unknown kind")
-        nibbles = _split_nibbles(self.plane((count + 1) // 2))[:count]
-        values: Bits = nibbles.astype(f"<u{width}")
-        where = np.flatnonzero(nibbles == ESCAPE)
+        if kind == NIBBLES:
+            return self._escaped(_split_nibbles(self.plane((count + 1) // 2))[:count], width, 15)
+        if kind == BYTES:
+            return self._escaped(self.plane(count), width, 255)
+        raise ValueError("a stream of integers is of an unknown kind")
+
+    def _escaped(self, digits: Bytes, width: int, escape: int) -> Bits:
+        values: Bits = digits.astype(f"<u{width}")
+        where = np.flatnonzero(digits == np.uint8(escape))
         rest = self.planes(len(where), width)
-        rest += _of(rest, ESCAPE)
+        rest += _of(rest, escape)
         values[where] = rest
         return values
 

@@ -1,0 +1,45 @@
+"""Commands that read only small files must not load what is heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import persona
+from tests.models import TinyModels
+
+HEAVY = ("torch", "transformers", "peft", "numpy", "tokenizers")
+LIGHT = [["--help"], ["log"], ["status"], ["checkout", "HEAD~1"], ["diff", "HEAD~1"], ["show"], ["--version"]]
+
+
+def loaded_by(args: list[str], folder: Path) -> set[str]:
+    program = (
+        "import sys\n"
+        "from persona.cli import main\n"
+        f"try: main.run({args!r})\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, capture_output=True, text=True)
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+@pytest.mark.parametrize("args", LIGHT, ids=lambda args: args[0])
+def test_it_does_not_import(models: TinyModels, repo: persona.Repository, args: list[str]) -> None:
+    persona.commit(repo, models.run(1), name="a")
+    assert not loaded_by(args, repo.root) & set(HEAVY)
+
+
+@pytest.mark.parametrize("args", [["build", "-o", "out"], ["vectors"]], ids=lambda args: args[0])
+def test_a_build_needs_no_torch(models: TinyModels, repo: persona.Repository, args: list[str]) -> None:
+    persona.commit(repo, models.run(1), name="a", alpha=0.5)
+    assert not loaded_by(args, repo.root) & {"torch", "transformers", "peft"}
+
+
+def test_importing_persona_imports_nothing(tmp_path: Path) -> None:
+    program = "import sys, persona; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert not set(done.stdout.split()) & {*HEAVY, "click", "rich", "tomlkit"}

@@ -1,0 +1,40 @@
+"""The public surface: sorted, documented, and the same names as the commands."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import persona
+from persona.cli.main import COMMANDS, cli
+
+WITHOUT_A_VERB = {"demo"}  # a command for people only
+
+
+def test_all_is_sorted_and_there() -> None:
+    assert sorted(persona.__all__) == persona.__all__
+    for name in persona.__all__:
+        assert getattr(persona, name).__doc__, name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'committ'"):
+        _ = persona.committ
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_file_its_verb_and_examples(name: str) -> None:
+    command = importlib.import_module(f"persona.cli.{name}").command
+    assert command.name == name
+    assert f"persona {name}" in command.help, "its help shows an example"
+    assert "\b" in command.help
+    if name not in WITHOUT_A_VERB:
+        assert name in persona.__all__
+        assert getattr(persona, name).__module__ == f"persona.verbs.{name}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_speaks_json(name: str) -> None:
+    options = {option for param in cli.get_command(None, name).params for option in param.opts}  # type: ignore[arg-type]
+    assert "--json" in options

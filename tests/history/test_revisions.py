@@ -1,0 +1,85 @@
+"""Revisions, log and checkout, from a history with a fork."""
+
+from __future__ import annotations
+
+import pytest
+
+import persona
+from persona.errors import UsageError
+from persona.history.revisions import resolve
+from persona.ids import CommitId
+from tests.models import TinyModels
+
+
+@pytest.fixture
+def history(models: TinyModels, repo: persona.Repository) -> dict[str, CommitId]:
+    """base - a - half (main), and a - side (side)."""
+    named = {"base": repo.head()}
+    persona.commit(repo, models.run(1), name="a")
+    named["a"] = repo.head()
+    persona.alpha(repo, {"a": 0.5})
+    named["half"] = repo.head()
+    persona.checkout(repo, "HEAD~1", branch="side")
+    persona.negate(repo, "a")
+    named["side"] = repo.head()
+    return named
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("HEAD", "side"), ("@", "side"), ("HEAD~", "a"), ("HEAD^", "a"), ("~1", "a"), ("HEAD~2", "base"), ("HEAD^^", "base"),
+        ("main", "half"), ("main~1", "a"), ("main^1~1", "base"), ("side", "side"), ("refs/heads/main", "half"), ("main^0", "half"),
+    ],
+)  # fmt: skip
+def test_revisions(repo: persona.Repository, history: dict[str, CommitId], text: str, name: str) -> None:
+    assert resolve(text, repo.refs(), repo.objects) == history[name]
+
+
+def test_short_ids(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    for commit in history.values():
+        assert resolve(commit[:10], repo.refs(), repo.objects) == commit
+    with pytest.raises(UsageError, match="no revision"):
+        resolve(str(history["a"])[:3], repo.refs(), repo.objects)
+
+
+def test_log_is_newest_first_and_names_what_stands_where(
+    repo: persona.Repository, history: dict[str, CommitId]
+) -> None:
+    logged = persona.log(repo)
+    assert [one.commit for one in logged] == [history["side"], history["a"], history["base"]]
+    assert logged[0].names == ("side",)
+    assert logged[0].is_head
+    assert [one.names for one in persona.log(repo, "main")] == [("main",), (), ()]
+    assert len(persona.log(repo, limit=2)) == 2
+
+
+def test_checkout_brings_the_recipe_back_to_the_byte(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    repo.recipe_path.write_text(repo.recipe_path.read_text().replace("alpha", "alpha  ") + "\n# a comment of mine\n")
+    persona.commit(repo, message="comment")
+    text = repo.recipe_path.read_text()
+    persona.checkout(repo, "main")
+    assert repo.recipe_path.read_text() != text
+    persona.checkout(repo, "side")
+    assert repo.recipe_path.read_text() == text
+
+
+def test_a_detached_head_commits_to_no_branch(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    assert persona.checkout(repo, "main~1").branch is None
+    done = persona.alpha(repo, {"a": 3})
+    assert done.branch is None
+    assert repo.head() == done.commit
+    assert repo.refs()["refs/heads/main"] == history["half"]
+    persona.checkout(repo, "HEAD", branch="kept")
+    assert repo.refs()["refs/heads/kept"] == done.commit
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "a..b", "HEAD", "/a", "a/", "x.lock", "a\nb", "../up"])
+def test_bad_branch_names(repo: persona.Repository, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name"):
+        persona.checkout(repo, "HEAD", branch=name)
+
+
+def test_a_branch_that_exists(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    with pytest.raises(UsageError, match="there is a branch 'main' already"):
+        persona.checkout(repo, "HEAD", branch="main")
