@@ -1,4 +1,4 @@
-"""Adapters of modules: Linear, Conv1D, Embedding, ConvNd, and the projections of ``nn.MultiheadAttention``."""
+"""Adapters of modules: Linear, Conv1D, Embedding and ConvNd."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from persona.checkpoints.adapters import dense
+from persona.checkpoints.adapters.config import MERGE
 from persona.checkpoints.adapters.dense import Origin
 from persona.checkpoints.adapters.model import Factor, LowRank
 from persona.checkpoints.dtypes import ARITHMETIC
@@ -48,23 +49,26 @@ def place(collector: Collector, path: str, parts: Parts) -> None:
     """One module's adapter in the collector's tables."""
     embedding = "embedding_A" in parts
     a, b = (parts["embedding_A"], parts["embedding_B"]) if embedding else (parts["A"], parts["B"])
-    inner = path.replace(".base_layer.out_proj", ".out_proj")
-    origin = collector.origin(_tensor(collector, inner, a))
+    if ".base_layer" in path:
+        raise _nested(collector, a)
+    origin = collector.origin(collector.names.require(f"{path}.weight", a.name))
     check_base(collector, origin, a)
-    home = path.split(".base_layer")[0]
-    turned = embedding or _stored_in_out(collector, inner, origin, a, b)
-    delta = _low_rank(a, b, turned, collector.config.scale_of(home))
+    turned = embedding or _stored_in_out(collector, path, origin, a, b)
+    delta = _low_rank(a, b, turned, collector.config.scale_of(path))
     _check_shapes(collector, origin, delta, a, b)
-    check_rank(collector, home, a, a.shape[0])
+    check_rank(collector, path, a, a.shape[0])
     collector.free(origin.name, a)
     _add_weight(collector, origin, delta, parts, axis=1 if turned else 0)
-    _add_bias(collector, inner, delta.scale, parts)
+    _add_bias(collector, path, delta.scale, parts)
 
 
-def _tensor(collector: Collector, path: str, a: TensorInfo) -> str:
-    names = collector.names
-    attention = None if names.find(f"{path}.weight", a.name) else names.find(f"{path}.in_proj_weight", a.name)
-    return attention or names.require(f"{path}.weight", a.name)
+def _nested(collector: Collector, a: TensorInfo) -> CheckpointError:
+    """PEFT wraps ``nn.MultiheadAttention`` and its out_proj one in the other, and adds out_proj's ΔW twice (0.21)."""
+    return CheckpointError(
+        f"{collector.file.path}: '{a.name}' belongs to a module within a wrapped one, as in nn.MultiheadAttention, "
+        "and the config names no parameter that it could stand for",
+        MERGE,
+    )
 
 
 def _low_rank(a: TensorInfo, b: TensorInfo, turned: bool, scale: float) -> LowRank:
