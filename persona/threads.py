@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from threading import Event
 from typing import TypeVar
 
+J = TypeVar("J")
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
@@ -43,3 +45,24 @@ def run_all(jobs: Mapping[K, Callable[[], T]], stop: Event | None = None) -> dic
         if stop is not None and not all(future.done() for future in futures.values()):
             stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_order(work: Callable[[J], T], jobs: Iterable[J]) -> Iterator[T]:
+    """``work(job)`` of each job, in order; ``jobs`` is taken from at most two per core ahead of the consumer.
+
+    ``work`` runs in threads, ``jobs`` is advanced in the caller's thread. The first error ends everything; on
+    any way out, no job is left running.
+    """
+    ahead = 2 * cores() + 1
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(cores(), "persona") as pool:
+        try:
+            for job in jobs:
+                pending.append(pool.submit(work, job))
+                if len(pending) >= ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -16,7 +16,7 @@ from persona.ids import BlobId, Hasher, TensorId, blob_id, tensor_hasher
 from persona.progress import Task
 from persona.store import codecs, compression, packs
 from persona.store.packs import BLOCK, StoredBlob, StoredTensor
-from persona.store.parallel import in_order
+from persona.threads import in_order
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,7 @@ from persona.store import codecs, compression, kept, packs
 from persona.store.kept import AdoptedFile
 from persona.store.packs import BLOCK, StoredTensor, Volume
 from persona.store.packwriter import Incoming, PackSummary, PackWriter
-from persona.store.parallel import in_order
+from persona.threads import in_order
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import save_file
 
 from persona.checkpoints.adapter import CONFIG, WEIGHTS, Adapter, matrix, open_adapter
@@ -123,13 +123,13 @@ class Trained:
 
 
 def train(model: Any, config: LoraConfig, folder: Path, change: Callable[[Any], None] = randomise) -> Trained:
-    """Give the model an adapter, move its weights, save it, and merge it, all by peft."""
+    """Give the model an adapter, move its weights, save it, load what was saved, and merge it: all by peft."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         adapted = get_peft_model(copy.deepcopy(model), config).eval()
         change(adapted)
         adapted.save_pretrained(folder)
-        merged = copy.deepcopy(adapted).merge_and_unload()
+        merged = PeftModel.from_pretrained(copy.deepcopy(model), folder).merge_and_unload()
     return Trained(folder, adapted, merged)
 
 

@@ -42,7 +42,7 @@ def test_trained_on_the_bare_model(tmp_path: Path) -> None:
 
 
 def test_trained_on_a_task_model_of_a_bare_base(tmp_path: Path) -> None:
-    base = base_of(build("LlamaModel"), "F32", tmp_path / "base")
+    base = base_of(build(LLAMA).model, "F32", tmp_path / "base")
     config = LoraConfig(r=4, target_modules=["q_proj", "embed_tokens"], modules_to_save=["lm_head"])
     adapter = opened(train(build(LLAMA), config, tmp_path / "adapter"), base)
     assert list(adapter.low_rank) == ["embed_tokens.weight", *(f"layers.{n}.self_attn.q_proj.weight" for n in (0, 1))]

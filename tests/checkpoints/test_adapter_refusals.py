@@ -99,6 +99,7 @@ def test_every_setting_of_this_peft_was_judged() -> None:
         ({"r": 3}, ("rank 2", "config says 3", "'up'")),
         ({"rank_pattern": {"up": 3}}, ("rank 2", "config says 3")),
         ({"lora_alpha": None}, ("lora_alpha",)),
+        ({"use_rslora": "true"}, ("use_rslora as 'true'",)),
         ({"rank_pattern": {"(": 2}}, ("rank_pattern", "regular expression")),
         ({"alpha_pattern": {"up": "much"}}, ("alpha_pattern", "'much'")),
         ({"modules_to_save": "head"}, ("modules_to_save",)),
@@ -125,6 +126,7 @@ KEY = "base_model.model."
     ("tensors", "config", "words"),
     [
         (pair("up", 5, 4), {}, ("'base_model.model.up.lora_A.weight'", "[5, 2]", "'up.weight'", "[6, 4]", "another base")),
+        ({}, {}, ("holds no tensors", "ZeRO-3")),
         (pair("up", 6, 3), {}, ("[2, 3]", "'up.weight'", "[6, 4]")),
         (pair("up.bias", 6, 4), {}, ("'up.bias.weight'", "Closest", "up.weight")),
         ({k: v for k, v in UP.items() if "lora_B" in k}, {}, ("lora_A", "missing", "up.lora_B.weight")),

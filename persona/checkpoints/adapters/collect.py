@@ -106,8 +106,12 @@ class Collector:
 
     def _make_tokens(self, origin: Origin, info: TensorInfo, indices: tuple[int, ...]) -> None:
         self.free(origin.name, info)
-        self.found.made[origin.name] = dense.made(
-            origin, "trainable_token_indices", lambda: dense.tokens(self.file, origin, info, indices)
+        self.found.made[origin.name] = MadeDense(
+            origin.name,
+            origin.dtype,
+            origin.shape,
+            "trainable_token_indices",
+            lambda: dense.tokens(self.file, origin, info, indices),
         )
 
     def add_copies(self) -> None:

@@ -100,8 +100,8 @@ class Config:
         return alpha / math.sqrt(rank) if self.rslora else alpha / rank
 
     def saves(self, module: str) -> bool:
-        """Whether a module is one that ``modules_to_save`` names."""
-        return any(module == name or module.endswith(f".{name}") for name in self.modules_to_save)
+        """Whether a module is one that ``modules_to_save`` names (by any ending, as peft has it)."""
+        return any(module.endswith(name) for name in self.modules_to_save)
 
 
 def _pattern(patterns: Mapping[str, float], module: str) -> str:
@@ -169,6 +169,9 @@ def _parse(path: Path, raw: dict[str, Any]) -> Config:
     for key, check in (("r", _whole), ("lora_alpha", _number)):
         if not check(raw.get(key)):
             raise _wrong(path, f"gives {key} as {raw.get(key)!r}")
+    for key in ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out"):
+        if not isinstance(raw.get(key), bool | None):
+            raise _wrong(path, f"gives {key} as {raw[key]!r}")
     task = raw.get("task_type")
     heads = TASK_HEADS.get(task, ()) if isinstance(task, str) else ()
     return Config(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from persona.checkpoints.adapters.model import BaseView, LowRank, MadeDense, matrix, values
-from persona.checkpoints.dtypes import narrow, widen
+from persona.checkpoints.dtypes import as_bits, narrow, widen
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 
 if TYPE_CHECKING:
@@ -29,32 +29,37 @@ ROWS = 1 << 17
 
 @dataclass(frozen=True)
 class Origin:
-    """The W that an adapter was added to: the base's tensor, or the adapter's own copy of it."""
+    """The W that an adapter was added to: the base's tensor, or the adapter's own copy of it, in a format of its own.
+
+    ``dtype`` is the base's, which is also that of whatever is made; ``stored`` is what ``bits`` are in.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     own: bool
-    read: Callable[[], Float32]
+    stored: str
+    bits: Callable[[], Bits]
+
+    def read(self) -> Float32:
+        """W in fp32, in a new array."""
+        return widen(self.bits(), self.stored)
 
 
 def of_base(base: BaseView, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> Origin:
     """The base's tensor ``stored`` under the name it has here (a tied name may be another)."""
-    return Origin(name, dtype, shape, False, lambda: widen(base.bits(stored), dtype).reshape(shape))
+    return Origin(name, dtype, shape, False, dtype, lambda: base.bits(stored).reshape(shape))
 
 
 def of_copy(base: Origin, file: TensorFile, info: TensorInfo) -> Origin:
-    """The adapter's copy; what is made of it has the base's dtype."""
-    return Origin(base.name, base.dtype, info.shape, True, lambda: values(file, info))
+    """The adapter's copy."""
+    bits = as_bits(file.data(info), info.dtype).reshape(info.shape)
+    return Origin(base.name, base.dtype, info.shape, True, info.dtype, lambda: bits)
 
 
 def made(origin: Origin, how: str, make: Callable[[], Float32]) -> MadeDense:
     """A tensor of the origin's name, dtype and shape that ``make`` computes in fp32."""
-
-    def rounded() -> Bits:
-        return narrow(make().reshape(origin.shape), origin.dtype)
-
-    return MadeDense(origin.name, origin.dtype, origin.shape, how, rounded)
+    return MadeDense(origin.name, origin.dtype, origin.shape, how, lambda: narrow(make(), origin.dtype))
 
 
 def product(left: Float32, right: Float32, scale: float) -> Float32:
@@ -113,8 +118,8 @@ def biased(file: TensorFile, origin: Origin, bias: TensorInfo, scale: float) -> 
     return b
 
 
-def tokens(file: TensorFile, origin: Origin, rows: TensorInfo, indices: Sequence[int]) -> Float32:
-    """W with ``rows`` in the places of ``indices``."""
-    w = origin.read()
-    w[list(indices)] = values(file, rows)
+def tokens(file: TensorFile, origin: Origin, rows: TensorInfo, indices: Sequence[int]) -> Bits:
+    """W with ``rows`` in the places of ``indices``; the other rows stay bit for bit."""
+    w = origin.bits().copy() if origin.stored == origin.dtype else narrow(origin.read(), origin.dtype)
+    w[list(indices)] = narrow(values(file, rows), origin.dtype)
     return w

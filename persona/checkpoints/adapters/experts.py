@@ -120,10 +120,10 @@ def _pieces(
             return tuple(pieces), shape
         at = 0
         for name in filter(None, names):
-            rows, columns = collector.names.known[name][1]
+            rows, *rest = collector.names.known[name][1]
             pieces.append(Piece(name, expert, at, at + rows))
             at += rows
-        shape = (expert + 1, at, columns)
+            shape = (expert + 1, at, *rest)
     raise AssertionError
 
 
@@ -131,7 +131,7 @@ def _match(
     collector: Collector, module: str, pairs: list[Parts], targets: list[Target]
 ) -> list[tuple[Parts, Target, bool]]:
     """Which pair belongs to which parameter, and whether experts are stored [in, out]: the one way that fits."""
-    turns = (False, True) if any(t.name and len(t.shape) == 3 for t in targets) else (False,)
+    turns = (False, True) if any(not t.pieces and len(t.shape) == 3 for t in targets) else (False,)
     ways = [
         [(parts, target, turned) for parts, target in zip(pairs, order, strict=True)]
         for order in (itertools.permutations(targets) if len(pairs) == len(targets) else ())
@@ -157,8 +157,12 @@ def _fits(parts: Parts, target: Target, turned: bool) -> bool:
     if len(target.shape) not in (2, 3) or len(a) != 2 or len(b) != 2 or 0 in (*a, *b):
         return False
     experts = _experts(target)
-    out_in = target.shape[-2:][::-1] if turned else target.shape[-2:]
-    return (b[0], a[1]) == out_in and a[0] == b[1] and a[0] % experts == 0 and not (turned and experts == 1)
+    out_in = target.shape[-2:]
+    if turned and len(target.shape) == 3 and not target.pieces:
+        if experts == 1:
+            return False  # peft cannot add it to the weights either
+        out_in = out_in[::-1]
+    return (b[0], a[1]) == out_in and a[0] == b[1] and a[0] % experts == 0
 
 
 def _experts(target: Target) -> int:

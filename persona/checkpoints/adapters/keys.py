@@ -49,6 +49,10 @@ class Keys:
 
 def sort_keys(file: TensorFile) -> Keys:
     """Every key of the file in its place, or CheckpointError with the key that has none."""
+    if not file.tensors:
+        raise CheckpointError(
+            f"{file.path} holds no tensors", "Gather sharded weights (ZeRO-3, FSDP) before saving the adapter."
+        )
     keys, adapters = Keys(), set[str]()
     for key in sorted(file.tensors):
         name = key.removeprefix(PREFIX).replace("_orig_mod.", "")
