@@ -145,6 +145,20 @@ def test_adapters_stored_in_bf16(tmp_path: Path) -> None:
     check(open_adapter(folder, base), base, on_disk(tmp_path / "merged"))
 
 
+@pytest.mark.parametrize("lora", [True, False])
+def test_a_copy_of_the_base_that_is_no_copy_counts(lora: bool, tmp_path: Path) -> None:
+    """peft loads a saved ``base_layer.weight`` in place of the base's: the change starts from there."""
+    tensors = {"base_model.model.wte.base_layer.weight": np.full((3, 2), 5, np.float16), **pair("up", 6, 4)}
+    if lora:
+        tensors["base_model.model.wte.lora_embedding_A"] = np.ones((2, 3), np.float32)
+        tensors["base_model.model.wte.lora_embedding_B"] = np.ones((2, 2), np.float32)
+    base = base_with(wte__weight=(3, 2), up__weight=(6, 4))
+    adapter = open_adapter(handmade(tmp_path / "adapter", tensors), base)
+    assert list(adapter.low_rank) == ["up.weight"]
+    dtype, bits = rebuilt(adapter, base)["wte.weight"]
+    assert (dtype, widen(bits, dtype).tolist()) == ("F32" if lora else "F16", [[9.0 if lora else 5.0] * 2] * 3)
+
+
 def test_tokens_leave_other_rows_bit_for_bit(tmp_path: Path) -> None:
     tensors = {"base_model.model.wte.token_adapter.trainable_tokens_delta": np.ones((2, 2), np.float32)}
     folder = handmade(tmp_path / "adapter", tensors, trainable_token_indices=[0, 2])

@@ -1,0 +1,173 @@
+"""PEFT adapters from commit to build: what peft's own merge gives, and what a loaded adapter answers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM
+
+import persona
+from persona.errors import CheckpointError, WrongBase
+from tests.checkpoints.peft_folders import build, train
+from tests.checkpoints.test_adapter import CONV1D, GPT2, KINDS, LLAMA
+from tests.models import TinyModels, assert_same, load, same_bits
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # peft's and transformers' own, of which the oracle has many
+
+MakeRepo = Callable[[Path], persona.Repository]
+CAUSAL = [kind for kind, (name, _, _) in KINDS.items() if "CausalLM" in name or "LMHead" in name]
+
+
+def steps_apart(a: torch.Tensor, b: torch.Tensor) -> int:
+    """The most units in the last place between two bf16 tensors."""
+
+    def ordered(x: torch.Tensor) -> torch.Tensor:
+        bits = x.contiguous().view(torch.int16).to(torch.int32)
+        return torch.where(bits < 0, -(bits & 0x7FFF), bits)
+
+    return int((ordered(a) - ordered(b)).abs().max()) if a.numel() else 0
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_a_build_at_alpha_1_is_pefts_merge(make_repo: MakeRepo, tmp_path: Path, kind: str) -> None:
+    """A bf16 base: merged by peft in fp32, then cast; at most one unit in the last place apart."""
+    name, settings, config = KINDS[kind]
+    model = build(name, **settings).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "base")
+    trained = train(model.float(), LoraConfig(**{"r": 4, **config}), tmp_path / "adapter")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "adapter", name="a")
+    persona.build(repo, tmp_path / "out")
+    trained.merged.to(torch.bfloat16).save_pretrained(tmp_path / "merged")
+    out, wanted = load(tmp_path / "out"), load(tmp_path / "merged")
+    assert sorted(out) == sorted(wanted)
+    for tensor in out:
+        assert steps_apart(out[tensor].bfloat16(), wanted[tensor]) <= 1, tensor
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_a_build_answers_as_the_loaded_adapter(make_repo: MakeRepo, tmp_path: Path, kind: str) -> None:
+    name, settings, config = KINDS[kind]
+    model = build(name, **settings)
+    model.save_pretrained(tmp_path / "base")
+    trained = train(model, LoraConfig(**{"r": 4, **config}), tmp_path / "adapter")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "adapter", name="a")
+    persona.build(repo, tmp_path / "out")
+    built = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
+    tokens = torch.arange(1, 13).reshape(2, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(built(tokens)[0], trained.model(tokens)[0])
+
+
+@pytest.mark.parametrize("alpha", [0.5, -1.0])
+@pytest.mark.parametrize(("name", "targets"), [(LLAMA, "all-linear"), (GPT2, CONV1D)])
+def test_alpha_scales_the_adapter(
+    make_repo: MakeRepo, tmp_path: Path, name: str, targets: str | list[str], alpha: float
+) -> None:
+    model = build(name)
+    model.save_pretrained(tmp_path / "base")
+    train(model, LoraConfig(r=4, target_modules=targets), tmp_path / "adapter")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "adapter", name="a", alpha=alpha)
+    persona.build(repo, tmp_path / "out")
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter")
+    for module in adapted.modules():
+        if isinstance(getattr(module, "scaling", None), dict):
+            module.scaling = {key: value * alpha for key, value in module.scaling.items()}
+    tokens = torch.arange(1, 13).reshape(2, 6)
+    built = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(built(tokens)[0], adapted.eval()(tokens)[0])
+
+
+def test_an_adapter_and_a_full_fine_tune_add_up(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models.base("float32"))
+    trained = train(base, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
+    repo = make_repo(models.base("float32"))
+    persona.commit(repo, models.run(1, "float32"), name="dense", alpha=0.5)
+    persona.commit(repo, tmp_path / "adapter", name="lora", alpha=2.0)
+    persona.build(repo, tmp_path / "out")
+    w, tuned, merged = load(models.base("float32")), load(models.run(1, "float32")), trained.merged.state_dict()
+    for name, tensor in load(tmp_path / "out").items():
+        exact = w[name].double() + 0.5 * (tuned[name].double() - w[name].double())
+        exact += 2.0 * (merged[name].double() - w[name].double())
+        torch.testing.assert_close(tensor.double(), exact, rtol=2e-6, atol=1e-6)
+
+
+def test_factors_stay_factors_and_cost_what_the_adapter_costs(
+    models: TinyModels, repo: persona.Repository, tmp_path: Path
+) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models.base())
+    train(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]), tmp_path / "adapter")
+    done = persona.commit(repo, tmp_path / "adapter", name="a")
+    assert done.form == "lora"
+    assert done.tensors == 4
+    assert done.kept_bytes < (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size + 4096
+    (listed,) = persona.vectors(repo)
+    assert listed.rank == 4
+
+
+def test_the_same_adapter_again_makes_nothing_new(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models.base())
+    train(base, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
+    persona.commit(repo, tmp_path / "adapter", name="a")
+    before = sorted(p.name for p in (repo.folder / "packs").iterdir())
+    shutil.copytree(tmp_path / "adapter", tmp_path / "copy")
+    assert persona.commit(repo, tmp_path / "copy", name="a").recorded is None
+    assert sorted(p.name for p in (repo.folder / "packs").iterdir()) == before
+
+
+def test_the_task_vector_of_an_adapter(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models.base("float32"))
+    trained = train(base, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
+    repo = make_repo(models.base("float32"))
+    persona.commit(repo, tmp_path / "adapter", name="a")
+    for name, tau in persona.vector(repo, "a").items():
+        module = trained.model.get_submodule("base_model.model." + name.removesuffix(".weight"))
+        torch.testing.assert_close(tau, module.get_delta_weight("default").detach())
+
+
+def test_an_adapter_of_another_base_names_both(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
+    other = AutoModelForCausalLM.from_pretrained(models.run(1))
+    other.config._name_or_path = str(models.run(1))
+    other.name_or_path = str(models.run(1))
+    train(other, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
+    repo = make_repo(models.base())
+    with pytest.raises(WrongBase, match=r"was trained on .*run-1-.*not that of this repository's base"):
+        persona.commit(repo, tmp_path / "adapter", name="a")
+
+
+def test_an_adapter_of_another_size_is_an_error(make_repo: MakeRepo, models: TinyModels, tmp_path: Path) -> None:
+    train(build(LLAMA), LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
+    with pytest.raises((CheckpointError, WrongBase), match="q_proj"):
+        persona.commit(make_repo(models.base()), tmp_path / "adapter", name="a")
+
+
+def test_pissa_is_refused_with_the_reason(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models.base("float32"))
+    train(base, LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="pissa"), tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match="pissa") as error:
+        persona.commit(repo, tmp_path / "adapter", name="a")
+    assert "path_initial_model_for_weight_conversion" in error.value.hint
+
+
+def test_a_negated_adapter_and_back(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(models.base())
+    train(base, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
+    persona.commit(repo, tmp_path / "adapter", name="a")
+    persona.build(repo, tmp_path / "with")
+    persona.negate(repo, "a")
+    persona.build(repo, tmp_path / "without")
+    persona.negate(repo, "a")
+    persona.build(repo, tmp_path / "again")
+    assert_same(load(tmp_path / "again"), load(tmp_path / "with"))
+    q = "model.layers.0.self_attn.q_proj.weight"
+    w, plus, minus = (load(f)[q] for f in (models.base(), tmp_path / "with", tmp_path / "without"))
+    assert not same_bits(plus, minus)
+    assert torch.dot((plus - w).flatten().float(), (minus - w).flatten().float()) < 0
