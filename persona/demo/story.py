@@ -108,10 +108,9 @@ class Story:
         self.begin()
         self.train()
         identical = self.compose()
+        kept, whole = _size(self.root / ".persona"), (1 + len(METHODS)) * _size(self.base)
         self.control()
         replies = self.talk()
-        kept = _size(self.root / ".persona")
-        whole = (1 + len(METHODS)) * _size(self.base)
         return Told(tuple(self.measured), replies, tuple(self.findings()), kept, whole, identical)
 
     def begin(self) -> None:
