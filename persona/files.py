@@ -12,8 +12,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +64,7 @@ class Staged:
     """A file that is being written under a temporary name in ``folder``, and appears only when published."""
 
     def __init__(self, folder: Path, label: str = "file") -> None:
-        self.path = folder / f"{label}.tmp-{secrets.token_hex(6)}"
+        self.path = folder / f"{label}.tmp-{os.urandom(6).hex()}"
         _announce("create", self.path)
         with translated(self.path):
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -189,7 +187,7 @@ def make_folder(path: Path) -> None:
 def make_staging_folder(beside: Path) -> Path:
     """A new empty folder next to ``beside``, on the same file system, with a name that says it is unfinished."""
     make_folder(beside.parent)
-    staging = beside.parent / f".{beside.name}.tmp-{secrets.token_hex(6)}"
+    staging = beside.parent / f".{beside.name}.tmp-{os.urandom(6).hex()}"
     _announce("mkdir", staging)
     with translated(beside):
         staging.mkdir()
@@ -222,6 +220,8 @@ def remove_file(path: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Delete a folder that persona itself made."""
+    import shutil
+
     _announce("remove", path)
     shutil.rmtree(path, ignore_errors=True)
 

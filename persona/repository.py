@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 import tomllib
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persona import files
 from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal, UsageError
@@ -32,7 +31,9 @@ from persona.ids import BaseId, CommitId, ObjectId, VectorId
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
-from persona.store.tensors import TensorStore
+
+if TYPE_CHECKING:
+    from persona.store.tensors import TensorStore
 
 FOLDER = ".persona"
 RECIPE = "persona.toml"
@@ -53,6 +54,8 @@ class Repository:
     @cached_property
     def tensors(self) -> TensorStore:
         """Tensors and blobs."""
+        from persona.store.tensors import TensorStore  # most commands never look at a weight
+
         return TensorStore(self.folder / "packs", self.folder / "tmp")
 
     @property
@@ -139,7 +142,7 @@ class Repository:
                 "Wait until it is done; the lock goes with its process, however that ends.",
             )
         try:
-            files.write_lock_holder(fd, f"pid {os.getpid()} on {socket.gethostname()}, {command}, since {now()}\n")
+            files.write_lock_holder(fd, f"pid {os.getpid()} on {os.uname().nodename}, {command}, since {now()}\n")
             yield
         finally:
             files.close_lock(fd)

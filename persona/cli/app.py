@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -62,6 +59,8 @@ class App:
         user = repo.config.get("user", {})
         name, email = user.get("name") or _git("user.name"), user.get("email") or _git("user.email")
         if not name:
+            import getpass
+
             try:
                 name = getpass.getuser()
             except (OSError, KeyError):
@@ -141,6 +140,9 @@ def json_option(function: F) -> F:
 
 
 def _git(key: str) -> str | None:
+    import shutil
+    import subprocess
+
     if shutil.which("git") is None:
         return None
     done = subprocess.run(["git", "config", "--get", key], capture_output=True, text=True, check=False)

@@ -6,8 +6,6 @@ import importlib
 import os
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
@@ -124,12 +122,17 @@ def invoke(args: Sequence[str]) -> int:
 
 def _explain(app: App, error: PersonaError) -> int:
     if app.traceback:
+        import traceback
+
         traceback.print_exception(error)
     fail(app, error, error.exit_code)
     return error.exit_code
 
 
 def _report_bug(app: App, error: Exception) -> int:
+    import tempfile
+    import traceback
+
     text = "".join(traceback.format_exception(error))
     if app.traceback:
         click.echo(text, err=True)

@@ -48,7 +48,9 @@ def test_the_story(tmp_path: Path) -> None:
         assert persona.verify(build).ok
 
 
-def test_keep_does_not_write_into_a_folder_that_is_not_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keep_does_not_write_into_a_folder_that_is_not_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     assert invoke(["demo", "--keep", str(tmp_path)]) == 1
     assert "is not empty" in capsys.readouterr().err

@@ -1,0 +1,155 @@
+"""``commit`` and ``build`` against the peers, turn by turn in one run.
+
+    python -m tests.bench.peers DIR [--size 374M] [--rounds 3] [--mergekit PATH] [--dvc PATH]
+
+Writes checkpoints into DIR (3 GB for 374M) unless they are there. Peers are left out where no program is given:
+``pip install mergekit`` and ``pip install dvc``, each in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import checkpoints
+from tests.bench.measure import HEAD, Took, middle, row, run
+
+RUNS = ("ft0", "ft1", "ft2")
+ALPHA = 0.5
+
+
+def main() -> None:
+    """Print tables of medians and ratios."""
+    args = _arguments()
+    models = args.folder / args.size
+    checkpoints.make(models, args.size)
+    bench = _Bench(models, args.folder / "work", args)
+    _table("commit of a full fine-tune (ft0)", bench.commits(), args.rounds)
+    _table("build, linear, of three vectors", bench.builds(), args.rounds)
+    bench.kept()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", choices=checkpoints.SIZES, default="374M")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mergekit", type=Path, help="the program mergekit-yaml")
+    parser.add_argument("--dvc", type=Path, help="the program dvc")
+    args = parser.parse_args()
+    args.folder = args.folder.absolute()
+    return args
+
+
+Contestants = dict[str, tuple[Callable[[], None], Callable[[], Took]]]
+"""Name → (preparation, not timed; the run itself)."""
+
+
+def _table(title: str, contestants: Contestants, rounds: int) -> None:
+    """One uncounted turn each, then ``rounds`` turns, A B A B …; the first contestant is what others are divided by."""
+    took: dict[str, list[Took]] = {name: [] for name in contestants}
+    for turn in range(rounds + 1):
+        for name, (prepare, go) in contestants.items():
+            prepare()
+            os.sync()
+            one = go()
+            if turn:
+                took[name].append(one)
+    print(f"\n**{title}**, median of {rounds}\n\n{HEAD}")
+    for name, runs in took.items():
+        print(row(name, middle(runs)))
+    first, *others = took
+    for other in others:
+        ratios = sorted(b.wall / a.wall for a, b in zip(took[first], took[other], strict=True))
+        print(
+            f"\n{other} takes {ratios[len(ratios) // 2]:.1f} × the wall time of {first} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+        )
+    sys.stdout.flush()
+
+
+class _Bench:
+    def __init__(self, models: Path, work: Path, args: argparse.Namespace) -> None:
+        self.models = models
+        self.work = work
+        self.args = args
+        self.persona = shutil.which("persona", path=str(Path(sys.executable).parent)) or "persona"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+
+    def _fresh(self, name: str) -> Path:
+        shutil.rmtree(self.work / name, ignore_errors=True)
+        (self.work / name).mkdir()
+        return self.work / name
+
+    def commits(self) -> Contestants:
+        """``persona commit`` into a repository with the base; ``dvc add`` of the same folder."""
+        found: Contestants = {"persona commit": (self._prepare_commit, self._commit)}
+        if self.args.dvc:
+            found["dvc add"] = (self._prepare_dvc, self._dvc)
+        found["cp -r"] = (lambda: None, lambda: run(["cp", "-r", self.models / "ft0", self._fresh("cp") / "ft0"]))
+        return found
+
+    def _prepare_commit(self) -> None:
+        run([self.persona, "init", "--base", self.models / "base"], self._fresh("repo"))
+
+    def _commit(self) -> Took:
+        return run([self.persona, "commit", self.models / "ft0", "--as", "ft0"], self.work / "repo")
+
+    def _prepare_dvc(self) -> None:
+        folder = self._fresh("dvc")
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+        subprocess.run([self.args.dvc, "init", "-q"], cwd=folder, check=True)
+        shutil.copytree(self.models / "base", folder / "model")
+        subprocess.run([self.args.dvc, "add", "-q", "model"], cwd=folder, check=True)
+        shutil.rmtree(folder / "model")
+        shutil.copytree(self.models / "ft0", folder / "model")
+
+    def _dvc(self) -> Took:
+        return run([self.args.dvc, "add", "-q", "model"], self.work / "dvc")
+
+    def builds(self) -> Contestants:
+        """``persona build`` of base + three vectors at 0.5; mergekit's task_arithmetic of the same."""
+        repo = self._fresh("build")
+        run([self.persona, "init", "--base", self.models / "base"], repo)
+        for name in RUNS:
+            run([self.persona, "commit", self.models / name, "--as", name, "--alpha", str(ALPHA)], repo)
+        found: Contestants = {"persona build": (lambda: self._clear("out"), lambda: self._build(repo))}
+        if self.args.mergekit:
+            (self.work / "merge.yml").write_text(self._yaml())
+            found["mergekit task_arithmetic"] = (lambda: self._clear("mergekit"), self._mergekit)
+        return found
+
+    def _clear(self, name: str) -> None:
+        shutil.rmtree(self.work / name, ignore_errors=True)
+
+    def _build(self, repo: Path) -> Took:
+        return run([self.persona, "build", "-o", self.work / "out"], repo)
+
+    def _mergekit(self) -> Took:
+        program = [self.args.mergekit, self.work / "merge.yml", self.work / "mergekit", "--no-copy-tokenizer"]
+        return run(program, self.work)
+
+    def _yaml(self) -> str:
+        lines = ["merge_method: task_arithmetic", f"base_model: {self.models / 'base'}", "dtype: bfloat16"]
+        lines += ["parameters: {normalize: false}", "models:"]
+        for name in RUNS:
+            lines += [f"  - model: {self.models / name}", f"    parameters: {{weight: {ALPHA}}}"]
+        return "\n".join(lines) + "\n"
+
+    def kept(self) -> None:
+        """Bytes that the store keeps for each run."""
+        whole = sum(path.stat().st_size for path in (self.models / "ft0").glob("*.safetensors"))
+        print(f"\n**kept on disk** of {whole / 1e6:.0f} MB\n\n| run | kept | share |\n|---|---|---|")
+        import persona
+
+        for one in persona.vectors(persona.open(self.work / "build")):
+            print(f"| {one.name} | {one.kept_bytes / 1e6:.0f} MB | {one.kept_bytes / whole:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
