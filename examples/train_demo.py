@@ -51,7 +51,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     quick = os.environ.get("PERSONA_DEMO_QUICK", "") not in ("", "0")
     parser.add_argument("--quick", action="store_true", default=quick, help="sizes for a test, not for a talk")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.what != "base" and not args.base.is_dir():
+        parser.error(f"there is no base in {args.base}: train it first, or name it with --base")
+    return args
 
 
 if __name__ == "__main__":

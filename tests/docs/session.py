@@ -36,6 +36,7 @@ MASKS = (
     (re.compile(r"^Author: .*", re.M), "Author: WHO"),
     (re.compile(r"\w{3} \w{3} \d\d \d\d:\d\d:\d\d \d{4} [+-]\d{4}"), "DATE"),
     (re.compile(r"(?<=^Repository in ).*", re.M), "FOLDER"),
+    (re.compile(r"(?<=bytes: )\d+|\b\d+\.\d{4,}"), "N"),
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "ID"),
     (re.compile(r"\b\d[\d.]* (?:B|kB|MB|GB)(?!\w)"), "SIZE"),
     (re.compile(r"\b\d+(?:\.\d+)?%"), "N%"),
@@ -43,7 +44,6 @@ MASKS = (
     (re.compile(r"(?<=dense)( +)\d+(?= )|(?<=lora r8)( +)\d+(?= )"), " N"),
     (re.compile(r"loss \d+\.\d+ → \d+\.\d+"), "loss N → N"),
     (re.compile(r'(?<="steps": )\d+'), "N"),
-    (re.compile(r"(?<=bytes: )\d+|\b\d+\.\d{4,}"), "N"),
 )
 
 
@@ -153,7 +153,7 @@ def play(page: str, folder: Path, env: dict[str, str]) -> Iterator[Ran]:
 def _type(shell: subprocess.Popen[str], command: Command) -> Ran:
     assert shell.stdin is not None
     assert shell.stdout is not None
-    shell.stdin.write(f"{command.text} </dev/null\nprintf '\\n--done %d\\n' $?\n")
+    shell.stdin.write(f"{{ {command.text}\n}} </dev/null\nprintf '\\n--done %d\\n' $?\n")
     shell.stdin.flush()
     printed: list[str] = []
     for line in shell.stdout:

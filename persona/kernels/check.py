@@ -1,0 +1,120 @@
+"""Whether two sets of kernels give the same bits: asked once by each process that loads compiled ones.
+
+A compiler may fuse a product and a sum on some machine, or have a bug there; a build's arithmetic is defined to the
+bit, so it is looked at on the machine that builds. The entries are those where mistakes show: every kind of number,
+and lengths around the steps of the loops.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from persona.kernels import Kernels
+
+_COUNT = 1237
+_SPECIAL = {
+    2: [0x0000, 0x8000, 0x0001, 0x8001, 0x7F80, 0xFF80, 0x7FC0, 0x7F81, 0xFFAB, 0x7F7F, 0xFF7F, 0x7FFF, 0xFFFF],
+    4: [0, 1 << 31, 1, (1 << 31) + 1, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0x7F7FFFFF, 0x3F808000],
+}
+
+
+class Different(Exception):
+    """Two kernels disagree."""
+
+
+def compare(one: Kernels, other: Kernels) -> None:
+    """Raise :class:`Different` with the name of the first kernel that gives other bits."""
+    with np.errstate(all="ignore"):
+        pairs = zip(results(one), results(other), strict=True)
+        for (what, ours), (_, theirs) in pairs:
+            if not same(ours, theirs):
+                raise Different(what)
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """The same bits; any NaN will do for a NaN in fp32 sums, where processors differ in which one they keep."""
+    one, other = np.asarray(ours), np.asarray(theirs)
+    if one.dtype == np.float32:
+        one, other = np.nan_to_num(one, nan=7, posinf=np.inf), np.nan_to_num(other, nan=7, posinf=np.inf)
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def results(kernels: Kernels) -> Iterator[tuple[str, Any]]:
+    """What every kernel makes of the same entries."""
+    for width in (2, 4):
+        yield from _differences(kernels, width)
+    yield from _sums(kernels)
+
+
+def _differences(kernels: Kernels, width: int) -> Iterator[tuple[str, Any]]:
+    base = _entries(width, 1)
+    for escape, share in ((15, 0.05), (255, 0.2), (255, 0.0), (15, 0.0)):
+        bits = base + _steps(width, escape, share)
+        folded, out = np.empty_like(base), np.empty_like(base)
+        counts = kernels.fold(bits, base, folded)
+        digits = np.empty((len(base) + 1) // 2 if escape == 15 else len(base), np.uint8)
+        rest = np.empty(counts[escape == 255], base.dtype)
+        kernels.split_digits(folded, escape, digits, rest)
+        yield f"fold, {width} bytes", np.array([folded, folded * 0 + base.dtype.type(counts[0])])
+        yield "split_digits", np.concatenate([digits, rest.view(np.uint8)])
+        yield "count_escapes", kernels.count_escapes(digits, escape, len(base)) == counts[escape == 255]
+        kernels.move(base, digits, escape, rest, out)
+        yield "move", out.tobytes() == bits.tobytes()
+        kernels.move_by(base, folded, out)
+        yield "move_by", out.tobytes() == bits.tobytes()
+
+
+def _sums(kernels: Kernels) -> Iterator[tuple[str, Any]]:
+    for width in (2, 4):
+        base, w, more = (_weights(width, seed) for seed in (1, 2, 3))
+        total, delta = np.empty(len(base), np.float32), _weights(4, 4)
+        kernels.add_weights(total, w, base, 0.3, True)
+        yield "add_weights, first", total.copy()
+        kernels.add_weights(total, more, base, -1.7, False)
+        yield "add_weights", total.copy()
+        kernels.add_delta(total, delta, 0.7, False)
+        yield "add_delta", total.copy()
+        for scale in (1.0, 0.1):
+            out = np.empty_like(base)
+            kernels.finish(total.copy(), base, scale, out)
+            yield "finish", out.view(f"u{width}")
+        kernels.add_delta(total, delta, 0.7, True)
+        yield "add_delta, first", total
+    wide, short = np.empty(_COUNT, np.float32), np.empty(_COUNT, np.uint16)
+    kernels.widen_bf16(_entries(2, 5), wide)
+    yield "widen_bf16", wide.view(np.uint32)
+    kernels.round_bf16(_weights(4, 6), short)
+    yield "round_bf16", short
+    rows = np.empty((7, 31), np.float32)
+    kernels.low_rank_rows(_weights(4, 7)[: 7 * 5].reshape(7, 5), _weights(4, 8)[: 5 * 31].reshape(5, 31), 0.3, rows)
+    yield "low_rank_rows", rows
+
+
+def _entries(width: int, seed: int) -> Any:
+    """Bit patterns: noise, with special values between."""
+    rng = np.random.default_rng(seed)
+    bits = rng.integers(0, 1 << (8 * width), _COUNT, dtype=np.uint64).astype(f"<u{width}")
+    bits[rng.random(_COUNT) < 0.1] = 0
+    places = rng.choice(_COUNT, 300, replace=False)
+    bits[places] = rng.choice(np.array(_SPECIAL[width], bits.dtype), len(places))
+    return bits
+
+
+def _weights(width: int, seed: int) -> Any:
+    """BF16 bits or fp32: mostly weights as they are in models, for there sums round."""
+    bits = _entries(width, seed)
+    usual = np.random.default_rng(seed).normal(0, 0.02, _COUNT).astype(np.float32).view(np.uint32)
+    ours = usual >> np.uint32(16) if width == 2 else usual
+    bits[::2] = ours[::2]
+    return bits if width == 2 else bits.view(np.float32)
+
+
+def _steps(width: int, escape: int, share: float) -> Any:
+    rng = np.random.default_rng(escape)
+    small, large = rng.integers(0, escape // 2, _COUNT), rng.integers(0, 1 << 15, _COUNT)
+    return np.where(rng.random(_COUNT) < share, large, small).astype(f"<u{width}")

@@ -1,0 +1,362 @@
+"""The kernels in numba: one pass each, without the GIL. Loaded by ``persona.kernels``, and only where it pays.
+
+No fastmath: LLVM then keeps every product and every sum a rounding of its own, and ``check`` would see if it did
+not. Loops run over slices that begin at 0, because numba cannot vectorise what it cannot see to be no index from
+the end. Arithmetic on integers is cast back to their type T, or numba would widen it to 64 bits.
+
+An order-preserving integer is a bit pattern XOR ``full`` (all ones) if its sign bit ``half`` is set, else XOR
+``half``; zigzag is 2d XOR ``full`` if d is negative. See persona/store/codecs/delta.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numba
+import numpy as np
+
+from persona.kernels import plain
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from persona.kernels import Bits, Bytes, Float32, Weights
+
+F = TypeVar("F", bound=Callable[..., Any])
+u1, u2, u4, f4 = np.uint8, np.uint16, np.uint32, np.float32
+
+_WIDTHS: Final = (2, 4)
+"""Bytes per entry that are compiled for; others are rare, and numpy does them."""
+
+_STEP: Final = 4096
+"""Entries that are counted in an entry's own width; of 65536 a count would not fit."""
+
+_LOOK: Final = 32
+"""Digits, or bytes of two, that are looked at together for an escape."""
+
+_TILE: Final = 2048
+"""Columns of a low-rank product that stay in a core's first cache while the terms are added up."""
+
+
+def name() -> str:
+    """Numba and its version."""
+    return f"numba {numba.__version__}"
+
+
+def _jit(function: F) -> F:
+    """Compile on first use, and keep the result where numba keeps such; if that is nowhere, for this process."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+
+
+def _read(array: npt.NDArray[Any]) -> Any:
+    """An input as the one type that the loops are compiled for: aligned, in one piece, read-only."""
+    view = array.view() if array.flags.aligned and array.flags.c_contiguous else array.copy()
+    view.flags.writeable = False
+    return view
+
+
+def count_escapes(digits: Bytes, escape: int, count: int) -> int:
+    """Escapes among the first ``count`` digits."""
+    if escape == 15:
+        return int(_count_nibbles(_read(digits), count))
+    return int(np.count_nonzero(digits[:count] == u1(escape)))
+
+
+def move(base: Bits, digits: Bytes, escape: int, rest: Bits, out: Bits) -> None:
+    """All digits as if none were an escape, then those that are."""
+    if base.itemsize not in _WIDTHS:
+        return plain.move(base, digits, escape, rest, out)
+    places = (_read(base), _read(digits))
+    if escape == 15:
+        _move_nibbles(*places, out)
+    else:
+        _move_values(*places, out)
+    if len(rest):
+        (_mend_nibbles if escape == 15 else _mend_bytes)(*places, _read(rest), out)
+    return None
+
+
+def move_by(base: Bits, folded: Bits, out: Bits) -> None:
+    """One pass."""
+    if base.itemsize not in _WIDTHS:
+        return plain.move_by(base, folded, out)
+    return _move_values(_read(base), _read(folded), out)
+
+
+def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
+    """One pass, counting on the way."""
+    if base.itemsize not in _WIDTHS:
+        return plain.fold(bits, base, out)
+    at_least_15, at_least_255 = _fold(_read(bits), _read(base), out)
+    return int(at_least_15), int(at_least_255)
+
+
+def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
+    """The digits in one pass; what goes beyond in a second, if anything does."""
+    if folded.itemsize not in _WIDTHS:
+        return plain.split_digits(folded, escape, digits, rest)
+    values = _read(folded)
+    (_nibbles if escape == 15 else _bytes)(values, digits)
+    if len(rest):
+        _beyond(values, escape, rest)
+    return None
+
+
+def widen_bf16(bits: Bits, out: Float32) -> None:
+    """One pass."""
+    _widen_bf16(_read(bits), out)
+
+
+def round_bf16(values: Float32, out: Bits) -> None:
+    """One pass."""
+    _round_bf16(_read(values), out)
+
+
+def add_weights(total: Float32, w: Weights, base: Weights, alpha: float, first: bool) -> None:
+    """One pass."""
+    loop = _add_bf16 if w.dtype == u2 else _add_fp32
+    loop(total, _read(w), _read(base), f4(alpha), first)
+
+
+def add_delta(total: Float32, delta: Float32, alpha: float, first: bool) -> None:
+    """One pass."""
+    _add_delta(total, _read(delta), f4(alpha), first)
+
+
+def finish(total: Float32, base: Weights, scale: float, out: Weights) -> None:
+    """One pass."""
+    (_finish_bf16 if out.dtype == u2 else _finish_fp32)(total, _read(base), f4(scale), out)
+
+
+def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> None:
+    """Row by row, a tile of columns at a time."""
+    if len(right):
+        _low_rank_rows(np.ascontiguousarray(left), np.ascontiguousarray(right), f4(scale), out)
+    else:
+        out.fill(0)
+
+
+@_jit
+def _count_nibbles(digits: Any, count: Any) -> Any:
+    found = 0
+    for start in range(0, count // 2, _LOOK):
+        some = digits[start : min(start + _LOOK, count // 2)]
+        here = u1(0)
+        for i in range(len(some)):
+            here = u1(here + u1((some[i] & u1(15)) == u1(15)) + u1(some[i] >= u1(240)))
+        found += here
+    if count % 2 and digits[count // 2] & 15 == 15:
+        found += 1
+    return found
+
+
+@_jit
+def _move_nibbles(base: Any, digits: Any, out: Any) -> None:
+    T = out.dtype.type
+    full = T(T(0) - T(1))
+    half = T(full ^ T(full >> T(1)))
+    for i in range(len(out) // 2):
+        for k in range(2):
+            z = T((digits[i] >> (4 * k)) & 15)
+            b = base[2 * i + k]
+            moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+            out[2 * i + k] = moved ^ (half if moved >= half else full)
+    if len(out) % 2:
+        z = T(digits[len(out) // 2] & 15)
+        b = base[-1]
+        moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+        out[-1] = moved ^ (half if moved >= half else full)
+
+
+@_jit
+def _move_values(base: Any, folded: Any, out: Any) -> None:
+    T = out.dtype.type
+    full = T(T(0) - T(1))
+    half = T(full ^ T(full >> T(1)))
+    for i in range(len(out)):
+        z = T(folded[i])
+        b = base[i]
+        moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+        out[i] = moved ^ (half if moved >= half else full)
+
+
+@_jit
+def _mend_nibbles(base: Any, digits: Any, rest: Any, out: Any) -> None:
+    T = out.dtype.type
+    full = T(T(0) - T(1))
+    half = T(full ^ T(full >> T(1)))
+    at = 0
+    for start in range(0, len(digits), _LOOK):
+        some = digits[start : start + _LOOK]
+        hit = u1(0)
+        for i in range(len(some)):
+            hit |= u1(((some[i] & u1(15)) == u1(15)) | (some[i] >= u1(240)))
+        if not hit:
+            continue
+        for i in range(2 * len(some)):
+            here = 2 * start + i
+            if (some[i // 2] >> (4 * (i % 2))) & 15 == 15 and here < len(out):
+                z = T(rest[at] + T(15))
+                at += 1
+                b = base[here]
+                moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+                out[here] = moved ^ (half if moved >= half else full)
+
+
+@_jit
+def _mend_bytes(base: Any, digits: Any, rest: Any, out: Any) -> None:
+    T = out.dtype.type
+    full = T(T(0) - T(1))
+    half = T(full ^ T(full >> T(1)))
+    at = 0
+    for start in range(0, len(digits), _LOOK):
+        some = digits[start : start + _LOOK]
+        hit = u1(0)
+        for i in range(len(some)):
+            hit |= u1(some[i] == u1(255))
+        if not hit:
+            continue
+        for i in range(len(some)):
+            if some[i] == 255:
+                z = T(rest[at] + T(255))
+                at += 1
+                b = base[start + i]
+                moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+                out[start + i] = moved ^ (half if moved >= half else full)
+
+
+@_jit
+def _fold(bits: Any, base: Any, out: Any) -> Any:
+    T = out.dtype.type
+    full = T(T(0) - T(1))
+    half = T(full ^ T(full >> T(1)))
+    at_least_15 = at_least_255 = 0
+    for start in range(0, len(out), _STEP):
+        x, b, z = bits[start : start + _STEP], base[start : start + _STEP], out[start : start + _STEP]
+        some = many = T(0)
+        for i in range(len(z)):
+            d = T((x[i] ^ (full if x[i] >= half else half)) - (b[i] ^ (full if b[i] >= half else half)))
+            folded = T(d << T(1)) ^ (full if d >= half else T(0))
+            z[i] = folded
+            some = T(some + T(folded >= T(15)))
+            many = T(many + T(folded >= T(255)))
+        at_least_15 += some
+        at_least_255 += many
+    return at_least_15, at_least_255
+
+
+@_jit
+def _nibbles(folded: Any, digits: Any) -> None:
+    T = folded.dtype.type
+    for i in range(len(folded) // 2):
+        high = u1(min(folded[2 * i + 1], T(15)))
+        digits[i] = u1(min(folded[2 * i], T(15))) | u1(high << u1(4))
+    if len(folded) % 2:
+        digits[-1] = u1(min(folded[-1], T(15)))
+
+
+@_jit
+def _bytes(folded: Any, digits: Any) -> None:
+    T = folded.dtype.type
+    for i in range(len(folded)):
+        digits[i] = u1(min(folded[i], T(255)))
+
+
+@_jit
+def _beyond(folded: Any, escape: Any, rest: Any) -> None:
+    T = folded.dtype.type
+    least = T(escape)
+    at = 0
+    for start in range(0, len(folded), _LOOK):
+        some = folded[start : start + _LOOK]
+        hit = T(0)
+        for i in range(len(some)):
+            hit |= T(some[i] >= least)
+        if not hit:
+            continue
+        for i in range(len(some)):
+            if some[i] >= least:
+                rest[at] = some[i] - least
+                at += 1
+
+
+@_jit
+def _widen_bf16(bits: Any, out: Any) -> None:
+    for i in range(len(out)):
+        out[i] = u4(u4(bits[i]) << u4(16)).view(f4)
+
+
+@_jit
+def _round_bf16(values: Any, out: Any) -> None:
+    for i in range(len(out)):
+        u = f4(values[i]).view(u4)
+        rounded = u4(u + u4(0x7FFF) + (u4(u >> u4(16)) & u4(1))) >> u4(16)
+        out[i] = u2(0x7FC0) if u4(u & u4(0x7FFFFFFF)) > u4(0x7F800000) else u2(rounded)
+
+
+@_jit
+def _add_bf16(total: Any, w: Any, base: Any, alpha: Any, first: Any) -> None:
+    if first:
+        for i in range(len(total)):
+            total[i] = (u4(u4(w[i]) << u4(16)).view(f4) - u4(u4(base[i]) << u4(16)).view(f4)) * alpha
+    else:
+        for i in range(len(total)):
+            delta = u4(u4(w[i]) << u4(16)).view(f4) - u4(u4(base[i]) << u4(16)).view(f4)
+            total[i] = total[i] + delta * alpha
+
+
+@_jit
+def _add_fp32(total: Any, w: Any, base: Any, alpha: Any, first: Any) -> None:
+    if first:
+        for i in range(len(total)):
+            total[i] = (w[i] - base[i]) * alpha
+    else:
+        for i in range(len(total)):
+            total[i] = total[i] + (w[i] - base[i]) * alpha
+
+
+@_jit
+def _add_delta(total: Any, delta: Any, alpha: Any, first: Any) -> None:
+    if first:
+        for i in range(len(total)):
+            total[i] = delta[i] * alpha
+    else:
+        for i in range(len(total)):
+            total[i] = total[i] + delta[i] * alpha
+
+
+@_jit
+def _finish_bf16(total: Any, base: Any, scale: Any, out: Any) -> None:
+    for i in range(len(out)):
+        scaled = total[i] if scale == f4(1) else total[i] * scale
+        u = f4(scaled + u4(u4(base[i]) << u4(16)).view(f4)).view(u4)
+        rounded = u4(u + u4(0x7FFF) + (u4(u >> u4(16)) & u4(1))) >> u4(16)
+        out[i] = u2(0x7FC0) if u4(u & u4(0x7FFFFFFF)) > u4(0x7F800000) else u2(rounded)
+
+
+@_jit
+def _finish_fp32(total: Any, base: Any, scale: Any, out: Any) -> None:
+    for i in range(len(out)):
+        value = (total[i] if scale == f4(1) else total[i] * scale) + base[i]
+        out[i] = value if value == value else f4(np.nan)
+
+
+@_jit
+def _low_rank_rows(left: Any, right: Any, scale: Any, out: Any) -> None:
+    rank, columns = right.shape
+    for i in range(len(out)):
+        for start in range(0, columns, _TILE):
+            total = out[i, start : start + _TILE]
+            first, a = right[0, start : start + _TILE], left[i, 0]
+            for j in range(len(total)):
+                total[j] = a * first[j]
+            for k in range(1, rank):
+                row, a = right[k, start : start + _TILE], left[i, k]
+                for j in range(len(total)):
+                    total[j] = total[j] + a * row[j]
+            for j in range(len(total)):
+                total[j] = total[j] * scale

@@ -1,0 +1,191 @@
+"""The kernels in numpy: several passes each, and each pass is a line of the formula."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from persona.kernels import Bits, Bytes, Float32, Weights
+
+BLOCK: Final = 1 << 17
+"""Entries of a low-rank product that are summed together: a block and its products stay in a core's cache."""
+
+_QUIET_NAN: Final = 0x7FC0
+
+
+def name() -> str:
+    """The library, without its version: the receipt has that already."""
+    return "numpy"
+
+
+def count_escapes(digits: Bytes, escape: int, count: int) -> int:
+    """Escapes among the first ``count`` digits."""
+    return int(np.count_nonzero(_digits(digits, escape, count) == np.uint8(escape)))
+
+
+def move(base: Bits, digits: Bytes, escape: int, rest: Bits, out: Bits) -> None:
+    """unorder(order(base) + unzigzag(digit + rest))."""
+    small = _digits(digits, escape, len(base))
+    folded = small.astype(base.dtype)
+    folded[small == np.uint8(escape)] = rest + _of(rest, escape)
+    move_by(base, folded, out)
+
+
+def move_by(base: Bits, folded: Bits, out: Bits) -> None:
+    """unorder(order(base) + unzigzag(folded))."""
+    difference = _unzigzag(folded)
+    difference += _order(base)
+    out[:] = _unorder(difference)
+
+
+def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
+    """zigzag(order(bits) − order(base))."""
+    np.subtract(_order(bits), _order(base), out=out)
+    sign = _all_sign(out)
+    out <<= _of(out, 1)
+    out ^= sign
+    return int(np.count_nonzero(out >= _of(out, 15))), int(np.count_nonzero(out >= _of(out, 255)))
+
+
+def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
+    """Cut to a byte, which is right for all that are not large, and put the escape in the place of those."""
+    where = np.flatnonzero(folded >= _of(folded, escape))
+    small = np.zeros(len(folded) + len(folded) % 2, np.uint8)
+    small[: len(folded)] = folded
+    small[where] = escape
+    digits[:] = _join_nibbles(small) if escape == 15 else small[: len(folded)]
+    np.subtract(folded[where], _of(folded, escape), out=rest)
+
+
+def _digits(digits: Bytes, escape: int, count: int) -> Bytes:
+    return _split_nibbles(digits)[:count] if escape == 15 else digits[:count]
+
+
+def _join_nibbles(nibbles: Bytes) -> Bytes:
+    pairs = nibbles.view("<u2")
+    pairs |= pairs >> np.uint16(4)
+    return pairs.astype(np.uint8)
+
+
+def _split_nibbles(packed: Bytes) -> Bytes:
+    pairs = packed.astype("<u2")
+    pairs |= pairs << np.uint16(4)
+    pairs &= np.uint16(0x0F0F)
+    return pairs.view(np.uint8)
+
+
+def _order(bits: Bits) -> Bits:
+    flip = _all_sign(bits)
+    flip |= _top(bits)
+    flip ^= bits
+    return flip
+
+
+def _unorder(ordered: Bits) -> Bits:
+    flip = ~_all_sign(ordered)
+    flip |= _top(ordered)
+    flip ^= ordered
+    return flip
+
+
+def _unzigzag(folded: Bits) -> Bits:
+    halves = folded >> _of(folded, 1)
+    halves ^= -_signed(folded & _of(folded, 1)).view(folded.dtype)
+    return halves
+
+
+def _all_sign(bits: Bits) -> Bits:
+    """All ones where the sign bit is set."""
+    return (_signed(bits) >> (8 * bits.itemsize - 1)).view(bits.dtype)
+
+
+def _top(bits: Bits) -> Any:
+    return _of(bits, 1 << (8 * bits.itemsize - 1))
+
+
+def _signed(bits: Bits) -> Any:
+    return bits.view(f"<i{bits.itemsize}")
+
+
+def _of(like: Bits, value: int) -> Any:
+    """``value`` as a scalar of the type of ``like``, so that numpy keeps to that type."""
+    return like.dtype.type(value)
+
+
+def widen_bf16(bits: Bits, out: Float32) -> None:
+    """The upper half of an fp32 is the bf16."""
+    halves = out.view(np.uint16)
+    halves[1::2] = bits
+    halves[::2] = 0
+
+
+def round_bf16(values: Float32, out: Bits) -> None:
+    """Add half a unit of the last kept place (less one unless that place is odd), then cut."""
+    bits = values.view(np.uint32)
+    rounded = bits >> np.uint32(16)
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    out[:] = rounded.view(np.uint16)[1::2]
+    # The carry would turn a NaN with a full mantissa into an infinity, or wrap its sign.
+    if np.isnan(values.max(initial=-np.inf)):
+        out[np.isnan(values)] = _QUIET_NAN
+
+
+def add_weights(total: Float32, w: Weights, base: Weights, alpha: float, first: bool) -> None:
+    """In fp32: the difference, then as any delta."""
+    delta = _fp32(w)
+    delta -= _fp32(base)
+    add_delta(total, delta, alpha, first)
+
+
+def add_delta(total: Float32, delta: Float32, alpha: float, first: bool) -> None:
+    """The product, then the sum."""
+    if first:
+        np.multiply(delta, np.float32(alpha), out=total)
+    else:
+        total += delta * np.float32(alpha)
+
+
+def finish(total: Float32, base: Weights, scale: float, out: Weights) -> None:
+    """The product (unless it is with 1), the sum, the rounding."""
+    if scale != 1.0:
+        total *= np.float32(scale)
+    total += _fp32(base)
+    if out.dtype == np.uint16:
+        round_bf16(total, out)  # type: ignore[arg-type]
+        return
+    out[:] = total
+    out[np.isnan(total)] = np.float32(np.nan)
+
+
+def _fp32(values: Weights) -> Float32:
+    """In an array of its own."""
+    wide = np.empty(len(values), np.float32)
+    if values.dtype == np.uint16:
+        widen_bf16(values, wide)  # type: ignore[arg-type]
+    else:
+        wide[:] = values
+    return wide
+
+
+def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> None:
+    """Block by block: the first product, then product and sum for each further k, then the scale."""
+    height = max(1, min(len(out), BLOCK // max(out.shape[1], 1)))
+    products = np.empty((height, out.shape[1]), np.float32)
+    for at in range(0, len(out), height):
+        block, some = out[at : at + height], left[at : at + height]
+        _add_up(some, right, block, products[: len(block)])
+        block *= np.float32(scale)
+
+
+def _add_up(left: Float32, right: Float32, out: Float32, products: Float32) -> None:
+    if not len(right):
+        out.fill(0)
+        return
+    np.multiply(left[:, :1], right[0], out=out)
+    for k in range(1, len(right)):
+        np.multiply(left[:, k : k + 1], right[k], out=products)
+        out += products
