@@ -4,8 +4,9 @@
     python examples/compare_alphas.py voice 0.4 0.6 0.8 --text chat.txt code.txt
 
 For each alpha it prints the loss on every text (nats per token, lower is more like it), and how far the logits are
-from those with alpha 0 (root mean square). The texts are files with an example on each line; without any, they are
-held-out dialogues of the tutorial's model. The recipe and the branch are left as they were.
+from those with alpha 0 (root mean square). A text is a file with an example on each line; what stands before a tab is
+the prompt, and only what follows it counts. Without a file they are held-out dialogues of the tutorial's model.
+The recipe and the branch are left as they were.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers.utils import logging
 
 import persona
 
-Texts = dict[str, list[str]]
+Texts = dict[str, list[tuple[str, str]]]  # kind → (prompt, what a model should say)
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, nargs="+", default=[], help="files with an example on each line")
     args = parser.parse_args()
     logging.disable_progress_bar()
-    texts = {path.stem: path.read_text().splitlines() for path in args.text} or demo_texts()
+    texts = {path.stem: read_text(path) for path in args.text} or demo_texts()
     try:
         compare(persona.open(args.repo), args.name, args.alphas, texts)
     except persona.PersonaError as error:
@@ -74,24 +75,32 @@ def measure(folder: Path, texts: Texts) -> tuple[list[float], list[torch.Tensor]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     losses: list[float] = []
     logits: list[torch.Tensor] = []
-    for lines in texts.values():
+    for pairs in texts.values():
         total = count = 0.0
-        for number, line in enumerate(lines):
-            ids = tokenizer(line, return_tensors="pt")["input_ids"]
-            out = model(input_ids=ids, labels=ids)
-            total, count = total + float(out.loss) * (ids.shape[1] - 1), count + ids.shape[1] - 1
+        for number, (prompt, answer) in enumerate(pairs):
+            asked = tokenizer(prompt)["input_ids"]
+            said = tokenizer(answer, add_special_tokens=not prompt)["input_ids"]
+            labels = [-100] * max(len(asked), 1) + said[not asked :]  # the very first token cannot be predicted
+            out = model(input_ids=torch.tensor([asked + said]), labels=torch.tensor([labels]))
+            tokens = len(labels) - labels.count(-100)
+            total, count = total + float(out.loss) * tokens, count + tokens
             if number < 8:
                 logits.append(out.logits)
         losses.append(total / count)
     return losses, logits
 
 
+def read_text(path: Path) -> list[tuple[str, str]]:
+    parts = [line.rpartition("\t") for line in path.read_text().splitlines() if line]
+    return [(prompt, answer) for prompt, _, answer in parts]
+
+
 def demo_texts(count: int = 48) -> Texts:
     """Dialogues of the four kinds that no run of the tutorial has seen."""
     from persona.demo.dialogues import KINDS, dialogues
-    from persona.demo.model import text_of
 
-    return {kind: [text_of(one) for one in dialogues(kind, count, held_out=True)] for kind in KINDS}
+    said = {kind: dialogues(kind, count, held_out=True) for kind in KINDS}
+    return {kind: [(f"<s>User: {one.prompt}\nReply:", f" {one.reply}</s>") for one in said[kind]] for kind in KINDS}
 
 
 if __name__ == "__main__":

@@ -34,10 +34,10 @@ def main() -> None:
 
     total = sum(squares.values())
     print(f"{args.name}: {len(tau)} tensors, ‖τ‖ = {math.sqrt(total):.4f}")
-    print(f"{'':24}{'‖τ‖':>10}{'of ‖τ‖²':>10}{'moved':>10}")
+    print(f"{'':34}{'‖τ‖':>10}{'of ‖τ‖²':>10}{'moved':>10}")
     for part in squares:
         share = squares[part] / total if total else 0.0
-        print(f"{part:24}{math.sqrt(squares[part]):10.4f}{share:10.1%}{moved[part] / entries[part]:10.1%}")
+        print(f"{part:34}{math.sqrt(squares[part]):10.4f}{share:10.1%}{moved[part] / entries[part]:10.1%}")
 
 
 def part_of(name: str) -> str:

@@ -16,14 +16,15 @@ import os
 from pathlib import Path
 
 from persona.demo.dialogues import BEHAVIOURS
-from persona.demo.training import FULL, QUICK, Method, train_base, train_behaviour
 
-METHODS: dict[str, Method] = {"listening": "full", "suggesting": "lora", "voice": "lora"}
+METHODS = {"listening": "full", "suggesting": "lora", "voice": "lora"}
 """A full fine-tune saves a whole model, LoRA saves an adapter. persona takes both."""
 
 
 def main() -> None:
     args = arguments()
+    from persona.demo.training import FULL, QUICK, train_base, train_behaviour  # torch comes with it
+
     sizes = QUICK if args.quick else FULL
     losses: list[float] = []
 
@@ -34,7 +35,7 @@ def main() -> None:
         how = "from scratch"
         train_base(args.out, sizes, args.seed, on_step)
     else:
-        method: Method = args.method or METHODS[args.what]
+        method = args.method or METHODS[args.what]
         how = f"{method} on {args.base}"
         train_behaviour(args.base, args.what, args.out, method, sizes, args.seed, on_step)
         results = {"steps": len(losses), "train_loss": sum(losses) / len(losses), "seed": args.seed}

@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from persona.verbs.init import init
     from persona.verbs.log import log
     from persona.verbs.negate import negate
+    from persona.verbs.op_log import op_log
+    from persona.verbs.redo import redo
     from persona.verbs.restore import restore
     from persona.verbs.rm import rm
     from persona.verbs.show import show
     from persona.verbs.status import status
+    from persona.verbs.undo import undo
     from persona.verbs.vector import vector
     from persona.verbs.vectors import vectors
     from persona.verbs.verify import verify
@@ -45,11 +48,14 @@ __all__ = [
     "init",
     "log",
     "negate",
+    "op_log",
     "open",
+    "redo",
     "restore",
     "rm",
     "show",
     "status",
+    "undo",
     "vector",
     "vectors",
     "verify",

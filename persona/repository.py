@@ -27,7 +27,7 @@ from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal,
 from persona.history import commits
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
-from persona.ids import BaseId, CommitId, ObjectId, VectorId
+from persona.ids import BaseId, CommitId, ObjectId, OperationId, VectorId
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
@@ -173,6 +173,16 @@ class Transaction:
         self._refs: dict[str, str | None] = {}
         self._text: str | None = None
         self._seen = repo.recipe_text()
+        self._undoes: OperationId | None = None
+        self._redoes: OperationId | None = None
+
+    def takes_back(self, operation: OperationId) -> None:
+        """Say in the log that this undoes ``operation``."""
+        self._undoes = operation
+
+    def makes_again(self, operation: OperationId) -> None:
+        """Say in the log that this redoes ``operation``."""
+        self._redoes = operation
 
     def set_ref(self, name: str, value: str | None) -> None:
         """Point a ref at ``value``, or remove it."""
@@ -197,7 +207,7 @@ class Transaction:
         recipe = self._recipe_change()
         if not changes and recipe is None:
             return
-        operation = Operation(repo.log.head(), now(), self._command, changes, recipe)
+        operation = Operation(repo.log.head(), now(), self._command, changes, recipe, self._undoes, self._redoes)
         repo.log.commit(operation.put(repo.objects))
         repo.follow(operation)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from persona import kernels
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -46,9 +48,9 @@ def widen(bits: Bits, dtype: str) -> Float32:
     import numpy as np
 
     if dtype == "BF16":
-        wide = np.zeros(bits.shape, np.uint32)
-        wide.view(np.uint16)[..., 1::2] = bits  # the upper half of an fp32 is the bf16
-        return wide.view(np.float32)
+        wide = np.empty(bits.shape, np.float32)
+        kernels.current().widen_bf16(bits.reshape(-1), wide.reshape(-1))
+        return wide
     if dtype == "F32":
         return bits.view(np.float32).copy()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -60,29 +62,14 @@ def narrow(values: Float32, dtype: str) -> Bits:
     import numpy as np
 
     if dtype == "BF16":
-        return _round_to_bf16(np.ascontiguousarray(values))
+        rounded: Bits = np.empty(values.shape, np.uint16)
+        kernels.current().round_bf16(np.ascontiguousarray(values).reshape(-1), rounded.reshape(-1))
+        return rounded
     if dtype == "F32":
         return np.ascontiguousarray(values).view(np.uint32)
     width = BITS[dtype] // 8
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(f"<f{width}").view(f"<u{width}")
-
-
-def _round_to_bf16(values: Float32) -> Bits:
-    """Add half a unit of the last kept place (less one unless that place is odd), then cut."""
-    import numpy as np
-
-    bits = values.view(np.uint32)
-    rounded = bits >> np.uint32(16)
-    rounded &= np.uint32(1)
-    rounded += np.uint32(0x7FFF)
-    rounded += bits
-    high = rounded.view(np.uint16)[..., 1::2]
-    # The carry would turn a NaN with a full mantissa into an infinity, or wrap its sign.
-    if np.isnan(values.max(initial=-np.inf)):
-        nan = np.isnan(values)
-        return np.where(nan, (bits >> np.uint32(16)).astype(np.uint16) | np.uint16(0x40), high)
-    return np.ascontiguousarray(high)
 
 
 def overflowed(values: Float32, bits: Bits, dtype: str) -> bool:

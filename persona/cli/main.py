@@ -19,7 +19,7 @@ GROUPS = {
     "start": ("init", "demo"),
     "record": ("commit", "alpha", "negate", "rm"),
     "look": ("status", "log", "show", "diff", "vectors"),
-    "move": ("checkout", "restore"),
+    "move": ("checkout", "restore", "undo", "redo", "op"),
     "deliver": ("build", "verify"),
 }
 """Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``."""

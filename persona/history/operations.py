@@ -1,8 +1,9 @@
 """The operation log: each change to the repository, and the point at which it counts.
 
-    operation   {parent, time, command, refs: {name: [before, after]}, recipe: [before, after] | null}
+    operation   {parent, time, command, refs: {name: [before, after]}, recipe: [before, after] | null, undoes, redoes}
 
-``recipe`` holds text objects of ``persona.toml``. ``op/head`` names the newest operation: replacing that one file
+``recipe`` holds text objects of ``persona.toml``; ``undoes`` and ``redoes`` are the operation that this one takes back
+or makes again, or null. ``op/head`` names the newest operation: replacing that one file
 is the commit point. Ref files and ``persona.toml`` follow, and ``op/applied`` is written last; when it differs
 from ``op/head`` a crash fell in between, and the operation is carried to its end by whoever comes next. Until
 then readers see its refs as already changed. The idea of the log is jj's.
@@ -31,6 +32,8 @@ class Operation:
     command: str
     refs: Mapping[str, Change]
     recipe: tuple[ObjectId | None, ObjectId] | None
+    undoes: OperationId | None = None
+    redoes: OperationId | None = None
 
     def put(self, objects: ObjectStore) -> OperationId:
         """Keep it; its id. It counts once ``op/head`` names it."""
@@ -40,6 +43,8 @@ class Operation:
             "command": self.command,
             "refs": {name: list(change) for name, change in self.refs.items()},
             "recipe": list(self.recipe) if self.recipe else None,
+            "undoes": self.undoes,
+            "redoes": self.redoes,
         }
         return OperationId(objects.put("operation", fields))
 
@@ -54,7 +59,12 @@ class Operation:
             command=fields["command"],
             refs={name: (change[0], change[1]) for name, change in fields["refs"].items()},
             recipe=(ObjectId(recipe[0]) if recipe[0] else None, ObjectId(recipe[1])) if recipe else None,
+            undoes=OperationId(fields["undoes"]) if fields["undoes"] else None,
+            redoes=OperationId(fields["redoes"]) if fields["redoes"] else None,
         )
+
+
+Named = tuple[OperationId, Operation]
 
 
 class OperationLog:
@@ -95,6 +105,20 @@ class OperationLog:
             operation = Operation.get(self.objects, name)
             yield name, operation
             name = operation.parent
+
+    def stacks(self) -> tuple[list[Named], list[Named]]:
+        """Operations that stand, and those that were taken back and may be made again; the next one last in each."""
+        done: list[Named] = []
+        undone: list[Named] = []
+        for name, operation in reversed(list(self.walk())):
+            if operation.undoes is not None:
+                undone.append(done.pop())
+            elif operation.redoes is not None:
+                done.append(undone.pop())
+            else:
+                done.append((name, operation))
+                undone.clear()
+        return done, undone
 
     def _read(self, which: str) -> OperationId | None:
         try:

@@ -50,15 +50,16 @@ class Kernels(Protocol):
     def split_digits(self, folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
         """min(folded, escape) as digits, and of those that are at least ``escape`` what goes beyond it."""
 
-    # Rounding. A NaN becomes the positive quiet NaN without payload.
+    # Rounding.
 
     def widen_bf16(self, bits: Bits, out: Float32) -> None:
         """fp32 of BF16."""
 
     def round_bf16(self, values: Float32, out: Bits) -> None:
-        """BF16 of fp32, to nearest, ties to even."""
+        """BF16 of fp32, to nearest, ties to even; a NaN keeps what fits of it and is quiet."""
 
     # Sums in fp32, every product and every sum rounded. ``w``, ``base`` and ``out`` are all BF16 bits or all fp32.
+    # Where two NaNs meet, it is the processor's affair which one ``total`` keeps; ``out`` says only that it is one.
 
     def add_weights(self, total: Float32, w: Weights, base: Weights, alpha: float, first: bool) -> None:
         """total += α · (w − base), or total = that if it is the ``first`` term."""
@@ -67,7 +68,10 @@ class Kernels(Protocol):
         """total += α · delta, or total = that if it is the ``first`` term."""
 
     def finish(self, total: Float32, base: Weights, scale: float, out: Weights) -> None:
-        """out = base + scale · total, rounded once more if it is BF16; ``total`` is used up."""
+        """out = base + scale · total, rounded once more if it is BF16; ``total`` is used up.
+
+        Every NaN in ``out`` is the positive quiet one without a payload.
+        """
 
     def low_rank_rows(self, left: Float32, right: Float32, scale: float, out: Float32) -> None:
         """out[i, j] = scale · Σₖ left[i, k] · right[k, j], k ascending; the one loop over matrices."""

@@ -85,9 +85,10 @@ def _sums(kernels: Kernels) -> Iterator[tuple[str, Any]]:
             yield "finish", out.view(f"u{width}")
         kernels.add_delta(total, delta, 0.7, True)
         yield "add_delta, first", total
-    wide, short = np.empty(_COUNT, np.float32), np.empty(_COUNT, np.uint16)
+    wide = np.empty(_COUNT, np.float32)
     kernels.widen_bf16(_entries(2, 5), wide)
     yield "widen_bf16", wide.view(np.uint32)
+    short = _entries(2, 6)
     kernels.round_bf16(_weights(4, 6), short)
     yield "round_bf16", short
     rows = np.empty((7, 31), np.float32)

@@ -2,7 +2,7 @@
 
 No fastmath: LLVM then keeps every product and every sum a rounding of its own, and ``check`` would see if it did
 not. Loops run over slices that begin at 0, because numba cannot vectorise what it cannot see to be no index from
-the end. Arithmetic on integers is cast back to their type T, or numba would widen it to 64 bits.
+the end. Arithmetic on integers is cast back to their type, or numba would widen it to 64 bits.
 
 An order-preserving integer is a bit pattern XOR ``full`` (all ones) if its sign bit ``half`` is set, else XOR
 ``half``; zigzag is 2d XOR ``full`` if d is negative. See persona/store/codecs/delta.py.
@@ -142,7 +142,7 @@ def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> 
 
 @_jit
 def _count_nibbles(digits: Any, count: Any) -> Any:
-    found = 0
+    found = np.int64(0)
     for start in range(0, count // 2, _LOOK):
         some = digits[start : min(start + _LOOK, count // 2)]
         here = u1(0)
@@ -156,39 +156,45 @@ def _count_nibbles(digits: Any, count: Any) -> Any:
 
 @_jit
 def _move_nibbles(base: Any, digits: Any, out: Any) -> None:
-    T = out.dtype.type
-    full = T(T(0) - T(1))
-    half = T(full ^ T(full >> T(1)))
+    word = out.dtype.type
+    full = word(word(0) - word(1))
+    half = word(full ^ word(full >> word(1)))
     for i in range(len(out) // 2):
         for k in range(2):
-            z = T((digits[i] >> (4 * k)) & 15)
+            z = word((digits[i] >> (4 * k)) & 15)
             b = base[2 * i + k]
-            moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+            moved = word(
+                word(b ^ (full if b >= half else half)) + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
+            )
             out[2 * i + k] = moved ^ (half if moved >= half else full)
     if len(out) % 2:
-        z = T(digits[len(out) // 2] & 15)
+        z = word(digits[len(out) // 2] & 15)
         b = base[-1]
-        moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+        moved = word(
+            word(b ^ (full if b >= half else half)) + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
+        )
         out[-1] = moved ^ (half if moved >= half else full)
 
 
 @_jit
 def _move_values(base: Any, folded: Any, out: Any) -> None:
-    T = out.dtype.type
-    full = T(T(0) - T(1))
-    half = T(full ^ T(full >> T(1)))
+    word = out.dtype.type
+    full = word(word(0) - word(1))
+    half = word(full ^ word(full >> word(1)))
     for i in range(len(out)):
-        z = T(folded[i])
+        z = word(folded[i])
         b = base[i]
-        moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+        moved = word(
+            word(b ^ (full if b >= half else half)) + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
+        )
         out[i] = moved ^ (half if moved >= half else full)
 
 
 @_jit
 def _mend_nibbles(base: Any, digits: Any, rest: Any, out: Any) -> None:
-    T = out.dtype.type
-    full = T(T(0) - T(1))
-    half = T(full ^ T(full >> T(1)))
+    word = out.dtype.type
+    full = word(word(0) - word(1))
+    half = word(full ^ word(full >> word(1)))
     at = 0
     for start in range(0, len(digits), _LOOK):
         some = digits[start : start + _LOOK]
@@ -200,18 +206,21 @@ def _mend_nibbles(base: Any, digits: Any, rest: Any, out: Any) -> None:
         for i in range(2 * len(some)):
             here = 2 * start + i
             if (some[i // 2] >> (4 * (i % 2))) & 15 == 15 and here < len(out):
-                z = T(rest[at] + T(15))
+                z = word(rest[at] + word(15))
                 at += 1
                 b = base[here]
-                moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+                moved = word(
+                    word(b ^ (full if b >= half else half))
+                    + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
+                )
                 out[here] = moved ^ (half if moved >= half else full)
 
 
 @_jit
 def _mend_bytes(base: Any, digits: Any, rest: Any, out: Any) -> None:
-    T = out.dtype.type
-    full = T(T(0) - T(1))
-    half = T(full ^ T(full >> T(1)))
+    word = out.dtype.type
+    full = word(word(0) - word(1))
+    half = word(full ^ word(full >> word(1)))
     at = 0
     for start in range(0, len(digits), _LOOK):
         some = digits[start : start + _LOOK]
@@ -222,28 +231,31 @@ def _mend_bytes(base: Any, digits: Any, rest: Any, out: Any) -> None:
             continue
         for i in range(len(some)):
             if some[i] == 255:
-                z = T(rest[at] + T(255))
+                z = word(rest[at] + word(255))
                 at += 1
                 b = base[start + i]
-                moved = T(T(b ^ (full if b >= half else half)) + T(T(z >> T(1)) ^ (full if z & T(1) else T(0))))
+                moved = word(
+                    word(b ^ (full if b >= half else half))
+                    + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
+                )
                 out[start + i] = moved ^ (half if moved >= half else full)
 
 
 @_jit
 def _fold(bits: Any, base: Any, out: Any) -> Any:
-    T = out.dtype.type
-    full = T(T(0) - T(1))
-    half = T(full ^ T(full >> T(1)))
+    word = out.dtype.type
+    full = word(word(0) - word(1))
+    half = word(full ^ word(full >> word(1)))
     at_least_15 = at_least_255 = 0
     for start in range(0, len(out), _STEP):
         x, b, z = bits[start : start + _STEP], base[start : start + _STEP], out[start : start + _STEP]
-        some = many = T(0)
+        some = many = word(0)
         for i in range(len(z)):
-            d = T((x[i] ^ (full if x[i] >= half else half)) - (b[i] ^ (full if b[i] >= half else half)))
-            folded = T(d << T(1)) ^ (full if d >= half else T(0))
+            d = word((x[i] ^ (full if x[i] >= half else half)) - (b[i] ^ (full if b[i] >= half else half)))
+            folded = word(d << word(1)) ^ (full if d >= half else word(0))
             z[i] = folded
-            some = T(some + T(folded >= T(15)))
-            many = T(many + T(folded >= T(255)))
+            some = word(some + word(folded >= word(15)))
+            many = word(many + word(folded >= word(255)))
         at_least_15 += some
         at_least_255 += many
     return at_least_15, at_least_255
@@ -251,31 +263,31 @@ def _fold(bits: Any, base: Any, out: Any) -> Any:
 
 @_jit
 def _nibbles(folded: Any, digits: Any) -> None:
-    T = folded.dtype.type
+    word = folded.dtype.type
     for i in range(len(folded) // 2):
-        high = u1(min(folded[2 * i + 1], T(15)))
-        digits[i] = u1(min(folded[2 * i], T(15))) | u1(high << u1(4))
+        high = u1(min(folded[2 * i + 1], word(15)))
+        digits[i] = u1(min(folded[2 * i], word(15))) | u1(high << u1(4))
     if len(folded) % 2:
-        digits[-1] = u1(min(folded[-1], T(15)))
+        digits[-1] = u1(min(folded[-1], word(15)))
 
 
 @_jit
 def _bytes(folded: Any, digits: Any) -> None:
-    T = folded.dtype.type
+    word = folded.dtype.type
     for i in range(len(folded)):
-        digits[i] = u1(min(folded[i], T(255)))
+        digits[i] = u1(min(folded[i], word(255)))
 
 
 @_jit
 def _beyond(folded: Any, escape: Any, rest: Any) -> None:
-    T = folded.dtype.type
-    least = T(escape)
+    word = folded.dtype.type
+    least = word(escape)
     at = 0
     for start in range(0, len(folded), _LOOK):
         some = folded[start : start + _LOOK]
-        hit = T(0)
+        hit = word(0)
         for i in range(len(some)):
-            hit |= T(some[i] >= least)
+            hit |= word(some[i] >= least)
         if not hit:
             continue
         for i in range(len(some)):
@@ -295,7 +307,8 @@ def _round_bf16(values: Any, out: Any) -> None:
     for i in range(len(out)):
         u = f4(values[i]).view(u4)
         rounded = u4(u + u4(0x7FFF) + (u4(u >> u4(16)) & u4(1))) >> u4(16)
-        out[i] = u2(0x7FC0) if u4(u & u4(0x7FFFFFFF)) > u4(0x7F800000) else u2(rounded)
+        high = u4(u >> u4(16)) | u4(0x40)
+        out[i] = u2(high) if u4(u & u4(0x7FFFFFFF)) > u4(0x7F800000) else u2(rounded)
 
 
 @_jit

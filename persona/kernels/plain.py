@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 BLOCK: Final = 1 << 17
 """Entries of a low-rank product that are summed together: a block and its products stay in a core's cache."""
 
-_QUIET_NAN: Final = 0x7FC0
-
 
 def name() -> str:
     """The library, without its version: the receipt has that already."""
@@ -84,21 +82,22 @@ def _order(bits: Bits) -> Bits:
 
 
 def _unorder(ordered: Bits) -> Bits:
-    flip = ~_all_sign(ordered)
+    flip: Bits = ~_all_sign(ordered)
     flip |= _top(ordered)
     flip ^= ordered
     return flip
 
 
 def _unzigzag(folded: Bits) -> Bits:
-    halves = folded >> _of(folded, 1)
-    halves ^= -_signed(folded & _of(folded, 1)).view(folded.dtype)
+    halves: Bits = folded >> _of(folded, 1)
+    halves ^= (-_signed(folded & _of(folded, 1))).view(folded.dtype)
     return halves
 
 
 def _all_sign(bits: Bits) -> Bits:
     """All ones where the sign bit is set."""
-    return (_signed(bits) >> (8 * bits.itemsize - 1)).view(bits.dtype)
+    ones: Bits = (_signed(bits) >> (8 * bits.itemsize - 1)).view(bits.dtype)
+    return ones
 
 
 def _top(bits: Bits) -> Any:
@@ -131,7 +130,8 @@ def round_bf16(values: Float32, out: Bits) -> None:
     out[:] = rounded.view(np.uint16)[1::2]
     # The carry would turn a NaN with a full mantissa into an infinity, or wrap its sign.
     if np.isnan(values.max(initial=-np.inf)):
-        out[np.isnan(values)] = _QUIET_NAN
+        nan = np.isnan(values)
+        out[nan] = (bits[nan] >> np.uint32(16)) | np.uint32(0x40)
 
 
 def add_weights(total: Float32, w: Weights, base: Weights, alpha: float, first: bool) -> None:
@@ -154,11 +154,12 @@ def finish(total: Float32, base: Weights, scale: float, out: Weights) -> None:
     if scale != 1.0:
         total *= np.float32(scale)
     total += _fp32(base)
+    if np.isnan(total.max(initial=-np.inf)):
+        total[np.isnan(total)] = np.nan
     if out.dtype == np.uint16:
         round_bf16(total, out)  # type: ignore[arg-type]
-        return
-    out[:] = total
-    out[np.isnan(total)] = np.float32(np.nan)
+    else:
+        out[:] = total
 
 
 def _fp32(values: Weights) -> Float32:

@@ -6,10 +6,13 @@ first product; times λ unless λ is 1; plus W_base.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from persona.methods import Parameter
+from persona.methods import Parameter, Term
+
+if TYPE_CHECKING:
+    from persona.kernels import Float32, Kernels, Weights
 
 PARAMETERS: Mapping[str, Parameter] = {}
 
@@ -32,3 +35,22 @@ def combine(base: Any, deltas: list[Any], alphas: list[float], scale: float, par
         total *= scale
     total += base
     return total
+
+
+def fused(
+    kernels: Kernels,
+    base: Weights,
+    terms: Iterable[Term],
+    alphas: list[float],
+    scale: float,
+    parameters: Mapping[str, Any],
+    total: Float32,
+    out: Weights,
+) -> None:
+    """:func:`combine` in the same order, one pass per term and one to round."""
+    for number, (term, alpha) in enumerate(zip(terms, alphas, strict=True)):
+        if term.is_delta:
+            kernels.add_delta(total, term.values, alpha, number == 0)  # type: ignore[arg-type]
+        else:
+            kernels.add_weights(total, term.values, base, alpha, number == 0)
+    kernels.finish(total, base, scale, out)

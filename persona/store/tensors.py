@@ -22,6 +22,9 @@ from persona.threads import in_order
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
+    Room = Callable[[int, int], Bits]
+    """Gives room for so many entries of so many bytes each; the same room each time."""
+
 __all__ = ["AdoptedFile", "Description", "Incoming", "PackSummary", "PackWriter", "TensorStore"]
 
 _RESTORE = "Copy its file back from a backup or another copy of the repository; 'persona fsck' says what it touches."
@@ -73,13 +76,14 @@ class TensorStore:
         self.refresh()
         return [self._volumes[name] for name in sorted(self._volumes)]
 
-    def blocks(self, name: TensorId, entries: int = BLOCK) -> Iterator[Bits]:
+    def blocks(self, name: TensorId, entries: int = BLOCK, room: Room | None = None) -> Iterator[Bits]:
         """Consecutive blocks of exactly ``entries`` entries (the last may be shorter), not to be written to.
 
-        The last block is handed out only when the whole has been found to hash to ``name``.
+        The last block is handed out only when the whole has been found to hash to ``name``. With ``room`` a block
+        may lie there, and is gone when the next one is taken: memory that stays in use costs no page faults.
         """
         volume, stored = self._find(name)
-        return self._checked_blocks(volume, stored, entries)
+        return self._checked_blocks(volume, stored, entries, room)
 
     def read(self, name: TensorId) -> Bits:
         """A whole tensor as a flat array, checked; it may be a read-only view of the file."""
@@ -171,9 +175,16 @@ class TensorStore:
         broken = "".join(f"; {error.message}" for error in self.damaged.values())
         return Damaged(f"{kind} {name} is missing: no file in {self.packs} holds it{broken}", _RESTORE)
 
-    def _checked_blocks(self, volume: Volume, stored: StoredTensor, entries: int) -> Iterator[Bits]:
+    def _checked_blocks(
+        self, volume: Volume, stored: StoredTensor, entries: int, room: Room | None
+    ) -> Iterator[Bits]:
         hasher, left = tensor_hasher(stored.dtype, stored.shape), stored.units
-        frames = (self._frame(volume, stored, k) for k in range(len(stored.sizes)))
+        if stored.block != entries:
+            room = None  # a block may then consist of several frames
+        frames = (
+            self._frame(volume, stored, k, room(stored.frame_units(k), stored.width) if room else None)
+            for k in range(len(stored.sizes))
+        )
         for block in _reblocked(frames, entries):
             hasher.update(block.view("u1").data)
             left -= len(block)
@@ -191,8 +202,10 @@ class TensorStore:
         bits: Bits = np.empty(stored.units, f"<u{stored.width}")
 
         def fill(number: int) -> None:
-            start = number * stored.block
-            bits[start : start + stored.block] = self._frame(volume, stored, number)
+            part = bits[number * stored.block :][: stored.block]
+            frame = self._frame(volume, stored, number, part)
+            if frame is not part:
+                part[:] = frame
 
         for _ in in_order(fill, range(len(stored.sizes))):
             pass
@@ -207,13 +220,13 @@ class TensorStore:
         bits = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return bits[start - first * stored.block : stop - first * stored.block]
 
-    def _frame(self, volume: Volume, stored: StoredTensor, number: int) -> Bits:
-        """The entries of one frame, not checked; ``volume`` is mapped."""
+    def _frame(self, volume: Volume, stored: StoredTensor, number: int, out: Bits | None = None) -> Bits:
+        """The entries of one frame, perhaps in ``out``, not checked; ``volume`` is mapped."""
         codec, count = codecs.load(stored.codecs[number]), stored.frame_units(number)
         base = self._base_entries(volume, stored, number * stored.block, count) if codec.NEEDS_BASE else None
         payload = volume.part(stored.offsets[number], stored.sizes[number])
         try:
-            return codec.decode(payload, count, stored.width, base)
+            return codec.decode(payload, count, stored.width, base, out)
         except ValueError as error:
             raise _mismatch("tensor", stored.id, volume, f": {error}") from error
 

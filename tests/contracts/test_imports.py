@@ -22,6 +22,7 @@ FENCES = {
     "peft": {"checkpoints", "train", "demo"},
     "transformers": {"readout", "train", "evaluate", "demo"},
     "tokenizers": {"train", "demo"},
+    "numba": {"kernels"},
 }
 
 

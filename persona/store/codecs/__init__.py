@@ -5,7 +5,9 @@ A codec is one module of this folder; its file name is its name in packs, for ev
     WIDTHS      the bytes per entry that it takes: a set of 1, 2, 4, 8
     NEEDS_BASE  whether it says how a block differs from the same block of another tensor
     encode(bits, base) -> bytes
-    decode(payload, count, width, base) -> bits      ValueError if the payload is not what encode wrote
+    decode(payload, count, width, base, out=None) -> bits
+                ValueError if the payload is not what encode wrote; ``out``, ``count`` entries of that width,
+                is room for the result, which a codec may use or leave
 
 where ``bits`` and ``base`` are unsigned integers of one width and one length, ``base`` is None for a codec
 that needs none, and all numbers in a payload are little-endian. Modules named ``_…`` are shared parts.
@@ -33,7 +35,7 @@ class Codec(Protocol):
     def encode(self, bits: Bits, base: Bits | None) -> bytes:
         """The payload for a block."""
 
-    def decode(self, payload: Buffer, count: int, width: int, base: Bits | None) -> Bits:
+    def decode(self, payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
         """The ``count`` entries of a payload."""
 
 

@@ -16,11 +16,12 @@ on an entry, which matters where most are 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from persona import kernels
 from persona.store import compression
 
 if TYPE_CHECKING:
@@ -71,35 +72,31 @@ def write_planes(bits: Bits) -> list[bytes]:
     return [write_plane((bits >> _of(bits, 8 * k)).astype(np.uint8)) for k in range(bits.itemsize)]
 
 
-def write_integers(values: Bits) -> list[bytes]:
-    """A stream of integers, most of which may be small."""
-    for kind, escape, most in ((NIBBLES, 15, MOST_PAST_NIBBLES), (BYTES, 255, MOST_PAST_BYTES)):
-        large = values >= _of(values, escape)
-        if np.count_nonzero(large) <= most * len(values):
-            return [bytes((kind,)), *_write_digits(values, np.flatnonzero(large), escape)]
+class Integers(NamedTuple):
+    """A stream of integers in its parts: digits, two to a byte if ``escape`` is 15, and what escapes add.
+
+    ``escape`` 0 means that the digits are the integers themselves, and there is no rest.
+    """
+
+    escape: int
+    digits: Any
+    rest: Bits
+
+
+def write_integers(values: Bits, at_least_15: int, at_least_255: int) -> list[bytes]:
+    """A stream of integers, so many of which are large."""
+    ways = ((NIBBLES, 15, at_least_15, MOST_PAST_NIBBLES), (BYTES, 255, at_least_255, MOST_PAST_BYTES))
+    for kind, escape, large, most in ways:
+        if large <= most * len(values):
+            return [bytes((kind,)), *_write_digits(values, escape, large)]
     return [bytes((PLANES,)), *write_planes(values)]
 
 
-def _write_digits(values: Bits, where: npt.NDArray[np.intp], escape: int) -> list[bytes]:
-    """A plane of ``min(values, escape)``, and what the entries at ``where`` have beyond that."""
-    digits = np.zeros(len(values) + len(values) % 2, np.uint8)
-    digits[: len(values)] = values  # cut to a byte, which is right for all that are not large
-    digits[where] = escape
-    plane = _join_nibbles(digits) if escape == 15 else digits[: len(values)]
-    return [write_plane(plane), *write_planes(values[where] - _of(values, escape))]
-
-
-def _join_nibbles(nibbles: Bytes) -> Bytes:
-    pairs = nibbles.view("<u2")
-    pairs |= pairs >> np.uint16(4)
-    return pairs.astype(np.uint8)
-
-
-def _split_nibbles(packed: Bytes) -> Bytes:
-    pairs = packed.astype("<u2")
-    pairs |= pairs << np.uint16(4)
-    pairs &= np.uint16(0x0F0F)
-    return pairs.view(np.uint8)
+def _write_digits(values: Bits, escape: int, large: int) -> list[bytes]:
+    digits = np.empty((len(values) + 1) // 2 if escape == 15 else len(values), np.uint8)
+    rest = np.empty(large, values.dtype)
+    kernels.current().split_digits(values, escape, digits, rest)
+    return [write_plane(digits), *write_planes(rest)]
 
 
 class Reader:
@@ -145,24 +142,17 @@ class Reader:
             bits |= high
         return bits
 
-    def integers(self, count: int, width: int) -> Bits:
+    def integers(self, count: int, width: int) -> Integers:
         """What :func:`write_integers` wrote."""
         kind = self.number(1)
         if kind == PLANES:
-            return self.planes(count, width)
-        if kind == NIBBLES:
-            return self._escaped(_split_nibbles(self.plane((count + 1) // 2))[:count], width, 15)
-        if kind == BYTES:
-            return self._escaped(self.plane(count), width, 255)
-        raise ValueError("a stream of integers is of an unknown kind")
-
-    def _escaped(self, digits: Bytes, width: int, escape: int) -> Bits:
-        values: Bits = digits.astype(f"<u{width}")
-        where = np.flatnonzero(digits == np.uint8(escape))
-        rest = self.planes(len(where), width)
-        rest += _of(rest, escape)
-        values[where] = rest
-        return values
+            return Integers(0, self.planes(count, width), np.empty(0, f"<u{width}"))
+        if kind not in (NIBBLES, BYTES):
+            raise ValueError("a stream of integers is of an unknown kind")
+        escape = 15 if kind == NIBBLES else 255
+        digits = self.plane((count + 1) // 2 if kind == NIBBLES else count)
+        escapes = kernels.current().count_escapes(digits, escape, count)
+        return Integers(escape, digits, self.planes(escapes, width))
 
 
 def _of(like: Bits, value: int) -> Any:

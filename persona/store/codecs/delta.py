@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from persona import kernels
 from persona.store.codecs import _planes
 
 if TYPE_CHECKING:
@@ -31,51 +32,20 @@ NEEDS_BASE = True
 def encode(bits: Bits, base: Bits | None) -> bytes:
     """How the entries differ from the base's."""
     assert base is not None
-    difference = _order(bits)
-    difference -= _order(base)
-    return b"".join(_planes.write_integers(_zigzag(difference)))
+    folded = np.empty(len(bits), bits.dtype)
+    counts = kernels.current().fold(bits, base, folded)
+    return b"".join(_planes.write_integers(folded, *counts))
 
 
-def decode(payload: Buffer, count: int, width: int, base: Bits | None) -> Bits:
+def decode(payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
     """The base's entries moved by what the payload says."""
     assert base is not None
     reader = _planes.Reader(payload)
-    difference = _unzigzag(reader.integers(count, width))
+    escape, digits, rest = reader.integers(count, width)
     reader.finish()
-    difference += _order(base)
-    return _unorder(difference)
-
-
-def _order(bits: Bits) -> Bits:
-    top = 8 * bits.itemsize - 1
-    flip = (_signed(bits) >> top).view(bits.dtype)  # all ones where the sign bit is set
-    flip |= bits.dtype.type(1 << top)
-    flip ^= bits
-    return flip
-
-
-def _unorder(ordered: Bits) -> Bits:
-    top = 8 * ordered.itemsize - 1
-    flip = ~(_signed(ordered) >> top).view(ordered.dtype)  # all ones where the sign bit is clear
-    flip |= ordered.dtype.type(1 << top)
-    flip ^= ordered
-    return flip
-
-
-def _zigzag(difference: Bits) -> Bits:
-    top = 8 * difference.itemsize - 1
-    sign = (_signed(difference) >> top).view(difference.dtype)
-    difference <<= difference.dtype.type(1)
-    difference ^= sign
-    return difference
-
-
-def _unzigzag(folded: Bits) -> Bits:
-    sign = -_signed(folded & folded.dtype.type(1))
-    folded >>= folded.dtype.type(1)
-    folded ^= sign.view(folded.dtype)
-    return folded
-
-
-def _signed(bits: Bits) -> np.ndarray[tuple[int, ...], np.dtype[np.signedinteger]]:
-    return bits.view(f"<i{bits.itemsize}")
+    moved: Bits = np.empty(count, f"<u{width}") if out is None else out
+    if escape:
+        kernels.current().move(base, digits, escape, rest, moved)
+    else:
+        kernels.current().move_by(base, digits, moved)
+    return moved

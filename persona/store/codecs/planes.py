@@ -26,7 +26,7 @@ def encode(bits: Bits, base: Bits | None) -> bytes:
     return b"".join(_planes.write_planes(bits))
 
 
-def decode(payload: Buffer, count: int, width: int, base: Bits | None) -> Bits:
+def decode(payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
     """The entries from their planes."""
     reader = _planes.Reader(payload)
     bits = reader.planes(count, width)

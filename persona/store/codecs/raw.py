@@ -20,7 +20,7 @@ def encode(bits: Bits, base: Bits | None) -> bytes:
     return bits.tobytes()
 
 
-def decode(payload: Buffer, count: int, width: int, base: Bits | None) -> Bits:
+def decode(payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
     """A view of the payload, without a copy."""
     if memoryview(payload).nbytes != count * width:
         raise ValueError("a raw block has another length than its tensor says")

@@ -1,0 +1,20 @@
+"""``persona redo``: make the change again that ``undo`` took back last."""
+
+from __future__ import annotations
+
+from persona.errors import Refusal
+from persona.repository import Repository
+from persona.verbs.recording import clean_recipe
+from persona.verbs.undo import Undone, move
+
+
+def redo(repo: Repository, *, command: str = "redo") -> Undone:
+    """Make the change again that was taken back last."""
+    with clean_recipe(repo, command) as (change, _):
+        _done, undone = repo.log.stacks()
+        if not undone:
+            raise Refusal("nothing to redo", "'persona op log' shows what was done and undone.")
+        name, operation = undone[-1]
+        move(repo, change, operation, 1)
+        change.makes_again(name)
+        return Undone(name, operation.command, tuple(sorted(operation.refs)))

@@ -1,0 +1,102 @@
+"""Every script in ``examples/``, run as a person runs it, on models that are ready in seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import persona
+from persona.demo.training import QUICK, train_base, train_behaviour
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TINY = QUICK.but(base_steps=4, behaviour_steps=4)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base, a full run and an adapter; treat it as read-only."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_base(folder / "base", TINY)
+    train_behaviour(folder / "base", "listening", folder / "listening", "full", TINY)
+    train_behaviour(folder / "base", "suggesting", folder / "suggesting", "lora", TINY)
+    return folder
+
+
+@pytest.fixture
+def work(trained: Path, tmp_path: Path) -> Path:
+    """A repository with both runs in its recipe."""
+    root = tmp_path / "work"
+    persona.init(root, trained / "base", author="Test")
+    for name in ("listening", "suggesting"):
+        persona.commit(persona.open(root), trained / name, name=name, author="Test")
+    return root
+
+
+def run(script: str, *args: str | Path, folder: Path, code: int = 0) -> str:
+    """What a script printed; on stderr where it failed as it should."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script, *args], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr if code else done.stdout
+
+
+def test_every_example_is_run_here() -> None:
+    source = Path(__file__).read_text()
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in source] == []
+
+
+def test_train_demo(tmp_path: Path) -> None:
+    said = run("train_demo.py", "base", "models/base", "--quick", folder=tmp_path)
+    assert re.match(r"models/base: base, from scratch, \d+ steps, loss [\d.]+ → [\d.]+\n", said)
+    run("train_demo.py", "voice", "runs/voice", "--quick", folder=tmp_path)
+    assert (tmp_path / "runs/voice/adapter_config.json").is_file()
+    assert "train_loss" in (tmp_path / "runs/voice/all_results.json").read_text()
+
+
+def test_train_demo_without_a_base(tmp_path: Path) -> None:
+    assert "train it first" in run("train_demo.py", "voice", "runs/voice", folder=tmp_path, code=2)
+
+
+def test_commit_from_python(trained: Path, tmp_path: Path) -> None:
+    args = [trained / "base", trained / "listening", trained / "suggesting", "my-repo"]
+    said = run("commit_from_python.py", *args, folder=tmp_path).splitlines()
+    assert said[0].startswith("wanted: dense, ")
+    assert said[1].startswith("unwanted: lora, ")
+    assert said[2:5] == [
+        "first: wanted +1, unwanted +1, verified",
+        "second: wanted +1, unwanted -0.5, verified",
+        "rolled back: the same bytes as first",
+    ]
+    assert len(said[5:]) == 4
+    assert "exists already" in run("commit_from_python.py", *args, folder=tmp_path, code=1)
+
+
+def test_compare_alphas_leaves_everything_as_it_was(work: Path) -> None:
+    before = persona.status(persona.open(work))
+    said = run("compare_alphas.py", "suggesting", "-1", "0", "1", folder=work).splitlines()
+    rows = {float(row[0]): [float(value) for value in row[1:]] for row in map(str.split, said[1:])}
+    assert list(rows) == [-1, 0, 1]
+    assert all(len(row) == 5 for row in rows.values())
+    assert rows[0][-1] == 0 < min(rows[-1][-1], rows[1][-1])
+    assert persona.status(persona.open(work)) == before
+
+
+def test_compare_alphas_on_texts_of_ones_own(work: Path) -> None:
+    (work / "mine.txt").write_text("User: I feel sad.\nReply:\t I hear you.\nA line of its own.\n")
+    said = run("compare_alphas.py", "listening", "1", "--text", "mine.txt", folder=work).splitlines()
+    assert said[0].split()[:4] == ["α", "of", "listening", "mine"]
+    assert "Did you mean" in run("compare_alphas.py", "listning", "1", "--text", "mine.txt", folder=work, code=1)
+
+
+def test_inspect_vector(work: Path) -> None:
+    said = run("inspect_vector.py", "listening", folder=work)
+    assert re.search(r"^layer 1 mlp +\d\.\d+ +\d+\.\d% +\d+\.\d%$", said, re.MULTILINE)
+    assert "Did you mean 'listening'?" in run("inspect_vector.py", "listning", folder=work, code=1)
