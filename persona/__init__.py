@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
+    from persona.verbs.convert import convert
     from persona.verbs.diff import diff
     from persona.verbs.init import init
     from persona.verbs.log import log
@@ -44,6 +45,7 @@ __all__ = [
     "build",
     "checkout",
     "commit",
+    "convert",
     "diff",
     "init",
     "log",

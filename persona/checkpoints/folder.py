@@ -93,7 +93,7 @@ def _no_checkpoint(path: Path) -> CheckpointError:
     if pickles:
         return CheckpointError(
             f"{path} holds {sorted(pickles)[0]} and no safetensors; persona never unpickles",
-            "Load it where you trust it and call save_pretrained(folder), which writes safetensors.",
+            f"Turn it into safetensors first: persona convert {path} -o {path}-safe",
         )
     return CheckpointError(
         f"{path} is no checkpoint: it holds no safetensors file and no adapter_config.json",
@@ -115,7 +115,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             owner[name] = file
     if not owner:
         raise CheckpointError(f"{folder} holds no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
-    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(_side_files(folder)))
+    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)))
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -159,7 +159,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _side_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Configs, tokenizer, chat template, licence: small files of known kinds, and never code or pickles."""
     for path in sorted(folder.iterdir()):
         name = path.name

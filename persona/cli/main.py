@@ -20,7 +20,7 @@ GROUPS = {
     "record": ("commit", "alpha", "negate", "rm"),
     "look": ("status", "log", "show", "diff", "vectors"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
-    "deliver": ("build", "verify"),
+    "deliver": ("build", "verify", "convert"),
 }
 """Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``."""
 

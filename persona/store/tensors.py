@@ -175,9 +175,7 @@ class TensorStore:
         broken = "".join(f"; {error.message}" for error in self.damaged.values())
         return Damaged(f"{kind} {name} is missing: no file in {self.packs} holds it{broken}", _RESTORE)
 
-    def _checked_blocks(
-        self, volume: Volume, stored: StoredTensor, entries: int, room: Room | None
-    ) -> Iterator[Bits]:
+    def _checked_blocks(self, volume: Volume, stored: StoredTensor, entries: int, room: Room | None) -> Iterator[Bits]:
         hasher, left = tensor_hasher(stored.dtype, stored.shape), stored.units
         if stored.block != entries:
             room = None  # a block may then consist of several frames
