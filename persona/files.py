@@ -41,7 +41,8 @@ _WHAT_TO_DO = {
 
 def _announce(effect: str, path: Path) -> None:
     if observer is not None:
-        observer(effect, path)
+        with translated(path):
+            observer(effect, path)
 
 
 @contextlib.contextmanager

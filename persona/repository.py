@@ -126,11 +126,17 @@ class Repository:
     @contextlib.contextmanager
     def transaction(self, command: str) -> Iterator[Transaction]:
         """Hold the lock; what the block asks for happens as one operation, or not at all."""
-        with self._lock(command):
-            self.finish_interrupted()
+        with self.exclusive(command):
             change = Transaction(self, command)
             yield change
             change.apply()
+
+    @contextlib.contextmanager
+    def exclusive(self, command: str) -> Iterator[None]:
+        """Hold the lock without making an operation; one that a crash left half applied is finished first."""
+        with self._lock(command):
+            self.finish_interrupted()
+            yield
 
     @contextlib.contextmanager
     def _lock(self, command: str) -> Iterator[None]:

@@ -50,13 +50,13 @@ An error is two lines on stderr: what is wrong, and what to do. With `--json` it
 def reference() -> str:
     """The whole page, as Markdown."""
     context = click.Context(cli, info_name="persona", **cli.context_settings)
-    parts = [INTRODUCTION, _contents(), _section(context, "persona", level=2)]
+    parts = [INTRODUCTION, _contents(), _section(context, level=2)]
     for heading, names in GROUPS.items():
         parts.append(f"## {heading.capitalize()}\n")
         for name in names:
             command = cli.get_command(context, name)
             assert command is not None, name
-            parts.append(_section(click.Context(command, context, name), f"persona {name}", level=3))
+            parts += _sections(click.Context(command, context, name), level=3)
     return "\n".join([*parts, EXIT_CODES])
 
 
@@ -67,8 +67,17 @@ def _contents() -> str:
     return "\n".join(rows) + "\n"
 
 
-def _section(context: click.Context, path: str, *, level: int) -> str:
+def _sections(context: click.Context, level: int) -> Iterator[str]:
+    """A command, and those below it."""
+    yield _section(context, level)
+    if isinstance(context.command, click.Group):
+        for name in context.command.list_commands(context):
+            yield from _sections(click.Context(context.command.commands[name], context, name), level + 1)
+
+
+def _section(context: click.Context, level: int) -> str:
     """One command: heading, synopsis, help, examples, options."""
+    path = context.command_path
     synopsis = " ".join([path, *context.command.collect_usage_pieces(context)])
     text, examples = _help(context.command)
     parts = [f"{'#' * level} {path}\n", f"```text\n{synopsis}\n```\n", f"{text}\n"]
@@ -88,7 +97,7 @@ def _help(command: click.Command) -> tuple[str, str]:
 
 def _options(context: click.Context) -> Iterator[str]:
     for param in context.command.get_params(context):
-        if context.parent and param.name == "help":  # said once, of persona itself
+        if context.parent and "--help" in param.opts:  # said once, of persona itself
             continue
         if isinstance(param, click.Option) and (record := param.get_help_record(context)):
             names, text = (part.replace("|", "\\|") for part in record)

@@ -24,19 +24,16 @@ if TYPE_CHECKING:
     from persona.kernels import Bits, Bytes, Float32, Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
-u1, u2, u4, f4 = np.uint8, np.uint16, np.uint32, np.float32
+u1, u2, u4, u8, f4 = np.uint8, np.uint16, np.uint32, np.uint64, np.float32
 
 _WIDTHS: Final = (2, 4)
 """Bytes per entry that are compiled for; others are rare, and numpy does them."""
 
-_STEP: Final = 4096
-"""Entries that are counted in an entry's own width; of 65536 a count would not fit."""
+_TILE: Final = 4096
+"""Entries that stay in a core's first cache between loops, and that an entry's own width can count."""
 
 _LOOK: Final = 32
-"""Digits, or bytes of two, that are looked at together for an escape."""
-
-_TILE: Final = 2048
-"""Columns of a low-rank product that stay in a core's first cache while the terms are added up."""
+"""Bytes of which a byte can count the escapes."""
 
 
 def name() -> str:
@@ -67,24 +64,19 @@ def count_escapes(digits: Bytes, escape: int, count: int) -> int:
 
 
 def move(base: Bits, digits: Bytes, escape: int, rest: Bits, out: Bits) -> None:
-    """All digits as if none were an escape, then those that are."""
+    """One pass, a tile at a time."""
     if base.itemsize not in _WIDTHS:
         return plain.move(base, digits, escape, rest, out)
-    places = (_read(base), _read(digits))
-    if escape == 15:
-        _move_nibbles(*places, out)
-    else:
-        _move_values(*places, out)
-    if len(rest):
-        (_mend_nibbles if escape == 15 else _mend_bytes)(*places, _read(rest), out)
-    return None
+    loop = _move_nibbles if escape == 15 else _move_bytes
+    return loop(_read(base), _read(digits), _read(rest), out)
 
 
 def move_by(base: Bits, folded: Bits, out: Bits) -> None:
     """One pass."""
     if base.itemsize not in _WIDTHS:
         return plain.move_by(base, folded, out)
-    return _move_values(_read(base), _read(folded), out)
+    out[:] = folded
+    return _move_by(_read(base), out)
 
 
 def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
@@ -155,90 +147,63 @@ def _count_nibbles(digits: Any, count: Any) -> Any:
 
 
 @_jit
-def _move_nibbles(base: Any, digits: Any, out: Any) -> None:
-    word = out.dtype.type
-    full = word(word(0) - word(1))
-    half = word(full ^ word(full >> word(1)))
-    for i in range(len(out) // 2):
-        for k in range(2):
-            z = word((digits[i] >> (4 * k)) & 15)
-            b = base[2 * i + k]
-            moved = word(
-                word(b ^ (full if b >= half else half)) + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
-            )
-            out[2 * i + k] = moved ^ (half if moved >= half else full)
-    if len(out) % 2:
-        z = word(digits[len(out) // 2] & 15)
-        b = base[-1]
-        moved = word(
-            word(b ^ (full if b >= half else half)) + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
-        )
-        out[-1] = moved ^ (half if moved >= half else full)
-
-
-@_jit
-def _move_values(base: Any, folded: Any, out: Any) -> None:
+def _move_by(base: Any, out: Any) -> None:
     word = out.dtype.type
     full = word(word(0) - word(1))
     half = word(full ^ word(full >> word(1)))
     for i in range(len(out)):
-        z = word(folded[i])
-        b = base[i]
-        moved = word(
-            word(b ^ (full if b >= half else half)) + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
-        )
+        z, b = out[i], base[i]
+        d = word(z >> word(1)) ^ (full if z & word(1) else word(0))
+        moved = word(word(b ^ (full if b >= half else half)) + d)
         out[i] = moved ^ (half if moved >= half else full)
 
 
 @_jit
-def _mend_nibbles(base: Any, digits: Any, rest: Any, out: Any) -> None:
+def _move_nibbles(base: Any, digits: Any, rest: Any, out: Any) -> None:
     word = out.dtype.type
-    full = word(word(0) - word(1))
-    half = word(full ^ word(full >> word(1)))
-    at = 0
-    for start in range(0, len(digits), _LOOK):
-        some = digits[start : start + _LOOK]
-        hit = u1(0)
-        for i in range(len(some)):
-            hit |= u1(((some[i] & u1(15)) == u1(15)) | (some[i] >= u1(240)))
-        if not hit:
-            continue
-        for i in range(2 * len(some)):
-            here = 2 * start + i
-            if (some[i // 2] >> (4 * (i % 2))) & 15 == 15 and here < len(out):
-                z = word(rest[at] + word(15))
-                at += 1
-                b = base[here]
-                moved = word(
-                    word(b ^ (full if b >= half else half))
-                    + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
-                )
-                out[here] = moved ^ (half if moved >= half else full)
+    where = np.empty(_TILE + 2, u2)
+    done = u8(0)
+    for start in range(0, len(out), _TILE):
+        folded = out[start : start + _TILE]
+        some = digits[start // 2 : start // 2 + (len(folded) + 1) // 2]
+        for i in range(len(folded) // 2):
+            folded[2 * i] = some[i] & u1(15)
+            folded[2 * i + 1] = some[i] >> u1(4)
+        found = u8(0)  # of a place that is no escape the next one takes the room: no branch to guess wrong
+        for i in range(len(folded) // 2):
+            where[found] = 2 * i
+            found = u8(found + u8((some[i] & u1(15)) == u1(15)))
+            where[found] = 2 * i + 1
+            found = u8(found + u8(some[i] >= u1(240)))
+        if len(folded) % 2:
+            folded[-1] = some[-1] & u1(15)
+            where[found] = len(folded) - 1
+            found = u8(found + u8(folded[-1] == word(15)))
+        beyond = rest[done : done + found]
+        done = u8(done + found)
+        for k in range(len(beyond)):
+            folded[where[k]] = word(beyond[k] + word(15))
+        _move_by(base[start : start + _TILE], folded)
 
 
 @_jit
-def _mend_bytes(base: Any, digits: Any, rest: Any, out: Any) -> None:
+def _move_bytes(base: Any, digits: Any, rest: Any, out: Any) -> None:
     word = out.dtype.type
-    full = word(word(0) - word(1))
-    half = word(full ^ word(full >> word(1)))
-    at = 0
-    for start in range(0, len(digits), _LOOK):
-        some = digits[start : start + _LOOK]
-        hit = u1(0)
-        for i in range(len(some)):
-            hit |= u1(some[i] == u1(255))
-        if not hit:
-            continue
-        for i in range(len(some)):
-            if some[i] == 255:
-                z = word(rest[at] + word(255))
-                at += 1
-                b = base[start + i]
-                moved = word(
-                    word(b ^ (full if b >= half else half))
-                    + word(word(z >> word(1)) ^ (full if z & word(1) else word(0)))
-                )
-                out[start + i] = moved ^ (half if moved >= half else full)
+    where = np.empty(_TILE + 1, u2)
+    done = u8(0)
+    for start in range(0, len(out), _TILE):
+        folded, some = out[start : start + _TILE], digits[start : start + _TILE]
+        for i in range(len(folded)):
+            folded[i] = some[i]
+        found = u8(0)
+        for i in range(len(folded)):
+            where[found] = i
+            found = u8(found + u8(some[i] == u1(255)))
+        beyond = rest[done : done + found]
+        done = u8(done + found)
+        for k in range(len(beyond)):
+            folded[where[k]] = word(beyond[k] + word(255))
+        _move_by(base[start : start + _TILE], folded)
 
 
 @_jit
@@ -247,8 +212,8 @@ def _fold(bits: Any, base: Any, out: Any) -> Any:
     full = word(word(0) - word(1))
     half = word(full ^ word(full >> word(1)))
     at_least_15 = at_least_255 = 0
-    for start in range(0, len(out), _STEP):
-        x, b, z = bits[start : start + _STEP], base[start : start + _STEP], out[start : start + _STEP]
+    for start in range(0, len(out), _TILE):
+        x, b, z = bits[start : start + _TILE], base[start : start + _TILE], out[start : start + _TILE]
         some = many = word(0)
         for i in range(len(z)):
             d = word((x[i] ^ (full if x[i] >= half else half)) - (b[i] ^ (full if b[i] >= half else half)))
@@ -282,18 +247,18 @@ def _bytes(folded: Any, digits: Any) -> None:
 def _beyond(folded: Any, escape: Any, rest: Any) -> None:
     word = folded.dtype.type
     least = word(escape)
-    at = 0
-    for start in range(0, len(folded), _LOOK):
-        some = folded[start : start + _LOOK]
-        hit = word(0)
+    large = np.empty(_TILE + 1, folded.dtype)
+    done = u8(0)
+    for start in range(0, len(folded), _TILE):
+        some = folded[start : start + _TILE]
+        found = u8(0)
         for i in range(len(some)):
-            hit |= word(some[i] >= least)
-        if not hit:
-            continue
-        for i in range(len(some)):
-            if some[i] >= least:
-                rest[at] = some[i] - least
-                at += 1
+            large[found] = some[i] - least
+            found = u8(found + u8(some[i] >= least))
+        part = rest[done : done + found]
+        done = u8(done + found)
+        for k in range(len(part)):
+            part[k] = large[k]
 
 
 @_jit

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from persona import files
 from persona.checkpoints.tensorfile import CHUNK, TensorFile, TensorInfo
-from persona.errors import CheckpointError, Damaged
+from persona.errors import CheckpointError, Damaged, Storage
 from persona.ids import Hasher, TensorId, tensor_hasher
 from persona.progress import Task
 from persona.store.objects import canonical
@@ -44,6 +44,10 @@ def open_kept(path: Path) -> Volume:
         raise damaged(path, f"is not a list of tensor ids: {error}") from error
     except CheckpointError as error:
         raise damaged(data, f"is damaged: {error.message}") from error
+    except Storage:
+        if path.exists() and not data.exists():
+            raise damaged(data, "is missing") from None
+        raise
     if len(ids) != len(infos):
         raise damaged(path, f"lists {len(ids)} tensors, and {data.name} has {len(infos)}")
     tensors = {name: _stored(name, info) for name, info in zip(ids, infos, strict=True)}
@@ -67,10 +71,10 @@ def _stored(name: TensorId, info: TensorInfo) -> StoredTensor:
     return StoredTensor(name, info.dtype, info.shape, None, block, info.start, ("raw",), (info.nbytes,))
 
 
-def adopt(path: Path, packs: Path, tmp: Path, task: Task) -> AdoptedFile:
-    """Keep the safetensors file at ``path`` in ``packs``, unless it is there."""
+def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, again: bool = False) -> AdoptedFile:
+    """Keep the safetensors file at ``path`` in ``packs``; if it is there, only when it is to be written ``again``."""
     source = TensorFile(path)
-    known = _same_file(path, source.size, packs)
+    known = None if again else _same_file(path, source.size, packs)
     if known is not None:
         task.advance(source.size)
         return known

@@ -149,15 +149,15 @@ def head() -> bytes:
     return _MAGIC + VERSION.to_bytes(4, "little")
 
 
-def tail(tensors: list[StoredTensor], blobs: list[StoredBlob], at: int) -> bytes:
-    """Index and footer of a new pack whose frames end at ``at``."""
-    text = _encode_index(tensors, blobs)
+def tail(tensors: list[StoredTensor], blobs: list[StoredBlob], at: int, block: int = BLOCK) -> bytes:
+    """Index and footer of a new pack whose frames, of ``block`` entries, end at ``at``."""
+    text = _encode_index(tensors, blobs, block)
     index = min(compression.compress(text), text, key=len)
     numbers = b"".join(n.to_bytes(8, "little") for n in (at, len(index), len(text)))
     return index + numbers + bytes.fromhex(file_digest([index])) + _END
 
 
-def _encode_index(tensors: list[StoredTensor], blobs: list[StoredBlob]) -> bytes:
+def _encode_index(tensors: list[StoredTensor], blobs: list[StoredBlob], block: int) -> bytes:
     known = sorted({name for tensor in tensors for name in tensor.codecs})
     rows = [
         {
@@ -167,7 +167,7 @@ def _encode_index(tensors: list[StoredTensor], blobs: list[StoredBlob]) -> bytes
         for t in tensors
     ]  # fmt: skip
     parts = [{"id": b.id, "at": b.at, "length": b.length, "stored": b.stored, "zstd": b.zstd} for b in blobs]
-    return canonical({"block": BLOCK, "codecs": known, "tensors": rows, "blobs": parts})
+    return canonical({"block": block, "codecs": known, "tensors": rows, "blobs": parts})
 
 
 def open_pack(path: Path) -> Volume:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,12 +46,14 @@ class Description:
 class TensorStore:
     """The ``packs`` folder of a repository; safe to read from several threads.
 
-    Nothing is read before something is asked for. A file that appears later is found when an id is missing.
+    Nothing is read before something is asked for. A file that appears later is found when an id is missing; files
+    whose names are in ``ignored`` are not there.
     """
 
-    def __init__(self, packs: Path, tmp: Path) -> None:
+    def __init__(self, packs: Path, tmp: Path, ignored: Container[str] = ()) -> None:
         self.packs = packs
         self.tmp = tmp
+        self._ignored = ignored
         self.damaged: dict[Path, Damaged] = {}
         self._volumes: dict[str, Volume] = {}
         self._tensors: dict[TensorId, Volume] = {}
@@ -82,8 +84,13 @@ class TensorStore:
         The last block is handed out only when the whole has been found to hash to ``name``. With ``room`` a block
         may lie there, and is gone when the next one is taken: memory that stays in use costs no page faults.
         """
-        volume, stored = self._find(name)
-        return self._checked_blocks(volume, stored, entries, room)
+        return self.blocks_in(self._mapped(name, "tensor"), name, entries, room)
+
+    def blocks_in(
+        self, volume: Volume, name: TensorId, entries: int = BLOCK, room: Room | None = None
+    ) -> Iterator[Bits]:
+        """As :meth:`blocks`, of the copy that one file has."""
+        return self._checked_blocks(volume, volume.tensors[name], entries, room)
 
     def read(self, name: TensorId) -> Bits:
         """A whole tensor as a flat array, checked; it may be a read-only view of the file."""
@@ -97,7 +104,10 @@ class TensorStore:
 
     def blob(self, name: BlobId) -> bytes:
         """A blob's bytes, checked."""
-        volume = self._mapped(name, "blob")
+        return self.blob_in(self._mapped(name, "blob"), name)
+
+    def blob_in(self, volume: Volume, name: BlobId) -> bytes:
+        """As :meth:`blob`, of the copy that one file has."""
         stored = volume.blobs[name]
         data = bytes(volume.part(stored.at, stored.stored))
         if stored.zstd:
@@ -125,25 +135,33 @@ class TensorStore:
     def refresh(self) -> None:
         """Look at the folder again: files that came are read, files that went are forgotten."""
         with self._lock:
-            present = {path.name: path for path in _index_files(self.packs)}
-            gone, new = self._volumes.keys() - present.keys(), present.keys() - self._volumes.keys()
-            for name in gone:
-                del self._volumes[name]
-            self.damaged = {}
-            for name in sorted(new):
-                self._open(present[name])
-            if gone or new:
-                self._tensors = _tensor_places(self._volumes.values())
-                self._blobs = {blob: volume for volume in self._volumes.values() for blob in volume.blobs}
+            for _ in range(3):  # a file that goes while we look may have been replaced by one that came
+                if self._look():
+                    break
 
-    def _open(self, path: Path) -> None:
+    def _look(self) -> bool:
+        present = {path.name: path for path in _index_files(self.packs) if path.name not in self._ignored}
+        gone, new = self._volumes.keys() - present.keys(), present.keys() - self._volumes.keys()
+        for name in gone:
+            del self._volumes[name]
+        self.damaged = {}
+        went = [name for name in sorted(new) if not self._open(present[name])]
+        if gone or new:
+            self._tensors = _tensor_places(self._volumes.values())
+            self._blobs = {blob: volume for volume in self._volumes.values() for blob in volume.blobs}
+        return not went
+
+    def _open(self, path: Path) -> bool:
+        """Read a file's index; False if it was deleted after it was listed."""
         try:
             self._volumes[path.name] = packs.open_pack(path) if path.suffix == ".pack" else kept.open_kept(path)
         except Damaged as error:
             self.damaged[path] = error
         except Storage:
             if path.exists():
-                raise  # otherwise it was deleted after it was listed
+                raise
+            return False
+        return True
 
     def _find(self, name: TensorId) -> tuple[Volume, StoredTensor]:
         volume = self._mapped(name, "tensor")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
 
-from persona.cli.main import COMMANDS, cli
+from persona.cli.main import cli
 from persona.cli.reference import reference
 from persona.errors import PersonaError
 from tests.docs.session import ROOT
@@ -16,10 +17,17 @@ from tests.docs.session import ROOT
 PAGE = ROOT / "docs" / "cli.md"
 
 
-def options(name: str) -> list[click.Option]:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    return [param for param in command.params if isinstance(param, click.Option)]
+def every_command(group: click.Group = cli, path: str = "persona") -> Iterator[tuple[str, click.Command]]:
+    """Each command by its full name, those below ``persona op`` included."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from every_command(command, f"{path} {name}")
+
+
+ALL = dict(every_command())
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -33,17 +41,17 @@ def test_the_module_prints_it() -> None:
     assert done.stdout == reference()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_documented(name: str) -> None:
-    section = reference().partition(f"### persona {name}\n")[2].partition("\n##")[0]
+@pytest.mark.parametrize("path", ALL)
+def test_every_command_and_option_is_documented(path: str) -> None:
+    section = reference().partition(f"# {path}\n")[2].partition("\n##")[0]
     assert section.count("```") == 4, "a synopsis and examples"
-    for option in options(name):
-        assert option.help, f"--{option.name} has no help"
-        assert all(f"{word}" in section for word in option.opts), option.opts
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    assert command.help
-    assert all(param.human_readable_name in section for param in command.params if isinstance(param, click.Argument))
+    assert ALL[path].help
+    for param in ALL[path].params:
+        if isinstance(param, click.Option):
+            assert param.help, f"{param.opts} has no help"
+            assert [word for word in param.opts if word not in section] == []
+        else:
+            assert param.make_metavar(click.Context(ALL[path])).strip("[].") in section
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -10,7 +10,7 @@ import pytest
 from persona.cli.main import COMMANDS
 from tests.docs.session import ROOT
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -45,6 +45,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_every_command_that_is_mentioned_exists(page: Path) -> None:
+    if page.name == "format.md":
+        return  # its `persona tensor` and the like are bytes that are hashed
     code = [body for language, body in _FENCE.findall(page.read_text()) if language in ("", "sh", "console", "text")]
     code += re.findall(r"`[^`\n]+`", prose(page))
     found = {word for text in code for word in _MENTION.findall(text)}
@@ -56,3 +58,10 @@ def test_every_command_that_is_mentioned_exists(page: Path) -> None:
 def test_a_mention_is_recognised() -> None:
     text = "$ persona log && persona build\n`persona -C x verify` ('persona rm') <persona nothing> a persona build"
     assert _MENTION.findall(text) == ["log", "build", "verify", "rm"]
+
+
+def test_what_is_not_there_yet_is_not_there() -> None:
+    section = (ROOT / "docs" / "guide.md").read_text().partition("## What is not there yet\n")[2]
+    promised = {word for row in section.splitlines() for word in re.findall(r"`([a-z]+)`", row.split(" | ")[0])}
+    assert len(promised) > 10
+    assert not promised & set(COMMANDS)

@@ -20,7 +20,7 @@ def test_the_tutorial_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
 
 def test_every_command_of_the_loop_is_in_it() -> None:
     typed = " ".join(step.text for step in steps(TUTORIAL.read_text()) if isinstance(step, Command))
-    words = "init commit vectors alpha negate status diff build verify checkout restore rm log show"
+    words = "init commit vectors alpha negate status diff build verify checkout restore undo redo rm log show"
     assert [word for word in words.split() if f"persona {word} " not in f"{typed} "] == []
 
 

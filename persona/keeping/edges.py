@@ -1,0 +1,111 @@
+"""Who refers to whom: what one object names.
+
+Two answers, for two kinds of mistake. ``fsck`` must not call a thing missing that nothing needs, so ``edges`` reads
+the fields that are references. ``gc`` must not forget a reference, so it also follows ``others``: any 64 hex digits
+that stand anywhere else in an object, whatever the field and whatever its kind, and in a text every quoted beginning
+of an id. A collector that forgets an edge loses data; one that follows too many keeps a little more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from persona.ids import BlobId, ObjectId, TensorId
+
+Kinds = tuple[tuple[ObjectId, str], ...]
+
+_ID = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_QUOTED = re.compile(r"""["']([0-9a-f]{4,64})["']""")
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The objects that an object needs, each with the kind it must have, and its tensors and blobs."""
+
+    objects: Kinds = ()
+    tensors: tuple[TensorId, ...] = ()
+    blobs: tuple[BlobId, ...] = ()
+
+    @property
+    def ids(self) -> set[str]:
+        """All of them."""
+        return {*(name for name, _ in self.objects), *self.tensors, *self.blobs}
+
+
+def edges(kind: str, fields: Mapping[str, Any]) -> Edges:
+    """What an object of ``kind`` needs; ValueError if its fields do not say what they must."""
+    read = _READERS.get(kind)
+    if read is None:
+        return Edges()
+    try:
+        return read(fields)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"it does not say what a {kind} must: {error!r}") from error
+
+
+def is_known(kind: str) -> bool:
+    """Whether this persona knows what objects of ``kind`` say."""
+    return kind in _READERS
+
+
+def ids_in(data: bytes) -> set[str]:
+    """Every id that stands in ``data``, whatever it is the id of."""
+    return {match.decode() for match in _ID.findall(data)}
+
+
+def beginnings_in(text: str) -> set[str]:
+    """Every beginning of an id that stands in quotes, as ids do in ``persona.toml``; a text may be broken TOML."""
+    return set(_QUOTED.findall(text))
+
+
+def _base(fields: Mapping[str, Any]) -> Edges:
+    return Edges(tensors=_specs(fields["tensors"].values()), blobs=_blobs(fields))
+
+
+def _vector(fields: Mapping[str, Any]) -> Edges:
+    factors = [spec[side] for spec in fields["low_rank"].values() for side in ("left", "right")]
+    tensors = _specs([*fields["tensors"].values(), *factors])
+    return Edges(((ObjectId(fields["base"]), "base"),), tensors, _blobs(fields))
+
+
+def _recipe(fields: Mapping[str, Any]) -> Edges:
+    vectors = ((ObjectId(entry["id"]), "vector") for entry in fields["vectors"])
+    return Edges(((ObjectId(fields["base"]), "base"), *vectors))
+
+
+def _commit(fields: Mapping[str, Any]) -> Edges:
+    _ = fields["author"], fields["time"], fields["message"].strip(), dict(fields["run"])
+    parents = ((ObjectId(name), "commit") for name in fields["parents"])
+    return Edges(((ObjectId(fields["recipe"]), "recipe"), (ObjectId(fields["text"]), "text"), *parents))
+
+
+def _operation(fields: Mapping[str, Any]) -> Edges:
+    """Only its parent: what an old operation restores may have been collected."""
+    _ = fields["time"], fields["command"], dict(fields["refs"]), fields["recipe"]
+    return Edges(((ObjectId(fields["parent"]), "operation"),) if fields["parent"] else ())
+
+
+def _text(fields: Mapping[str, Any]) -> Edges:
+    fields["text"].encode()
+    return Edges()
+
+
+def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:
+    return tuple(dict.fromkeys(TensorId(value[0]) for value in values))
+
+
+def _blobs(fields: Mapping[str, Any]) -> tuple[BlobId, ...]:
+    return tuple(dict.fromkeys(BlobId(name) for name in fields["files"].values()))
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {
+    "base": _base,
+    "vector": _vector,
+    "recipe": _recipe,
+    "commit": _commit,
+    "operation": _operation,
+    "text": _text,
+}

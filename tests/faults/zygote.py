@@ -1,0 +1,62 @@
+"""Runs command lines in forked children that fail, or die, at a given file effect.
+
+One process imports persona once and forks for every request, so that hundreds of real kills take seconds. It reads
+``{"cwd", "argv", "at", "fault"}`` as JSON lines and answers ``{"status", "effects"}``: the child's exit code, or minus the
+signal that ended it, and how many effects it announced. Faults: ``none``, ``error`` (an OSError), ``kill`` (SIGKILL).
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from persona import files
+from persona.cli.main import invoke
+
+
+def serve() -> None:
+    """Answer until standard input ends."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            _run(request, writer)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            effects = len(pipe.read())
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(json.dumps({"status": os.waitstatus_to_exitcode(status), "effects": effects}) + "\n")
+        sys.stdout.flush()
+
+
+def _run(request: dict[str, object], writer: int) -> None:
+    """In the child: count effects into the pipe, and fail at the one that was asked for."""
+    number = itertools.count(1)  # next() is atomic: builds announce effects from several threads
+
+    def watch(effect: str, path: Path) -> None:
+        here = next(number) == request["at"]
+        os.write(writer, b".")
+        if here and request["fault"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if here and request["fault"] == "error":
+            raise OSError(errno.EIO, "injected", str(path))
+
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    os.chdir(str(request["cwd"]))
+    files.observer = watch
+    argv = request["argv"]
+    assert isinstance(argv, list)
+    os._exit(invoke(argv))
+
+
+if __name__ == "__main__":
+    serve()
