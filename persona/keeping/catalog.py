@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -108,7 +107,7 @@ def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
 
 def _known(fields: Fields, data: bytes) -> Known:
     kind, newer = str(fields["kind"]), int(fields["version"]) > VERSION
-    own = Edges() if newer else _interned(edges(kind, fields))
+    own = Edges() if newer else edges(kind, fields)
     others = ids_in(data) - own.ids
     if kind == "text":
         others |= beginnings_in(str(fields.get("text", "")))
@@ -122,10 +121,3 @@ def _known(fields: Fields, data: bytes) -> Known:
         subject=str(fields.get("message", "")).strip().partition("\n")[0] if kind == "commit" else "",
         newer=newer,
     )
-
-
-_seen: dict[str, str] = {}
-
-
-def _interned(found: Edges) -> Edges:
-    return found

@@ -1,0 +1,80 @@
+"""Which commits and vectors suffer when something is lost.
+
+A commit suffers when its own recipe, text, base or vectors need what is lost; not when an ancestor's do. A vector
+suffers when its own tensors are lost, or a tensor of its base that it changes: its τ is a difference to that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from persona.ids import BaseId, CommitId, ObjectId, RecipeId, VectorId
+from persona.keeping.catalog import Catalog
+from persona.keeping.report import Touched
+from persona.recipe.model import Recipe
+from persona.store.nouns import Base, Vector
+from persona.store.objects import ObjectStore
+
+
+@dataclass
+class Blame:
+    """The reachable part of a history, turned round."""
+
+    objects: ObjectStore
+    catalog: Catalog
+    reached: set[ObjectId]
+    _changes: dict[ObjectId, dict[str, str]] = field(default_factory=dict)
+
+    @cached_property
+    def users(self) -> Mapping[str, set[ObjectId]]:
+        """Reachable objects by what they need."""
+        found: dict[str, set[ObjectId]] = {}
+        for name in self.reached:
+            known = self.catalog.known[name]
+            if known.kind != "operation":
+                for needed in known.edges.ids:
+                    found.setdefault(needed, set()).add(name)
+        return found
+
+    def commits(self, lost: str) -> tuple[Touched, ...]:
+        """Commits that suffer, newest first."""
+        seen, queue = {lost}, [lost]
+        found: set[ObjectId] = set()
+        while queue:
+            for user in self.users.get(queue.pop(), ()):
+                if self.catalog.known[user].kind == "commit":
+                    found.add(user)
+                elif user not in seen:
+                    seen.add(user)
+                    queue.append(user)
+        known = self.catalog.known
+        order = sorted(found, key=lambda name: (known[name].time, name), reverse=True)
+        return tuple(Touched(CommitId(name), known[name].subject) for name in order)
+
+    def vectors(self, lost: str, also: Iterable[str] = ()) -> tuple[str, ...]:
+        """Names, in recipes, of vectors that suffer; ``also`` are ids that are lost along with it."""
+        hit = {lost, *also}
+        for user in self._near(lost):
+            if self.catalog.known[user].kind == "vector":
+                hit.add(user)
+            if self.catalog.known[user].kind == "base":
+                hit |= self._changers(user, lost)
+        return tuple(sorted({name for name, vector in self._entries if vector in hit}))
+
+    def _near(self, lost: str) -> set[ObjectId]:
+        return self.users.get(lost, set())
+
+    def _changers(self, base: ObjectId, tensor: str) -> set[str]:
+        """Vectors of ``base`` that change the tensor, by any of the names that the base has it under."""
+        specs = Base.get(self.objects, BaseId(base)).tensors
+        names = {name for name, spec in specs.items() if spec.id == tensor}
+        vectors = {user for user in self._near(base) if self.catalog.known[user].kind == "vector"}
+        return {v for v in vectors if names & set(Vector.get(self.objects, VectorId(v)).names)}
+
+    @cached_property
+    def _entries(self) -> set[tuple[str, str]]:
+        """Every name that a reachable recipe gives a vector."""
+        recipes = (name for name in self.reached if self.catalog.known[name].kind == "recipe")
+        return {(e.name, e.id) for r in recipes for e in Recipe.get(self.objects, RecipeId(r)).vectors}

@@ -1,0 +1,221 @@
+"""Repair from an original checkpoint: what is damaged or missing, and what the checkpoint has, is stored again.
+
+Nothing is taken away before what replaces it is durable. Files with a fault are read no more while this works: what
+is whole in them is copied, what is lost and the checkpoint has is stored anew, and a file goes when everything that
+is needed of it lies elsewhere. If something of it stays lost it is renamed, for a person may still want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from persona import files
+from persona.checkpoints.tensorfile import TensorFile
+from persona.ids import BaseId, BlobId, TensorId, VectorId
+from persona.keeping.examine import Examination
+from persona.keeping.repack import copy_frames
+from persona.keeping.sources import Source
+from persona.keeping.weights import SET_ASIDE, digest_of
+from persona.progress import SILENT, Progress
+from persona.store import kept
+from persona.store.nouns import Base, Vector
+from persona.store.packs import Volume
+from persona.store.packwriter import Incoming
+from persona.store.tensors import TensorStore
+
+
+@dataclass
+class Healing:
+    """One round of repair."""
+
+    found: Examination
+    source: Source
+    progress: Progress
+    done: list[str] = field(default_factory=list)
+    rewritten: set[str] = field(default_factory=set)
+
+    @property
+    def suspect(self) -> set[str]:
+        """Files with a fault, by the name of their index, that were not replaced whole."""
+        return self.found.weights.suspect() - self.rewritten
+
+    def store(self) -> TensorStore:
+        """The store as it is without the suspect files."""
+        place = self.found.place
+        return TensorStore(place.packs, place.tmp, frozenset(self.suspect))
+
+
+def heal_contents(found: Examination, source: Source, progress: Progress) -> list[str]:
+    """Tensors, blobs and the files that hold them; sentences about what was done."""
+    healing = Healing(found, source, progress)
+    _rewrite_kept(healing)
+    store = healing.store()
+    moved = _salvage(healing, store)
+    _store_lost(healing, store)
+    for name in sorted(healing.suspect):
+        _retire(healing, name, name in moved)
+    return healing.done
+
+
+def _rewrite_kept(healing: Healing) -> None:
+    """Safetensors files whose very bytes are at hand: in the checkpoint, or beside a damaged list of ids."""
+    place, weights = healing.found.place, healing.found.weights
+    wanted = {Path(name).stem for name in weights.suspect() if name.endswith(".json")}
+    if healing.found.lost_contents():
+        wanted |= {Path(name).stem for name in weights.loose if name.endswith(".safetensors")}
+    origins: dict[str, Path] = {}
+    for stem in sorted(wanted):
+        data = place.packs / f"{stem}.safetensors"
+        if data.exists() and _digest(data) == stem:
+            origins[stem] = data
+        elif stem in healing.source.digests:
+            origins[stem] = healing.source.digests[stem].path
+    for file in healing.source.files:
+        if _mostly_lost(healing, file):
+            origins.setdefault(file.path.name, file.path)
+    for origin in origins.values():
+        _adopt(healing, origin)
+
+
+def _digest(path: Path) -> str:
+    with SILENT.task("", 0) as task:
+        return digest_of(path, task)
+
+
+def _mostly_lost(healing: Healing, file: TensorFile) -> bool:
+    """Whether most of a file is lost and was a base's, so that the file is best kept as it is."""
+    if healing.source.checkpoint is None:
+        return False
+    lost = healing.found.lost_contents().keys() & _base_tensors(healing.found)
+    ids = healing.source.ids
+    gone = sum(info.nbytes for info in file.tensors.values() if ids[info.name] in lost)
+    return gone * 2 > sum(info.nbytes for info in file.tensors.values())
+
+
+def _base_tensors(found: Examination) -> set[str]:
+    bases = (name for name in found.reached if found.catalog.known[name].kind == "base")
+    return {tensor for base in bases for tensor in found.catalog.known[base].edges.tensors}
+
+
+def _adopt(healing: Healing, origin: Path) -> None:
+    place = healing.found.place
+    with healing.progress.task("storing a file again", origin.stat().st_size) as task:
+        adopted = kept.adopt(origin, place.packs, place.tmp, task, again=True)
+    healing.rewritten.add(f"{Path(adopted.name).stem}.json")
+    healing.done.append(f"packs/{adopted.name} was stored again, whole")
+
+
+def _salvage(healing: Healing, store: TensorStore) -> set[str]:
+    """Copy what is whole in suspect files; the files of which something was copied."""
+    found, moved = healing.found, set()
+    for name in sorted(healing.suspect & found.weights.files.keys() - found.weights.unreadable.keys()):
+        volume = found.weights.files[name]
+        wanted = {n for n in _needed_of(found, volume) if (name, n) not in found.weights.bad and not _has(store, n)}
+        if not wanted:
+            continue
+        if name.endswith(".pack"):
+            copy_frames(volume, wanted, store.packs, store.tmp)
+        else:
+            _copy_kept(volume, wanted, store)
+        moved.add(name)
+        healing.done.append(f"{len(wanted)} whole part(s) of packs/{volume.path.name} were copied")
+    return moved
+
+
+def _needed_of(found: Examination, volume: Volume) -> set[str]:
+    return found.needed.keys() & {*volume.tensors, *volume.blobs}
+
+
+def _has(store: TensorStore, name: str) -> bool:
+    return TensorId(name) in store or store.has_blob(BlobId(name))
+
+
+def _copy_kept(volume: Volume, wanted: set[str], store: TensorStore) -> None:
+    import numpy as np
+
+    def items() -> Iterator[Incoming]:
+        for name in sorted(wanted):
+            stored = volume.tensors[TensorId(name)]
+            data = np.frombuffer(volume.part(stored.at, stored.stored), np.uint8)
+            yield Incoming(stored.id, stored.dtype, stored.shape, data)
+
+    with store.writer() as writer, SILENT.task("", 0) as task:
+        writer.add_tensors(items(), task)
+        writer.finish()
+
+
+def _store_lost(healing: Healing, store: TensorStore) -> None:
+    """Store lost tensors and blobs that the checkpoint has, as ``init`` and ``commit`` would."""
+    lost = {name: kind for name, kind in healing.found.lost_contents().items() if not _has(store, name)}
+    tensors = [TensorId(name) for name in lost if name in healing.source.places]
+    blobs = [data for name in lost if (data := healing.source.blob(BlobId(name))) is not None]
+    if not tensors and not blobs:
+        return
+    sizes = sum(healing.source.places[name][1].nbytes for name in tensors)
+    with store.writer() as writer, healing.progress.task("storing again", sizes) as task:
+        for data in blobs:
+            writer.add_blob(data)
+        writer.add_tensors(_incoming(healing, store, tensors), task)
+        summary = writer.finish()
+    said = ", ".join(name[:12] for name in sorted(tensors)[:3]) + (", …" if len(tensors) > 3 else "")
+    healing.done.append(
+        f"{summary.tensors} tensor(s) and {summary.blobs} blob(s) were stored again" + (f": {said}" if said else "")
+    )
+
+
+def _incoming(healing: Healing, store: TensorStore, tensors: list[TensorId]) -> Iterator[Incoming]:
+    bases = _bases_for(healing.found, store)
+    for name in tensors:
+        file, info = healing.source.places[name]
+        label = f"{file.path}: {info.name}"
+        yield Incoming(name, info.dtype, info.shape, file.data(info), bases.get(name), label)
+
+
+def _bases_for(found: Examination, store: TensorStore) -> dict[str, TensorId]:
+    """For tensors of vectors, the tensor of the base that they may be stored against: it must be there, and whole."""
+    whole = _base_tensors(found) | {copy.base for copy in found.weights.copies.values() if copy.base}
+    good, bases = found.weights.good(), dict[str, TensorId]()
+    for name in sorted(found.reached):
+        if found.catalog.known[name].kind != "vector":
+            continue
+        vector = Vector.get(found.place.objects, VectorId(name))
+        if vector.base not in found.catalog.known:
+            continue
+        specs = Base.get(found.place.objects, BaseId(vector.base)).tensors
+        for tensor, spec in vector.tensors.items():
+            base = specs[tensor].id if tensor in specs else None
+            if base in good and base is not None and base in store and store.describe(base).base is None:
+                bases[spec.id] = base
+    return {name: base for name, base in bases.items() if name not in whole}
+
+
+def _retire(healing: Healing, name: str, moved: bool) -> None:
+    """Remove a suspect file that nothing needs any more; set it aside if only a part of it could be saved."""
+    found, place = healing.found, healing.found.place
+    volume = found.weights.files.get(name)
+    store = healing.store()
+    needed = _needed_of(found, volume) if volume and name not in found.weights.unreadable else set(found.needed)
+    absent = [n for n in needed if not _has(store, n)]
+    paths = [place.packs / name]
+    if name.endswith(".json"):
+        paths.append((place.packs / name).with_suffix(".safetensors"))
+    if not absent:
+        for path in paths:
+            files.remove_file(path)
+        healing.done.append(f"packs/{paths[-1].name} was replaced: all that is needed of it lies elsewhere")
+    elif moved or len(absent) < len(needed & _lost(found)):
+        for path in (path for path in paths if path.exists()):
+            files.rename(path, path.with_name(path.name + SET_ASIDE))
+        healing.done.append(f"packs/{paths[-1].name} was set aside: {len(absent)} part(s) of it are still lost")
+
+
+def _lost(found: Examination) -> set[str]:
+    return set(found.lost_contents())
+
+
+def forget_set_aside(folder: Path) -> None:
+    """Delete what repairs set aside; for when nothing is lost any more."""
+    for path in sorted(folder.glob(f"*{SET_ASIDE}")):
+        files.remove_file(path)

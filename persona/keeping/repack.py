@@ -1,0 +1,50 @@
+"""Copying what is wanted of a pack into a new one, frame by frame as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from persona import files
+from persona.ids import Hasher
+from persona.store import packs
+from persona.store.packs import BLOCK, HEAD_SIZE, StoredBlob, StoredTensor, Volume
+
+CHUNK = 1 << 20
+
+
+def copy_frames(volume: Volume, wanted: Container[str], folder: Path, tmp: Path) -> Path | None:
+    """A new pack in ``folder`` with the tensors and blobs of ``volume`` that are ``wanted``; None if there are none.
+
+    It is published and durable on return. Frames keep their codecs, so that a difference is still one to the same
+    base; the same wish makes the same bytes and the same name, so that an interrupted copy can be made again.
+    """
+    parts = sorted([*volume.tensors.values(), *volume.blobs.values()], key=lambda part: (part.at, part.stored))
+    parts = [part for part in parts if part.id in wanted]
+    if not parts:
+        return None
+    files.make_folder(tmp)
+    with files.Staged(tmp, "pack") as staged:
+        hasher = Hasher(threads=True)
+        for chunk in _bytes(volume, parts):
+            staged.write(chunk)
+            hasher.update(chunk)
+        path = folder / f"{hasher.hexdigest()}.pack"
+        staged.publish(path)
+    return path
+
+
+def _bytes(volume: Volume, parts: list[StoredTensor | StoredBlob]) -> Iterator[bytes | memoryview]:
+    yield packs.head()
+    at, tensors, blobs = HEAD_SIZE, list[StoredTensor](), list[StoredBlob]()
+    for part in parts:
+        if isinstance(part, StoredTensor):
+            tensors.append(replace(part, at=at))
+        else:
+            blobs.append(replace(part, at=at))
+        for start in range(part.at, part.at + part.stored, CHUNK):
+            yield volume.part(start, min(CHUNK, part.at + part.stored - start))
+        at += part.stored
+    block = tensors[0].block if tensors else BLOCK
+    yield packs.tail(tensors, blobs, at, block)
