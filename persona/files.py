@@ -74,8 +74,10 @@ class Staged:
         """Claim ``size`` bytes now, so that a full disk is found before the work and not after it."""
         _announce("reserve", self.path)
         with translated(self.path):
+            allocate = getattr(os, "posix_fallocate", None)  # not on macOS
             try:
-                os.posix_fallocate(self._fd, 0, max(size, 1))
+                if allocate is not None:
+                    allocate(self._fd, 0, max(size, 1))
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     raise

@@ -74,6 +74,13 @@ class Repository:
         except (OSError, ValueError) as error:
             raise UsageError(f"{path}: {error}", "Mend the line; the file is TOML.") from None
 
+    @property
+    def author(self) -> str:
+        """Who commits when nobody says: ``[user]`` of ``config.toml``."""
+        user = self.config.get("user", {})
+        name, email = user.get("name", "unknown"), user.get("email")
+        return f"{name} <{email}>" if email else str(name)
+
     def refs(self) -> refs_.RefMap:
         """All refs, as the newest operation left them."""
         found = refs_.read_all(self.folder)

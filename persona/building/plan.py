@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from persona.checkpoints.dtypes import ARITHMETIC, BITS
@@ -93,7 +94,8 @@ class Plan:
 def make_plan(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], dtype: str | None = None) -> Plan:
     """The plan of ``recipe``; ``vectors`` by their names in it, ``dtype`` for every float tensor if given."""
     active = [Active(e, vectors[e.name]) for e in recipe.vectors if e.alpha != 0]
-    check_patterns(recipe, base, vectors)
+    for entry in recipe.vectors:
+        check_patterns(entry, vectors[entry.name])
     dropped = _dropped(active)
     names = {**base.tensors, **{n: None for a in active if a.alpha > 0 for n in a.vector.names}}
     outputs = []
@@ -108,17 +110,16 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def check_patterns(recipe: Recipe, base: Base, vectors: Mapping[str, Vector]) -> None:
-    """Raise if an ``only`` or ``except`` pattern of a vector matches none of the tensors that it has."""
-    for entry in recipe.vectors:
-        names = vectors[entry.name].names
-        for key, patterns in (("only", entry.only), ("except", entry.excepted)):
-            for pattern in patterns:
-                if not any(Entry("", "", only=(pattern,)).touches(name) for name in names):
-                    raise UsageError(
-                        f"vectors.{entry.name}.{key}: '{pattern}' matches none of its {len(names)} tensors",
-                        f"Its tensors are named like '{names[0]}'." if names else "It has no tensors.",
-                    )
+def check_patterns(entry: Entry, vector: Vector) -> None:
+    """Raise if an ``only`` or ``except`` pattern matches none of the tensors that the vector says anything about."""
+    names = [*vector.names, *vector.gone]
+    for key, patterns in (("only", entry.only), ("except", entry.excepted)):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise UsageError(
+                    f"vectors.{entry.name}.{key}: '{pattern}' matches none of its {len(names)} tensors",
+                    f"Its tensors are named like '{names[0]}'." if names else "It has no tensors.",
+                )
 
 
 def _dropped(active: Iterable[Active]) -> set[str]:

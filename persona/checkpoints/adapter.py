@@ -55,8 +55,7 @@ def _check_folder(folder: Path) -> None:
     if (folder / PICKLED).is_file():
         raise CheckpointError(
             f"{folder} holds its weights as {PICKLED}, a pickle, which can run code when it is opened",
-            "Convert it where you trust it: load it with peft's PeftModel.from_pretrained and write it with "
-            "save_pretrained(folder, safe_serialization=True).",
+            f"Turn it into safetensors first: persona convert {folder} -o {folder}-safe",
         )
     raise CheckpointError(f"{folder} has {CONFIG} and no {WEIGHTS}", "Copy the adapter again: it is incomplete.")
 

@@ -61,7 +61,7 @@ class Checkpoint:
 def find_run(path: Path) -> Path:
     """The folder that holds a run's weights: ``path``, or the newest ``checkpoint-N`` inside it."""
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist", "Give the folder that your training script saved.")
+        raise CheckpointError(f"{path} does not exist", "Give the folder that holds the weights.")
     if not path.is_dir():
         raise CheckpointError(
             f"{path} is a file", "Give the folder that holds it, as save_pretrained or a Trainer wrote it."
@@ -94,6 +94,11 @@ def _no_checkpoint(path: Path) -> CheckpointError:
         return CheckpointError(
             f"{path} holds {sorted(pickles)[0]} and no safetensors; persona never unpickles",
             f"Turn it into safetensors first: persona convert {path} -o {path}-safe",
+        )
+    snapshots = sorted(path.glob("snapshots/*"))
+    if snapshots:
+        return CheckpointError(
+            f"{path} is a hub cache, and the weights lie deeper in it", f"Give the revision's folder: {snapshots[-1]}"
         )
     return CheckpointError(
         f"{path} is no checkpoint: it holds no safetensors file and no adapter_config.json",

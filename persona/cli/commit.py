@@ -91,6 +91,7 @@ def _render(console: Console, done: Committed) -> None:
     console.print(f" + [green]{escape(done.name)}[/]   α {done.alpha:g}   {'   '.join(parts)}")
     for text in done.notes:
         console.print(f"   {escape(text)}")
+    changed(console, (change for change in done.recorded.changes if change.name != done.name))
 
 
 def headline(console: Console, recorded: Recorded) -> None:
@@ -103,4 +104,4 @@ def headline(console: Console, recorded: Recorded) -> None:
 def recorded(console: Console, done: Recorded) -> None:
     """A new commit and what it changed."""
     headline(console, done)
-    changed(console, done.changes)
+    changed(console, (change for change in done.changes if change.text not in done.message))

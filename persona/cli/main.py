@@ -48,7 +48,9 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a suggestion for a mistyped name."""
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise UsageError(f"no command '{args[0]}'", f"{did_you_mean(args[0], COMMANDS)} See 'persona --help'.")
+            close = did_you_mean(args[0], COMMANDS)
+            hint = close if close.startswith("Did") else ""
+            raise UsageError(f"no command '{args[0]}'", f"{hint} See 'persona --help'.".strip())
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

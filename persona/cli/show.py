@@ -79,8 +79,17 @@ def _vector(console: Console, shown: ShownVector) -> None:
 
 
 def _facts(console: Console, run: Mapping[str, Any]) -> None:
-    if run:
+    """What is known of a run, as a person reads it; what is not known is left out."""
+    known = {key: value for key, value in run.items() if value not in (None, "", {}, [])}
+    if known:
         console.print()
-    for key, value in sorted(run.items()):
-        text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
-        console.print(f" {key.replace('_', ' ')}: {escape(text)}")
+    for key, value in sorted(known.items()):
+        console.print(f" {key.replace('_', ' ')}: {escape(_fact(key, value))}")
+
+
+def _fact(key: str, value: Any) -> str:
+    if key.endswith("_bytes") and isinstance(value, int):
+        return size(value)
+    if key == "relative_norm" and isinstance(value, float):
+        return f"{value:.2%}"
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)

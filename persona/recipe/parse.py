@@ -29,7 +29,7 @@ def checked_vector_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' cannot name a vector",
-            "Use up to 64 letters, digits, '-' and '_', and begin with a letter or digit.",
+            "Use up to 64 letters, digits, '-' and '_', and do not begin with '-'.",
         )
     return name
 
@@ -39,7 +39,7 @@ def parse(text: str, where: str = FILE) -> Recipe:
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RecipeError(f"{where}: {error}", "Mend the line, or bring back the last one: persona restore") from None
+        raise _not_toml(where, str(error)) from None
     reader = _Reader(text, where)
     reader.only_keys(table, _TOP, ())
     base = reader.table(table, "base", ())
@@ -54,6 +54,13 @@ def parse(text: str, where: str = FILE) -> Recipe:
         scale=scale,
         parameters=parameters,
     )
+
+
+def _not_toml(where: str, said: str) -> RecipeError:
+    """The parser's words, with the line where all our errors have it."""
+    match = re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", said)
+    place, what = (f"{where}:{match[2]}", match[1]) if match else (where, said)
+    return RecipeError(f"{place}: not TOML: {what}", "Mend the line, or bring back the last one: persona restore")
 
 
 def _parse_merge(reader: _Reader, merge: dict[str, Any]) -> tuple[str, float, dict[str, Parameter]]:

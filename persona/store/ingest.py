@@ -42,7 +42,6 @@ class Ingested:
 
     vector: Vector
     total_bytes: int
-    kept_bytes: int = 0
     relative_norm: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -114,7 +113,7 @@ def ingest_run(
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("keeping what changed", sum(s.info.nbytes for s in kept.changed.values())) as task:
             writer.add_tensors(_incoming(checkpoint, base, kept.changed), task)
-        stored = writer.finish().stored_bytes
+        writer.finish()
     relative = relative_norm(surveyed.values())
     vector = Vector(
         base=base_id,
@@ -124,7 +123,7 @@ def ingest_run(
         files=blobs,
         config=patch,
     )
-    return Ingested(vector, checkpoint.nbytes, stored, relative, (*kept.notes, *notes))
+    return Ingested(vector, checkpoint.nbytes, relative, (*kept.notes, *notes))
 
 
 def _incoming(checkpoint: Checkpoint, base: Base, changed: Mapping[str, Surveyed]) -> Iterator[Incoming]:

@@ -63,7 +63,7 @@ def ingest_adapter(
     with store.writer() as writer, progress.task("keeping the adapter", total) as task:
         kept: dict[str, TensorSpec] = {}
         writer.add_tensors(_incoming(adapter, base, kept), task)
-        stored = writer.finish().stored_bytes
+        writer.finish()
     vector = Vector(
         base=base_id,
         form="lora",
@@ -71,7 +71,7 @@ def ingest_adapter(
         low_rank={name: _low_rank(spec, kept) for name, spec in sorted(adapter.low_rank.items())},
         config=_patch(adapter),
     )
-    return Ingested(vector, adapter.file.size, stored, None, tuple(_notes(adapter, base)))
+    return Ingested(vector, adapter.file.size, None, tuple(_notes(adapter, base)))
 
 
 def _incoming(adapter: Adapter, base: Base, kept: dict[str, TensorSpec]) -> Iterator[Incoming]:

@@ -14,7 +14,7 @@ from persona.building.receipt import make_receipt
 from persona.building.run import run
 from persona.building.sidefiles import model_card, side_files
 from persona.checkpoints.folder import INDEX, RECEIPT
-from persona.errors import UsageError, did_you_mean
+from persona.errors import UsageError
 from persona.history.revisions import resolve
 from persona.ids import CommitId, VectorId
 from persona.progress import SILENT, Progress
@@ -56,7 +56,7 @@ def build(
     progress: Progress = SILENT,
 ) -> Built:
     """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``."""
-    target = Path(out).absolute()
+    target = Path(out).resolve()
     wanted = _dtype(dtype)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
@@ -96,7 +96,7 @@ def _dtype(dtype: str | None) -> str | None:
     if dtype is None:
         return None
     if dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'", did_you_mean(dtype, DTYPES))
+        raise UsageError(f"unknown dtype '{dtype}'", f"Known: {', '.join(DTYPES)}.")
     return DTYPES[dtype]
 
 

@@ -22,6 +22,7 @@ from persona.repository import Repository
 from persona.store.ingest import Ingested, ingest_run
 from persona.store.ingest_adapter import ingest_adapter
 from persona.verbs.recording import Recorded, record, standing_text
+from persona.verbs.vectors import kept_bytes
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def commit(
         vector = ingested.vector.put(repo.objects)
         before = recipe.entry(name)
         entry = _entry(before, name, vector, alpha, node)
-        done = _committed(None, entry, vector, ingested)
+        repo.tensors.refresh()
+        done = _committed(entry, vector, ingested, kept_bytes(repo, ingested.vector))
         if entry == before:
             return replace(done, notes=(f"'{name}' has this very vector already; nothing new was recorded",))
         facts |= _run_facts(Path(run), folder, name, done)
@@ -108,18 +110,19 @@ def _entry(before: Entry | None, name: str, vector: VectorId, alpha: float | Non
     )
 
 
-def _committed(recorded: Recorded | None, entry: Entry, vector: VectorId, ingested: Ingested) -> Committed:
+def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) -> Committed:
+    empty = not (ingested.vector.names or ingested.vector.gone)
     return Committed(
-        recorded=recorded,
+        recorded=None,
         name=entry.name,
         alpha=entry.alpha,
         vector=vector,
         form=ingested.vector.form,
         tensors=len(ingested.vector.names),
         total_bytes=ingested.total_bytes,
-        kept_bytes=ingested.kept_bytes,
+        kept_bytes=kept,
         relative_norm=ingested.relative_norm,
-        notes=ingested.notes,
+        notes=(*ingested.notes, *(["this run has the base's own weights: it changes nothing"] if empty else [])),
     )
 
 

@@ -36,7 +36,7 @@ class Converted:
 
 def convert(path: Path | str, out: Path | str, *, progress: Progress = SILENT) -> Converted:
     """Write the weights of a ``.bin`` or ``.pt`` file, or of a folder of them, into the new folder ``out``."""
-    source, target = Path(path), Path(out).absolute()
+    source, target = Path(path), Path(out).resolve()
     check_target(target, replace=False)
     loaded = {_renamed(file): pickled.load(file) for file in pickled.find(source)}
     _check_names(loaded)

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from persona.building.plan import check_patterns
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
-from persona.ids import CommitId
+from persona.ids import CommitId, VectorId
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
@@ -76,10 +77,13 @@ def record(
     head = repo.head()
     before = repo.recipe(head)
     recipe = resolve(parse(text), repo.objects, before, text)
+    for entry in recipe.vectors:
+        if entry.only or entry.excepted:
+            check_patterns(entry, repo.vector(VectorId(entry.id)))
     stored = put_text(repo.objects, text)
     if stored == repo.commit(head).text:
         raise Refusal("nothing to commit: persona.toml is as it was committed", "See 'persona status'.")
-    commit = Commit(recipe.put(repo.objects), stored, (head,), author, now(), message, run or {})
+    commit = Commit(recipe.put(repo.objects), stored, (head,), author or repo.author, now(), message, run or {})
     name = commit.put(repo.objects)
     change.advance(name)
     change.set_recipe_text(text)

@@ -39,7 +39,6 @@ def listed(repo: Repository, entry: Entry) -> Listed:
     """One vector of a resolved recipe."""
     name = VectorId(entry.id)
     vector = repo.vector(name)
-    kept = {spec.id: repo.tensors.describe(spec.id).stored_bytes for spec in stored_tensors(vector)}
     return Listed(
         name=entry.name,
         id=name,
@@ -47,12 +46,18 @@ def listed(repo: Repository, entry: Entry) -> Listed:
         form=vector.form,
         rank=max((spec.rank for spec in vector.low_rank.values()), default=None),
         tensors=len(vector.names),
-        kept_bytes=sum(kept.values()),
+        kept_bytes=kept_bytes(repo, vector),
         node=entry.node,
         only=entry.only,
         excepted=entry.excepted,
         gone=vector.gone,
     )
+
+
+def kept_bytes(repo: Repository, vector: Vector) -> int:
+    """What a vector's tensors take in the store."""
+    kept = {spec.id: repo.tensors.describe(spec.id).stored_bytes for spec in stored_tensors(vector)}
+    return sum(kept.values())
 
 
 def stored_tensors(vector: Vector) -> list[TensorSpec]:
