@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from persona.errors import PersonaError, Storage
+from persona.errors import Damaged, PersonaError, Refusal, Storage
 from persona.ids import flat
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Staged:
             while done < len(view):
                 done += os.pwrite(self._fd, view[done:], offset + done)
 
+    def copy_mode(self, path: Path) -> None:
+        """Take the permissions of ``path``, if it is there."""
+        with contextlib.suppress(OSError):
+            os.fchmod(self._fd, path.stat().st_mode & 0o7777)
+
     def start_writeback(self, offset: int, length: int) -> None:
         """Ask the kernel to begin writing a finished range, so that the fsync at the end finds little to do."""
         if _sync_file_range is not None:
@@ -147,6 +152,28 @@ class Staged:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def write_over(path: Path, data: bytes) -> None:
+    """As :func:`write_file`, for a file that a user owns: a link stays a link, and permissions stay as they are."""
+    with contextlib.suppress(OSError):
+        path = path.resolve()
+    with Staged(path.parent, f".{path.name}") as staged:
+        staged.write(data)
+        staged.copy_mode(path)
+        staged.publish(path)
+
+
+def read_line(path: Path) -> str | None:
+    """The one line of a small file of ours; None if there is no such file, Damaged if it is not text."""
+    try:
+        return path.read_bytes().decode("ascii").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError:
+        raise Damaged(f"{path} is damaged: it is not text", "Copy the file back from a backup.") from None
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -197,21 +224,41 @@ def make_staging_folder(beside: Path) -> Path:
     return staging
 
 
-def publish_folder(staging: Path, target: Path) -> None:
-    """Give a finished folder its name; an existing ``target`` steps aside first and is deleted last."""
+def publish_folder(staging: Path, target: Path, *, replace: bool = False) -> None:
+    """Give a finished folder its name, which must be free (or an empty folder) unless it may ``replace`` what has it.
+
+    Replacing swaps the two names in one step where the kernel can, so that ``target`` is there at every moment.
+    """
     fsync_folder(staging)
-    aside = staging.with_name(f"{staging.name}.replaced")
-    replaced = target.exists()
-    if replaced:
+    if not (replace and target.exists()):
+        _take_free_name(staging, target)
+    elif not _exchange(staging, target):
+        aside = staging.with_name(f"{staging.name}.replaced")
         rename(target, aside)
-    try:
         rename(staging, target)
-    except BaseException:
-        if replaced and not target.exists():
-            aside.rename(target)
-        raise
-    if replaced:
         remove_tree(aside)
+    else:
+        fsync_folder(target.parent)
+        remove_tree(staging)
+
+
+def _take_free_name(staging: Path, target: Path) -> None:
+    _announce("rename", target)
+    try:
+        staging.rename(target)  # POSIX refuses a folder that is not empty
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise Refusal(f"{target} appeared meanwhile", "It was left alone; choose another name.") from None
+        raise storage_error(error, target) from error
+    fsync_folder(target.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names atomically; whether kernel and file system could."""
+    if _renameat2 is None:
+        return False
+    _announce("exchange", other)
+    return _renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 def remove_file(path: Path) -> None:
@@ -255,16 +302,20 @@ def close_lock(fd: int) -> None:
     os.close(fd)
 
 
-def _load_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+def _from_libc(name: str, *arguments: Any) -> Callable[..., int] | None:
+    """A Linux call that Python has no function for; None elsewhere."""
     if not sys.platform.startswith("linux"):
         return None
     try:
-        function = ctypes.CDLL(None, use_errno=True).sync_file_range
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (OSError, AttributeError):
         return None
-    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    function.argtypes = arguments
     function.restype = ctypes.c_int
-    return function
+    return cast("Callable[..., int]", function)
 
 
-_sync_file_range = _load_sync_file_range()
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_sync_file_range = _from_libc("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_renameat2 = _from_libc("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)

@@ -77,14 +77,19 @@ class Repository:
     @property
     def author(self) -> str:
         """Who commits when nobody says: ``[user]`` of ``config.toml``."""
-        user = self.config.get("user", {})
+        user = self.config.get("user")
+        if not isinstance(user, dict):
+            return "unknown"
         name, email = user.get("name", "unknown"), user.get("email")
         return f"{name} <{email}>" if email else str(name)
 
     def refs(self) -> refs_.RefMap:
         """All refs, as the newest operation left them."""
-        found = refs_.read_all(self.folder)
-        pending = self.log.pending()
+        while True:  # a writer may finish between our looks: then look again
+            newest, pending = self.log.head(), self.log.pending()
+            found = refs_.read_all(self.folder)
+            if self.log.head() == newest:
+                break
         for name, (_, after) in (pending.refs if pending else {}).items():
             found.pop(name, None)
             if after is not None:
@@ -115,20 +120,26 @@ class Repository:
         """``persona.toml`` as it was committed."""
         return commits.get_text(self.objects, self.commit(self.head()).text)
 
-    def recipe_text(self) -> str | None:
-        """``persona.toml`` as it stands; None if there is none."""
+    def recipe_bytes(self) -> bytes | None:
+        """``persona.toml`` as it stands, to the byte; None if there is none."""
         try:
-            return self.recipe_path.read_bytes().decode()
+            return self.recipe_path.read_bytes()
         except FileNotFoundError:
             return None
-        except UnicodeDecodeError:
-            raise UsageError(f"{self.recipe_path} is not UTF-8", "Save it as UTF-8, or: persona restore") from None
         except OSError as error:
             raise files.storage_error(error, self.recipe_path) from error
 
+    def recipe_text(self) -> str | None:
+        """``persona.toml`` as it stands; None if there is none."""
+        data = self.recipe_bytes()
+        try:
+            return None if data is None else data.decode()
+        except UnicodeDecodeError:
+            raise UsageError(f"{self.recipe_path} is not UTF-8", "Save it as UTF-8, or: persona restore") from None
+
     def is_edited(self) -> bool:
         """Whether ``persona.toml`` differs from the commit we stand on."""
-        return self.recipe_text() != self.head_text()
+        return self.recipe_bytes() != self.head_text().encode()
 
     @contextlib.contextmanager
     def transaction(self, command: str) -> Iterator[Transaction]:
@@ -170,9 +181,9 @@ class Repository:
         """Make refs and ``persona.toml`` what the newest operation says they are."""
         if operation.recipe is not None:
             before, after = operation.recipe
-            expected = commits.get_text(self.objects, before) if before else None
-            if self.recipe_text() == expected:
-                files.write_file(self.recipe_path, commits.get_text(self.objects, after).encode())
+            expected = commits.get_text(self.objects, before).encode() if before else None
+            if self.recipe_bytes() == expected:
+                files.write_over(self.recipe_path, commits.get_text(self.objects, after).encode())
         self.log.apply_refs(operation)
         self.log.mark_applied()
 
@@ -185,7 +196,7 @@ class Transaction:
         self._command = command
         self._refs: dict[str, str | None] = {}
         self._text: str | None = None
-        self._seen = repo.recipe_text()
+        self._seen = repo.recipe_bytes()
         self._undoes: OperationId | None = None
         self._redoes: OperationId | None = None
 
@@ -217,6 +228,9 @@ class Transaction:
         changes: dict[str, Change] = {
             name: (before.get(name), after) for name, after in self._refs.items() if before.get(name) != after
         }
+        for name in changes:
+            if before.get(name) is None:
+                refs_.check_no_overlap((other for other in before if self._refs.get(other, "") is not None), name)
         recipe = self._recipe_change()
         if not changes and recipe is None:
             return
@@ -226,13 +240,13 @@ class Transaction:
 
     def _recipe_change(self) -> tuple[ObjectId | None, ObjectId] | None:
         repo = self._repo
-        if self._text is None or self._text == self._seen:
+        if self._text is None or self._text.encode() == self._seen:
             return None
-        if repo.recipe_text() != self._seen:
+        if repo.recipe_bytes() != self._seen:
             raise Refusal(
                 f"{repo.recipe_path} was edited while this command ran", "Nothing was recorded: run it again."
             )
-        before = None if self._seen is None else commits.put_text(repo.objects, self._seen)
+        before = None if self._seen is None else commits.put_text(repo.objects, self._seen.decode())
         return before, commits.put_text(repo.objects, self._text)
 
 
@@ -251,7 +265,7 @@ def open_at(start: Path) -> Repository:
     """The repository at or above ``start``; an operation that a crash left half applied is finished first."""
     root = find(start)
     path = root / FOLDER / "format"
-    text = path.read_text().strip()
+    text = files.read_line(path)
     if text != f"persona {FORMAT}":
         raise Damaged(f"{path} says '{text}', and this persona reads 'persona {FORMAT}'", "Upgrade persona.")
     repo = Repository(root)

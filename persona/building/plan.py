@@ -46,6 +46,14 @@ class Active:
 
 
 @dataclass(frozen=True)
+class Touch:
+    """A vector that changes an output tensor, and by what."""
+
+    active: Active
+    source: TensorSpec | LowRankSpec
+
+
+@dataclass(frozen=True)
 class Term:
     """One αᵢτᵢ of an output tensor."""
 
@@ -96,6 +104,7 @@ def make_plan(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], dtype: 
     active = [Active(e, vectors[e.name]) for e in recipe.vectors if e.alpha != 0]
     for entry in recipe.vectors:
         check_patterns(entry, vectors[entry.name])
+    _check_growth(base, active)
     dropped = _dropped(active)
     names = {**base.tensors, **{n: None for a in active if a.alpha > 0 for n in a.vector.names}}
     outputs = []
@@ -122,6 +131,28 @@ def check_patterns(entry: Entry, vector: Vector) -> None:
                 )
 
 
+def grown(base: Base, vector: Vector) -> list[str]:
+    """The tensors to which a vector adds rows, and those it brings anew."""
+    return [
+        name
+        for name, spec in vector.tensors.items()
+        if name not in base.tensors or spec.shape != base.tensors[name].shape
+    ]
+
+
+def _check_growth(base: Base, active: Iterable[Active]) -> None:
+    """Raise if ``only`` or ``except`` lets a vector grow one matrix of the vocabulary and not the other."""
+    for a in active:
+        rows = [name for name in grown(base, a.vector) if name in base.tensors]
+        kept = [name for name in rows if a.entry.touches(name)]
+        if a.alpha > 0 and kept and len(kept) < len(rows):
+            left = next(name for name in rows if name not in kept)
+            raise Refusal(
+                f"vector '{a.name}' adds rows to {kept[0]} and is kept off {left}, to which it adds them too",
+                "Embedding and head must have the same rows: let only and except name both or neither.",
+            )
+
+
 def _dropped(active: Iterable[Active]) -> set[str]:
     """Tensors that are left out, because a vector lacks them."""
     active = [a for a in active if a.alpha > 0]
@@ -138,21 +169,32 @@ def _dropped(active: Iterable[Active]) -> set[str]:
 
 def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: str | None) -> Output | None:
     before = base.tensors.get(name) or base.tensors.get(base.tied.get(name, ""))
-    touching = [a for a in active if a.entry.touches(name) and name in a.vector.names]
+    touching = [Touch(a, source) for a in active if (source := _source(a, name, base)) is not None]
     if before is None:
-        touching = [a for a in touching if a.alpha > 0]
-    if name not in base.tensors and not any(a.alpha > 0 for a in touching):
+        touching = [t for t in touching if t.active.alpha > 0]
+    if name not in base.tensors and not any(
+        a.alpha > 0 and name in a.vector.names and a.entry.touches(name) for a in active
+    ):
         return None
-    dense = [(a, a.vector.tensors[name]) for a in touching if name in a.vector.tensors]
+    dense = [(t.active, t.source) for t in touching if isinstance(t.source, TensorSpec)]
     shape = _shape(name, before, [pair for pair in dense if pair[0].alpha > 0])
     wanted = dtype if dtype and _computable(before, dense) else _dtype(name, before, active)
     copy = _copied(recipe.scale, before, touching, dense, wanted, shape)
     if copy is not None:
         return Output(name, wanted, shape, before, copy=copy)
-    terms = _terms(name, touching) if before is not None else ()
+    terms = tuple(Term(t.active.name, t.active.alpha, t.source) for t in touching) if before is not None else ()
     output = Output(name, wanted, shape, before, None, terms, _carried(before, shape, dense))
     _check_computable(output, dense)
     return output
+
+
+def _source(active: Active, name: str, base: Base) -> TensorSpec | LowRankSpec | None:
+    """What a vector says of a tensor; of a head that this build unties, what it says of the matrix it was."""
+    for own in (name, base.tied.get(name, "")):
+        if own in active.vector.names:
+            touched = active.entry.touches(own)
+            return (active.vector.tensors.get(own) or active.vector.low_rank[own]) if touched else None
+    return None
 
 
 def _computable(before: TensorSpec | None, dense: list[tuple[Active, TensorSpec]]) -> bool:
@@ -162,6 +204,7 @@ def _computable(before: TensorSpec | None, dense: list[tuple[Active, TensorSpec]
 
 def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
     """What all full fine-tunes have the tensor in (one that leaves it alone has the base's), else the base's."""
+    active = [a for a in active if a.entry.touches(name)]
     specs = [a.vector.tensors.get(name, before) for a in active if a.vector.form == "dense"]
     if before is None:
         specs = [a.vector.tensors[name] for a in active if name in a.vector.tensors]
@@ -195,7 +238,7 @@ def _shape(name: str, before: TensorSpec | None, dense: list[tuple[Active, Tenso
 def _copied(
     scale: float,
     before: TensorSpec | None,
-    touching: list[Active],
+    touching: list[Touch],
     dense: list[tuple[Active, TensorSpec]],
     dtype: str,
     shape: tuple[int, ...],
@@ -204,18 +247,11 @@ def _copied(
     source: TensorSpec | None = None
     if not touching:
         source = before
-    elif (len(touching) == 1 and dense and (before is None or touching[0].alpha * scale == 1.0)) or (
+    elif (len(touching) == 1 and dense and (before is None or touching[0].active.alpha * scale == 1.0)) or (
         before is None and len({spec.id for _, spec in dense}) == 1
     ):
         source = dense[0][1]
     return source if source is not None and (source.dtype, source.shape) == (dtype, shape) else None
-
-
-def _terms(name: str, touching: list[Active]) -> tuple[Term, ...]:
-    return tuple(
-        Term(a.name, a.alpha, a.vector.tensors[name] if name in a.vector.tensors else a.vector.low_rank[name])
-        for a in touching
-    )
 
 
 def _carried(

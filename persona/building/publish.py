@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from persona import files
 from persona.building.plan import Output, Plan
 from persona.checkpoints.dtypes import BITS, byte_size
-from persona.checkpoints.folder import RECEIPT
 from persona.checkpoints.tensorfile import TensorInfo, layout
-from persona.errors import Refusal
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
@@ -69,8 +67,9 @@ def index_json(shards: list[Shard]) -> bytes:
 class OutputFolder:
     """A build in the making: a staging folder beside the target, with its shards preallocated."""
 
-    def __init__(self, target: Path, shards: list[Shard]) -> None:
+    def __init__(self, target: Path, shards: list[Shard], *, replace: bool = False) -> None:
         self.target = target
+        self.replace = replace
         self.shards = shards
         self._staging = files.make_staging_folder(target)
         self._where: dict[str, tuple[files.Staged, TensorInfo]] = {}
@@ -102,7 +101,7 @@ class OutputFolder:
         """Make everything durable and give the folder its name."""
         for staged, shard in self._open:
             staged.publish(self._staging / shard.name, sync_folder=False)
-        files.publish_folder(self._staging, self.target)
+        files.publish_folder(self._staging, self.target, replace=self.replace)
 
     def discard(self) -> None:
         """Remove what was staged; harmless after :meth:`publish`."""
@@ -113,20 +112,10 @@ class OutputFolder:
 
 
 @contextlib.contextmanager
-def output_folder(target: Path, shards: list[Shard]) -> Iterator[OutputFolder]:
+def output_folder(target: Path, shards: list[Shard], *, replace: bool = False) -> Iterator[OutputFolder]:
     """A folder to build into; discarded unless it was published."""
-    folder = OutputFolder(target, shards)
+    folder = OutputFolder(target, shards, replace=replace)
     try:
         yield folder
     finally:
         folder.discard()
-
-
-def check_target(target: Path, *, replace: bool) -> None:
-    """Raise unless ``target`` is free, or is an earlier build that may be replaced."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not (target / RECEIPT).is_file():
-        raise Refusal(f"{target} exists and is no persona build", "Choose another folder; persona will not touch it.")
-    if not replace:
-        raise Refusal(f"{target} holds an earlier build", "Choose another folder, or add --replace.")

@@ -156,7 +156,7 @@ class _Worker:
         method = methods.load(self.plan.method)
         alphas = [term.alpha for term in output.terms]
         before = Stream(self.store, base)
-        fused = methods.fused(method) if deltas else None
+        fused = methods.fused(method) if deltas and self.loops.FUSED else None
         for start in range(0, base.entries, self.block):
             count = min(self.block, base.entries - start)
             if fused is not None:

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from persona.building.plan import Active, Plan
+from persona.building.plan import Active, Plan, grown
+from persona.checkpoints import folder as folders
 from persona.checkpoints import settings
 from persona.errors import Refusal
 from persona.ids import BlobId
@@ -24,7 +25,7 @@ TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "f
 def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorStore) -> dict[str, bytes]:
     """Every file of the build beside weights, receipt and card."""
     bringing = [a for a in active if a.alpha > 0]
-    blobs = {**base.files, **_brought(bringing)}
+    blobs = {**base.files, **_brought(bringing, base, store)}
     found = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
     patches = _patches(bringing)
     for name in settings.CONFIGS:
@@ -40,12 +41,16 @@ def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorSt
     return found
 
 
-def _brought(bringing: list[Active]) -> dict[str, BlobId]:
+def _brought(bringing: list[Active], base: Base, store: TensorStore) -> dict[str, BlobId]:
+    """Tokenizer and template files that vectors bring; two that mean the same are as good as one."""
     found: dict[str, tuple[BlobId, str]] = {}
     for active in bringing:
+        rows = grown(base, active.vector)
+        if rows and not any(active.entry.touches(name) for name in rows):
+            continue  # kept off the rows that its tokens need
         for name, blob in active.vector.files.items():
             other = found.setdefault(name, (blob, active.name))
-            if other[0] != blob:
+            if other[0] != blob and not settings.same_meaning(name, store.blob(other[0]), store.blob(blob)):
                 raise Refusal(
                     f"vectors '{other[1]}' and '{active.name}' bring different {name}",
                     "They cannot both be in one build: train them with the same tokenizer and chat template.",
@@ -54,25 +59,41 @@ def _brought(bringing: list[Active]) -> dict[str, BlobId]:
 
 
 def _patches(bringing: list[Active]) -> dict[str, settings.Patch]:
+    """The settings that vectors change, by file; raises where two say different things of one key."""
     found: dict[tuple[str, tuple[str, ...]], tuple[Any, str]] = {}
     for active in bringing:
         for file, patch in active.vector.config.items():
             for path, value in patch:
-                other = found.setdefault((file, path), (value, active.name))
-                if other[0] != value:
-                    raise Refusal(
-                        f"vectors '{other[1]}' and '{active.name}' set {'.'.join(path)} in {file} differently: "
-                        f"{other[0]!r} and {value!r}",
-                        "They cannot both be in one build: train them with the same settings.",
-                    )
+                _check_patch(found, file, path, value, active.name)
+                found[file, path] = (value, active.name)
     patches: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
     for (file, path), (value, _) in found.items():
         patches.setdefault(file, []).append((path, value))
     return {file: tuple(patch) for file, patch in patches.items()}
 
 
+def _check_patch(
+    found: Mapping[tuple[str, tuple[str, ...]], tuple[Any, str]],
+    file: str,
+    path: tuple[str, ...],
+    value: Any,
+    name: str,
+) -> None:
+    for (other_file, other_path), (other_value, other) in found.items():
+        if other_file != file or other == name:
+            continue
+        shorter = min(len(path), len(other_path))
+        if path[:shorter] == other_path[:shorter] and (path != other_path or value != other_value):
+            raise Refusal(
+                f"vectors '{other}' and '{name}' set {'.'.join(path[:shorter])} in {file} differently: "
+                f"{other_value!r} and {value!r}",
+                "They cannot both be in one build: train them with the same settings.",
+            )
+
+
 def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
     """``vocab_size`` follows the rows of grown embeddings, the dtype what most weights have."""
+    _derive_tie(config, plan, base)
     rows = {
         (output.base.shape[0], output.shape[0])
         for output in plan.outputs
@@ -91,6 +112,15 @@ def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
                 for key in ("dtype", "torch_dtype"):
                     if key in table or (table is config and key == "dtype" and "torch_dtype" not in table):
                         table[key] = dtype
+
+
+def _derive_tie(config: dict[str, Any], plan: Plan, base: Base) -> None:
+    """Whether head and embedding are tied follows from which of them the build has."""
+    names = {output.name for output in plan.outputs}
+    if base.tied:
+        settings.set_tie(config, not any(head in names for head in base.tied))
+    elif folders.ties_embeddings(config) and any(name in names for name in base.tensors if folders.is_head(name)):
+        settings.set_tie(config, False)
 
 
 def _most(weights: list[tuple[str, int]]) -> str:

@@ -32,6 +32,7 @@ _RUN_FILES = frozenset(
         ADAPTER_CONFIG,
     }
 )
+_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 _MAX_SIDE_FILE = 256 << 20
 _HEADS = re.compile(r"(.*\.)?(lm_head|embed_out|output|decoder|generator_lm_head)\.weight")
 _EMBEDDINGS = re.compile(r"(.*\.)?(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|shared)\.weight")
@@ -120,6 +121,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             owner[name] = file
     if not owner:
         raise CheckpointError(f"{folder} holds no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
+    _check_complete(folder, [file.path for file in files], owner)
     return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)))
 
 
@@ -133,6 +135,21 @@ def _weight_files(folder: Path) -> list[Path]:
     if not found:
         raise _no_checkpoint(folder)
     return found
+
+
+def _check_complete(folder: Path, paths: list[Path], owner: Mapping[str, TensorFile]) -> None:
+    """Raise if shards are missing: a copy that broke off must not pass for a smaller model."""
+    index = folder / INDEX
+    if index.is_file() and paths[0].name != "model.safetensors":
+        lacking = [name for name in read_json(index)["weight_map"] if name not in owner]
+        if lacking:
+            raise CheckpointError(f"{folder} lacks tensor {lacking[0]!r}, which its index names", "Copy it again.")
+        return
+    numbered = [match for path in paths if (match := _SHARD.fullmatch(path.name))]
+    for match in numbered:
+        count = sum(other[1] == match[1] and other[3] == match[3] for other in numbered)
+        if count != int(match[3]):
+            raise CheckpointError(f"{folder} has {count} of the {int(match[3])} shards of {match[1]}", "Copy it again.")
 
 
 def _indexed(folder: Path, index: Path) -> list[Path]:
@@ -183,6 +200,11 @@ def ties_embeddings(config: Mapping[str, Any]) -> bool:
     if own is None and isinstance(text, Mapping):
         own = text.get("tie_word_embeddings")
     return bool(own)
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor's name is that of an output head."""
+    return _HEADS.fullmatch(name) is not None
 
 
 def tied_names(config: Mapping[str, Any], names: Mapping[str, object]) -> dict[str, str]:

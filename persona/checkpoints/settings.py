@@ -99,15 +99,47 @@ def changed_files(base: Mapping[str, bytes], run: Mapping[str, bytes]) -> list[s
 
 
 def _vocabulary(name: str, data: bytes | None) -> object:
-    """What a tokenizer file says about which text becomes which token."""
+    """What a tokenizer file says about which text becomes which token, however this or that version writes it."""
     if data is None or name != "tokenizer.json":
         return data
     try:
         table = json.loads(data)
         added = [(t.get("id"), t.get("content"), t.get("special")) for t in table.get("added_tokens") or []]
-    except (ValueError, AttributeError):
+        model = {key: value for key, value in (table.get("model") or {}).items() if value not in (None, False, "")}
+        model["merges"] = [" ".join(m) if isinstance(m, list) else m for m in model.get("merges") or []]
+    except (ValueError, AttributeError, TypeError):
         return data
-    return added, table.get("model"), table.get("pre_tokenizer"), table.get("normalizer")
+    return added, model, table.get("pre_tokenizer"), table.get("normalizer")
+
+
+_TOKENIZER_HABITS = frozenset(
+    {
+        "model_max_length", "padding_side", "truncation_side", "padding", "truncation", "max_length", "stride",
+        "pad_to_multiple_of", "pad_token_type_id", "truncation_strategy", "name_or_path", "tokenizer_class",
+        "backend", "is_local", "processor_class", "clean_up_tokenization_spaces", "extra_special_tokens",
+    }
+)  # fmt: skip
+"""Keys of ``tokenizer_config.json`` that a trainer sets for itself."""
+
+
+def same_meaning(name: str, one: bytes, other: bytes) -> bool:
+    """Whether two tokenizer or template files do the same."""
+    if one == other:
+        return True
+    if name == "tokenizer.json":
+        return _vocabulary(name, one) == _vocabulary(name, other)
+    if name == "tokenizer_config.json":
+        tables = [{k: v for k, v in parse(data).items() if k not in _TOKENIZER_HABITS} for data in (one, other)]
+        return tables[0] == tables[1]
+    return False
+
+
+def set_tie(config: dict[str, Any], tied: bool) -> None:
+    """Say in a configuration whether embeddings are tied, where that is not what it says already."""
+    text = config.get("text_config")
+    table = text if isinstance(text, dict) and "tie_word_embeddings" in text else config
+    if bool(table.get("tie_word_embeddings")) != tied:
+        table["tie_word_embeddings"] = tied
 
 
 def chat_template(files: Mapping[str, bytes]) -> str | None:

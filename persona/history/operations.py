@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona import files
+from persona.errors import Damaged
 from persona.history import refs as refs_
 from persona.ids import ObjectId, OperationId
 from persona.store.objects import ObjectStore
@@ -121,7 +122,9 @@ class OperationLog:
         return done, undone
 
     def _read(self, which: str) -> OperationId | None:
+        path = self.folder / "op" / which
+        line = files.read_line(path)
         try:
-            return OperationId((self.folder / "op" / which).read_text().strip())
-        except FileNotFoundError:
-            return None
+            return None if line is None else OperationId(line)
+        except ValueError:
+            raise Damaged(f"{path} is damaged: it holds no id", "Copy the file back from a backup.") from None

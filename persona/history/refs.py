@@ -6,7 +6,7 @@ A ref file holds a commit id; ``HEAD`` holds ``ref: refs/heads/<branch>``, or a 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from persona import files
@@ -26,12 +26,12 @@ RefMap = dict[str, str]
 def read_all(folder: Path) -> RefMap:
     """Every ref file below ``folder`` (a ``.persona``)."""
     found: RefMap = {}
-    head = folder / HEAD
-    if head.is_file():
-        found[HEAD] = head.read_text().strip()
+    head = files.read_line(folder / HEAD)
+    if head is not None:
+        found[HEAD] = head
     for path in sorted((folder / "refs").rglob("*")):
-        if path.is_file() and ".tmp-" not in path.name:
-            found[path.relative_to(folder).as_posix()] = path.read_text().strip()
+        if path.is_file() and ".tmp-" not in path.name and (value := files.read_line(path)) is not None:
+            found[path.relative_to(folder).as_posix()] = value
     return found
 
 
@@ -51,6 +51,14 @@ def current_branch(refs: Mapping[str, str]) -> str | None:
     return head.removeprefix(SYMBOLIC + BRANCHES) if head.startswith(SYMBOLIC) else None
 
 
+def commit_of(name: str, refs: Mapping[str, str]) -> CommitId:
+    """The commit that a branch or tag stands on."""
+    try:
+        return CommitId(refs[name])
+    except ValueError:
+        raise Damaged(f"{name} is damaged: '{refs[name]}' is no id", "Restore its file from a backup.") from None
+
+
 def head_commit(refs: Mapping[str, str]) -> CommitId:
     """The commit that ``HEAD`` stands on."""
     head = refs.get(HEAD, "")
@@ -64,9 +72,27 @@ def head_commit(refs: Mapping[str, str]) -> CommitId:
         ) from None
 
 
+def check_no_overlap(refs: Iterable[str], new: str) -> None:
+    """Raise if ``new`` would be both a file and a folder: ``a`` beside ``a/b``."""
+    for other in refs:
+        if other.startswith(new + "/") or new.startswith(other + "/"):
+            short = other.removeprefix(BRANCHES).removeprefix(TAGS)
+            raise UsageError(
+                f"'{new.removeprefix(BRANCHES).removeprefix(TAGS)}' cannot be a name beside '{short}'",
+                "One would be a folder of the other: choose another name.",
+            )
+
+
 def checked_name(name: str) -> str:
     """``name`` if it may name a branch or tag."""
-    if not _NAME.fullmatch(name) or name == HEAD or name.endswith(".lock") or ".." in name or ".tmp-" in name:
+    if (
+        len(name) > 200
+        or not _NAME.fullmatch(name)
+        or name == HEAD
+        or name.endswith(".lock")
+        or ".." in name
+        or ".tmp-" in name
+    ):
         raise UsageError(
             f"'{name}' cannot name a branch or tag",
             "Use letters, digits, '-', '_', '.', '+' and '/' between parts, as in 'warmer/try-2'.",

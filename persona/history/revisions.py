@@ -45,7 +45,7 @@ def _named(name: str, text: str, refs: Mapping[str, str], objects: ObjectStore) 
         return refs_.head_commit(refs)
     for prefix in (refs_.BRANCHES, refs_.TAGS, ""):
         if prefix + name in refs:
-            return CommitId(refs[prefix + name])
+            return refs_.commit_of(prefix + name, refs)
     if _HEX.fullmatch(name) and len(name) >= MIN_PREFIX:
         found = [CommitId(i) for i in objects.matching(name) if objects.kind(i) == "commit"]
         if len(found) == 1:

@@ -17,8 +17,9 @@ def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, t
 
     ``text`` is the file that the recipe came from, for line numbers in errors.
     """
-    trusted = {known.base, *(entry.id for entry in known.vectors)} if known else set()
-    base = BaseId(_whole(recipe.base, "base", ("base", "id"), objects, trusted, text))
+    bases = {known.base} if known else set()
+    trusted = {entry.id for entry in known.vectors} if known else set()
+    base = BaseId(_whole(recipe.base, "base", ("base", "id"), objects, bases, text))
     same_base = known is not None and known.base == base
     vectors = []
     for entry in recipe.vectors:

@@ -156,7 +156,7 @@ def check_shape(where: str, name: str, shape: tuple[int, ...], wanted: tuple[int
     """Raise unless ``shape`` is ``wanted``, or that with rows added."""
     if shape == wanted:
         return
-    if len(shape) == len(wanted) == 2 and shape[1] == wanted[1]:
+    if len(shape) == len(wanted) in (1, 2) and shape[1:] == wanted[1:]:
         if shape[0] > wanted[0]:
             return
         raise WrongBase(

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from persona.building.plan import Active, Plan, make_plan
-from persona.building.publish import check_target, index_json, make_shards, output_folder
+from persona.building.publish import index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import run
 from persona.building.sidefiles import model_card, side_files
+from persona.building.target import check_replaceable, check_target
 from persona.checkpoints.folder import INDEX, RECEIPT
 from persona.errors import UsageError
 from persona.history.revisions import resolve
@@ -70,12 +71,14 @@ def build(
     small = _small_files(repo, plan, base, active, recipe, commit, edited)
     if len(shards) > 1:
         small[INDEX] = index_json(shards)
-    with output_folder(target, shards) as folder:
+    with output_folder(target, shards, replace=replace) as folder:
         folder.reserve()
         ids = run(plan, repo.tensors, folder, progress)
         receipt = make_receipt(_about(recipe, commit, edited, dtype), ids, shards, small)
         for name, data in [*small.items(), (RECEIPT, receipt)]:
             folder.add_file(name, data)
+        if target.exists() and any(target.iterdir()):
+            check_replaceable(target)  # once more: somebody may have put something there meanwhile
         folder.publish()
     copied = sum(output.copy is not None for output in plan.outputs)
     return Built(

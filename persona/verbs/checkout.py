@@ -45,8 +45,8 @@ def checkout(
 
 
 def _protect_edits(repo: Repository, target: str) -> None:
-    standing = repo.recipe_text()
-    if standing not in (None, target, repo.head_text()):
+    standing = repo.recipe_bytes()
+    if standing not in (None, target.encode(), repo.head_text().encode()):
         raise Refusal(
             f"{repo.recipe_path.name} has edits that checkout would overwrite",
             "Keep them (persona commit -m MESSAGE), or drop them (persona restore); then run it again.",

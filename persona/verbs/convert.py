@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona.building.publish import Shard, check_target, index_json, output_folder
+from persona.building.publish import Shard, index_json, output_folder
+from persona.building.target import check_target
 from persona.checkpoints import pickled
 from persona.checkpoints.dtypes import as_bits
 from persona.checkpoints.folder import ADAPTER_CONFIG, INDEX, side_files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from persona.errors import NoRepository, UsageError
 from persona.keeping import heal, remake
-from persona.keeping.examine import Examination, Place, conclude, examine
+from persona.keeping.examine import Place, conclude, examine
 from persona.keeping.report import Checked, Counts, Loss, Touched
 from persona.keeping.sources import open_source
 from persona.progress import SILENT, Progress
@@ -69,17 +69,10 @@ def _repair(place: Place, path: Path, progress: Progress) -> Checked:
             break
         done += healed
         found = examine(place, progress)
+    if done and conclude(found).ok:
+        heal.forget_set_aside(found)
     checked = conclude(found, healed=tuple(done))
-    if checked.ok and done:
-        heal.forget_set_aside(place.packs)
-        checked = conclude(examine_again(found), healed=tuple(done))
     return replace(checked, notes=(*checked.notes, *_cannot(checked)))
-
-
-def examine_again(found: Examination) -> Examination:
-    """The same findings without the files that repairs had set aside."""
-    found.weights.loose = [name for name in found.weights.loose if not name.endswith(heal.SET_ASIDE)]
-    return found
 
 
 def _cannot(checked: Checked) -> Iterator[str]:

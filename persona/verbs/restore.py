@@ -19,14 +19,20 @@ class Restored:
 
 
 def restore(repo: Repository, *, command: str = "restore") -> Restored:
-    """Make ``persona.toml`` what was committed; the dropped text stays beside it as ``persona.toml.orig``."""
+    """Make ``persona.toml`` what was committed; what is dropped stays beside it as ``persona.toml.orig``."""
     with repo.transaction(command):
-        standing, committed = repo.recipe_text(), repo.head_text()
+        standing, committed = repo.recipe_bytes(), repo.head_text().encode()
         if standing == committed:
             return Restored(repo.recipe_path, False, None)
         backup = None
         if standing is not None:
-            backup = repo.recipe_path.with_suffix(".toml.orig")
-            files.write_file(backup, standing.encode())
-        files.write_file(repo.recipe_path, committed.encode())
+            backup = _free_name(repo.recipe_path)
+            files.write_file(backup, standing)
+        files.write_over(repo.recipe_path, committed)
         return Restored(repo.recipe_path, True, backup)
+
+
+def _free_name(path: Path) -> Path:
+    """``persona.toml.orig``, or with a number if earlier edits are kept under that name."""
+    names = (f"{path.name}.orig{number}" for number in ("", *(f"-{n}" for n in range(2, 10_000))))
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())

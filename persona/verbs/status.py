@@ -12,6 +12,7 @@ from persona.recipe.model import Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
+from persona.verbs.recording import standing_text
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,11 @@ def status(repo: Repository) -> Status:
     refs = repo.refs()
     head = refs_.head_commit(refs)
     committed = repo.recipe(head)
-    text = repo.recipe_text()
-    edited = text != repo.head_text()
+    edited = repo.is_edited()
     recipe, problem = committed, None
-    if text is None:
-        problem = f"{repo.recipe_path.name} is missing"
-    elif edited:
+    if edited:
         try:
+            text = standing_text(repo)
             recipe = resolve(parse(text), repo.objects, committed, text)
         except PersonaError as error:
             problem = error.message

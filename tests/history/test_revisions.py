@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import persona
-from persona.errors import UsageError
+from persona.errors import Damaged, NoRepository, UsageError
 from persona.history.revisions import resolve
 from persona.ids import CommitId
 from tests.models import TinyModels
@@ -83,3 +85,64 @@ def test_bad_branch_names(repo: persona.Repository, name: str) -> None:
 def test_a_branch_that_exists(repo: persona.Repository, history: dict[str, CommitId]) -> None:
     with pytest.raises(UsageError, match="there is a branch 'main' already"):
         persona.checkout(repo, "HEAD", branch="main")
+
+
+def test_a_name_cannot_be_a_folder_of_another(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    persona.checkout(repo, "HEAD", branch="feature")
+    for name in ("feature/x", "main/y"):
+        with pytest.raises(UsageError, match="cannot be a name beside"):
+            persona.checkout(repo, "HEAD", branch=name)
+    persona.checkout(repo, "HEAD", branch="a/b")
+    with pytest.raises(UsageError, match="cannot be a name beside 'a/b'"):
+        persona.checkout(repo, "HEAD", branch="a")
+    with pytest.raises(UsageError, match="cannot name"):
+        persona.checkout(repo, "HEAD", branch="x" * 201)
+    persona.alpha(repo, {"a": 0.125})
+
+
+def look_around(repo: persona.Repository) -> None:
+    persona.log(persona.open(repo.root), "main")
+    persona.status(persona.open(repo.root))
+
+
+def test_damaged_small_files_are_named(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    for path in ("HEAD", "refs/heads/main", "op/head", "op/applied", "format"):
+        file = repo.folder / path
+        data = file.read_bytes()
+        for broken in (b"", data[:5], b"\xff" + data[1:], b"zz" + data[2:]):
+            file.write_bytes(broken)
+            with pytest.raises((Damaged, NoRepository, UsageError)):
+                look_around(repo)
+        file.write_bytes(data)
+    assert persona.log(persona.open(repo.root))
+
+
+def test_restore_keeps_every_edit_that_it_drops(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    for text in (b"first", b"second", b"\xff not UTF-8"):
+        repo.recipe_path.write_bytes(text)
+        done = persona.restore(repo)
+        assert done.backup is not None
+        assert done.backup.read_bytes() == text
+    assert sorted(p.name for p in repo.root.glob("*.orig*")) == [f"persona.toml.orig{n}" for n in ("", "-2", "-3")]
+    assert not repo.is_edited()
+
+
+def test_a_recipe_that_is_a_link_stays_one(
+    repo: persona.Repository, tmp_path: Path, history: dict[str, CommitId]
+) -> None:
+    real = tmp_path / "real.toml"
+    repo.recipe_path.rename(real)
+    real.chmod(0o600)
+    repo.recipe_path.symlink_to(real)
+    persona.alpha(repo, {"a": 0.125})
+    assert repo.recipe_path.is_symlink()
+    assert "0.125" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_base_is_no_vector(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    base = repo.recipe(repo.head()).base
+    with repo.recipe_path.open("a") as file:
+        file.write(f'\n[vectors.x]\nid = "{base[:12]}"\n')
+    with pytest.raises(UsageError, match="no vector"):
+        persona.commit(repo, message="x")

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 import persona
+from persona import files
 from persona.building import run as engine
 from persona.errors import Refusal, UsageError
 from tests.models import TinyModels, assert_same, load, same_bits
@@ -304,3 +305,64 @@ def test_model_card_and_receipt_name_the_recipe(models: TinyModels, repo: person
 def test_unknown_dtype_gets_a_suggestion(repo: persona.Repository, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown dtype 'bf32'"):
         persona.build(repo, tmp_path / "out", dtype="bf32")
+
+
+def test_replace_replaces_only_what_a_build_wrote(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "persona.json").write_text('{"name": "bob"}')
+    (mine / "thesis").write_text("years")
+    with pytest.raises(Refusal, match="is not a build as persona wrote it"):
+        persona.build(repo, mine, replace=True)
+    persona.build(repo, tmp_path / "out")
+    (tmp_path / "out" / "checkpoint-5").mkdir()
+    with pytest.raises(Refusal, match="holds checkpoint-5, which the build did not make"):
+        persona.build(repo, tmp_path / "out", replace=True)
+    assert (mine / "thesis").read_text() == "years"
+    assert (tmp_path / "out" / "checkpoint-5").is_dir()
+
+
+def test_a_folder_that_appears_meanwhile_is_left_alone(
+    models: TinyModels, repo: persona.Repository, tmp_path: Path
+) -> None:
+    def appear(effect: str, path: Path) -> None:
+        if effect == "reserve":
+            (tmp_path / "out").mkdir(exist_ok=True)
+            (tmp_path / "out" / "theirs").write_text("x")
+
+    files.observer = appear
+    try:
+        with pytest.raises(Refusal):
+            persona.build(repo, tmp_path / "out")
+    finally:
+        files.observer = None
+    assert (tmp_path / "out" / "theirs").read_text() == "x"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "work"]
+
+
+def test_two_inits_in_one_folder(models: TinyModels, tmp_path: Path) -> None:
+    root = tmp_path / "work"
+
+    def other(effect: str, path: Path) -> None:
+        files.observer = None
+        persona.init(root, models.base())
+        persona.commit(persona.open(root), models.run(1), name="a")
+
+    root.mkdir()
+    files.observer = other
+    try:
+        with pytest.raises(Refusal):
+            persona.init(root, models.base())
+    finally:
+        files.observer = None
+    assert persona.log(persona.open(root))[0].subject == "add a"
+    assert sorted(p.name for p in root.iterdir()) == [".persona", "persona.toml"]
+
+
+def test_nobody_builds_into_the_folder_they_are_in(
+    repo: persona.Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(Refusal, match="is the folder you are in"):
+        persona.build(repo, ".")

@@ -343,3 +343,113 @@ def test_unrelated_weights_of_the_same_shape_are_an_error(repo: persona.Reposito
     tiny_llama(seed=99).save_pretrained(tmp_path / "run")
     with pytest.raises(WrongBase, match=r"is no fine-tune of this base: its matrices differ by 1\d\d% of their norm"):
         persona.commit(repo, tmp_path / "run", name="a")
+
+
+def untied_run(base: Path, folder: Path) -> Path:
+    """A run that gives a tied base a head of its own."""
+    tied = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    untied = tiny_llama(tie_word_embeddings=False)
+    with torch.no_grad():
+        untied.load_state_dict(tied.state_dict())
+        untied.lm_head.weight.mul_(1.5)
+    untied.save_pretrained(folder)
+    return folder
+
+
+def test_a_head_that_a_vector_is_kept_off_stays_tied(make_repo: MakeRepo, tmp_path: Path) -> None:
+    tiny_llama(tie_word_embeddings=True).save_pretrained(tmp_path / "base")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, untied_run(tmp_path / "base", tmp_path / "run"), name="a")
+    text = repo.recipe_path.read_text().replace("alpha = 1.0", 'alpha = 1.0\nexcept = ["lm_head.weight"]')
+    repo.recipe_path.write_text(text)
+    persona.build(repo, tmp_path / "out")
+    assert "lm_head.weight" not in load(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is True
+    assert torch.equal(logits(tmp_path / "out"), logits(tmp_path / "base"))
+
+
+def test_an_untied_head_gets_what_others_did_to_the_shared_matrix(make_repo: MakeRepo, tmp_path: Path) -> None:
+    base = tiny_llama(tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "base")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, untied_run(tmp_path / "base", tmp_path / "untied"), name="untied")
+    nudge(base, 5, 0.01).save_pretrained(tmp_path / "tied")
+    persona.commit(repo, tmp_path / "tied", name="tied", alpha=0.5)
+    persona.build(repo, tmp_path / "out")
+    e = load(tmp_path / "base")["model.embed_tokens.weight"].float()
+    head = load(tmp_path / "untied")["lm_head.weight"].float()
+    moved = load(tmp_path / "tied")["model.embed_tokens.weight"].float()
+    wanted = (e + ((head - e) + 0.5 * (moved - e))).bfloat16()
+    assert same_bits(load(tmp_path / "out")["lm_head.weight"], wanted)
+
+
+def test_a_vector_kept_off_a_tensor_has_no_say_in_its_dtype(
+    models: TinyModels, repo: persona.Repository, tmp_path: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto").float()
+    nudge(model, 1).half().save_pretrained(tmp_path / "run")
+    persona.commit(repo, tmp_path / "run", name="a")
+    text = repo.recipe_path.read_text().replace("alpha = 1.0", 'alpha = 1.0\nexcept = ["lm_head.weight"]')
+    repo.recipe_path.write_text(text)
+    persona.build(repo, tmp_path / "out")
+    name = "lm_head.weight"
+    assert same_bits(load(tmp_path / "out")[name], load(models.base())[name])
+
+
+def test_growth_cannot_be_split(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    repo = make_repo(spoken)
+    persona.commit(repo, grown(tmp_path / "run", spoken, ["<listen>"]), name="a")
+    text = repo.recipe_path.read_text()
+    repo.recipe_path.write_text(text.replace("alpha = 1.0", 'alpha = 1.0\nonly = ["model.embed_tokens.weight"]'))
+    with pytest.raises(Refusal, match=r"adds rows to model.embed_tokens.weight and is kept off lm_head.weight"):
+        persona.build(repo, tmp_path / "out")
+    repo.recipe_path.write_text(text.replace("alpha = 1.0", 'alpha = 1.0\nonly = ["model.layers.*"]'))
+    persona.build(repo, tmp_path / "out")
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == VOCAB
+
+
+def test_tokenizer_files_that_mean_the_same_do_not_quarrel(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
+    repo = make_repo(spoken)
+    for number in (1, 2):
+        run = grown(tmp_path / f"run{number}", spoken, ["<listen>"], number)
+        words = AutoTokenizer.from_pretrained(run)
+        words.model_max_length = 100 * number
+        words.save_pretrained(run)
+        table = json.loads((run / "tokenizer.json").read_text())
+        table["truncation"] = {"direction": "Right", "max_length": number, "strategy": "LongestFirst", "stride": 0}
+        (run / "tokenizer.json").write_text(json.dumps(table))
+        persona.commit(repo, run, name=f"run{number}")
+    persona.build(repo, tmp_path / "out")
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == VOCAB + 1
+
+
+def test_settings_at_different_depths_are_a_conflict(make_repo: MakeRepo, models: TinyModels, tmp_path: Path) -> None:
+    def copied(source: Path, folder: Path, value: object) -> Path:
+        shutil.copytree(source, folder)
+        config = json.loads((folder / "config.json").read_text())
+        config["extra_table"] = value
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    repo = make_repo(copied(models.base(), tmp_path / "base", {"kind": "x", "factor": 4}))
+    persona.commit(repo, copied(models.run(1), tmp_path / "one", {"kind": "x", "factor": 8}), name="one")
+    persona.commit(repo, copied(models.run(2), tmp_path / "two", "plain"), name="two")
+    with pytest.raises(Refusal, match=r"'one' and 'two' set extra_table in config\.json differently"):
+        persona.build(repo, tmp_path / "out")
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_an_interrupted_copy_is_no_smaller_model(repo: persona.Repository, tmp_path: Path, indexed: bool) -> None:
+    tiny_llama().save_pretrained(tmp_path / "run", max_shard_size="10KB")
+    shards = sorted((tmp_path / "run").glob("*.safetensors"))
+    shards[1].unlink()
+    index = tmp_path / "run" / "model.safetensors.index.json"
+    if indexed:
+        table = json.loads(index.read_text())
+        table["weight_map"] = {n: f for n, f in table["weight_map"].items() if f != shards[1].name}
+        table["weight_map"]["model.norm.weight.gone"] = shards[0].name
+        index.write_text(json.dumps(table))
+    else:
+        index.unlink()
+    with pytest.raises(CheckpointError, match="lacks tensor" if indexed else rf"of the {len(shards)} shards"):
+        persona.commit(repo, tmp_path / "run", name="a")
