@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from persona.verbs.commit import commit
     from persona.verbs.convert import convert
     from persona.verbs.diff import diff
+    from persona.verbs.fsck import fsck
+    from persona.verbs.gc import gc
     from persona.verbs.init import init
     from persona.verbs.log import log
     from persona.verbs.negate import negate
@@ -47,6 +49,8 @@ __all__ = [
     "commit",
     "convert",
     "diff",
+    "fsck",
+    "gc",
     "init",
     "log",
     "negate",

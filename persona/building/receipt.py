@@ -19,10 +19,11 @@ from typing import Any
 from persona.building.publish import Shard
 from persona.checkpoints.folder import RECEIPT, read_json
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
-from persona.errors import CheckpointError, NotVerified, PersonaError
+from persona.errors import CheckpointError, NotVerified
 from persona.files import translated
 from persona.ids import TensorId, blob_id, object_digest, tensor_id
 from persona.progress import SILENT, Progress, Task
+from persona.recipe.model import Recipe
 from persona.store.objects import canonical
 from persona.threads import run_all
 
@@ -57,17 +58,61 @@ def make_receipt(
 
 def read_receipt(folder: Path) -> dict[str, Any]:
     """The receipt of a built folder, checked against its own id."""
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no folder", "Give a folder that 'persona build' wrote.")
-    fields = read_json(folder / RECEIPT)
+    with translated(folder):
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder} is no folder", "Give a folder that 'persona build' wrote.")
+    path = folder / RECEIPT
+    fields = read_json(path)
     if not fields:
         raise CheckpointError(f"{folder} has no {RECEIPT}", "Give a folder that 'persona build' wrote.")
-    if fields.get("schema", SCHEMA) > SCHEMA:
-        raise CheckpointError(f"{folder / RECEIPT} was written by a newer persona", "Upgrade persona.")
-    rest = {key: value for key, value in fields.items() if key != "id"}
-    if object_digest(canonical(rest)) != fields.get("id"):
-        raise NotVerified(f"{folder / RECEIPT} was changed after the build", "Build again; this folder proves nothing.")
+    schema = fields.get("schema")
+    if not isinstance(schema, int) or not isinstance(fields.get("id"), str):
+        raise _no_receipt(path)
+    if schema > SCHEMA:
+        raise CheckpointError(f"{path} was written by a newer persona", "Upgrade persona.")
+    if _digest(path, fields) != fields["id"]:
+        raise NotVerified(f"{path} was changed after the build", "Build again; this folder proves nothing.")
+    if not is_receipt(fields):
+        raise _no_receipt(path)
     return fields
+
+
+def is_receipt(fields: Mapping[str, Any]) -> bool:
+    """Whether a JSON object has a receipt's shape; its id is not looked at."""
+    shards, recipe = fields.get("shards"), fields.get("recipe")
+    plain = all(isinstance(fields.get(key), kind) for key, kind in _KINDS.items())
+    if not plain or isinstance(fields["schema"], bool) or not isinstance(shards, dict) or not isinstance(recipe, dict):
+        return False
+    names = [*shards, *fields["files"]]
+    ids = [*fields["tensors"].values(), *fields["files"].values()]
+    try:
+        Recipe.decode(recipe)
+        said = [(shard["size"], shard["header"]) for shard in shards.values()]
+    except (KeyError, TypeError):
+        return False
+    return (
+        all(isinstance(size, int) and isinstance(header, str) for size, header in said)
+        and all(isinstance(name, str) for name in ids)
+        and all(name not in ("", ".", "..") and "/" not in name and "\0" not in name for name in names)
+    )
+
+
+_KINDS = {
+    "schema": int, "id": str, "commit": str, "edited": bool, "recipe": dict, "tensors": dict, "shards": dict,
+    "files": dict,
+}  # fmt: skip
+"""Fields that every receipt has, and their types in JSON."""
+
+
+def _no_receipt(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is not the receipt of a build", "Give a folder that 'persona build' wrote.")
+
+
+def _digest(path: Path, fields: Mapping[str, Any]) -> str:
+    try:
+        return object_digest(canonical({key: value for key, value in fields.items() if key != "id"}))
+    except (ValueError, RecursionError):  # NaN, half a surrogate pair: nothing that a build writes
+        raise _no_receipt(path) from None
 
 
 def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = SILENT) -> list[Difference]:
@@ -75,10 +120,14 @@ def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = S
     found = list(_file_differences(folder, receipt))
     shards = {}
     for name, said in receipt["shards"].items():
+        path = folder / name
+        if not _is_file(path):
+            found.append(Difference(name, "missing"))
+            continue
         try:
-            shards[name] = TensorFile(folder / name)
+            shards[name] = TensorFile(path)
             found += _header_differences(shards[name], said)
-        except PersonaError as error:
+        except CheckpointError as error:
             found.append(Difference(name, error.message))
     here = {info.name: (file, info) for file in shards.values() for info in file.tensors.values()}
     found += [
@@ -112,10 +161,20 @@ def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Diff
     expected = {**receipt["files"], RECEIPT: None, **dict.fromkeys(receipt["shards"])}
     for name, said in receipt["files"].items():
         path = folder / name
-        if not path.is_file():
+        if not _is_file(path):
             yield Difference(name, "missing")
-        elif blob_id(path.read_bytes()) != said:
+        elif _bytes_of(path) != said:
             yield Difference(name, "its bytes changed")
-    for path in sorted(folder.iterdir()):
-        if path.name not in expected:
-            yield Difference(path.name, "was added")
+    with translated(folder):
+        here = sorted(path.name for path in folder.iterdir())
+    yield from (Difference(name, "was added") for name in here if name not in expected)
+
+
+def _is_file(path: Path) -> bool:
+    with translated(path):
+        return path.is_file()
+
+
+def _bytes_of(path: Path) -> str:
+    with translated(path):
+        return blob_id(path.read_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from persona.cli.app import App, json_option
+from persona.cli.app import App, json_option, once
 from persona.cli.commit import recorded
 
 
@@ -23,7 +23,7 @@ def command(app: App, values: tuple[str, ...], message: str | None) -> None:
     from persona.verbs.alpha import alpha
 
     repo = app.repository()
-    wanted = dict(_value(text) for text in values)
+    wanted = once((_value(text) for text in values), "vector")
     done = alpha(repo, wanted, message=message, author=app.author(repo), command=app.command)
     app.show("alpha", done, lambda console: recorded(console, done))
 

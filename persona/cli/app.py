@@ -1,18 +1,25 @@
-"""What every command shares: where it runs, how it speaks, and the words of an error."""
+"""What every command shares: where it runs, how it speaks, and the words of an error.
+
+Nothing that is said here may fail for what it says: text that the output cannot encode is replaced (escaped, in
+JSON), an error's newlines become spaces, and an output that is full is a ``Storage`` error of its own.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from persona.errors import PersonaError
+from persona.errors import PersonaError, Storage, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +31,7 @@ SCHEMA = 1
 """Of ``--json``: grows only when a field changes its meaning or goes."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+V = TypeVar("V")
 
 
 @dataclass
@@ -38,7 +46,7 @@ class App:
     @property
     def command(self) -> str:
         """The command line, as the operation log keeps it."""
-        return shlex.join(self.argv)
+        return utf8(shlex.join(self.argv))
 
     def repository(self) -> Repository:
         """The repository at or above the folder we run in."""
@@ -48,7 +56,13 @@ class App:
 
     def path(self, text: str) -> Path:
         """A path as the user meant it: relative to ``-C``."""
-        return Path(self.folder, Path(text).expanduser())
+        try:
+            return Path(self.folder, Path(text).expanduser())
+        except RuntimeError:
+            user = utf8(text).partition("/")[0]
+            raise UsageError(
+                f"there is no home folder of '{user}'", f"Write ./{user} for a folder of that name."
+            ) from None
 
     def optional_path(self, text: str | None) -> Path | None:
         """As :meth:`path`, for an option that may be left out."""
@@ -56,7 +70,7 @@ class App:
 
     def author(self, repo: Repository) -> str:
         """Who commits: ``config.toml``, else git's configuration, else the login."""
-        user = repo.config.get("user", {})
+        user = user_settings(repo)
         name, email = user.get("name") or _git("user.name"), user.get("email") or _git("user.email")
         if not name:
             import getpass
@@ -65,7 +79,7 @@ class App:
                 name = getpass.getuser()
             except (OSError, KeyError):
                 name = "unknown"
-        return f"{name} <{email}>" if email else str(name)
+        return utf8(f"{name} <{email}>" if email else name)
 
     def progress(self) -> Progress:
         """Bars on a terminal, nothing elsewhere."""
@@ -79,10 +93,76 @@ class App:
 
     def show(self, command: str, result: Any, render: Callable[[Console], None]) -> None:
         """Print a result: as JSON if asked for, else as ``render`` draws it."""
-        if self.json:
-            click.echo(json.dumps({"schema": SCHEMA, "command": command, "result": plain(result)}, ensure_ascii=False))
-        else:
-            render(stdout())
+        with writing():
+            if self.json:
+                click.echo(as_json({"schema": SCHEMA, "command": command, "result": plain(result)}))
+            else:
+                render(stdout())
+
+
+def user_settings(repo: Repository) -> dict[str, str]:
+    """``[user]`` of ``config.toml``, checked: its name and email, where it gives them."""
+    path, user = repo.folder / "config.toml", repo.config.get("user", {})
+    if not isinstance(user, dict):
+        raise UsageError(f"{path}: user is not a table", "Write it as [user], and name and email below.")
+    found = {key: user[key] for key in ("name", "email") if key in user}
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise UsageError(f"{path}: user.{key} is not a string", f'Write it in quotes: {key} = "…"')
+    return found
+
+
+def utf8(text: str) -> str:
+    """``text`` with what is not UTF-8 (bytes of a command line, as Python hands them on) replaced."""
+    return os.fsencode(text).decode(errors="replace") if not _is_text(text) else text
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_json(value: Any) -> str:
+    """JSON that stdout can encode."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return json.dumps(value)
+    return text
+
+
+class Unheard(Storage):
+    """Standard output cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        silence_stdout()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(
+            f"standard output cannot be written: {reason[:1].lower()}{reason[1:]}",
+            "The command itself was carried out; only what it had to say is lost.",
+        )
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Around what writes to stdout: that it is full is no bug. A closed pipe is for ``invoke`` to see."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unheard(error) from None
+
+
+def silence_stdout() -> None:
+    """Send what is still to come nowhere, so that the interpreter does not complain at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stdout() -> Console:
@@ -90,25 +170,34 @@ def stdout() -> Console:
     from rich.console import Console
 
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=10_000, no_color=True, soft_wrap=True)
+        return Console(highlight=False, emoji=False)
+    return Console(highlight=False, emoji=False, width=10_000, no_color=True, soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Say something beside the result."""
-    click.echo(text, err=True)
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(text, err=True)
 
 
 def fail(app: App, error: PersonaError, code: int) -> None:
-    """Two lines: what is wrong, and what to do; as JSON on stdout if that was asked for."""
-    if app.json or "--json" in app.argv:
-        kind = type(error).__name__
-        fields = {"kind": kind, "message": error.message, "hint": error.hint, "exit_code": code}
-        click.echo(json.dumps({"schema": SCHEMA, "error": fields}, ensure_ascii=False))
-        return
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {error.message}", err=True)
-    if error.hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {error.hint}", err=True)
+    """Two lines: what is wrong, and what to do; as JSON on stdout if that was asked for. It never raises."""
+    message, hint = utf8(error.message), utf8(error.hint)
+    if (app.json or "--json" in app.argv) and not isinstance(error, Unheard):
+        fields = {"kind": type(error).__name__, "message": message, "hint": hint, "exit_code": code}
+        try:
+            click.echo(as_json({"schema": SCHEMA, "error": fields}))
+            return
+        except (OSError, ValueError):
+            silence_stdout()
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {_one_line(message)}", err=True)
+        if hint:
+            click.echo(f"{click.style('hint:', fg='cyan')} {_one_line(hint)}", err=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def plain(value: Any) -> Any:
@@ -129,14 +218,38 @@ def plain(value: Any) -> Any:
 
 
 def json_option(function: F) -> F:
-    """``--json`` on a command."""
+    """``--json`` on a command. What a person typed, paths aside, must then be text: it is kept for good."""
+
+    @functools.wraps(function)
+    def checked(*args: Any, **values: Any) -> Any:
+        _check_text(click.get_current_context())
+        return function(*args, **values)
 
     def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.obj.json = ctx.obj.json or value
 
     return click.option(
         "--json", is_flag=True, expose_value=False, callback=remember, help="Print the result as JSON."
-    )(function)
+    )(cast("F", checked))
+
+
+def _check_text(ctx: click.Context) -> None:
+    for param in ctx.command.params:
+        value = ctx.params.get(param.name or "")
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and not isinstance(param.type, click.Path) and not _is_text(text):
+                what = param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name
+                raise UsageError(f"{what} '{utf8(text)}' is not UTF-8", "Type it again in a terminal that sends UTF-8.")
+
+
+def once(pairs: Iterable[tuple[str, V]], what: str) -> dict[str, V]:
+    """``pairs`` as a table; a name that is given twice is a mistake."""
+    found: dict[str, V] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(f"{what} '{name}' is given twice", "Give it once.")
+        found[name] = value
+    return found
 
 
 def _git(key: str) -> str | None:
@@ -145,5 +258,6 @@ def _git(key: str) -> str | None:
 
     if shutil.which("git") is None:
         return None
-    done = subprocess.run(["git", "config", "--get", key], capture_output=True, text=True, check=False)
+    command = ["git", "config", "--get", key]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     return done.stdout.strip() or None

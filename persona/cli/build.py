@@ -6,8 +6,9 @@ import re
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
-from persona.cli.app import App, json_option
+from persona.cli.app import App, json_option, utf8
 from persona.cli.render import count, size
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
@@ -29,7 +30,7 @@ class Size(click.ParamType[int]):
 
 @click.command("build")
 @click.argument("rev", required=False)
-@click.option("-o", "--out", required=True, metavar="OUT", help="Folder to make.")
+@click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to make.")
 @click.option("--dtype", metavar="D", help="bf16, fp16 or fp32; as the checkpoints have it otherwise.")
 @click.option(
     "--shard-size", type=Size(), default="5GB", show_default=True, metavar="SIZE", help="Largest weight file."
@@ -62,7 +63,7 @@ def command(app: App, rev: str | None, out: str, dtype: str | None, shard_size: 
     def render(console: Console) -> None:
         state = f"[yellow]{done.commit[:7]}[/]{' with uncommitted edits' if done.edited else ''}"
         files = f"{count(done.tensors, 'tensor')}, {size(done.nbytes)} in {count(done.shards, 'file')}"
-        console.print(f"Built {state} into {out}: {files}")
+        console.print(f"Built {state} into {escape(utf8(out))}: {files}")
         console.print(f" {done.combined} computed, {done.copied} copied bit for bit")
 
     app.show("build", done, render)

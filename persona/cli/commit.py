@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona.cli.app import App, json_option, note
+from persona.cli.app import App, json_option, note, once
 from persona.cli.render import changed, count, size
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command(
         message=message,
         author=app.author(repo),
         metrics=app.optional_path(metrics),
-        meta=dict(_pair(text) for text in meta),
+        meta=once((_pair(text) for text in meta), "--meta"),
         command=app.command,
         progress=app.progress(),
     )

@@ -6,13 +6,13 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona.cli.app import App, json_option
+from persona.cli.app import App, json_option, utf8
 from persona.cli.render import count, size
 
 
 @click.command("convert")
-@click.argument("path", metavar="PATH")
-@click.option("-o", "--out", required=True, metavar="OUT", help="Folder to make.")
+@click.argument("path", type=click.Path(readable=False), metavar="PATH")
+@click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to make.")
 @json_option
 @click.pass_obj
 def command(app: App, path: str, out: str) -> None:
@@ -30,8 +30,8 @@ def command(app: App, path: str, out: str) -> None:
     done = convert(app.path(path), app.path(out), progress=app.progress())
 
     def render(console: Console) -> None:
-        console.print(f"Wrote {escape(out)}: {count(done.tensors, 'tensor')}, {size(done.nbytes)}")
+        console.print(f"Wrote {escape(utf8(out))}: {count(done.tensors, 'tensor')}, {size(done.nbytes)}")
         if done.files:
-            console.print(f" with {escape(', '.join(done.files))}")
+            console.print(f" with {escape(utf8(', '.join(done.files)))}")
 
     app.show("convert", done, render)

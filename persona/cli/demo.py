@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona.cli.app import App, json_option, stdout
+from persona.cli.app import App, json_option, stdout, utf8
 from persona.cli.render import size, table
 from persona.errors import Refusal
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 
 @click.command("demo")
-@click.option("--keep", metavar="DIR", help="Leave the repository, models and builds in this new folder.")
+@click.option(
+    "--keep",
+    type=click.Path(readable=False),
+    metavar="DIR",
+    help="Leave the repository, models and builds in this new folder.",
+)
 @click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the text and of the training.")
 @click.option("--quick", is_flag=True, help="A model too small to speak: to see in seconds that everything runs.")
 @json_option
@@ -36,13 +42,23 @@ def command(app: App, keep: str | None, seed: int, quick: bool) -> int:
     persona demo --keep my-demo
     """
     root = app.optional_path(keep)
-    if root is not None and root.exists() and any(root.iterdir()):
-        raise Refusal(f"{root} is not empty", "Choose a new folder for --keep.")
+    if root is not None:
+        _check_new(root)
     with ExitStack() as stack:
         folder = root or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="persona-demo-")))
         told = _tell(app, folder.absolute(), seed, quick)
     app.show("demo", told, lambda console: _render(console, told, root))
     return 0 if told.rolled_back_identical and all(one.holds for one in told.findings) else 1
+
+
+def _check_new(root: Path) -> None:
+    from persona import files
+
+    with files.translated(root):
+        if root.exists() and not root.is_dir():
+            raise Refusal(f"{root} is a file", "Choose a new folder for --keep.")
+        if root.exists() and any(root.iterdir()):
+            raise Refusal(f"{root} is not empty", "Choose a new folder for --keep.")
 
 
 def _tell(app: App, folder: Path, seed: int, quick: bool) -> Told:
@@ -94,7 +110,8 @@ def _render(console: Console, told: Told, root: Path | None) -> None:
         f"\nKept: {size(told.kept_bytes)} for the base and the runs; whole checkpoints would take {size(told.whole_bytes)}."
     )
     if root is not None:
-        console.print(f"Everything is in {escape(str(root))}. Next: cd {escape(str(root))} && persona log")
+        where = utf8(str(root))
+        console.print(f"Everything is in {escape(where)}. Next: cd {escape(shlex.quote(where))} && persona log")
 
 
 def _losses(console: Console, told: Told) -> None:

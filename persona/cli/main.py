@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-from persona.cli.app import App, fail
+from persona.cli.app import App, Unheard, fail, note, silence_stdout, writing
 from persona.errors import PersonaError, UsageError, did_you_mean
 
 GROUPS = {
@@ -21,12 +25,16 @@ GROUPS = {
     "look": ("status", "log", "show", "diff", "vectors"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
     "deliver": ("build", "verify", "convert"),
+    "keep": ("fsck", "gc"),
 }
 """Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``."""
 
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 BUG, INTERRUPTED = 70, 130
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of an output; those of files are translated where they arise."""
 
 
 class LazyGroup(click.Group):
@@ -79,6 +87,12 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
     persona build -o OUT                      make the model
     persona checkout HEAD~1                   go back
     """
+    from persona import files  # not for --help
+
+    where = Path(folder)
+    with files.translated(where):
+        if not where.is_dir():
+            raise UsageError(f"there is no folder {folder}", "Give -C a folder that exists.")
     ctx.obj.folder = folder
     ctx.obj.traceback = traceback
 
@@ -86,6 +100,9 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
 def run(args: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _terminate)
+    _prepare_outputs()
     sys.exit(invoke(sys.argv[1:] if args is None else args))
 
 
@@ -95,7 +112,8 @@ def invoke(args: Sequence[str]) -> int:
     app = App(argv=argv)
     try:
         result: Any = cli.main(argv, prog_name="persona", standalone_mode=False, obj=app)
-        sys.stdout.flush()
+        with writing():
+            pass
     except PersonaError as error:
         return _explain(app, error)
     except click.exceptions.Exit as error:
@@ -114,10 +132,11 @@ def invoke(args: Sequence[str]) -> int:
         )
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader went away (a pager, head): stop quietly, and keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()  # the reader went away (a pager, head): stop quietly
         return 141
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # help, and a story's lines
+            return _explain(app, Unheard(error))
         return _report_bug(app, error)
     return result if isinstance(result, int) else 0
 
@@ -126,7 +145,7 @@ def _explain(app: App, error: PersonaError) -> int:
     if app.traceback:
         import traceback
 
-        traceback.print_exception(error)
+        note("".join(traceback.format_exception(error)))
     fail(app, error, error.exit_code)
     return error.exit_code
 
@@ -137,15 +156,29 @@ def _report_bug(app: App, error: Exception) -> int:
 
     text = "".join(traceback.format_exception(error))
     if app.traceback:
-        click.echo(text, err=True)
-    with tempfile.NamedTemporaryFile("w", prefix="persona-bug-", suffix=".log", delete=False) as file:
-        file.write(f"persona {' '.join(app.argv)}\n{text}")
-    bug = PersonaError(
-        f"this is a bug in persona: {type(error).__name__}: {error}",
-        f"Nothing of yours was touched. The details are in {file.name}: please report them.",
-    )
+        note(text)
+    hint = "Nothing of yours was touched. Run it again with --traceback, and please report what it says."
+    with (
+        contextlib.suppress(OSError),
+        tempfile.NamedTemporaryFile(
+            "w", prefix="persona-bug-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file,
+    ):
+        file.write(f"persona {app.command}\n{text}")
+        hint = f"Nothing of yours was touched. The details are in {file.name}: please report them."
+    bug = PersonaError(f"this is a bug in persona: {type(error).__name__}: {error}", hint)
     fail(app, bug, BUG)
     return BUG
+
+
+def _prepare_outputs() -> None:
+    """Outputs that take any text: one that is closed becomes none, and what an encoding lacks is replaced."""
+    for name, errors in (("stdout", "replace"), ("stderr", "backslashreplace")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

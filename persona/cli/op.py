@@ -48,4 +48,4 @@ def log(app: App, limit: int | None) -> None:
 def _value(value: str | None) -> str:
     if value is None:
         return "nothing"
-    return escape(value.removeprefix("ref: ")) if value.startswith("ref: ") else value[:7]
+    return escape(value.removeprefix("ref: ")) if value.startswith("ref: ") else escape(value[:7])

@@ -36,13 +36,13 @@ class Bars:
     @contextmanager
     def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
         """Show a bar until the block ends."""
-        console = Console(stderr=True)
+        console = Console(stderr=True, emoji=False)
         with Progress(*_columns(unit), console=console, transient=True) as bars:
             yield _BarTask(bars, bars.add_task(label, total=total))
 
 
 def _columns(unit: str) -> list[ProgressColumn]:
-    start: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=None)]
+    start: list[ProgressColumn] = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=None)]
     if unit == "bytes":
         return [*start, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()]
     if unit == "weights":

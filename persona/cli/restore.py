@@ -28,6 +28,8 @@ def command(app: App) -> None:
         elif done.backup is None:
             console.print(f"{escape(done.path.name)} is back as it was committed.")
         else:
-            console.print(f"{escape(done.path.name)} is back as it was committed; the edits are in {done.backup.name}.")
+            console.print(
+                f"{escape(done.path.name)} is back as it was committed; the edits are in {escape(done.backup.name)}."
+            )
 
     app.show("restore", done, render)

@@ -84,7 +84,7 @@ def _facts(console: Console, run: Mapping[str, Any]) -> None:
     if known:
         console.print()
     for key, value in sorted(known.items()):
-        console.print(f" {key.replace('_', ' ')}: {escape(_fact(key, value))}")
+        console.print(f" {escape(key.replace('_', ' '))}: {escape(_fact(key, value))}")
 
 
 def _fact(key: str, value: Any) -> str:

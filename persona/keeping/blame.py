@@ -50,8 +50,7 @@ class Blame:
                     seen.add(user)
                     queue.append(user)
         known = self.catalog.known
-        order = sorted(found, key=lambda name: (known[name].time, name), reverse=True)
-        return tuple(Touched(CommitId(name), known[name].subject) for name in order)
+        return tuple(Touched(CommitId(name), known[name].subject) for name in self._order if name in found)
 
     def vectors(self, lost: str, also: Iterable[str] = ()) -> tuple[str, ...]:
         """Names, in recipes, of vectors that suffer; ``also`` are ids that are lost along with it."""
@@ -62,6 +61,12 @@ class Blame:
             if self.catalog.known[user].kind == "base":
                 hit |= self._changers(user, lost)
         return tuple(sorted({name for name, vector in self._entries if vector in hit}))
+
+    @cached_property
+    def _order(self) -> list[ObjectId]:
+        commits = [name for name in self.reached if self.catalog.known[name].kind == "commit"]
+        newest_first = sorted(commits, key=lambda name: (self.catalog.known[name].time, name), reverse=True)
+        return self.catalog.children_first(newest_first)
 
     def _near(self, lost: str) -> set[ObjectId]:
         return self.users.get(lost, set())

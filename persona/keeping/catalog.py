@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,6 +59,20 @@ class Catalog:
     def named(self, texts: Iterable[str]) -> set[ObjectId]:
         """Readable objects that whole ids or beginnings of them mean."""
         return {name for text in texts for name in self.beginning_with(text)}
+
+    def children_first(self, commits: Iterable[ObjectId]) -> list[ObjectId]:
+        """Commits in the order given, except that none comes after its parents."""
+        parents = {
+            name: [other for other, kind in self.known[name].edges.objects if kind == "commit"] for name in commits
+        }
+        children = Counter(parent for names in parents.values() for parent in names)
+        order = [name for name in parents if not children[name]]
+        for name in order:  # grows while it is walked
+            for parent in parents.get(name, ()):
+                children[parent] -= 1
+                if not children[parent] and parent in parents:
+                    order.append(parent)
+        return order
 
     def reach(self, starts: Iterable[str]) -> set[ObjectId]:
         """Readable objects among ``starts`` and all that they need or name; an operation needs only its parent."""

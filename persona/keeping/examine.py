@@ -78,7 +78,15 @@ def examine(place: Place, progress: Progress = SILENT, share: float = 1.0, seed:
     found = Examination(place, roots, catalog, weights, reached)
     found.missing = dict(_missing(found))
     found.needed = _needed(found)
+    if found.lost_contents() or found.missing:
+        _forget_collected(found)
     return found
+
+
+def _forget_collected(found: Examination) -> None:
+    """A collection may have run meanwhile: what it deleted needs nothing any more."""
+    found.reached = {name for name in found.reached if name in found.place.objects}
+    found.missing, found.needed = dict(_missing(found)), _needed(found)
 
 
 def _needed(found: Examination) -> dict[str, str]:
@@ -88,6 +96,8 @@ def _needed(found: Examination) -> dict[str, str]:
         own = found.catalog.known[name].edges
         needed |= dict.fromkeys(own.tensors, "tensor") | dict.fromkeys(own.blobs, "blob")
     copies = found.weights.copies.items()
+    others = set[str]().union(*(found.catalog.known[name].others for name in found.reached))
+    needed |= {name: copy.kind for (_, name), copy in copies if name in others}
     return needed | {copy.base: "tensor" for (_, name), copy in copies if copy.base is not None and name in needed}
 
 
@@ -103,6 +113,8 @@ def _starts(place: Place, roots: Roots, catalog: Catalog) -> set[str]:
     starts: set[str] = {*roots.commits.values(), *catalog.of_kind("operation")}
     remembered = roots_.remembered(catalog, datetime.now(UTC), _ALWAYS)
     standing = roots_.named_by_recipe(place.recipe)
+    with contextlib.suppress(PersonaError):  # what cannot be read of them is said elsewhere
+        standing |= roots_.named_by_files(place.folder)
     return starts | catalog.named(remembered | standing)
 
 

@@ -7,12 +7,14 @@ is needed of it lies elsewhere. If something of it stays lost it is renamed, for
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona import files
 from persona.checkpoints.tensorfile import TensorFile
+from persona.errors import PersonaError
 from persona.ids import BaseId, BlobId, TensorId, VectorId
 from persona.keeping.examine import Examination
 from persona.keeping.repack import copy_frames
@@ -20,6 +22,7 @@ from persona.keeping.sources import Source
 from persona.keeping.weights import SET_ASIDE, digest_of
 from persona.progress import SILENT, Progress
 from persona.store import kept
+from persona.store.ingest_adapter import ingest_adapter
 from persona.store.nouns import Base, Vector
 from persona.store.packs import Volume
 from persona.store.packwriter import Incoming
@@ -52,10 +55,10 @@ def heal_contents(found: Examination, source: Source, progress: Progress) -> lis
     healing = Healing(found, source, progress)
     _rewrite_kept(healing)
     store = healing.store()
-    moved = _salvage(healing, store)
     _store_lost(healing, store)
+    _store_adapter(healing, store)
     for name in sorted(healing.suspect):
-        _retire(healing, name, name in moved)
+        _replace(healing, store, name)
     return healing.done
 
 
@@ -107,21 +110,31 @@ def _adopt(healing: Healing, origin: Path) -> None:
     healing.done.append(f"packs/{adopted.name} was stored again, whole")
 
 
-def _salvage(healing: Healing, store: TensorStore) -> set[str]:
-    """Copy what is whole in suspect files; the files of which something was copied."""
-    found, moved = healing.found, set()
-    for name in sorted(healing.suspect & found.weights.files.keys() - found.weights.unreadable.keys()):
-        volume = found.weights.files[name]
-        wanted = {n for n in _needed_of(found, volume) if (name, n) not in found.weights.bad and not _has(store, n)}
-        if not wanted:
-            continue
-        if name.endswith(".pack"):
-            copy_frames(volume, wanted, store.packs, store.tmp)
-        else:
-            _copy_kept(volume, wanted, store)
-        moved.add(name)
-        healing.done.append(f"{len(wanted)} whole part(s) of packs/{volume.path.name} were copied")
-    return moved
+def _replace(healing: Healing, store: TensorStore, name: str) -> None:
+    """Take a suspect file out of use, unless what it lost is as lost as before."""
+    found = healing.found
+    volume = found.weights.files.get(name)
+    if volume is None or name in found.weights.unreadable:
+        _retire(healing, store, name, set(found.needed), aside=False)
+        return
+    needed = _needed_of(found, volume)
+    lost = needed & found.lost_contents().keys()
+    if not lost or any(_has(store, one) for one in lost):
+        _salvage(healing, store, name, volume, needed)
+        _retire(healing, store, name, needed, aside=True)
+
+
+def _salvage(healing: Healing, store: TensorStore, name: str, volume: Volume, needed: set[str]) -> None:
+    """Copy what is whole in a suspect file, or may be once its base is healed, and lies nowhere else."""
+    bad = healing.found.weights.bad
+    wanted = {one for one in needed if (name, one) not in bad and not _has(store, one)}
+    if not wanted:
+        return
+    if name.endswith(".pack"):
+        copy_frames(volume, wanted, store.packs, store.tmp)
+    else:
+        _copy_kept(volume, wanted, store)
+    healing.done.append(f"{len(wanted)} whole part(s) of packs/{volume.path.name} were copied")
 
 
 def _needed_of(found: Examination, volume: Volume) -> set[str]:
@@ -165,6 +178,20 @@ def _store_lost(healing: Healing, store: TensorStore) -> None:
     )
 
 
+def _store_adapter(healing: Healing, store: TensorStore) -> None:
+    """An adapter's tensors that are made from it and the base, not read from its file."""
+    lost = [name for name in healing.found.lost_contents() if not _has(store, name)]
+    known = healing.found.needed.keys() & healing.source.places.keys()
+    if healing.source.checkpoint is not None or not lost or not known:
+        return
+    for name in healing.found.catalog.of_kind("base"):
+        with contextlib.suppress(PersonaError):  # not an adapter of this base, or the base is damaged
+            base = Base.get(healing.found.place.objects, BaseId(name))
+            ingest_adapter(healing.source.folder, BaseId(name), base, store, healing.progress)
+    if back := [name for name in lost if _has(store, name)]:
+        healing.done.append(f"{len(back)} tensor(s) that the adapter makes of the base were stored again")
+
+
 def _incoming(healing: Healing, store: TensorStore, tensors: list[TensorId]) -> Iterator[Incoming]:
     bases = _bases_for(healing.found, store)
     for name in tensors:
@@ -191,31 +218,23 @@ def _bases_for(found: Examination, store: TensorStore) -> dict[str, TensorId]:
     return {name: base for name, base in bases.items() if name not in whole}
 
 
-def _retire(healing: Healing, name: str, moved: bool) -> None:
-    """Remove a suspect file that nothing needs any more; set it aside if only a part of it could be saved."""
-    found, place = healing.found, healing.found.place
-    volume = found.weights.files.get(name)
-    store = healing.store()
-    needed = _needed_of(found, volume) if volume and name not in found.weights.unreadable else set(found.needed)
-    absent = [n for n in needed if not _has(store, n)]
-    paths = [place.packs / name]
-    if name.endswith(".json"):
-        paths.append((place.packs / name).with_suffix(".safetensors"))
+def _retire(healing: Healing, store: TensorStore, name: str, needed: set[str], *, aside: bool) -> None:
+    """Remove a file of which nothing is needed any more; else set it aside, for a person may want the rest."""
+    absent = sum(not _has(store, one) for one in needed)
+    index = healing.found.place.packs / name
+    paths = [index] if index.suffix == ".pack" else [index, index.with_suffix(".safetensors")]
     if not absent:
         for path in paths:
             files.remove_file(path)
         healing.done.append(f"packs/{paths[-1].name} was replaced: all that is needed of it lies elsewhere")
-    elif moved or len(absent) < len(needed & _lost(found)):
+    elif aside:
         for path in (path for path in paths if path.exists()):
             files.rename(path, path.with_name(path.name + SET_ASIDE))
-        healing.done.append(f"packs/{paths[-1].name} was set aside: {len(absent)} part(s) of it are still lost")
+        healing.done.append(f"packs/{paths[-1].name} was set aside: {absent} part(s) of it are still lost")
 
 
-def _lost(found: Examination) -> set[str]:
-    return set(found.lost_contents())
-
-
-def forget_set_aside(folder: Path) -> None:
+def forget_set_aside(found: Examination) -> None:
     """Delete what repairs set aside; for when nothing is lost any more."""
-    for path in sorted(folder.glob(f"*{SET_ASIDE}")):
-        files.remove_file(path)
+    for name in [name for name in found.weights.loose if name.endswith(SET_ASIDE)]:
+        files.remove_file(found.place.packs / name)
+        found.weights.loose.remove(name)

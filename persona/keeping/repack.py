@@ -20,8 +20,8 @@ def copy_frames(volume: Volume, wanted: Container[str], folder: Path, tmp: Path)
     It is published and durable on return. Frames keep their codecs, so that a difference is still one to the same
     base; the same wish makes the same bytes and the same name, so that an interrupted copy can be made again.
     """
-    parts = sorted([*volume.tensors.values(), *volume.blobs.values()], key=lambda part: (part.at, part.stored))
-    parts = [part for part in parts if part.id in wanted]
+    parts: list[StoredTensor | StoredBlob] = [*volume.tensors.values(), *volume.blobs.values()]
+    parts = sorted((part for part in parts if part.id in wanted), key=lambda part: (part.at, part.stored))
     if not parts:
         return None
     files.make_folder(tmp)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from persona.files import translated
 from persona.history import refs as refs_
 from persona.ids import CommitId, ObjectId
 from persona.keeping.catalog import TEMPORARY, Catalog
@@ -114,7 +115,8 @@ def named_by_files(folder: Path) -> set[str]:
             continue
         for path in [entry] if entry.is_file() else sorted(entry.rglob("*")):
             if path.is_file():
-                found |= ids_in(path.read_bytes())
+                with translated(path):
+                    found |= ids_in(path.read_bytes())
     return found
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 u1, u2, u4, u8, f4 = np.uint8, np.uint16, np.uint32, np.uint64, np.float32
 
+FUSED = True
+
 _WIDTHS: Final = (2, 4)
 """Bytes per entry that are compiled for; others are rare, and numpy does them."""
 
@@ -33,7 +35,10 @@ _TILE: Final = 4096
 """Entries that stay in a core's first cache between loops, and that an entry's own width can count."""
 
 _LOOK: Final = 32
-"""Bytes of which a byte can count the escapes."""
+"""Entries that are looked at together; of so many bytes a byte can count the escapes."""
+
+_RARE: Final = 64
+"""Entries per escape from which most looks find none."""
 
 
 def name() -> str:
@@ -169,20 +174,14 @@ def _move_nibbles(base: Any, digits: Any, rest: Any, out: Any) -> None:
         for i in range(len(folded) // 2):
             folded[2 * i] = some[i] & u1(15)
             folded[2 * i + 1] = some[i] >> u1(4)
-        found = u8(0)  # of a place that is no escape the next one takes the room: no branch to guess wrong
-        for i in range(len(folded) // 2):
-            where[found] = 2 * i
-            found = u8(found + u8((some[i] & u1(15)) == u1(15)))
-            where[found] = 2 * i + 1
-            found = u8(found + u8(some[i] >= u1(240)))
         if len(folded) % 2:
             folded[-1] = some[-1] & u1(15)
-            where[found] = len(folded) - 1
-            found = u8(found + u8(folded[-1] == word(15)))
-        beyond = rest[done : done + found]
-        done = u8(done + found)
-        for k in range(len(beyond)):
-            folded[where[k]] = word(beyond[k] + word(15))
+        if len(rest):
+            found = _find(folded, word(15), len(rest) * _RARE < len(out), where)
+            beyond = rest[done : done + found]
+            done = u8(done + found)
+            for k in range(len(beyond)):
+                folded[where[k]] = word(beyond[k] + word(15))
         _move_by(base[start : start + _TILE], folded)
 
 
@@ -195,15 +194,35 @@ def _move_bytes(base: Any, digits: Any, rest: Any, out: Any) -> None:
         folded, some = out[start : start + _TILE], digits[start : start + _TILE]
         for i in range(len(folded)):
             folded[i] = some[i]
-        found = u8(0)
-        for i in range(len(folded)):
-            where[found] = i
-            found = u8(found + u8(some[i] == u1(255)))
-        beyond = rest[done : done + found]
-        done = u8(done + found)
-        for k in range(len(beyond)):
-            folded[where[k]] = word(beyond[k] + word(255))
+        if len(rest):
+            found = _find(some, u1(255), len(rest) * _RARE < len(out), where)
+            beyond = rest[done : done + found]
+            done = u8(done + found)
+            for k in range(len(beyond)):
+                folded[where[k]] = word(beyond[k] + word(255))
         _move_by(base[start : start + _TILE], folded)
+
+
+@_jit
+def _find(digits: Any, escape: Any, rare: Any, where: Any) -> Any:
+    """The places of the escapes in a tile, and how many there are."""
+    found = u8(0)
+    if not rare:
+        for i in range(len(digits)):  # the next place takes the room of one that is no escape: nothing to guess
+            where[found] = i
+            found = u8(found + u8(digits[i] == escape))
+        return found
+    for start in range(0, len(digits), _LOOK):
+        some = digits[start : start + _LOOK]
+        hit = u1(0)
+        for i in range(len(some)):
+            hit |= u1(some[i] == escape)
+        if hit:
+            for i in range(len(some)):
+                if some[i] == escape:
+                    where[found] = start + i
+                    found = u8(found + u8(1))
+    return found
 
 
 @_jit

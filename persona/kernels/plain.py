@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from persona.kernels import Bits, Bytes, Float32, Weights
 
+FUSED = False
+
 BLOCK: Final = 1 << 17
 """Entries of a low-rank product that are summed together: a block and its products stay in a core's cache."""
 
@@ -28,14 +30,21 @@ def move(base: Bits, digits: Bytes, escape: int, rest: Bits, out: Bits) -> None:
     small = _digits(digits, escape, len(base))
     folded = small.astype(base.dtype)
     folded[small == np.uint8(escape)] = rest + _of(rest, escape)
-    move_by(base, folded, out)
+    _move_by(base, folded, out)
 
 
 def move_by(base: Bits, folded: Bits, out: Bits) -> None:
     """unorder(order(base) + unzigzag(folded))."""
+    _move_by(base, folded.copy(), out)
+
+
+def _move_by(base: Bits, folded: Bits, out: Bits) -> None:
+    """The same; ``folded`` is used up."""
     difference = _unzigzag(folded)
     difference += _order(base)
-    out[:] = _unorder(difference)
+    flip = ~_all_sign(difference)
+    flip |= _top(difference)
+    np.bitwise_xor(flip, difference, out=out)
 
 
 def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
@@ -81,17 +90,11 @@ def _order(bits: Bits) -> Bits:
     return flip
 
 
-def _unorder(ordered: Bits) -> Bits:
-    flip: Bits = ~_all_sign(ordered)
-    flip |= _top(ordered)
-    flip ^= ordered
-    return flip
-
-
 def _unzigzag(folded: Bits) -> Bits:
-    halves: Bits = folded >> _of(folded, 1)
-    halves ^= (-_signed(folded & _of(folded, 1))).view(folded.dtype)
-    return halves
+    sign = -_signed(folded & _of(folded, 1))
+    folded >>= _of(folded, 1)
+    folded ^= sign.view(folded.dtype)
+    return folded
 
 
 def _all_sign(bits: Bits) -> Bits:

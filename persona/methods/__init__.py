@@ -4,7 +4,7 @@ A method module has ``PARAMETERS`` (what ``[merge]`` may say beside ``method`` a
 ``combine(base, deltas, alphas, scale, parameters)`` over fp32 blocks. Its docstring gives formula and source.
 
 It may also have ``fused(kernels, base, terms, alphas, scale, parameters, total, out)``: the same numbers, rounded,
-without fp32 copies of what comes in. Then the engine prefers it.
+without fp32 copies of what comes in. The engine prefers it where kernels are compiled.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Every error names the file, the line and the key.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Callable
@@ -16,6 +15,9 @@ from persona.errors import RecipeError, UsageError, did_you_mean
 from persona.recipe.model import Entry, Parameter, Recipe
 
 FILE = "persona.toml"
+
+_MARK = "\ufeff"
+"""The byte order mark that some editors put first; it says nothing in UTF-8."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{4,64}")
@@ -29,17 +31,20 @@ def checked_vector_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' cannot name a vector",
-            "Use up to 64 letters, digits, '-' and '_', and do not begin with '-'.",
+            "Give a name with --as NAME: up to 64 letters, digits, '-' and '_', and not '-' first.",
         )
     return name
 
 
 def parse(text: str, where: str = FILE) -> Recipe:
     """The recipe that ``text`` says; ids are as typed. ``where`` names the text in errors."""
+    text = text.removeprefix(_MARK)
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise _not_toml(where, str(error)) from None
+    except ValueError:  # Python reads no integers of more than 4300 digits
+        raise _too_long(text, where) from None
     reader = _Reader(text, where)
     reader.only_keys(table, _TOP, ())
     base = reader.table(table, "base", ())
@@ -63,6 +68,24 @@ def _not_toml(where: str, said: str) -> RecipeError:
     return RecipeError(f"{place}: not TOML: {what}", "Mend the line, or bring back the last one: persona restore")
 
 
+def _too_long(text: str, where: str) -> RecipeError:
+    match = re.search(r"^(.*?)[+-]?\d[\d_]{4299,}", text, re.MULTILINE)
+    place = f"{where}:{text.count(chr(10), 0, match.start()) + 1}" if match else where
+    key = match[1].partition("=")[0].strip(" \t\"'") if match else ""
+    return RecipeError(
+        f"{place}: {f'{key}: ' if key else ''}an integer of thousands of digits", "Give a finite number."
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value in an error, in a few words."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer that is too long to be printed
+        return "an integer of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
 def _parse_merge(reader: _Reader, merge: dict[str, Any]) -> tuple[str, float, dict[str, Parameter]]:
     method = reader.string(merge, ("merge", "method")) or "linear"
     if method not in methods.names():
@@ -75,8 +98,9 @@ def _parse_merge(reader: _Reader, merge: dict[str, Any]) -> tuple[str, float, di
         if name in merge:
             try:
                 parameters[name] = parameter.checked(merge[name])
-            except ValueError as error:
-                raise reader.error(("merge", name), str(error), parameter.summary) from None
+            except (ValueError, OverflowError):
+                what = f"{_shown(merge[name])} is not a number between {parameter.low} and {parameter.high}"
+                raise reader.error(("merge", name), what, parameter.summary) from None
     return method, scale, parameters
 
 
@@ -128,7 +152,7 @@ class _Reader:
     def _get(self, table: dict[str, Any], path: Path, ok: Callable[[Any], bool], wanted: str) -> Any:
         value = table.get(path[-1])
         if value is not None and not ok(value):
-            raise self.error(path, f"{value!r} is not {wanted}", f"Give {path[-1]} {wanted}.")
+            raise self.error(path, f"{_shown(value)} is not {wanted}", f"Give {path[-1]} {wanted}.")
         return value
 
     def string(self, table: dict[str, Any], path: Path) -> str | None:
@@ -147,7 +171,7 @@ class _Reader:
         if value is None:
             raise self.error(path, "is missing", "Give the id that 'persona vectors' or 'persona log' shows.")
         if not _ID.fullmatch(value):
-            raise self.error(path, f"'{value}' is not an id", "An id is 4 to 64 digits of 0-9 and a-f.")
+            raise self.error(path, f"{_shown(value)} is not an id", "An id is 4 to 64 digits of 0-9 and a-f.")
         return value
 
     def patterns(self, table: dict[str, Any], path: Path) -> tuple[str, ...]:
@@ -159,13 +183,13 @@ class _Reader:
 
 def _is_fp32(value: float) -> bool:
     """Alphas are applied in fp32, so what overflows there is no number here."""
-    return math.isfinite(value) and abs(value) < 3.4028235e38
+    return abs(value) < 3.4028235e38  # false for NaN; an integer of any length can be compared
 
 
 def find_line(text: str, path: Path) -> int | None:
     """The line (from 1) of a table or key, for error messages; None if the layout is an unusual one."""
     section: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removeprefix(_MARK).splitlines(), 1):
         stripped = line.strip()
         if stripped.startswith("["):
             section = tuple(part.strip(" \"'") for part in stripped.strip("[]").split("#")[0].strip(" ]").split("."))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from persona import kernels
 from persona.checkpoints import folder as folders
 from persona.checkpoints import settings
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
@@ -105,6 +106,7 @@ def ingest_run(
 ) -> Ingested:
     """Keep what a full fine-tune changed; tensors that equal the base's cost nothing."""
     _check_shapes(checkpoint, base)
+    kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
     kept = _sort_out(checkpoint, base, surveyed)
     _check_related(checkpoint, surveyed.values())

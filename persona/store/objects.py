@@ -8,6 +8,7 @@ BLAKE3(b"persona object\\n" + encoding), and it lies, as that very text, in ``ob
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ VERSION = 1
 """Of the encoding of every kind; a reader refuses what is newer."""
 
 Fields = dict[str, Any]
+
+_REST = re.compile(r"[0-9a-f]{62}")
+_COPY_BACK = "Copy the file back from a backup or another copy of the repository."
 
 
 def encode(kind: str, fields: Mapping[str, Any]) -> bytes:
@@ -44,32 +48,24 @@ class ObjectStore:
         data = encode(kind, fields)
         name = ObjectId(object_digest(data))
         path = self.path(name)
-        if not path.exists():
+        with files.translated(path):
+            known = path.exists()
+        if not known:
             files.make_folder(path.parent)
             files.write_file(path, data)
         return name
 
     def get(self, name: Id, kind: str) -> Fields:
         """The fields of an object, checked against its id."""
-        path = self.path(name)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise Damaged(
-                f"{kind} {name.short} is missing: there is no {path}",
-                "Copy the file back from a backup or another copy of the repository.",
-            ) from None
-        except OSError as error:
-            raise files.storage_error(error, path) from error
+        data = self._read(name, kind)
         if object_digest(data) != name:
-            raise Damaged(
-                f"{kind} {name.short} is damaged: {path} does not hash to its name",
-                "Copy the file back from a backup or another copy of the repository.",
-            )
+            raise self._damaged(name, kind)
         return _checked(json.loads(data), name, kind)
 
     def __contains__(self, name: Id) -> bool:
-        return self.path(name).exists()
+        path = self.path(name)
+        with files.translated(path):
+            return path.exists()
 
     def path(self, name: Id) -> Path:
         """Where an object lies."""
@@ -77,14 +73,33 @@ class ObjectStore:
 
     def kind(self, name: Id) -> str:
         """What kind of object ``name`` is."""
-        return str(json.loads(self.path(name).read_bytes()).get("kind", ""))
+        try:
+            fields = json.loads(self._read(name, "object"))
+        except (ValueError, RecursionError):
+            raise self._damaged(name, "object") from None
+        if not isinstance(fields, dict):
+            raise self._damaged(name, "object")
+        return str(fields.get("kind", ""))
+
+    def _read(self, name: Id, kind: str) -> bytes:
+        path = self.path(name)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise Damaged(f"{kind} {name.short} is missing: there is no {path}", _COPY_BACK) from None
+        except OSError as error:
+            raise files.storage_error(error, path) from error
+
+    def _damaged(self, name: Id, kind: str) -> Damaged:
+        return Damaged(f"{kind} {name.short} is damaged: {self.path(name)} does not hash to its name", _COPY_BACK)
 
     def matching(self, prefix: str) -> list[ObjectId]:
         """Ids that begin with ``prefix`` (at least 2 characters), sorted."""
         folder = self.folder / prefix[:2]
-        if not folder.is_dir():
-            return []
-        names = (prefix[:2] + path.name for path in folder.iterdir() if len(path.name) == 62)
+        with files.translated(folder):
+            if not folder.is_dir():
+                return []
+            names = [prefix[:2] + path.name for path in folder.iterdir() if _REST.fullmatch(path.name)]
         return sorted(ObjectId(name) for name in names if name.startswith(prefix))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from persona.building.plan import Active, Plan, make_plan
 from persona.building.publish import index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
-from persona.building.run import run
+from persona.building.run import loops_for, run
 from persona.building.sidefiles import model_card, side_files
 from persona.building.target import check_replaceable, check_target
 from persona.checkpoints.folder import INDEX, RECEIPT
@@ -74,7 +74,7 @@ def build(
     with output_folder(target, shards, replace=replace) as folder:
         folder.reserve()
         ids = run(plan, repo.tensors, folder, progress)
-        receipt = make_receipt(_about(recipe, commit, edited, dtype), ids, shards, small)
+        receipt = make_receipt(_about(recipe, commit, edited, dtype, loops_for(plan).name()), ids, shards, small)
         for name, data in [*small.items(), (RECEIPT, receipt)]:
             folder.add_file(name, data)
         if target.exists() and any(target.iterdir()):
@@ -127,7 +127,7 @@ def _small_files(
     return found
 
 
-def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None) -> dict[str, Any]:
+def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None, kernels: str) -> dict[str, Any]:
     return {
         "commit": commit,
         "edited": edited,
@@ -137,6 +137,7 @@ def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None) ->
         "made": {
             "persona": version("persona-vcs"),
             "numpy": version("numpy"),
+            "kernels": kernels,
             "python": platform.python_version(),
         },
     }

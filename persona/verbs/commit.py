@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,12 @@ from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.ingest import Ingested, ingest_run
 from persona.store.ingest_adapter import ingest_adapter
+from persona.store.objects import canonical
 from persona.verbs.recording import Recorded, record, standing_text
 from persona.verbs.vectors import kept_bytes
+
+DEEPEST = 64
+"""Levels of tables and lists that metrics may have."""
 
 
 @dataclass(frozen=True)
@@ -149,24 +154,42 @@ def _facts(metrics: Path | str | None, meta: Mapping[str, str] | None) -> dict[s
     if metrics is not None:
         path = Path(metrics)
         try:
-            facts["metrics"] = json.loads(path.read_bytes())
-            json.dumps(facts["metrics"], allow_nan=False)
+            facts["metrics"] = _shallow(json.loads(path.read_bytes()))
+            canonical(facts["metrics"])
+        except FileNotFoundError:
+            raise UsageError(f"there is no metrics file {path}", "Give the file that your evaluation wrote.") from None
+        except IsADirectoryError:
+            raise UsageError(f"{path} is a folder", "Give the metrics as a JSON file.") from None
         except OSError as error:
             raise storage_error(error, path) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path} is not plain JSON: {error}", "Write the metrics as a JSON object.") from None
     if meta:
         facts["meta"] = dict(meta)
     return facts
 
 
+def _shallow(value: Any, room: int = DEEPEST) -> Any:
+    """``value`` if it is not nested too deep to be kept and shown."""
+    if room == 0:
+        raise ValueError(f"nested deeper than {DEEPEST} levels")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _shallow(item, room - 1)
+    return value
+
+
 def _run_facts(run: Path, folder: Path, name: str, done: Committed) -> dict[str, Any]:
     return {
         "vector": name,
-        "folder": str(run),
-        "checkpoint": folder.name,
+        "folder": _utf8(run),
+        "checkpoint": _utf8(folder.name),
         "form": done.form,
         "total_bytes": done.total_bytes,
         "kept_bytes": done.kept_bytes,
         "relative_norm": done.relative_norm,
     }
+
+
+def _utf8(path: Path | str) -> str:
+    """A path as an object can keep it, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="replace")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona.errors import UsageError, did_you_mean
+from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
 from persona.history.commits import get_text, walk
 from persona.history.revisions import resolve
 from persona.ids import CommitId, VectorId
@@ -45,7 +45,7 @@ class ShownVector:
 
 def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
     """A vector of the recipe by its name, or else a revision."""
-    recipe = standing_recipe(repo) if repo.recipe_text() is not None else repo.recipe(repo.head())
+    recipe, problem = _recipe(repo)
     if recipe.entry(what) is not None:
         return _vector(repo, recipe, what)
     try:
@@ -53,10 +53,22 @@ def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
     except UsageError as error:
         if not error.message.startswith("no revision"):
             raise
+        if problem is not None:
+            raise problem from None
         known = [entry.name for entry in recipe.vectors]
         hint = did_you_mean(what, [*known, *(r.rpartition("/")[2] for r in repo.refs())])
         raise UsageError(f"'{what}' is neither a vector of the recipe nor a revision", hint) from None
     return _commit(repo, commit)
+
+
+def _recipe(repo: Repository) -> tuple[Recipe, PersonaError | None]:
+    """The recipe in ``persona.toml``, or HEAD's where that cannot be used, and why not."""
+    try:
+        if repo.recipe_text() is not None:
+            return standing_recipe(repo), None
+    except (UsageError, WrongBase) as error:
+        return repo.recipe(repo.head()), error
+    return repo.recipe(repo.head()), None
 
 
 def _commit(repo: Repository, name: CommitId) -> ShownCommit:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from persona.checkpoints.adapters.dense import product
-from persona.methods import lowrank
+from persona.kernels import plain
 from persona.methods.lowrank import delta_rows
 
 
@@ -40,7 +40,7 @@ def test_the_definition(rank: int) -> None:
 def test_cuts_and_blocks_do_not_matter(step: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = factors(64, 8, 33)
     whole = delta_rows(left, right, 0.3, 0, 64)
-    monkeypatch.setattr(lowrank, "BLOCK", block)
+    monkeypatch.setattr(plain, "BLOCK", block)
     pieces = [delta_rows(left, right, 0.3, at, min(at + step, 64)) for at in range(0, 64, step)]
     assert np.concatenate(pieces).tobytes() == whole.tobytes()
 

@@ -130,7 +130,7 @@ def test_the_check_that_guards_the_choice_passes_and_can_fail(monkeypatch: pytes
     check.compare(compiled, plain)
     for name in ("fold", "move", "add_delta", "finish", "round_bf16", "low_rank_rows"):
         with monkeypatch.context() as patch:
-            patch.setattr(plain, name, broken(getattr(plain, name)))
+            patch.setattr(compiled, name, broken(getattr(compiled, name)))
             with pytest.raises(check.Different):
                 check.compare(compiled, plain)
 

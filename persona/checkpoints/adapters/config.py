@@ -132,9 +132,13 @@ def _check_kind(path: Path, raw: dict[str, Any]) -> None:
 
 
 def _check_init(path: Path, init: Any) -> None:
-    if init is None or isinstance(init, bool) or init in PLAIN_INITS:
+    if init is None or isinstance(init, bool):
         return
-    name = next((BASE_CHANGING[start] for start in BASE_CHANGING if str(init).lower().startswith(start)), None)
+    if not isinstance(init, str):
+        raise _wrong(path, f"gives init_lora_weights as {_shown(init)}")
+    if init in PLAIN_INITS:
+        return
+    name = next((BASE_CHANGING[start] for start in BASE_CHANGING if init.lower().startswith(start)), None)
     if name is not None:
         raise CheckpointError(
             f"{path}: init_lora_weights is {init!r}: {name} took the adapter's first weights out of the base, so "
@@ -168,7 +172,7 @@ def _check_keys(path: Path, raw: dict[str, Any]) -> None:
 def _parse(path: Path, raw: dict[str, Any]) -> Config:
     for key, check in (("r", _whole), ("lora_alpha", _number)):
         if not check(raw.get(key)):
-            raise _wrong(path, f"gives {key} as {raw.get(key)!r}")
+            raise _wrong(path, f"gives {key} as {_shown(raw.get(key))}")
     for key in ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out"):
         if not isinstance(raw.get(key), bool | None):
             raise _wrong(path, f"gives {key} as {raw[key]!r}")
@@ -193,11 +197,11 @@ def _parse(path: Path, raw: dict[str, Any]) -> Config:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 3.4028235e38
 
 
 def _patterns(path: Path, raw: dict[str, Any], key: str, check: Any) -> dict[str, Any]:
@@ -207,10 +211,10 @@ def _patterns(path: Path, raw: dict[str, Any], key: str, check: Any) -> dict[str
     for pattern, value in patterns.items():
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise _wrong(path, f"has a {key} that is not a regular expression: {pattern!r} ({error})") from error
         if not check(value):
-            raise _wrong(path, f"has {value!r} for {pattern!r} in {key}")
+            raise _wrong(path, f"has {_shown(value)} for {pattern!r} in {key}")
     return patterns
 
 
@@ -234,9 +238,18 @@ def _tokens(path: Path, tokens: Any) -> Mapping[str, tuple[int, ...]] | tuple[in
 def _headless(task: Any, auto_mapping: Any) -> bool:
     """Whether the model that was trained had no output embedding: a classifier, or a bare ``AutoModel``."""
     if task is not None:
-        return task in HEADLESS
+        return isinstance(task, str) and task in HEADLESS
     name = auto_mapping.get("base_model_class") if isinstance(auto_mapping, dict) else None
     return isinstance(name, str) and not re.search("LM|Conditional|Pretraining|PreTraining", name)
+
+
+def _shown(value: Any) -> str:
+    """A value in an error, in a few words."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer that is too long to be printed
+        return "an integer of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _wrong(path: Path, what: str) -> CheckpointError:

@@ -1,0 +1,54 @@
+"""``persona gc``."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option
+from persona.cli.render import count, size, table
+
+DAYS = 14.0
+
+
+@click.command("gc")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
+@click.option(
+    "--grace",
+    type=float,
+    default=DAYS,
+    show_default=True,
+    metavar="DAYS",
+    help="Keep what was replaced in so many days, so that it can be brought back.",
+)
+@json_option
+@click.pass_obj
+def command(app: App, dry_run: bool, grace: float) -> None:
+    """Delete what no branch, tag, recipe or recent operation needs.
+
+    \b
+    persona gc --dry-run
+    persona gc
+    persona gc --grace 0      # keep nothing that only the operation log remembers
+    """
+    from persona.verbs.gc import gc
+
+    done = gc(app.repository(), dry_run=dry_run, grace=grace, command=app.command, progress=app.progress())
+
+    def render(console: Console) -> None:
+        if not (done.objects or done.files or done.repacked or done.unfinished):
+            console.print("Nothing to delete.")
+        else:
+            rows = table("would go" if dry_run else "deleted", "", right=("",))
+            rows.add_row("objects", f"{done.objects:,}")
+            rows.add_row("files of tensors, whole", f"{done.files:,}")
+            rows.add_row("packs written anew, smaller", f"{done.repacked:,}")
+            rows.add_row("unfinished files", f"{done.unfinished:,}")
+            console.print(rows)
+            console.print(f"{size(done.freed)} {'would be ' if dry_run else ''}freed")
+        console.print(f"{count(done.kept_objects, 'object')} and {size(done.kept_bytes)} of tensors stay")
+        for text in done.notes:
+            console.print(f"note: {escape(text)}", style="dim")
+
+    app.show("gc", done, render)
