@@ -19,6 +19,9 @@ FILE = "persona.toml"
 _MARK = "\ufeff"
 """The byte order mark that some editors put first; it says nothing in UTF-8."""
 
+LARGEST = 1e9
+"""Of an alpha or scale: two of them times any weight that occurs stay far below fp32's 3.4e38."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{4,64}")
 _TOP = ("base", "merge", "vectors")
@@ -161,9 +164,9 @@ class _Reader:
 
     def number(self, table: dict[str, Any], path: Path, default: float) -> float:
         def ok(value: Any) -> bool:
-            return isinstance(value, int | float) and not isinstance(value, bool) and _is_fp32(value)
+            return isinstance(value, int | float) and not isinstance(value, bool) and _is_sane(value)
 
-        value = self._get(table, path, ok, "a finite number")
+        value = self._get(table, path, ok, f"a finite number of at most {LARGEST:.0e}")
         return default if value is None else float(value)
 
     def id(self, table: dict[str, Any], path: Path) -> str:
@@ -181,9 +184,9 @@ class _Reader:
         return tuple(self._get(table, path, ok, 'a list of patterns, such as ["*.mlp.*"]') or ())
 
 
-def _is_fp32(value: float) -> bool:
-    """Alphas are applied in fp32, so what overflows there is no number here."""
-    return abs(value) < 3.4028235e38  # false for NaN; an integer of any length can be compared
+def _is_sane(value: float) -> bool:
+    """Whether an alpha or scale is one that cannot make infinities of plausible weights in fp32."""
+    return abs(value) <= LARGEST  # false for NaN; an integer of any length can be compared
 
 
 def find_line(text: str, path: Path) -> int | None:

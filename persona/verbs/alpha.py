@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from persona.errors import Refusal, UsageError
 from persona.recipe import edit
-from persona.recipe.parse import parse
+from persona.recipe.parse import LARGEST, parse
 from persona.repository import Repository
 from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
 
@@ -26,8 +25,9 @@ def alpha(
         said = []
         for name, value in values.items():
             before = entry_of(recipe, name).alpha
-            if not math.isfinite(value):
-                raise UsageError(f"alpha {value} of '{name}' is not a finite number", "Give a number such as 0.8.")
+            if not abs(value) <= LARGEST:  # also false for NaN
+                what = f"alpha {value} of '{name}' is not a finite number of at most {LARGEST:.0e}"
+                raise UsageError(what, "Give a number such as 0.8.")
             if before != value:
                 said.append(f"{name} α {before:g} → {value:g}")
                 text = edit.set_alpha(text, name, float(value))

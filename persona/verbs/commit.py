@@ -17,7 +17,7 @@ from persona.progress import SILENT, Progress
 from persona.recipe import edit
 from persona.recipe.changes import changes
 from persona.recipe.model import Entry, Recipe
-from persona.recipe.parse import checked_vector_name, parse
+from persona.recipe.parse import LARGEST, checked_vector_name, parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.ingest import Ingested, ingest_run
@@ -132,8 +132,8 @@ def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) ->
 
 
 def _check_alpha(alpha: float) -> None:
-    if not abs(alpha) < 3.4028235e38:  # also false for NaN
-        raise UsageError(f"alpha {alpha} is not a finite number", "Give a number such as 0.8 or -0.5.")
+    if not abs(alpha) <= LARGEST:  # also false for NaN
+        raise UsageError(f"alpha {alpha} is not a finite number of at most {LARGEST:.0e}", "Give one such as 0.8.")
 
 
 def _name_of(folder: Path) -> str:

@@ -13,7 +13,7 @@ from persona.errors import Refusal
 from persona.history import refs as refs_
 from persona.history.commits import get_text
 from persona.history.operations import Operation
-from persona.ids import OperationId
+from persona.ids import CommitId, OperationId
 from persona.repository import Repository, Transaction
 from persona.verbs.recording import clean_recipe
 
@@ -43,6 +43,15 @@ def move(repo: Repository, change: Transaction, operation: Operation, side: int)
     """Give the operation's refs the values of before (0) or after (1) it, and let the recipe follow HEAD."""
     refs = repo.refs()
     for name, values in operation.refs.items():
+        _check_kept(repo, name, values[side])
         change.set_ref(name, values[side])
         refs[name] = values[side] or ""
     change.set_recipe_text(get_text(repo.objects, repo.commit(refs_.head_commit(refs)).text))
+
+
+def _check_kept(repo: Repository, name: str, value: str | None) -> None:
+    """Raise if a ref would point at a commit that ``gc`` has collected since."""
+    if value and not value.startswith(refs_.SYMBOLIC) and CommitId(value) not in repo.objects:
+        raise Refusal(
+            f"{name} stood on commit {value[:12]}, which gc has collected since", "'persona op log' shows what is left."
+        )

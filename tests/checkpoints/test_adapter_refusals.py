@@ -221,7 +221,7 @@ def test_no_weights(tmp_path: Path) -> None:
 def test_pickled_weights(tmp_path: Path) -> None:
     folder = handmade(tmp_path / "a", UP)
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-    says(refused(folder), "pickle", "safe_serialization=True")
+    says(refused(folder), "pickle", "persona convert")
 
 
 def test_truncated_weights(tmp_path: Path) -> None:
