@@ -75,13 +75,22 @@ class Repository:
             raise UsageError(f"{path}: {error}", "Mend the line; the file is TOML.") from None
 
     @property
-    def author(self) -> str:
-        """Who commits when nobody says: ``[user]`` of ``config.toml``."""
-        user = self.config.get("user")
+    def user(self) -> dict[str, str]:
+        """``[user]`` of ``config.toml``, checked: its name and email, where it gives them."""
+        path, user = self.folder / "config.toml", self.config.get("user", {})
         if not isinstance(user, dict):
-            return "unknown"
-        name, email = user.get("name", "unknown"), user.get("email")
-        return f"{name} <{email}>" if email else str(name)
+            raise UsageError(f"{path}: user is not a table", "Write it as [user], and name and email below.")
+        found = {key: user[key] for key in ("name", "email") if key in user}
+        for key, value in found.items():
+            if not isinstance(value, str):
+                raise UsageError(f"{path}: user.{key} is not a string", f'Write it in quotes: {key} = "…"')
+        return found
+
+    @property
+    def author(self) -> str:
+        """Who commits when nobody says."""
+        name, email = self.user.get("name", "unknown"), self.user.get("email")
+        return f"{name} <{email}>" if email else name
 
     def refs(self) -> refs_.RefMap:
         """All refs, as the newest operation left them."""

@@ -70,7 +70,7 @@ class App:
 
     def author(self, repo: Repository) -> str:
         """Who commits: ``config.toml``, else git's configuration, else the login."""
-        user = user_settings(repo)
+        user = repo.user
         name, email = user.get("name") or _git("user.name"), user.get("email") or _git("user.email")
         if not name:
             import getpass
@@ -98,18 +98,6 @@ class App:
                 click.echo(as_json({"schema": SCHEMA, "command": command, "result": plain(result)}))
             else:
                 render(stdout())
-
-
-def user_settings(repo: Repository) -> dict[str, str]:
-    """``[user]`` of ``config.toml``, checked: its name and email, where it gives them."""
-    path, user = repo.folder / "config.toml", repo.config.get("user", {})
-    if not isinstance(user, dict):
-        raise UsageError(f"{path}: user is not a table", "Write it as [user], and name and email below.")
-    found = {key: user[key] for key in ("name", "email") if key in user}
-    for key, value in found.items():
-        if not isinstance(value, str):
-            raise UsageError(f"{path}: user.{key} is not a string", f'Write it in quotes: {key} = "…"')
-    return found
 
 
 def utf8(text: str) -> str:

@@ -8,7 +8,7 @@ from persona.history.revisions import resolve
 from persona.ids import VectorId
 from persona.recipe.model import Entry
 from persona.repository import Repository
-from persona.store.nouns import LowRankSpec, TensorSpec, Vector
+from persona.store.nouns import TensorSpec, Vector
 from persona.verbs.recording import standing_recipe
 
 
@@ -64,9 +64,5 @@ def stored_tensors(vector: Vector) -> list[TensorSpec]:
     """Every tensor that a vector needs from the store."""
     found = list(vector.tensors.values())
     for spec in vector.low_rank.values():
-        found += _factors(spec)
+        found += [spec.left, spec.right]
     return found
-
-
-def _factors(spec: LowRankSpec) -> list[TensorSpec]:
-    return [spec.left, spec.right]

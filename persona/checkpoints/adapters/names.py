@@ -9,7 +9,7 @@ base tensor can be meant.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -85,13 +85,3 @@ def _renamed(name: str) -> Iterator[str]:
     for one, other in (*MIDDLES, *((b, a) for a, b in MIDDLES)):
         if one in name:
             yield name.replace(one, other)
-
-
-def module_of(name: str) -> str:
-    """A tensor's module."""
-    return name.rpartition(".")[0]
-
-
-def shapes(names: Collection[tuple[str, tuple[int, ...]]]) -> str:
-    """``lora_A [8, 64] and lora_B [64, 8]``, for messages."""
-    return " and ".join(f"{name} {list(shape)}" for name, shape in names)
