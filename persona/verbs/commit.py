@@ -79,7 +79,6 @@ def commit(
         vector = ingested.vector.put(repo.objects)
         before = recipe.entry(name)
         entry = _entry(before, name, vector, alpha, node)
-        repo.tensors.refresh()
         done = _committed(entry, vector, ingested, kept_bytes(repo, ingested.vector))
         if entry == before:
             return replace(done, notes=(f"'{name}' has this very vector already; nothing new was recorded",))
