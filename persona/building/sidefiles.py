@@ -16,6 +16,7 @@ from persona.checkpoints import folder as folders
 from persona.checkpoints import settings
 from persona.errors import Refusal
 from persona.ids import BlobId
+from persona.recipe import alphas
 from persona.store.nouns import Base
 from persona.store.tensors import TensorStore
 
@@ -24,7 +25,7 @@ TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "f
 
 def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorStore) -> dict[str, bytes]:
     """Every file of the build beside weights, receipt and card."""
-    bringing = [a for a in active if a.alpha > 0]
+    bringing = [a for a in active if alphas.adds(a.entry.alpha)]
     blobs = {**base.files, **_brought(bringing, base, store)}
     found = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
     patches = _patches(bringing)
@@ -150,7 +151,9 @@ def model_card(recipe: Mapping[str, Any], commit: str | None, edited: bool) -> b
         "|---|---|---|---|",
     ]
     for v in recipe["vectors"]:
-        lines.append(f"| {v['name']} | {v['alpha']:g} | `{v['id'][:12]}` | {v['node'] or ''} |")
+        lines.append(
+            f"| {v['name']} | {alphas.said(alphas.decode(v['alpha']))} | `{v['id'][:12]}` | {v['node'] or ''} |"
+        )
     lines += [
         "",
         "`persona.json` has the whole recipe and the hash of every tensor; `persona verify` checks them.",

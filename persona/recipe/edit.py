@@ -17,6 +17,7 @@ import tomlkit
 
 from persona.errors import RecipeError
 from persona.ids import Id
+from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import FILE, parse
 
@@ -65,7 +66,7 @@ def put_vector(text: str, entry: Entry) -> str:
     return _update(text, recipe, before, wanted)
 
 
-def set_alpha(text: str, name: str, alpha: float) -> str:
+def set_alpha(text: str, name: str, alpha: alphas.Alpha) -> str:
     """``text`` with another alpha for a vector."""
     recipe = parse(text)
     before = _entry(recipe, name)
@@ -105,14 +106,22 @@ def _unusual() -> RecipeError:
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
-    fields: dict[str, Any] = {"id": entry.id[:12], "alpha": entry.alpha}
+    fields: dict[str, Any] = {"id": entry.id[:12], "alpha": _toml_alpha(entry.alpha)}
     if entry.node is not None:
         fields["node"] = entry.node
     if entry.only:
         fields["only"] = list(entry.only)
     if entry.excepted:
         fields["except"] = list(entry.excepted)
-    return fields
+    return fields | dict(entry.parameters)
+
+
+def _toml_alpha(alpha: alphas.Alpha) -> Any:
+    if not alphas.is_patterns(alpha):
+        return list(alpha) if isinstance(alpha, tuple) else alpha
+    table = tomlkit.inline_table()
+    table.update(dict(alphas.encode(alpha)))
+    return table
 
 
 def _update(text: str, recipe: Recipe, before: Entry, after: Entry) -> str:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from persona.building.plan import Active, Plan, make_plan
+from persona.building.plan import Active, Plan, active_vectors, make_plan
 from persona.building.publish import index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run
@@ -66,7 +66,7 @@ def build(
     base = repo.base(recipe.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
     plan = make_plan(recipe, base, vectors, wanted)
-    active = [Active(entry, vectors[entry.name]) for entry in recipe.vectors if entry.alpha != 0]
+    active = active_vectors(recipe, base, vectors)
     shards = make_shards(plan, shard_size)
     small = _small_files(repo, plan, base, active, recipe, commit, edited)
     if len(shards) > 1:

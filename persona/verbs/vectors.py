@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from persona.history.revisions import resolve
 from persona.ids import VectorId
+from persona.recipe.alphas import Alpha
 from persona.recipe.model import Entry
 from persona.repository import Repository
 from persona.store.nouns import TensorSpec, Vector
@@ -18,7 +19,7 @@ class Listed:
 
     name: str
     id: VectorId
-    alpha: float
+    alpha: Alpha
     form: str
     rank: int | None
     tensors: int

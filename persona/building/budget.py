@@ -1,0 +1,33 @@
+"""Room in memory that threads share: who wants more than is left waits until others are done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from threading import Condition
+
+DEFAULT = 512 << 20
+"""Bytes that a build may hold of tensors at once, unless told otherwise."""
+
+
+class Budget:
+    """A number of bytes to borrow from. One who wants more than all of it gets it when nobody else holds any."""
+
+    def __init__(self, nbytes: int = DEFAULT) -> None:
+        self.nbytes = nbytes
+        self._free = nbytes
+        self._changed = Condition()
+
+    @contextlib.contextmanager
+    def borrowed(self, nbytes: int) -> Iterator[None]:
+        """Hold so many bytes until the block ends."""
+        wanted = min(nbytes, self.nbytes)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
