@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from persona.methods.parts.rules import Rule
     from persona.methods.parts.work import Piece, Work
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Entries per block: a few of them stay in a core's cache, and packs are cut in the same places."""
 
 _WIDEST = 40
