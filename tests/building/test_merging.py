@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from persona.methods.parts.share import Share
 pytest.importorskip("numba")
 from persona.building import selfcheck
 from persona.building.edges import Held
-from tests.models import load  # noqa: E402
+from tests.models import load
 
 MakeRepo = Callable[[Path], persona.Repository]
 
