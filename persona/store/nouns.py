@@ -60,7 +60,7 @@ class LowRankSpec:
     @property
     def rank(self) -> int:
         """The inner dimension r."""
-        return self.left.shape[0] if self.left_transposed else self.left.shape[-1]
+        return self.left.shape[0] if self.left_transposed else self.left.shape[1]
 
     def encode(self) -> Fields:
         """As it stands in an object."""

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from persona import kernels
 from persona.building.plan import Active, Plan, make_plan
-from persona.building.publish import index_json, make_shards, output_folder
+from persona.building.publish import Shard, index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run
 from persona.building.sidefiles import model_card, side_files
@@ -22,6 +23,7 @@ from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.store.nouns import Base
+from persona.verbs.adapting import AdapterReport, Asked, check_rank, make_adapter
 from persona.verbs.recording import standing_recipe
 
 DTYPES = {
@@ -32,7 +34,10 @@ SHARD_SIZE = 5_000_000_000
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build. ``copied`` tensors are bit for bit what was committed, ``combined`` were computed."""
+    """A finished build. ``copied`` tensors are bit for bit what was committed, ``combined`` were computed.
+
+    ``adapter`` is None unless it is one.
+    """
 
     folder: Path
     commit: CommitId
@@ -44,6 +49,7 @@ class Built:
     shards: int
     nbytes: int
     id: str
+    adapter: AdapterReport | None = None
 
 
 def build(
@@ -54,17 +60,28 @@ def build(
     dtype: str | None = None,
     shard_size: int = SHARD_SIZE,
     replace: bool = False,
+    as_adapter: bool = False,
+    rank: int | None = None,
     progress: Progress = SILENT,
 ) -> Built:
-    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``."""
+    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``.
+
+    ``as_adapter`` makes a PEFT adapter: exactly what the recipe is, or with ``rank`` the nearest one of that rank.
+    """
     target = Path(out).resolve()
     wanted = _dtype(dtype)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
+    check_rank(rank, as_adapter=as_adapter, sharded=shard_size != SHARD_SIZE)
     check_target(target, replace=replace)
     commit, edited, recipe = _which(repo, rev)
     base = repo.base(recipe.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
+    if as_adapter:
+        asked = Asked(target, wanted, rank, replace)
+        about = _about(recipe, commit, edited, dtype, kernels.current().name())
+        report, shard, receipt = make_adapter(repo, recipe, base, vectors, asked, about, progress)
+        return _built_adapter(Path(out), commit, edited, recipe, report, shard, _receipt_id(receipt))
     plan = make_plan(recipe, base, vectors, wanted)
     active = [Active(entry, vectors[entry.name]) for entry in recipe.vectors if entry.alpha != 0]
     shards = make_shards(plan, shard_size)
@@ -93,6 +110,13 @@ def build(
         nbytes=sum(shard.size for shard in shards),
         id=_receipt_id(receipt),
     )
+
+
+def _built_adapter(
+    out: Path, commit: CommitId, edited: bool, recipe: Recipe, report: AdapterReport, shard: Shard, name: str
+) -> Built:
+    tensors = len(shard.tensors)
+    return Built(out, commit, edited, recipe, tensors, 0, tensors, 1, shard.size, name, report)
 
 
 def _dtype(dtype: str | None) -> str | None:
