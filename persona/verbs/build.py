@@ -69,7 +69,7 @@ def build(
     ``as_adapter`` makes a PEFT adapter: exactly what the recipe is, or with ``rank`` the nearest one of that rank.
     """
     target = Path(out).resolve()
-    wanted = _dtype(dtype)
+    wanted = checked_dtype(dtype)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
     check_rank(rank, as_adapter=as_adapter, sharded=shard_size != SHARD_SIZE)
@@ -119,7 +119,8 @@ def _built_adapter(
     return Built(out, commit, edited, recipe, tensors, 0, tensors, 1, shard.size, name, report)
 
 
-def _dtype(dtype: str | None) -> str | None:
+def checked_dtype(dtype: str | None) -> str | None:
+    """The safetensors name of a dtype that a person typed."""
     if dtype is None:
         return None
     if dtype not in DTYPES:
