@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Float32 = npt.NDArray[np.float32]
     Float64 = npt.NDArray[np.float64]
 
-SMALL = 1 << 20
-"""Entries up to which a matrix is decomposed whole: half a second for 1024 × 1024."""
+SMALL = 1 << 18
+"""Entries up to which a matrix is decomposed whole."""
 OVERSAMPLED = 16
 POWERS = 4
 ROWS = 1 << 20
