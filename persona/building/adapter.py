@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from persona.building.plan import Active, Output, Plan, Term
@@ -47,10 +47,14 @@ class Surroundings:
     config: Mapping[str, Any]
     active: Sequence[Active]
 
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of all base tensors."""
+        return {name: spec.shape for name, spec in self.base.tensors.items()}
+
     def module(self, name: str, *, turned: bool | None = None) -> Module | Unsaid:
         """The module whose weight ``name`` is."""
-        shapes = {name: spec.shape for name, spec in self.base.tensors.items()}
-        return module_of(name, shapes, self.base.tied, self.config, turned=turned)
+        return module_of(name, self.shapes, self.base.tied, self.config, turned=turned)
 
 
 def changed(plan: Plan) -> list[Output]:

@@ -93,14 +93,16 @@ def command(
         if done.adapter is None:
             console.print(f" {done.combined} computed, {done.copied} copied bit for bit")
         else:
-            _render_adapter(console, done.adapter)
+            _render_adapter(console, done.adapter, dtype)
 
     app.show("build", done, render)
 
 
-def _render_adapter(console: Console, made: AdapterReport) -> None:
+def _render_adapter(console: Console, made: AdapterReport, dtype: str | None) -> None:
     """Rank, and for a compressed one what it misses, the worst first."""
     exact = "exactly the recipe" if made.error is None else f"misses {made.error:.3g} of ‖δ‖"
+    if made.error is None and dtype not in (None, "fp32", "float32"):
+        exact = f"the recipe, its factors rounded to {dtype}"
     console.print(f" an adapter of rank {made.rank} for {count(made.modules, 'module')}: {exact}")
     worst = sorted(made.tensors, key=lambda one: (-one.error, one.name))
     for one in worst[:WORST]:

@@ -12,6 +12,7 @@ from persona.building.adapter_folder import small_files, write_adapter
 from persona.building.compress import Compressed, LeftOut, TensorError, compress
 from persona.building.plan import Active, make_plan
 from persona.building.publish import Shard
+from persona.building.run import loops_for
 from persona.building.sidefiles import model_card
 from persona.checkpoints.settings import parse as parse_settings
 from persona.errors import Refusal, UsageError
@@ -78,6 +79,7 @@ def make_adapter(
         plan = make_plan(recipe, base, vectors, "F32")
         found = compress(plan, around, repo.tensors, asked.rank, dtype, progress)
         pairs, report = list(found.pairs), _report(found.pairs, found)
+        about = {**about, "made": {**about["made"], "kernels": loops_for(plan).name()}}
     _check_any(pairs, report)
     card = model_card(recipe.encode(), about["commit"], about["edited"])
     files = small_files(pairs, recipe.base_name, around.config, card)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import persona
 from tests.cli.conftest import Run
+from tests.keeping.conftest import adapter as adapter  # the fixture
 from tests.models import TinyModels
 
 
@@ -27,3 +29,11 @@ def test_a_refusal_says_what_to_add(models: TinyModels, repo: persona.Repository
     assert refused.code == 1
     assert "--rank R" in refused.err
     assert not (repo.root / "exact").exists()
+
+
+def test_an_exact_one_says_so_unless_it_was_rounded(adapter: Path, repo: persona.Repository, run: Run) -> None:
+    persona.commit(repo, adapter, name="style", alpha=0.3)
+    assert "rank 2 for 4 modules: exactly the recipe" in run(repo.root, "build", "-o", "a", "--as-adapter").out
+    said = run(repo.root, "build", "-o", "b", "--as-adapter", "--dtype", "bf16").out
+    assert "the recipe, its factors rounded to bf16" in said
+    assert run(repo.root, "verify", "b").code == 0
