@@ -12,8 +12,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
 import persona
-from persona import methods
+from persona import files, methods
 from persona.errors import Refusal, UsageError
+from persona.ids import VectorId
 from persona.keeping.report import Loss
 from tests.checkpoints.peft_folders import train
 from tests.cli.conftest import Run
@@ -236,3 +237,21 @@ def test_a_method_that_is_no_sum_has_no_exact_adapter(two: persona.Repository, t
     persona.build(two, tmp_path / "whole", dtype="fp32")
     assert done.adapter is not None
     assert all(one.error < 1e-5 for one in done.adapter.tensors)
+
+
+def test_gc_takes_a_baked_vector_before_the_recipe_that_it_names(
+    two: persona.Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed collection must not leave a vector without what it names."""
+    persona.alpha(two, {"one": 0.25})
+    persona.bake(two, ["one"], "one")
+    baked = VectorId(persona.vectors(two)[1].id)
+    sub = two.vector(baked).baked_from
+    assert sub is not None
+    for _ in range(2):
+        persona.undo(two)
+    removed: list[Path] = []
+    monkeypatch.setattr(files, "observer", lambda effect, path: removed.append(path) if effect == "remove" else None)
+    persona.gc(two, grace=0)
+    assert removed.index(two.objects.path(baked)) < removed.index(two.objects.path(sub))
+    assert persona.fsck(two).ok
