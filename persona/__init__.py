@@ -19,6 +19,7 @@ from persona.errors import PersonaError
 if TYPE_CHECKING:
     from persona.repository import Repository
     from persona.verbs.alpha import alpha
+    from persona.verbs.bake import bake
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
@@ -44,6 +45,7 @@ __all__ = [
     "PersonaError",
     "Repository",
     "alpha",
+    "bake",
     "build",
     "checkout",
     "commit",

@@ -31,6 +31,9 @@ from persona.recipe.alphas import Depths
 from persona.recipe.model import Entry, Recipe
 from persona.store.nouns import Base, LowRankSpec, TensorSpec, Vector
 
+WHOLE = frozenset({"dense", "baked"})
+"""Forms of vectors that have a dtype of their own: what changes is kept as whole tensors."""
+
 
 @dataclass(frozen=True)
 class Active:
@@ -267,7 +270,7 @@ def _computable(before: TensorSpec | None, dense: list[tuple[Touch, TensorSpec]]
 def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
     """What all full fine-tunes have the tensor in (one that leaves it alone has the base's), else the base's."""
     active = [a for a in active if a.entry.touches(name)]
-    specs = [a.vector.tensors.get(name, before) for a in active if a.vector.form == "dense"]
+    specs = [a.vector.tensors.get(name, before) for a in active if a.vector.form in WHOLE]
     if before is None:
         specs = [a.vector.tensors[name] for a in active if name in a.vector.tensors]
     agreed = {spec.dtype for spec in specs if spec is not None}

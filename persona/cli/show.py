@@ -72,6 +72,9 @@ def _vector(console: Console, shown: ShownVector) -> None:
         console.print(f"Node:   {escape(one.node)}")
     if shown.commit is not None and shown.time is not None:
         console.print(f"Commit: {shown.commit.short}, {when(shown.time)}")
+    if one.baked_from is not None:
+        made_of = ", ".join(f"{part.name} α {part.alpha:g} ({part.id[:12]})" for part in one.baked_from.vectors)
+        console.print(f"Baked:  {escape(made_of)}; {one.baked_from.method}, scale {one.baked_from.scale:g}")
     for label, values in (("only", one.only), ("except", one.excepted), ("lacks", one.gone)):
         if values:
             console.print(f"{label}: {escape(', '.join(values))}")

@@ -30,6 +30,8 @@ def command(app: App, rev: str | None) -> None:
         rows = table("vector", "α", "id", "form", "tensors", "kept", "node", right=("α", "tensors", "kept"))
         for one in found:
             form = f"{one.form} r{one.rank}" if one.rank else one.form
+            if one.baked_from is not None:
+                form = f"{form} of {len(one.baked_from.vectors)}"
             rows.add_row(
                 escape(one.name), escape(said(one.alpha)), one.id.short, form, str(one.tensors), size(one.kept_bytes),
                 escape(one.node or ""),

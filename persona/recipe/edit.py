@@ -80,6 +80,14 @@ def remove_vector(text: str, name: str) -> str:
     return _checked(_remove(text, name), replace(recipe, vectors=tuple(e for e in recipe.vectors if e is not gone)))
 
 
+def clear_merge(text: str) -> str:
+    """``text`` without what it says in [merge]: a plain sum, with λ = 1."""
+    before = parse(text)
+    for where in reversed(list(_runs(_statements(text), ("merge",)))):
+        text = _without_lines(text, where)
+    return _checked(text, replace(before, method="linear", scale=1.0, parameters={}))
+
+
 def _entry(recipe: Recipe, name: str) -> Entry:
     entry = recipe.entry(name)
     if entry is None:
@@ -279,10 +287,10 @@ def _remove(text: str, name: str) -> str:
 
 
 def _runs(statements: Iterable[_Statement], vector: tuple[str, ...]) -> Iterator[slice]:
-    """The lines of a vector: from each first statement of its to the last one before another's."""
+    """The lines of a vector, or a section: from each first statement of its to the last one before another's."""
     run: slice | None = None
     for one in statements:
-        if one.path[:2] == vector:
+        if one.path[: len(vector)] == vector:
             run = slice(run.start if run else one.start, one.stop)
         elif run:
             yield run

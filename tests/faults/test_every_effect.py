@@ -34,6 +34,8 @@ CASES = {
     "checkout": Case(("checkout", "HEAD~1")),
     "undo": Case(("undo",)),
     "build": Case(("build", "-o", "out"), out="out", moves=False),
+    "adapter": Case(("build", "-o", "out", "--as-adapter", "--rank", "2"), out="out", moves=False),
+    "bake": Case(("bake", "a", "--as", "b")),
     "replace": Case(("build", "-o", "old", "--replace"), out="old", moves=False),
 }
 
