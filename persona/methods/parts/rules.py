@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from persona.errors import Refusal
 from persona.methods import Method
 from persona.methods.parts import family, gram
 from persona.methods.parts.kinds import Family
@@ -56,6 +57,7 @@ def family_of(method: Method) -> Family | None:
 def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
     """A matrix by the method, anything else by the mean of αᵢτᵢ."""
     if len(work.shape) == 2:
+        _check_finite(work, piece)
         deltas = [tau.reshape(work.shape) for tau in piece.deltas]
         merged: Float32 = method.matrix(deltas, work.shares, work.parameters)
         return merged.reshape(-1)
@@ -63,3 +65,12 @@ def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
     for tau, share in zip(piece.deltas, work.shares, strict=True):
         total += tau * np.float64(share.alpha)
     return (total / len(piece.deltas)).astype(np.float32)
+
+
+def _check_finite(work: Work, piece: Piece) -> None:
+    """Nothing has singular values that holds NaN or infinity."""
+    if not all(np.isfinite(tau).all() for tau in piece.deltas):
+        raise Refusal(
+            f"{work.name} holds NaN or infinity, and a matrix that does has no singular values",
+            f'Keep the vectors that bring them off it with except = ["{work.name}"], or choose another method.',
+        )
