@@ -16,7 +16,9 @@ ROUGH = {"model_stock", "slerp", "nuslerp", "karcher", "sce", "iso_c", "tsv_m"}
 """Methods with sums over whole tensors, whose order a reference need not share."""
 
 
-def merged(name: str, base: np.ndarray, deltas: Sequence[np.ndarray], shares: Sequence[Share], given: Mapping, block: int):
+def merged(
+    name: str, base: np.ndarray, deltas: Sequence[np.ndarray], shares: Sequence[Share], given: Mapping, block: int
+):
     """δ by the method's rule, in blocks."""
     module = methods.load(name)
     rule = rules.rule(module)

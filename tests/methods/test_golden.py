@@ -187,9 +187,7 @@ def test_reference_and_rule(case: Case) -> None:
 
 @pytest.mark.parametrize("least", [0, 1 << 60], ids=["numba", "numpy"])
 @EACH
-def test_a_build(
-    make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, least: int
-) -> None:
+def test_a_build(make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, least: int) -> None:
     """W_base + λδ with λ = ½, in fp32."""
     if least == 0:
         pytest.importorskip("numba")

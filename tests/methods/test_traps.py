@@ -96,7 +96,9 @@ def test_an_l1_norm_beyond_fp16(
     delta = load(tmp_path / "out")["w"].float() - 1
     kept = delta != 0
     assert 0.48 < kept.float().mean() < 0.52
-    torch.testing.assert_close(delta[kept], torch.full_like(delta[kept], 8 / float(kept.float().mean())), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        delta[kept], torch.full_like(delta[kept], 8 / float(kept.float().mean())), rtol=1e-3, atol=0
+    )
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
