@@ -22,7 +22,7 @@ from persona.errors import PersonaError, UsageError, did_you_mean
 GROUPS = {
     "start": ("init", "demo"),
     "record": ("commit", "alpha", "negate", "rm"),
-    "look": ("status", "log", "show", "diff", "vectors"),
+    "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
     "deliver": ("build", "verify", "convert"),
     "keep": ("fsck", "gc"),
