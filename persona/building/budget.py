@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from threading import Condition
 
-DEFAULT = 512 << 20
+DEFAULT = 500_000_000
 """Bytes that a build may hold of tensors at once, unless told otherwise."""
 
 

@@ -109,12 +109,12 @@ def _base_bits(job: Job) -> Any:
 def _streamed(job: Job, kind: Family, thinned: list[Thinned]) -> Iterator[Any]:
     form = form_of(job.output)
     merge = _Merge(job, kind, thinned)
+    rows = job.scratch.array("rows", len(job.deltas) * job.block, "<u2" if form == "BF16" else "<f4")
+    rows = rows.reshape(len(job.deltas), job.block)
     for start in range(0, job.base.entries, job.block):
         count = min(job.block, job.base.entries - start)
         w = job.before.take_as(form, count)
-        rows = job.scratch.array("rows", len(job.deltas) * count, "<u2" if form == "BF16" else "<f4")
-        rows = rows.reshape(len(job.deltas), count)
-        _fill(job, rows, w, start)
+        _fill(job, rows[:, :count], w, start)
         yield merge(w, rows, 0, start)
 
 
@@ -126,7 +126,7 @@ def _fill(job: Job, rows: Any, base: Any, start: int) -> None:
     for row, delta in zip(rows, job.deltas, strict=True):
         if rows.dtype == np.uint16:
             assert isinstance(delta, DenseDelta)
-            row[:] = delta.stream.take(len(row))
+            delta.stream.pour(row)
             continue
         if wide is None:
             wide = base if base.dtype == np.float32 else widen(base, job.base.dtype)

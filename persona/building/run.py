@@ -10,7 +10,7 @@ meet differs between processors, and in numpy between places of an array.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from persona.building.budget import DEFAULT, Budget
 from persona.building.plan import Output, Plan
 from persona.building.scratch import Scratch
 from persona.building.streams import Delta, DenseDelta, Stream, open_delta, tau_blocks
+from persona.building.wholecut import with_cuts
 from persona.checkpoints.dtypes import narrow, overflowed
 from persona.errors import Refusal
 from persona.ids import TensorId, tensor_hasher
@@ -36,8 +37,11 @@ if TYPE_CHECKING:
     from persona.methods.parts.rules import Rule
     from persona.methods.parts.work import Piece, Work
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Entries per block: a few of them stay in a core's cache, and packs are cut in the same places."""
+
+_DECOMPOSED = 8
+"""Rows (of the smaller side) of a matrix whose decomposition takes as long as reading it."""
 
 _WIDEST = 40
 """Bytes that a method over whole matrices needs for an entry, beside 4 for each vector: fp64 copies and factors."""
@@ -67,17 +71,23 @@ def run(
     """
     stop = Event()
     loops = loops or loops_for(plan)
+    plan = with_cuts(plan, store, progress)
+    costs = {output.name: _cost(plan, output) for output in plan.outputs}
     with ExitStack() as stack:
-        task = stack.enter_context(progress.task("building", sum(o.entries for o in plan.outputs), "weights"))
-        if plan.method in _whole_methods():
+        task = stack.enter_context(progress.task("building", sum(costs.values()), "weights"))
+        if methods.takes_matrices(methods.load(plan.method)):
             stack.enter_context(_one_thread_each())
-        worker = _Worker(plan, store, sink, task, stop, block, loops, Scratch(), Budget(memory))
-        largest_first = sorted(plan.outputs, key=lambda output: -output.entries)
-        return run_all({o.name: partial(worker.build, o) for o in largest_first}, stop)
+        worker = _Worker(plan, store, sink, task, stop, block, loops, Scratch(), Budget(memory), costs)
+        costly_first = sorted(plan.outputs, key=lambda output: -costs[output.name])
+        return run_all({o.name: partial(worker.build, o) for o in costly_first}, stop)
 
 
-def _whole_methods() -> tuple[str, ...]:
-    return tuple(name for name in methods.names() if hasattr(methods.load(name), "matrix"))
+def _cost(plan: Plan, output: Output) -> int:
+    """What a tensor weighs in the progress: its entries; of a matrix that is decomposed, rows times columns times the
+    smaller of both, which is what a decomposition takes, on a scale where reading an entry is 1."""
+    if not output.terms or len(output.shape) != 2 or not methods.takes_matrices(methods.load(plan.method)):
+        return output.entries
+    return output.entries * (1 + min(output.shape) // _DECOMPOSED)
 
 
 def _one_thread_each() -> ExitStack:
@@ -111,6 +121,7 @@ class _Worker:
     loops: Kernels
     scratch: Scratch
     budget: Budget
+    costs: Mapping[str, int]
 
     def build(self, output: Output) -> TensorId:
         """One tensor, from its first block to its last."""
@@ -121,6 +132,7 @@ class _Worker:
 
     def _build(self, output: Output) -> TensorId:
         hasher = tensor_hasher(output.dtype, output.shape)
+        each = self.costs[output.name] // max(1, output.entries)
         at = 0
         for bits in self._blocks(output):
             if self.stop.is_set():
@@ -128,7 +140,7 @@ class _Worker:
             hasher.update(bits)
             self.sink.write(output.name, at, bits)
             at += len(bits)
-            self.task.advance(len(bits))
+            self.task.advance(each * len(bits))
         return TensorId(hasher.hexdigest())
 
     def _blocks(self, output: Output) -> Iterator[Bits]:

@@ -22,9 +22,32 @@ class Stream:
     """A stored tensor, taken front to back in pieces of any size; with ``room``, one piece at a time."""
 
     def __init__(self, store: TensorStore, spec: TensorSpec, block: int = BLOCK, room: Room | None = None) -> None:
-        self._blocks = store.blocks(spec.id, block, room)
+        self._room = room
+        self._target: Bits | None = None
+        self._blocks = store.blocks(spec.id, block, self._place if room else None)
         self._dtype = spec.dtype
         self._rest: Bits | None = None
+
+    def _place(self, count: int, width: int) -> Bits:
+        """Room for the next block: where it is wanted, if it fits there."""
+        if self._target is not None and count <= len(self._target) and width == self._target.itemsize:
+            return self._target[:count]
+        assert self._room is not None
+        return self._room(count, width)
+
+    def pour(self, target: Bits) -> None:
+        """The next ``len(target)`` entries into ``target``; whole blocks are decoded right there."""
+        import numpy as np
+
+        while len(target):
+            self._target = target if self._rest is None else None
+            block = self._rest if self._rest is not None else next(self._blocks)
+            part = block[: len(target)]
+            if not np.may_share_memory(part, target):
+                target[: len(part)] = part
+            self._rest = block[len(part) :] if len(block) > len(part) else None
+            target = target[len(part) :]
+        self._target = None
 
     def take(self, count: int) -> Bits:
         """The next ``count`` entries."""

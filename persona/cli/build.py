@@ -35,10 +35,16 @@ class Size(click.ParamType[int]):
 @click.option(
     "--shard-size", type=Size(), default="5GB", show_default=True, metavar="SIZE", help="Largest weight file."
 )
+@click.option(
+    "--memory", type=Size(), default="500MB", show_default=True, metavar="SIZE",
+    help="Tensors held at once, at most; less is slower, never different.",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace an earlier build in OUT.")
 @json_option
 @click.pass_obj
-def command(app: App, rev: str | None, out: str, dtype: str | None, shard_size: int, replace: bool) -> None:
+def command(
+    app: App, rev: str | None, out: str, dtype: str | None, shard_size: int, memory: int, replace: bool
+) -> None:
     """Make the model that the recipe describes, as a folder that transformers loads.
 
     Without REV it is the recipe as it stands in persona.toml. The folder appears whole or not at all.
@@ -57,6 +63,7 @@ def command(app: App, rev: str | None, out: str, dtype: str | None, shard_size: 
         dtype=dtype,
         shard_size=shard_size,
         replace=replace,
+        memory=memory,
         progress=app.progress(),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -99,6 +100,7 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
 
 def run(args: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
+    gc.set_threshold(50_000, 20, 20)  # importing numba or torch makes objects that stay; looking at them costs 0.1 s
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, _terminate)

@@ -151,7 +151,7 @@ def _vote(tau: Any, alpha: Any, weight: Any, sums: Any, counts: Any) -> None:
     plus, minus, some, others = sums[0], sums[1], counts[0], counts[1]
     for i in range(len(tau)):
         v = tau[i] * alpha
-        plus[i] = plus[i] + (f4(0) if v <= f4(0) else v)
+        plus[i] = plus[i] + (f4(0) if f4(0) > v else v)
         minus[i] = minus[i] + (v if v < f4(0) else f4(0))
         some[i] = some[i] + (f4(0) if v <= f4(0) else weight)
         others[i] = others[i] + (weight if v < f4(0) else f4(0))

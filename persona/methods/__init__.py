@@ -77,6 +77,11 @@ def counts_every(method: Method) -> bool:
     return bool(getattr(method, "EVERY", False))
 
 
+def takes_matrices(method: Method) -> bool:
+    """Whether it needs whole matrices at once."""
+    return hasattr(method, "matrix")
+
+
 def vectors_taken(method: Method) -> tuple[int, int | None]:
     """The least and the most vectors it merges; None for any number."""
     return getattr(method, "VECTORS", (1, None))

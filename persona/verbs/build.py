@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from persona.building.budget import DEFAULT as MEMORY
 from persona.building.plan import Active, Plan, active_vectors, make_plan
 from persona.building.publish import index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
@@ -54,13 +55,19 @@ def build(
     dtype: str | None = None,
     shard_size: int = SHARD_SIZE,
     replace: bool = False,
+    memory: int = MEMORY,
     progress: Progress = SILENT,
 ) -> Built:
-    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``."""
+    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``.
+
+    ``memory`` is how many bytes of tensors may be held at once; it changes how long it takes, never a byte.
+    """
     target = Path(out).resolve()
     wanted = _dtype(dtype)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
+    if memory < 1:
+        raise UsageError(f"a build cannot work in {memory} bytes", "Give a size such as 512MB.")
     check_target(target, replace=replace)
     commit, edited, recipe = _which(repo, rev)
     base = repo.base(recipe.base_id)
@@ -73,7 +80,7 @@ def build(
         small[INDEX] = index_json(shards)
     with output_folder(target, shards, replace=replace) as folder:
         folder.reserve()
-        ids = run(plan, repo.tensors, folder, progress)
+        ids = run(plan, repo.tensors, folder, progress, memory=memory)
         receipt = make_receipt(_about(recipe, commit, edited, dtype, loops_for(plan).name()), ids, shards, small)
         for name, data in [*small.items(), (RECEIPT, receipt)]:
             folder.add_file(name, data)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+import persona
 from persona.methods.parts import order
 from persona.methods.parts.share import Share
 
 pytest.importorskip("numba")
 from persona.building import selfcheck
 from persona.building.edges import Held
+from tests.models import load
+
+MakeRepo = Callable[[Path], persona.Repository]
 
 
 def test_the_check_that_guards_the_loops_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,3 +106,22 @@ def test_a_cut_takes_what_lies_between() -> None:
     sizes = order.magnitudes(tau)
     kept = order.above(cut.low, sizes, 0, 0) & ~order.above(cut.high, sizes, 0, 0)
     assert tau[kept].tolist() == list(range(76, 96))
+
+
+def test_one_edge_for_the_whole_vector(make_repo: MakeRepo, tmp_path: Path) -> None:
+    """density 0.5 of 4 + 4 entries: the four largest all lie in one tensor, and the other loses everything."""
+    ones = {name: torch.ones(4) for name in ("a", "b")}
+    tuned = {"a": torch.tensor([1.5, 1.6, 1.7, 1.8]), "b": torch.tensor([1.1, 1.2, 1.3, 1.4])}
+    for folder, tensors in (("base", ones), ("run", tuned)):
+        (tmp_path / folder).mkdir()
+        save_file(tensors, tmp_path / folder / "model.safetensors")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "run", name="v")
+    for scope, b in (("model", [1.0, 1.0, 1.0, 1.0]), ("tensor", [1.0, 1.0, 1.3, 1.4])):
+        text = repo.recipe_path.read_text()
+        merge = f'\n[merge]\nmethod = "ties"\ndensity = 0.5\ntrim = "{scope}"\n'
+        repo.recipe_path.write_text(text.split("\n[merge]")[0] + merge)
+        persona.build(repo, tmp_path / scope)
+        built = load(tmp_path / scope)
+        assert torch.equal(built["b"], torch.tensor(b))
+        assert torch.equal(built["a"], tuned["a"] if scope == "model" else torch.tensor([1.0, 1.0, 1.7, 1.8]))
