@@ -17,6 +17,7 @@ import pytest
 import persona
 from persona import kernels, methods, threads
 from persona.building import run as engine
+from persona.verbs.build import build
 from tests.building.test_kernels import adapter
 from tests.methods.test_golden import repository, write_recipe
 from tests.models import TinyModels, assert_same, load
@@ -76,22 +77,30 @@ def run_with(**values: int) -> Change:
     return lambda patch: patch.setattr(engine.run, "__kwdefaults__", {**(engine.run.__kwdefaults__ or {}), **values})
 
 
+def remember(nbytes: int) -> Change:
+    """As much memory and no more."""
+    return lambda patch: patch.setattr(build, "__kwdefaults__", {**(build.__kwdefaults__ or {}), "memory": nbytes})
+
+
 CHANGES: dict[str, Change] = {
     "one core": lambda patch: patch.setattr(threads, "cores", lambda: 1),
     "five cores": lambda patch: patch.setattr(threads, "cores", lambda: 5),
     "small blocks": run_with(block=1 << 12),
     "large blocks": run_with(block=1 << 22),
-    "no memory": run_with(memory=1),
+    "no memory": remember(1),
     "compiled": lambda patch: patch.setattr(kernels, "WORTH", 0),
     "compiled, small blocks": lambda patch: (run_with(block=1 << 12)(patch), patch.setattr(kernels, "WORTH", 0))[1],
-    "compiled, no memory": lambda patch: (run_with(memory=1)(patch), patch.setattr(kernels, "WORTH", 0))[1],
+    "compiled, no memory": lambda patch: (remember(1)(patch), patch.setattr(kernels, "WORTH", 0))[1],
 }
 
 
-@pytest.mark.parametrize("method", NAMES)
-def test_however_it_is_built(mixed: persona.Repository, tmp_path: Path, method: str) -> None:
+RECIPES = [*((name, GIVEN.get(name, {})) for name in NAMES), ("ties", {"trim": "model", "normalize": "weights"})]
+
+
+@pytest.mark.parametrize(("method", "given"), RECIPES, ids=[f"{name} {given or ''}" for name, given in RECIPES])
+def test_however_it_is_built(mixed: persona.Repository, tmp_path: Path, method: str, given: Mapping[str, Any]) -> None:
     pytest.importorskip("numba")
-    write_recipe(mixed, method, strengths(method), GIVEN.get(method))
+    write_recipe(mixed, method, strengths(method), given)
     persona.build(mixed, tmp_path / "out")
     wanted = digest(tmp_path / "out")
     for number, (name, change) in enumerate(CHANGES.items()):
