@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Protocol
 from persona import kernels, methods
 from persona.building.budget import DEFAULT, Budget
 from persona.building.plan import Output, Plan
+from persona.building.rounding import narrowed, rounded
 from persona.building.scratch import Scratch
 from persona.building.streams import Delta, DenseDelta, Stream, open_delta, tau_blocks
 from persona.building.wholecut import with_cuts
-from persona.checkpoints.dtypes import narrow, overflowed
-from persona.errors import Refusal
 from persona.ids import TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
 from persona.store.nouns import TensorSpec
@@ -32,6 +31,7 @@ from persona.store.tensors import TensorStore
 from persona.threads import Stopped, run_all
 
 if TYPE_CHECKING:
+    from persona.building.device import Device
     from persona.checkpoints.dtypes import Bits, Float32
     from persona.kernels import Kernels
     from persona.methods.parts.rules import Rule
@@ -63,11 +63,12 @@ def run(
     *,
     block: int = BLOCK,
     memory: int = DEFAULT,
+    on: Device | None = None,
 ) -> dict[str, TensorId]:
     """Build every output into ``sink``; their tensor ids. ``memory`` is how many bytes of tensors may be held.
 
     The bytes do not depend on ``block`` (a multiple of 4096), on ``memory``, on threads, or on ``loops``, which are
-    those of :func:`loops_for` if None.
+    those of :func:`loops_for` if None. With ``on`` the arithmetic is done on that device.
     """
     stop = Event()
     loops = loops or loops_for(plan)
@@ -77,7 +78,7 @@ def run(
         task = stack.enter_context(progress.task("building", sum(costs.values()), "weights"))
         if methods.takes_matrices(methods.load(plan.method)):
             stack.enter_context(_one_thread_each())
-        worker = _Worker(plan, store, sink, task, stop, block, loops, Scratch(), Budget(memory), costs)
+        worker = _Worker(plan, store, sink, task, stop, block, loops, Scratch(), Budget(memory), costs, on)
         costly_first = sorted(plan.outputs, key=lambda output: -costs[output.name])
         return run_all({o.name: partial(worker.build, o) for o in costly_first}, stop)
 
@@ -122,6 +123,7 @@ class _Worker:
     scratch: Scratch
     budget: Budget
     costs: Mapping[str, int]
+    on: Device | None
 
     def build(self, output: Output) -> TensorId:
         """One tensor, from its first block to its last."""
@@ -172,18 +174,28 @@ class _Worker:
         """As they are if one vector brings them, else the mean."""
         if len(output.carried) == 1 and output.carried[0].source.dtype == output.dtype:
             return carried[output.carried[0].vector].take(count)
-        return _rounded(_mean([(carried[c.vector].take_fp32(count), c.share) for c in output.carried]), output)
+        return rounded(_mean([(carried[c.vector].take_fp32(count), c.share) for c in output.carried]), output)
 
     def _changed_rows(self, output: Output, base: TensorSpec, deltas: list[Delta]) -> Iterator[Bits]:
         before = Stream(self.store, base)
         if not deltas:
             for start in range(0, base.entries, self.block):
-                yield _rounded(before.take_fp32(min(self.block, base.entries - start)), output)
+                yield rounded(before.take_fp32(min(self.block, base.entries - start)), output)
+        elif self.on is not None:
+            yield from self._on_device(self.on, output, base, deltas, before)
         elif self.loops.FUSED and self._is_fusable():
             yield from self._fused(output, base, deltas, before)
         else:
             yield from self._by_rule(output, base, deltas, before)
         before.drain()
+
+    def _on_device(
+        self, on: Device, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream
+    ) -> Iterator[Bits]:
+        from persona.building.device import changed_rows
+
+        with self.budget.borrowed(4 * base.entries * (len(deltas) + 1)):
+            yield from changed_rows(on, self.plan, output, base, deltas, before, self.block)
 
     def _is_fusable(self) -> bool:
         from persona.building import fused
@@ -198,7 +210,7 @@ class _Worker:
             self.plan, output, base, self.store, self.block, self.scratch, self.budget, deltas, before, work
         )
         for out in fused.blocks(job):
-            yield out if fused.form_of(output) == "BF16" else _narrowed(out, output)
+            yield out if fused.form_of(output) == "BF16" else narrowed(out, output)
 
     def _by_rule(self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream) -> Iterator[Bits]:
         """As the method's module says it, in numpy."""
@@ -220,7 +232,7 @@ class _Worker:
             delta *= _fp32(self.plan.scale)
         delta += piece.base
         for start in range(0, len(delta), self.block):
-            yield _rounded(delta[start : start + self.block], output)
+            yield rounded(delta[start : start + self.block], output)
 
     def _work(self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, step: int) -> Work:
         """The tensor as the method may look at it, by streams of its own."""
@@ -266,24 +278,6 @@ def _fp32(value: float) -> Float32:
 
     number: Float32 = np.float32(value)  # type: ignore[assignment]
     return number
-
-
-def _rounded(values: Float32, output: Output) -> Bits:
-    import numpy as np
-
-    if np.isnan(values.max(initial=-np.inf)):
-        values[np.isnan(values)] = np.nan
-    return _narrowed(values, output)
-
-
-def _narrowed(values: Float32, output: Output) -> Bits:
-    bits = narrow(values, output.dtype)
-    if overflowed(values, bits, output.dtype):
-        raise Refusal(
-            f"{output.name} has values beyond the range of {output.dtype}",
-            "Build it in a wider format (--dtype bf16 or fp32), or lower the alphas.",
-        )
-    return bits
 
 
 def _mean(shares: list[tuple[Float32, float]]) -> Float32:

@@ -115,13 +115,18 @@ class LowRankDelta:
     def __init__(self, store: TensorStore, spec: LowRankSpec) -> None:
         self._left = factor(store, spec.left, spec.left_transposed)
         self._right = factor(store, spec.right, spec.right_transposed)
-        self._scale = spec.scale
+        self.scale = spec.scale
+
+    @property
+    def factors(self) -> tuple[Float32, Float32]:
+        """L and R."""
+        return self._left, self._right
 
     def take(self, base: Float32 | None, start: int, count: int) -> Float32:
         """As :class:`Delta` says."""
         columns = self._right.shape[1]
         first, last = start // columns, -(-(start + count) // columns)
-        rows = delta_rows(self._left, self._right, self._scale, first, last).reshape(-1)
+        rows = delta_rows(self._left, self._right, self.scale, first, last).reshape(-1)
         return rows[start - first * columns :][:count]
 
     def drain(self) -> None:

@@ -39,11 +39,19 @@ class Size(click.ParamType[int]):
     "--memory", type=Size(), default="500MB", show_default=True, metavar="SIZE",
     help="Tensors held at once, at most; less is slower, never different.",
 )  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, metavar="D", help="cpu, or a GPU: cuda, cuda:1.")
 @click.option("--replace", is_flag=True, help="Replace an earlier build in OUT.")
 @json_option
 @click.pass_obj
 def command(
-    app: App, rev: str | None, out: str, dtype: str | None, shard_size: int, memory: int, replace: bool
+    app: App,
+    rev: str | None,
+    out: str,
+    dtype: str | None,
+    shard_size: int,
+    memory: int,
+    device: str,
+    replace: bool,
 ) -> None:
     """Make the model that the recipe describes, as a folder that transformers loads.
 
@@ -64,6 +72,7 @@ def command(
         shard_size=shard_size,
         replace=replace,
         memory=memory,
+        device=device,
         progress=app.progress(),
     )
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from persona.building.budget import DEFAULT as MEMORY
+from persona.building.device import CPU, Device
+from persona.building.device import find as find_device
 from persona.building.plan import Active, Plan, active_vectors, make_plan
 from persona.building.publish import index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
@@ -56,14 +58,16 @@ def build(
     shard_size: int = SHARD_SIZE,
     replace: bool = False,
     memory: int = MEMORY,
+    device: str = CPU,
     progress: Progress = SILENT,
 ) -> Built:
     """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``.
 
     ``memory`` is how many bytes of tensors may be held at once; it changes how long it takes, never a byte.
+    ``device`` is ``cpu``, or a GPU: ``cuda``, ``cuda:1``.
     """
     target = Path(out).resolve()
-    wanted = _dtype(dtype)
+    wanted, on = _dtype(dtype), find_device(device)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
     if memory < 1:
@@ -80,8 +84,8 @@ def build(
         small[INDEX] = index_json(shards)
     with output_folder(target, shards, replace=replace) as folder:
         folder.reserve()
-        ids = run(plan, repo.tensors, folder, progress, memory=memory)
-        receipt = make_receipt(_about(recipe, commit, edited, dtype, loops_for(plan).name()), ids, shards, small)
+        ids = run(plan, repo.tensors, folder, progress, memory=memory, on=on)
+        receipt = make_receipt(_about(recipe, commit, edited, dtype, _made(plan, on)), ids, shards, small)
         for name, data in [*small.items(), (RECEIPT, receipt)]:
             folder.add_file(name, data)
         if target.exists() and any(target.iterdir()):
@@ -134,17 +138,22 @@ def _small_files(
     return found
 
 
-def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None, kernels: str) -> dict[str, Any]:
+def _made(plan: Plan, on: Device | None) -> tuple[str, str]:
+    """The device, and who computed there."""
+    return ("cpu", loops_for(plan).name()) if on is None else (on.said, on.made)
+
+
+def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None, made: tuple[str, str]) -> dict[str, Any]:
     return {
         "commit": commit,
         "edited": edited,
         "recipe": recipe.encode(),
         "dtype": dtype,
-        "device": "cpu",
+        "device": made[0],
         "made": {
             "persona": version("persona-vcs"),
             "numpy": version("numpy"),
-            "kernels": kernels,
+            "kernels": made[1],
             "python": platform.python_version(),
         },
     }
