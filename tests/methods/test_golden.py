@@ -185,17 +185,24 @@ def test_reference_and_rule(case: Case) -> None:
     assert_golden(case, merged(case.method, base, taus, shares, case.given, 4096), delta, scale)
 
 
-@pytest.mark.parametrize("least", [0, 1 << 60], ids=["numba", "numpy"])
-@EACH
-def test_a_build(make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, least: int) -> None:
+BUILDS = [
+    pytest.param(case, who, id=f"{case.method}: {case.what} ({who})")
+    for case in CASES
+    for who in (("numpy", "numba", "torch") if hasattr(methods.load(case.method), "FAMILY") else ("numpy",))
+]
+"""The family has loops of its own in numba and in torch; other methods have one rule, and torch their reference."""
+
+
+@pytest.mark.parametrize(("case", "who"), BUILDS)
+def test_a_build(make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case, who: str) -> None:
     """W_base + λδ with λ = ½, in fp32."""
-    if least == 0:
+    if who == "numba":
         pytest.importorskip("numba")
     base, taus, delta = case.arrays()
     repo = repository(make_repo, tmp_path, base, taus)
     write_recipe(repo, case.method, case.strengths, {**case.given, "scale": 0.5})
-    monkeypatch.setattr(kernels, "WORTH", least)
-    persona.build(repo, tmp_path / "out")
+    monkeypatch.setattr(kernels, "WORTH", 0 if who == "numba" else 1 << 60)
+    persona.build(repo, tmp_path / "out", device="torch" if who == "torch" else "cpu")
     found = load(tmp_path / "out")["w"].numpy() - base
     assert_golden(case, found, (base + delta * np.float32(0.5)) - base, float(np.abs(base).max()))
 

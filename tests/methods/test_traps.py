@@ -148,14 +148,17 @@ def test_new_tokens_are_there_under_every_method(make_repo: MakeRepo, tmp_path: 
     assert built[10:].tolist() == [[7.0] * 6] * 2
 
 
+@pytest.mark.parametrize("device", ["cpu", "torch"])
 @pytest.mark.parametrize("method", ["iso_c", "tsv_m"])
-def test_a_matrix_without_singular_values_is_refused_by_name(make_repo: MakeRepo, tmp_path: Path, method: str) -> None:
+def test_a_matrix_without_singular_values_is_refused_by_name(
+    make_repo: MakeRepo, tmp_path: Path, method: str, device: str
+) -> None:
     broken = np.full((3, 4), 0.5, np.float32)
     broken[1, 2] = np.nan
     repo = repository(make_repo, tmp_path, np.ones((3, 4), np.float32), [broken, np.ones((3, 4), np.float32) / 4])
     write_recipe(repo, method, [1.0, 1.0])
     with pytest.raises(Refusal, match="w holds NaN or infinity") as error:
-        persona.build(repo, tmp_path / "out")
+        persona.build(repo, tmp_path / "out", device=device)
     assert 'except = ["w"]' in error.value.hint
 
 

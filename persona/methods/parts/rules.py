@@ -57,7 +57,7 @@ def family_of(method: Method) -> Family | None:
 def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
     """A matrix by the method, anything else by the mean of αᵢτᵢ."""
     if len(work.shape) == 2:
-        _check_finite(work, piece)
+        check_finite(work.name, all(bool(np.isfinite(tau).all()) for tau in piece.deltas))
         deltas = [tau.reshape(work.shape) for tau in piece.deltas]
         merged: Float32 = method.matrix(deltas, work.shares, work.parameters)
         return merged.reshape(-1)
@@ -67,10 +67,10 @@ def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
     return (total / len(piece.deltas)).astype(np.float32)
 
 
-def _check_finite(work: Work, piece: Piece) -> None:
-    """Nothing has singular values that holds NaN or infinity."""
-    if not all(np.isfinite(tau).all() for tau in piece.deltas):
+def check_finite(name: str, finite: bool) -> None:
+    """Nothing that holds NaN or infinity has singular values."""
+    if not finite:
         raise Refusal(
-            f"{work.name} holds NaN or infinity, and a matrix that does has no singular values",
-            f'Keep the vectors that bring them off it with except = ["{work.name}"], or choose another method.',
+            f"{name} holds NaN or infinity, and a matrix that does has no singular values",
+            f'Keep the vectors that bring them off it with except = ["{name}"], or choose another method.',
         )
