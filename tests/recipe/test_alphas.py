@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -249,6 +250,37 @@ def test_from_the_file_to_the_weights(repo: persona.Repository, tmp_path: Path) 
     assert strengths(repo, tmp_path / "one") == [1, 1, 1, 1]
     assert "| voice | 0.25 … 1 |" in (tmp_path / "depth" / "README.md").read_text()
     assert persona.verify(tmp_path / "patterns").ok
+
+
+def test_the_model_card_says_them(repo: persona.Repository, tmp_path: Path) -> None:
+    said_in_toml(repo, '{"*.mlp.*" = 0.5, "*" = 1}')
+    repo.recipe_path.write_text(
+        repo.recipe_path.read_text() + 'density = 0.3\n[merge]\nmethod = "ties"\ntrim = "model"\n'
+    )
+    persona.build(repo, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "method `ties` (trim model), scale 1." in card
+    assert "| voice | `*.mlp.* 0.5, * 1` (density 0.3) |" in card
+
+
+def test_a_vector_that_is_absent_counts_as_strong_as_it_would_be_there(make_repo: MakeRepo, tmp_path: Path) -> None:
+    """nuslerp: the second vector leaves block 1 alone, where its alpha is 3 against 1: t = 3/4 of the way to τ = 0.
+
+    The angle to a zero is 90°, so τ₁ keeps sin 22.5°.
+    """
+    names = ["model.layers.0.w", "model.layers.1.w"]
+    for folder, moved in (("base", (0, 0)), ("one", (1, 1)), ("two", (1, 0))):
+        (tmp_path / folder).mkdir()
+        tensors = {name: torch.full((2, 2), 8.0 + by) for name, by in zip(names, moved, strict=True)}
+        save_file(tensors, tmp_path / folder / "model.safetensors")
+    repo = make_repo(tmp_path / "base")
+    for name in ("one", "two"):
+        persona.commit(repo, tmp_path / name, name=name)
+    head, section, rest = repo.recipe_path.read_text().partition("[vectors.two]")
+    rest = rest.replace("alpha = 1.0", "alpha = [9.0, 3.0]")
+    repo.recipe_path.write_text(f'{head}{section}{rest}[merge]\nmethod = "nuslerp"\n')
+    persona.build(repo, tmp_path / "out")
+    assert float(load(tmp_path / "out")[names[1]][0, 0]) == pytest.approx(8 + math.sin(math.pi / 8), abs=1e-6)
 
 
 def test_a_pattern_with_0_keeps_the_vector_off(repo: persona.Repository, tmp_path: Path) -> None:
