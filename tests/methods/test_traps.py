@@ -196,3 +196,36 @@ def test_a_block_that_cuts_a_row_does_not_matter(make_repo: MakeRepo, tmp_path: 
             persona.build(repo, tmp_path / f"out-{block}")
         found.append(load(tmp_path / f"out-{block}")["w"].numpy().tobytes())
     assert found[0] == found[1]
+
+
+ODD = [(), (1,), (1, 1), (3, 1), (1, 5), (2, 3, 4), (2, 1, 3, 3)]
+
+
+@pytest.mark.parametrize("least", [0, 1 << 60], ids=["numba", "numpy"])
+@pytest.mark.parametrize("method", NAMES)
+def test_tensors_of_any_shape(
+    make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, least: int
+) -> None:
+    """Scalars, single rows and columns, convolutions, tensors without entries."""
+    pytest.importorskip("numba")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(3):
+        (tmp_path / f"run-{number}").mkdir()
+        tensors = {
+            f"w{n}": torch.ones(shape) + 0.1 * number * torch.rand(shape, generator=generator)
+            for n, shape in enumerate(ODD)
+        }
+        tensors = {name: tensor.bfloat16() for name, tensor in tensors.items()} | {"none": torch.empty(0, 7)}
+        save_file(tensors, tmp_path / f"run-{number}" / "model.safetensors")
+    repo = make_repo(tmp_path / "run-0")
+    for number in (1, 2):
+        persona.commit(repo, tmp_path / f"run-{number}", name=f"v{number}")
+    write_recipe(repo, method, [POSITIVE, POSITIVE])
+    monkeypatch.setattr(kernels, "WORTH", least)
+    persona.build(repo, tmp_path / "out", dtype="fp32")
+    built = load(tmp_path / "out")
+    assert [tuple(built[f"w{n}"].shape) for n in range(len(ODD))] == ODD
+    assert built["none"].shape == (0, 7)
+    assert all(
+        tensor.isfinite().all() and (tensor - 1).abs().max() < 0.7 for name, tensor in built.items() if name != "none"
+    )
