@@ -19,6 +19,19 @@ class Budget:
         self._changed = Condition()
 
     @contextlib.contextmanager
+    def if_free(self, nbytes: int) -> Iterator[bool]:
+        """Hold so many bytes until the block ends, if they are free now; whether they were."""
+        with self._changed:
+            taken = nbytes if nbytes <= self._free else 0
+            self._free -= taken
+        try:
+            yield taken == nbytes
+        finally:
+            with self._changed:
+                self._free += taken
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
     def borrowed(self, nbytes: int) -> Iterator[None]:
         """Hold so many bytes until the block ends."""
         wanted = min(nbytes, self.nbytes)

@@ -1,13 +1,12 @@
 """Methods of the family "sparsify, then combine" in compiled loops: the same bits as block by block in numpy.
 
-A tensor whose vectors have to be trimmed is decoded once and held in memory, if it fits into the budget: its edges
-are found there, and merged from there. Otherwise its vectors are read twice more to find the edges.
+A tensor whose vectors have to be trimmed is decoded once and held in memory, if the budget has room for it now: its
+edges are found there, and it is merged from there. Otherwise its vectors are read once more to find the edges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,9 @@ import numpy as np
 
 from persona import methods
 from persona.building.budget import Budget
-from persona.building.edges import Held
+from persona.building.edges import Magnitudes
 from persona.building.plan import Output, Plan
-from persona.building.streams import Delta, DenseDelta, Stream
+from persona.building.streams import Delta, DenseDelta, Stream, parts_of
 from persona.methods.parts import family, rules
 from persona.methods.parts.family import Thinned
 from persona.methods.parts.kinds import Family
@@ -27,6 +26,7 @@ from persona.methods.parts.work import Work
 from persona.store.nouns import TensorSpec
 
 if TYPE_CHECKING:
+    from persona.building.edges import Get
     from persona.building.scratch import Scratch
     from persona.store.tensors import TensorStore
 
@@ -70,35 +70,39 @@ def blocks(job: Job) -> Iterator[Any]:
     """W in blocks, rounded: BF16 bits if :func:`form_of` says so, else fp32. Each is gone when the next is taken."""
     kind = rules.family_of(methods.load(job.plan.method))
     assert kind is not None
-    with ExitStack() as held:
-        if kind.sparsify in ("trim", "outliers") and (rows := _held(job, held)) is not None:
-            yield from _from_memory(job, kind, rows)
-        else:
-            yield from _streamed(job, kind, family.prepare(kind, job.work))
-
-
-def _held(job: Job, stack: ExitStack) -> Any:
-    """Room for every vector, if there is that much."""
+    if kind.sparsify not in ("trim", "outliers"):
+        yield from _streamed(job, kind, family.prepare(kind, job.work))
+        return
     width = 2 if form_of(job.output) == "BF16" else 4
-    nbytes = width * job.base.entries * len(job.deltas)
-    if nbytes > job.budget.nbytes:
-        return None
-    stack.enter_context(job.budget.borrowed(nbytes))
-    return np.empty((len(job.deltas), job.base.entries), f"<u{width}" if width == 2 else "<f4")
+    with job.budget.if_free(width * job.base.entries * len(job.deltas)) as held:
+        if held:
+            yield from _from_memory(job, kind)
+        else:
+            yield from _streamed(job, kind, [_cut(job, kind, number) for number in range(len(job.shares))])
 
 
-def _from_memory(job: Job, kind: Family, rows: Any) -> Iterator[Any]:
-    base = _base_bits(job)
+def _from_memory(job: Job, kind: Family) -> Iterator[Any]:
+    dtype = np.uint16 if form_of(job.output) == "BF16" else np.float32
+    rows, base = np.empty((len(job.deltas), job.base.entries), dtype), _base_bits(job)
     for start in range(0, job.base.entries, job.block):
         _fill(job, rows[:, start : start + job.block], base[start : start + job.block], start)
-    thinned = []
-    for row, share in zip(rows, job.shares, strict=True):
-        held = Held(row, base if rows.dtype == np.uint16 else base[:0], share.key)
-        thinned.append(Thinned(held.cut(kind.sparsify, share)))
+    none = base[:0]
+
+    def look(row: Any) -> Get:
+        return lambda start, stop: (row[start:stop], none if dtype == np.float32 else base[start:stop])
+
+    looks = [Magnitudes(job.base.entries, s.key, look(row)) for row, s in zip(rows, job.shares, strict=True)]
+    thinned = [Thinned(one.cut(kind.sparsify, share)) for one, share in zip(looks, job.shares, strict=True)]
     merge = _Merge(job, kind, thinned)
     for start in range(0, job.base.entries, job.block):
         w = job.before.take_as(form_of(job.output), min(job.block, job.base.entries - start))
         yield merge(w, rows, start, start)
+
+
+def _cut(job: Job, kind: Family, number: int) -> Thinned:
+    """What is kept of one vector, from parts of it that are read for this alone; what is merged is checked."""
+    share, get = job.shares[number], parts_of(job.output.terms[number], job.base, job.store)
+    return Thinned(Magnitudes(job.base.entries, share.key, get).cut(kind.sparsify, share))
 
 
 def _base_bits(job: Job) -> Any:

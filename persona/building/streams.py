@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from persona.building.plan import Term
 from persona.checkpoints.dtypes import ARITHMETIC, widen
@@ -13,6 +14,7 @@ from persona.store.packs import BLOCK
 from persona.store.tensors import TensorStore
 
 if TYPE_CHECKING:
+    from persona.building.edges import Get
     from persona.checkpoints.dtypes import Bits, Float32
     from persona.kernels import Weights
     from persona.store.tensors import Room
@@ -161,6 +163,28 @@ def open_delta(term: Term, store: TensorStore, block: int, room: Room | None = N
     if isinstance(term.source, LowRankSpec):
         return LowRankDelta(store, term.source)
     return DenseDelta(term.vector, Stream(store, term.source, block, room))
+
+
+def parts_of(term: Term, base: TensorSpec, store: TensorStore) -> Get:
+    """Any part of a term's weights beside the base's, or of its τ where they are not both BF16; not checked."""
+    import numpy as np
+
+    source, before = term.source, store.source(base.id)[2]
+    none: Any = np.empty(0, np.uint16)
+    if isinstance(source, TensorSpec):
+        weights = store.source(source.id)[2]
+        if source.dtype == base.dtype == "BF16":
+            return lambda start, stop: (weights(start, stop), before(start, stop))
+        return partial(_widened, (weights, source.dtype), (before, base.dtype))
+    delta = open_delta(term, store, BLOCK)
+    return lambda start, stop: (delta.take(none, start, stop - start), none)
+
+
+def _widened(ours: Any, theirs: Any, start: int, stop: int) -> tuple[Float32, Float32]:
+    """τ of entries that are given as (a function that has them, their dtype)."""
+    tau = widen(ours[0](start, stop), ours[1])
+    tau -= widen(theirs[0](start, stop), theirs[1])
+    return tau, tau[:0]
 
 
 def tau_blocks(term: Term, base: TensorSpec, store: TensorStore, step: int, block: int = BLOCK) -> Iterator[Float32]:
