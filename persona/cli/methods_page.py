@@ -27,7 +27,8 @@ density = 0.3
 
 In all of them, τᵢ = fp32(Wᵢ) − fp32(W_base) is what a run changed, αᵢ its alpha, δ the merged change, and
 W = W_base + λδ, with λ the recipe's `scale`. Everything is fp32 and rounded once, to the dtype of the output. The same
-recipe gives the same bytes whatever the number of cores, the size of blocks, the memory or the shards.
+recipe gives the same bytes whatever the number of cores, the size of blocks, the memory or the shards; and on any machine,
+but for `iso_c` and `tsv_m`, which leave decompositions to LAPACK ([what that means](decisions/0007-merging.md#singular-vectors)).
 
 ## Which one
 

@@ -101,13 +101,34 @@ RECIPES = [*((name, GIVEN.get(name, {})) for name in NAMES), ("ties", {"trim": "
 def test_however_it_is_built(mixed: persona.Repository, tmp_path: Path, method: str, given: Mapping[str, Any]) -> None:
     pytest.importorskip("numba")
     write_recipe(mixed, method, strengths(method), given)
-    persona.build(mixed, tmp_path / "out")
-    wanted = digest(tmp_path / "out")
+    assert_same_bytes(mixed, tmp_path)
+
+
+FAMILY = [(name, given) for name, given in RECIPES if hasattr(methods.load(name), "FAMILY")]
+
+
+@pytest.mark.parametrize(("method", "given"), FAMILY, ids=[f"{name} {given or ''}" for name, given in FAMILY])
+def test_light_bf16_runs(
+    models: TinyModels, make_repo: MakeRepo, tmp_path: Path, method: str, given: Mapping[str, Any]
+) -> None:
+    """All in BF16, and so light that thousands of magnitudes are equal at the edge."""
+    pytest.importorskip("numba")
+    repo = make_repo(models.base(**LARGE))
+    for number in (1, 2, 3):
+        persona.commit(repo, models.run(number, std=5e-5, **LARGE), name=f"v{number}")
+    write_recipe(repo, method, [0.8, -0.7, 0.3], given)
+    assert_same_bytes(repo, tmp_path)
+
+
+def assert_same_bytes(repo: persona.Repository, folder: Path) -> None:
+    """Build it in every way."""
+    persona.build(repo, folder / "out")
+    wanted = digest(folder / "out")
     for number, (name, change) in enumerate(CHANGES.items()):
         with pytest.MonkeyPatch.context() as patch:
             change(patch)
-            persona.build(mixed, tmp_path / f"out-{number}")
-        assert digest(tmp_path / f"out-{number}") == wanted, name
+            persona.build(repo, folder / f"out-{number}")
+        assert digest(folder / f"out-{number}") == wanted, name
 
 
 @pytest.mark.parametrize("method", NAMES)
