@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 import persona
 from persona import kernels, methods
 from persona.building import run as engine
-from persona.errors import Refusal, WrongBase
+from persona.errors import Refusal, UsageError, WrongBase
 from persona.methods.parts import order, ranks
 from persona.methods.parts.share import Share
 from persona.methods.parts.sums import Dot
@@ -229,3 +229,34 @@ def test_tensors_of_any_shape(
     assert all(
         tensor.isfinite().all() and (tensor - 1).abs().max() < 0.7 for name, tensor in built.items() if name != "none"
     )
+
+
+REFUSED = [
+    ("nuslerp", [1.0], "nuslerp merges 2 vectors, and the recipe has 1: v1"),
+    ("nuslerp", [1.0, 1.0, 1.0], "nuslerp merges 2 vectors, and the recipe has 3: v1, v2, v3"),
+    ("slerp", [1.0, 1.0, 1.0], "slerp merges 1 or 2 vectors, and the recipe has 3"),
+    ("nuslerp", [1.0, -1.0], "nuslerp takes alphas of one sign"),
+    ("karcher", [1.0, -0.5], "karcher takes positive alphas"),
+]
+
+
+@pytest.mark.parametrize(("method", "alphas", "said"), REFUSED, ids=[f"{m} {a}" for m, a, _ in REFUSED])
+def test_what_a_method_cannot_merge_is_refused(
+    make_repo: MakeRepo, tmp_path: Path, method: str, alphas: list[float], said: str
+) -> None:
+    """By name, before anything is written."""
+    taus = [np.full((2, 2), 0.25 * (n + 1), np.float32) for n in range(len(alphas))]
+    repo = repository(make_repo, tmp_path, np.ones((2, 2), np.float32), taus)
+    write_recipe(repo, method, alphas)
+    with pytest.raises(UsageError, match=said) as error:
+        persona.build(repo, tmp_path / "out")
+    assert error.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_vector_at_0_is_not_counted(make_repo: MakeRepo, tmp_path: Path) -> None:
+    taus = [np.full((2, 2), 0.25 * (n + 1), np.float32) for n in range(3)]
+    repo = repository(make_repo, tmp_path, np.ones((2, 2), np.float32), taus)
+    write_recipe(repo, "nuslerp", [1.0, 0.0, 1.0])
+    persona.build(repo, tmp_path / "out")
+    assert load(tmp_path / "out")["w"].tolist() == [[1.5, 1.5]] * 2  # no angle: the mean of 0.25 and 0.75
