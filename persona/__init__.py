@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from persona.verbs.gc import gc
     from persona.verbs.init import init
     from persona.verbs.log import log
+    from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
     from persona.verbs.redo import redo
@@ -55,6 +56,7 @@ __all__ = [
     "gc",
     "init",
     "log",
+    "merge_methods",
     "negate",
     "op_log",
     "open",

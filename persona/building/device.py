@@ -159,6 +159,8 @@ def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Ten
 
 
 def _merged(plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor]) -> torch.Tensor:
+    from persona.methods.parts import rules
+
     assert output.base is not None
     method = methods.load(plan.method)
     shares = [term.share for term in output.terms]
@@ -169,6 +171,8 @@ def _merged(plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor
         shape = output.base.shape
         columns = shape[-1] if len(shape) > 1 else max(1, output.base.entries)
         return family_torch.combine(kind, taus, shares, plan.parameters, columns)
+    if methods.takes_matrices(method) and len(output.base.shape) == 2:
+        rules.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
     shaped = [one.reshape(output.base.shape) for one in (w, *taus)]
     return method.reference(shaped[0], shaped[1:], shares, plan.parameters).reshape(-1)
 

@@ -252,7 +252,7 @@ def _terms(name: str, recipe: Recipe, active: list[Active], touching: list[Touch
     terms = []
     for a in active if touching and methods.counts_every(method) else [t.active for t in touching]:
         touch = there.get(a.name)
-        alpha = touch.alpha if touch else max(alphas.numbers(a.entry.alpha), key=abs)
+        alpha = touch.alpha if touch else _alpha_of_absent(a, name)
         settings = _settings(recipe, a.entry)
         key = draw_key(str(settings.get("seed", 0)), a.entry.id, name)
         terms.append(Term(a.name, alpha, touch.source if touch else None, key, settings))
@@ -260,6 +260,11 @@ def _terms(name: str, recipe: Recipe, active: list[Active], touching: list[Touch
     if what is not None:
         raise UsageError(what, f"At {name} they are {', '.join(f'{t.vector} {t.alpha:g}' for t in terms)}.")
     return tuple(terms)
+
+
+def _alpha_of_absent(active: Active, name: str) -> float:
+    """How strong a vector would be at a tensor that it leaves alone: by its depth or pattern, else its largest."""
+    return alphas.alpha_at(active.entry.alpha, name, active.depths) or max(alphas.numbers(active.entry.alpha), key=abs)
 
 
 def _computable(before: TensorSpec | None, dense: list[tuple[Touch, TensorSpec]]) -> bool:

@@ -1,8 +1,10 @@
 """breadcrumbs_ties: mask the outliers and the small, then elect and average as ties does (Davari and Belilovsky 2023, arXiv:2312.06795).
 
-the ⌊γn⌋ largest magnitudes of τᵢ are dropped (fewer, where less than density · n would be left)
-τ̂ᵢ = the density · n largest of the others, else 0
-δ  = the elected mean of αᵢ τ̂ᵢ                  as in ties
+    the ⌊γn⌋ largest magnitudes of τᵢ are dropped (fewer, where less than density · n would be left)
+    τ̂ᵢ = the density · n largest of the others, else 0
+    δ  = the elected mean of αᵢ τ̂ᵢ                  as in ties
+
+n is the number of entries of a tensor; ⌊γn⌋ may be 0, and then there are no outliers.
 """
 
 from __future__ import annotations

@@ -62,6 +62,7 @@ def put_vector(text: str, entry: Entry) -> str:
         node=before.node if entry.node is None else entry.node,
         only=entry.only or before.only,
         excepted=entry.excepted or before.excepted,
+        parameters=entry.parameters or before.parameters,
     )
     return _update(text, recipe, before, wanted)
 

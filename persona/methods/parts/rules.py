@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from persona.errors import Refusal
 from persona.methods import Method
 from persona.methods.parts import family, gram
 from persona.methods.parts.kinds import Family
@@ -56,6 +57,7 @@ def family_of(method: Method) -> Family | None:
 def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
     """A matrix by the method, anything else by the mean of αᵢτᵢ."""
     if len(work.shape) == 2:
+        check_finite(work.name, all(bool(np.isfinite(tau).all()) for tau in piece.deltas))
         deltas = [tau.reshape(work.shape) for tau in piece.deltas]
         merged: Float32 = method.matrix(deltas, work.shares, work.parameters)
         return merged.reshape(-1)
@@ -63,3 +65,12 @@ def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
     for tau, share in zip(piece.deltas, work.shares, strict=True):
         total += tau * np.float64(share.alpha)
     return (total / len(piece.deltas)).astype(np.float32)
+
+
+def check_finite(name: str, finite: bool) -> None:
+    """Nothing that holds NaN or infinity has singular values."""
+    if not finite:
+        raise Refusal(
+            f"{name} holds NaN or infinity, and a matrix that does has no singular values",
+            f'Keep the vectors that bring them off it with except = ["{name}"], or choose another method.',
+        )

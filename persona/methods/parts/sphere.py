@@ -10,7 +10,7 @@ COLINEAR = 1e-8
 
 def cosine(dot: float, one: float, other: float) -> float:
     """The cosine from ⟨x, y⟩, ‖x‖² and ‖y‖²; 0 where one is zero."""
-    lengths = math.sqrt(one) * math.sqrt(other)
+    lengths = math.sqrt(max(0.0, one)) * math.sqrt(max(0.0, other))  # a length of 0 may be rounded to less
     return min(1.0, max(-1.0, dot / lengths)) if lengths > 0 else 0.0
 
 

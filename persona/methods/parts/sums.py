@@ -7,28 +7,39 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from persona.methods.parts.work import Float32
 
+    Float64 = npt.NDArray[np.float64]
+
 TILE = 4096
-"""Entries that are added up together; blocks begin at its multiples, so that tiles are the same in any cut."""
+"""Entries that are added up together: the first of a tensor, the next, and so on, wherever blocks begin."""
 
 
 class Dot:
     """A running Σ xy, or Σ x: exact products, tiles added up by themselves and then in order."""
 
     def __init__(self) -> None:
-        self.value = 0.0
+        self._whole = 0.0
+        self._rest: Float64 = np.empty(0, np.float64)
+
+    @property
+    def value(self) -> float:
+        """The sum of all that was added."""
+        return self._whole + float(self._rest.sum())
 
     def add(self, x: Float32, y: Float32 | None) -> None:
-        """The next block, which begins at a multiple of a tile."""
+        """The next block, of any length."""
         terms = x.astype(np.float64)
         if y is not None:
             terms *= y
+        if len(self._rest):
+            terms = np.concatenate([self._rest, terms])
         cut = len(terms) // TILE * TILE
         for tile in terms[:cut].reshape(-1, TILE).sum(axis=1):
-            self.value += float(tile)
-        if cut < len(terms):
-            self.value += float(terms[cut:].sum())
+            self._whole += float(tile)
+        self._rest = terms[cut:].copy()
 
 
 def dot() -> Dot:
