@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
     from persona.verbs.init import init
+    from persona.verbs.interference import interference
     from persona.verbs.log import log
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
@@ -52,6 +53,7 @@ __all__ = [
     "fsck",
     "gc",
     "init",
+    "interference",
     "log",
     "negate",
     "op_log",
