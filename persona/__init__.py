@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
     from persona.verbs.init import init
+    from persona.verbs.interference import interference
     from persona.verbs.log import log
     from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
@@ -55,6 +56,7 @@ __all__ = [
     "fsck",
     "gc",
     "init",
+    "interference",
     "log",
     "merge_methods",
     "negate",

@@ -218,7 +218,7 @@ def _dropped(active: Iterable[Active]) -> set[str]:
 
 def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: str | None) -> Output | None:
     before = base.tensors.get(name) or base.tensors.get(base.tied.get(name, ""))
-    touching = [touch for a in active if (touch := _touch(a, name, base)) is not None]
+    touching = [touch for a in active if (touch := touch_at(a, name, base)) is not None]
     if before is None:
         touching = [t for t in touching if t.alpha > 0]
     if name not in base.tensors and not any(name in a.vector.names and a.at(name) > 0 for a in active):
@@ -235,7 +235,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
     return output
 
 
-def _touch(active: Active, name: str, base: Base) -> Touch | None:
+def touch_at(active: Active, name: str, base: Base) -> Touch | None:
     """What a vector does to a tensor; to a head that this build unties, what it does to the matrix it was."""
     for own in (name, base.tied.get(name, "")):
         if own in active.vector.names:

@@ -47,6 +47,13 @@ class Depths:
         return min(1.0, int(match[2]) / last) if last > 0 else 0.0
 
 
+def layer_of(name: str) -> tuple[int, str]:
+    """What a tensor is part of: 0 and a module before the blocks, 1 and a block, 2 and a module behind them."""
+    if match := _BLOCK.match(name):
+        return 1, f"{match[1]}{match[2]}"
+    return 0 if _FRONT.search(name) else 2, name.rpartition(".")[0] or name
+
+
 def alpha_at(alpha: Alpha, name: str, depths: Depths) -> float | None:
     """The strength at one tensor; None if it goes by patterns and none matches."""
     if not isinstance(alpha, tuple):
