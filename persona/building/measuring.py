@@ -38,6 +38,7 @@ from persona.store.tensors import TensorStore
 from persona.threads import Stopped, run_all
 
 if TYPE_CHECKING:
+    from persona.building.edges import Get
     from persona.methods.parts.work import Float32
 
 Vectors = Mapping[str, Vector]
@@ -229,11 +230,14 @@ class _Worker:
             yield Piece(start, w, list(rows[:, start : start + len(w)]))
 
     def _cuts(self, subject: Subject, rows: Float32) -> list[Thinned]:
-        from persona.building.edges import Held
+        from persona.building.edges import Magnitudes
+
+        def look(row: Float32) -> Get:
+            return lambda start, stop: (row[start:stop], row[:0])
 
         shares = [term.share for term in subject.output.terms]
         return [
-            Thinned(Held(row, row[:0], share.key).cut(self.kind.sparsify, share))
+            Thinned(Magnitudes(len(row), share.key, look(row)).cut(self.kind.sparsify, share))
             for row, share in zip(rows, shares, strict=False)
         ]
 
