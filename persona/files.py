@@ -315,7 +315,21 @@ def _from_libc(name: str, *arguments: Any) -> Callable[..., int] | None:
     return cast("Callable[..., int]", function)
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, up to 256 MiB, for what is asked for next.
+
+    By default glibc gives every array of 128 KiB or more back to the system, whose pages are then faulted in again
+    for each block of a build: some 80,000 faults and up to half of the time where memory is virtual. Only for a
+    process of our own: it changes how all of it gets memory.
+    """
+    if _mallopt is not None:
+        _mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        _mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
 _AT_FDCWD = -100
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _RENAME_EXCHANGE = 2
 _sync_file_range = _from_libc("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _renameat2 = _from_libc("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_mallopt = _from_libc("mallopt", ctypes.c_int, ctypes.c_int)
