@@ -33,6 +33,7 @@ from persona.errors import Damaged
 from persona.files import storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.store import codecs, compression
+from persona.store.lists import PUT_BACK
 from persona.store.objects import canonical
 
 VERSION = 1
@@ -109,14 +110,37 @@ def frames(units: int, block: int) -> int:
 
 
 class Volume:
-    """A file of the packs folder with what it holds; its bytes are mapped when they are first needed."""
+    """A file of the packs folder with what it holds; its bytes are mapped when they are first needed.
+
+    ``index`` is the file of the packs folder that says what it holds: itself, or the list of ids beside it.
+    """
 
     def __init__(
-        self, path: Path, tensors: Mapping[TensorId, StoredTensor], blobs: Mapping[BlobId, StoredBlob]
+        self,
+        path: Path,
+        tensors: Mapping[TensorId, StoredTensor],
+        blobs: Mapping[BlobId, StoredBlob],
+        index: Path | None = None,
     ) -> None:
         self.path = path
         self.tensors = tensors
         self.blobs = blobs
+        self.index = index or path
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the file is a user's own that the store only refers to."""
+        return self.path.parent != self.index.parent
+
+    @property
+    def label(self) -> str:
+        """The file, for people."""
+        return str(self.path) if self.is_outside else f"packs/{self.path.name}"
+
+    @property
+    def hint(self) -> str:
+        """What to do when it is damaged."""
+        return PUT_BACK if self.is_outside else _RESTORE
 
     @cached_property
     def buffer(self) -> memoryview:
@@ -127,7 +151,7 @@ class Volume:
         except FileNotFoundError:
             raise
         except ValueError:
-            raise damaged(self.path, "is empty") from None
+            raise Damaged(f"{self.path} is empty", self.hint) from None
         except OSError as error:
             raise storage_error(error, self.path) from error
 
@@ -135,7 +159,7 @@ class Volume:
         """Bytes of the file; Damaged if it ends before."""
         part = self.buffer[at : at + length]
         if len(part) != length:
-            raise damaged(self.path, "is shorter than it was when it was opened")
+            raise Damaged(f"{self.path} is shorter than it was when it was opened", self.hint)
         return part
 
 
