@@ -16,11 +16,11 @@ class Zygote:
 
     process: subprocess.Popen[str]
 
-    def run(self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none") -> tuple[int, int]:
+    def run(self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none", split: int = 0) -> tuple[int, int]:
         """Exit code (or minus a signal) and the number of effects of a command line."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault}
+        request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault, "split": split}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())

@@ -1,8 +1,9 @@
 """Runs command lines in forked children that fail, or die, at a given file effect.
 
 One process imports persona once and forks for every request, so that hundreds of real kills take seconds. It reads
-``{"cwd", "argv", "at", "fault"}`` as JSON lines and answers ``{"status", "effects"}``: the child's exit code, or minus the
+``{"cwd", "argv", "at", "fault", "split"}`` as JSON lines and answers ``{"status", "effects"}``: the child's exit code, or minus the
 signal that ended it, and how many effects it announced. Faults: ``none``, ``error`` (an OSError), ``kill`` (SIGKILL).
+``split``, unless it is 0, is the size at which packs are split.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from persona import files
 from persona.cli.main import invoke
+from persona.store import packwriter
 
 
 def serve() -> None:
@@ -53,6 +55,7 @@ def _run(request: dict[str, object], writer: int) -> None:
     os.dup2(quiet, 2)
     os.chdir(str(request["cwd"]))
     files.observer = watch
+    packwriter.SPLIT = int(str(request["split"])) or packwriter.SPLIT
     argv = request["argv"]
     assert isinstance(argv, list)
     os._exit(invoke(argv))
