@@ -7,14 +7,13 @@ is needed of it lies elsewhere. If something of it stays lost it is renamed, for
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona import files
 from persona.checkpoints.tensorfile import TensorFile
-from persona.errors import PersonaError
+from persona.errors import PersonaError, Storage
 from persona.ids import BaseId, BlobId, TensorId, VectorId
 from persona.keeping.examine import Examination
 from persona.keeping.repack import copy_frames
@@ -191,9 +190,13 @@ def _store_adapter(healing: Healing, store: TensorStore) -> None:
     if healing.source.checkpoint is not None or not lost or not known:
         return
     for name in healing.found.catalog.of_kind("base"):
-        with contextlib.suppress(PersonaError):  # not an adapter of this base, or the base is damaged
+        try:
             base = Base.get(healing.found.place.objects, BaseId(name))
             ingest_adapter(healing.source.folder, BaseId(name), base, store, healing.progress)
+        except Storage:
+            raise
+        except PersonaError:  # not an adapter of this base, or the base is damaged
+            continue
     if back := [name for name in lost if _has(store, name)]:
         healing.done.append(f"{len(back)} tensor(s) that the adapter makes of the base were stored again")
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.checkpoints.dtypes import BITS, byte_size
+from persona.checkpoints.tensorfile import MAX_DIMENSIONS
 from persona.errors import Damaged
 from persona.files import storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
@@ -44,7 +45,7 @@ BLOCK = 1 << 17
 
 HEAD_SIZE, FOOTER_SIZE = 16, 64
 MAX_BLOCK = 1 << 24
-MAX_INDEX = 1 << 30
+MAX_INDEX, MAX_BLOB = 1 << 28, 1 << 30
 _MAGIC, _END = b"persona pack", b"pack end"
 _RESTORE = "Copy the file back from a backup or another copy of the repository; 'persona fsck' says what it touches."
 
@@ -231,7 +232,7 @@ def _parse_footer(path: Path, footer: bytes, size: int) -> tuple[int, int, int, 
     at, stored, plain = (int.from_bytes(footer[k : k + 8], "little") for k in (0, 8, 16))
     if footer[56:] != _END or at < HEAD_SIZE or at + stored != size - FOOTER_SIZE:
         raise damaged(path, "is damaged or cut off: its footer does not fit the file")
-    if plain > MAX_INDEX or plain < stored:
+    if plain < stored or plain > min(MAX_INDEX, (1 << 20) + 64 * size):  # every row names bytes of the file
         raise damaged(path, "has a footer that gives its index an impossible size")
     return at, stored, plain, footer[24:56].hex()
 
@@ -258,10 +259,14 @@ class _Index:
         if not isinstance(dtype, str) or dtype not in BITS:
             raise ValueError(f"tensor {name.short} has the unknown dtype {dtype!r}")
         shape = tuple(_count(n, "shape") for n in row["shape"])
+        if len(shape) > MAX_DIMENSIONS:
+            raise ValueError(f"tensor {name.short} has {len(shape)} dimensions")
         sizes = tuple(_count(n, "sizes") for n in row["sizes"])
         used = tuple(known[_count(n, "codecs")] for n in row["codecs"] if n < len(known))
         if not len(used) == len(row["codecs"]) == len(sizes) == frames(units(dtype, shape), block):
             raise ValueError(f"tensor {name.short} has another number of frames than its shape asks for")
+        if 0 in sizes and units(dtype, shape):
+            raise ValueError(f"tensor {name.short} has entries in a frame of no bytes")
         base = None if row["base"] is None else TensorId(row["base"])
         if base == name:
             raise ValueError(f"tensor {name.short} is its own base")
@@ -272,6 +277,8 @@ class _Index:
         at, length, stored = (_count(row[key], key) for key in ("at", "length", "stored"))
         if not isinstance(packed, bool) or (stored != length and not packed):
             raise ValueError(f"blob {name.short} has two lengths")
+        if length > MAX_BLOB:
+            raise ValueError(f"blob {name.short} has {length:,} bytes")
         return StoredBlob(name, at, length, stored, packed)
 
     def _check_layout(self, parts: list[tuple[int, int]]) -> None:

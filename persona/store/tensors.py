@@ -219,7 +219,10 @@ class TensorStore:
 
         if len(stored.sizes) == 1:
             return self._frame(volume, stored, 0)
-        bits: Bits = np.empty(stored.units, f"<u{stored.width}")
+        try:
+            bits: Bits = np.empty(stored.units, f"<u{stored.width}")
+        except (MemoryError, ValueError) as error:
+            raise _mismatch("tensor", stored.id, volume, f": {stored.units:,} entries do not fit in memory") from error
 
         def fill(number: int) -> None:
             part = bits[number * stored.block :][: stored.block]
