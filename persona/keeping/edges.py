@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona.ids import BlobId, ObjectId, TensorId
+from persona.store.nouns import checked_files
 
 Kinds = tuple[tuple[ObjectId, str], ...]
 
@@ -98,7 +99,7 @@ def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:
 
 
 def _blobs(fields: Mapping[str, Any]) -> tuple[BlobId, ...]:
-    return tuple(dict.fromkeys(BlobId(name) for name in fields["files"].values()))
+    return tuple(dict.fromkeys(checked_files(fields["files"]).values()))
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {
