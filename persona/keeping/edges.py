@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona.ids import BlobId, ObjectId, TensorId
-from persona.store.nouns import checked_files
+from persona.store.nouns import TensorSpec, checked_files
 
 Kinds = tuple[tuple[ObjectId, str], ...]
 
@@ -95,7 +95,7 @@ def _text(fields: Mapping[str, Any]) -> Edges:
 
 
 def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:
-    return tuple(dict.fromkeys(TensorId(value[0]) for value in values))
+    return tuple(dict.fromkeys(TensorSpec.decode(value).id for value in values))
 
 
 def _blobs(fields: Mapping[str, Any]) -> tuple[BlobId, ...]:
