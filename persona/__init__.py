@@ -19,6 +19,7 @@ from persona.errors import PersonaError
 if TYPE_CHECKING:
     from persona.repository import Repository
     from persona.verbs.alpha import alpha
+    from persona.verbs.bake import bake
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
     from persona.verbs.init import init
+    from persona.verbs.interference import interference
     from persona.verbs.log import log
+    from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
     from persona.verbs.redo import redo
@@ -44,6 +47,7 @@ __all__ = [
     "PersonaError",
     "Repository",
     "alpha",
+    "bake",
     "build",
     "checkout",
     "commit",
@@ -52,7 +56,9 @@ __all__ = [
     "fsck",
     "gc",
     "init",
+    "interference",
     "log",
+    "merge_methods",
     "negate",
     "op_log",
     "open",

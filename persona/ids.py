@@ -119,6 +119,11 @@ def blob_id(data: Data) -> BlobId:
     return BlobId(blake3(b"persona blob\n").update(flat(data)).hexdigest())
 
 
+def draw_key(*parts: str) -> int:
+    """A number of 64 bits that is these names' own: what random choices begin with."""
+    return int.from_bytes(blake3("\n".join(("persona draw", *parts)).encode()).digest(8), "little")
+
+
 def object_digest(data: bytes) -> str:
     """The hex digest that names an object with this canonical encoding."""
     return blake3(b"persona object\n").update(data).hexdigest()

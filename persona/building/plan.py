@@ -2,9 +2,9 @@
 
 Rules beyond the method's own arithmetic:
 
-- A vector with alpha 0 is not there.
-- A tensor that nothing touches is the base's, and one that a single dense vector touches with λα = 1 is that
-  vector's: both are copied bit for bit.
+- A vector whose alpha is 0 at a tensor is not there.
+- A tensor that nothing touches is the base's, and one that a single dense vector touches with λα = 1 under a method
+  that keeps a single vector whole is that vector's: both are copied bit for bit.
 - Rows and tensors that the base has not (new tokens, a value head) have nothing to differ from. They are carried,
   not scaled: as they are, or, where several vectors bring them, as the mean weighted by their alphas. Vectors
   with a negative alpha bring none.
@@ -19,47 +19,72 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
 
+from persona import methods
 from persona.checkpoints.dtypes import ARITHMETIC, BITS
 from persona.errors import Refusal, UsageError
+from persona.ids import draw_key
+from persona.methods.parts.parameters import Value
+from persona.methods.parts.share import Cut, Share
+from persona.recipe import alphas
+from persona.recipe.alphas import Depths
 from persona.recipe.model import Entry, Recipe
 from persona.store.nouns import Base, LowRankSpec, TensorSpec, Vector
+
+WHOLE = frozenset({"dense", "baked"})
+"""Forms of vectors that have a dtype of their own: what changes is kept as whole tensors."""
 
 
 @dataclass(frozen=True)
 class Active:
-    """A vector of the recipe whose alpha is not zero."""
+    """A vector of the recipe that acts somewhere."""
 
     entry: Entry
     vector: Vector
+    depths: Depths = field(default_factory=lambda: Depths({}))
 
     @property
     def name(self) -> str:
         """What the recipe calls it."""
         return self.entry.name
 
-    @property
-    def alpha(self) -> float:
-        """Its strength."""
-        return self.entry.alpha
+    def at(self, tensor: str) -> float:
+        """Its strength at a tensor that it touches, 0 at another."""
+        if not self.entry.touches(tensor):
+            return 0.0
+        alpha = alphas.alpha_at(self.entry.alpha, tensor, self.depths)
+        if alpha is None:
+            raise UsageError(
+                f"vectors.{self.name}.alpha: none of its patterns matches {tensor}, which the vector changes",
+                f'Say how strong it is there, or everywhere else: "*" = 1.0, or keep it off: except = ["{tensor}"].',
+            )
+        return alpha
 
 
 @dataclass(frozen=True)
 class Touch:
-    """A vector that changes an output tensor, and by what."""
+    """A vector that changes an output tensor, how strongly, and by what."""
 
     active: Active
+    alpha: float
     source: TensorSpec | LowRankSpec
 
 
 @dataclass(frozen=True)
 class Term:
-    """One αᵢτᵢ of an output tensor."""
+    """One vector at an output tensor. ``source`` is None where it leaves the tensor alone and yet counts."""
 
     vector: str
     alpha: float
-    source: TensorSpec | LowRankSpec
+    source: TensorSpec | LowRankSpec | None
+    key: int = 0
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    cut: Cut | None = None
+
+    @property
+    def share(self) -> Share:
+        """What the method knows of it."""
+        return Share(self.alpha, self.key, self.parameters, self.cut)
 
 
 @dataclass(frozen=True)
@@ -91,27 +116,50 @@ class Output:
 
 @dataclass(frozen=True)
 class Plan:
-    """All output tensors, in the order in which they are written."""
+    """All output tensors, in the order in which they are written; ``parameters`` has every one of the method's."""
 
     outputs: tuple[Output, ...]
     method: str
     scale: float
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+
+def active_vectors(recipe: Recipe, base: Base, vectors: Mapping[str, Vector]) -> list[Active]:
+    """The vectors that act, in recipe order."""
+    depths = Depths.of(base.tensors)
+    return [Active(entry, vectors[entry.name], depths) for entry in recipe.vectors if alphas.acts(entry.alpha)]
 
 
 def make_plan(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], dtype: str | None = None) -> Plan:
     """The plan of ``recipe``; ``vectors`` by their names in it, ``dtype`` for every float tensor if given."""
-    active = [Active(e, vectors[e.name]) for e in recipe.vectors if e.alpha != 0]
+    active = active_vectors(recipe, base, vectors)
     for entry in recipe.vectors:
         check_patterns(entry, vectors[entry.name])
     _check_growth(base, active)
+    _check_count(recipe, active)
     dropped = _dropped(active)
-    names = {**base.tensors, **{n: None for a in active if a.alpha > 0 for n in a.vector.names}}
+    names = {**base.tensors, **{n: None for a in active for n in a.vector.names if a.at(n) > 0}}
     outputs = []
     for name in sorted(names, key=natural):
         if name not in dropped and (output := _output(name, recipe, base, active, dtype)) is not None:
             outputs.append(output)
-    return Plan(tuple(outputs), recipe.method, recipe.scale, recipe.parameters)
+    return Plan(tuple(outputs), recipe.method, recipe.scale, _settings(recipe))
+
+
+def _settings(recipe: Recipe, entry: Entry | None = None) -> dict[str, Value]:
+    own = entry.parameters if entry is not None else {}
+    return methods.settings(methods.load(recipe.method).PARAMETERS, recipe.parameters, own)
+
+
+def _check_count(recipe: Recipe, active: list[Active]) -> None:
+    least, most = methods.vectors_taken(methods.load(recipe.method))
+    if active and not least <= len(active) <= (most or len(active)):
+        wanted = f"{least}" if least == most else f"{least} or {most}" if most else f"at least {least}"
+        raise UsageError(
+            f"{recipe.method} merges {wanted} vector{'s' if wanted != '1' else ''}, and the recipe has {len(active)}: "
+            f"{', '.join(a.name for a in active)}",
+            "Choose another method ('persona methods'), or set the alpha of the others to 0.",
+        )
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -120,9 +168,10 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def check_patterns(entry: Entry, vector: Vector) -> None:
-    """Raise if an ``only`` or ``except`` pattern matches none of the tensors that the vector says anything about."""
+    """Raise if a pattern of ``only``, ``except`` or ``alpha`` matches none of a vector's tensors."""
     names = [*vector.names, *vector.gone]
-    for key, patterns in (("only", entry.only), ("except", entry.excepted)):
+    said = (("only", entry.only), ("except", entry.excepted), ("alpha", alphas.patterns(entry.alpha)))
+    for key, patterns in said:
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(
@@ -141,25 +190,25 @@ def grown(base: Base, vector: Vector) -> list[str]:
 
 
 def _check_growth(base: Base, active: Iterable[Active]) -> None:
-    """Raise if ``only`` or ``except`` lets a vector grow one matrix of the vocabulary and not the other."""
+    """Raise if a vector grows one matrix of the vocabulary and is kept off the other, or not positive there."""
     for a in active:
         rows = [name for name in grown(base, a.vector) if name in base.tensors]
-        kept = [name for name in rows if a.entry.touches(name)]
-        if a.alpha > 0 and kept and len(kept) < len(rows):
+        kept = [name for name in rows if a.at(name) > 0]
+        if kept and len(kept) < len(rows):
             left = next(name for name in rows if name not in kept)
             raise Refusal(
                 f"vector '{a.name}' adds rows to {kept[0]} and is kept off {left}, to which it adds them too",
-                "Embedding and head must have the same rows: let only and except name both or neither.",
+                "Embedding and head must have the same rows: let only, except and alpha treat both alike.",
             )
 
 
 def _dropped(active: Iterable[Active]) -> set[str]:
     """Tensors that are left out, because a vector lacks them."""
-    active = [a for a in active if a.alpha > 0]
-    lacking = {name: a for a in active for name in a.vector.gone if a.entry.touches(name)}
+    active = list(active)
+    lacking = {name: a for a in active for name in a.vector.gone if a.at(name) > 0}
     for name, lacks in lacking.items():
         for other in active:
-            if name in other.vector.names and other.entry.touches(name):
+            if name in other.vector.names and other.at(name) > 0:
                 raise Refusal(
                     f"vector '{lacks.name}' was saved without {name}, and vector '{other.name}' changes it",
                     f'Decide in persona.toml: except = ["{name}"] on one of them.',
@@ -169,35 +218,56 @@ def _dropped(active: Iterable[Active]) -> set[str]:
 
 def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: str | None) -> Output | None:
     before = base.tensors.get(name) or base.tensors.get(base.tied.get(name, ""))
-    touching = [Touch(a, source) for a in active if (source := _source(a, name, base)) is not None]
+    touching = [touch for a in active if (touch := touch_at(a, name, base)) is not None]
     if before is None:
-        touching = [t for t in touching if t.active.alpha > 0]
-    if name not in base.tensors and not any(
-        a.alpha > 0 and name in a.vector.names and a.entry.touches(name) for a in active
-    ):
+        touching = [t for t in touching if t.alpha > 0]
+    if name not in base.tensors and not any(name in a.vector.names and a.at(name) > 0 for a in active):
         return None
-    dense = [(t.active, t.source) for t in touching if isinstance(t.source, TensorSpec)]
+    dense = [(t, t.source) for t in touching if isinstance(t.source, TensorSpec)]
     shape = _shape(name, before, [pair for pair in dense if pair[0].alpha > 0])
     wanted = dtype if dtype and _computable(before, dense) else _dtype(name, before, active)
-    copy = _copied(recipe.scale, before, touching, dense, wanted, shape)
+    copy = _copied(recipe, before, touching, dense, wanted, shape)
     if copy is not None:
         return Output(name, wanted, shape, before, copy=copy)
-    terms = tuple(Term(t.active.name, t.active.alpha, t.source) for t in touching) if before is not None else ()
+    terms = _terms(name, recipe, active, touching) if before is not None else ()
     output = Output(name, wanted, shape, before, None, terms, _carried(before, shape, dense))
     _check_computable(output, dense)
     return output
 
 
-def _source(active: Active, name: str, base: Base) -> TensorSpec | LowRankSpec | None:
-    """What a vector says of a tensor; of a head that this build unties, what it says of the matrix it was."""
+def touch_at(active: Active, name: str, base: Base) -> Touch | None:
+    """What a vector does to a tensor; to a head that this build unties, what it does to the matrix it was."""
     for own in (name, base.tied.get(name, "")):
         if own in active.vector.names:
-            touched = active.entry.touches(own)
-            return (active.vector.tensors.get(own) or active.vector.low_rank[own]) if touched else None
+            alpha = active.at(own)
+            source = active.vector.tensors.get(own) or active.vector.low_rank[own]
+            return Touch(active, alpha, source) if alpha != 0 else None
     return None
 
 
-def _computable(before: TensorSpec | None, dense: list[tuple[Active, TensorSpec]]) -> bool:
+def _terms(name: str, recipe: Recipe, active: list[Active], touching: list[Touch]) -> tuple[Term, ...]:
+    """The vectors that touch a tensor; where the method counts all, the others too, in recipe order."""
+    method = methods.load(recipe.method)
+    there = {t.active.name: t for t in touching}
+    terms = []
+    for a in active if touching and methods.counts_every(method) else [t.active for t in touching]:
+        touch = there.get(a.name)
+        alpha = touch.alpha if touch else _alpha_of_absent(a, name)
+        settings = _settings(recipe, a.entry)
+        key = draw_key(str(settings.get("seed", 0)), a.entry.id, name)
+        terms.append(Term(a.name, alpha, touch.source if touch else None, key, settings))
+    what = methods.alphas_complaint(method, [term.alpha for term in terms]) if terms else None
+    if what is not None:
+        raise UsageError(what, f"At {name} they are {', '.join(f'{t.vector} {t.alpha:g}' for t in terms)}.")
+    return tuple(terms)
+
+
+def _alpha_of_absent(active: Active, name: str) -> float:
+    """How strong a vector would be at a tensor that it leaves alone: by its depth or pattern, else its largest."""
+    return alphas.alpha_at(active.entry.alpha, name, active.depths) or max(alphas.numbers(active.entry.alpha), key=abs)
+
+
+def _computable(before: TensorSpec | None, dense: list[tuple[Touch, TensorSpec]]) -> bool:
     specs = [spec for _, spec in dense] + ([before] if before else [])
     return all(spec.dtype in ARITHMETIC for spec in specs)
 
@@ -205,7 +275,7 @@ def _computable(before: TensorSpec | None, dense: list[tuple[Active, TensorSpec]
 def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
     """What all full fine-tunes have the tensor in (one that leaves it alone has the base's), else the base's."""
     active = [a for a in active if a.entry.touches(name)]
-    specs = [a.vector.tensors.get(name, before) for a in active if a.vector.form == "dense"]
+    specs = [a.vector.tensors.get(name, before) for a in active if a.vector.form in WHOLE]
     if before is None:
         specs = [a.vector.tensors[name] for a in active if name in a.vector.tensors]
     agreed = {spec.dtype for spec in specs if spec is not None}
@@ -214,32 +284,32 @@ def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
     return before.dtype if before is not None else max(agreed, key=lambda dtype: (BITS[dtype], dtype))
 
 
-def _shape(name: str, before: TensorSpec | None, dense: list[tuple[Active, TensorSpec]]) -> tuple[int, ...]:
+def _shape(name: str, before: TensorSpec | None, dense: list[tuple[Touch, TensorSpec]]) -> tuple[int, ...]:
     """The base's shape, or the larger one that vectors agree on."""
     shape = before.shape if before else dense[0][1].shape
     grower = None
-    for active, spec in dense:
+    for touch, spec in dense:
         if spec.shape == shape:
-            grower = grower or (active if before is None else None)
+            grower = grower or (touch.active if before is None else None)
             continue
         if before is not None and spec.shape == before.shape:
             continue
         if grower is not None:
             raise Refusal(
-                f"vectors '{grower.name}' and '{active.name}' give {name} different shapes: "
+                f"vectors '{grower.name}' and '{touch.active.name}' give {name} different shapes: "
                 f"{list(shape)} and {list(spec.shape)}",
                 "They added different tokens, or brought different heads: train them with the same ones, "
                 f'or keep one out with except = ["{name}"].',
             )
-        shape, grower = spec.shape, active
+        shape, grower = spec.shape, touch.active
     return shape
 
 
 def _copied(
-    scale: float,
+    recipe: Recipe,
     before: TensorSpec | None,
     touching: list[Touch],
-    dense: list[tuple[Active, TensorSpec]],
+    dense: list[tuple[Touch, TensorSpec]],
     dtype: str,
     shape: tuple[int, ...],
 ) -> TensorSpec | None:
@@ -247,25 +317,30 @@ def _copied(
     source: TensorSpec | None = None
     if not touching:
         source = before
-    elif (len(touching) == 1 and dense and (before is None or touching[0].active.alpha * scale == 1.0)) or (
+    elif (len(touching) == 1 and dense and (before is None or _is_kept_whole(recipe, touching[0]))) or (
         before is None and len({spec.id for _, spec in dense}) == 1
     ):
         source = dense[0][1]
     return source if source is not None and (source.dtype, source.shape) == (dtype, shape) else None
 
 
+def _is_kept_whole(recipe: Recipe, touch: Touch) -> bool:
+    """Whether one vector alone comes out as it is: λα = 1, and a method that adds it up and leaves nothing out."""
+    return recipe.method == "linear" and touch.alpha * recipe.scale == 1.0
+
+
 def _carried(
-    before: TensorSpec | None, shape: tuple[int, ...], dense: list[tuple[Active, TensorSpec]]
+    before: TensorSpec | None, shape: tuple[int, ...], dense: list[tuple[Touch, TensorSpec]]
 ) -> tuple[Carried, ...]:
     if before is not None and shape == before.shape:
         return ()
-    bringing = [(a, spec) for a, spec in dense if a.alpha > 0 and spec.shape == shape]
-    total = sum(a.alpha for a, _ in bringing)
-    return tuple(Carried(a.name, a.alpha / total, spec) for a, spec in bringing)
+    bringing = [(t, spec) for t, spec in dense if t.alpha > 0 and spec.shape == shape]
+    total = sum(t.alpha for t, _ in bringing)
+    return tuple(Carried(t.active.name, t.alpha / total, spec) for t, spec in bringing)
 
 
-def _check_computable(output: Output, dense: list[tuple[Active, TensorSpec]]) -> None:
-    for vector, spec in [("", output.base), *((a.name, spec) for a, spec in dense)]:
+def _check_computable(output: Output, dense: list[tuple[Touch, TensorSpec]]) -> None:
+    for vector, spec in [("", output.base), *((t.active.name, spec) for t, spec in dense)]:
         if spec is not None and spec.dtype not in ARITHMETIC:
             whose = f"vector '{vector}' has" if vector else "the base has"
             raise Refusal(

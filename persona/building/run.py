@@ -1,8 +1,8 @@
 """Carrying out a plan: every output tensor is streamed block by block, on all cores.
 
-A worker holds a few blocks at a time, whatever the model's size: one of the base, one of each vector; they are
-combined in fp32, rounded once, hashed and written where they belong. What is read is verified by the store against
-its id as it goes by, and nothing is published before every stream has come to its end.
+A worker holds a few blocks at a time, whatever the model's size, or one tensor where the method needs it whole and
+the budget has room. Blocks are combined in fp32, rounded once, hashed and written where they belong. What is read is
+verified by the store against its id as it goes by, and nothing is published before every stream has come to its end.
 
 A NaN that is computed is written as the positive quiet one without a payload. Which payload survives where two NaNs
 meet differs between processors, and in numpy between places of an array.
@@ -10,30 +10,41 @@ meet differs between processors, and in numpy between places of an array.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from threading import Event, local
-from typing import TYPE_CHECKING, Any, Protocol
+from threading import Event
+from typing import TYPE_CHECKING, Protocol
 
 from persona import kernels, methods
-from persona.building.plan import Output, Plan, Term
-from persona.checkpoints.dtypes import ARITHMETIC, narrow, overflowed, widen
-from persona.errors import Refusal
+from persona.building.budget import DEFAULT, Budget
+from persona.building.plan import Output, Plan
+from persona.building.rounding import narrowed, rounded
+from persona.building.scratch import Scratch
+from persona.building.streams import Delta, DenseDelta, Stream, open_delta, tau_blocks
+from persona.building.wholecut import with_cuts
 from persona.ids import TensorId, tensor_hasher
-from persona.methods.lowrank import delta_rows
 from persona.progress import SILENT, Progress, Task
-from persona.store.nouns import LowRankSpec, TensorSpec
+from persona.store.nouns import TensorSpec
 from persona.store.tensors import TensorStore
 from persona.threads import Stopped, run_all
 
 if TYPE_CHECKING:
+    from persona.building.device import Device
     from persona.checkpoints.dtypes import Bits, Float32
-    from persona.kernels import Kernels, Weights
-    from persona.store.tensors import Room
+    from persona.kernels import Kernels
+    from persona.methods.parts.rules import Rule
+    from persona.methods.parts.work import Piece, Work
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Entries per block: a few of them stay in a core's cache, and packs are cut in the same places."""
+
+_DECOMPOSED = 8
+"""Rows (of the smaller side) of a matrix whose decomposition takes as long as reading it."""
+
+_WIDEST = 40
+"""Bytes that a method over whole matrices needs for an entry, beside 4 for each vector: fp64 copies and factors."""
 
 
 class Sink(Protocol):
@@ -51,17 +62,42 @@ def run(
     loops: Kernels | None = None,
     *,
     block: int = BLOCK,
+    memory: int = DEFAULT,
+    on: Device | None = None,
 ) -> dict[str, TensorId]:
-    """Build every output into ``sink``; their tensor ids.
+    """Build every output into ``sink``; their tensor ids. ``memory`` is how many bytes of tensors may be held.
 
-    The bytes do not depend on ``block``, on threads, or on ``loops``, which are those of :func:`loops_for` if None.
+    The bytes do not depend on ``block`` (a multiple of 4096), on ``memory``, on threads, or on ``loops``, which are
+    those of :func:`loops_for` if None. With ``on`` the arithmetic is done on that device.
     """
     stop = Event()
     loops = loops or loops_for(plan)
-    with progress.task("building", sum(o.entries for o in plan.outputs), "weights") as task:
-        worker = _Worker(plan, store, sink, task, stop, block, loops, _Scratch())
-        largest_first = sorted(plan.outputs, key=lambda output: -output.entries)
-        return run_all({o.name: partial(worker.build, o) for o in largest_first}, stop)
+    plan = with_cuts(plan, store, progress)
+    costs = {output.name: _cost(plan, output) for output in plan.outputs}
+    with ExitStack() as stack:
+        task = stack.enter_context(progress.task("building", sum(costs.values()), "weights"))
+        if methods.takes_matrices(methods.load(plan.method)):
+            stack.enter_context(_one_thread_each())
+        worker = _Worker(plan, store, sink, task, stop, block, loops, Scratch(), Budget(memory), costs, on)
+        costly_first = sorted(plan.outputs, key=lambda output: -costs[output.name])
+        return run_all({o.name: partial(worker.build, o) for o in costly_first}, stop)
+
+
+def _cost(plan: Plan, output: Output) -> int:
+    """What a tensor weighs in the progress: its entries; of a matrix that is decomposed, rows times columns times the
+    smaller of both, which is what a decomposition takes, on a scale where reading an entry is 1."""
+    if not output.terms or len(output.shape) != 2 or not methods.takes_matrices(methods.load(plan.method)):
+        return output.entries
+    return output.entries * (1 + min(output.shape) // _DECOMPOSED)
+
+
+def _one_thread_each() -> ExitStack:
+    """Keep BLAS to the thread that calls it: matrices go to cores, and sums keep their order."""
+    from threadpoolctl import threadpool_limits
+
+    stack = ExitStack()
+    stack.enter_context(threadpool_limits(1, "blas"))
+    return stack
 
 
 def loops_for(plan: Plan) -> Kernels:
@@ -75,26 +111,6 @@ def _work(output: Output) -> int:
     return output.entries * (2 + len(output.terms))
 
 
-class _Scratch(local):
-    """Arrays that a thread uses again for every block; one for each role."""
-
-    def __init__(self) -> None:
-        self._bytes: dict[object, Any] = {}
-
-    def array(self, role: object, count: int, dtype: str) -> Any:
-        """``count`` entries that hold anything."""
-        import numpy as np
-
-        size = count * np.dtype(dtype).itemsize
-        if role not in self._bytes or len(self._bytes[role]) < size:
-            self._bytes[role] = np.empty(size, np.uint8)
-        return self._bytes[role][:size].view(dtype)
-
-    def room(self, role: object) -> Room:
-        """Where the store may put the blocks of one tensor."""
-        return lambda count, width: self.array(role, count, f"<u{width}")
-
-
 @dataclass(frozen=True)
 class _Worker:
     plan: Plan
@@ -104,7 +120,10 @@ class _Worker:
     stop: Event
     block: int
     loops: Kernels
-    scratch: _Scratch
+    scratch: Scratch
+    budget: Budget
+    costs: Mapping[str, int]
+    on: Device | None
 
     def build(self, output: Output) -> TensorId:
         """One tensor, from its first block to its last."""
@@ -115,6 +134,7 @@ class _Worker:
 
     def _build(self, output: Output) -> TensorId:
         hasher = tensor_hasher(output.dtype, output.shape)
+        each = self.costs[output.name] // max(1, output.entries)
         at = 0
         for bits in self._blocks(output):
             if self.stop.is_set():
@@ -122,7 +142,7 @@ class _Worker:
             hasher.update(bits)
             self.sink.write(output.name, at, bits)
             at += len(bits)
-            self.task.advance(len(bits))
+            self.task.advance(each * len(bits))
         return TensorId(hasher.hexdigest())
 
     def _blocks(self, output: Output) -> Iterator[Bits]:
@@ -133,83 +153,131 @@ class _Worker:
     def _combined(self, output: Output) -> Iterator[Bits]:
         """The rows that the base has, then the rows that only vectors have."""
         rooms = [self.scratch.room(number) for number in range(len(output.terms))]
-        deltas = [_delta(*pair, self.store, self.block) for pair in zip(output.terms, rooms, strict=True)]
+        deltas = [
+            open_delta(term, self.store, self.block, room) for term, room in zip(output.terms, rooms, strict=True)
+        ]
         carried = {c.vector: Stream(self.store, c.source) for c in output.carried}
         for delta in deltas:
-            if isinstance(delta, _DenseDelta) and delta.vector in carried:
+            if isinstance(delta, DenseDelta) and delta.vector in carried:
                 carried[delta.vector] = delta.stream
         if output.base is not None:
             yield from self._changed_rows(output, output.base, deltas)
         start = output.base.entries if output.base is not None else 0
         for at in range(start, output.entries, self.block):
             yield self._carried_rows(output, carried, min(self.block, output.entries - at))
-        for stream in [*carried.values(), *(d.stream for d in deltas if isinstance(d, _DenseDelta))]:
+        for stream in carried.values():
             stream.drain()
+        for delta in deltas:
+            delta.drain()
 
     def _carried_rows(self, output: Output, carried: dict[str, Stream], count: int) -> Bits:
         """As they are if one vector brings them, else the mean."""
         if len(output.carried) == 1 and output.carried[0].source.dtype == output.dtype:
             return carried[output.carried[0].vector].take(count)
-        return _rounded(_mean([(carried[c.vector].take_fp32(count), c.share) for c in output.carried]), output)
+        return rounded(_mean([(carried[c.vector].take_fp32(count), c.share) for c in output.carried]), output)
 
     def _changed_rows(self, output: Output, base: TensorSpec, deltas: list[Delta]) -> Iterator[Bits]:
-        method = methods.load(self.plan.method)
-        alphas = [term.alpha for term in output.terms]
         before = Stream(self.store, base)
-        fused = methods.fused(method) if deltas and self.loops.FUSED else None
-        for start in range(0, base.entries, self.block):
-            count = min(self.block, base.entries - start)
-            if fused is not None:
-                yield self._fused(fused, output, base, deltas, before, start, count)
-                continue
-            w = before.take_fp32(count)
-            taus = [delta.take(w, start, count) for delta in deltas]
-            yield _rounded(method.combine(w, taus, alphas, self.plan.scale, self.plan.parameters), output)
+        if not deltas:
+            for start in range(0, base.entries, self.block):
+                yield rounded(before.take_fp32(min(self.block, base.entries - start)), output)
+        elif self.on is not None:
+            yield from self._on_device(self.on, output, base, deltas, before)
+        elif self.loops.FUSED and self._is_fusable():
+            yield from self._fused(output, base, deltas, before)
+        else:
+            yield from self._by_rule(output, base, deltas, before)
         before.drain()
 
-    def _fused(
-        self,
-        fused: methods.Fused,
-        output: Output,
-        base: TensorSpec,
-        deltas: list[Delta],
-        before: Stream,
-        start: int,
-        count: int,
-    ) -> Bits:
-        """One block in the method's own loops; it lies in scratch space."""
-        form = _form(output, base)
-        w = before.take_as(form, count)
-        terms = (delta.term(form, start, count) for delta in deltas)
-        total = self.scratch.array("total", count, "<f4")
-        out = self.scratch.array("out", count, "<u2" if form == "BF16" else "<f4")
-        alphas = [term.alpha for term in output.terms]
-        fused(self.loops, w, terms, alphas, self.plan.scale, self.plan.parameters, total, out)
-        return out if form == "BF16" else _narrowed(out, output)
+    def _on_device(
+        self, on: Device, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream
+    ) -> Iterator[Bits]:
+        from persona.building.device import changed_rows
+
+        with self.budget.borrowed(4 * base.entries * (len(deltas) + 1)):
+            yield from changed_rows(on, self.plan, output, base, deltas, before, self.block)
+
+    def _is_fusable(self) -> bool:
+        from persona.building import fused
+
+        return fused.can(self.plan) and fused.trusted()
+
+    def _fused(self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream) -> Iterator[Bits]:
+        from persona.building import fused
+
+        work = self._work(output, base, deltas, before, self.block)
+        job = fused.Job(
+            self.plan, output, base, self.store, self.block, self.scratch, self.budget, deltas, before, work
+        )
+        for out in fused.blocks(job):
+            yield out if fused.form_of(output) == "BF16" else narrowed(out, output)
+
+    def _by_rule(self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream) -> Iterator[Bits]:
+        """As the method's module says it, in numpy."""
+        from persona.methods.parts import rules
+
+        rule = rules.rule(methods.load(self.plan.method))
+        step = _step(rule, base, self.block)
+        work = self._work(output, base, deltas, before, step)
+        held = base.entries * (4 * (len(deltas) + 1) + _WIDEST) if rule.cut == rules.WHOLE else 0
+        with self.budget.borrowed(held):
+            state = rule.prepare(work)
+            for piece in _pieces(base, deltas, before, step):
+                yield from self._finished(rule, work, piece, state, output)
+
+    def _finished(self, rule: Rule, work: Work, piece: Piece, state: object, output: Output) -> Iterator[Bits]:
+        """W = W_base + λδ, rounded, of one piece; it may be larger than a block."""
+        delta = rule.combine(work, piece, state)
+        if self.plan.scale != 1.0:
+            delta *= _fp32(self.plan.scale)
+        delta += piece.base
+        for start in range(0, len(delta), self.block):
+            yield rounded(delta[start : start + self.block], output)
+
+    def _work(self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, step: int) -> Work:
+        """The tensor as the method may look at it, by streams of its own."""
+        from persona.methods.parts.work import Work
+
+        def afresh() -> Iterator[Piece]:
+            own = [open_delta(term, self.store, self.block) for term in output.terms]
+            yield from _pieces(base, own, Stream(self.store, base), step)
+            for delta in own:
+                delta.drain()
+
+        return Work(
+            output.name,
+            base.shape,
+            tuple(term.share for term in output.terms),
+            self.plan.parameters,
+            lambda number: tau_blocks(output.terms[number], base, self.store, step),
+            afresh,
+        )
 
 
-def _form(output: Output, base: TensorSpec) -> str:
-    """What the kernels are given and give: BF16 if everything is, else fp32."""
-    specs = [term.source for term in output.terms if isinstance(term.source, TensorSpec)]
-    return "BF16" if {base.dtype, output.dtype, *(spec.dtype for spec in specs)} == {"BF16"} else "F32"
+def _pieces(base: TensorSpec, deltas: list[Delta], before: Stream, step: int) -> Iterator[Piece]:
+    from persona.methods.parts.work import Piece
+
+    for start in range(0, base.entries, step):
+        count = min(step, base.entries - start)
+        w = before.take_fp32(count)
+        yield Piece(start, w, [delta.take(w, start, count) for delta in deltas])
 
 
-def _rounded(values: Float32, output: Output) -> Bits:
+def _step(rule: Rule, base: TensorSpec, block: int) -> int:
+    """Entries of a piece: any number, whole rows, or all."""
+    from persona.methods.parts import rules
+
+    if rule.cut == rules.ANYWHERE:
+        return block
+    columns = base.shape[-1] if len(base.shape) > 1 and rule.cut == rules.ROWS else max(1, base.entries)
+    return max(1, block // max(1, columns)) * max(1, columns)
+
+
+def _fp32(value: float) -> Float32:
     import numpy as np
 
-    if np.isnan(values.max(initial=-np.inf)):
-        values[np.isnan(values)] = np.nan
-    return _narrowed(values, output)
-
-
-def _narrowed(values: Float32, output: Output) -> Bits:
-    bits = narrow(values, output.dtype)
-    if overflowed(values, bits, output.dtype):
-        raise Refusal(
-            f"{output.name} has values beyond the range of {output.dtype}",
-            "Build it in a wider format (--dtype bf16 or fp32), or lower the alphas.",
-        )
-    return bits
+    number: Float32 = np.float32(value)  # type: ignore[assignment]
+    return number
 
 
 def _mean(shares: list[tuple[Float32, float]]) -> Float32:
@@ -220,115 +288,3 @@ def _mean(shares: list[tuple[Float32, float]]) -> Float32:
         values *= share
         total += values
     return total
-
-
-class Stream:
-    """A stored tensor, taken front to back in pieces of any size; with ``room``, one piece at a time."""
-
-    def __init__(self, store: TensorStore, spec: TensorSpec, block: int = BLOCK, room: Room | None = None) -> None:
-        self._blocks = store.blocks(spec.id, block, room)
-        self._dtype = spec.dtype
-        self._rest: Bits | None = None
-
-    def take(self, count: int) -> Bits:
-        """The next ``count`` entries."""
-        import numpy as np
-
-        parts: list[Bits] = []
-        while count:
-            if self._rest is None and parts:
-                parts[-1] = parts[-1].copy()  # the next block may take its place
-            block = self._rest if self._rest is not None else next(self._blocks)
-            parts.append(block[:count])
-            self._rest = block[count:] if len(block) > count else None
-            count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def take_fp32(self, count: int) -> Float32:
-        """The next ``count`` entries in fp32, in an array of their own."""
-        return widen(self.take(count), self._dtype)
-
-    def take_as(self, form: str, count: int) -> Weights:
-        """The next ``count`` entries as BF16 bits or in fp32, not to be written to."""
-        import numpy as np
-
-        if form == self._dtype == "F32":
-            return self.take(count).view(np.float32)
-        return self.take(count) if form == self._dtype else self.take_fp32(count)
-
-    def drain(self) -> None:
-        """Read to the end, so that what was taken is verified."""
-        for _ in self._blocks:
-            pass
-
-
-class Delta(Protocol):
-    """A τ that is taken front to back."""
-
-    def take(self, base: Float32, start: int, count: int) -> Float32:
-        """τ for ``count`` entries from ``start``, where the base has ``base``; an array of its own."""
-
-    def term(self, form: str, start: int, count: int) -> methods.Term:
-        """The same entries for a fused method: weights in ``form``, or τ."""
-
-
-class _DenseDelta:
-    """τ = fp32(W) − fp32(W_base)."""
-
-    def __init__(self, vector: str, stream: Stream) -> None:
-        self.vector = vector
-        self.stream = stream
-
-    def take(self, base: Float32, start: int, count: int) -> Float32:
-        delta = self.stream.take_fp32(count)
-        delta -= base
-        return delta
-
-    def term(self, form: str, start: int, count: int) -> methods.Term:
-        return methods.Term(self.stream.take_as(form, count), is_delta=False)
-
-
-class _LowRankDelta:
-    """τ = s · L · R, row by row."""
-
-    def __init__(self, store: TensorStore, spec: LowRankSpec) -> None:
-        self._left = factor(store, spec.left, spec.left_transposed)
-        self._right = factor(store, spec.right, spec.right_transposed)
-        self._scale = spec.scale
-
-    def take(self, base: Float32 | None, start: int, count: int) -> Float32:
-        columns = self._right.shape[1]
-        first, last = start // columns, -(-(start + count) // columns)
-        rows = delta_rows(self._left, self._right, self._scale, first, last).reshape(-1)
-        return rows[start - first * columns :][:count]
-
-    def term(self, form: str, start: int, count: int) -> methods.Term:
-        return methods.Term(self.take(None, start, count), is_delta=True)
-
-
-def factor(store: TensorStore, spec: TensorSpec, transposed: bool) -> Float32:
-    """A low-rank factor in fp32, as a matrix; what was kept as [r, …] or [rows, r, 1, 1] becomes 2-D."""
-    import numpy as np
-
-    matrix = widen(store.read(spec.id).reshape(-1), spec.dtype).reshape(spec.shape[0], -1)
-    return np.ascontiguousarray(matrix.T) if transposed else matrix
-
-
-def _delta(term: Term, room: Room, store: TensorStore, block: int) -> Delta:
-    if isinstance(term.source, LowRankSpec):
-        return _LowRankDelta(store, term.source)
-    return _DenseDelta(term.vector, Stream(store, term.source, block, room))
-
-
-def tau(store: TensorStore, source: TensorSpec | LowRankSpec, base: TensorSpec | None) -> Float32:
-    """One whole τ in fp32, in its tensor's shape; rows that ``base`` has not are given as they are."""
-    if isinstance(source, LowRankSpec):
-        assert base is not None, "a low-rank vector always has a base tensor"
-        delta = _LowRankDelta(store, source)
-        return delta.take(None, 0, base.entries).reshape(base.shape)
-    if source.dtype not in ARITHMETIC:
-        raise ValueError(f"{source.dtype} is no float format")
-    values = widen(store.read(source.id).reshape(-1), source.dtype)
-    if base is not None:
-        values[: base.entries] -= widen(store.read(base.id).reshape(-1), base.dtype)
-    return values.reshape(source.shape)

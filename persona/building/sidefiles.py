@@ -16,6 +16,7 @@ from persona.checkpoints import folder as folders
 from persona.checkpoints import settings
 from persona.errors import Refusal
 from persona.ids import BlobId
+from persona.recipe import alphas
 from persona.store.nouns import Base
 from persona.store.tensors import TensorStore
 
@@ -24,7 +25,7 @@ TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "f
 
 def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorStore) -> dict[str, bytes]:
     """Every file of the build beside weights, receipt and card."""
-    bringing = [a for a in active if a.alpha > 0]
+    bringing = [a for a in active if alphas.adds(a.entry.alpha)]
     blobs = {**base.files, **_brought(bringing, base, store)}
     found = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
     patches = _patches(bringing)
@@ -144,16 +145,29 @@ def model_card(recipe: Mapping[str, Any], commit: str | None, edited: bool) -> b
         f"# {recipe['base_name'] or 'model'}, with {len(recipe['vectors'])} task vector(s)",
         "",
         f"Built by persona from {state}{', with uncommitted edits' if edited else ''}: base "
-        f"`{recipe['base_name']}` (`{recipe['base'][:12]}`), method `{recipe['method']}`, scale {recipe['scale']:g}.",
+        f"`{recipe['base_name']}` (`{recipe['base'][:12]}`), method `{recipe['method']}`"
+        f"{_said(recipe['parameters'])}, scale {recipe['scale']:g}.",
         "",
         "| vector | α | id | node |",
         "|---|---|---|---|",
     ]
     for v in recipe["vectors"]:
-        lines.append(f"| {v['name']} | {v['alpha']:g} | `{v['id'][:12]}` | {v['node'] or ''} |")
+        lines.append(f"| {v['name']} | {_strength(v)} | `{v['id'][:12]}` | {v['node'] or ''} |")
     lines += [
         "",
         "`persona.json` has the whole recipe and the hash of every tensor; `persona verify` checks them.",
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _strength(vector: Mapping[str, Any]) -> str:
+    """A vector's alpha and parameters, as a table's cell: patterns are code, for their asterisks are no emphasis."""
+    alpha = alphas.decode(vector["alpha"])
+    said = alphas.said(alpha).replace("|", "\\|")
+    return (f"`{said}`" if alphas.is_patterns(alpha) else said) + _said(vector.get("parameters", {}))
+
+
+def _said(parameters: Mapping[str, Any]) -> str:
+    """What was set of a method, in brackets."""
+    return f" ({', '.join(f'{name} {value}' for name, value in sorted(parameters.items()))})" if parameters else ""

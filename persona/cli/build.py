@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -11,8 +12,14 @@ from rich.markup import escape
 from persona.cli.app import App, json_option, utf8
 from persona.cli.render import count, size
 
+if TYPE_CHECKING:
+    from persona.verbs.adapting import AdapterReport
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+WORST = 3
+"""Tensors of a compressed adapter that are printed."""
 
 
 class Size(click.ParamType[int]):
@@ -35,17 +42,41 @@ class Size(click.ParamType[int]):
 @click.option(
     "--shard-size", type=Size(), default="5GB", show_default=True, metavar="SIZE", help="Largest weight file."
 )
+@click.option(
+    "--memory", type=Size(), default="500MB", show_default=True, metavar="SIZE",
+    help="Tensors held at once, at most; less is slower, never different.",
+)  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, metavar="D", help="cpu, or a GPU: cuda, cuda:1.")
 @click.option("--replace", is_flag=True, help="Replace an earlier build in OUT.")
+@click.option("--as-adapter", is_flag=True, help="Make a PEFT adapter of it, to be loaded onto the base.")
+@click.option("--rank", type=int, metavar="R", help="The nearest adapter of this rank, where no exact one exists.")
 @json_option
 @click.pass_obj
-def command(app: App, rev: str | None, out: str, dtype: str | None, shard_size: int, replace: bool) -> None:
+def command(
+    app: App,
+    rev: str | None,
+    out: str,
+    dtype: str | None,
+    shard_size: int,
+    memory: int,
+    device: str,
+    replace: bool,
+    as_adapter: bool,
+    rank: int | None,
+) -> None:
     """Make the model that the recipe describes, as a folder that transformers loads.
 
     Without REV it is the recipe as it stands in persona.toml. The folder appears whole or not at all.
 
+    With --as-adapter it is a folder that PEFT and vLLM load onto the base. A linear recipe of LoRA vectors alone is
+    one adapter exactly, whose rank is the sum of theirs; of any other recipe, --rank R makes the nearest one of rank
+    R, and prints how much of the change it misses.
+
     \b
     persona build -o merged
     persona build HEAD~1 -o rolled-back --dtype bf16
+    persona build -o adapter --as-adapter
+    persona build -o adapter --as-adapter --rank 16
     """
     from persona.verbs.build import build
 
@@ -57,6 +88,10 @@ def command(app: App, rev: str | None, out: str, dtype: str | None, shard_size: 
         dtype=dtype,
         shard_size=shard_size,
         replace=replace,
+        memory=memory,
+        device=device,
+        as_adapter=as_adapter,
+        rank=rank,
         progress=app.progress(),
     )
 
@@ -64,6 +99,30 @@ def command(app: App, rev: str | None, out: str, dtype: str | None, shard_size: 
         state = f"[yellow]{done.commit[:7]}[/]{' with uncommitted edits' if done.edited else ''}"
         files = f"{count(done.tensors, 'tensor')}, {size(done.nbytes)} in {count(done.shards, 'file')}"
         console.print(f"Built {state} into {escape(utf8(out))}: {files}")
-        console.print(f" {done.combined} computed, {done.copied} copied bit for bit")
+        if done.adapter is None:
+            console.print(f" {done.combined} computed, {done.copied} copied bit for bit")
+        else:
+            _render_adapter(console, done.adapter, dtype)
 
     app.show("build", done, render)
+
+
+def _render_adapter(console: Console, made: AdapterReport, dtype: str | None) -> None:
+    """Rank, and for a compressed one what it misses, the worst first."""
+    exact = "exactly the recipe" if made.error is None else f"misses {made.error:.3g} of ‖δ‖"
+    if made.error is None and dtype not in (None, "fp32", "float32"):
+        exact = f"the recipe, its factors rounded to {dtype}"
+    console.print(f" an adapter of rank {made.rank} for {count(made.modules, 'module')}: {exact}")
+    worst = sorted(made.tensors, key=lambda one: (-one.error, one.name))
+    for one in worst[:WORST]:
+        console.print(f"  {one.error:.3g} {escape(one.name)}", style="dim")
+    if len(worst) > WORST:
+        console.print(f"  and less in {count(len(worst) - WORST, 'other')}; --json has all of them", style="dim")
+    reasons: dict[str, list[str]] = {}
+    for left in made.left_out:
+        reasons.setdefault(left.why, []).append(left.name)
+    for why, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f" not in it, and counted as missed: {escape(names[0])}{more}: {escape(why)}")
+    if made.files:
+        console.print(f" not in it: what vectors change in {escape(', '.join(made.files))}")

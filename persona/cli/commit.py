@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, note, once
 from persona.cli.render import changed, count, size
+from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
     from persona.verbs.commit import Committed
@@ -88,7 +89,7 @@ def _render(console: Console, done: Committed) -> None:
     parts = [f"{done.form}, {count(done.tensors, 'tensor')}, {size(done.kept_bytes)} kept of {size(done.total_bytes)}"]
     if done.relative_norm is not None:
         parts.append(f"‖τ‖/‖W‖ {done.relative_norm:.2%}")
-    console.print(f" + [green]{escape(done.name)}[/]   α {done.alpha:g}   {'   '.join(parts)}")
+    console.print(f" + [green]{escape(done.name)}[/]   α {said(done.alpha or 0.0)}   {'   '.join(parts)}")
     for text in done.notes:
         console.print(f"   {escape(text)}")
     changed(console, (change for change in done.recorded.changes if change.name != done.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -21,8 +22,8 @@ from persona.errors import PersonaError, UsageError, did_you_mean
 
 GROUPS = {
     "start": ("init", "demo"),
-    "record": ("commit", "alpha", "negate", "rm"),
-    "look": ("status", "log", "show", "diff", "vectors"),
+    "record": ("commit", "alpha", "negate", "bake", "rm"),
+    "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
     "deliver": ("build", "verify", "convert"),
     "keep": ("fsck", "gc"),
@@ -99,6 +100,7 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
 
 def run(args: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
+    gc.set_threshold(50_000, 20, 20)  # importing numba or torch makes objects that stay; looking at them costs 0.1 s
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, _terminate)

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, plain
 from persona.cli.render import changed, count, size, when
+from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
     from persona.verbs.show import ShownCommit, ShownVector
@@ -63,12 +64,17 @@ def _vector(console: Console, shown: ShownVector) -> None:
     one = shown.vector
     console.print(f"[yellow]vector {one.id}[/] [green]{escape(one.name)}[/]")
     rank = f", rank {one.rank}" if one.rank else ""
-    console.print(f"{one.form}{rank}, {count(one.tensors, 'tensor')}, {size(one.kept_bytes)} kept, α {one.alpha:g}")
+    console.print(
+        f"{one.form}{rank}, {count(one.tensors, 'tensor')}, {size(one.kept_bytes)} kept, α {escape(said(one.alpha))}"
+    )
     console.print(f"Base:   {escape(shown.base_name)}")
     if one.node:
         console.print(f"Node:   {escape(one.node)}")
     if shown.commit is not None and shown.time is not None:
         console.print(f"Commit: {shown.commit.short}, {when(shown.time)}")
+    if one.baked_from is not None:
+        made_of = ", ".join(f"{part.name} α {part.alpha:g} ({part.id[:12]})" for part in one.baked_from.vectors)
+        console.print(f"Baked:  {escape(made_of)}; {one.baked_from.method}, scale {one.baked_from.scale:g}")
     for label, values in (("only", one.only), ("except", one.excepted), ("lacks", one.gone)):
         if values:
             console.print(f"{label}: {escape(', '.join(values))}")

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option
 from persona.cli.render import changed, count, short, table
+from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
     from persona.store.lists import Outside
@@ -43,7 +44,7 @@ def _render(console: Console, now: Status) -> None:
         console.print()
         rows = table("vector", "α", "id", "node", right=("α",))
         for entry in now.recipe.vectors[:MOST]:
-            rows.add_row(escape(entry.name), f"{entry.alpha:g}", entry.id[:12], escape(entry.node or ""))
+            rows.add_row(escape(entry.name), escape(said(entry.alpha)), entry.id[:12], escape(entry.node or ""))
         console.print(rows)
         if len(now.recipe.vectors) > MOST:
             console.print(f"… and {len(now.recipe.vectors) - MOST} more: persona vectors")

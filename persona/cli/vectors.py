@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option
 from persona.cli.render import size, table
+from persona.recipe.alphas import said
 
 
 @click.command("vectors")
@@ -29,8 +30,10 @@ def command(app: App, rev: str | None) -> None:
         rows = table("vector", "α", "id", "form", "tensors", "kept", "node", right=("α", "tensors", "kept"))
         for one in found:
             form = f"{one.form} r{one.rank}" if one.rank else one.form
+            if one.baked_from is not None:
+                form = f"{form} of {len(one.baked_from.vectors)}"
             rows.add_row(
-                escape(one.name), f"{one.alpha:g}", one.id.short, form, str(one.tensors), size(one.kept_bytes),
+                escape(one.name), escape(said(one.alpha)), one.id.short, form, str(one.tensors), size(one.kept_bytes),
                 escape(one.node or ""),
             )  # fmt: skip
         console.print(rows if found else "The recipe has no vectors yet. Next: persona commit RUN --as NAME")

@@ -1,7 +1,8 @@
 """Which commits and vectors suffer when something is lost.
 
 A commit suffers when its own recipe, text, base or vectors need what is lost; not when an ancestor's do. A vector
-suffers when its own tensors are lost, or a tensor of its base that it changes: its τ is a difference to that one.
+suffers when its own tensors are lost, or a tensor of its base that it changes: its τ is a difference to that one. A
+baked one suffers with the recipe that it was made of, and not with what that recipe names: its tensors are its own.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Blame:
         seen, queue = {lost}, [lost]
         found: set[ObjectId] = set()
         while queue:
-            for user in self.users.get(queue.pop(), ()):
+            needed = queue.pop()
+            for user in self.users.get(needed, ()):
+                if needed != lost and self._is_parentage(needed, user):
+                    continue
                 if self.catalog.known[user].kind == "commit":
                     found.add(user)
                 elif user not in seen:
@@ -51,6 +55,10 @@ class Blame:
                     queue.append(user)
         known = self.catalog.known
         return tuple(Touched(CommitId(name), known[name].subject) for name in self._order if name in found)
+
+    def _is_parentage(self, needed: str, user: ObjectId) -> bool:
+        known = self.catalog.known
+        return needed in known and (known[ObjectId(needed)].kind, known[user].kind) == ("recipe", "vector")
 
     def vectors(self, lost: str, also: Iterable[str] = ()) -> tuple[str, ...]:
         """Names, in recipes, of vectors that suffer; ``also`` are ids that are lost along with it."""

@@ -69,7 +69,8 @@ def _base(fields: Mapping[str, Any]) -> Edges:
 def _vector(fields: Mapping[str, Any]) -> Edges:
     factors = [spec[side] for spec in fields["low_rank"].values() for side in ("left", "right")]
     tensors = _specs([*fields["tensors"].values(), *factors])
-    return Edges(((ObjectId(fields["base"]), "base"),), tensors, _blobs(fields))
+    parentage = [(ObjectId(fields["baked_from"]), "recipe")] if "baked_from" in fields else []
+    return Edges(((ObjectId(fields["base"]), "base"), *parentage), tensors, _blobs(fields))
 
 
 def _recipe(fields: Mapping[str, Any]) -> Edges:

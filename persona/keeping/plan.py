@@ -35,8 +35,8 @@ from persona.store.tensors import TensorStore
 MOSTLY_DEAD = 0.5
 """A pack of whose stored bytes a smaller share is live is written anew."""
 
-LEAVES_LAST = ("commit", "recipe", "text", "vector", "base")
-"""Kinds in the order in which they go: who refers before who is referred to."""
+LEAVES_LAST = ("commit", "text", "recipe", "vector", "base")
+"""Kinds in the order in which they go: who refers before who is referred to. A baked vector refers to a recipe."""
 
 
 _BESIDE = re.compile(r"\.persona(\.toml)?\.tmp-[0-9a-f]{12}(\.replaced)?")
@@ -139,16 +139,24 @@ def _pointed_at(place: Place) -> Iterator[str]:
 
 
 def _phases(catalog: Catalog, dead: Iterable[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:
-    """Objects to delete: damaged ones and unknown kinds, then commits (children first), recipes, …, bases."""
+    """Objects to delete: damaged ones and unknown kinds, then commits (children first), texts, recipes, …, bases."""
     by_kind: dict[str, list[ObjectId]] = {}
     for name in sorted(dead):
         known = catalog.known.get(name)
         kind = known.kind if known and known.kind in LEAVES_LAST else ""
         by_kind.setdefault(kind, []).append(name)
-    for kind in ("", *LEAVES_LAST):
-        names = by_kind.get(kind, [])
-        if names:
-            yield tuple(catalog.children_first(names) if kind == "commit" else names)
+    yield from filter(None, [tuple(by_kind.get("", []))])
+    yield from filter(None, [tuple(catalog.children_first(by_kind.get("commit", []))), tuple(by_kind.get("text", []))])
+    yield from _referring_first(catalog, {*by_kind.get("recipe", []), *by_kind.get("vector", [])})
+    yield from filter(None, [tuple(by_kind.get("base", []))])
+
+
+def _referring_first(catalog: Catalog, left: set[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:
+    """Recipes, their vectors, the recipes that those were baked from, their vectors, and so on."""
+    while left:
+        needed = {other for name in left for other, _ in catalog.known[name].edges.objects}
+        yield tuple(sorted(left - needed))
+        left = left & needed
 
 
 def _choose_copies(place: Place, weights: Weights, live: _Live) -> None:

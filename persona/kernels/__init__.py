@@ -31,7 +31,7 @@ class Kernels(Protocol):
     """The loops. Arrays have one dimension and lie in one piece; ``out`` is written, all else is left alone."""
 
     FUSED: bool
-    """Whether a sum takes one pass, so that a method's fused form is faster than its plain formula."""
+    """Whether ``persona.kernels.merging`` goes with them: a merge in one pass."""
 
     def name(self) -> str:
         """Who computes, with its version: what a receipt says."""
@@ -60,21 +60,6 @@ class Kernels(Protocol):
 
     def round_bf16(self, values: Float32, out: Bits) -> None:
         """BF16 of fp32, to nearest, ties to even; a NaN keeps what fits of it and is quiet."""
-
-    # Sums in fp32, every product and every sum rounded. ``w``, ``base`` and ``out`` are all BF16 bits or all fp32.
-    # Where two NaNs meet, it is the processor's affair which one ``total`` keeps; ``out`` says only that it is one.
-
-    def add_weights(self, total: Float32, w: Weights, base: Weights, alpha: float, first: bool) -> None:
-        """total += α · (w − base), or total = that if it is the ``first`` term."""
-
-    def add_delta(self, total: Float32, delta: Float32, alpha: float, first: bool) -> None:
-        """total += α · delta, or total = that if it is the ``first`` term."""
-
-    def finish(self, total: Float32, base: Weights, scale: float, out: Weights) -> None:
-        """out = base + scale · total, rounded once more if it is BF16; ``total`` is used up.
-
-        Every NaN in ``out`` is the positive quiet one without a payload.
-        """
 
     def low_rank_rows(self, left: Float32, right: Float32, scale: float, out: Float32) -> None:
         """out[i, j] = scale · Σₖ left[i, k] · right[k, j], k ascending; the one loop over matrices."""

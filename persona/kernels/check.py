@@ -48,7 +48,7 @@ def results(kernels: Kernels) -> Iterator[tuple[str, Any]]:
     """What every kernel makes of the same entries."""
     for width in (2, 4):
         yield from _differences(kernels, width)
-    yield from _sums(kernels)
+    yield from _roundings(kernels)
 
 
 def _differences(kernels: Kernels, width: int) -> Iterator[tuple[str, Any]]:
@@ -69,30 +69,15 @@ def _differences(kernels: Kernels, width: int) -> Iterator[tuple[str, Any]]:
         yield "move_by", out.tobytes() == bits.tobytes()
 
 
-def _sums(kernels: Kernels) -> Iterator[tuple[str, Any]]:
-    for width in (2, 4):
-        base, w, more = (_weights(width, seed) for seed in (1, 2, 3))
-        total, delta = np.empty(len(base), np.float32), _weights(4, 4)
-        kernels.add_weights(total, w, base, 0.3, True)
-        yield "add_weights, first", total.copy()
-        kernels.add_weights(total, more, base, -1.7, False)
-        yield "add_weights", total.copy()
-        kernels.add_delta(total, delta, 0.7, False)
-        yield "add_delta", total.copy()
-        for scale in (1.0, 0.1):
-            out = np.empty_like(base)
-            kernels.finish(total.copy(), base, scale, out)
-            yield "finish", out.view(f"u{width}")
-        kernels.add_delta(total, delta, 0.7, True)
-        yield "add_delta, first", total
+def _roundings(kernels: Kernels) -> Iterator[tuple[str, Any]]:
     wide = np.empty(_COUNT, np.float32)
     kernels.widen_bf16(_entries(2, 5), wide)
     yield "widen_bf16", wide.view(np.uint32)
     short = _entries(2, 6)
-    kernels.round_bf16(_weights(4, 6), short)
+    kernels.round_bf16(weights(4, 6), short)
     yield "round_bf16", short
     rows = np.empty((7, 31), np.float32)
-    kernels.low_rank_rows(_weights(4, 7)[: 7 * 5].reshape(7, 5), _weights(4, 8)[: 5 * 31].reshape(5, 31), 0.3, rows)
+    kernels.low_rank_rows(weights(4, 7)[: 7 * 5].reshape(7, 5), weights(4, 8)[: 5 * 31].reshape(5, 31), 0.3, rows)
     yield "low_rank_rows", rows
 
 
@@ -106,7 +91,7 @@ def _entries(width: int, seed: int) -> Any:
     return bits
 
 
-def _weights(width: int, seed: int) -> Any:
+def weights(width: int, seed: int) -> Any:
     """BF16 bits or fp32: mostly weights as they are in models, for there sums round."""
     bits = _entries(width, seed)
     usual = np.random.default_rng(seed).normal(0, 0.02, _COUNT).astype(np.float32).view(np.uint32)

@@ -21,7 +21,7 @@ from persona.kernels import plain
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from persona.kernels import Bits, Bytes, Float32, Weights
+    from persona.kernels import Bits, Bytes, Float32
 
 F = TypeVar("F", bound=Callable[..., Any])
 u1, u2, u4, u8, f4 = np.uint8, np.uint16, np.uint32, np.uint64, np.float32
@@ -54,7 +54,7 @@ def _jit(function: F) -> F:
         return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
 
 
-def _read(array: npt.NDArray[Any]) -> Any:
+def read(array: npt.NDArray[Any]) -> Any:
     """An input as the one type that the loops are compiled for: aligned, in one piece, read-only."""
     view = array.view() if array.flags.aligned and array.flags.c_contiguous else array.copy()
     view.flags.writeable = False
@@ -64,7 +64,7 @@ def _read(array: npt.NDArray[Any]) -> Any:
 def count_escapes(digits: Bytes, escape: int, count: int) -> int:
     """Escapes among the first ``count`` digits."""
     if escape == 15:
-        return int(_count_nibbles(_read(digits), count))
+        return int(_count_nibbles(read(digits), count))
     return int(np.count_nonzero(digits[:count] == u1(escape)))
 
 
@@ -73,7 +73,7 @@ def move(base: Bits, digits: Bytes, escape: int, rest: Bits, out: Bits) -> None:
     if base.itemsize not in _WIDTHS:
         return plain.move(base, digits, escape, rest, out)
     loop = _move_nibbles if escape == 15 else _move_bytes
-    return loop(_read(base), _read(digits), _read(rest), out)
+    return loop(read(base), read(digits), read(rest), out)
 
 
 def move_by(base: Bits, folded: Bits, out: Bits) -> None:
@@ -81,14 +81,14 @@ def move_by(base: Bits, folded: Bits, out: Bits) -> None:
     if base.itemsize not in _WIDTHS:
         return plain.move_by(base, folded, out)
     out[:] = folded
-    return _move_by(_read(base), out)
+    return _move_by(read(base), out)
 
 
 def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
     """One pass, counting on the way."""
     if base.itemsize not in _WIDTHS:
         return plain.fold(bits, base, out)
-    at_least_15, at_least_255 = _fold(_read(bits), _read(base), out)
+    at_least_15, at_least_255 = _fold(read(bits), read(base), out)
     return int(at_least_15), int(at_least_255)
 
 
@@ -96,7 +96,7 @@ def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
     """The digits in one pass; what goes beyond in a second, if anything does."""
     if folded.itemsize not in _WIDTHS:
         return plain.split_digits(folded, escape, digits, rest)
-    values = _read(folded)
+    values = read(folded)
     (_nibbles if escape == 15 else _bytes)(values, digits)
     if len(rest):
         _beyond(values, escape, rest)
@@ -105,28 +105,12 @@ def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
 
 def widen_bf16(bits: Bits, out: Float32) -> None:
     """One pass."""
-    _widen_bf16(_read(bits), out)
+    _widen_bf16(read(bits), out)
 
 
 def round_bf16(values: Float32, out: Bits) -> None:
     """One pass."""
-    _round_bf16(_read(values), out)
-
-
-def add_weights(total: Float32, w: Weights, base: Weights, alpha: float, first: bool) -> None:
-    """One pass."""
-    loop = _add_bf16 if w.dtype == u2 else _add_fp32
-    loop(total, _read(w), _read(base), f4(alpha), first)
-
-
-def add_delta(total: Float32, delta: Float32, alpha: float, first: bool) -> None:
-    """One pass."""
-    _add_delta(total, _read(delta), f4(alpha), first)
-
-
-def finish(total: Float32, base: Weights, scale: float, out: Weights) -> None:
-    """One pass."""
-    (_finish_bf16 if out.dtype == u2 else _finish_fp32)(total, _read(base), f4(scale), out)
+    _round_bf16(read(values), out)
 
 
 def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> None:
@@ -293,53 +277,6 @@ def _round_bf16(values: Any, out: Any) -> None:
         rounded = u4(u + u4(0x7FFF) + (u4(u >> u4(16)) & u4(1))) >> u4(16)
         high = u4(u >> u4(16)) | u4(0x40)
         out[i] = u2(high) if u4(u & u4(0x7FFFFFFF)) > u4(0x7F800000) else u2(rounded)
-
-
-@_jit
-def _add_bf16(total: Any, w: Any, base: Any, alpha: Any, first: Any) -> None:
-    if first:
-        for i in range(len(total)):
-            total[i] = (u4(u4(w[i]) << u4(16)).view(f4) - u4(u4(base[i]) << u4(16)).view(f4)) * alpha
-    else:
-        for i in range(len(total)):
-            delta = u4(u4(w[i]) << u4(16)).view(f4) - u4(u4(base[i]) << u4(16)).view(f4)
-            total[i] = total[i] + delta * alpha
-
-
-@_jit
-def _add_fp32(total: Any, w: Any, base: Any, alpha: Any, first: Any) -> None:
-    if first:
-        for i in range(len(total)):
-            total[i] = (w[i] - base[i]) * alpha
-    else:
-        for i in range(len(total)):
-            total[i] = total[i] + (w[i] - base[i]) * alpha
-
-
-@_jit
-def _add_delta(total: Any, delta: Any, alpha: Any, first: Any) -> None:
-    if first:
-        for i in range(len(total)):
-            total[i] = delta[i] * alpha
-    else:
-        for i in range(len(total)):
-            total[i] = total[i] + delta[i] * alpha
-
-
-@_jit
-def _finish_bf16(total: Any, base: Any, scale: Any, out: Any) -> None:
-    for i in range(len(out)):
-        scaled = total[i] if scale == f4(1) else total[i] * scale
-        u = f4(scaled + u4(u4(base[i]) << u4(16)).view(f4)).view(u4)
-        rounded = u4(u + u4(0x7FFF) + (u4(u >> u4(16)) & u4(1))) >> u4(16)
-        out[i] = u2(0x7FC0) if u4(u & u4(0x7FFFFFFF)) > u4(0x7F800000) else u2(rounded)
-
-
-@_jit
-def _finish_fp32(total: Any, base: Any, scale: Any, out: Any) -> None:
-    for i in range(len(out)):
-        value = (total[i] if scale == f4(1) else total[i] * scale) + base[i]
-        out[i] = value if value == value else f4(np.nan)
 
 
 @_jit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from persona.kernels import Bits, Bytes, Float32, Weights
+    from persona.kernels import Bits, Bytes, Float32
 
 FUSED = False
 
@@ -135,44 +135,6 @@ def round_bf16(values: Float32, out: Bits) -> None:
     if np.isnan(values.max(initial=-np.inf)):
         nan = np.isnan(values)
         out[nan] = (bits[nan] >> np.uint32(16)) | np.uint32(0x40)
-
-
-def add_weights(total: Float32, w: Weights, base: Weights, alpha: float, first: bool) -> None:
-    """In fp32: the difference, then as any delta."""
-    delta = _fp32(w)
-    delta -= _fp32(base)
-    add_delta(total, delta, alpha, first)
-
-
-def add_delta(total: Float32, delta: Float32, alpha: float, first: bool) -> None:
-    """The product, then the sum."""
-    if first:
-        np.multiply(delta, np.float32(alpha), out=total)
-    else:
-        total += delta * np.float32(alpha)
-
-
-def finish(total: Float32, base: Weights, scale: float, out: Weights) -> None:
-    """The product (unless it is with 1), the sum, the rounding."""
-    if scale != 1.0:
-        total *= np.float32(scale)
-    total += _fp32(base)
-    if np.isnan(total.max(initial=-np.inf)):
-        total[np.isnan(total)] = np.nan
-    if out.dtype == np.uint16:
-        round_bf16(total, out)  # type: ignore[arg-type]
-    else:
-        out[:] = total
-
-
-def _fp32(values: Weights) -> Float32:
-    """In an array of its own."""
-    wide = np.empty(len(values), np.float32)
-    if values.dtype == np.uint16:
-        widen_bf16(values, wide)  # type: ignore[arg-type]
-    else:
-        wide[:] = values
-    return wide
 
 
 def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> None:

@@ -1,99 +1,99 @@
-"""Merge methods: one module each, found by being in this folder.
+"""Merge methods: one module each, found by being in this folder. ``parts`` holds what they share.
 
-A method module has ``PARAMETERS`` (what ``[merge]`` may say beside ``method`` and ``scale``) and
-``combine(base, deltas, alphas, scale, parameters)`` over fp32 blocks. Its docstring gives formula and source.
+A method gives the merged delta δ of one tensor from the τᵢ of the vectors that touch it; the engine makes of it
+W = W_base + λδ, rounded once. Its module has
 
-It may also have ``fused(kernels, base, terms, alphas, scale, parameters, total, out)``: the same numbers, rounded,
-without fp32 copies of what comes in. The engine prefers it where kernels are compiled.
+    PARAMETERS      what ``[merge]`` may say beside ``method`` and ``scale`` (see ``parts/parameters.py``)
+    reference(base, deltas, shares, parameters)
+                    δ in plain torch, fp32, whole tensors: the formula as the paper has it, and the tests' oracle
+
+and one way to compute the same block by block:
+
+    FAMILY          a sparsifier and a combiner by name (``parts/family.py``), which have compiled loops
+    coefficients(gram, shares, parameters)
+                    weights of whole tensors from their lengths and angles (``parts/gram.py``)
+    prepare(work), combine(work, piece, state)
+                    its own passes over the blocks of a tensor, then one block at a time
+    matrix(deltas, shares, parameters)
+                    δ of a whole matrix from [rows, columns] arrays; tensors of another rank get the mean of αᵢτᵢ
+
+and where it needs them
+
+    EVERY           True if a vector that leaves a tensor alone counts there with τ = 0
+    VECTORS         how many it takes: (least, most)
+    check(parameters), check_alphas(alphas)
+                    a sentence that says what is wrong with values that are each in their range, or None
+
+The docstring gives name, formula and source; ``persona methods NAME`` shows it.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from persona.methods.parts.parameters import Parameter, Value, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from torch import Tensor
 
-    from persona.kernels import Float32, Kernels, Weights
+    from persona.methods.parts.share import Share
 
-_NOT_METHODS = frozenset({"lowrank"})
-"""Arithmetic in this folder that methods share."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """What a method can be told: a number within a range."""
-
-    default: float
-    low: float
-    high: float
-    summary: str
-
-    def checked(self, value: Any) -> float:
-        """``value`` if it fits; ValueError says why not."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{value!r} is not a number")
-        if not self.low <= value <= self.high:
-            raise ValueError(f"{value} is not between {self.low} and {self.high}")
-        return float(value)
+__all__ = ["Method", "complaint", "load", "names", "settings", "vectors_taken"]
 
 
 class Method(Protocol):
-    """The surface of a method module."""
+    """What every method module has."""
 
     PARAMETERS: Mapping[str, Parameter]
 
-    def combine(
-        self, base: Any, deltas: list[Any], alphas: list[float], scale: float, parameters: Mapping[str, Any]
-    ) -> Any:
-        """W from W_base and the τᵢ, in fp32."""
-
-
-class Term(NamedTuple):
-    """A block of one vector: its weights in the form of the base's, or its τ in fp32."""
-
-    values: Weights
-    is_delta: bool
-
-
-class Fused(Protocol):
-    """What a method may offer beside ``combine``.
-
-    ``base``, the weights among ``terms`` and ``out`` have one form, BF16 bits or fp32. Each term is used up when
-    the next one is taken. ``total`` is fp32 scratch space. A NaN in ``out`` is the positive quiet one.
-    """
-
-    def __call__(
-        self,
-        kernels: Kernels,
-        base: Weights,
-        terms: Iterable[Term],
-        alphas: list[float],
-        scale: float,
-        parameters: Mapping[str, Any],
-        total: Float32,
-        out: Weights,
-    ) -> None:
-        """W of one block into ``out``, from at least one term."""
+    def reference(
+        self, base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]
+    ) -> Tensor:
+        """δ of one tensor from τᵢ, all fp32 and of one shape."""
 
 
 @cache
 def names() -> tuple[str, ...]:
     """All methods, sorted."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_METHODS))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
+
+
+ALIASES = {"task_arithmetic": "linear"}
+"""Other names that people know a method by."""
 
 
 def load(name: str) -> Method:
     """One method's module; an error inside it is raised as it is."""
-    module: Any = importlib.import_module(f"{__name__}.{name}")
+    module: Any = importlib.import_module(f"{__name__}.{ALIASES.get(name, name)}")
     return module  # type: ignore[no-any-return]
 
 
-def fused(method: Method) -> Fused | None:
-    """The fused form of a method, if it has one."""
-    return getattr(method, "fused", None)
+def counts_every(method: Method) -> bool:
+    """Whether a vector that leaves a tensor alone counts there."""
+    return bool(getattr(method, "EVERY", False))
+
+
+def takes_matrices(method: Method) -> bool:
+    """Whether it needs whole matrices at once."""
+    return hasattr(method, "matrix")
+
+
+def vectors_taken(method: Method) -> tuple[int, int | None]:
+    """The least and the most vectors it merges; None for any number."""
+    return getattr(method, "VECTORS", (1, None))
+
+
+def complaint(method: Method, parameters: Mapping[str, Value]) -> str | None:
+    """What is wrong with the parameters taken together."""
+    check = getattr(method, "check", None)
+    return check(parameters) if check is not None else None
+
+
+def alphas_complaint(method: Method, alphas: Sequence[float]) -> str | None:
+    """What is wrong with the alphas that meet at one tensor."""
+    check = getattr(method, "check_alphas", None)
+    return check(alphas) if check is not None else None

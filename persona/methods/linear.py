@@ -1,56 +1,31 @@
-"""linear: W = W_base + λ · Σ αᵢ τᵢ (task arithmetic, Ilharco et al. 2022, arXiv:2212.04089).
+"""linear: the sum (task arithmetic; Ilharco et al. 2022, arXiv:2212.04089).
 
-Order of the arithmetic, all in fp32 and each step rounded: αᵢτᵢ; their sum in recipe order, beginning with the
-first product; times λ unless λ is 1; plus W_base.
+    δ = Σ αᵢ τᵢ
+
+All in fp32 and each step rounded: αᵢτᵢ, and their sum in recipe order, beginning with the first product. With λ:
+W = W_base + λδ. Also called ``task_arithmetic``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from persona.methods import Parameter, Term
+from persona.methods.parts.kinds import Family
+from persona.methods.parts.parameters import Parameter
 
 if TYPE_CHECKING:
-    from persona.kernels import Float32, Kernels, Weights
+    from torch import Tensor
+
+    from persona.methods.parts.parameters import Value
+    from persona.methods.parts.share import Share
 
 PARAMETERS: Mapping[str, Parameter] = {}
+FAMILY = Family("nothing", "sum")
 
 
-def combine(base: Any, deltas: list[Any], alphas: list[float], scale: float, parameters: Mapping[str, Any]) -> Any:
-    """W for one block. ``deltas`` (τᵢ, fp32, the shape of ``base``) are used up; ``base`` is left alone.
+def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
+    """Σ αᵢ τᵢ."""
+    from persona.methods.parts import oracle
 
-    Written with in-place operators only, which numpy arrays and torch tensors share.
-    """
-    total = None
-    for delta, alpha in zip(deltas, alphas, strict=True):
-        delta *= alpha
-        if total is None:
-            total = delta
-        else:
-            total += delta
-    if total is None:
-        return base
-    if scale != 1.0:
-        total *= scale
-    total += base
-    return total
-
-
-def fused(
-    kernels: Kernels,
-    base: Weights,
-    terms: Iterable[Term],
-    alphas: list[float],
-    scale: float,
-    parameters: Mapping[str, Any],
-    total: Float32,
-    out: Weights,
-) -> None:
-    """:func:`combine` in the same order, one pass per term and one to round."""
-    for number, (term, alpha) in enumerate(zip(terms, alphas, strict=True)):
-        if term.is_delta:
-            kernels.add_delta(total, term.values, alpha, number == 0)  # type: ignore[arg-type]
-        else:
-            kernels.add_weights(total, term.values, base, alpha, number == 0)
-    kernels.finish(total, base, scale, out)
+    return oracle.total([share.alpha * tau for tau, share in zip(deltas, shares, strict=True)])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 
 
@@ -22,11 +23,11 @@ class Change:
     def text(self) -> str:
         """The change in a few words."""
         if self.kind == "added":
-            return f"+ {self.name} α {self.after:g}"
+            return f"+ {self.name} α {alphas.said(self.after)}"
         if self.kind == "removed":
-            return f"- {self.name} α {self.before:g}"
+            return f"- {self.name} α {alphas.said(self.before)}"
         if self.kind == "alpha":
-            return f"{self.name} α {self.before:g} → {self.after:g}"
+            return f"{self.name} α {alphas.said(self.before)} → {alphas.said(self.after)}"
         if self.kind == "retrained":
             return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
         if self.kind == "moved":
@@ -81,3 +82,6 @@ def _entry(old: Entry, new: Entry) -> Iterator[Change]:
     ):  # fmt: skip
         if before != after:
             yield Change("setting", f"{old.name} {key}", before, after)
+    for key in sorted({*old.parameters, *new.parameters}):
+        if old.parameters.get(key) != new.parameters.get(key):
+            yield Change("setting", f"{old.name} {key}", old.parameters.get(key), new.parameters.get(key))

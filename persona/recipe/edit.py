@@ -17,6 +17,7 @@ import tomlkit
 
 from persona.errors import RecipeError
 from persona.ids import Id
+from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import FILE, parse
 
@@ -61,11 +62,12 @@ def put_vector(text: str, entry: Entry) -> str:
         node=before.node if entry.node is None else entry.node,
         only=entry.only or before.only,
         excepted=entry.excepted or before.excepted,
+        parameters=entry.parameters or before.parameters,
     )
     return _update(text, recipe, before, wanted)
 
 
-def set_alpha(text: str, name: str, alpha: float) -> str:
+def set_alpha(text: str, name: str, alpha: alphas.Alpha) -> str:
     """``text`` with another alpha for a vector."""
     recipe = parse(text)
     before = _entry(recipe, name)
@@ -77,6 +79,14 @@ def remove_vector(text: str, name: str) -> str:
     recipe = parse(text)
     gone = _entry(recipe, name)
     return _checked(_remove(text, name), replace(recipe, vectors=tuple(e for e in recipe.vectors if e is not gone)))
+
+
+def clear_merge(text: str) -> str:
+    """``text`` without what it says in [merge]: a plain sum, with λ = 1."""
+    before = parse(text)
+    for where in reversed(list(_runs(_statements(text), ("merge",)))):
+        text = _without_lines(text, where)
+    return _checked(text, replace(before, method="linear", scale=1.0, parameters={}))
 
 
 def _entry(recipe: Recipe, name: str) -> Entry:
@@ -105,14 +115,22 @@ def _unusual() -> RecipeError:
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
-    fields: dict[str, Any] = {"id": entry.id[:12], "alpha": entry.alpha}
+    fields: dict[str, Any] = {"id": entry.id[:12], "alpha": _toml_alpha(entry.alpha)}
     if entry.node is not None:
         fields["node"] = entry.node
     if entry.only:
         fields["only"] = list(entry.only)
     if entry.excepted:
         fields["except"] = list(entry.excepted)
-    return fields
+    return fields | dict(entry.parameters)
+
+
+def _toml_alpha(alpha: alphas.Alpha) -> Any:
+    if not alphas.is_patterns(alpha):
+        return list(alpha) if isinstance(alpha, tuple) else alpha
+    table = tomlkit.inline_table()
+    table.update(dict(alphas.encode(alpha)))
+    return table
 
 
 def _update(text: str, recipe: Recipe, before: Entry, after: Entry) -> str:
@@ -270,10 +288,10 @@ def _remove(text: str, name: str) -> str:
 
 
 def _runs(statements: Iterable[_Statement], vector: tuple[str, ...]) -> Iterator[slice]:
-    """The lines of a vector: from each first statement of its to the last one before another's."""
+    """The lines of a vector, or a section: from each first statement of its to the last one before another's."""
     run: slice | None = None
     for one in statements:
-        if one.path[:2] == vector:
+        if one.path[: len(vector)] == vector:
             run = slice(run.start if run else one.start, one.stop)
         elif run:
             yield run

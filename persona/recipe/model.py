@@ -2,6 +2,8 @@
 
     recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
 
+and a vector has ``parameters`` where it has some of its own.
+
 As parsed, ids may be prefixes, as a person types them; resolved, they are whole.
 """
 
@@ -13,9 +15,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from persona.ids import BaseId, RecipeId, VectorId
+from persona.methods.parts.parameters import Value
+from persona.recipe import alphas
 from persona.store.objects import ObjectStore
-
-Parameter = float | int | str | bool
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,11 @@ class Entry:
 
     name: str
     id: str
-    alpha: float = 1.0
+    alpha: alphas.Alpha = 1.0
     node: str | None = None
     only: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
+    parameters: Mapping[str, Value] = field(default_factory=dict)
 
     def touches(self, tensor: str) -> bool:
         """Whether ``only`` and ``except`` let this vector change ``tensor`` (shell patterns on its name)."""
@@ -45,7 +48,7 @@ class Recipe:
     vectors: tuple[Entry, ...] = ()
     method: str = "linear"
     scale: float = 1.0
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Value] = field(default_factory=dict)
 
     def entry(self, name: str) -> Entry | None:
         """The vector called ``name``."""
@@ -91,22 +94,24 @@ class Recipe:
 
 
 def _encode_entry(entry: Entry) -> dict[str, Any]:
-    return {
+    fields = {
         "name": entry.name,
         "id": entry.id,
-        "alpha": entry.alpha,
+        "alpha": alphas.encode(entry.alpha),
         "node": entry.node,
         "only": list(entry.only),
         "except": list(entry.excepted),
     }
+    return fields | ({"parameters": dict(entry.parameters)} if entry.parameters else {})
 
 
 def _decode_entry(fields: Mapping[str, Any]) -> Entry:
     return Entry(
         name=fields["name"],
         id=fields["id"],
-        alpha=fields["alpha"],
+        alpha=alphas.decode(fields["alpha"]),
         node=fields["node"],
         only=tuple(fields["only"]),
         excepted=tuple(fields["except"]),
+        parameters=fields.get("parameters", {}),
     )

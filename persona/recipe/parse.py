@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from persona import methods
 from persona.errors import RecipeError, UsageError, did_you_mean
-from persona.recipe.model import Entry, Parameter, Recipe
+from persona.methods.parts.parameters import Parameter, Value
+from persona.recipe.alphas import Alpha
+from persona.recipe.model import Entry, Recipe
 
 FILE = "persona.toml"
 
@@ -57,7 +59,7 @@ def parse(text: str, where: str = FILE) -> Recipe:
     return Recipe(
         base=reader.id(base, ("base", "id")),
         base_name=reader.string(base, ("base", "name")) or "",
-        vectors=tuple(_parse_vector(reader, vectors, name) for name in vectors),
+        vectors=tuple(_parse_vector(reader, vectors, name, method, parameters) for name in vectors),
         method=method,
         scale=scale,
         parameters=parameters,
@@ -89,37 +91,64 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _parse_merge(reader: _Reader, merge: dict[str, Any]) -> tuple[str, float, dict[str, Parameter]]:
-    method = reader.string(merge, ("merge", "method")) or "linear"
-    if method not in methods.names():
-        raise reader.error(("merge", "method"), f"unknown method '{method}'", did_you_mean(method, methods.names()))
+def _parse_merge(reader: _Reader, merge: dict[str, Any]) -> tuple[str, float, dict[str, Value]]:
+    known = (*methods.names(), *methods.ALIASES)
+    said = reader.string(merge, ("merge", "method")) or "linear"
+    if said not in known:
+        hint = did_you_mean(said, known) or "See 'persona methods'."
+        raise reader.error(("merge", "method"), f"unknown method '{said}'", hint)
+    method = methods.ALIASES.get(said, said)
     declared = methods.load(method).PARAMETERS
     reader.only_keys(merge, ("method", "scale", *declared), ("merge",))
     scale = reader.number(merge, ("merge", "scale"), 1.0)
-    parameters: dict[str, Parameter] = {}
-    for name, parameter in declared.items():
-        if name in merge:
-            try:
-                parameters[name] = parameter.checked(merge[name])
-            except (ValueError, OverflowError):
-                what = f"{_shown(merge[name])} is not a number between {parameter.low} and {parameter.high}"
-                raise reader.error(("merge", name), what, parameter.summary) from None
+    parameters = _parse_parameters(reader, merge, ("merge",), declared)
+    _check_together(reader, method, ("merge",), parameters)
     return method, scale, parameters
 
 
-def _parse_vector(reader: _Reader, vectors: dict[str, Any], name: str) -> Entry:
+def _parse_parameters(
+    reader: _Reader, table: dict[str, Any], path: Path, declared: Mapping[str, Parameter]
+) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for name, parameter in declared.items():
+        if name in table:
+            try:
+                found[name] = parameter.checked(table[name])
+            except (ValueError, OverflowError, TypeError):
+                what = f"{_shown(table[name])} is not {parameter.wanted}"
+                raise reader.error((*path, name), what, parameter.summary) from None
+    return found
+
+
+def _check_together(reader: _Reader, method: str, path: Path, *given: Mapping[str, Value]) -> None:
+    """Values that are each in their range may not fit each other."""
+    module = methods.load(method)
+    what = methods.complaint(module, methods.settings(module.PARAMETERS, *given))
+    if what is not None:
+        key = next((name for name in given[-1]), "method")
+        raise reader.error((*path, key), what, f"See 'persona methods {method}'.")
+
+
+def _parse_vector(
+    reader: _Reader, vectors: dict[str, Any], name: str, method: str, common: Mapping[str, Value]
+) -> Entry:
     path = ("vectors", name)
     if not _NAME.fullmatch(name):
         raise reader.error(path, "this cannot name a vector", "Use letters, digits, '-' and '_', 64 at most.")
     entry = reader.table(vectors, name, ("vectors",))
-    reader.only_keys(entry, _VECTOR, path)
+    own = {key: one for key, one in methods.load(method).PARAMETERS.items() if one.per_vector}
+    reader.only_keys(entry, (*_VECTOR, *own), path)
+    parameters = _parse_parameters(reader, entry, path, own)
+    if parameters:
+        _check_together(reader, method, path, common, parameters)
     return Entry(
         name=name,
         id=reader.id(entry, (*path, "id")),
-        alpha=reader.number(entry, (*path, "alpha"), 1.0),
+        alpha=reader.alpha(entry, (*path, "alpha")),
         node=reader.string(entry, (*path, "node")),
         only=reader.patterns(entry, (*path, "only")),
         excepted=reader.patterns(entry, (*path, "except")),
+        parameters=parameters,
     )
 
 
@@ -168,6 +197,19 @@ class _Reader:
 
         value = self._get(table, path, ok, f"a finite number of at most {LARGEST:.0e}")
         return default if value is None else float(value)
+
+    def alpha(self, table: dict[str, Any], path: Path) -> Alpha:
+        """A number; a list of them, along the depth; a table of them, by pattern."""
+        value = table.get(path[-1])
+        if isinstance(value, list):
+            if not value:
+                raise self.error(path, "an empty list", "Give numbers from the first block to the last: [0.2, 1.0].")
+            return tuple(self.number({"alpha": one}, path, 1.0) for one in value)
+        if isinstance(value, dict):
+            if not value or not all(value):
+                raise self.error(path, "an empty pattern", 'Give numbers by pattern: {"*.mlp.*" = 0.5, "*" = 1.0}.')
+            return tuple((pattern, self.number({"alpha": one}, path, 1.0)) for pattern, one in value.items())
+        return self.number(table, path, 1.0)
 
     def id(self, table: dict[str, Any], path: Path) -> str:
         value = self.string(table, path)

@@ -103,14 +103,24 @@ def _drop_tied(config: Mapping[str, object], tensors: dict[str, TensorSpec]) -> 
 
 
 def ingest_run(
-    checkpoint: Checkpoint, base_id: BaseId, base: Base, store: TensorStore, progress: Progress = SILENT
+    checkpoint: Checkpoint,
+    base_id: BaseId,
+    base: Base,
+    store: TensorStore,
+    progress: Progress = SILENT,
+    *,
+    own: bool = False,
 ) -> Ingested:
-    """Keep what a full fine-tune changed; tensors that equal the base's cost nothing."""
+    """Keep what a full fine-tune changed; tensors that equal the base's cost nothing.
+
+    An ``own`` checkpoint was built of this very base, however far from it.
+    """
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
     kept = _sort_out(checkpoint, base, surveyed)
-    _check_related(checkpoint, surveyed.values())
+    if not own:
+        _check_related(checkpoint, surveyed.values())
     changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}

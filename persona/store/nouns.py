@@ -4,6 +4,7 @@
     vector   {base, form, tensors: {name: [id, dtype, shape]},
               low_rank: {name: {left, right, left_transposed, right_transposed, scale}},
               gone: [name], files: {name: blob id}, config: {file: [[path, value]]}}
+              and baked_from: recipe id, if it was made of other vectors
 
 A vector's ``tensors`` are the fine-tuned tensors bit for bit as they came; τ = fp32(tensor) − fp32(base's) is
 derived when it is read. ``low_rank`` entries mean τ = scale · left · right, reshaped to the base tensor's shape.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona.errors import Damaged
-from persona.ids import BaseId, BlobId, Id, TensorId, VectorId
+from persona.ids import BaseId, BlobId, Id, RecipeId, TensorId, VectorId
 from persona.store.objects import Fields, ObjectStore
 
 ConfigPatch = tuple[tuple[tuple[str, ...], Any], ...]
@@ -62,7 +63,7 @@ class LowRankSpec:
     @property
     def rank(self) -> int:
         """The inner dimension r."""
-        return self.left.shape[0] if self.left_transposed else self.left.shape[-1]
+        return self.left.shape[0] if self.left_transposed else self.left.shape[1]
 
     def encode(self) -> Fields:
         """As it stands in an object."""
@@ -117,7 +118,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Vector:
-    """What one training run changed in a base."""
+    """What one training run changed in a base, or what several vectors change together (``baked_from``)."""
 
     base: BaseId
     form: str
@@ -126,6 +127,7 @@ class Vector:
     gone: tuple[str, ...] = ()
     files: Mapping[str, BlobId] = field(default_factory=dict)
     config: Mapping[str, ConfigPatch] = field(default_factory=dict)
+    baked_from: RecipeId | None = None
 
     @property
     def names(self) -> list[str]:
@@ -146,6 +148,7 @@ class Vector:
             "gone": sorted(self.gone),
             "files": dict(self.files),
             "config": {file: [[list(path), value] for path, value in patch] for file, patch in self.config.items()},
+            **({"baked_from": self.baked_from} if self.baked_from else {}),  # absent from others, whose ids stay
         }
 
     @classmethod
@@ -167,6 +170,7 @@ class Vector:
             config={
                 file: tuple((tuple(path), value) for path, value in patch) for file, patch in fields["config"].items()
             },
+            baked_from=RecipeId(fields["baked_from"]) if "baked_from" in fields else None,
         )
 
 

@@ -40,7 +40,7 @@ from persona.store.objects import canonical
 VERSION = 1
 """Of the pack file; a reader refuses what is newer."""
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Entries per block in new packs; a reader goes by what the pack says."""
 
 HEAD_SIZE, FOOTER_SIZE = 16, 64

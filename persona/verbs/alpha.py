@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from persona.errors import Refusal, UsageError
-from persona.recipe import edit
+from persona.recipe import alphas, edit
 from persona.recipe.parse import LARGEST, parse
 from persona.repository import Repository
 from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
@@ -13,7 +13,7 @@ from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
 
 def alpha(
     repo: Repository,
-    values: Mapping[str, float],
+    values: Mapping[str, alphas.Alpha],
     *,
     message: str | None = None,
     author: str = "",
@@ -25,12 +25,12 @@ def alpha(
         said = []
         for name, value in values.items():
             before = entry_of(recipe, name).alpha
-            if not abs(value) <= LARGEST:  # also false for NaN
-                what = f"alpha {value} of '{name}' is not a finite number of at most {LARGEST:.0e}"
+            if not all(abs(number) <= LARGEST for number in alphas.numbers(value)):  # also false for NaN
+                what = f"alpha {alphas.said(value)} of '{name}' is not a finite number of at most {LARGEST:.0e}"
                 raise UsageError(what, "Give a number such as 0.8.")
             if before != value:
-                said.append(f"{name} α {before:g} → {value:g}")
-                text = edit.set_alpha(text, name, float(value))
+                said.append(f"{name} α {alphas.said(before)} → {alphas.said(value)}")
+                text = edit.set_alpha(text, name, value if isinstance(value, tuple) else float(value))
         if not said:
             raise Refusal("nothing to change: the recipe has these alphas already", "See 'persona vectors'.")
         return record(repo, change, text, message or "; ".join(said), author)

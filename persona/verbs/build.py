@@ -8,8 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from persona.building.plan import Active, Plan, make_plan
-from persona.building.publish import index_json, make_shards, output_folder
+from persona import kernels
+from persona.building.budget import DEFAULT as MEMORY
+from persona.building.device import CPU, Device
+from persona.building.device import find as find_device
+from persona.building.plan import Active, Plan, active_vectors, make_plan
+from persona.building.publish import Shard, index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run
 from persona.building.sidefiles import model_card, side_files
@@ -22,6 +26,7 @@ from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.store.nouns import Base
+from persona.verbs.adapting import AdapterReport, Asked, check_rank, make_adapter
 from persona.verbs.recording import standing_recipe
 
 DTYPES = {
@@ -32,7 +37,10 @@ SHARD_SIZE = 5_000_000_000
 
 @dataclass(frozen=True)
 class Built:
-    """A finished build. ``copied`` tensors are bit for bit what was committed, ``combined`` were computed."""
+    """A finished build. ``copied`` tensors are bit for bit what was committed, ``combined`` were computed.
+
+    ``adapter`` is None unless it is one.
+    """
 
     folder: Path
     commit: CommitId
@@ -44,6 +52,7 @@ class Built:
     shards: int
     nbytes: int
     id: str
+    adapter: AdapterReport | None = None
 
 
 def build(
@@ -54,27 +63,46 @@ def build(
     dtype: str | None = None,
     shard_size: int = SHARD_SIZE,
     replace: bool = False,
+    memory: int = MEMORY,
+    device: str = CPU,
+    as_adapter: bool = False,
+    rank: int | None = None,
     progress: Progress = SILENT,
 ) -> Built:
-    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``."""
+    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``.
+
+    ``memory`` is how many bytes of tensors may be held at once; it changes how long it takes, never a byte.
+    ``device`` is ``cpu``, or a GPU: ``cuda``, ``cuda:1``. ``as_adapter`` makes a PEFT adapter: exactly what the
+    recipe is, or with ``rank`` the nearest one of that rank.
+    """
     target = Path(out).resolve()
-    wanted = _dtype(dtype)
+    wanted, on = checked_dtype(dtype), find_device(device)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
+    if memory < 1:
+        raise UsageError(f"a build cannot work in {memory} bytes", "Give a size such as 512MB.")
+    if as_adapter and on is not None:
+        raise UsageError("an adapter is made on the CPU", "Leave --device out.")
+    check_rank(rank, as_adapter=as_adapter, sharded=shard_size != SHARD_SIZE)
     check_target(target, replace=replace)
     commit, edited, recipe = _which(repo, rev)
     base = repo.base(recipe.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
+    if as_adapter:
+        asked = Asked(target, wanted, rank, replace)
+        about = _about(recipe, commit, edited, dtype, ("cpu", kernels.current().name()))
+        report, shard, receipt = make_adapter(repo, recipe, base, vectors, asked, about, progress)
+        return _built_adapter(Path(out), commit, edited, recipe, report, shard, _receipt_id(receipt))
     plan = make_plan(recipe, base, vectors, wanted)
-    active = [Active(entry, vectors[entry.name]) for entry in recipe.vectors if entry.alpha != 0]
+    active = active_vectors(recipe, base, vectors)
     shards = make_shards(plan, shard_size)
     small = _small_files(repo, plan, base, active, recipe, commit, edited)
     if len(shards) > 1:
         small[INDEX] = index_json(shards)
     with output_folder(target, shards, replace=replace) as folder:
         folder.reserve()
-        ids = run(plan, repo.tensors, folder, progress)
-        receipt = make_receipt(_about(recipe, commit, edited, dtype, loops_for(plan).name()), ids, shards, small)
+        ids = run(plan, repo.tensors, folder, progress, memory=memory, on=on)
+        receipt = make_receipt(_about(recipe, commit, edited, dtype, _made(plan, on)), ids, shards, small)
         for name, data in [*small.items(), (RECEIPT, receipt)]:
             folder.add_file(name, data)
         if target.exists() and any(target.iterdir()):
@@ -95,7 +123,15 @@ def build(
     )
 
 
-def _dtype(dtype: str | None) -> str | None:
+def _built_adapter(
+    out: Path, commit: CommitId, edited: bool, recipe: Recipe, report: AdapterReport, shard: Shard, name: str
+) -> Built:
+    tensors = len(shard.tensors)
+    return Built(out, commit, edited, recipe, tensors, 0, tensors, 1, shard.size, name, report)
+
+
+def checked_dtype(dtype: str | None) -> str | None:
+    """The safetensors name of a dtype that a person typed."""
     if dtype is None:
         return None
     if dtype not in DTYPES:
@@ -127,17 +163,22 @@ def _small_files(
     return found
 
 
-def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None, kernels: str) -> dict[str, Any]:
+def _made(plan: Plan, on: Device | None) -> tuple[str, str]:
+    """The device, and who computed there."""
+    return ("cpu", loops_for(plan).name()) if on is None else (on.said, on.made)
+
+
+def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None, made: tuple[str, str]) -> dict[str, Any]:
     return {
         "commit": commit,
         "edited": edited,
         "recipe": recipe.encode(),
         "dtype": dtype,
-        "device": "cpu",
+        "device": made[0],
         "made": {
             "persona": version("persona-vcs"),
             "numpy": version("numpy"),
-            "kernels": kernels,
+            "kernels": made[1],
             "python": platform.python_version(),
         },
     }

@@ -15,6 +15,7 @@ from persona.files import storage_error
 from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe import edit
+from persona.recipe.alphas import Alpha
 from persona.recipe.changes import changes
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST, checked_vector_name, parse
@@ -36,7 +37,7 @@ class Committed:
 
     recorded: Recorded | None
     name: str | None = None
-    alpha: float | None = None
+    alpha: Alpha | None = None
     vector: VectorId | None = None
     form: str | None = None
     tensors: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from persona.recipe import alphas
 from persona.recipe.parse import parse
 from persona.repository import Repository
 from persona.verbs.alpha import alpha as set_alpha
@@ -19,7 +20,6 @@ def negate(
 ) -> Recorded:
     """Flip the sign of a vector's alpha, or set it to −``alpha``; and commit that."""
     current = entry_of(parse(standing_text(repo)), name).alpha
-    value = -current if alpha is None else -alpha
-    return set_alpha(
-        repo, {name: value}, message=message or f"negate {name} (α {value:g})", author=author, command=command
-    )
+    value = alphas.times(current, -1) if alpha is None else -alpha
+    said = f"negate {name} (α {alphas.said(value)})"
+    return set_alpha(repo, {name: value}, message=message or said, author=author, command=command)

@@ -12,6 +12,7 @@ from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
 from persona.ids import CommitId, VectorId
+from persona.recipe import alphas
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
@@ -78,7 +79,7 @@ def record(
     before = repo.recipe(head)
     recipe = resolve(parse(text), repo.objects, before, text)
     for entry in recipe.vectors:
-        if entry.only or entry.excepted:
+        if entry.only or entry.excepted or alphas.patterns(entry.alpha):
             check_patterns(entry, repo.vector(VectorId(entry.id)))
     stored = put_text(repo.objects, text)
     if stored == repo.commit(head).text:

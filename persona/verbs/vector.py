@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from persona.building.run import tau
+from persona.building.streams import tau
 from persona.errors import UsageError
 from persona.ids import VectorId
 from persona.repository import Repository

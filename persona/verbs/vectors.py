@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from persona.history.revisions import resolve
 from persona.ids import VectorId
-from persona.recipe.model import Entry
+from persona.recipe.alphas import Alpha
+from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 from persona.store.nouns import TensorSpec, Vector
 from persona.verbs.recording import standing_recipe
@@ -14,11 +15,11 @@ from persona.verbs.recording import standing_recipe
 
 @dataclass(frozen=True)
 class Listed:
-    """One vector; ``kept_bytes`` is what its tensors take in the store."""
+    """One vector; ``kept_bytes`` is what its tensors take in the store, ``baked_from`` what a baked one is made of."""
 
     name: str
     id: VectorId
-    alpha: float
+    alpha: Alpha
     form: str
     rank: int | None
     tensors: int
@@ -27,6 +28,7 @@ class Listed:
     only: tuple[str, ...]
     excepted: tuple[str, ...]
     gone: tuple[str, ...]
+    baked_from: Recipe | None = None
 
 
 def vectors(repo: Repository, rev: str | None = None) -> list[Listed]:
@@ -51,6 +53,7 @@ def listed(repo: Repository, entry: Entry) -> Listed:
         only=entry.only,
         excepted=entry.excepted,
         gone=vector.gone,
+        baked_from=Recipe.get(repo.objects, vector.baked_from) if vector.baked_from else None,
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 SIZES = {
     "5M": (256, 704, 3, 4000),
@@ -25,6 +25,21 @@ SIZES = {
 """Hidden and intermediate size, layers, vocabulary. 5M is for trying whether a benchmark runs; 748M is twice 374M."""
 
 SHARD = 200_000_000
+
+
+def more(folder: Path, size: str, count: int) -> None:
+    """Write ft3, ft4, … below ``folder`` until there are ``count`` fine-tunes: light and heavy full ones in turn."""
+    dims = SIZES[size]
+    for number in range(3, count):
+        if (folder / f"ft{number}" / "config.json").exists():
+            continue
+        rng = torch.Generator().manual_seed(number)
+        base = {}
+        for path in sorted((folder / "base").glob("*.safetensors")):
+            base.update(load_file(path))
+        std = (5e-5, 2e-4)[number % 2]
+        tuned = {name: _moved(name, base[name], std, 0, rng) for name, _ in _shapes(*dims)}
+        _write(folder / f"ft{number}", tuned, dims)
 
 
 def make(folder: Path, size: str) -> None:

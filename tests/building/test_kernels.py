@@ -68,11 +68,10 @@ def test_kernels_that_give_other_bits_are_not_used(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(kernels, "_tried", False)
     monkeypatch.setattr(kernels, "_compiled", None)
 
-    def fused(total: np.ndarray, delta: np.ndarray, alpha: float, first: bool) -> None:
-        exact = delta.astype(np.float64) * np.float32(alpha) + (0 if first else total)
-        total[:] = exact  # rounded once
+    def fused(left: np.ndarray, right: np.ndarray, scale: float, out: np.ndarray) -> None:
+        out[:] = (left.astype(np.float64) @ right) * scale  # rounded once
 
-    monkeypatch.setattr(compiled, "add_delta", fused)
+    monkeypatch.setattr(compiled, "low_rank_rows", fused)
     assert kernels.choose(BIG) is plain
 
 
@@ -189,7 +188,7 @@ def test_nans_that_meet_give_the_same_in_any_block(
     for name in ("a", "b"):
         persona.commit(repo, tmp_path / name, name=name, alpha=0.5)
     monkeypatch.setattr(kernels, "WORTH", least)
-    monkeypatch.setattr(engine.run, "__kwdefaults__", {"block": block})
+    monkeypatch.setattr(engine.run, "__kwdefaults__", {"block": block, "memory": 1 << 20})
     persona.build(repo, tmp_path / "out")
     assert set(load(tmp_path / "out")["w"].view(torch.int16).tolist()) == {0x7FC0}
 

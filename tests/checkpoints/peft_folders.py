@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from persona.checkpoints.adapter import CONFIG, WEIGHTS, Adapter, matrix, open_adapter
 from persona.checkpoints.dtypes import as_bits, narrow, widen
 from persona.checkpoints.tensorfile import TensorFile
-from persona.methods.lowrank import delta_rows
+from persona.methods.parts.lowrank import delta_rows
 
 TORCH = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 UNIT = {"BF16": 2.0**-8, "F16": 2.0**-11, "F32": 2.0**-24}

@@ -8,7 +8,7 @@ import torch
 
 from persona.checkpoints.adapters.dense import product
 from persona.kernels import plain
-from persona.methods.lowrank import delta_rows
+from persona.methods.parts.lowrank import delta_rows
 
 
 def factors(rows: int, rank: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

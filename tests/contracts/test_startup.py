@@ -12,7 +12,17 @@ import persona
 from tests.models import TinyModels
 
 HEAVY = ("torch", "transformers", "peft", "numpy", "tokenizers")
-LIGHT = [["--help"], ["log"], ["status"], ["checkout", "HEAD~1"], ["diff", "HEAD~1"], ["show"], ["--version"]]
+LIGHT = [
+    ["--help"],
+    ["methods"],
+    ["methods", "ties"],
+    ["log"],
+    ["status"],
+    ["checkout", "HEAD~1"],
+    ["diff", "HEAD~1"],
+    ["show"],
+    ["--version"],
+]
 
 
 def loaded_by(args: list[str], folder: Path) -> set[str]:
@@ -27,7 +37,7 @@ def loaded_by(args: list[str], folder: Path) -> set[str]:
     return set(done.stdout.rpartition("LOADED")[2].split())
 
 
-@pytest.mark.parametrize("args", LIGHT, ids=lambda args: args[0])
+@pytest.mark.parametrize("args", LIGHT, ids=" ".join)
 def test_it_does_not_import(models: TinyModels, repo: persona.Repository, args: list[str]) -> None:
     persona.commit(repo, models.run(1), name="a")
     assert not loaded_by(args, repo.root) & set(HEAVY)
@@ -43,3 +53,17 @@ def test_importing_persona_imports_nothing(tmp_path: Path) -> None:
     program = "import sys, persona; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert not set(done.stdout.split()) & {*HEAVY, "click", "rich", "tomlkit"}
+
+
+def test_reading_a_recipe_under_any_method_imports_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from persona import methods\n"
+        "from persona.recipe.parse import parse\n"
+        "for name in methods.names():\n"
+        '    text = f\'[base]\\nid = "abab"\\n[merge]\\nmethod = "{name}"\\n[vectors.a]\\nid = "abab"\\n\'\n'
+        "    assert parse(text).method == name\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert not set(done.stdout.split()) & {*HEAVY, "numba", "tomlkit"}

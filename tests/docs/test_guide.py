@@ -88,6 +88,14 @@ def test_recipes_are_recipes(page: Path) -> None:
         assert parse(text).vectors
 
 
+def test_parts_of_recipes_are_parts_of_recipes() -> None:
+    """What begins with another table than [base] is read below one."""
+    parts = [text for _, text in blocks(GUIDE, "toml") if text.startswith(("[merge]", "[vectors."))]
+    assert len(parts) >= 3
+    for text in parts:
+        assert parse('[base]\nid = "abab"\n' + text)
+
+
 def test_the_recipe_tables_name_every_key() -> None:
     from persona.recipe import parse as keys
 

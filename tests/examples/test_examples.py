@@ -96,6 +96,17 @@ def test_compare_alphas_on_texts_of_ones_own(work: Path) -> None:
     assert "Did you mean" in run("compare_alphas.py", "listning", "1", "--text", "mine.txt", folder=work, code=1)
 
 
+def test_compare_methods_leaves_the_recipe_as_it_was(work: Path) -> None:
+    before = (work / "persona.toml").read_text()
+    said = run("compare_methods.py", "base", "linear", "ties:density=0.5", "iso_c", folder=work).splitlines()
+    rows = {row[0]: [float(value) for value in row[1:]] for row in map(str.split, said[1:])}
+    assert list(rows) == ["base", "linear", "ties:density=0.5", "iso_c"]
+    assert len({tuple(row) for row in rows.values()}) == 4
+    assert (work / "persona.toml").read_text() == before
+    assert "Did you mean 'ties'" in run("compare_methods.py", "tie", folder=work, code=1)
+    assert (work / "persona.toml").read_text() == before
+
+
 def test_inspect_vector(work: Path) -> None:
     said = run("inspect_vector.py", "listening", folder=work)
     assert re.search(r"^layer 1 mlp +\d\.\d+ +\d+\.\d% +\d+\.\d%$", said, re.MULTILINE)

@@ -127,6 +127,8 @@ CASES = {
     "redo": Case(("redo",), "undone", moves=True),
     "restore": Case(("restore",), "edited", whole=check_edits),
     "build": Case(("build", "-o", "out"), out="out"),
+    "adapter": Case(("build", "-o", "out", "--as-adapter", "--rank", "2"), out="out"),
+    "bake": Case(("bake", "a", "--as", "b"), moves=True),
     "replace": Case(("build", "-o", "old", "--replace"), out="old"),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),

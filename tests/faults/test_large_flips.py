@@ -139,6 +139,6 @@ def test_a_vector_is_stored_in_many_frames(root: Path) -> None:
     assert entry is not None
     spec = repo.vector(VectorId(entry.id)).tensors["l0.w"]
     stored, _, _ = repo.tensors.source(spec.id)
-    assert len(stored.sizes) > 8
+    assert len(stored.sizes) > 6
     assert stored.base is not None
     assert sum(path.stat().st_size for path in (root / ".persona" / "packs").iterdir()) > 20e6

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona import methods
 from persona.kernels import check, plain
-from persona.methods import Term, linear
-from persona.methods.lowrank import delta_rows
+from persona.methods.parts.lowrank import delta_rows
 
 numba = pytest.importorskip("numba")
 from persona.kernels import compiled  # noqa: E402
@@ -38,63 +36,6 @@ def weights(form: str, count: int, seed: int) -> np.ndarray:
     return bits.view(np.float32) if form == "F32" else bits
 
 
-def wide(values: np.ndarray) -> np.ndarray:
-    """By another way than the kernels': the bits shifted up."""
-    if values.dtype == np.float32:
-        return values.copy()
-    return (values.astype(np.uint32) << 16).view(np.float32)
-
-
-def rounded(values: np.ndarray, form: str) -> np.ndarray:
-    """The formula's result as the engine writes it, by integer arithmetic of 64 bits."""
-    bits = values.view(np.uint32).astype(np.uint64)
-    nan = np.isnan(values)
-    if form == "F32":
-        return np.where(nan, 0x7FC00000, bits).astype(np.uint32)
-    low, high = bits & 0xFFFF, bits >> 16
-    up = (low > 0x8000) | ((low == 0x8000) & (high & 1 == 1))
-    return np.where(nan, 0x7FC0, high + up).astype(np.uint16)
-
-
-@BOTH
-@pytest.mark.parametrize("form", ["BF16", "F32"])
-@settings(deadline=None, max_examples=50)
-@given(
-    count=LENGTHS,
-    seed=st.integers(0, 9999),
-    alphas=st.lists(st.sampled_from([1.0, -1.0, 0.3, -0.7, 1e-8, 1e30, 0.1]), min_size=1, max_size=4),
-    scale=st.sampled_from([1.0, 0.25, 0.1, -2.0]),
-    deltas=st.integers(0, 15),
-)
-def test_fused_linear_is_combine_rounded(
-    loops: ModuleType, form: str, count: int, seed: int, alphas: list[float], scale: float, deltas: int
-) -> None:
-    base = weights(form, count, seed)
-    terms = []
-    for k in range(len(alphas)):
-        is_delta = bool(deltas >> k & 1)
-        terms.append(Term(weights("F32" if is_delta else form, count, seed + 1 + k), is_delta))
-    out, total = np.empty_like(base), np.empty(count, np.float32)
-    with np.errstate(all="ignore"):
-        taus = [wide(t.values) - (0 if t.is_delta else wide(base)) for t in terms]
-        wanted = rounded(linear.combine(wide(base), taus, alphas, scale, {}), form)
-        linear.fused(loops, base, iter(terms), alphas, scale, {}, total, out)
-    assert out.tobytes() == wanted.tobytes()
-
-
-def test_linear_offers_its_fused_form() -> None:
-    assert methods.fused(methods.load("linear")) is linear.fused
-
-
-@BOTH
-def test_product_and_sum_are_rounded_apart(loops: ModuleType) -> None:
-    """(1 + 2⁻²³)² = 1 + 2⁻²² + 2⁻⁴⁶, and the last term is lost before 1 + 2⁻²² is taken off: 0, not 2⁻⁴⁶."""
-    one = np.array([1 + 2.0**-23] * 40, np.float32)
-    total = np.full(40, -(1 + 2.0**-22), np.float32)
-    loops.add_delta(total, one, float(one[0]), False)
-    assert not total.any()
-
-
 @BOTH
 def test_ties_to_even_and_nan(loops: ModuleType) -> None:
     """1 + 2⁻⁸ lies between 0x3F80 and 0x3F81, and 0x3F80 is even; NaNs stay quiet and keep what fits."""
@@ -102,6 +43,11 @@ def test_ties_to_even_and_nan(loops: ModuleType) -> None:
     out = np.empty(6, np.uint16)
     loops.round_bf16(values.view(np.float32), out)
     assert [hex(n) for n in out] == ["0x3f80", "0x3f82", "0x3f81", "0x7f80", "0xffff", "0x7fc0"]
+
+
+def wide(values: np.ndarray) -> np.ndarray:
+    """By another way than the kernels': the bits shifted up."""
+    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 @settings(deadline=None, max_examples=50)
@@ -128,7 +74,7 @@ def test_low_rank_rows_are_as_defined(loops: ModuleType, rows: int, rank: int, c
 
 def test_the_check_that_guards_the_choice_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     check.compare(compiled, plain)
-    for name in ("fold", "move", "add_delta", "finish", "round_bf16", "low_rank_rows"):
+    for name in ("fold", "move", "round_bf16", "low_rank_rows"):
         with monkeypatch.context() as patch:
             patch.setattr(compiled, name, broken(getattr(compiled, name)))
             with pytest.raises(check.Different):
@@ -140,9 +86,7 @@ def broken(kernel: object) -> object:
 
     def wrong(*args: object) -> object:
         result = kernel(*args)  # type: ignore[operator]
-        out = (
-            next(a for a in reversed(args) if isinstance(a, np.ndarray)) if kernel.__name__ != "add_delta" else args[0]
-        )  # type: ignore[attr-defined]
+        out = next(a for a in reversed(args) if isinstance(a, np.ndarray))
         out.reshape(-1).view(np.uint8)[-1] ^= 1  # type: ignore[union-attr]
         return result
 

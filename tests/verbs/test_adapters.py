@@ -100,6 +100,24 @@ def test_an_adapter_and_a_full_fine_tune_add_up(models: TinyModels, make_repo: M
         torch.testing.assert_close(tensor.double(), exact, rtol=2e-6, atol=1e-6)
 
 
+def test_two_adapters_add_up_as_their_merges_do(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
+    """W + α₁(M₁ - W) + α₂(M₂ - W), with Mᵢ what peft merges each adapter into: no cross-terms of their factors."""
+    repo, taus = make_repo(models.base("float32")), []
+    w = {name: tensor.double() for name, tensor in load(models.base("float32")).items()}
+    for number, (targets, alpha) in enumerate([(["q_proj", "up_proj"], 0.75), (["q_proj", "v_proj"], -1.5)]):
+        base = AutoModelForCausalLM.from_pretrained(models.base("float32"))
+        torch.manual_seed(number)
+        trained = train(base, LoraConfig(r=4 + number, lora_alpha=8, target_modules=targets), tmp_path / f"a{number}")
+        merged = trained.merged.state_dict()
+        taus.append({name: alpha * (merged[name].double() - tensor) for name, tensor in w.items()})
+        persona.commit(repo, tmp_path / f"a{number}", name=f"a{number}", alpha=alpha)
+    persona.build(repo, tmp_path / "out")
+    q = "model.layers.0.self_attn.q_proj.weight"
+    assert all(tau[q].abs().max() > 1e-3 for tau in taus), "both change it"
+    for name, tensor in load(tmp_path / "out").items():
+        torch.testing.assert_close(tensor.double(), w[name] + taus[0][name] + taus[1][name], rtol=2e-6, atol=1e-6)
+
+
 def test_factors_stay_factors_and_cost_what_the_adapter_costs(
     models: TinyModels, repo: persona.Repository, tmp_path: Path
 ) -> None:

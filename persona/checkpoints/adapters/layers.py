@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -92,20 +93,19 @@ def _stored_in_out(collector: Collector, path: str, origin: Origin, a: TensorInf
         return origin.shape != shape and origin.shape == shape[::-1]
     if collector.names.find(f"{path}.bias", a.name) is None:
         return False
-    around = _neighbours(collector, origin.name)
+    around = stored_in_out_around({n: shape for n, (_, shape) in collector.names.known.items()}, origin.name)
     return around.pop() if len(around) == 1 else collector.config.fan_in_fan_out
 
 
-def _neighbours(collector: Collector, name: str) -> set[bool]:
+def stored_in_out_around(shapes: Mapping[str, tuple[int, ...]], name: str) -> set[bool]:
     """Of the weights in the same layer that are not square and have a bias: are they stored [in, out]?"""
     layer = re.match(r".*?\.\d+\.|\d+\.|", name)
-    known = collector.names.known
     around = set()
-    for other, (_, shape) in known.items():
-        bias = known.get(other.removesuffix("weight") + "bias")
+    for other, shape in shapes.items():
+        bias = shapes.get(other.removesuffix("weight") + "bias")
         inside = layer is not None and other.startswith(layer[0]) and other.endswith(".weight")
-        if inside and bias and len(shape) == 2 and shape[0] != shape[1] and bias[1] in ((shape[0],), (shape[1],)):
-            around.add(bias[1] == (shape[1],))
+        if inside and bias and len(shape) == 2 and shape[0] != shape[1] and bias in ((shape[0],), (shape[1],)):
+            around.add(bias == (shape[1],))
     return around
 
 

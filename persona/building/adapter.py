@@ -1,0 +1,151 @@
+"""A recipe as one PEFT adapter: LoRA factors stacked, nothing multiplied out and nothing left out.
+
+    B = [λα₁s₁B₁ | λα₂s₂B₂ | …],  A = [A₁; A₂; …],  B · A = λ Σ αᵢ sᵢ BᵢAᵢ,  rank Σ rᵢ,  scaling 1
+
+The blocks meet only their own partners, so there are no cross-terms (PEFT's ``add_weighted_adapter`` with ``linear``
+adds the As and the Bs up apart and has them). Every A is what was committed; every entry of B is rounded once, from
+λαs · B in fp64 to fp32. A recipe that says more than that is refused here, with the vector and the tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from persona.building.plan import Active, Output, Plan, Term
+from persona.building.streams import factor
+from persona.checkpoints.adapters.writing import Module, Unsaid, module_of
+from persona.errors import Refusal
+from persona.recipe import alphas
+from persona.store.nouns import Base, LowRankSpec
+from persona.store.tensors import TensorStore
+
+if TYPE_CHECKING:
+    from persona.checkpoints.dtypes import Float32
+
+EXACT = frozenset({"linear", "task_arithmetic"})
+"""Methods that are a plain sum."""
+_TIE = ("tie_word_embeddings",)
+_COMPRESS = "Add --rank R for the nearest adapter of rank R, with its error; or build the whole model."
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What an adapter says of one module; ``make`` gives A [r, …] and B […, r] as matrices in fp32."""
+
+    module: Module
+    rank: int
+    make: Callable[[], tuple[Float32, Float32]]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What has to be known beside the plan: the base, its ``config.json``, and the vectors that act."""
+
+    base: Base
+    config: Mapping[str, Any]
+    active: Sequence[Active]
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Those of all base tensors."""
+        return {name: spec.shape for name, spec in self.base.tensors.items()}
+
+    def module(self, name: str, *, turned: bool | None = None) -> Module | Unsaid:
+        """The module whose weight ``name`` is."""
+        return module_of(name, self.shapes, self.base.tied, self.config, turned=turned)
+
+
+def changed(plan: Plan) -> list[Output]:
+    """The outputs that are not the base's tensors as they are."""
+    return [o for o in plan.outputs if o.terms or o.carried or (o.copy is not None and o.copy != o.base)]
+
+
+def is_stack(output: Output) -> bool:
+    """Whether a tensor changes by low-rank terms alone."""
+    return bool(output.terms) and not output.carried and all(isinstance(t.source, LowRankSpec) for t in output.terms)
+
+
+def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pair]:
+    """The factors of every module that the recipe changes; Refusal if an adapter cannot say all of it."""
+    if plan.method not in EXACT:
+        raise Refusal(f"method '{plan.method}' does not leave a sum of adapters, and so no exact one", _COMPRESS)
+    _check_rest(plan, around)
+    pairs = []
+    for output in changed(plan):
+        if not is_stack(output):
+            _refuse(_bringer(output, around), output.name, "as a whole tensor")
+        module = stack_module(output, around)
+        if isinstance(module, Unsaid):
+            _refuse(output.terms[0].vector, output.name, f"where {module.why}")
+        pairs.append(Pair(module, stack_rank(output), partial(stacked, output, module, plan.scale, store)))
+    return pairs
+
+
+def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
+    """The module of a tensor that low-rank terms change."""
+    first = output.terms[0].source
+    assert isinstance(first, LowRankSpec)
+    module = around.module(output.name, turned=first.left_transposed)
+    if isinstance(module, Module) and module.kind == "conv" and len(first.left.shape) != len(module.shape):
+        return Unsaid("the factors are a parameter's and not a convolution's")
+    return module
+
+
+def stack_rank(output: Output) -> int:
+    """Σ rᵢ."""
+    return sum(t.source.rank for t in output.terms if isinstance(t.source, LowRankSpec))
+
+
+def stacked(output: Output, module: Module, scale: float, store: TensorStore) -> tuple[Float32, Float32]:
+    """A and B of all terms."""
+    import numpy as np
+
+    pairs = [_folded(term, module, scale, store) for term in output.terms]
+    return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs], axis=1)
+
+
+def _folded(term: Term, module: Module, scale: float, store: TensorStore) -> tuple[Float32, Float32]:
+    """A as it was committed, and B with λαs in it."""
+    import numpy as np
+
+    spec = term.source
+    assert isinstance(spec, LowRankSpec)
+    left, right = factor(store, spec.left, spec.left_transposed), factor(store, spec.right, spec.right_transposed)
+    a, b = module.turned(left, right)
+    with np.errstate(over="ignore"):
+        folded = (b.astype(np.float64) * (scale * term.alpha * spec.scale)).astype(np.float32)
+    if not np.isfinite(folded).all():
+        raise Refusal(f"vector '{term.vector}' has no finite factors for {module.tensor}", "Lower its alpha.")
+    return a, folded
+
+
+def _check_rest(plan: Plan, around: Surroundings) -> None:
+    """Raise where a vector drops a tensor or brings settings or a tokenizer, which no adapter does."""
+    names = {output.name for output in plan.outputs}
+    for a in around.active:
+        lacks = next((name for name in a.vector.gone if name in around.base.tensors and name not in names), None)
+        if lacks is not None:
+            _refuse(a.name, lacks, "taken out")
+        for file in told(a):
+            raise Refusal(f"vector '{a.name}' brings its own {file}, which an adapter does not carry", _COMPRESS)
+
+
+def told(active: Active) -> list[str]:
+    """Files of a vector that acts, and files whose settings it changes; that a head is untied its tensor says."""
+    if not alphas.adds(active.entry.alpha):
+        return []
+    patched = [file for file, patch in active.vector.config.items() if any(path != _TIE for path, _ in patch)]
+    return sorted({*active.vector.files, *patched})
+
+
+def _bringer(output: Output, around: Surroundings) -> str:
+    """The first vector that brings a tensor whole."""
+    dense = [a.name for a in around.active if output.name in a.vector.tensors and a.entry.touches(output.name)]
+    return dense[0] if dense else output.terms[0].vector
+
+
+def _refuse(vector: str, tensor: str, how: str) -> NoReturn:
+    raise Refusal(f"vector '{vector}' has {tensor} {how}, which no exact adapter can say", _COMPRESS)

@@ -1,0 +1,193 @@
+"""The same plan on a GPU, through torch: a tensor at a time, whole, on the device.
+
+Each worker thread decodes its tensor on the CPU and has a stream of its own on the device, so one tensor's copies
+and arithmetic run while another is decoded. The sparsify family and low-rank products are elementwise fp32
+operations in the CPU's order, one kernel each, and give the CPU's bits wherever the device rounds as IEEE says; the
+other methods run their torch reference, whose sums over whole tensors may differ in the last place. A receipt says
+which device built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from persona import methods
+from persona.building.plan import Output, Plan, Term
+from persona.building.streams import Delta, DenseDelta, LowRankDelta, Stream
+from persona.errors import UsageError
+from persona.store.nouns import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from persona.checkpoints.dtypes import Bits
+
+CPU = "cpu"
+"""Not a device for this module: the engine's own loops."""
+
+TORCH = "torch"
+"""torch on the CPU: for comparison, and where there is no GPU to test on."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device that was found to be there."""
+
+    name: str
+
+    @property
+    def said(self) -> str:
+        """As a receipt names it."""
+        import torch
+
+        if self.name == TORCH:
+            return "cpu, torch"
+        return f"{self.name}, {torch.cuda.get_device_name(self.name)}"
+
+    @property
+    def made(self) -> str:
+        """Who computes, with its version."""
+        import torch
+
+        return f"torch {torch.__version__}"
+
+    @property
+    def torch(self) -> torch.device:
+        """For torch."""
+        import torch
+
+        return torch.device(CPU if self.name == TORCH else self.name)
+
+
+def find(name: str) -> Device | None:
+    """The device that a person asked for, None for the CPU; UsageError if it is not there."""
+    if name == CPU:
+        return None
+    if name != TORCH:
+        _check_cuda(name)
+    return Device(name)
+
+
+def _check_cuda(name: str) -> None:
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number.isdigit() or (number == "" and name == kind)):
+        raise UsageError(f"unknown device '{name}'", "Known: cpu, cuda, cuda:N, and torch (torch on the CPU).")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        seen = f"torch sees {count} CUDA device{'' if count == 1 else 's'}"
+        raise UsageError(
+            f"there is no device '{name}': {seen}", "Build on the CPU (--device cpu), or check the driver."
+        )
+
+
+def changed_rows(
+    device: Device, plan: Plan, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, block: int
+) -> Iterator[Bits]:
+    """W of the rows that the base has, in blocks, rounded to the output's dtype."""
+    import torch
+
+    with torch.inference_mode(), _own_stream(device.torch):
+        w = _moved(before.take(base.entries), base, device.torch)
+        pairs = zip(output.terms, deltas, strict=True)
+        taus = [_tau(term, delta, w, base, device.torch) for term, delta in pairs]
+        merged = _merged(plan, output, w, taus)
+        if plan.scale != 1.0:
+            merged = merged * plan.scale
+        bits = _bits(merged + w, output)
+        del w, taus, merged
+    for start in range(0, base.entries, block):
+        yield bits[start : start + block]
+
+
+@contextlib.contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        yield
+        torch.cuda.current_stream().synchronize()
+
+
+def _dtypes() -> dict[str, torch.dtype]:
+    import torch
+
+    return {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
+
+
+def _moved(bits: Any, spec: TensorSpec, device: torch.device) -> torch.Tensor:
+    """fp32 on the device, of the base's rows; the narrow bits travel."""
+    import numpy as np
+    import torch
+
+    width = {2: np.int16, 4: np.int32, 8: np.int64}[bits.itemsize]
+    host = torch.from_numpy(np.array(bits).view(width)).view(_dtypes()[spec.dtype])
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True).float()
+
+
+def _tau(term: Term, delta: Delta, w: torch.Tensor, base: TensorSpec, device: torch.device) -> torch.Tensor:
+    import torch
+
+    if isinstance(delta, DenseDelta):
+        assert isinstance(term.source, TensorSpec)
+        return _moved(delta.stream.take(base.entries), term.source, device) - w
+    if isinstance(delta, LowRankDelta):
+        left, right = (torch.from_numpy(one).to(device) for one in delta.factors)
+        return _product(left, right, delta.scale)
+    return torch.zeros_like(w)
+
+
+def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
+    """s · L · R as ``methods/parts/lowrank.py`` defines it: k ascending, every product and sum rounded."""
+    import torch
+
+    if not len(right):
+        return torch.zeros(left.shape[0] * right.shape[1], device=left.device)
+    total = left[:, :1] * right[:1]
+    for k in range(1, len(right)):
+        total += left[:, k : k + 1] * right[k : k + 1]
+    return (total * scale).reshape(-1)
+
+
+def _merged(plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor]) -> torch.Tensor:
+    from persona.methods.parts import rules
+
+    assert output.base is not None
+    method = methods.load(plan.method)
+    shares = [term.share for term in output.terms]
+    kind = getattr(method, "FAMILY", None)
+    if kind is not None:
+        from persona.methods.parts import family_torch
+
+        shape = output.base.shape
+        columns = shape[-1] if len(shape) > 1 else max(1, output.base.entries)
+        return family_torch.combine(kind, taus, shares, plan.parameters, columns)
+    if methods.takes_matrices(method) and len(output.base.shape) == 2:
+        rules.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
+    shaped = [one.reshape(output.base.shape) for one in (w, *taus)]
+    return method.reference(shaped[0], shaped[1:], shares, plan.parameters).reshape(-1)
+
+
+def _bits(values: torch.Tensor, output: Output) -> Any:
+    """Rounded on the device, its NaNs the positive quiet one, back on the host as unsigned integers."""
+    import numpy as np
+    import torch
+
+    from persona.building.rounding import refuse_overflow
+
+    values = torch.where(values.isnan(), torch.tensor(float("nan"), device=values.device), values)
+    narrow = values.to(_dtypes()[output.dtype])
+    if output.dtype == "F16" and bool((narrow.isinf() & values.isfinite()).any()):
+        refuse_overflow(output)
+    width = {2: torch.int16, 4: torch.int32, 8: torch.int64}[narrow.element_size()]
+    host: Any = narrow.view(width).cpu().numpy()
+    return host.view(np.dtype(f"<u{narrow.element_size()}"))

@@ -1,0 +1,29 @@
+"""Arrays that a thread uses again for every block: memory that stays in use costs no page faults."""
+
+from __future__ import annotations
+
+from threading import local
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persona.store.tensors import Room
+
+
+class Scratch(local):
+    """One array for each role, in each thread."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[object, Any] = {}
+
+    def array(self, role: object, count: int, dtype: str) -> Any:
+        """``count`` entries that hold anything."""
+        import numpy as np
+
+        size = count * np.dtype(dtype).itemsize
+        if role not in self._bytes or len(self._bytes[role]) < size:
+            self._bytes[role] = np.empty(size, np.uint8)
+        return self._bytes[role][:size].view(dtype)
+
+    def room(self, role: object) -> Room:
+        """Where the store may put the blocks of one tensor."""
+        return lambda count, width: self.array(role, count, f"<u{width}")

@@ -1,0 +1,142 @@
+"""The interference report as a picture: a row for each layer or tensor, a column for each pair of vectors."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona.errors import UsageError
+
+if TYPE_CHECKING:
+    from persona.building.interference import Interference, PairFigures, Row
+
+FORMATS = (".png", ".svg")
+
+_ROW, _COLUMN = 0.2, 0.5
+"""Inches that a cell takes."""
+
+_LABEL = 0.15
+"""Inches between labels, at least."""
+
+_TALLEST = 60.0
+_FEW = 500
+"""Cells of a panel up to which each says its number."""
+
+
+def check(path: Path) -> None:
+    """Raise if there could be no picture at ``path``, before the work."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"a plot cannot be written as '{path.suffix or path.name}': {path}",
+            "Name a file that ends in .png or .svg.",
+        )
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--plot needs matplotlib, which cannot be imported: {error}", "Install it: pip install 'persona-vcs[plot]'"
+        ) from None
+
+
+def draw(report: Interference, suffix: str) -> bytes:
+    """The bytes of a PNG or SVG."""
+    if not report.whole.pairs:
+        raise UsageError(
+            f"there is nothing to plot: the recipe has {len(report.vectors)} acting vectors",
+            "A plot is about pairs of vectors; without --plot the numbers of one are shown.",
+        )
+    import matplotlib
+
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "persona"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name may have letters that the font has not
+        figure = _figure(report)
+        still = {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
+        figure.savefig(out, format=suffix.lower()[1:], dpi=150, **still)
+    return out.getvalue()
+
+
+def _figure(report: Interference) -> Any:
+    from matplotlib.figure import Figure
+
+    rows = (report.whole, *report.rows)
+    pairs = [(pair.one, pair.other) for pair in report.whole.pairs]
+    names = ["whole model", *(row.name for row in report.rows)]
+    height = min(_TALLEST, _ROW * len(rows) + 0.07 * max(len(f"{one} · {other}") for one, other in pairs) + 1.5)
+    width = 3 * max(1.5, _COLUMN * len(pairs) + 0.4) + 0.075 * max(map(len, names)) + 1.8
+    figure = Figure((width, height), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    cosines = _values(rows, pairs, lambda pair: pair.cosine)
+    before = _values(rows, pairs, lambda pair: pair.opposed)
+    after = _values(rows, pairs, lambda pair: pair.opposed_trimmed)
+    most = max(0.1, _largest(cosines))
+    angles = _panel(axes[0], cosines, "cosine", "RdBu_r", -most, most)
+    top = max(0.5, _largest(before), _largest(after))
+    _panel(axes[1], before, "opposed signs", "YlOrBr", 0, top)
+    shares = _panel(axes[2], after, "opposed, trimmed", "YlOrBr", 0, top)
+    _labels(axes, names, pairs, height)
+    figure.colorbar(angles, ax=axes[:1], aspect=40, pad=0.02)
+    figure.colorbar(shares, ax=axes[1:], aspect=40, pad=0.02, format=_percent)
+    return figure
+
+
+def _percent(value: float, place: int) -> str:
+    return f"{value:.0%}"
+
+
+def _values(rows: tuple[Row, ...], pairs: list[tuple[str, str]], of: Any) -> Any:
+    """[rows, pairs], NaN where a row has no such pair."""
+    import numpy as np
+
+    found = np.full((len(rows), len(pairs)), np.nan)
+    for number, row in enumerate(rows):
+        there: dict[tuple[str, str], PairFigures] = {(pair.one, pair.other): pair for pair in row.pairs}
+        for column, pair in enumerate(pairs):
+            value = of(there[pair]) if pair in there else None
+            found[number, column] = np.nan if value is None else value
+    return found
+
+
+def _largest(values: Any) -> float:
+    import numpy as np
+
+    return float(np.nanmax(np.abs(values), initial=0.0, where=np.isfinite(values)))
+
+
+def _panel(axis: Any, values: Any, title: str, colours: str, low: float, high: float) -> Any:
+    image = axis.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    axis.set_facecolor("0.9")
+    axis.set_title(title, fontsize=10)
+    axis.axhline(0.5, color="white", linewidth=3)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    if values.size <= _FEW:
+        _numbers(axis, values, image, "{:+.2f}" if low < 0 else "{:.0%}")
+    return image
+
+
+def _numbers(axis: Any, values: Any, image: Any, form: str) -> None:
+    for (row, column), value in _each(values):
+        red, green, blue, _ = image.cmap(image.norm(value))
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.55
+        text = form.format(round(value, 2) + 0.0)
+        axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "0.15")
+
+
+def _each(values: Any) -> Any:
+    import numpy as np
+
+    return [(at, value) for at, value in np.ndenumerate(values) if np.isfinite(value)]
+
+
+def _labels(axes: Any, names: list[str], pairs: list[tuple[str, str]], height: float) -> None:
+    step = max(1, round(_LABEL * len(names) / height + 0.5) if len(names) * _LABEL > height else 1)
+    shown = range(0, len(names), step)
+    axes[0].set_yticks(shown, [names[k] for k in shown], fontsize=7.5, parse_math=False)
+    for axis in axes:
+        axis.tick_params(length=0)
+        axis.set_xticks(
+            range(len(pairs)), [f"{one} · {other}" for one, other in pairs], rotation=90, fontsize=8, parse_math=False
+        )

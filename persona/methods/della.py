@@ -1,0 +1,58 @@
+"""della: drop at random, the small ones rather than the large, then elect and average as ties does (Deep et al. 2024, arXiv:2406.11617).
+
+    r  = rank of |τ| in its row, 0 the smallest of n
+    p  = density - ε + 2ε · r/(n - 1)                 the chance to be kept: larger magnitudes, larger chance
+    τ̂ᵢ = mᵢ τᵢ / p,  mᵢ ~ Bernoulli(p)              its expectation is τᵢ
+    δ  = the elected mean of αᵢ τ̂ᵢ                  as in ties
+
+A row is the last axis of a tensor; a vector is one row. ``rescale = "l1"`` as in dare_linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from persona.methods.parts.kinds import Family
+from persona.methods.parts.parameters import EPSILON, KEEP, NORMALIZE, RESCALE, SEED, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from persona.methods.parts.parameters import Value
+    from persona.methods.parts.share import Share
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "density": KEEP,
+    "epsilon": EPSILON,
+    "rescale": RESCALE,
+    "seed": SEED,
+    "normalize": NORMALIZE,
+}
+FAMILY = Family("ranked", "elect")
+
+
+def check(parameters: Mapping[str, Value]) -> str | None:
+    """Chances must be chances."""
+    density, epsilon = float(parameters["density"]), float(parameters["epsilon"])
+    if density < 1 and not 0 < density - epsilon <= density + epsilon <= 1:
+        return f"density {density:g} - epsilon {epsilon:g} must be above 0 and density + epsilon at most 1"
+    return None
+
+
+def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
+    """Rank, drop, rescale, elect, average."""
+    from persona.methods.parts import oracle
+
+    values = []
+    for tau, share in zip(deltas, shares, strict=True):
+        if share.number("density") >= 1:
+            values.append(share.alpha * tau)
+            continue
+        rows = tau.reshape(-1, tau.shape[-1] if tau.ndim > 1 else tau.numel())
+        rank = rows.abs().argsort(dim=1, stable=True).argsort(dim=1).double()
+        step = 2 * share.number("epsilon") / max(1, rows.shape[1] - 1)
+        start = share.number("density") - (share.number("epsilon") if rows.shape[1] > 1 else 0)
+        chance = (start + rank * step).view(tau.shape)
+        values.append(share.alpha * oracle.rescaled(tau, oracle.uniform(tau, share) < chance, chance, share))
+    return oracle.elect(values, oracle.weights(shares, parameters))

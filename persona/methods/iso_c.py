@@ -1,0 +1,49 @@
+"""iso_c: the sum, with every singular direction as strong as the mean (Marczak et al. 2025, arXiv:2502.04959).
+
+    Σ αᵢ τᵢ = U diag(σ) Vᵀ                            a matrix at a time
+    δ = mean(σ) · U Vᵀ
+
+The mean is over all min(rows, columns) singular values. Directions whose σ is below the rounding of fp32
+(σ₁ · max(rows, columns) · 2⁻²³) are nobody's and stay 0: a sum of adapters has a rank, and noise is not raised to it.
+Tensors that are no matrices get the mean of αᵢτᵢ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from persona.methods.parts.parameters import Parameter, Value
+from persona.methods.parts.share import Share
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from persona.methods.parts.work import Float32
+
+PARAMETERS: Mapping[str, Parameter] = {}
+EVERY = True
+
+
+def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Float32:
+    """mean(σ) · U Vᵀ of the sum."""
+    import numpy as np
+
+    from persona.methods.parts import spectrum
+
+    u, sigma, vt = spectrum.svd(spectrum.added(deltas, shares))
+    mean = sigma.sum() / min(deltas[0].shape)
+    return np.asarray((u * mean) @ vt, np.float32)
+
+
+def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
+    """By torch's SVD, in fp64."""
+    import torch
+
+    total = torch.stack([share.alpha * tau.double() for tau, share in zip(deltas, shares, strict=True)]).sum(0)
+    if total.ndim != 2:
+        return (total / len(deltas)).float()
+    u, sigma, vt = torch.linalg.svd(total, full_matrices=False)
+    kept = sigma > sigma[:1] * max(total.shape) * 2**-23
+    merged: Tensor = sigma.sum() / len(sigma) * u[:, kept] @ vt[kept]
+    return merged.float()

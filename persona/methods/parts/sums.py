@@ -1,0 +1,47 @@
+"""Sums over whole tensors in fp64, whose value does not depend on how the tensor is cut into blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from persona.methods.parts.work import Float32
+
+    Float64 = npt.NDArray[np.float64]
+
+TILE = 4096
+"""Entries that are added up together: the first of a tensor, the next, and so on, wherever blocks begin."""
+
+
+class Dot:
+    """A running Σ xy, or Σ x: exact products, tiles added up by themselves and then in order."""
+
+    def __init__(self) -> None:
+        self._whole = 0.0
+        self._rest: Float64 = np.empty(0, np.float64)
+
+    @property
+    def value(self) -> float:
+        """The sum of all that was added."""
+        return self._whole + float(self._rest.sum())
+
+    def add(self, x: Float32, y: Float32 | None) -> None:
+        """The next block, of any length."""
+        terms = x.astype(np.float64)
+        if y is not None:
+            terms *= y
+        if len(self._rest):
+            terms = np.concatenate([self._rest, terms])
+        cut = len(terms) // TILE * TILE
+        for tile in terms[:cut].reshape(-1, TILE).sum(axis=1):
+            self._whole += float(tile)
+        self._rest = terms[cut:].copy()
+
+
+def dot() -> Dot:
+    """A sum that is 0 yet."""
+    return Dot()

@@ -1,0 +1,63 @@
+"""tsv_m: the strongest singular directions of every vector, made orthogonal to each other (TSV-Merge; Gargiulo et al.
+2024, arXiv:2412.00081).
+
+    αᵢ τᵢ ≈ Uᵢ diag(σᵢ) Vᵢᵀ                          its ⌊min(rows, columns)/n⌋ strongest directions, n vectors
+    U = [U₁ … Uₙ], V = [V₁ … Vₙ], σ = (σ₁ … σₙ)
+    U⊥ = P Qᵀ of U = P diag(s) Qᵀ, V⊥ likewise        the nearest matrix with orthonormal columns (Procrustes)
+    δ = U⊥ diag(σ) V⊥ᵀ
+
+Directions below the rounding of fp32 are left out, as in iso_c. Tensors that are no matrices get the mean of αᵢτᵢ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from persona.methods.parts.parameters import Parameter, Value
+from persona.methods.parts.share import Share
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from persona.methods.parts.work import Float32
+
+PARAMETERS: Mapping[str, Parameter] = {}
+EVERY = True
+
+
+def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Float32:
+    """U⊥ diag(σ) V⊥ᵀ."""
+    import numpy as np
+
+    from persona.methods.parts import spectrum
+
+    each = max(1, min(deltas[0].shape) // len(deltas))
+    parts = [spectrum.svd(spectrum.added([tau], [share]), each) for tau, share in zip(deltas, shares, strict=True)]
+    left = spectrum.orthonormal(np.hstack([u for u, _, _ in parts]))
+    right = spectrum.orthonormal(np.hstack([vt.T for _, _, vt in parts]))
+    sigma = np.concatenate([s for _, s, _ in parts])
+    return np.asarray((left * sigma) @ right.T, np.float32)
+
+
+def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
+    """By torch's SVD, in fp64."""
+    import torch
+
+    moved = [share.alpha * tau.double() for tau, share in zip(deltas, shares, strict=True)]
+    if moved[0].ndim != 2:
+        return (torch.stack(moved).sum(0) / len(moved)).float()
+    each, us, sigmas, vs = max(1, min(moved[0].shape) // len(moved)), [], [], []
+    for one in moved:
+        u, sigma, vt = torch.linalg.svd(one, full_matrices=False)
+        count = min(each, int((sigma > sigma[:1] * max(one.shape) * 2**-23).sum()))
+        us.append(u[:, :count])
+        sigmas.append(sigma[:count])
+        vs.append(vt[:count].T)
+    orthogonal = []
+    for columns in (torch.cat(us, 1), torch.cat(vs, 1)):
+        p, s, qt = torch.linalg.svd(columns, full_matrices=False)
+        kept = s > s[:1] * max(columns.shape) * 2**-23
+        orthogonal.append(p[:, kept] @ qt[kept])
+    merged: Tensor = orthogonal[0] * torch.cat(sigmas) @ orthogonal[1].T
+    return merged.float()

@@ -1,0 +1,55 @@
+"""A method on small arrays: by its rule, in blocks, as a build does it, and by its own reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from persona import methods
+from persona.methods.parts import rules
+from persona.methods.parts.share import Share
+from persona.methods.parts.work import Piece, Work
+
+ROUGH = {"model_stock", "slerp", "nuslerp", "karcher", "sce", "iso_c", "tsv_m"}
+"""Methods with sums over whole tensors, whose order a reference need not share."""
+
+
+def merged(
+    name: str, base: np.ndarray, deltas: Sequence[np.ndarray], shares: Sequence[Share], given: Mapping, block: int
+):
+    """δ by the method's rule, in blocks."""
+    module = methods.load(name)
+    rule = rules.rule(module)
+    columns = base.shape[-1] if base.ndim > 1 else max(1, base.size)
+    step = {rules.ANYWHERE: block, rules.ROWS: max(1, block // columns) * columns, rules.WHOLE: max(1, base.size)}
+    size = step[rule.cut]
+    flat = [d.reshape(-1) for d in (base, *deltas)]
+
+    def blocks(which: int) -> Iterator[np.ndarray]:
+        for at in range(0, base.size, size):
+            yield flat[which][at : at + size].copy()
+
+    def pieces() -> Iterator[Piece]:
+        for number, (w, *taus) in enumerate(zip(*(blocks(k) for k in range(len(flat))), strict=True)):
+            yield Piece(number * size, w, taus)
+
+    parameters = methods.settings(module.PARAMETERS, given)
+    work = Work("w", base.shape, tuple(shares), parameters, lambda number: blocks(number + 1), pieces)
+    with np.errstate(all="ignore"):
+        state = rule.prepare(work)
+        parts = [rule.combine(work, piece, state) for piece in pieces()]
+    return np.concatenate(parts).reshape(base.shape)
+
+
+def shares_of(name: str, alphas: Sequence[float], given: Mapping) -> list[Share]:
+    parameters = methods.settings(methods.load(name).PARAMETERS, given)
+    return [Share(alpha, 0x1234567 * (n + 1), parameters) for n, alpha in enumerate(alphas)]
+
+
+def wanted(name: str, base: np.ndarray, deltas: Sequence[np.ndarray], shares: Sequence[Share], given: Mapping):
+    module = methods.load(name)
+    parameters = methods.settings(module.PARAMETERS, given)
+    tensors = [torch.from_numpy(d.copy()) for d in (base, *deltas)]
+    return module.reference(tensors[0], tensors[1:], shares, parameters).numpy()
