@@ -35,6 +35,7 @@ class Starts:
             make = {
                 EMPTY: Path.mkdir, "plain": self._plain, "undone": self._undone, "edited": self._edited,
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
+                "unmade": self._unmade,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -69,6 +70,13 @@ class Starts:
         flip_tensor(work, base.tensors["model.layers.0.mlp.up_proj.weight"].id)
         next(v for v in work.tensors.volumes() if v.blobs).path.unlink()
         objects_of(work, "base")[0].unlink()
+
+    def _unmade(self, root: Path) -> None:
+        """A vector's object is gone, and so are its tensors."""
+        work = persona.open(self.copy("plain", root))
+        for path in objects_of(work, "vector"):
+            path.unlink()
+        next(v for v in work.tensors.volumes() if v.path.suffix == ".pack" and not v.blobs).path.unlink()
 
     def _moved(self, root: Path) -> None:
         """A base that is only referred to, and is not where it was."""

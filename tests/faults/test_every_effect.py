@@ -24,7 +24,7 @@ from tests.models import TinyModels
 
 @dataclass(frozen=True)
 class Case:
-    """A command line; ``{run}``, ``{base}`` are replaced by folders. ``out`` is what it makes beside the repository.
+    """A command line; ``{run}``, ``{a}``, ``{base}`` are replaced by folders. ``out`` is what it makes beside the repository.
 
     ``moves`` says whether it moves a ref. ``whole`` is what must hold of the folder at any moment (given where it began),
     and ``done`` what must hold when the command has succeeded after all (given where it ends without a fault).
@@ -132,6 +132,7 @@ CASES = {
     "replace": Case(("build", "-o", "old", "--replace"), out="old"),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
+    "remake": Case(("fsck", "--repair-from", "{a}"), "unmade", whole=check_no_worse, done=check_healed),
     "refer": Case(REPAIR, "moved", whole=check_no_worse, done=check_healed),
 }
 
@@ -183,7 +184,7 @@ class Trial:
         models = trials.starts.models
         self.case = case
         self.trials = trials
-        self.argv = [part.format(run=models.run(2), base=models.base()) for part in case.argv]
+        self.argv = [part.format(run=models.run(2), a=models.run(1), base=models.base()) for part in case.argv]
         self.start = trials.starts.root(case.start)
         self.root = trials.folder / "work"
         self.end = trials.folder / "done"
