@@ -192,6 +192,49 @@ def rename(source: Path, target: Path, *, sync_folder: bool = True) -> None:
         fsync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def linked(source: Path, folder: Path) -> Iterator[Path]:
+    """One more name, a temporary one in ``folder``, of a file that a user owns; it goes, or has been renamed, at the end.
+
+    Only the name is ours: the bytes and the user's own name of them are never touched.
+    """
+    path = folder / f"link.tmp-{os.urandom(6).hex()}"
+    _announce("link", path)
+    try:
+        os.link(source.resolve(), path)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise storage_error(error, source) from error
+        raise Refusal(
+            f"{source} cannot be linked into {folder.parent.parent}: {_CANNOT_LINK[error.errno]}",
+            "Make the repository where the base lies, or leave out --link to keep a copy; nothing was changed.",
+        ) from None
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+_CANNOT_LINK = {
+    errno.EXDEV: "it lies on another file system",
+    errno.EPERM: "the file system has no hard links, or the file belongs to someone else",
+    errno.EOPNOTSUPP: "the file system has no hard links",
+    errno.EMLINK: "it has as many names as its file system allows",
+}
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file durable that was written by someone else."""
+    _announce("fsync", path)
+    with translated(path):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     _announce("fsync", path)

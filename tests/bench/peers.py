@@ -1,9 +1,9 @@
 """``commit`` and ``build`` against the peers, turn by turn in one run.
 
-    python -m tests.bench.peers DIR [--size 374M] [--rounds 3] [--mergekit PATH] [--dvc PATH]
+    python -m tests.bench.peers DIR [--size 374M] [--rounds 3] [--mergekit PATH] [--dvc PATH] [--git-lfs PATH]
 
-Writes checkpoints into DIR (3 GB for 374M) unless they are there. Peers are left out where no program is given:
-``pip install mergekit`` and ``pip install dvc``, each in an environment of its own.
+Writes checkpoints into DIR (3 GB for 374M) unless they are there. Peers are left out where no program is given or, for
+git-lfs, found: ``pip install mergekit`` and ``pip install dvc``, each in an environment of its own.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mergekit", type=Path, help="the program mergekit-yaml")
     parser.add_argument("--dvc", type=Path, help="the program dvc")
+    parser.add_argument(
+        "--git-lfs", type=Path, default=shutil.which("git-lfs"), help="the program git-lfs, if not on PATH"
+    )
     args = parser.parse_args()
     args.folder = args.folder.absolute()
     return args
@@ -87,8 +90,10 @@ class _Bench:
         return self.work / name
 
     def commits(self) -> Contestants:
-        """``persona commit`` into a repository with the base; ``dvc add`` of the same folder."""
+        """``persona commit`` into a repository with the base; ``git add`` and ``dvc add`` where the base was before."""
         found: Contestants = {"persona commit": (self._prepare_commit, self._commit)}
+        if self.args.git_lfs:
+            found["git add, with git-lfs"] = (self._prepare_lfs, self._lfs)
         if self.args.dvc:
             found["dvc add"] = (self._prepare_dvc, self._dvc)
         found["cp -r"] = (lambda: None, lambda: run(["cp", "-r", self.models / "ft0", self._fresh("cp") / "ft0"]))
@@ -100,14 +105,39 @@ class _Bench:
     def _commit(self) -> Took:
         return run([self.persona, "commit", self.models / "ft0", "--as", "ft0"], self.work / "repo")
 
+    def _prepare_lfs(self) -> None:
+        folder = self._fresh("lfs")
+        program = f"'{self.args.git_lfs}'"
+        for command in (
+            ["init", "-q"],
+            ["config", "filter.lfs.clean", f"{program} clean -- %f"],
+            ["config", "filter.lfs.smudge", f"{program} smudge -- %f"],
+            ["config", "filter.lfs.process", f"{program} filter-process"],
+            ["config", "filter.lfs.required", "true"],
+        ):
+            subprocess.run(["git", *command], cwd=folder, check=True)
+        (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+        _copy(self.models / "base", folder / "model")
+        subprocess.run(["git", "add", "."], cwd=folder, check=True)
+        author = ["-c", "user.name=bench", "-c", "user.email=bench@example.org"]
+        subprocess.run(["git", *author, "commit", "-q", "-m", "base"], cwd=folder, check=True)
+        shutil.rmtree(folder / "model")
+        _copy(self.models / "ft0", folder / "model")
+
+    def _lfs(self) -> Took:
+        took = run(["git", "add", "model"], self.work / "lfs")
+        kept = sum(path.stat().st_size for path in (self.work / "lfs/.git/lfs/objects").rglob("*") if path.is_file())
+        assert kept > sum(path.stat().st_size for path in (self.models / "ft0").glob("*.safetensors")), "lfs took it"
+        return took
+
     def _prepare_dvc(self) -> None:
         folder = self._fresh("dvc")
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
         subprocess.run([self.args.dvc, "init", "-q"], cwd=folder, check=True)
-        shutil.copytree(self.models / "base", folder / "model")
+        _copy(self.models / "base", folder / "model")
         subprocess.run([self.args.dvc, "add", "-q", "model"], cwd=folder, check=True)
         shutil.rmtree(folder / "model")
-        shutil.copytree(self.models / "ft0", folder / "model")
+        _copy(self.models / "ft0", folder / "model")
 
     def _dvc(self) -> Took:
         return run([self.args.dvc, "add", "-q", "model"], self.work / "dvc")
@@ -149,6 +179,11 @@ class _Bench:
 
         for one in persona.vectors(persona.open(self.work / "build")):
             print(f"| {one.name} | {one.kept_bytes / 1e6:.0f} MB | {one.kept_bytes / whole:.3f} |")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """With new times: git takes two files of one size and one second for the same."""
+    shutil.copytree(source, target, copy_function=shutil.copy)
 
 
 if __name__ == "__main__":
