@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.bench import checkpoints
@@ -30,7 +30,9 @@ def main() -> None:
     checkpoints.make(models, args.size)
     bench = _Bench(models, args.folder / "work", args)
     _table("commit of a full fine-tune (ft0)", bench.commits(), args.rounds)
-    _table("build, linear, of three vectors", bench.builds(), args.rounds)
+    bench.repository()
+    _table("build, linear, of three vectors", bench.builds("linear", "task_arithmetic"), args.rounds)
+    _table("build, TIES at density 0.2, of three vectors", bench.builds("ties", "ties", density=0.2), args.rounds)
     bench.kept()
 
 
@@ -142,17 +144,29 @@ class _Bench:
     def _dvc(self) -> Took:
         return run([self.args.dvc, "add", "-q", "model"], self.work / "dvc")
 
-    def builds(self) -> Contestants:
-        """``persona build`` of base + three vectors at 0.5; mergekit's task_arithmetic of the same."""
+    def repository(self) -> None:
+        """A repository with the base and three vectors at 0.5, for all builds."""
         repo = self._fresh("build")
         run([self.persona, "init", "--base", self.models / "base"], repo)
         for name in RUNS:
             run([self.persona, "commit", self.models / name, "--as", name, "--alpha", str(ALPHA)], repo)
-        found: Contestants = {"persona build": (lambda: self._clear("out"), lambda: self._build(repo))}
+
+    def builds(self, method: str, peers_name: str, **parameters: object) -> Contestants:
+        """``persona build`` of base + three vectors at 0.5; mergekit's method of the same name; and the least work:
+        reading what a build reads and writing what it writes."""
+        repo = self.work / "build"
+        self._set_method(repo, method, parameters)
+        found: Contestants = {f"persona build, {method}": (lambda: self._clear("out"), lambda: self._build(repo))}
         if self.args.mergekit:
-            (self.work / "merge.yml").write_text(self._yaml())
-            found["mergekit task_arithmetic"] = (lambda: self._clear("mergekit"), self._mergekit)
+            (self.work / "merge.yml").write_text(self._yaml(peers_name, parameters))
+            found[f"mergekit {peers_name}"] = (lambda: self._clear("mergekit"), self._mergekit)
+        found["cat of its inputs, cp of its output"] = (lambda: self._clear("floor"), self._floor)
         return found
+
+    def _set_method(self, repo: Path, method: str, parameters: Mapping[str, object]) -> None:
+        recipe = repo / "persona.toml"
+        lines = [f'method = "{method}"', *(f"{key} = {value}" for key, value in parameters.items())]
+        recipe.write_text(recipe.read_text().split("\n[merge]")[0] + "\n".join(["", "[merge]", *lines, ""]))
 
     def _clear(self, name: str) -> None:
         shutil.rmtree(self.work / name, ignore_errors=True)
@@ -160,15 +174,20 @@ class _Bench:
     def _build(self, repo: Path) -> Took:
         return run([self.persona, "build", "-o", self.work / "out"], repo)
 
+    def _floor(self) -> Took:
+        read = f"cat '{self.work}'/build/.persona/packs/*.pack '{self.work}'/build/.persona/packs/*.safetensors"
+        return run(["sh", "-c", f"{read} > /dev/null && cp -r '{self.work}/out' '{self.work}/floor'"])
+
     def _mergekit(self) -> Took:
         program = [self.args.mergekit, self.work / "merge.yml", self.work / "mergekit", "--no-copy-tokenizer"]
         return run(program, self.work)
 
-    def _yaml(self) -> str:
-        lines = ["merge_method: task_arithmetic", f"base_model: {self.models / 'base'}", "dtype: bfloat16"]
-        lines += ["parameters: {normalize: false}", "models:"]
+    def _yaml(self, method: str, parameters: Mapping[str, object]) -> str:
+        lines = [f"merge_method: {method}", f"base_model: {self.models / 'base'}", "dtype: bfloat16"]
+        lines += [f"parameters: {{normalize: {str(method == 'ties').lower()}}}", "models:"]
+        own = "".join(f", {key}: {value}" for key, value in parameters.items())
         for name in RUNS:
-            lines += [f"  - model: {self.models / name}", f"    parameters: {{weight: {ALPHA}}}"]
+            lines += [f"  - model: {self.models / name}", f"    parameters: {{weight: {ALPHA}{own}}}"]
         return "\n".join(lines) + "\n"
 
     def kept(self) -> None:
