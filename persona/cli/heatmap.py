@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 
-_ROW, _COLUMN = 0.2, 0.5
-"""Inches that a cell takes."""
+_ROW, _COLUMN, _NARROW = 0.2, 0.5, 0.2
+"""Inches that a cell takes, high and wide, with and without its number."""
 
 _LABEL = 0.15
 """Inches between labels, at least."""
@@ -68,7 +68,8 @@ def _figure(report: Interference) -> Any:
     pairs = [(pair.one, pair.other) for pair in report.whole.pairs]
     names = ["whole model", *(row.name for row in report.rows)]
     height = min(_TALLEST, _ROW * len(rows) + 0.07 * max(len(f"{one} · {other}") for one, other in pairs) + 1.7)
-    width = 3 * max(1.5, _COLUMN * len(pairs) + 0.4) + 0.075 * max(map(len, names)) + 1.8
+    column = _COLUMN if len(rows) * len(pairs) <= _FEW else _NARROW
+    width = 3 * max(1.5, column * len(pairs) + 0.4) + 0.075 * max(map(len, names)) + 1.8
     figure = Figure((width, height), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     cosines = _values(rows, pairs, lambda pair: pair.cosine)
@@ -84,7 +85,9 @@ def _figure(report: Interference) -> Any:
         bar = figure.colorbar(image, ax=panels, aspect=40, pad=0.02, format=form)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7.5, length=2)
-    figure.supxlabel("grey: the vectors do not meet there; vectors with nothing in common oppose half of their signs", fontsize=8)
+    figure.supxlabel(
+        "grey: they do not meet there; vectors with nothing in common oppose half of their signs", fontsize=8
+    )
     return figure
 
 
