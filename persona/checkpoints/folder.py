@@ -190,7 +190,19 @@ def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
         if path.suffix in _SIDE_SUFFIXES or _SIDE_NAMES.fullmatch(name):
             if path.stat().st_size > _MAX_SIDE_FILE:
                 raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
+            if path.is_symlink() and not _stays_inside(path, folder):
+                raise CheckpointError(
+                    f"{path} is a link to {path.resolve()}, out of its folder",
+                    "What it leads to would go into every build. Put a copy in its place if that is meant.",
+                )
             yield name, path
+
+
+def _stays_inside(link: Path, folder: Path) -> bool:
+    """Whether a link leads to a file of its folder, or of the hub cache whose snapshot the folder is."""
+    home = folder.resolve()
+    places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    return any(link.resolve().is_relative_to(place) for place in places)
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:

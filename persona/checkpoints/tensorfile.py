@@ -10,6 +10,7 @@ import json
 import math
 import mmap
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MAX_HEADER = 100_000_000
 """The same limit as the reference implementation's."""
+
+MAX_DIMENSIONS = 64
+"""numpy's limit; the product of a million numbers would take hours."""
 
 CHUNK = 8 << 20
 """Bytes that are looked at together when a tensor is streamed."""
@@ -95,8 +99,7 @@ def _parse(path: Path, header: bytes, data_size: int) -> tuple[dict[str, TensorI
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in fields if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the name {twice!r} occurs twice")
     return fields
 
@@ -108,8 +111,8 @@ def _parse_tensor(path: Path, name: str, field: Any, origin: int) -> TensorInfo:
         raise _bad(path, f"describes tensor {name!r} without dtype, shape and data_offsets") from error
     if not isinstance(dtype, str) or dtype not in BITS:
         raise _bad(path, f"gives tensor {name!r} the unknown dtype {dtype!r}")
-    if not isinstance(shape, list) or not all(_is_count(n) for n in shape):
-        raise _bad(path, f"gives tensor {name!r} the impossible shape {shape!r}")
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(_is_count(n) for n in shape):
+        raise _bad(path, f"gives tensor {name!r} the impossible shape {repr(shape)[:60]}")
     if not (_is_count(start) and _is_count(stop) and start <= stop):
         raise _bad(path, f"gives tensor {name!r} the impossible offsets {start!r}, {stop!r}")
     try:

@@ -35,7 +35,7 @@ def command(app: App, sample: str | None, seed: int | None, repair_from: str | N
     """Examine everything that is stored, and say what is lost and which commits and vectors that touches.
 
     It ends with 1 if anything is damaged or missing. To heal, give the base, the run or the adapter that was
-    recorded.
+    recorded. A base that was moved after init --reference is referred to where you say.
 
     \b
     persona fsck
@@ -80,6 +80,8 @@ def _render(console: Console, done: Checked) -> None:
         _losses(console, done.lost)
     for text in done.notes:
         console.print(f"note: {escape(text)}", style="dim")
+    if done.outside:
+        console.print(f"Not self-contained: it keeps no bytes of {escape(_few(list(done.outside)))}")
     console.print(_summary(done))
     if done.ok:
         console.print("[green]Everything that was checked is whole.[/]")
@@ -107,6 +109,8 @@ def _losses(console: Console, lost: tuple[Loss, ...]) -> None:
 
 
 def _file(name: str) -> str:
+    if "/" in name:
+        return escape(name)
     stem, _, suffix = name.partition(".")
     return f"packs/{stem[:8]}….{suffix}"
 

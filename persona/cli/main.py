@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from persona import files
 from persona.cli.app import App, Unheard, fail, note, silence_stdout, writing
 from persona.errors import PersonaError, UsageError, did_you_mean
 
@@ -101,6 +102,7 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
 def run(args: Sequence[str] | None = None) -> NoReturn:
     """The console script."""
     gc.set_threshold(50_000, 20, 20)  # importing numba or torch makes objects that stay; looking at them costs 0.1 s
+    files.keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, _terminate)

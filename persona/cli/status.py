@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.render import changed, short, table
+from persona.cli.render import changed, count, short, table
 from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
+    from persona.store.lists import Outside
     from persona.verbs.status import Status
 
 MOST = 12
@@ -38,6 +39,7 @@ def _render(console: Console, now: Status) -> None:
     where = f"On branch [bold]{escape(now.branch)}[/]" if now.branch else "[bold red]HEAD detached[/]"
     console.print(f"{where} at [yellow]{short(now.commit)}[/] {escape(now.subject)}")
     console.print(f"Base {escape(now.recipe.base_name)} ({now.recipe.base[:12]}), method {now.recipe.method}")
+    _outside(console, now.outside)
     if now.recipe.vectors:
         console.print()
         rows = table("vector", "α", "id", "node", right=("α",))
@@ -54,3 +56,13 @@ def _render(console: Console, now: Status) -> None:
         )
         changed(console, now.changes, "  ")
     console.print(f"\nNext: {escape(now.next)}", style="dim")
+
+
+def _outside(console: Console, files: tuple[Outside, ...]) -> None:
+    """What a repository that is not self-contained needs."""
+    if not files:
+        return
+    folders = sorted({str(one.path.parent) for one in files})
+    console.print(f"Not self-contained: {count(len(files), 'file')} of the base in {', '.join(map(escape, folders))}")
+    for one in [one for one in files if one.wrong][:MOST]:
+        console.print(f"[red]{escape(str(one.path))} {escape(one.wrong)}[/]")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona.ids import BlobId, ObjectId, TensorId
+from persona.store.nouns import TensorSpec, checked_files
 
 Kinds = tuple[tuple[ObjectId, str], ...]
 
@@ -95,11 +96,11 @@ def _text(fields: Mapping[str, Any]) -> Edges:
 
 
 def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:
-    return tuple(dict.fromkeys(TensorId(value[0]) for value in values))
+    return tuple(dict.fromkeys(TensorSpec.decode(value).id for value in values))
 
 
 def _blobs(fields: Mapping[str, Any]) -> tuple[BlobId, ...]:
-    return tuple(dict.fromkeys(BlobId(name) for name in fields["files"].values()))
+    return tuple(dict.fromkeys(checked_files(fields["files"]).values()))
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {

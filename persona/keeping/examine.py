@@ -21,7 +21,9 @@ from persona.keeping.report import Checked, Counts, Loss
 from persona.keeping.roots import Roots
 from persona.keeping.weights import Weights
 from persona.progress import SILENT, Progress
+from persona.store import lists
 from persona.store.objects import ObjectStore
+from persona.store.packs import Volume
 
 _ALWAYS = timedelta(days=365_000)
 
@@ -135,6 +137,7 @@ def conclude(found: Examination, share: float = 1.0, seed: int = 0, healed: tupl
     """What the examination says to a person."""
     blame = Blame(found.place.objects, found.catalog, found.reached)
     lost = [*_lost_objects(found, blame), *_lost_contents(found, blame)]
+    outside = tuple(str(one.path) for one in lists.all_outside(found.place.packs))
     return Checked(
         counts=_counts(found),
         lost=tuple(lost),
@@ -143,6 +146,8 @@ def conclude(found: Examination, share: float = 1.0, seed: int = 0, healed: tupl
         sample=share,
         seed=seed,
         healed=healed,
+        outside=outside,
+        self_contained=not outside,
     )
 
 
@@ -176,8 +181,9 @@ def _lost_contents(found: Examination, blame: Blame) -> Iterator[Loss]:
     for name, kind in sorted(found.lost_contents().items(), key=lambda item: (item[1], item[0])):
         keys = [(file, name) for file in holders.get(name, [])]
         reasons = [(weights.waiting | weights.bad).get(key) or weights.unreadable.get(key[0], "") for key in keys]
-        files = tuple(weights.files[file].path.name for file, _ in keys)
-        why = reasons[0] if reasons else "it is missing: no readable file holds it"
+        files = tuple(_name(weights.files[file]) for file, _ in keys)
+        beside = weights.unreadable.get(weights.listed.get(name, ""), "no readable file holds it")
+        why = reasons[0] if reasons else f"it is missing: {beside}"
         yield Loss(kind, name, why, files, blame.commits(name), blame.vectors(name))
 
 
@@ -190,7 +196,7 @@ def _problems(found: Examination) -> Iterator[str]:
     told = {file for file, name in weights.bad if name in found.needed}
     for file, why in sorted(weights.altered.items()):
         if file not in told and _is_used(found, file):
-            yield f"packs/{weights.files[file].path.name} is altered: {why}"
+            yield f"{weights.files[file].label} is altered: {why}"
     for file, name in sorted(weights.bad):
         if name in found.needed and name not in lost:
             yield f"packs/{file} holds a damaged copy of {found.needed[name]} {name}; another copy is whole"
@@ -212,12 +218,16 @@ def _notes(found: Examination) -> Iterator[str]:
             yield f"packs/{file}: {name[:12]} is damaged, and nothing refers to it"
     for file in sorted(weights.altered):
         if not _is_used(found, file):
-            yield f"packs/{weights.files[file].path.name} is altered, and nothing refers to what it holds"
+            yield f"{weights.files[file].label} is altered, and nothing refers to what it holds"
     newer = [name for name, known in catalog.known.items() if known.newer or not is_known(known.kind)]
     if newer:
         yield f"{_count(len(newer), 'object')} of a newer persona: only hashed"
     for path in [*catalog.strays, *(found.place.packs / name for name in weights.loose)]:
         yield f"{path.relative_to(found.place.folder)} is no part of the store{_advice(path)}"
+
+
+def _name(volume: Volume) -> str:
+    return str(volume.path) if volume.is_outside else volume.path.name
 
 
 def _is_used(found: Examination, file: str) -> bool:

@@ -7,21 +7,20 @@ is needed of it lies elsewhere. If something of it stays lost it is renamed, for
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona import files
 from persona.checkpoints.tensorfile import TensorFile
-from persona.errors import PersonaError
+from persona.errors import PersonaError, Storage
 from persona.ids import BaseId, BlobId, TensorId, VectorId
 from persona.keeping.examine import Examination
 from persona.keeping.repack import copy_frames
 from persona.keeping.sources import Source
 from persona.keeping.weights import SET_ASIDE, digest_of
 from persona.progress import SILENT, Progress
-from persona.store import kept
+from persona.store import kept, lists
 from persona.store.ingest_adapter import ingest_adapter
 from persona.store.nouns import Base, Vector
 from persona.store.packs import Volume
@@ -103,11 +102,17 @@ def _base_tensors(found: Examination) -> set[str]:
 
 
 def _adopt(healing: Healing, origin: Path) -> None:
+    """Store a file again; a repository that keeps no bytes of its base goes on like that, and learns where they are."""
     place = healing.found.place
+    refer = origin.parent != place.packs and bool(lists.all_outside(place.packs))
+    keep: kept.Keep = "reference" if refer else "copy"
     with healing.progress.task("storing a file again", origin.stat().st_size) as task:
-        adopted = kept.adopt(origin, place.packs, place.tmp, task, again=True)
+        adopted = kept.adopt(origin, place.packs, place.tmp, task, keep=keep, again=True)
     healing.rewritten.add(f"{Path(adopted.name).stem}.json")
-    healing.done.append(f"packs/{adopted.name} was stored again, whole")
+    done = (
+        f"{origin.resolve()} is referred to from now on" if refer else f"packs/{adopted.name} was stored again, whole"
+    )
+    healing.done.append(done)
 
 
 def _replace(healing: Healing, store: TensorStore, name: str) -> None:
@@ -134,7 +139,7 @@ def _salvage(healing: Healing, store: TensorStore, name: str, volume: Volume, ne
         copy_frames(volume, wanted, store.packs, store.tmp)
     else:
         _copy_kept(volume, wanted, store)
-    healing.done.append(f"{len(wanted)} whole part(s) of packs/{volume.path.name} were copied")
+    healing.done.append(f"{len(wanted)} whole part(s) of {volume.label} were copied")
 
 
 def _needed_of(found: Examination, volume: Volume) -> set[str]:
@@ -185,9 +190,13 @@ def _store_adapter(healing: Healing, store: TensorStore) -> None:
     if healing.source.checkpoint is not None or not lost or not known:
         return
     for name in healing.found.catalog.of_kind("base"):
-        with contextlib.suppress(PersonaError):  # not an adapter of this base, or the base is damaged
+        try:
             base = Base.get(healing.found.place.objects, BaseId(name))
             ingest_adapter(healing.source.folder, BaseId(name), base, store, healing.progress)
+        except Storage:
+            raise
+        except PersonaError:  # not an adapter of this base, or the base is damaged
+            continue
     if back := [name for name in lost if _has(store, name)]:
         healing.done.append(f"{len(back)} tensor(s) that the adapter makes of the base were stored again")
 

@@ -5,8 +5,11 @@ what operations within the grace period name, before and after; operation object
 keeps the tensor that it differs from.
 
 A tensor may lie in several files, as after a collection that was killed. One copy is kept: whole before difference,
-in a file that stays anyway, in a safetensors file before a pack, in a small pack before a large one. It is decoded
-first, and if it is damaged the next one is taken, so that the last good copy is never given up for a bad one.
+in the store before outside of it, in a file that stays anyway, in a safetensors file before a pack, in a small pack
+before a large one. It is decoded first, and if it is damaged the next one is taken, so that the last good copy is never
+given up for a bad one.
+
+A file outside that the store only refers to is its user's: nothing here ever names it, only the list that leads to it.
 """
 
 from __future__ import annotations
@@ -90,7 +93,7 @@ def plan(place: Place, now: datetime, grace: timedelta) -> Plan:
         unfinished=unfinished,
         freed=freed + sum(map(size_of, [*gone, *unfinished])),
         kept_objects=len(live.objects),
-        kept_bytes=sum(weights.copies[key].stored.stored for key in live.copies),
+        kept_bytes=sum(c.stored.stored for c in map(weights.copies.get, live.copies) if c and not c.volume.is_outside),
         notes=tuple(f"packs/{name} was left alone: {why}" for name, why in sorted(weights.unreadable.items())),
     )
 
@@ -179,9 +182,9 @@ def _chosen(weights: Weights, store: TensorStore, keys: list[Key], live: _Live) 
     return keys
 
 
-def _preference(copy: Copy, busy: bool) -> tuple[bool, bool, bool, int]:
+def _preference(copy: Copy, busy: bool) -> tuple[bool, bool, bool, bool, int]:
     path = copy.volume.path
-    return copy.base is not None, not busy, path.suffix == ".pack", size_of(path)
+    return copy.base is not None, copy.volume.is_outside, not busy, path.suffix == ".pack", size_of(path)
 
 
 def _files(place: Place, weights: Weights, live: _Live) -> tuple[tuple[Path, ...], tuple[Repack, ...], int]:
@@ -193,17 +196,17 @@ def _files(place: Place, weights: Weights, live: _Live) -> tuple[tuple[Path, ...
         wanted = frozenset(n for n in parts if (name, n) in live.copies)
         alive, total = sum(parts[n] for n in wanted), sum(parts.values())
         if not wanted:
-            gone += _paths(place.packs / name)
-            freed += sum(map(size_of, _paths(place.packs / name)))
+            gone += _paths(volume)
+            freed += sum(map(size_of, _paths(volume)))
         elif name.endswith(".pack") and alive < MOSTLY_DEAD * total:
             repacks.append(Repack(volume, wanted, total - alive))
             freed += total - alive
     return tuple(gone), tuple(repacks), freed
 
 
-def _paths(index: Path) -> list[Path]:
-    """A file's index and, where that is another file, the file: in the order in which they may go."""
-    return [index] if index.suffix == ".pack" else [index, index.with_suffix(".safetensors")]
+def _paths(volume: Volume) -> list[Path]:
+    """A file's index and, where that is another file of ours, the file: in the order in which they may go."""
+    return [volume.index] if volume.path == volume.index or volume.is_outside else [volume.index, volume.path]
 
 
 def _unfinished(place: Place, catalog: Catalog) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from persona import files
-from persona.errors import PersonaError
+from persona.errors import PersonaError, Storage
 from persona.ids import BaseId, ObjectId, object_digest
 from persona.keeping.examine import Examination
 from persona.keeping.heal import Healing
@@ -57,6 +57,8 @@ def _vector(found: Examination, source: Source, name: BaseId, store: TensorStore
         if source.checkpoint is None:
             return ingest_adapter(source.folder, name, base, store, progress).vector
         return ingest_run(source.checkpoint, name, base, store, progress).vector
+    except Storage:
+        raise
     except PersonaError:  # it is no run of this base, or this base cannot be read
         return None
 

@@ -19,7 +19,8 @@ class Touched:
 class Loss:
     """One object, tensor or blob that something needs and that cannot be read.
 
-    ``files`` are the files of the packs folder that hold a damaged copy; there are none where it is missing.
+    ``files`` hold a damaged copy: names in the packs folder, or whole paths of files outside that it refers to. There are
+    none where it is missing.
     """
 
     kind: str
@@ -47,7 +48,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Checked:
-    """What an examination found. ``problems`` are faults that lose nothing yet; ``notes`` are no faults."""
+    """What an examination found. ``problems`` are faults that lose nothing yet; ``notes`` are no faults.
+
+    ``outside`` are files that the repository needs and of which it keeps no bytes; without any it is self-contained.
+    """
 
     counts: Counts
     lost: tuple[Loss, ...] = ()
@@ -56,6 +60,8 @@ class Checked:
     sample: float = 1.0
     seed: int = 0
     healed: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    self_contained: bool = True
 
     @property
     def ok(self) -> bool:

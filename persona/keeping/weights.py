@@ -7,6 +7,7 @@ memory does not grow with the model.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from persona.errors import PersonaError
 from persona.files import translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.progress import Progress, Task
-from persona.store import kept, packs
+from persona.store import kept, lists, packs
 from persona.store.packs import StoredBlob, StoredTensor, Volume
 from persona.store.tensors import TensorStore
 from persona.threads import run_all
@@ -59,7 +60,8 @@ class Weights:
 
     ``files`` are readable files by the name of their index. ``unreadable`` are files without a usable index,
     ``altered`` those whose bytes do not hash to their name, ``bad`` copies that do not give their id, ``waiting``
-    copies that cannot be judged for want of their base, and ``loose`` what is no part of the store.
+    copies that cannot be judged for want of their base, and ``loose`` what is no part of the store. ``listed`` are ids
+    of which nothing is left but a readable list, with the file that it stands beside.
     """
 
     files: dict[str, Volume] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Weights:
     bad: dict[Key, str] = field(default_factory=dict)
     waiting: dict[Key, str] = field(default_factory=dict)
     loose: list[str] = field(default_factory=list)
+    listed: dict[str, str] = field(default_factory=dict)
     read: set[Key] = field(default_factory=set)
 
     def holders(self) -> dict[str, list[str]]:
@@ -103,11 +106,20 @@ def open_all(folder: Path) -> Weights:
         except PersonaError as error:
             if path.exists():
                 weights.unreadable[name] = error.message
+                weights.listed |= dict.fromkeys(_listed(path), name)
             continue
         weights.files[name] = volume
         weights.copies |= {(name, one.id): Copy("tensor", volume, one) for one in volume.tensors.values()}
         weights.copies |= {(name, one.id): Copy("blob", volume, one) for one in volume.blobs.values()}
     return weights
+
+
+def _listed(path: Path) -> tuple[TensorId, ...]:
+    """What an unusable file should hold, if the list beside it can be read."""
+    if path.suffix == ".json":
+        with contextlib.suppress(PersonaError, ValueError, TypeError, KeyError, RecursionError):
+            return lists.read(path).ids
+    return ()
 
 
 def read(folder: Path, progress: Progress, share: float = 1.0, seed: int = 0) -> Weights:
@@ -128,7 +140,7 @@ def _read_files(weights: Weights, progress: Progress) -> None:
     sizes = {name: _size(volume.path) for name, volume in weights.files.items()}
     with progress.task("reading files", sum(sizes.values())) as task:
         jobs = {
-            name: partial(_read_file, weights.files[name].path, task)
+            name: partial(_read_file, weights.files[name], task)
             for name in sorted(sizes, key=lambda name: -sizes[name])
         }
         for name, (cannot, wrong) in run_all(jobs).items():
@@ -142,13 +154,15 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _read_file(path: Path, task: Task) -> tuple[str, str]:
+def _read_file(volume: Volume, task: Task) -> tuple[str, str]:
     """Why a file cannot be read, and what is wrong with its bytes; empty where nothing is."""
     try:
-        digest = digest_of(path, task)
+        digest = digest_of(volume.path, task)
     except PersonaError as error:
-        return error.message if path.exists() else "", ""
-    return "", "" if digest == path.stem else "its bytes do not hash to its name"
+        return error.message if volume.path.exists() or volume.is_outside else "", ""
+    if digest == volume.index.stem:
+        return "", ""
+    return "", f"its bytes do not hash to {'what was recorded' if volume.is_outside else 'its name'}"
 
 
 def digest_of(path: Path, task: Task) -> str:
@@ -201,7 +215,7 @@ def _check_copy(store: TensorStore, copy: Copy, task: Task) -> str:
         for block in store.blocks_in(copy.volume, TensorId(copy.stored.id)):
             task.advance(block.nbytes)
     except FileNotFoundError:
-        return ""  # replaced since it was listed
+        return f"{copy.volume.path} is missing" if copy.volume.is_outside else ""  # else replaced since it was listed
     except PersonaError as error:
         return error.message
     return ""

@@ -135,7 +135,7 @@ def _toml_alpha(alpha: alphas.Alpha) -> Any:
 
 def _update(text: str, recipe: Recipe, before: Entry, after: Entry) -> str:
     old = _fields(before) | {"id": before.id}
-    for key, value in _fields(after).items():
+    for key, value in (_fields(after) | {"id": after.id}).items():
         if old.get(key) != value:
             text = _set(text, after.name, key, value)
     vectors = tuple(after if entry is before else entry for entry in recipe.vectors)

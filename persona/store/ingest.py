@@ -22,6 +22,7 @@ from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
 from persona.ids import BaseId, BlobId, TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
+from persona.store.kept import Keep
 from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
 from persona.store.packwriter import Incoming
 from persona.store.tensors import TensorStore
@@ -66,12 +67,12 @@ class Kept:
     notes: list[str] = field(default_factory=list)
 
 
-def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress = SILENT) -> Base:
+def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress = SILENT, keep: Keep = "copy") -> Base:
     """Keep a pretrained checkpoint: its weight files as they came, its small files as blobs."""
     tensors: dict[str, TensorSpec] = {}
     with progress.task("keeping the base", checkpoint.nbytes) as task:
         for file in checkpoint.files:
-            ids = store.adopt_safetensors(file.path, task).tensors
+            ids = store.adopt_safetensors(file.path, task, keep).tensors
             for name, info in file.tensors.items():
                 tensors[name] = TensorSpec(ids[name], info.dtype, info.shape)
     tied = _drop_tied(checkpoint.config, tensors)

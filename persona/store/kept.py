@@ -1,29 +1,32 @@
 """Safetensors files kept as they came: any other tool can open them, and they are mapped without a copy.
 
-    packs/<BLAKE3 of the file>.safetensors the file, byte for byte
-    packs/<the same>.json                  canonical JSON {version, tensors: [tensor id]}, in header order
+    packs/<BLAKE3 of the file>.safetensors the file, byte for byte: a copy, or one more name of the user's own
+    packs/<the same>.json                  its tensor ids in header order, see ``lists``
 
-The second is written last: a file without it is not there. It is not believed: every read is checked.
+The second is written last: a file without it is not there. It may instead say where the user's file is, of which the
+store then keeps no bytes. Nothing of this is believed: every read is checked.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from persona import files
 from persona.checkpoints.tensorfile import CHUNK, TensorFile, TensorInfo
 from persona.errors import CheckpointError, Damaged, Storage
 from persona.ids import Hasher, TensorId, tensor_hasher
 from persona.progress import Task
-from persona.store.objects import canonical
+from persona.store import lists
+from persona.store.lists import Outside
 from persona.store.packs import StoredTensor, Volume, damaged, units
 
-VERSION = 1
-"""Of the list of ids; a reader refuses what is newer."""
+Keep = Literal["copy", "link", "reference"]
+"""How: a copy (extents are shared where they can be), a hard link, or only hashes and where it lies."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +39,37 @@ class AdoptedFile:
 
 def open_kept(path: Path) -> Volume:
     """The safetensors file whose list of ids is at ``path``."""
-    data = path.with_suffix(".safetensors")
     try:
-        ids = _parse_ids(path)
-        infos = list(TensorFile(data).tensors.values())
+        listed = lists.read(path)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise damaged(path, f"is not a list of tensor ids: {error}") from error
+    file = _open_outside(listed.outside) if listed.outside else _open_inside(path)
+    infos = list(file.tensors.values())
+    if len(listed.ids) != len(infos):
+        raise damaged(path, f"lists {len(listed.ids)} tensors, and {file.path} has {len(infos)}")
+    tensors = {name: _stored(name, info) for name, info in zip(listed.ids, infos, strict=True)}
+    return Volume(file.path, tensors, {}, path)
+
+
+def _open_inside(path: Path) -> TensorFile:
+    data = path.with_suffix(".safetensors")
+    try:
+        return TensorFile(data)
     except CheckpointError as error:
         raise damaged(data, f"is damaged: {error.message}") from error
     except Storage:
         if path.exists() and not data.exists():
             raise damaged(data, "is missing") from None
         raise
-    if len(ids) != len(infos):
-        raise damaged(path, f"lists {len(ids)} tensors, and {data.name} has {len(infos)}")
-    tensors = {name: _stored(name, info) for name, info in zip(ids, infos, strict=True)}
-    return Volume(data, tensors, {})
 
 
-def _parse_ids(path: Path) -> list[TensorId]:
-    with files.translated(path):
-        fields = json.loads(path.read_bytes())
-    if fields["version"] > VERSION:
-        raise Damaged(
-            f"{path} was written by a newer persona (version {fields['version']})",
-            "Upgrade persona to read this repository.",
-        )
-    return [TensorId(name) for name in fields["tensors"]]
+def _open_outside(outside: Outside) -> TensorFile:
+    if outside.wrong:
+        raise Damaged(f"{outside.path} {outside.wrong}", lists.PUT_BACK)
+    try:
+        return TensorFile(outside.path)
+    except (CheckpointError, Storage) as error:
+        raise Damaged(f"{outside.path} has changed, or cannot be read: {error.message}", lists.PUT_BACK) from error
 
 
 def _stored(name: TensorId, info: TensorInfo) -> StoredTensor:
@@ -71,7 +78,7 @@ def _stored(name: TensorId, info: TensorInfo) -> StoredTensor:
     return StoredTensor(name, info.dtype, info.shape, None, block, info.start, ("raw",), (info.nbytes,))
 
 
-def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, again: bool = False) -> AdoptedFile:
+def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, keep: Keep = "copy", again: bool = False) -> AdoptedFile:
     """Keep the safetensors file at ``path`` in ``packs``; if it is there, only when it is to be written ``again``."""
     source = TensorFile(path)
     known = None if again else _same_file(path, source.size, packs)
@@ -80,11 +87,9 @@ def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, again: bool = False
         return known
     files.make_folder(packs)
     files.make_folder(tmp)
-    with files.Staged(tmp, "safetensors") as staged:
-        digest, ids = _take_in(source, staged, task)
-        staged.publish(packs / f"{digest}.safetensors")
+    digest, ids, outside = _TAKERS[keep](source, packs, tmp, task)
     with files.Staged(tmp, "ids") as staged:
-        staged.write(canonical({"version": VERSION, "tensors": list(ids.values())}))
+        staged.write(lists.encode(ids.values(), outside))
         staged.publish(packs / f"{digest}.json")
     return AdoptedFile(f"{digest}.safetensors", ids)
 
@@ -101,32 +106,73 @@ def _same_file(path: Path, size: int, packs: Path) -> AdoptedFile | None:
     if not (name.exists() and name.with_suffix(".safetensors").exists()):
         return None
     try:
-        return AdoptedFile(
-            f"{name.stem}.safetensors", dict(zip(TensorFile(path).tensors, _parse_ids(name), strict=True))
-        )
+        listed = lists.read(name)
+        return AdoptedFile(f"{name.stem}.safetensors", dict(zip(TensorFile(path).tensors, listed.ids, strict=True)))
     except (ValueError, TypeError, KeyError, Damaged):
         return None
 
 
-def _take_in(source: TensorFile, staged: files.Staged, task: Task) -> tuple[str, dict[str, TensorId]]:
-    """Copy the file and hash the very bytes that are written: its digest, and its tensors' ids."""
-    cloned = staged.clone_from(source.path)
+Taken = tuple[str, dict[str, TensorId], Outside | None]
+
+
+def _copy(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
+    """Copy the file and hash the very bytes that are written."""
+    with files.Staged(tmp, "safetensors") as staged:
+        cloned = staged.clone_from(source.path)
+        reading = staged.path if cloned else source.path
+        digest, ids = _hashed(source, reading, task, None if cloned else partial(_write, staged))
+        _check_unchanged(source, staged.path)
+        staged.publish(packs / f"{digest}.safetensors")
+    return digest, ids, None
+
+
+def _link(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
+    """Give the user's file a name in the store as well. It is hashed under that name: what is hashed is what is kept."""
+    with files.linked(source.path, tmp) as path:
+        digest, ids = _hashed(source, path, task)
+        _check_unchanged(source, path)
+        files.sync_file(path)
+        files.rename(path, packs / f"{digest}.safetensors")
+    return digest, ids, None
+
+
+def _refer(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
+    """Hash the file where it lies."""
+    digest, ids = _hashed(source, source.path, task)
+    _check_unchanged(source, source.path)
+    return digest, ids, Outside(source.path.parent.resolve() / source.path.name, source.size)
+
+
+_TAKERS: Mapping[Keep, Callable[[TensorFile, Path, Path, Task], Taken]] = {
+    "copy": _copy,
+    "link": _link,
+    "reference": _refer,
+}
+
+
+def _hashed(
+    source: TensorFile, path: Path, task: Task, write: Callable[[int, memoryview], None] | None = None
+) -> tuple[str, dict[str, TensorId]]:
+    """The digest of the file at ``path`` and its tensors' ids, from one reading; ``write`` gets what was read."""
     whole, parts = Hasher(threads=True), _TensorHashers(source)
     at = 0
     with ThreadPoolExecutor(1, "persona-copy") as pool:
-        for chunk in _chunks(staged.path if cloned else source.path):
-            writing = None if cloned else pool.submit(_write, staged, at, chunk)
+        for chunk in _chunks(path):
+            writing = pool.submit(write, at, chunk) if write else None
             whole.update(chunk)
             parts.update(at, chunk)
             _finish(writing)
             at += len(chunk)
             task.advance(len(chunk))
-    if not _is_laid_out_like(source, staged.path):
+    return whole.hexdigest(), parts.ids()
+
+
+def _check_unchanged(source: TensorFile, path: Path) -> None:
+    if not _is_laid_out_like(source, path):
         raise CheckpointError(
             f"{source.path} changed while it was being read",
             "Wait until whatever writes it is done, and run the command again; nothing was recorded.",
         )
-    return whole.hexdigest(), parts.ids()
 
 
 def _is_laid_out_like(source: TensorFile, path: Path) -> bool:

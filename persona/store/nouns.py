@@ -12,12 +12,14 @@ derived when it is read. ``low_rank`` entries mean τ = scale · left · right, 
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona.ids import BaseId, BlobId, RecipeId, TensorId, VectorId
+from persona.errors import Damaged
+from persona.ids import BaseId, BlobId, Id, RecipeId, TensorId, VectorId
 from persona.store.objects import Fields, ObjectStore
 
 ConfigPatch = tuple[tuple[tuple[str, ...], Any], ...]
@@ -106,11 +108,12 @@ class Base:
     def get(cls, objects: ObjectStore, name: BaseId) -> Base:
         """Read it."""
         fields = objects.get(name, "base")
-        return cls(
-            {name: TensorSpec.decode(value) for name, value in fields["tensors"].items()},
-            {name: BlobId(blob) for name, blob in fields["files"].items()},
-            fields["tied"],
-        )
+        with _believed("base", name):
+            return cls(
+                {name: TensorSpec.decode(value) for name, value in fields["tensors"].items()},
+                checked_files(fields["files"]),
+                fields["tied"],
+            )
 
 
 @dataclass(frozen=True)
@@ -152,15 +155,40 @@ class Vector:
     def get(cls, objects: ObjectStore, name: VectorId) -> Vector:
         """Read it."""
         fields = objects.get(name, "vector")
+        with _believed("vector", name):
+            return cls._decode(fields)
+
+    @classmethod
+    def _decode(cls, fields: Fields) -> Vector:
         return cls(
             base=BaseId(fields["base"]),
             form=fields["form"],
             tensors={name: TensorSpec.decode(value) for name, value in fields["tensors"].items()},
             low_rank={name: LowRankSpec.decode(value) for name, value in fields["low_rank"].items()},
             gone=tuple(fields["gone"]),
-            files={name: BlobId(blob) for name, blob in fields["files"].items()},
+            files=checked_files(fields["files"]),
             config={
                 file: tuple((tuple(path), value) for path, value in patch) for file, patch in fields["config"].items()
             },
             baked_from=RecipeId(fields["baked_from"]) if "baked_from" in fields else None,
         )
+
+
+def checked_files(files: Mapping[str, str]) -> dict[str, BlobId]:
+    """Small files by name; ValueError if a name would lead out of the folder that it is written into."""
+    for name in files:
+        if name in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name):
+            raise ValueError(f"it names the file {name!r}, which leaves its folder")
+    return {name: BlobId(blob) for name, blob in files.items()}
+
+
+@contextlib.contextmanager
+def _believed(kind: str, name: Id) -> Iterator[None]:
+    """Around taking apart an object that has the right hash, and may come from anyone."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(
+            f"{kind} {name.short} does not say what a {kind} must: {error}",
+            "No persona wrote it: do not trust the repository that it came from.",
+        ) from error

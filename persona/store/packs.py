@@ -29,10 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from persona.checkpoints.dtypes import BITS, byte_size
+from persona.checkpoints.tensorfile import MAX_DIMENSIONS
 from persona.errors import Damaged
 from persona.files import storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.store import codecs, compression
+from persona.store.lists import PUT_BACK
 from persona.store.objects import canonical
 
 VERSION = 1
@@ -43,7 +45,7 @@ BLOCK = 1 << 18
 
 HEAD_SIZE, FOOTER_SIZE = 16, 64
 MAX_BLOCK = 1 << 24
-MAX_INDEX = 1 << 30
+MAX_INDEX, MAX_BLOB = 1 << 28, 1 << 30
 _MAGIC, _END = b"persona pack", b"pack end"
 _RESTORE = "Copy the file back from a backup or another copy of the repository; 'persona fsck' says what it touches."
 
@@ -109,14 +111,37 @@ def frames(units: int, block: int) -> int:
 
 
 class Volume:
-    """A file of the packs folder with what it holds; its bytes are mapped when they are first needed."""
+    """A file of the packs folder with what it holds; its bytes are mapped when they are first needed.
+
+    ``index`` is the file of the packs folder that says what it holds: itself, or the list of ids beside it.
+    """
 
     def __init__(
-        self, path: Path, tensors: Mapping[TensorId, StoredTensor], blobs: Mapping[BlobId, StoredBlob]
+        self,
+        path: Path,
+        tensors: Mapping[TensorId, StoredTensor],
+        blobs: Mapping[BlobId, StoredBlob],
+        index: Path | None = None,
     ) -> None:
         self.path = path
         self.tensors = tensors
         self.blobs = blobs
+        self.index = index or path
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the file is a user's own that the store only refers to."""
+        return self.path.parent != self.index.parent
+
+    @property
+    def label(self) -> str:
+        """The file, for people."""
+        return str(self.path) if self.is_outside else f"packs/{self.path.name}"
+
+    @property
+    def hint(self) -> str:
+        """What to do when it is damaged."""
+        return PUT_BACK if self.is_outside else _RESTORE
 
     @cached_property
     def buffer(self) -> memoryview:
@@ -127,7 +152,7 @@ class Volume:
         except FileNotFoundError:
             raise
         except ValueError:
-            raise damaged(self.path, "is empty") from None
+            raise Damaged(f"{self.path} is empty", self.hint) from None
         except OSError as error:
             raise storage_error(error, self.path) from error
 
@@ -135,7 +160,7 @@ class Volume:
         """Bytes of the file; Damaged if it ends before."""
         part = self.buffer[at : at + length]
         if len(part) != length:
-            raise damaged(self.path, "is shorter than it was when it was opened")
+            raise Damaged(f"{self.path} is shorter than it was when it was opened", self.hint)
         return part
 
 
@@ -207,7 +232,7 @@ def _parse_footer(path: Path, footer: bytes, size: int) -> tuple[int, int, int, 
     at, stored, plain = (int.from_bytes(footer[k : k + 8], "little") for k in (0, 8, 16))
     if footer[56:] != _END or at < HEAD_SIZE or at + stored != size - FOOTER_SIZE:
         raise damaged(path, "is damaged or cut off: its footer does not fit the file")
-    if plain > MAX_INDEX or plain < stored:
+    if plain < stored or plain > min(MAX_INDEX, (1 << 20) + 64 * size):  # every row names bytes of the file
         raise damaged(path, "has a footer that gives its index an impossible size")
     return at, stored, plain, footer[24:56].hex()
 
@@ -234,10 +259,14 @@ class _Index:
         if not isinstance(dtype, str) or dtype not in BITS:
             raise ValueError(f"tensor {name.short} has the unknown dtype {dtype!r}")
         shape = tuple(_count(n, "shape") for n in row["shape"])
+        if len(shape) > MAX_DIMENSIONS:
+            raise ValueError(f"tensor {name.short} has {len(shape)} dimensions")
         sizes = tuple(_count(n, "sizes") for n in row["sizes"])
         used = tuple(known[_count(n, "codecs")] for n in row["codecs"] if n < len(known))
         if not len(used) == len(row["codecs"]) == len(sizes) == frames(units(dtype, shape), block):
             raise ValueError(f"tensor {name.short} has another number of frames than its shape asks for")
+        if 0 in sizes and units(dtype, shape):
+            raise ValueError(f"tensor {name.short} has entries in a frame of no bytes")
         base = None if row["base"] is None else TensorId(row["base"])
         if base == name:
             raise ValueError(f"tensor {name.short} is its own base")
@@ -248,6 +277,8 @@ class _Index:
         at, length, stored = (_count(row[key], key) for key in ("at", "length", "stored"))
         if not isinstance(packed, bool) or (stored != length and not packed):
             raise ValueError(f"blob {name.short} has two lengths")
+        if length > MAX_BLOB:
+            raise ValueError(f"blob {name.short} has {length:,} bytes")
         return StoredBlob(name, at, length, stored, packed)
 
     def _check_layout(self, parts: list[tuple[int, int]]) -> None:

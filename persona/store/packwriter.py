@@ -1,4 +1,7 @@
-"""Writing one pack: blocks are encoded on all cores, frames written in order, the pack appears at the end."""
+"""Writing packs: blocks are encoded on all cores, frames written in order, and what was written appears at the end.
+
+One ingest writes one pack, or several where it is large: a tensor or blob lies wholly in one of them.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 GOOD_ENOUGH = 0.5
 """Share of the plain size at which no further codec is tried on a block."""
 
+SPLIT = 4 << 30
+"""Bytes at which a pack is closed, and the next tensor or blob begins another: a file that any tool can still copy."""
+
 _WRITEBACK = 32 << 20
 
 
@@ -47,9 +53,9 @@ class Incoming(NamedTuple):
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What a writer published; ``name`` is None if there was nothing to write."""
+    """What a writer published; there are no ``names`` if there was nothing to write."""
 
-    name: str | None
+    names: tuple[str, ...]
     tensors: int
     blobs: int
     plain_bytes: int
@@ -84,32 +90,62 @@ class _Job:
     base: Bits | None
 
 
+class _Pack:
+    """One file in the making; it has a name when it is sealed."""
+
+    def __init__(self, staged: files.Staged) -> None:
+        self.staged = staged
+        self.name = ""
+        self.at = self._flushed = 0
+        self.tensors: list[StoredTensor] = []
+        self.blobs: list[StoredBlob] = []
+        self._hasher = Hasher()
+
+    def append(self, data: bytes) -> int:
+        """Write ``data`` at the end; the offset at which it lies."""
+        at = self.at
+        self.staged.write(data)
+        self._hasher.update(data)
+        self.at += len(data)
+        if self.at - self._flushed >= _WRITEBACK:
+            self.staged.start_writeback(self._flushed, self.at - self._flushed)
+            self._flushed = self.at
+        return at
+
+    def seal(self) -> None:
+        """Write the index and make the bytes durable; nothing can be added after."""
+        if not self.name:
+            self.append(packs.tail(self.tensors, self.blobs, self.at))
+            self.staged.sync()
+            self.name = f"{self._hasher.hexdigest()}.pack"
+
+
 class PackWriter:
-    """One pack in the making; used as a context manager, it vanishes unless :meth:`finish` was reached."""
+    """Packs in the making; used as a context manager, they vanish unless :meth:`finish` was reached."""
 
     def __init__(self, store: TensorStore) -> None:
         self._store = store
-        self._staged: files.Staged | None = None
-        self._hasher = Hasher()
-        self._at = self._flushed = self._plain = 0
-        self._tensors: dict[TensorId, StoredTensor] = {}
-        self._blobs: dict[BlobId, StoredBlob] = {}
+        self._packs: list[_Pack] = []
+        self._plain = 0
+        self._written: set[TensorId | BlobId] = set()
         self._open = True
 
     def add_blob(self, data: bytes) -> BlobId:
         """Keep a file's bytes; its id."""
         name = blob_id(data)
-        if name in self._blobs or self._store.has_blob(name):
+        if name in self._written or self._store.has_blob(name):
             return name
         packed = compression.compress(data)
         smaller = len(packed) < len(data)
-        at = self._write(packed if smaller else data)
-        self._blobs[name] = StoredBlob(name, at, len(data), self._at - at, smaller)
+        pack = self._with_room()
+        at = pack.append(packed if smaller else data)
+        pack.blobs.append(StoredBlob(name, at, len(data), pack.at - at, smaller))
+        self._written.add(name)
         self._plain += len(data)
         return name
 
     def add_tensors(self, items: Iterable[Incoming | Plain], task: Task, on_block: OnBlock | None = None) -> None:
-        """Encode and write tensors; those that the store or this pack already has are skipped.
+        """Encode and write tensors; those that the store or this writer already has are skipped.
 
         ``on_block(id, bits, base_bits)`` is called in a worker for each block that is encoded. ``base_bits``
         is None without a base, and shorter than ``bits`` where the base has fewer rows.
@@ -132,7 +168,7 @@ class PackWriter:
         """Blocks in order, copied, so that what is hashed is what is encoded."""
         queued: set[TensorId] = set()
         for item in (Incoming(*item) for item in items):
-            if item.id in queued or item.id in self._tensors or item.id in self._store:
+            if item.id in queued or item.id in self._written or item.id in self._store:
                 task.advance(len(item.data))
                 continue
             queued.add(item.id)
@@ -171,66 +207,54 @@ class PackWriter:
         return _Base(stored, path, entries, tensor_hasher(stored.dtype, stored.shape))
 
     def _add_frame(self, draft: _Draft, codec: str, payload: bytes) -> None:
-        at = self._write(payload)
+        pack = self._packs[-1] if draft.sizes else self._with_room()
+        at = pack.append(payload)
         if not draft.sizes:
             draft.at = at
         draft.codecs.append(codec)
         draft.sizes.append(len(payload))
         item = draft.item
         if len(draft.sizes) == packs.frames(packs.units(item.dtype, item.shape), BLOCK):
-            differs = any(codecs.load(name).NEEDS_BASE for name in set(draft.codecs))
-            base = item.base if differs else None
-            self._tensors[item.id] = StoredTensor(
-                item.id,
-                item.dtype,
-                item.shape,
-                base,
-                BLOCK,
-                draft.at,
-                tuple(draft.codecs),
-                tuple(draft.sizes),
-            )
+            pack.tensors.append(_stored(draft))
+            self._written.add(item.id)
             self._plain += len(item.data)
 
-    def _write(self, data: bytes) -> int:
-        """Append to the file; the offset at which ``data`` lies."""
+    def _with_room(self) -> _Pack:
+        """The pack that takes the next tensor or blob."""
         if not self._open:
             raise ValueError("this pack writer is closed")
-        if self._staged is None:
+        if self._packs and self._packs[-1].at >= SPLIT:
+            self._packs[-1].seal()
+        if not self._packs or self._packs[-1].name:
             files.make_folder(self._store.tmp)
-            self._staged = files.Staged(self._store.tmp, "pack")
-            self._append(packs.head())
-        at = self._at
-        self._append(data)
-        return at
-
-    def _append(self, data: bytes) -> None:
-        assert self._staged is not None
-        self._staged.write(data)
-        self._hasher.update(data)
-        self._at += len(data)
-        if self._at - self._flushed >= _WRITEBACK:
-            self._staged.start_writeback(self._flushed, self._at - self._flushed)
-            self._flushed = self._at
+            self._packs.append(_Pack(files.Staged(self._store.tmp, "pack")))
+            self._packs[-1].append(packs.head())
+        return self._packs[-1]
 
     def finish(self) -> PackSummary:
-        """Make the pack durable and visible."""
+        """Make everything durable and then visible."""
         if not self._open:
             raise ValueError("this pack writer is closed")
         self._open = False
-        name = None
-        if self._staged is not None:
-            self._append(packs.tail(list(self._tensors.values()), list(self._blobs.values()), self._at))
-            name = f"{self._hasher.hexdigest()}.pack"
+        for pack in self._packs:
+            pack.seal()
+        if self._packs:
             files.make_folder(self._store.packs)
-            self._staged.publish(self._store.packs / name)
-        return PackSummary(name, len(self._tensors), len(self._blobs), self._plain, self._at)
+        for pack in self._packs:
+            pack.staged.publish(self._store.packs / pack.name)
+        return PackSummary(
+            names=tuple(pack.name for pack in self._packs),
+            tensors=sum(len(pack.tensors) for pack in self._packs),
+            blobs=sum(len(pack.blobs) for pack in self._packs),
+            plain_bytes=self._plain,
+            stored_bytes=sum(pack.at for pack in self._packs),
+        )
 
     def discard(self) -> None:
         """Forget everything that was not published."""
         self._open = False
-        if self._staged is not None:
-            self._staged.discard()
+        for pack in self._packs:
+            pack.staged.discard()
 
     def __enter__(self) -> Self:
         return self
@@ -239,6 +263,15 @@ class PackWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _stored(draft: _Draft) -> StoredTensor:
+    """A tensor whose frames are all written."""
+    item = draft.item
+    differs = any(codecs.load(name).NEEDS_BASE for name in set(draft.codecs))
+    base = item.base if differs else None
+    places = draft.at, tuple(draft.codecs), tuple(draft.sizes)
+    return StoredTensor(item.id, item.dtype, item.shape, base, BLOCK, *places)
 
 
 def _label(item: Incoming) -> str:

@@ -14,7 +14,7 @@ from persona.files import translated
 from persona.ids import BlobId, Id, TensorId, blob_id, tensor_hasher
 from persona.progress import Task
 from persona.store import codecs, compression, kept, packs
-from persona.store.kept import AdoptedFile
+from persona.store.kept import AdoptedFile, Keep
 from persona.store.packs import BLOCK, StoredTensor, Volume
 from persona.store.packwriter import Incoming, PackSummary, PackWriter
 from persona.threads import in_order
@@ -124,12 +124,13 @@ class TensorStore:
         volume, stored = self._find(name)
         return stored, volume.path, partial(self._entries, volume, stored)
 
-    def adopt_safetensors(self, path: Path, task: Task) -> AdoptedFile:
-        """Keep a safetensors file as it came, unless it is there; extents are shared where they can be."""
-        return kept.adopt(path, self.packs, self.tmp, task)
+    def adopt_safetensors(self, path: Path, task: Task, keep: Keep = "copy") -> AdoptedFile:
+        """Keep a safetensors file as it came, unless it is there."""
+        return kept.adopt(path, self.packs, self.tmp, task, keep=keep)
 
     def writer(self) -> PackWriter:
-        """A new pack in the making."""
+        """A new pack in the making; what it leaves out because it is there must be there now, not when we last looked."""
+        self.refresh()
         return PackWriter(self)
 
     def refresh(self) -> None:
@@ -176,6 +177,8 @@ class TensorStore:
             try:
                 _ = volume.buffer
             except FileNotFoundError:
+                if volume.is_outside:  # the list that said where it was is still there, and may say something else now
+                    self._volumes.pop(volume.index.name, None)
                 self.refresh()
             else:
                 return volume
@@ -191,7 +194,8 @@ class TensorStore:
 
     def _missing(self, name: Id, kind: str) -> Damaged:
         broken = "".join(f"; {error.message}" for error in self.damaged.values())
-        return Damaged(f"{kind} {name} is missing: no file in {self.packs} holds it{broken}", _RESTORE)
+        hint = next((error.hint for error in self.damaged.values()), _RESTORE)
+        return Damaged(f"{kind} {name} is missing: no file in {self.packs} holds it{broken}", hint)
 
     def _checked_blocks(self, volume: Volume, stored: StoredTensor, entries: int, room: Room | None) -> Iterator[Bits]:
         hasher, left = tensor_hasher(stored.dtype, stored.shape), stored.units
@@ -215,7 +219,10 @@ class TensorStore:
 
         if len(stored.sizes) == 1:
             return self._frame(volume, stored, 0)
-        bits: Bits = np.empty(stored.units, f"<u{stored.width}")
+        try:
+            bits: Bits = np.empty(stored.units, f"<u{stored.width}")
+        except (MemoryError, ValueError) as error:
+            raise _mismatch("tensor", stored.id, volume, f": {stored.units:,} entries do not fit in memory") from error
 
         def fill(number: int) -> None:
             part = bits[number * stored.block :][: stored.block]
@@ -299,4 +306,4 @@ def _joined(parts: list[Bits]) -> Bits:
 
 
 def _mismatch(kind: str, name: Id, volume: Volume, why: str = "") -> Damaged:
-    return Damaged(f"{kind} {name} is damaged: its bytes in {volume.path} do not give its id{why}", _RESTORE)
+    return Damaged(f"{kind} {name} is damaged: its bytes in {volume.path} do not give its id{why}", volume.hint)

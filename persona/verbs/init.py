@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from persona import files
 from persona.checkpoints.folder import RECEIPT, find_run, is_adapter, open_checkpoint
-from persona.errors import CheckpointError, Refusal
+from persona.errors import CheckpointError, Refusal, UsageError
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
 from persona.history.operations import Operation
@@ -19,6 +20,7 @@ from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import FOLDER, FORMAT, Repository, now
 from persona.store.ingest import ingest_base
+from persona.store.kept import Keep
 from persona.store.nouns import Base
 
 BRANCH = "main"
@@ -26,7 +28,7 @@ BRANCH = "main"
 
 @dataclass(frozen=True)
 class Initialized:
-    """A new repository and its first commit."""
+    """A new repository and its first commit; ``kept`` says how: ``copy``, ``link`` or ``reference``."""
 
     root: Path
     base: BaseId
@@ -35,6 +37,7 @@ class Initialized:
     weights: int
     nbytes: int
     commit: CommitId
+    kept: Keep
 
 
 def init(
@@ -42,11 +45,18 @@ def init(
     base: Path | str,
     *,
     name: str | None = None,
+    keep: Keep = "copy",
     author: str = "",
     command: str = "init",
     progress: Progress = SILENT,
 ) -> Initialized:
-    """Make a repository in ``root`` from the checkpoint in the folder ``base``; nothing is left if it fails."""
+    """Make a repository in ``root`` from the checkpoint in the folder ``base``; nothing is left if it fails.
+
+    ``keep`` says what becomes of the base's weight files: a ``copy``, a hard ``link`` that shares the bytes with them, or
+    a ``reference``, which keeps only their hashes and where they lie.
+    """
+    if keep not in get_args(Keep):
+        raise UsageError(f"keep is {keep!r}", f"Give one of {', '.join(get_args(Keep))}.")
     root, source = Path(root), Path(base)
     repo = Repository(root, root / FOLDER)
     if repo.folder.exists():
@@ -61,7 +71,7 @@ def init(
         staged = Repository(root, staging)
         for folder in ("objects", "packs", "tmp", "op", "refs/heads", "refs/tags"):
             files.make_folder(staging / folder)
-        taken = ingest_base(checkpoint, staged.tensors, progress)
+        taken = ingest_base(checkpoint, staged.tensors, progress, keep)
         base_id, commit = _first_commit(staged, taken, base_name, author, command)
         files.write_file(staging / "format", f"persona {FORMAT}\n".encode())
         files.publish_folder(staging, repo.folder)
@@ -70,7 +80,7 @@ def init(
         raise
     repo.finish_interrupted()
     weights = sum(spec.entries for spec in taken.tensors.values())
-    return Initialized(root, base_id, base_name, len(taken.tensors), weights, checkpoint.nbytes, commit)
+    return Initialized(root, base_id, base_name, len(taken.tensors), weights, checkpoint.nbytes, commit, keep)
 
 
 def _full_checkpoint(path: Path) -> Path:

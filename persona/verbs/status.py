@@ -12,12 +12,16 @@ from persona.recipe.model import Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
+from persona.store.lists import Outside, all_outside
 from persona.verbs.recording import standing_text
 
 
 @dataclass(frozen=True)
 class Status:
-    """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one."""
+    """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one.
+
+    ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
+    """
 
     branch: str | None
     commit: CommitId
@@ -27,6 +31,8 @@ class Status:
     recipe: Recipe
     problem: str | None
     next: str
+    outside: tuple[Outside, ...] = ()
+    self_contained: bool = True
 
 
 def status(repo: Repository) -> Status:
@@ -43,6 +49,7 @@ def status(repo: Repository) -> Status:
         except PersonaError as error:
             problem = error.message
     differences = tuple(changes(committed, recipe))
+    outside = all_outside(repo.folder / "packs")
     return Status(
         branch=refs_.current_branch(refs),
         commit=head,
@@ -52,6 +59,8 @@ def status(repo: Repository) -> Status:
         recipe=recipe,
         problem=problem,
         next=_next(problem, edited, recipe, refs_.current_branch(refs)),
+        outside=outside,
+        self_contained=not outside,
     )
 
 

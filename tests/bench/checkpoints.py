@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 SIZES = {
+    "5M": (256, 704, 3, 4000),
     "90M": (640, 1760, 12, 16000),
     "374M": (1024, 2816, 24, 32000),
+    "748M": (1024, 2816, 48, 64000),
     "1.5G": (2048, 5632, 26, 32000),
 }
-"""Hidden and intermediate size, layers, vocabulary."""
+"""Hidden and intermediate size, layers, vocabulary. 5M is for trying whether a benchmark runs; 748M is twice 374M."""
 
 SHARD = 200_000_000
 

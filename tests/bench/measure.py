@@ -16,7 +16,10 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds, and bytes at the peak, sampled each 5 ms. ``anonymous`` leaves out file-backed pages."""
+    """Seconds, and bytes at the peak, sampled each 5 ms. ``anonymous`` leaves out file-backed pages.
+
+    Processor time and memory are of the command and the processes that it starts; of those, memory is their sum.
+    """
 
     wall: float
     cpu: float
@@ -49,20 +52,40 @@ class _Watch(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.path = Path(f"/proc/{pid}/status")
+        self.pid = pid
         self.stop = threading.Event()
         self.peaks = {"VmHWM": 0.0, "RssAnon": 0.0}
 
     def run(self) -> None:
         while not self.stop.wait(0.005):
-            try:
-                text = self.path.read_text()
-            except OSError:
+            found = [sizes for pid in _family(self.pid) if (sizes := _sizes(pid))]
+            if not found:
                 return
-            for line in text.splitlines():
-                name, _, value = line.partition(":")
-                if name in self.peaks:
-                    self.peaks[name] = max(self.peaks[name], float(value.split()[0]) * 1024)
+            resident = sum(sizes.get("VmRSS", 0.0) for sizes in found)
+            self.peaks["VmHWM"] = max(self.peaks["VmHWM"], resident, found[0].get("VmHWM", 0.0))
+            self.peaks["RssAnon"] = max(self.peaks["RssAnon"], sum(sizes.get("RssAnon", 0.0) for sizes in found))
+
+
+def _family(pid: int) -> list[int]:
+    """A process and those that it started, as git starts git-lfs."""
+    found = [pid]
+    for one in found:  # grows while it is walked
+        for path in Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                found += map(int, path.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def _sizes(pid: int) -> dict[str, float]:
+    """Bytes of memory of a process; nothing if it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name: float(value.split()[0]) * 1024 for name, _, value in lines if name in ("VmHWM", "VmRSS", "RssAnon")}
 
 
 def middle(runs: Sequence[Took]) -> Took:

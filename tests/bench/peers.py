@@ -1,9 +1,9 @@
 """``commit`` and ``build`` against the peers, turn by turn in one run.
 
-    python -m tests.bench.peers DIR [--size 374M] [--rounds 3] [--mergekit PATH] [--dvc PATH]
+    python -m tests.bench.peers DIR [--size 374M] [--rounds 3] [--mergekit PATH] [--dvc PATH] [--git-lfs PATH]
 
-Writes checkpoints into DIR (3 GB for 374M) unless they are there. Peers are left out where no program is given:
-``pip install mergekit`` and ``pip install dvc``, each in an environment of its own.
+Writes checkpoints into DIR (3 GB for 374M) unless they are there. Peers are left out where no program is given or, for
+git-lfs, found: ``pip install mergekit`` and ``pip install dvc``, each in an environment of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.bench import checkpoints
@@ -30,7 +30,9 @@ def main() -> None:
     checkpoints.make(models, args.size)
     bench = _Bench(models, args.folder / "work", args)
     _table("commit of a full fine-tune (ft0)", bench.commits(), args.rounds)
-    _table("build, linear, of three vectors", bench.builds(), args.rounds)
+    bench.repository()
+    _table("build, linear, of three vectors", bench.builds("linear", "task_arithmetic"), args.rounds)
+    _table("build, TIES at density 0.2, of three vectors", bench.builds("ties", "ties", density=0.2), args.rounds)
     bench.kept()
 
 
@@ -41,6 +43,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mergekit", type=Path, help="the program mergekit-yaml")
     parser.add_argument("--dvc", type=Path, help="the program dvc")
+    parser.add_argument(
+        "--git-lfs", type=Path, default=shutil.which("git-lfs"), help="the program git-lfs, if not on PATH"
+    )
     args = parser.parse_args()
     args.folder = args.folder.absolute()
     return args
@@ -87,8 +92,10 @@ class _Bench:
         return self.work / name
 
     def commits(self) -> Contestants:
-        """``persona commit`` into a repository with the base; ``dvc add`` of the same folder."""
+        """``persona commit`` into a repository with the base; ``git add`` and ``dvc add`` where the base was before."""
         found: Contestants = {"persona commit": (self._prepare_commit, self._commit)}
+        if self.args.git_lfs:
+            found["git add, with git-lfs"] = (self._prepare_lfs, self._lfs)
         if self.args.dvc:
             found["dvc add"] = (self._prepare_dvc, self._dvc)
         found["cp -r"] = (lambda: None, lambda: run(["cp", "-r", self.models / "ft0", self._fresh("cp") / "ft0"]))
@@ -100,29 +107,66 @@ class _Bench:
     def _commit(self) -> Took:
         return run([self.persona, "commit", self.models / "ft0", "--as", "ft0"], self.work / "repo")
 
+    def _prepare_lfs(self) -> None:
+        folder = self._fresh("lfs")
+        program = f"'{self.args.git_lfs}'"
+        for command in (
+            ["init", "-q"],
+            ["config", "filter.lfs.clean", f"{program} clean -- %f"],
+            ["config", "filter.lfs.smudge", f"{program} smudge -- %f"],
+            ["config", "filter.lfs.process", f"{program} filter-process"],
+            ["config", "filter.lfs.required", "true"],
+        ):
+            subprocess.run(["git", *command], cwd=folder, check=True)
+        (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+        _copy(self.models / "base", folder / "model")
+        subprocess.run(["git", "add", "."], cwd=folder, check=True)
+        author = ["-c", "user.name=bench", "-c", "user.email=bench@example.org"]
+        subprocess.run(["git", *author, "commit", "-q", "-m", "base"], cwd=folder, check=True)
+        shutil.rmtree(folder / "model")
+        _copy(self.models / "ft0", folder / "model")
+
+    def _lfs(self) -> Took:
+        took = run(["git", "add", "model"], self.work / "lfs")
+        kept = sum(path.stat().st_size for path in (self.work / "lfs/.git/lfs/objects").rglob("*") if path.is_file())
+        assert kept > sum(path.stat().st_size for path in (self.models / "ft0").glob("*.safetensors")), "lfs took it"
+        return took
+
     def _prepare_dvc(self) -> None:
         folder = self._fresh("dvc")
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
         subprocess.run([self.args.dvc, "init", "-q"], cwd=folder, check=True)
-        shutil.copytree(self.models / "base", folder / "model")
+        _copy(self.models / "base", folder / "model")
         subprocess.run([self.args.dvc, "add", "-q", "model"], cwd=folder, check=True)
         shutil.rmtree(folder / "model")
-        shutil.copytree(self.models / "ft0", folder / "model")
+        _copy(self.models / "ft0", folder / "model")
 
     def _dvc(self) -> Took:
         return run([self.args.dvc, "add", "-q", "model"], self.work / "dvc")
 
-    def builds(self) -> Contestants:
-        """``persona build`` of base + three vectors at 0.5; mergekit's task_arithmetic of the same."""
+    def repository(self) -> None:
+        """A repository with the base and three vectors at 0.5, for all builds."""
         repo = self._fresh("build")
         run([self.persona, "init", "--base", self.models / "base"], repo)
         for name in RUNS:
             run([self.persona, "commit", self.models / name, "--as", name, "--alpha", str(ALPHA)], repo)
-        found: Contestants = {"persona build": (lambda: self._clear("out"), lambda: self._build(repo))}
+
+    def builds(self, method: str, peers_name: str, **parameters: object) -> Contestants:
+        """``persona build`` of base + three vectors at 0.5; mergekit's method of the same name; and the least work:
+        reading what a build reads and writing what it writes."""
+        repo = self.work / "build"
+        self._set_method(repo, method, parameters)
+        found: Contestants = {f"persona build, {method}": (lambda: self._clear("out"), lambda: self._build(repo))}
         if self.args.mergekit:
-            (self.work / "merge.yml").write_text(self._yaml())
-            found["mergekit task_arithmetic"] = (lambda: self._clear("mergekit"), self._mergekit)
+            (self.work / "merge.yml").write_text(self._yaml(peers_name, parameters))
+            found[f"mergekit {peers_name}"] = (lambda: self._clear("mergekit"), self._mergekit)
+        found["cat of its inputs, cp of its output"] = (lambda: self._clear("floor"), self._floor)
         return found
+
+    def _set_method(self, repo: Path, method: str, parameters: Mapping[str, object]) -> None:
+        recipe = repo / "persona.toml"
+        lines = [f'method = "{method}"', *(f"{key} = {value}" for key, value in parameters.items())]
+        recipe.write_text(recipe.read_text().split("\n[merge]")[0] + "\n".join(["", "[merge]", *lines, ""]))
 
     def _clear(self, name: str) -> None:
         shutil.rmtree(self.work / name, ignore_errors=True)
@@ -130,15 +174,20 @@ class _Bench:
     def _build(self, repo: Path) -> Took:
         return run([self.persona, "build", "-o", self.work / "out"], repo)
 
+    def _floor(self) -> Took:
+        read = f"cat '{self.work}'/build/.persona/packs/*.pack '{self.work}'/build/.persona/packs/*.safetensors"
+        return run(["sh", "-c", f"{read} > /dev/null && cp -r '{self.work}/out' '{self.work}/floor'"])
+
     def _mergekit(self) -> Took:
         program = [self.args.mergekit, self.work / "merge.yml", self.work / "mergekit", "--no-copy-tokenizer"]
         return run(program, self.work)
 
-    def _yaml(self) -> str:
-        lines = ["merge_method: task_arithmetic", f"base_model: {self.models / 'base'}", "dtype: bfloat16"]
-        lines += ["parameters: {normalize: false}", "models:"]
+    def _yaml(self, method: str, parameters: Mapping[str, object]) -> str:
+        lines = [f"merge_method: {method}", f"base_model: {self.models / 'base'}", "dtype: bfloat16"]
+        lines += [f"parameters: {{normalize: {str(method == 'ties').lower()}}}", "models:"]
+        own = "".join(f", {key}: {value}" for key, value in parameters.items())
         for name in RUNS:
-            lines += [f"  - model: {self.models / name}", f"    parameters: {{weight: {ALPHA}}}"]
+            lines += [f"  - model: {self.models / name}", f"    parameters: {{weight: {ALPHA}{own}}}"]
         return "\n".join(lines) + "\n"
 
     def kept(self) -> None:
@@ -149,6 +198,11 @@ class _Bench:
 
         for one in persona.vectors(persona.open(self.work / "build")):
             print(f"| {one.name} | {one.kept_bytes / 1e6:.0f} MB | {one.kept_bytes / whole:.3f} |")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """With new times: git takes two files of one size and one second for the same."""
+    shutil.copytree(source, target, copy_function=shutil.copy)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ class Zygote:
 
     process: subprocess.Popen[str]
 
-    def run(self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none") -> tuple[int, int]:
+    def run(self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none", split: int = 0) -> tuple[int, int]:
         """Exit code (or minus a signal) and the number of effects of a command line."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault}
+        request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault, "split": split}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
@@ -42,15 +42,16 @@ def zygote() -> Iterator[Zygote]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many points were tried."""
-    points = [
-        (report.nodeid.rpartition("::")[2], value)
-        for report in terminalreporter.stats.get("passed", [])
-        for name, value in getattr(report, "user_properties", [])
-        if name == "fault points" and report.when == "call"
-    ]
-    if points:
-        terminalreporter.section("fault points tried")
-        for name, value in points:
-            terminalreporter.write_line(f"{value:5}  {name}")
-        terminalreporter.write_line(f"{sum(value for _, value in points):5}  in all")
+    """Say how many points, and how many examples, were tried."""
+    for what in ("fault points", "fuzz examples"):
+        found = [
+            (report.nodeid.rpartition("::")[2], value)
+            for report in terminalreporter.stats.get("passed", [])
+            for name, value in getattr(report, "user_properties", [])
+            if name == what and report.when == "call"
+        ]
+        if found:
+            terminalreporter.section(f"{what} tried")
+            for name, value in found:
+                terminalreporter.write_line(f"{value:5}  {name}")
+            terminalreporter.write_line(f"{sum(value for _, value in found):5}  in all")

@@ -1,71 +1,42 @@
 """For each command, an ``OSError`` and a ``SIGKILL`` at every one of its file effects.
 
 After each: the repository opens, is whole, stands where it stood before or where it should stand after, a reader who
-came in between saw the one or the other, and the same command then succeeds.
+came in between saw the one or the other, and the same command then succeeds. What ``gc`` must not delete and what
+``fsck --repair-from`` must not make worse is looked at in the same way.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 import persona
+from persona.keeping.examine import examine
+from persona.verbs.fsck import open_damaged, place_of
 from tests.faults.conftest import Zygote
+from tests.faults.starts import EDIT, EMPTY, Starts
 from tests.models import TinyModels
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command line; ``{run}``, ``{base}`` are replaced by folders. ``out`` is what it makes beside the repository."""
+    """A command line; ``{run}``, ``{a}``, ``{base}`` are replaced by folders. ``out`` is what it makes beside the repository.
+
+    ``moves`` says whether it moves a ref. ``whole`` is what must hold of the folder at any moment (given where it began),
+    and ``done`` what must hold when the command has succeeded after all (given where it ends without a fault).
+    """
 
     argv: tuple[str, ...]
+    start: str = "plain"
     out: str | None = None
-    moves: bool = True
-
-
-CASES = {
-    "init": Case(("init", "--base", "{base}"), moves=False),
-    "commit": Case(("commit", "{run}", "--as", "b")),
-    "alpha": Case(("alpha", "a=0.5")),
-    "checkout": Case(("checkout", "HEAD~1")),
-    "undo": Case(("undo",)),
-    "build": Case(("build", "-o", "out"), out="out", moves=False),
-    "adapter": Case(("build", "-o", "out", "--as-adapter", "--rank", "2"), out="out", moves=False),
-    "bake": Case(("bake", "a", "--as", "b")),
-    "replace": Case(("build", "-o", "old", "--replace"), out="old", moves=False),
-}
-
-SHARE = 6
-"""Without ``--slow`` one point in so many is tried, from a beginning that the case's name decides."""
-
-
-@pytest.fixture(scope="module")
-def start(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with a commit, an undone one, and an earlier build."""
-    root = tmp_path_factory.mktemp("faults") / "start"
-    persona.init(root, models.base(), author="Test")
-    repo = persona.open(root)
-    persona.build(repo, root / "old")
-    persona.commit(repo, models.run(1), name="a", author="Test")
-    return root
-
-
-def argv_of(case: Case, models: TinyModels) -> list[str]:
-    return [part.format(run=models.run(2), base=models.base()) for part in case.argv]
-
-
-def place(name: str, start: Path, at: Path) -> Path:
-    """A copy of the repository to break; an empty folder for ``init``."""
-    shutil.rmtree(at, ignore_errors=True)
-    if name == "init":
-        at.mkdir()
-    else:
-        shutil.copytree(start, at)
-    return at
+    moves: bool = False
+    split: int = 0
+    whole: Callable[[Path, Path], None] = field(default=lambda root, start: check_whole(root))
+    done: Callable[[Path, Path], None] = field(default=lambda root, end: check_whole(root))
 
 
 State = tuple[dict[str, str], str | None]
@@ -84,6 +55,10 @@ def check_whole(root: Path) -> None:
     """Everything that any ref leads to can be read, and every weight is what its id says."""
     repo = persona.open(root)
     assert not repo.is_edited()
+    check_readable(repo)
+
+
+def check_readable(repo: persona.Repository) -> None:
     assert repo.log.pending() is None
     for ref in repo.refs():
         for one in persona.log(repo, ref):
@@ -96,89 +71,186 @@ def check_whole(root: Path) -> None:
                     repo.tensors.read(spec.id)
 
 
-def try_effects(
-    step: int,
-    name: str,
-    fault: str,
-    start: Path,
-    models: TinyModels,
-    zygote: Zygote,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    case, argv = CASES[name], argv_of(CASES[name], models)
-    done = place(name, start, tmp_path / "done")
-    code, effects = zygote.run(done, argv)
-    assert code == 0
-    assert effects > 5
-    after = state(done)
-    seen, tried, at = set(), 0, 1 + len(name + fault) % step
-    while True:
-        root = place(name, start, tmp_path / "work")
-        code, _ = zygote.run(root, argv, at, fault)
-        if code == 0:  # a run has a few effects more or less: folders of objects are made as ids fall
-            break
-        assert code == (-9 if fault == "kill" else 74), f"effect {at}"
-        seen.add(check(name, case, argv, root, start, after, zygote))
-        tried, at = tried + 1, at + step
-    assert at > 0.8 * effects
-    if case.moves and step == 1:
-        assert seen == {False, True}, "the commit point lies between the first effect and the last"
-    record_property("fault points", tried)
+def check_edits(root: Path, start: Path) -> None:
+    """Someone's edits are in ``persona.toml``, or kept beside it; and the repository is whole."""
+    repo = persona.open(root)
+    check_readable(repo)
+    edited = repo.head_text() + EDIT
+    kept = [path.read_text() for path in root.glob("persona.toml.orig*")]
+    assert edited in (repo.recipe_text(), *kept)
+    assert {repo.recipe_text(), *kept} <= {edited, repo.head_text()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", ["error", "kill"])
-@pytest.mark.parametrize("name", CASES)
-def test_at_every_effect(
-    name: str,
-    fault: str,
-    start: Path,
-    models: TinyModels,
-    zygote: Zygote,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    try_effects(1, name, fault, start, models, zygote, tmp_path, record_property)
+def check_no_worse(root: Path, start: Path) -> None:
+    """A repair that broke off has lost nothing that was whole before; it may have learnt what else had been lost."""
+    before = examine(place_of(open_damaged(start)))
+    lost = {str(loss.id) for loss in persona.fsck(open_damaged(root)).lost}
+    assert not lost & {*before.weights.good(), *before.catalog.known}
 
 
-@pytest.mark.parametrize("fault", ["error", "kill"])
-@pytest.mark.parametrize("name", CASES)
-def test_at_some_effects(
-    name: str,
-    fault: str,
-    start: Path,
-    models: TinyModels,
-    zygote: Zygote,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
-    try_effects(SHARE, name, fault, start, models, zygote, tmp_path, record_property)
+def check_healed(root: Path, end: Path) -> None:
+    """Nothing is lost, nothing is left over."""
+    check_whole(root)
+    found = persona.fsck(persona.open(root))
+    assert found.ok
+    assert found.outside == persona.fsck(persona.open(end)).outside
+    assert not [text for text in found.notes if "unfinished" in text or "set aside" in text]
 
 
-def check(name: str, case: Case, argv: list[str], root: Path, start: Path, after: State, zygote: Zygote) -> bool:
-    """What must hold after a fault; whether the command had happened all the same."""
-    if name == "init" and not (root / ".persona").exists():
-        assert zygote.run(root, argv)[0] == 0
-        check_whole(root)
+def check_collected(root: Path, end: Path) -> None:
+    """The very files that a collection without a fault leaves."""
+    assert persona.fsck(persona.open(root)).ok
+    assert files_of(root) == files_of(end)
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    folder = root / ".persona"
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
+
+
+REPAIR = ("fsck", "--repair-from", "{base}")
+CASES = {
+    "init": Case(("init", "--base", "{base}"), EMPTY),
+    "init --link": Case(("init", "--base", "{base}", "--link"), EMPTY),
+    "init --reference": Case(("init", "--base", "{base}", "--reference"), EMPTY),
+    "commit": Case(("commit", "{run}", "--as", "b"), moves=True),
+    "commit, split": Case(("commit", "{run}", "--as", "b"), moves=True, split=3000),
+    "alpha": Case(("alpha", "a=0.5"), moves=True),
+    "negate": Case(("negate", "a"), moves=True),
+    "rm": Case(("rm", "a"), moves=True),
+    "checkout": Case(("checkout", "HEAD~1"), moves=True),
+    "undo": Case(("undo",), moves=True),
+    "redo": Case(("redo",), "undone", moves=True),
+    "restore": Case(("restore",), "edited", whole=check_edits),
+    "build": Case(("build", "-o", "out"), out="out"),
+    "adapter": Case(("build", "-o", "out", "--as-adapter", "--rank", "2"), out="out"),
+    "bake": Case(("bake", "a", "--as", "b"), moves=True),
+    "replace": Case(("build", "-o", "old", "--replace"), out="old"),
+    "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
+    "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
+    "remake": Case(("fsck", "--repair-from", "{a}"), "unmade", whole=check_no_worse, done=check_healed),
+    "refer": Case(REPAIR, "moved", whole=check_no_worse, done=check_healed),
+}
+
+SHARE = 6
+"""Without ``--slow`` one point in so many is tried, from a beginning that the case's name decides."""
+
+
+@pytest.fixture(scope="module")
+def starts(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Starts:
+    return Starts(models, tmp_path_factory.mktemp("faults"))
+
+
+@dataclass
+class Trials:
+    """Everything that it takes to let a command fail, again and again."""
+
+    starts: Starts
+    zygote: Zygote
+    folder: Path
+    record: Callable[[str, object], None]
+
+    def at_effects(self, step: int, name: str, fault: str) -> None:
+        """Fail at every ``step``-th effect, and see what is left."""
+        trial = Trial(name, CASES[name], self)
+        effects = trial.run_whole()
+        seen, tried, at = set(), 0, 1 + len(name + fault) % step
+        while True:
+            code = trial.run(at, fault)
+            if code == 0:  # a run has a few effects more or less: folders of objects are made as ids fall
+                break
+            assert code == (-9 if fault == "kill" else 74), f"effect {at}"
+            seen.add(trial.check())
+            tried, at = tried + 1, at + step
+        assert at > 0.8 * effects
+        if trial.case.moves and step == 1:
+            assert seen == {False, True}, "the commit point lies between the first effect and the last"
+        self.record("fault points", tried)
+
+
+@pytest.fixture
+def trials(starts: Starts, zygote: Zygote, tmp_path: Path, record_property: Callable[[str, object], None]) -> Trials:
+    return Trials(starts, zygote, tmp_path, record_property)
+
+
+class Trial:
+    """One command line in a folder that it is to break."""
+
+    def __init__(self, name: str, case: Case, trials: Trials) -> None:
+        models = trials.starts.models
+        self.case = case
+        self.trials = trials
+        self.argv = [part.format(run=models.run(2), a=models.run(1), base=models.base()) for part in case.argv]
+        self.start = trials.starts.root(case.start)
+        self.root = trials.folder / "work"
+        self.end = trials.folder / "done"
+
+    def run_whole(self) -> int:
+        """Let it succeed, to know what that looks like; the number of effects."""
+        self.trials.starts.copy(self.case.start, self.end)
+        code, effects = self.trials.zygote.run(self.end, self.argv, split=self.case.split)
+        assert code == 0
+        assert effects > 5
+        self.case.done(self.end, self.end)
+        return effects
+
+    def run(self, at: int, fault: str) -> int:
+        """Let it fail in a fresh copy."""
+        self.trials.starts.copy(self.case.start, self.root)
+        return self.trials.zygote.run(self.root, self.argv, at, fault, self.case.split)[0]
+
+    def again(self) -> None:
+        """The same command, undisturbed."""
+        assert self.trials.zygote.run(self.root, self.argv, split=self.case.split)[0] == 0
+        assert state(self.root) == state(self.end)
+        self.case.done(self.root, self.end)
+
+    def check(self) -> bool:
+        """What must hold after a fault; whether the command had happened all the same."""
+        if self.case.start == EMPTY:
+            return self._check_init()
+        before, after = state_or_none(self.start), state(self.end)
+        seen = state_or_none(self.root)  # as a reader sees it, before anything is tidied up
+        happened = self.case.moves and refs(seen) != refs(before)
+        assert refs(seen) == refs(after if happened else before) or not self.case.moves
+        self.case.whole(self.root, self.start)
+        if self.case.moves:
+            assert state(self.root) == (after if happened else before)
+        if self.case.out is not None:
+            check_build(self.root / self.case.out, self.start / self.case.out)
+        if happened:
+            return True
+        if self.case.out is None or not same_build(self.root / self.case.out, self.root):
+            self.again()
+        if self.case.out is not None:
+            assert persona.verify(self.root / self.case.out).ok
         return False
-    before = after if name == "init" else state(start)
-    seen = state(root)[0]  # as a reader sees it, before anything is tidied up
-    happened = seen != before[0]
-    assert seen == (after[0] if happened else before[0])
-    check_whole(root)
-    assert state(root) == (after if happened else before)
-    if case.out is not None:
-        check_build(root / case.out, start / case.out)
-    if name == "init" or happened:
+
+    def _check_init(self) -> bool:
+        """There is a whole repository, or none and no trace of one."""
+        happened = (self.root / ".persona").exists()
+        if happened:
+            check_whole(self.root)
+            assert state(self.root) == state(self.end)
+        else:
+            self.again()
         return happened
-    if case.out is None or not same_build(root / case.out, root):
-        assert zygote.run(root, argv)[0] == 0
-    assert state(root) == after
-    check_whole(root)
-    if case.out is not None:
-        assert persona.verify(root / case.out).ok
-    return happened
+
+
+def refs(seen: State | None) -> dict[str, str] | None:
+    return None if seen is None else seen[0]
+
+
+def state_or_none(root: Path) -> State | None:
+    """None where the repository is too damaged to tell."""
+    try:
+        return state(root)
+    except persona.PersonaError:
+        return None
 
 
 def check_build(folder: Path, old: Path) -> None:
@@ -192,3 +264,30 @@ def check_build(folder: Path, old: Path) -> None:
 def same_build(folder: Path, root: Path) -> bool:
     """Whether the folder is already a build of the commit that we stand on."""
     return folder.exists() and persona.verify(folder).commit == persona.open(root).head()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["error", "kill"])
+@pytest.mark.parametrize("name", CASES)
+def test_at_every_effect(name: str, fault: str, trials: Trials) -> None:
+    trials.at_effects(1, name, fault)
+
+
+@pytest.mark.parametrize("fault", ["error", "kill"])
+@pytest.mark.parametrize("name", CASES)
+def test_at_some_effects(name: str, fault: str, trials: Trials) -> None:
+    trials.at_effects(SHARE, name, fault)
+
+
+def test_a_users_own_files_are_as_they_were(models: TinyModels, trials: Trials) -> None:
+    """A linked and a referred base after all those kills: the same bytes, and no name of ours left on them."""
+
+    def own() -> dict[str, tuple[bytes, int]]:
+        return {path.name: (path.read_bytes(), path.stat().st_nlink) for path in models.base().iterdir()}
+
+    before = own()
+    for name in ("init --link", "init --reference", "refer"):
+        trials.at_effects(SHARE, name, "kill")
+        shutil.rmtree(trials.folder / "work")
+        shutil.rmtree(trials.folder / "done")
+    assert own() == before

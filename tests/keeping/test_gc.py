@@ -306,3 +306,15 @@ def test_the_command(work: persona.Repository, models: TinyModels, run: Run) -> 
     result = json.loads(run(work.root, "gc", "--grace", "0", "--json").out)["result"]
     assert result["freed"] > 0
     assert run(work.root, "gc", "--grace", "x").code == 2
+
+
+def test_what_a_collection_took_is_written_again(repo: persona.Repository, models: TinyModels, tmp_path: Path) -> None:
+    """A process that goes on, as a training loop does, has the old pack mapped; a commit must not count on it."""
+    persona.commit(repo, models.run(1), name="a")
+    persona.build(repo, tmp_path / "before")
+    persona.undo(repo)
+    gc(persona.open(repo.root))
+    persona.commit(repo, models.run(1), name="a")
+    assert fsck(repo).ok
+    persona.build(persona.open(repo.root), tmp_path / "after")
+    assert_same(load(tmp_path / "after"), load(tmp_path / "before"))

@@ -62,6 +62,15 @@ def test_alpha_defaults_to_one_and_can_then_be_set() -> None:
     assert parse(text).entry("listening").alpha == -2.0  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("length", [4, 12, 13, 64])
+def test_an_id_stays_as_long_as_it_was_typed(length: int) -> None:
+    text = HAND_WRITTEN.replace("1111aaaa", ("1111aaaa" * 8)[:length])
+    assert edit.set_alpha(text, "voice", 0.5) == text.replace("alpha = 0.25", "alpha = 0.5")
+    assert edit.put_vector(text, Entry("voice", "3333cccc" * 8, 0.25)) == HAND_WRITTEN.replace(
+        "1111aaaa", "3333cccc3333"
+    )
+
+
 def test_order_is_the_files() -> None:
     assert [entry.name for entry in parse(HAND_WRITTEN).vectors] == ["voice", "listening"]
 

@@ -72,7 +72,7 @@ def test_a_missing_id_is_named(store: TensorStore) -> None:
 def test_an_empty_writer_publishes_nothing(store: TensorStore) -> None:
     with store.writer() as writer:
         summary = writer.finish()
-    assert summary == PackSummary(None, 0, 0, 0, 0)
+    assert summary == PackSummary((), 0, 0, 0, 0)
     assert everything_in(store.packs) == everything_in(store.tmp) == []
 
 
@@ -98,7 +98,7 @@ def test_what_is_there_is_not_written_again(store: TensorStore) -> None:
         writer.add_tensors([tensor.incoming()], task)
         again = writer.finish()
     assert (again.tensors, again.blobs, task.done) == (0, 1, 200)
-    assert put(store, tensor.incoming()).name is None
+    assert put(store, tensor.incoming()).names == ()
 
 
 def test_another_process_sees_what_was_published(store: TensorStore) -> None:
@@ -107,7 +107,7 @@ def test_another_process_sees_what_was_published(store: TensorStore) -> None:
     assert tensor.id not in other
     summary = put(store, tensor.incoming())
     assert other.read(tensor.id).tobytes() == tensor.data
-    assert other.describe(tensor.id).pack == summary.name
+    assert other.describe(tensor.id).pack == summary.names[0]
 
 
 @pytest.mark.parametrize("dtype", sorted(BITS))
@@ -368,14 +368,14 @@ def test_a_pack_that_went_away_is_found_in_its_other_place(store: TensorStore, t
     reader = TensorStore(store.packs, store.tmp)
     assert tensor.id in reader
     keep(store, tmp_path / "f.safetensors", w=tensor)
-    (store.packs / str(first.name)).unlink()
+    (store.packs / first.names[0]).unlink()
     assert reader.read(tensor.id).tobytes() == tensor.data
 
 
 def test_what_is_being_read_may_be_deleted(store: TensorStore) -> None:
     summary = put(store, LARGE.incoming())
     blocks = store.blocks(LARGE.id, 1000)
-    (store.packs / str(summary.name)).unlink()
+    (store.packs / summary.names[0]).unlink()
     assert joined(blocks) == LARGE.data
     with pytest.raises(Damaged, match=LARGE.id):
         TensorStore(store.packs, store.tmp).read(LARGE.id)

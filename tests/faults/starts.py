@@ -1,0 +1,86 @@
+"""What a command begins from when it is made to fail: repositories, each made once and copied for every trial."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import persona
+from persona.progress import SILENT
+from tests.keeping.conftest import flip_tensor, objects_of
+from tests.keeping.test_gc import abandon, mostly_dead
+from tests.models import TinyModels
+
+EMPTY = "empty"
+EDIT = "\n# what I was trying\n"
+
+
+class Starts:
+    """Folders by the name of the function below that makes them."""
+
+    def __init__(self, models: TinyModels, folder: Path) -> None:
+        self.models = models
+        self.folder = folder
+
+    def copy(self, name: str, at: Path) -> Path:
+        """A copy to break."""
+        shutil.rmtree(at, ignore_errors=True)
+        shutil.copytree(self.root(name), at)
+        return at
+
+    def root(self, name: str) -> Path:
+        """The one that stays as it is."""
+        root = self.folder / name
+        if not root.exists():
+            make = {
+                EMPTY: Path.mkdir, "plain": self._plain, "undone": self._undone, "edited": self._edited,
+                "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
+                "unmade": self._unmade,
+            }[name]  # fmt: skip
+            make(root)
+        return root
+
+    def _plain(self, root: Path) -> None:
+        """A base, an earlier build, a commit."""
+        persona.init(root, self.models.base(), author="Test")
+        repo = persona.open(root)
+        persona.build(repo, root / "old")
+        persona.commit(repo, self.models.run(1), name="a", author="Test")
+
+    def _undone(self, root: Path) -> None:
+        persona.undo(persona.open(self.copy("plain", root)))
+
+    def _edited(self, root: Path) -> None:
+        repo = persona.open(self.copy("plain", root))
+        repo.recipe_path.write_text(repo.head_text() + EDIT)
+
+    def _littered(self, root: Path) -> None:
+        """Something of everything that ``gc`` does: objects, packs, a safetensors file, a repack, unfinished files."""
+        work = persona.open(self.copy("plain", root))
+        abandon(work, self.models.run(7))
+        with SILENT.task("", 0) as task:
+            work.tensors.adopt_safetensors(self.models.run(8) / "model.safetensors", task)
+        mostly_dead(work)
+        (work.folder / "tmp" / "x").write_bytes(b"x")
+
+    def _damaged(self, root: Path) -> None:
+        """A flipped bit in the base, its object gone, and its configuration lost with the pack that held it."""
+        work = persona.open(self.copy("plain", root))
+        base = work.base(work.recipe(work.head()).base_id)
+        flip_tensor(work, base.tensors["model.layers.0.mlp.up_proj.weight"].id)
+        next(v for v in work.tensors.volumes() if v.blobs).path.unlink()
+        objects_of(work, "base")[0].unlink()
+
+    def _unmade(self, root: Path) -> None:
+        """A vector's object is gone, and so are its tensors."""
+        work = persona.open(self.copy("plain", root))
+        for path in objects_of(work, "vector"):
+            path.unlink()
+        next(v for v in work.tensors.volumes() if v.path.suffix == ".pack" and not v.blobs).path.unlink()
+
+    def _moved(self, root: Path) -> None:
+        """A base that is only referred to, and is not where it was."""
+        gone = Path(shutil.copytree(self.models.base(), root.with_name("gone")))
+        persona.init(root, gone, author="Test", keep="reference")
+        persona.commit(persona.open(root), self.models.run(1), name="a", author="Test")
+        shutil.rmtree(gone)
