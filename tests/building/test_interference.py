@@ -104,12 +104,13 @@ def oracle(known: Known, names: list[str], alphas: dict[str, float], density: fl
     for pair in row.pairs:
         x, y = wide[pair.one], wide[pair.other]
         near(pair.cosine, x @ y, x.norm() * y.norm())
-        for found, (x, y) in ((pair.opposed, (x, y)), (pair.opposed_trimmed, (thin[pair.one], thin[pair.other]))):
-            near(found, (x * y < 0).sum(), (x * y != 0).sum())
-    for found, values in ((row.opposed, wide), (row.opposed_trimmed, thin)):
+        for share, values in ((pair.opposed, wide), (pair.opposed_trimmed, thin)):
+            product = values[pair.one] * values[pair.other]
+            near(share, (product < 0).sum(), (product != 0).sum())
+    for share, values in ((row.opposed, wide), (row.opposed_trimmed, thin)):
         stack = torch.stack(list(values.values()))
         several = (stack != 0).sum(0) > 1
-        near(found, ((stack > 0).any(0) & (stack < 0).any(0)).sum(), several.sum())
+        near(share, ((stack > 0).any(0) & (stack < 0).any(0)).sum(), several.sum())
     whole = sum(v.abs().sum() for v in thin.values())
     near(row.survives, sum(v[v * sign > 0].abs().sum() for v in thin.values()), whole)
 
