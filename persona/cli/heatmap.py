@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 
-_ROW, _COLUMN = 0.2, 0.5
-"""Inches that a cell takes."""
+_ROW, _COLUMN, _NARROW = 0.2, 0.5, 0.2
+"""Inches that a cell takes, high and wide, with and without its number."""
 
 _LABEL = 0.15
 """Inches between labels, at least."""
 
 _TALLEST = 60.0
+_MOST = 0.75
+"""Share of opposed signs that colours reach to, at least: vectors that have nothing in common oppose half."""
+
 _FEW = 500
 """Cells of a panel up to which each says its number."""
 
@@ -44,13 +47,13 @@ def draw(report: Interference, suffix: str) -> bytes:
     """The bytes of a PNG or SVG."""
     if not report.whole.pairs:
         raise UsageError(
-            f"there is nothing to plot: the recipe has {len(report.vectors)} acting vectors",
-            "A plot is about pairs of vectors; without --plot the numbers of one are shown.",
+            "there is nothing to plot: the recipe has no two vectors that act",
+            "A picture is about pairs of vectors; without --plot the numbers of one are shown.",
         )
     import matplotlib
 
     out = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "persona"}), warnings.catch_warnings():
+    with matplotlib.rc_context({"svg.hashsalt": "persona", "axes.unicode_minus": False}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a name may have letters that the font has not
         figure = _figure(report)
         still = {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
@@ -64,26 +67,28 @@ def _figure(report: Interference) -> Any:
     rows = (report.whole, *report.rows)
     pairs = [(pair.one, pair.other) for pair in report.whole.pairs]
     names = ["whole model", *(row.name for row in report.rows)]
-    height = min(_TALLEST, _ROW * len(rows) + 0.07 * max(len(f"{one} · {other}") for one, other in pairs) + 1.5)
-    width = 3 * max(1.5, _COLUMN * len(pairs) + 0.4) + 0.075 * max(map(len, names)) + 1.8
+    height = min(_TALLEST, _ROW * len(rows) + 0.07 * max(len(f"{one} · {other}") for one, other in pairs) + 1.7)
+    column = _COLUMN if len(rows) * len(pairs) <= _FEW else _NARROW
+    width = 3 * max(1.5, column * len(pairs) + 0.4) + 0.075 * max(map(len, names)) + 1.8
     figure = Figure((width, height), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     cosines = _values(rows, pairs, lambda pair: pair.cosine)
     before = _values(rows, pairs, lambda pair: pair.opposed)
     after = _values(rows, pairs, lambda pair: pair.opposed_trimmed)
     most = max(0.1, _largest(cosines))
-    angles = _panel(axes[0], cosines, "cosine", "RdBu_r", -most, most)
-    top = max(0.5, _largest(before), _largest(after))
-    _panel(axes[1], before, "opposed signs", "YlOrBr", 0, top)
-    shares = _panel(axes[2], after, "opposed, trimmed", "YlOrBr", 0, top)
+    angles = _panel(axes[0], cosines, "cosine", "RdBu", (-most, most), "{:+.2f}")
+    top = max(_MOST, _largest(before), _largest(after))
+    _panel(axes[1], before, "opposed signs", "YlOrBr", (0, top), "{:.0%}")
+    shares = _panel(axes[2], after, "opposed, trimmed", "YlOrBr", (0, top), "{:.0%}")
     _labels(axes, names, pairs, height)
-    figure.colorbar(angles, ax=axes[:1], aspect=40, pad=0.02)
-    figure.colorbar(shares, ax=axes[1:], aspect=40, pad=0.02, format=_percent)
+    for image, panels, form in ((angles, axes[:1], "{x:+.2f}"), (shares, axes[1:], "{x:.0%}")):
+        bar = figure.colorbar(image, ax=panels, aspect=40, pad=0.02, format=form)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7.5, length=2)
+    figure.supxlabel(
+        "grey: they do not meet there; vectors with nothing in common oppose half of their signs", fontsize=8
+    )
     return figure
-
-
-def _percent(value: float, place: int) -> str:
-    return f"{value:.0%}"
 
 
 def _values(rows: tuple[Row, ...], pairs: list[tuple[str, str]], of: Any) -> Any:
@@ -105,7 +110,8 @@ def _largest(values: Any) -> float:
     return float(np.nanmax(np.abs(values), initial=0.0, where=np.isfinite(values)))
 
 
-def _panel(axis: Any, values: Any, title: str, colours: str, low: float, high: float) -> Any:
+def _panel(axis: Any, values: Any, title: str, colours: str, band: tuple[float, float], form: str) -> Any:
+    low, high = band
     image = axis.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
     axis.set_facecolor("0.9")
     axis.set_title(title, fontsize=10)
@@ -113,7 +119,7 @@ def _panel(axis: Any, values: Any, title: str, colours: str, low: float, high: f
     for side in axis.spines.values():
         side.set_visible(False)
     if values.size <= _FEW:
-        _numbers(axis, values, image, "{:+.2f}" if low < 0 else "{:.0%}")
+        _numbers(axis, values, image, form)
     return image
 
 

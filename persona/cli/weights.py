@@ -35,6 +35,8 @@ def weights(console: Console, report: Interference, before: str, after: str) -> 
     if whole.vectors:
         console.print(f"Trimmed to {_trim(report)}\n")
         console.print(_vectors(whole))
+    else:
+        console.print("No vector acts in it, so there is nothing to compare.")
     if whole.pairs:
         _pairs(console, report)
     if report.rows:
@@ -76,9 +78,8 @@ def _trim(report: Interference) -> str:
 
 
 def _vectors(whole: Row) -> Table:
-    made = table(
-        "", "vector", "‖τ‖/‖W‖", "survives: mass", "entries", right=("", "‖τ‖/‖W‖", "survives: mass", "entries")
-    )
+    heads = ("‖τ‖/‖W‖", "mass survives", "entries survive")
+    made = _whole_numbers(table("#", "vector", *heads, right=("#", *heads)))
     for number, one in enumerate(whole.vectors, 1):
         made.add_row(
             str(number), escape(one.name), percent(one.norm, 2), percent(one.survives), percent(one.survives_entries)
@@ -109,16 +110,23 @@ def _matrix(whole: Row, shown: Shown) -> Table:
     cells |= {(pair.one, pair.other): shown(pair)[1] for pair in whole.pairs}
     heads = [str(number) for number in range(1, len(names) + 1)]
     made = table("#", "vector", *heads, right=("#", *heads))
-    made.show_header = False
+    _whole_numbers(made).show_header = False
     made.add_row("", "", *heads, style="bold")
     for number, name in enumerate(names, 1):
         made.add_row(str(number), escape(name), *(cells.get((name, other), "·") for other in names))
     return made
 
 
+def _whole_numbers(made: Table) -> Table:
+    """The same table; where there is no room, names are folded and numbers are not."""
+    for column in made.columns:
+        column.no_wrap = column.justify == "right"
+    return made
+
+
 def _worst(whole: Row) -> Table:
     heads = ("cosine", "opposed", "trimmed")
-    made = table("the most opposed pairs", *heads, right=heads)
+    made = _whole_numbers(table("the most opposed pairs", *heads, right=heads))
     for pair in sorted(whole.pairs, key=lambda pair: -(pair.opposed_trimmed or 0))[:12]:
         name = f"{escape(pair.one)} · {escape(pair.other)}"
         made.add_row(name, angle(pair.cosine), percent(pair.opposed), percent(pair.opposed_trimmed))
@@ -126,10 +134,9 @@ def _worst(whole: Row) -> Table:
 
 
 def _rows(report: Interference) -> Table:
-    columns = (_CHANGE if report.whole.change else {}) | (_AGREEMENT if report.whole.pairs else _ALONE)
-    made = table(report.by, *columns, right=columns)
-    for column in made.columns[1:]:
-        column.no_wrap = True
+    whole = report.whole
+    columns = (_CHANGE if whole.change else {}) | (_AGREEMENT if whole.pairs else _ALONE if whole.vectors else {})
+    made = _whole_numbers(table(report.by, *columns, right=columns))
     for row in report.rows:
         made.add_row(escape(row.name), *(cell(row) for cell in columns.values()))
     return made

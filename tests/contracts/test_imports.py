@@ -17,6 +17,7 @@ DOCS = ROOT.parent / "docs" / "architecture.md"
 FENCES = {
     "click": {"cli"},
     "rich": {"cli"},
+    "matplotlib": {"cli"},
     "tomlkit": {"recipe"},
     "blake3": {"ids"},
     "peft": {"checkpoints", "train", "demo"},
