@@ -21,8 +21,8 @@ _LABEL = 0.15
 """Inches between labels, at least."""
 
 _TALLEST = 60.0
-_MOST = 0.75
-"""Share of opposed signs that colours reach to, at least: vectors that have nothing in common oppose half."""
+_LEAST = 0.1
+"""How far from chance the colours reach at least: vectors that have nothing in common oppose half of their signs."""
 
 _FEW = 500
 """Cells of a panel up to which each says its number."""
@@ -77,9 +77,10 @@ def _figure(report: Interference) -> Any:
     after = _values(rows, pairs, lambda pair: pair.opposed_trimmed)
     most = max(0.1, _largest(cosines))
     angles = _panel(axes[0], cosines, "cosine", "RdBu", (-most, most), "{:+.2f}")
-    top = max(_MOST, _largest(before), _largest(after))
-    _panel(axes[1], before, "opposed signs", "YlOrBr", (0, top), "{:.0%}")
-    shares = _panel(axes[2], after, "opposed, trimmed", "YlOrBr", (0, top), "{:.0%}")
+    odds = max(_LEAST, _largest(before - 0.5), _largest(after - 0.5))
+    band = (0.5 - odds, 0.5 + odds)  # chance is white, as a cosine of 0 is
+    _panel(axes[1], before, "opposed signs", "RdBu_r", band, "{:.0%}")
+    shares = _panel(axes[2], after, "opposed, trimmed", "RdBu_r", band, "{:.0%}")
     _labels(axes, names, pairs, height)
     for image, panels, form in ((angles, axes[:1], "{x:+.2f}"), (shares, axes[1:], "{x:.0%}")):
         bar = figure.colorbar(image, ax=panels, aspect=40, pad=0.02, format=form)
