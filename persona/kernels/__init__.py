@@ -61,6 +61,9 @@ class Kernels(Protocol):
     def round_bf16(self, values: Float32, out: Bits) -> None:
         """BF16 of fp32, to nearest, ties to even; a NaN keeps what fits of it and is quiet."""
 
+    def squares(self, w: Bits, base: Bits) -> tuple[float, float]:
+        """Σ τ² and Σ W_base² of BF16 bits, summed in fp64 in an order of the kernel's own: a measure, not a weight."""
+
     def low_rank_rows(self, left: Float32, right: Float32, scale: float, out: Float32) -> None:
         """out[i, j] = scale · Σₖ left[i, k] · right[k, j], k ascending; the one loop over matrices."""
 

@@ -113,6 +113,12 @@ def round_bf16(values: Float32, out: Bits) -> None:
     _round_bf16(read(values), out)
 
 
+def squares(w: Bits, base: Bits) -> tuple[float, float]:
+    """One pass."""
+    delta, whole = _squares(read(w), read(base))
+    return float(delta.sum()), float(whole.sum())
+
+
 def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> None:
     """Row by row, a tile of columns at a time."""
     if len(right):
@@ -277,6 +283,20 @@ def _round_bf16(values: Any, out: Any) -> None:
         rounded = u4(u + u4(0x7FFF) + (u4(u >> u4(16)) & u4(1))) >> u4(16)
         high = u4(u >> u4(16)) | u4(0x40)
         out[i] = u2(high) if u4(u & u4(0x7FFFFFFF)) > u4(0x7F800000) else u2(rounded)
+
+
+@_jit
+def _squares(w: Any, base: Any) -> Any:
+    """Sixteen sums side by side, for a processor adds so many at once."""
+    delta, whole = np.zeros(16, np.float64), np.zeros(16, np.float64)
+    for start in range(0, len(w), 16):
+        one, other = w[start : start + 16], base[start : start + 16]
+        for i in range(len(one)):
+            b = u4(u4(other[i]) << u4(16)).view(f4)
+            tau = np.float64(u4(u4(one[i]) << u4(16)).view(f4) - b)
+            delta[i] += tau * tau
+            whole[i] += np.float64(b) * np.float64(b)
+    return delta, whole
 
 
 @_jit

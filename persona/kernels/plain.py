@@ -137,6 +137,16 @@ def round_bf16(values: Float32, out: Bits) -> None:
         out[nan] = (bits[nan] >> np.uint32(16)) | np.uint32(0x40)
 
 
+def squares(w: Bits, base: Bits) -> tuple[float, float]:
+    """In fp64, of differences that are rounded to fp32 as any τ is."""
+    wide, theirs = np.empty(len(w), np.float32), np.empty(len(w), np.float32)
+    widen_bf16(w, wide)
+    widen_bf16(base, theirs)
+    with np.errstate(all="ignore"):
+        wide -= theirs
+        return float(np.sum(wide.astype(np.float64) ** 2)), float(np.sum(theirs.astype(np.float64) ** 2))
+
+
 def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> None:
     """Block by block: the first product, then product and sum for each further k, then the scale."""
     height = max(1, min(len(out), BLOCK // max(out.shape[1], 1)))

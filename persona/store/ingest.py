@@ -218,6 +218,8 @@ def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[flo
     """Σ τ² and Σ W_base² of one block."""
     import numpy as np
 
+    if dtype == base_dtype == "BF16":
+        return kernels.current().squares(ours, theirs)
     with np.errstate(all="ignore"):
         base = widen(theirs, base_dtype)
         base_square = float(np.dot(base, base))

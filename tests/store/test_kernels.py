@@ -118,3 +118,20 @@ def test_a_damaged_payload_gives_the_same_or_is_refused_by_both(seed: int, at: i
             except ValueError as error:
                 found.append(str(error).encode())
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("loops", [plain, compiled], ids=["plain", "compiled"])
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 1000, 131072])
+def test_squares_are_those_of_fp64(loops: ModuleType, count: int) -> None:
+    rng = np.random.default_rng(count)
+    w, base = ((rng.normal(0, 0.02, count).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16) for _ in "wb")
+    wide = [(bits.astype(np.uint32) << 16).view(np.float32) for bits in (w, base)]
+    wanted = ((wide[0] - wide[1]).astype(np.float64) ** 2).sum(), (wide[1].astype(np.float64) ** 2).sum()
+    assert loops.squares(w, base) == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("loops", [plain, compiled], ids=["plain", "compiled"])
+def test_a_square_of_a_nan_is_one(loops: ModuleType) -> None:
+    delta, whole = loops.squares(np.array([0x7FC0, 0], np.uint16), np.array([0, 0x3F80], np.uint16))
+    assert np.isnan(delta)
+    assert whole == 1.0
