@@ -75,8 +75,8 @@ def _rewrite_kept(healing: Healing) -> None:
         elif stem in healing.source.digests:
             origins[stem] = healing.source.digests[stem].path
     for file in healing.source.files:
-        if _mostly_lost(healing, file):
-            origins.setdefault(file.path.name, file.path)
+        if file.path not in origins.values() and _mostly_lost(healing, file):
+            origins[file.path.name] = file.path
     for origin in origins.values():
         _adopt(healing, origin)
 

@@ -194,7 +194,7 @@ class Trial:
         self.trials.starts.copy(self.case.start, self.end)
         code, effects = self.trials.zygote.run(self.end, self.argv, split=self.case.split)
         assert code == 0
-        assert effects > 5
+        assert effects >= 5
         self.case.done(self.end, self.end)
         return effects
 
