@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 
 from tests.bench import checkpoints
 from tests.bench.measure import HEAD, Took, middle, row, run
@@ -71,9 +72,8 @@ def _table(title: str, contestants: Contestants, rounds: int) -> None:
     first, *others = took
     for other in others:
         ratios = sorted(b.wall / a.wall for a, b in zip(took[first], took[other], strict=True))
-        print(
-            f"\n{other} takes {ratios[len(ratios) // 2]:.1f} × the wall time of {first} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
-        )
+        low, high = ratios[0], ratios[-1]
+        print(f"\n{other} takes {median(ratios):.1f} × the wall time of {first} ({low:.1f} to {high:.1f})")
     sys.stdout.flush()
 
 
