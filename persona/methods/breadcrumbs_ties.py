@@ -29,12 +29,5 @@ def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], param
     """Mask both ends, elect, average."""
     from persona.methods.parts import oracle
 
-    values = []
-    for tau, share in zip(deltas, shares, strict=True):
-        kept = oracle.wanted(share.number("density"), tau.numel())
-        top = min(int(share.number("gamma") * tau.numel()), tau.numel() - kept)
-        mask = oracle.largest(tau, top + kept, share.key)
-        if top:
-            mask &= ~oracle.largest(tau, top, share.key)
-        values.append(share.alpha * tau.where(mask, 0))
+    values = [share.alpha * oracle.mask_ends(tau, share) for tau, share in zip(deltas, shares, strict=True)]
     return oracle.elect(values, oracle.weights(shares, parameters))

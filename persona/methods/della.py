@@ -44,15 +44,5 @@ def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], param
     """Rank, drop, rescale, elect, average."""
     from persona.methods.parts import oracle
 
-    values = []
-    for tau, share in zip(deltas, shares, strict=True):
-        if share.number("density") >= 1:
-            values.append(share.alpha * tau)
-            continue
-        rows = tau.reshape(-1, tau.shape[-1] if tau.ndim > 1 else tau.numel())
-        rank = rows.abs().argsort(dim=1, stable=True).argsort(dim=1).double()
-        step = 2 * share.number("epsilon") / max(1, rows.shape[1] - 1)
-        start = share.number("density") - (share.number("epsilon") if rows.shape[1] > 1 else 0)
-        chance = (start + rank * step).view(tau.shape)
-        values.append(share.alpha * oracle.rescaled(tau, oracle.uniform(tau, share) < chance, chance, share))
+    values = [share.alpha * oracle.drop_by_rank(tau, share) for tau, share in zip(deltas, shares, strict=True)]
     return oracle.elect(values, oracle.weights(shares, parameters))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from persona.methods.della import check as check
 from persona.methods.parts.kinds import Family
 from persona.methods.parts.parameters import EPSILON, KEEP, RESCALE, SEED, Parameter
 
@@ -26,27 +27,9 @@ PARAMETERS: Mapping[str, Parameter] = {"density": KEEP, "epsilon": EPSILON, "res
 FAMILY = Family("ranked", "sum")
 
 
-def check(parameters: Mapping[str, Value]) -> str | None:
-    """Chances must be chances."""
-    density, epsilon = float(parameters["density"]), float(parameters["epsilon"])
-    if density < 1 and not 0 < density - epsilon <= density + epsilon <= 1:
-        return f"density {density:g} - epsilon {epsilon:g} must be above 0 and density + epsilon at most 1"
-    return None
-
-
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
     """Rank, drop, rescale, add up."""
     from persona.methods.parts import oracle
 
-    values = []
-    for tau, share in zip(deltas, shares, strict=True):
-        if share.number("density") >= 1:
-            values.append(share.alpha * tau)
-            continue
-        rows = tau.reshape(-1, tau.shape[-1] if tau.ndim > 1 else tau.numel())
-        rank = rows.abs().argsort(dim=1, stable=True).argsort(dim=1).double()
-        step = 2 * share.number("epsilon") / max(1, rows.shape[1] - 1)
-        start = share.number("density") - (share.number("epsilon") if rows.shape[1] > 1 else 0)
-        chance = (start + rank * step).view(tau.shape)
-        values.append(share.alpha * oracle.rescaled(tau, oracle.uniform(tau, share) < chance, chance, share))
+    values = [share.alpha * oracle.drop_by_rank(tau, share) for tau, share in zip(deltas, shares, strict=True)]
     return oracle.total(values)

@@ -117,3 +117,25 @@ def elect(values: Sequence[Tensor], weights: Sequence[float], parts: Sequence[Te
         sides.append((mass, part / count if any(weights) else part))
     balance = sides[0][0] + sides[1][0]
     return torch.where(balance > 0, sides[0][1], torch.where(balance < 0, sides[1][1], zero))
+
+
+def drop_by_rank(tau: Tensor, share: Share) -> Tensor:
+    """DELLA's τ̂: the larger in its row, the likelier kept; rescaled by the chance it had."""
+    if share.number("density") >= 1:
+        return tau
+    rows = tau.reshape(-1, tau.shape[-1] if tau.ndim > 1 else tau.numel())
+    rank = rows.abs().argsort(dim=1, stable=True).argsort(dim=1).double()
+    step = 2 * share.number("epsilon") / max(1, rows.shape[1] - 1)
+    start = share.number("density") - (share.number("epsilon") if rows.shape[1] > 1 else 0)
+    chance = (start + rank * step).view(tau.shape)
+    return rescaled(tau, uniform(tau, share) < chance, chance, share)
+
+
+def mask_ends(tau: Tensor, share: Share) -> Tensor:
+    """Breadcrumbs' τ̂: without the outliers, and of the rest the largest."""
+    kept = wanted(share.number("density"), tau.numel())
+    top = min(int(share.number("gamma") * tau.numel()), tau.numel() - kept)
+    mask = largest(tau, top + kept, share.key)
+    if top:
+        mask &= ~largest(tau, top, share.key)
+    return torch.where(mask, tau, 0)

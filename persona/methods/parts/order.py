@@ -101,9 +101,8 @@ def _edge_of_few(sizes: Magnitudes, k: int, key: int) -> Edge:
 
 def kth_largest(passes: Passes, k: int) -> tuple[int, int, int]:
     """The k-th largest magnitude, how many are larger, and how many equal it; two passes."""
-    number, before, _ = _bin_of(_counted(passes(), lambda sizes: sizes >> np.uint32(_LOW), _BINS), k)
-    low, larger, equal = _bin_of(_counted(passes(), lambda sizes: _inside(sizes, number), 1 << _LOW), k - before)
-    return number << _LOW | low, before + larger, equal
+    number, before = place(histogram(passes()), k)
+    return join(number, before, within(passes(), number), k)
 
 
 def histogram(blocks: Iterable[Magnitudes]) -> npt.NDArray[np.int64]:
