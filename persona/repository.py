@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona import files
 from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal, UsageError
-from persona.history import commits
+from persona.history import commits, revisions
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
 from persona.ids import BaseId, CommitId, ObjectId, OperationId, VectorId
@@ -108,6 +108,10 @@ class Repository:
     def head(self) -> CommitId:
         """The commit we stand on."""
         return refs_.head_commit(self.refs())
+
+    def resolve(self, rev: str) -> CommitId:
+        """The commit that a revision means: ``HEAD~1``, ``main``, ``@{yesterday}``, a tag, a short id."""
+        return revisions.resolve(rev, self.refs(), self.objects, self.log)
 
     def commit(self, name: CommitId) -> commits.Commit:
         """Read a commit."""

@@ -1,5 +1,8 @@
 """Names for commits: ``refs/heads/…``, ``refs/tags/…``, and ``HEAD``.
 
+``refs/merge/1``, ``2`` … are there while a merge is unfinished: what it merges into ``HEAD``. They are refs like any
+other, so that making, giving up and undoing a merge are operations like any other.
+
 A ref file holds a commit id; ``HEAD`` holds ``ref: refs/heads/<branch>``, or a commit id when it is detached.
 """
 
@@ -16,6 +19,8 @@ from persona.ids import CommitId
 HEAD = "HEAD"
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
+MERGES = "refs/merge/"
+MERGE_HEAD = "MERGE_HEAD"
 SYMBOLIC = "ref: "
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
@@ -51,6 +56,22 @@ def current_branch(refs: Mapping[str, str]) -> str | None:
     return head.removeprefix(SYMBOLIC + BRANCHES) if head.startswith(SYMBOLIC) else None
 
 
+def merge_heads(refs: Mapping[str, str]) -> list[CommitId]:
+    """What an unfinished merge merges into ``HEAD``, in order; empty if there is none."""
+    names = sorted((name for name in refs if name.startswith(MERGES)), key=lambda name: (len(name), name))
+    return [commit_of(name, refs) for name in names]
+
+
+def short_name(ref: str) -> str:
+    """A ref as people call it: ``main`` for ``refs/heads/main``."""
+    return ref.removeprefix(BRANCHES).removeprefix(TAGS)
+
+
+def short_names(refs: Iterable[str], kinds: tuple[str, ...] = (BRANCHES, TAGS)) -> list[str]:
+    """Branches and tags as people call them."""
+    return [short_name(ref) for ref in refs if ref.startswith(kinds)]
+
+
 def commit_of(name: str, refs: Mapping[str, str]) -> CommitId:
     """The commit that a branch or tag stands on."""
     try:
@@ -76,9 +97,8 @@ def check_no_overlap(refs: Iterable[str], new: str) -> None:
     """Raise if ``new`` would be both a file and a folder: ``a`` beside ``a/b``."""
     for other in refs:
         if other.startswith(new + "/") or new.startswith(other + "/"):
-            short = other.removeprefix(BRANCHES).removeprefix(TAGS)
             raise UsageError(
-                f"'{new.removeprefix(BRANCHES).removeprefix(TAGS)}' cannot be a name beside '{short}'",
+                f"'{short_name(new)}' cannot be a name beside '{short_name(other)}'",
                 "One would be a folder of the other: choose another name.",
             )
 

@@ -1,51 +1,80 @@
-"""Revision syntax: ``HEAD``, ``main``, a tag, a short id, and ``~N``, ``^``, ``^N`` after any of them."""
+"""Revision syntax, as git has it.
+
+HEAD  @  main  refs/heads/main  v1.2  3f2a9c4      a branch, a tag, the beginning of a commit's id
+REV~  REV~3  REV^  REV^2                           first parents back; the second parent
+main@{2}  @{2}  HEAD@{2}                           where it stood two moves ago (alone: the branch we are on)
+main@{yesterday}  @{2 hours ago}                   where it stood then
+@{-1}  -                                           where we were before the last checkout
+MERGE_HEAD                                         what an unfinished merge merges
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
 
 from persona.errors import UsageError, did_you_mean
+from persona.history import reflog
 from persona.history import refs as refs_
 from persona.history.commits import Commit
+from persona.history.operations import OperationLog
+from persona.history.times import parse_time
 from persona.ids import CommitId
 from persona.store.objects import ObjectStore
 
 MIN_PREFIX = 4
 """Characters of an id that must be typed at least."""
 
-_STEP = re.compile(r"~(\d*)|\^(\d*)")
+_PARTS = re.compile(r"(?P<name>[^~^]*?)(?:@\{(?P<at>[^{}]*)\})?(?P<steps>(?:~\d{0,9}|\^\d{0,9})*)")
+_STEP = re.compile(r"([~^])(\d*)")
 _HEX = re.compile(r"[0-9a-f]+")
 
 
-def resolve(text: str, refs: Mapping[str, str], objects: ObjectStore) -> CommitId:
+@dataclass(frozen=True)
+class Places:
+    """All that a revision may speak of; ``log`` and ``now`` only for what comes in ``@{…}``."""
+
+    refs: Mapping[str, str]
+    objects: ObjectStore
+    log: OperationLog | None
+    now: datetime
+
+
+def resolve(
+    text: str,
+    refs: Mapping[str, str],
+    objects: ObjectStore,
+    log: OperationLog | None = None,
+    now: datetime | None = None,
+) -> CommitId:
     """The commit that ``text`` means."""
-    name, steps = _split(text)
-    commit = _named(name, text, refs, objects)
-    for kind, count in steps:
-        commit = _step(commit, kind, count, text, objects)
+    places = Places(refs, objects, log, now or datetime.now().astimezone())
+    match = _PARTS.fullmatch("@{-1}" if text == "-" else text)
+    if match is None:
+        raise UsageError(f"'{text}' is not a revision", "Write it like 'HEAD~1', 'main', '@{1}', 'v1.2' or '3f2a9c4d'.")
+    name, when = match["name"], match["at"]
+    commit = _named(name or refs_.HEAD, text, places) if when is None else _earlier(name, when, text, places)
+    for kind, count in _STEP.findall(match["steps"]):
+        commit = _step(commit, kind, int(count or 1), text, objects)
     return commit
 
 
-def _split(text: str) -> tuple[str, list[tuple[str, int]]]:
-    cut = min((i for i in (text.find("~"), text.find("^")) if i >= 0), default=len(text))
-    name, rest = text[:cut] or refs_.HEAD, text[cut:]
-    steps, at = [], 0
-    while at < len(rest):
-        match = _STEP.match(rest, at)
-        if match is None:
-            raise UsageError(f"'{text}' is not a revision", "Write it like 'HEAD~1', 'main', 'v1.2' or '3f2a9c4d'.")
-        steps.append((match[0][0], int(match[1] or match[2] or 1)))
-        at = match.end()
-    return name, steps
+def ref_named(name: str, refs: Mapping[str, str]) -> str | None:
+    """The whole name of a branch or tag: ``refs/heads/main`` for ``main``."""
+    return next((prefix + name for prefix in (refs_.BRANCHES, refs_.TAGS, "") if prefix + name in refs), None)
 
 
-def _named(name: str, text: str, refs: Mapping[str, str], objects: ObjectStore) -> CommitId:
+def _named(name: str, text: str, places: Places) -> CommitId:
+    refs, objects = places.refs, places.objects
     if name in (refs_.HEAD, "@"):
         return refs_.head_commit(refs)
-    for prefix in (refs_.BRANCHES, refs_.TAGS, ""):
-        if prefix + name in refs:
-            return refs_.commit_of(prefix + name, refs)
+    if name == refs_.MERGE_HEAD and refs_.merge_heads(refs):
+        return refs_.merge_heads(refs)[0]
+    if (ref := ref_named(name, refs)) is not None:
+        return refs_.commit_of(ref, refs)
     if _HEX.fullmatch(name) and len(name) >= MIN_PREFIX:
         found = [CommitId(i) for i in objects.matching(name) if objects.kind(i) == "commit"]
         if len(found) == 1:
@@ -55,8 +84,38 @@ def _named(name: str, text: str, refs: Mapping[str, str], objects: ObjectStore) 
                 f"'{name}' begins the ids of {len(found)} commits: {', '.join(i.short for i in found)}",
                 "Type more of it.",
             )
-    known = [r.removeprefix(refs_.BRANCHES).removeprefix(refs_.TAGS) for r in refs if r != refs_.HEAD]
-    raise UsageError(f"no revision '{text}'", did_you_mean(name, [*known, refs_.HEAD]))
+    raise UsageError(f"no revision '{text}'", did_you_mean(name, [*refs_.short_names(refs), refs_.HEAD]))
+
+
+def _earlier(name: str, when: str, text: str, places: Places) -> CommitId:
+    """``name@{when}``; without a name, of the branch that we are on."""
+    refs, log, now = places.refs, places.log, places.now
+    assert log is not None, "the repository resolves what needs its log"
+    if re.fullmatch(r"-\d{1,9}", when):
+        return _place_before(name, int(when[1:]), text, places)
+    if name in ("", "@"):
+        branch = refs_.current_branch(refs)
+        ref: str | None = refs_.HEAD if branch is None or name == "@" else refs_.BRANCHES + branch
+    else:
+        ref = refs_.HEAD if name == refs_.HEAD else ref_named(name, refs)
+    if ref is None:
+        raise UsageError(f"no branch or tag '{name}'", did_you_mean(name, [*refs_.short_names(refs), refs_.HEAD]))
+    if re.fullmatch(r"\d{1,9}", when):
+        return reflog.nth(ref, int(when), refs, log)
+    return reflog.at(ref, parse_time(when, now), refs, log)
+
+
+def place_before(number: int, refs: Mapping[str, str], log: OperationLog) -> str | None:
+    """The branch's name or commit's id that HEAD followed ``number`` checkouts ago."""
+    return next(islice(reflog.earlier_places(refs, log), number - 1, None), None) if number > 0 else None
+
+
+def _place_before(name: str, number: int, text: str, places: Places) -> CommitId:
+    assert places.log is not None
+    found = place_before(number, places.refs, places.log) if name in ("", "@", refs_.HEAD) else None
+    if found is None:
+        raise UsageError(f"'{text}': there were not so many checkouts", "See 'persona op log'.")
+    return _named(found, text, places)
 
 
 def _step(commit: CommitId, kind: str, count: int, text: str, objects: ObjectStore) -> CommitId:
@@ -70,6 +129,6 @@ def _step(commit: CommitId, kind: str, count: int, text: str, objects: ObjectSto
 def _parent(commit: CommitId, number: int, text: str, objects: ObjectStore) -> CommitId:
     parents = Commit.get(objects, commit).parents
     if number > len(parents):
-        what = "is the first commit" if not parents else f"has {len(parents)} parent(s)"
+        what = "is the first commit" if not parents else f"has {len(parents)} parent{'s' if len(parents) > 1 else ''}"
         raise UsageError(f"'{text}' goes further back than history does: {commit.short} {what}", "See 'persona log'.")
     return parents[number - 1]

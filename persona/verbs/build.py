@@ -20,7 +20,6 @@ from persona.building.sidefiles import model_card, side_files
 from persona.building.target import check_replaceable, check_target
 from persona.checkpoints.folder import INDEX, RECEIPT
 from persona.errors import UsageError
-from persona.history.revisions import resolve
 from persona.ids import CommitId, VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
@@ -142,7 +141,7 @@ def checked_dtype(dtype: str | None) -> str | None:
 def _which(repo: Repository, rev: str | None) -> tuple[CommitId, bool, Recipe]:
     """The commit to build from, whether uncommitted edits come on top of it, and the recipe."""
     if rev is not None:
-        commit = resolve(rev, repo.refs(), repo.objects)
+        commit = repo.resolve(rev)
         return commit, False, repo.recipe(commit)
     commit = repo.head()
     recipe = standing_recipe(repo)

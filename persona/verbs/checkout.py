@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from persona.errors import Refusal, UsageError
 from persona.history import refs as refs_
 from persona.history.commits import get_text
-from persona.history.revisions import resolve
 from persona.ids import CommitId
 from persona.repository import Repository
 
@@ -28,7 +27,7 @@ def checkout(
     """Make ``rev`` the recipe, on its branch if it names one, or on the new branch ``branch``."""
     with repo.transaction(command) as change:
         refs = repo.refs()
-        commit = resolve(rev, refs, repo.objects)
+        commit = repo.resolve(rev)
         text = get_text(repo.objects, repo.commit(commit).text)
         _protect_edits(repo, text)
         if branch is not None:

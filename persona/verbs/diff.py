@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from persona.history.revisions import resolve
 from persona.progress import SILENT, Progress
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Recipe
@@ -49,5 +48,5 @@ def diff(
 
 
 def _recipe(repo: Repository, rev: str) -> tuple[Recipe, str]:
-    commit = resolve(rev, repo.refs(), repo.objects)
+    commit = repo.resolve(rev)
     return repo.recipe(commit), f"{rev} ({commit.short})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from persona.errors import UsageError
-from persona.history.revisions import resolve
 from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
@@ -21,7 +20,7 @@ def interference(
     repo: Repository, rev: str | None = None, *, by: str = "layer", progress: Progress = SILENT
 ) -> Interference:
     """Of the recipe as it stands, or of a revision: angles, opposed signs, what survives; by layer or tensor."""
-    recipe = standing_recipe(repo) if rev is None else repo.recipe(resolve(rev, repo.refs(), repo.objects))
+    recipe = standing_recipe(repo) if rev is None else repo.recipe(repo.resolve(rev))
     return measured(repo, recipe, None, by, progress)
 
 

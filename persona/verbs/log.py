@@ -9,7 +9,6 @@ from typing import Any
 
 from persona.history import commits
 from persona.history import refs as refs_
-from persona.history.revisions import resolve
 from persona.ids import CommitId
 from persona.repository import Repository
 
@@ -36,7 +35,7 @@ def log(repo: Repository, rev: str = refs_.HEAD, *, limit: int | None = None) ->
     for ref, value in sorted(refs.items()):
         if ref != refs_.HEAD:
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
-    start = resolve(rev, refs, repo.objects)
+    start = repo.resolve(rev)
     return [
         Logged(name, c.subject, c.author, c.time, c.parents, tuple(names.get(name, ())), name == head, c.run)
         for name, c in islice(commits.walk(repo.objects, [start]), limit)

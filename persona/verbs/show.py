@@ -8,7 +8,6 @@ from typing import Any
 
 from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
 from persona.history.commits import get_text, walk
-from persona.history.revisions import resolve
 from persona.ids import CommitId, VectorId
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Recipe
@@ -49,7 +48,7 @@ def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
     if recipe.entry(what) is not None:
         return _vector(repo, recipe, what)
     try:
-        commit = resolve(what, repo.refs(), repo.objects)
+        commit = repo.resolve(what)
     except UsageError as error:
         if not error.message.startswith("no revision"):
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from persona.history.revisions import resolve
 from persona.ids import VectorId
 from persona.recipe.alphas import Alpha
 from persona.recipe.model import Entry, Recipe
@@ -33,7 +32,7 @@ class Listed:
 
 def vectors(repo: Repository, rev: str | None = None) -> list[Listed]:
     """The vectors of ``persona.toml`` as it stands, or of a revision, in recipe order."""
-    recipe = standing_recipe(repo) if rev is None else repo.recipe(resolve(rev, repo.refs(), repo.objects))
+    recipe = standing_recipe(repo) if rev is None else repo.recipe(repo.resolve(rev))
     return [listed(repo, entry) for entry in recipe.vectors]
 
 
