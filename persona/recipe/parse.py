@@ -26,6 +26,7 @@ LARGEST = 1e9
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{4,64}")
+_CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
 _TOP = ("base", "merge", "vectors")
 _BASE = ("name", "id")
 _VECTOR = ("id", "alpha", "node", "only", "except")
@@ -47,7 +48,7 @@ def parse(text: str, where: str = FILE) -> Recipe:
     try:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _not_toml(where, str(error)) from None
+        raise _not_toml(text, where, str(error)) from None
     except ValueError:  # Python reads no integers of more than 4300 digits
         raise _too_long(text, where) from None
     reader = _Reader(text, where)
@@ -66,11 +67,21 @@ def parse(text: str, where: str = FILE) -> Recipe:
     )
 
 
-def _not_toml(where: str, said: str) -> RecipeError:
+def _not_toml(text: str, where: str, said: str) -> RecipeError:
     """The parser's words, with the line where all our errors have it."""
+    if marks := marked_lines(text):
+        raise RecipeError(
+            f"{where}:{marks[0]}: a merge conflict is not settled",
+            f"Choose between the lines of {'<' * 7} and {'>' * 7}, take the markers out, then: persona commit",
+        )
     match = re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", said)
     place, what = (f"{where}:{match[2]}", match[1]) if match else (where, said)
     return RecipeError(f"{place}: not TOML: {what}", "Mend the line, or bring back the last one: persona restore")
+
+
+def marked_lines(text: str) -> list[int]:
+    """The lines (from 1) that hold the markers of a merge conflict (see ``markers``)."""
+    return [number for number, line in enumerate(text.splitlines(), 1) if _CONFLICT.match(line)]
 
 
 def _too_long(text: str, where: str) -> RecipeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from persona.checkpoints.folder import RECEIPT, find_run, is_adapter, open_checkpoint, read_json
 from persona.errors import CheckpointError, UsageError
 from persona.files import storage_error
-from persona.ids import VectorId
+from persona.history import refs as refs_
+from persona.ids import CommitId, VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe import edit
 from persona.recipe.alphas import Alpha
@@ -20,11 +21,12 @@ from persona.recipe.changes import changes
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST, checked_vector_name, parse
 from persona.recipe.resolve import resolve
-from persona.repository import Repository
+from persona.repository import Repository, Transaction
 from persona.store.ingest import Ingested, ingest_run
 from persona.store.ingest_adapter import ingest_adapter
 from persona.store.objects import canonical
-from persona.verbs.recording import Recorded, record, standing_text
+from persona.verbs.merging import end_merge, merge_message
+from persona.verbs.recording import Recorded, record, refuse_while_merging, standing_text
 from persona.verbs.vectors import kept_bytes
 
 DEEPEST = 64
@@ -67,13 +69,13 @@ def commit(
         if name is not None or alpha is not None or node is not None:
             raise UsageError("a name, alpha or node needs a run", "Give the run's folder: persona commit RUN --as NAME")
         with repo.transaction(command) as change:
-            text = standing_text(repo)
-            return Committed(record(repo, change, text, message or _summary(repo, text), author, facts))
+            return Committed(_as_it_stands(repo, change, message, author, facts))
     folder = find_run(Path(run))
     name = checked_vector_name(name or _name_of(folder))
     if alpha is not None:
         _check_alpha(alpha)
     with repo.transaction(command) as change:
+        refuse_while_merging(repo)
         text = standing_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         ingested = _ingest(repo, recipe, folder, progress)
@@ -87,6 +89,18 @@ def commit(
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
         return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, facts))
+
+
+def _as_it_stands(
+    repo: Repository, change: Transaction, message: str | None, author: str, facts: Mapping[str, Any]
+) -> Recorded:
+    """Record ``persona.toml``; a merge that is under way is concluded by that."""
+    text = standing_text(repo)
+    heads = refs_.merge_heads(repo.refs())
+    parse(text)  # first of all: are there conflicts left?
+    done = record(repo, change, text, message or _summary(repo, text, heads), author, facts, merging=heads)
+    end_merge(repo, change)
+    return done
 
 
 def _ingest(repo: Repository, recipe: Recipe, folder: Path, progress: Progress) -> Ingested:
@@ -142,8 +156,10 @@ def _name_of(folder: Path) -> str:
     return own.parent.name if own.name.startswith("checkpoint-") else own.name
 
 
-def _summary(repo: Repository, text: str) -> str:
-    """A message for an edited recipe: its changes."""
+def _summary(repo: Repository, text: str, merging: Sequence[CommitId] = ()) -> str:
+    """A message for an edited recipe: what it merges, or its changes."""
+    if merging:
+        return merge_message(repo, merging)
     before = repo.recipe(repo.head())
     said = [change.text for change in changes(before, resolve(parse(text), repo.objects, before, text))]
     return "; ".join(said) or "edit comments"

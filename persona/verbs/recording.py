@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from persona.building.plan import check_patterns
@@ -57,6 +58,7 @@ def entry_of(recipe: Recipe, name: str) -> Entry:
 def clean_recipe(repo: Repository, command: str) -> Iterator[tuple[Transaction, str]]:
     """A transaction on an unedited ``persona.toml``, so that nobody's edits are recorded by surprise."""
     with repo.transaction(command) as change:
+        refuse_while_merging(repo)
         text = standing_text(repo)
         if repo.is_edited():
             raise Refusal(
@@ -66,6 +68,21 @@ def clean_recipe(repo: Repository, command: str) -> Iterator[tuple[Transaction, 
         yield change, text
 
 
+def refuse_while_merging(repo: Repository) -> None:
+    """Raise if a merge is unfinished: what is recorded now would not be a part of it."""
+    if refs_.merge_heads(repo.refs()):
+        raise Refusal(
+            "a merge is under way",
+            f"Settle its conflicts in {repo.recipe_path.name} and run 'persona commit', or: persona merge --abort",
+        )
+
+
+def free_name(path: Path) -> Path:
+    """Where what stands in ``persona.toml`` is put aside: ``persona.toml.orig``, or one with a number."""
+    names = (f"{path.name}.orig{number}" for number in ("", *(f"-{n}" for n in range(2, 10_000))))
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
+
+
 def record(
     repo: Repository,
     change: Transaction,
@@ -73,18 +90,28 @@ def record(
     message: str,
     author: str,
     run: Mapping[str, Any] | None = None,
+    *,
+    merging: Sequence[CommitId] = (),
 ) -> Recorded:
-    """Make ``text`` the recipe, and a commit of it on top of HEAD; refused if nothing would change."""
+    """Make ``text`` the recipe, and a commit of it on top of HEAD (and of ``merging``).
+
+    Refused if nothing would change, and while a merge is under way that this does not conclude.
+    """
+    if not merging:
+        refuse_while_merging(repo)
     head = repo.head()
     before = repo.recipe(head)
-    recipe = resolve(parse(text), repo.objects, before, text)
+    there = [entry for commit in merging for entry in repo.recipe(commit).vectors]
+    recipe = resolve(parse(text), repo.objects, replace(before, vectors=(*before.vectors, *there)), text)
     for entry in recipe.vectors:
         if entry.only or entry.excepted or alphas.patterns(entry.alpha):
             check_patterns(entry, repo.vector(VectorId(entry.id)))
     stored = put_text(repo.objects, text)
-    if stored == repo.commit(head).text:
+    if stored == repo.commit(head).text and not merging:
         raise Refusal("nothing to commit: persona.toml is as it was committed", "See 'persona status'.")
-    commit = Commit(recipe.put(repo.objects), stored, (head,), author or repo.author, now(), message, run or {})
+    commit = Commit(
+        recipe.put(repo.objects), stored, (head, *merging), author or repo.author, now(), message, run or {}
+    )
     name = commit.put(repo.objects)
     change.advance(name)
     change.set_recipe_text(text)

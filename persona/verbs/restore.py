@@ -7,6 +7,7 @@ from pathlib import Path
 
 from persona import files
 from persona.repository import Repository
+from persona.verbs.recording import free_name
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,7 @@ def restore(repo: Repository, *, command: str = "restore") -> Restored:
             return Restored(repo.recipe_path, False, None)
         backup = None
         if standing is not None:
-            backup = _free_name(repo.recipe_path)
+            backup = free_name(repo.recipe_path)
             files.write_file(backup, standing)
         files.write_over(repo.recipe_path, committed)
         return Restored(repo.recipe_path, True, backup)
-
-
-def _free_name(path: Path) -> Path:
-    """``persona.toml.orig``, or with a number if earlier edits are kept under that name."""
-    names = (f"{path.name}.orig{number}" for number in ("", *(f"-{n}" for n in range(2, 10_000))))
-    return next(path.with_name(name) for name in names if not path.with_name(name).exists())

@@ -102,7 +102,7 @@ def test_comments_after_a_removed_vector_stay() -> None:
 
 
 def test_what_cannot_be_edited_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edit, "_set", lambda text, *args: text.replace("cccc", "dddd"))
+    monkeypatch.setattr(edit, "set_key", lambda text, *args: text.replace("cccc", "dddd"))
     with pytest.raises(RecipeError, match="laid out in a way") as caught:
         edit.set_alpha(LAYOUTS["plain"], "a", 2.0)
     assert "[vectors.NAME]" in caught.value.hint

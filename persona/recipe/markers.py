@@ -1,0 +1,102 @@
+"""Conflicts of a merge, written into ``persona.toml`` where a person settles them.
+
+    <<<<<<< main
+    alpha = 0.8
+    ||||||| before
+    alpha = 0.5
+    =======
+    alpha = 1.0
+    >>>>>>> warmer (c0ffee1)
+
+Choose lines, or write others, and take the markers out. A file that has markers is no recipe, and says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from persona.recipe.edit import append_vector, toml_alpha
+from persona.recipe.model import Recipe
+from persona.recipe.rewrite import merge_fields, table_text
+from persona.recipe.statements import newline_of, runs, said, splice, statements, unusual
+from persona.recipe.threeway import Clash
+
+OURS, BEFORE, MIDDLE, THEIRS = "<<<<<<< ", "||||||| ", "=======", ">>>>>>> "
+
+
+def mark(text: str, clashes: Sequence[Clash], ours: str, theirs: str, their_text: str, their_recipe: Recipe) -> str:
+    """``text`` (our side of every clash) with both sides of each; ``ours`` and ``theirs`` name them.
+
+    RecipeError if the layout has no lines for a clash, as with inline tables.
+    """
+    newline = newline_of(text)
+    if not text.endswith("\n"):
+        text += newline
+    blocks = [(_place(text, clash), clash) for clash in _one_method(clashes)]
+    for where, clash in sorted(blocks, key=lambda block: block[0].start, reverse=True):
+        theirs_lines = _their_lines(clash, their_text, their_recipe)
+        before = _line(clash.path[-1], clash.before) if len(clash.path) == 3 and clash.before is not None else ""
+        block = _block(text[where], before, theirs_lines, ours, theirs)
+        text = splice(text, where, re.sub(r"\r?\n", newline, block))
+    return text
+
+
+def _block(ours: str, before: str, theirs: str, our_name: str, their_name: str) -> str:
+    middle = f"{BEFORE}before\n{before}" if before else ""
+    return f"{OURS}{our_name}\n{ours}{middle}{MIDDLE}\n{theirs}{THEIRS}{their_name}\n"
+
+
+def _one_method(clashes: Sequence[Clash]) -> list[Clash]:
+    """A clash about the method is one about all of ``[merge]``."""
+    if any(clash.path == ("merge", "method") for clash in clashes):
+        rest = [clash for clash in clashes if clash.path[0] != "merge"]
+        return [Clash(("merge",), None, None, None), *rest]
+    return list(clashes)
+
+
+def _place(text: str, clash: Clash) -> slice:
+    """The lines that say our side; where they would be if there are none."""
+    path = clash.path
+    if len(path) == 1 or (path[0] == "vectors" and len(path) == 2):
+        found = list(runs(statements(text), path))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise unusual()
+        return _end_of(text, ("base",)) if path == ("merge",) else slice(len(text), len(text))
+    for one in statements(text):
+        if not one.is_header and one.path == path:
+            return slice(one.start, one.stop)
+        if not one.is_header and one.path == path[: len(one.path)]:
+            raise unusual()
+    return _end_of(text, path[:-1])
+
+
+def _end_of(text: str, table: tuple[str, ...]) -> slice:
+    stops = [one.stop for one in statements(text) if one.path[: len(table)] == table]
+    if not stops:
+        raise unusual()
+    return slice(stops[-1], stops[-1])
+
+
+def _their_lines(clash: Clash, text: str, recipe: Recipe) -> str:
+    path = clash.path
+    if path == ("merge",):
+        fields = {"method": recipe.method} | merge_fields(recipe)
+        return "[merge]\n" + "".join(_line(key, value) for key, value in fields.items())
+    if path[0] == "vectors" and len(path) == 2:
+        entry = recipe.entry(path[1])
+        return "" if entry is None else table_text(text, entry.name) or append_vector("", entry)
+    return "" if clash.theirs is None else _line(path[-1], clash.theirs)
+
+
+def _line(key: str, value: Any) -> str:
+    if key == "alpha":
+        value = toml_alpha(value)
+    elif key == "id":
+        value = value[:12]
+    elif isinstance(value, tuple):
+        value = list(value)
+    return f"{key} = {said(value)}\n"

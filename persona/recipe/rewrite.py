@@ -1,0 +1,121 @@
+"""``persona.toml`` changed to say another recipe, in as few places as that takes: comments, order and spacing stay."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from persona.recipe.edit import append_vector, fields_of, set_key, take_out, unset_key
+from persona.recipe.model import Entry, Recipe
+from persona.recipe.parse import parse
+from persona.recipe.statements import newline_of, runs, splice, statements, unusual
+
+
+def rewrite(text: str, wanted: Recipe, borrow: str = "") -> str:
+    """``text`` with what ``wanted`` (resolved) says; a vector that is new is written as in the text ``borrow``.
+
+    Vectors keep the order of ``text``, and new ones come last: ``wanted`` must have them so.
+    """
+    recipe = parse(text)
+    for entry in recipe.vectors:
+        if wanted.entry(entry.name) is None:
+            text = take_out(text, entry.name)
+    text = _set_merge(text, recipe, wanted)
+    for entry in wanted.vectors:
+        before = recipe.entry(entry.name)
+        text = _add(text, entry, borrow) if before is None else _update(text, before, entry)
+    return _checked(text, wanted)
+
+
+def as_typed(typed: Recipe, resolved: Recipe) -> Recipe:
+    """``typed`` with the ids of ``resolved`` where they begin with what was typed."""
+    whole = {entry.name: entry.id for entry in resolved.vectors}
+    vectors = [replace(e, id=_longer(e.id, whole.get(e.name, ""))) for e in typed.vectors]
+    return replace(typed, base=_longer(typed.base, resolved.base), vectors=tuple(vectors))
+
+
+def _longer(typed: str, whole: str) -> str:
+    return whole if whole.startswith(typed) else typed
+
+
+def _checked(text: str, wanted: Recipe) -> str:
+    if as_typed(parse(text), wanted) != wanted:
+        raise unusual()
+    return text
+
+
+def _set_merge(text: str, before: Recipe, wanted: Recipe) -> str:
+    old = merge_fields(before)
+    new = merge_fields(wanted)
+    for key in old:
+        if key not in new:
+            text = unset_key(text, ("merge",), key)
+    for key, value in new.items():
+        if old.get(key) != value:
+            text = set_key(_with_merge(text), ("merge",), key, value)
+    return text
+
+
+def merge_fields(recipe: Recipe) -> dict[str, Any]:
+    """What ``[merge]`` has to say."""
+    fields: dict[str, Any] = {} if recipe.method == "linear" else {"method": recipe.method}
+    if recipe.scale != 1.0:
+        fields["scale"] = recipe.scale
+    return fields | dict(recipe.parameters)
+
+
+def _with_merge(text: str) -> str:
+    """``text`` with a ``[merge]`` section, after ``[base]``."""
+    last = None
+    for one in statements(text):
+        if one.path[:1] == ("merge",):
+            return text
+        if one.path[:1] == ("base",):
+            last = one
+    if last is None:
+        raise unusual()
+    newline = newline_of(text)
+    before = "" if text.endswith("\n", last.start, last.stop) else newline
+    return splice(text, slice(last.stop, last.stop), f"{before}{newline}[merge]{newline}")
+
+
+def _update(text: str, before: Entry, after: Entry) -> str:
+    table = ("vectors", after.name)
+    old, new = fields_of(before), fields_of(after)
+    if after.id.startswith(before.id):
+        new["id"] = old["id"]
+    for key in old:
+        if key not in new:
+            text = unset_key(text, table, key)
+    for key, value in new.items():
+        if old.get(key) != value:
+            text = set_key(text, table, key, value)
+    return text
+
+
+def _add(text: str, entry: Entry, borrow: str) -> str:
+    """A table at the end: as ``borrow`` has it, comments and all, if it says the same there."""
+    lines = table_text(borrow, entry.name) if borrow else None
+    there = parse(borrow).entry(entry.name) if lines else None
+    if lines is None or there is None or replace(there, id=_longer(there.id, entry.id)) != entry:
+        return append_vector(text, entry)
+    newline = newline_of(text)
+    if text and not text.endswith("\n"):
+        text += newline
+    gap = newline if text and not text.endswith(("\n\n", "\n\r\n")) else ""
+    return text + gap + re.sub(r"\r?\n", newline, lines)
+
+
+def table_text(text: str, name: str) -> str | None:
+    """The lines of a vector's own table, and the comment above it; None if it is not laid out as one table."""
+    found = list(runs(statements(text), ("vectors", name)))
+    if len(found) != 1 or not text[found[0].start :].lstrip().startswith("["):
+        return None
+    start = found[0].start
+    while above := re.search(r"(?:^|(?<=\n))[ \t]*#[^\n]*\n$", text[:start]):
+        start = above.start()
+    if start == 0:  # what stands at the top of a file speaks of the file
+        start = found[0].start
+    lines = text[start : found[0].stop]
+    return lines if lines.endswith("\n") else lines + "\n"

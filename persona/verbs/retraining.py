@@ -1,0 +1,57 @@
+"""A vector that was retrained on both sides of a merge: one of them, or both.
+
+ours     the vector that we have
+theirs   the vector that they have
+both     ours under its name, theirs beside it as NAME-SIDE, each with its own alpha and settings
+mean     ½·ours + ½·theirs, derived: it is computed when it is read, and costs no storage
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from persona.recipe.model import Entry, Recipe
+from persona.recipe.threeway import Clash, Merged
+
+RETRAINED = ("ours", "theirs", "both")
+
+
+def settle_retrained(
+    merged: Merged, ours: Recipe, theirs: Recipe, label: str, how: str | None
+) -> tuple[Merged, list[str]]:
+    """``merged`` without its clashes about vectors' ids, settled as asked; and what to tell."""
+    twice = [clash for clash in merged.clashes if clash.path[0] == "vectors" and clash.path[2:] == ("id",)]
+    if how is None or not twice:
+        return merged, []
+    notes = []
+    clashes = [clash for clash in merged.clashes if clash not in twice]
+    recipe = merged.recipe
+    for clash in twice:
+        name = clash.path[1]
+        mine, other = ours.entry(name), theirs.entry(name)
+        assert mine is not None
+        assert other is not None
+        if how == "both":
+            recipe, note = _beside(recipe, mine, other, label)
+            clashes = [one for one in clashes if one.path[:2] != clash.path[:2]]
+        else:
+            recipe, note = _instead(recipe, clash, how)
+        notes.append(note)
+    return Merged(recipe, tuple(clashes)), notes
+
+
+def _beside(recipe: Recipe, ours: Entry, theirs: Entry, label: str) -> tuple[Recipe, str]:
+    """Ours as it is, and theirs under a name of its own."""
+    stem = f"{ours.name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', label).strip('-') or 'theirs'}"[:60]
+    free = (name for name in (stem, *(f"{stem}-{n}" for n in range(2, 100))) if recipe.entry(name) is None)
+    name = next(free)
+    vectors = [ours if entry.name == ours.name else entry for entry in recipe.vectors]
+    both = (*vectors, replace(theirs, name=name))
+    return replace(recipe, vectors=both), f"{ours.name} is ours, theirs is beside it as {name}: both act now"
+
+
+def _instead(recipe: Recipe, clash: Clash, how: str) -> tuple[Recipe, str]:
+    name, chosen = clash.path[1], getattr(clash, how)
+    vectors = [replace(entry, id=chosen) if entry.name == name else entry for entry in recipe.vectors]
+    return replace(recipe, vectors=tuple(vectors)), f"{name} is {how}"

@@ -1,0 +1,77 @@
+"""``persona revert``: take back what one commit changed, and keep what came after it.
+
+Three ways again: the merge base is the commit, ours is HEAD, theirs is the commit's parent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from persona.errors import Refusal, UsageError
+from persona.history.commits import get_text
+from persona.ids import CommitId
+from persona.recipe.markers import mark
+from persona.recipe.rewrite import rewrite
+from persona.recipe.threeway import Clash, merge
+from persona.repository import Repository
+from persona.verbs.merging import our_name
+from persona.verbs.recording import Recorded, clean_recipe, record
+
+
+@dataclass(frozen=True)
+class Reverted:
+    """The commit that was taken back; ``recorded`` is None while ``clashes`` are to be settled in ``persona.toml``."""
+
+    commit: CommitId
+    subject: str
+    recorded: Recorded | None
+    clashes: tuple[Clash, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is left to be settled."""
+        return not self.clashes
+
+
+def revert(
+    repo: Repository,
+    rev: str,
+    *,
+    mainline: int | None = None,
+    message: str | None = None,
+    author: str = "",
+    command: str = "revert",
+) -> Reverted:
+    """Undo the change from parent number ``mainline`` (which a merge needs) to ``rev``, in a new commit."""
+    with clean_recipe(repo, command) as (change, text):
+        commit = repo.resolve(rev)
+        parent = _parent(repo, commit, rev, mainline)
+        subject = repo.commit(commit).subject
+        theirs = repo.recipe(parent)
+        their_text = get_text(repo.objects, repo.commit(parent).text)
+        merged = merge([repo.recipe(commit)], repo.recipe(repo.head()), theirs)
+        text = rewrite(text, merged.recipe, their_text)
+        if merged.clashes:
+            label = f"before {commit[:7]}"
+            change.set_recipe_text(mark(text, merged.clashes, our_name(repo), label, their_text, theirs))
+            return Reverted(commit, subject, None, merged.clashes)
+        if text == repo.head_text():
+            raise Refusal(f"nothing of {commit[:7]} is left to be reverted", "See 'persona log'.")
+        said = message or f'revert "{subject}"\n\nThis takes back commit {commit.short}.'
+        return Reverted(commit, subject, record(repo, change, text, said, author))
+
+
+def _parent(repo: Repository, commit: CommitId, rev: str, mainline: int | None) -> CommitId:
+    parents = repo.commit(commit).parents
+    if not parents:
+        raise Refusal(f"{commit[:7]} is the first commit: there is nothing before it", "See 'persona log'.")
+    if len(parents) > 1 and mainline is None:
+        named = ", ".join(f"{number}: {parent[:7]}" for number, parent in enumerate(parents, 1))
+        raise UsageError(
+            f"{rev} is a merge, and has {len(parents)} parents ({named})",
+            f"Say which one to go back to: persona revert {rev} -m 1",
+        )
+    number = mainline or 1
+    if not 1 <= number <= len(parents):
+        raise UsageError(f"{rev} has no parent {number}", f"It has {len(parents)}.")
+    return parents[number - 1]

@@ -1,0 +1,59 @@
+"""``persona tag``: names for commits that stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from persona.errors import UsageError, did_you_mean
+from persona.history import refs as refs_
+from persona.ids import CommitId
+from persona.repository import Repository
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A tag and the commit that it names."""
+
+    name: str
+    commit: CommitId
+    subject: str
+
+
+def tags(repo: Repository) -> list[Tag]:
+    """All tags, by name."""
+    refs = repo.refs()
+    return [_tag(repo, name, refs) for name in sorted(refs_.short_names(refs, (refs_.TAGS,)))]
+
+
+def tag(repo: Repository, name: str, rev: str = refs_.HEAD, *, force: bool = False, command: str = "tag") -> Tag:
+    """Name the commit ``rev``; with ``force``, also if the name is taken."""
+    with repo.transaction(command) as change:
+        refs = repo.refs()
+        ref = refs_.TAGS + refs_.checked_name(name)
+        if ref in refs and not force:
+            where = refs_.commit_of(ref, refs)
+            raise UsageError(
+                f"there is a tag '{name}' already, on {where[:7]}", "Choose another name, or move it with --force."
+            )
+        commit = repo.resolve(rev)
+        change.set_ref(ref, commit)
+        return Tag(name, commit, repo.commit(commit).subject)
+
+
+def delete_tags(repo: Repository, names: Sequence[str], *, command: str = "tag") -> list[Tag]:
+    """Take tags away. Commits that nothing else names are then left to ``gc``."""
+    with repo.transaction(command) as change:
+        refs = repo.refs()
+        gone = []
+        for name in dict.fromkeys(names):
+            if refs_.TAGS + name not in refs:
+                raise UsageError(f"no tag '{name}'", did_you_mean(name, refs_.short_names(refs, (refs_.TAGS,))))
+            gone.append(_tag(repo, name, refs))
+            change.set_ref(refs_.TAGS + name, None)
+        return gone
+
+
+def _tag(repo: Repository, name: str, refs: dict[str, str]) -> Tag:
+    commit = refs_.commit_of(refs_.TAGS + name, refs)
+    return Tag(name, commit, repo.commit(commit).subject)
