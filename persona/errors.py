@@ -10,6 +10,7 @@
     ├── NoRepository       10
     ├── Locked             11    another writer holds the lock
     ├── Damaged            12    stored bytes do not hash to the id that was asked for
+    ├── ServerError        69    a server cannot be reached, or gives no usable answer
     └── Storage            74    the operating system refused: disk full, permission denied
 
 An error is two sentences: ``message`` says what is wrong and names the file, key, vector or tensor; ``hint``
@@ -81,6 +82,12 @@ class Damaged(PersonaError):
     """Stored bytes are missing, or do not hash to the id that was asked for."""
 
     exit_code = 12
+
+
+class ServerError(PersonaError):
+    """A server cannot be reached, or does not give a usable answer."""
+
+    exit_code = 69
 
 
 class Storage(PersonaError):

@@ -74,6 +74,16 @@ def set_alpha(text: str, name: str, alpha: alphas.Alpha) -> str:
     return _update(text, recipe, before, replace(before, alpha=alpha))
 
 
+def set_node(text: str, name: str, node: str | None) -> str:
+    """``text`` with another memory-graph node for a vector, or with none."""
+    recipe = parse(text)
+    before = _entry(recipe, name)
+    if node is not None:
+        return _update(text, recipe, before, replace(before, node=node))
+    vectors = tuple(replace(entry, node=None) if entry is before else entry for entry in recipe.vectors)
+    return _checked(_unset(text, name, "node"), replace(recipe, vectors=vectors))
+
+
 def remove_vector(text: str, name: str) -> str:
     """``text`` without a vector; comments that stand after its last key stay."""
     recipe = parse(text)
@@ -259,6 +269,17 @@ def _set(text: str, name: str, key: str, value: Any) -> str:
     if not text.endswith("\n", last.start, last.stop):
         line = _newline(text) + line.removesuffix(_newline(text))
     return _splice(text, slice(last.stop, last.stop), line)
+
+
+def _unset(text: str, name: str, key: str) -> str:
+    """``text`` without one key of one vector; a comment behind it goes, too."""
+    vector = ("vectors", name)
+    for one in _statements(text):
+        if one.path == (*vector, key) and not one.is_header:
+            return _splice(text, slice(one.start, one.stop), "")
+        if not one.is_header and one.path in (("vectors",), vector):
+            return _edit_inline(text, one, (*vector, key)[len(one.path) : -1], key, None)
+    return text
 
 
 def _edit_inline(text: str, one: _Statement, path: tuple[str, ...], key: str, value: Any) -> str:

@@ -9,9 +9,12 @@ from typing import Any
 
 from persona.building.plan import check_patterns
 from persona.errors import Refusal, UsageError, did_you_mean
+from persona.graph.coverage import complaint
+from persona.graph.nodes import Graph
+from persona.graph.pins import pinned, renewed
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
-from persona.ids import CommitId, VectorId
+from persona.ids import CommitId, GraphId, NodeId, VectorId
 from persona.recipe import alphas
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Entry, Recipe
@@ -22,12 +25,13 @@ from persona.repository import Repository, Transaction, now
 
 @dataclass(frozen=True)
 class Recorded:
-    """A new commit. ``branch`` is None when HEAD is detached."""
+    """A new commit. ``branch`` is None when HEAD is detached; ``notes`` say what may be a mistake."""
 
     commit: CommitId
     branch: str | None
     message: str
     changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
 
 
 def standing_text(repo: Repository) -> str:
@@ -58,12 +62,17 @@ def clean_recipe(repo: Repository, command: str) -> Iterator[tuple[Transaction, 
     """A transaction on an unedited ``persona.toml``, so that nobody's edits are recorded by surprise."""
     with repo.transaction(command) as change:
         text = standing_text(repo)
-        if repo.is_edited():
-            raise Refusal(
-                f"{repo.recipe_path.name} has edits that are not committed",
-                "Record them first (persona commit -m MESSAGE), or drop them (persona restore).",
-            )
+        check_clean(repo)
         yield change, text
+
+
+def check_clean(repo: Repository) -> None:
+    """Raise if ``persona.toml`` has edits."""
+    if repo.is_edited():
+        raise Refusal(
+            f"{repo.recipe_path.name} has edits that are not committed",
+            "Record them first (persona commit -m MESSAGE), or drop them (persona restore).",
+        )
 
 
 def record(
@@ -73,20 +82,39 @@ def record(
     message: str,
     author: str,
     run: Mapping[str, Any] | None = None,
+    *,
+    graph: GraphId | None = None,
+    pins: Mapping[str, NodeId] | None = None,
 ) -> Recorded:
-    """Make ``text`` the recipe, and a commit of it on top of HEAD; refused if nothing would change."""
+    """Make ``text`` the recipe, and a commit of it on top of HEAD; refused if nothing would change.
+
+    ``graph`` is a new memory graph instead of HEAD's; ``pins`` say which text of its node a vector implements, where
+    that is not to be found out.
+    """
     head = repo.head()
     before = repo.recipe(head)
     recipe = resolve(parse(text), repo.objects, before, text)
     for entry in recipe.vectors:
         if entry.only or entry.excepted or alphas.patterns(entry.alpha):
             check_patterns(entry, repo.vector(VectorId(entry.id)))
+    graph = graph or repo.commit(head).graph
+    standing = Graph.get(repo.objects, graph) if graph else None
+    recipe = pinned(recipe, (before,), standing, pins)
+    notes = tuple(_complaints(repo, before, recipe, standing)) if standing else ()
     stored = put_text(repo.objects, text)
-    if stored == repo.commit(head).text:
+    resolved = recipe.put(repo.objects)
+    if (resolved, stored, graph) == (repo.commit(head).recipe, repo.commit(head).text, repo.commit(head).graph):
         raise Refusal("nothing to commit: persona.toml is as it was committed", "See 'persona status'.")
-    commit = Commit(recipe.put(repo.objects), stored, (head,), author or repo.author, now(), message, run or {})
+    commit = Commit(resolved, stored, (head,), author or repo.author, now(), message, run or {}, graph)
     name = commit.put(repo.objects)
     change.advance(name)
     change.set_recipe_text(text)
     branch = refs_.current_branch(repo.refs())
-    return Recorded(name, branch, commit.message, tuple(changes(before, recipe)))
+    return Recorded(name, branch, commit.message, tuple(changes(before, recipe)), notes)
+
+
+def _complaints(repo: Repository, before: Recipe, recipe: Recipe, graph: Graph) -> Iterator[str]:
+    """Nodes that vectors name from now on, and that the graph does not have."""
+    for entry in renewed(before, recipe):
+        if found := complaint(entry.node or "", graph, repo.objects):
+            yield f"{entry.name}: {found[0]}. {found[1]}".rstrip()
