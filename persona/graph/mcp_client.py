@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from persona.errors import ServerError, UsageError
-from persona.graph.text import normalised
+from persona.graph.text import one_line
 
 STATELESS = "2026-07-28"
 VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
@@ -92,9 +92,9 @@ class Client:
         found = self._request("initialize", params)
         version = found.get("protocolVersion")
         if version not in VERSIONS:
-            said = normalised(str(version))[:40]
+            said = one_line(str(version), 40)
             raise ServerError(
-                f"{self._where} speaks version '{said}' of MCP", f"Known: {', '.join(VERSIONS)}, {STATELESS}."
+                f"{self.where} speaks version '{said}' of MCP", f"Known: {', '.join(VERSIONS)}, {STATELESS}."
             )
         self.version, self.capabilities = str(version), _table(found.get("capabilities"))
         self._post({"method": "notifications/initialized"})
@@ -129,11 +129,12 @@ class Client:
     def close(self) -> None:
         """End the session, where there is one; a server need not care."""
         if self.session:
-            with contextlib.suppress(ServerError, OSError, HTTPException):
-                self._send("DELETE", b"", {}).close()
+            with contextlib.suppress(OSError, HTTPException), self._sent("DELETE", b"", {}):
+                pass
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """Its address, as it may be shown."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -157,29 +158,34 @@ class Client:
         if self.version == STATELESS:
             headers |= _mirrored(message)
         try:
-            answer = self._send("POST", json.dumps({"jsonrpc": "2.0", **message}).encode(), headers)
-            with contextlib.closing(answer):
+            body = json.dumps({"jsonrpc": "2.0", **message}).encode()
+            with self._sent("POST", body, headers) as answer:
                 return self._read(answer, message["method"], number)
         except TimeoutError:
             raise ServerError(
-                f"{self._where} did not answer {message['method']} within {self.patience:g} seconds",
+                f"{self.where} did not answer {message['method']} within {self.patience:g} seconds",
                 "Is it busy? Try again later.",
             ) from None
         except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            reason = str(getattr(error, "strerror", None) or error) or type(error).__name__
             raise ServerError(
-                f"{self._where} cannot be reached: {normalised(str(reason))[:200]}",
+                f"{self.where} cannot be reached: {one_line(reason[:1].lower() + reason[1:])}",
                 "Is the server running, and is this its address?",
             ) from None
 
-    def _send(self, verb: str, body: bytes, headers: Mapping[str, str]) -> HTTPResponse:
+    @contextlib.contextmanager
+    def _sent(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Iterator[HTTPResponse]:
         parts = checked_url(self.url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=self.patience)
         known = {"Mcp-Session-Id": self.session} if self.session else {}
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request(verb, target, body, {**headers, **known, "Connection": "close"})
-        return connection.getresponse()
+        try:
+            connection.request(verb, target, body, {**headers, **known, "Connection": "close"})
+            with contextlib.closing(connection.getresponse()) as answer:
+                yield answer
+        finally:
+            connection.close()
 
     def _read(self, answer: HTTPResponse, method: str, number: int | None) -> Mapping[str, Any]:
         ending = time.monotonic() + 10 * self.patience
@@ -226,26 +232,26 @@ class Client:
                 return self._refused(method, message, answer.status)
         hint = "Give the address of the server's MCP endpoint; it often ends in /mcp."
         if location := answer.headers.get("Location"):
-            hint = f"It points to {normalised(location)[:200]}: give that address if you trust it."
+            hint = f"It points to {one_line(location)}: give that address if you trust it."
         if answer.status in (401, 403):
             hint = "It asks for a login, which persona cannot give: use a server on this machine, or an export."
-        reason = normalised(answer.reason or "")[:80]
+        reason = one_line(answer.reason or "", 80)
         return _Answered(
-            f"{self._where} answered {method} with HTTP {answer.status} {reason}".rstrip(), hint, answer.status
+            f"{self.where} answered {method} with HTTP {answer.status} {reason}".rstrip(), hint, answer.status
         )
 
     def _refused(self, method: str, message: Mapping[str, Any], status: int = 200) -> _Answered:
         error = _table(message.get("error"))
-        said, code = " ".join(normalised(str(error.get("message", ""))).split())[:300], error.get("code")
+        said, code = one_line(str(error.get("message", "")), 300), error.get("code")
         number = code if isinstance(code, int) else None
         hint = "It is the server's answer; its log may say more."
         return _Answered(
-            f"{self._where} refused {method}: {said or 'no reason given'} ({number})", hint, status, number
+            f"{self.where} refused {method}: {said or 'no reason given'} ({number})", hint, status, number
         )
 
     def _garbled(self, what: str) -> ServerError:
         return ServerError(
-            f"{self._where} does not speak MCP as it should: {what}", "Is this the address of its endpoint?"
+            f"{self.where} does not speak MCP as it should: {what}", "Is this the address of its endpoint?"
         )
 
 

@@ -52,18 +52,18 @@ def normalised(text: str) -> str:
 def tags_of(words: object) -> dict[str, float | None]:
     """Tags as any source gives them: a table of scores, a list of names or of ``name:score``, or one such text."""
     if isinstance(words, dict):
-        return {_word(str(name)): _score(value) for name, value in words.items()}
+        return {one_line(str(name)): _score(value) for name, value in words.items()}
     if isinstance(words, str):
         words = re.split(r"[,\s]+", words.strip())
     if not isinstance(words, list | tuple):
         return {}
     pairs = [str(word).strip().lstrip("#").partition(":") for word in words]
-    return {_word(name): _score(value) for name, _, value in pairs if name.strip()}
+    return {one_line(name): _score(value) for name, _, value in pairs if name.strip()}
 
 
-def _word(text: str) -> str:
-    """A short text in one line."""
-    return " ".join(normalised(text).split())[:200]
+def one_line(text: str, most: int = 200) -> str:
+    """The beginning of a text from elsewhere, in one line that can be shown."""
+    return " ".join(normalised(text[: 4 * most]).split())[:most]
 
 
 def _score(value: object) -> float | None:
@@ -81,7 +81,7 @@ def links_of(named: object, text: str = "") -> tuple[str, ...]:
     listed = [named] if isinstance(named, str) else named if isinstance(named, list | tuple) else []
     wanted = [re.sub(r"^\[\[|\]\]$", "", str(one).strip()).partition("|")[0].partition("#")[0] for one in listed]
     wanted += [match[1] for match in _WIKI.finditer(text)]
-    return tuple(dict.fromkeys(_word(name) for name in wanted if name.strip()))
+    return tuple(dict.fromkeys(one_line(name) for name in wanted if name.strip()))
 
 
 def _front_matter(text: str) -> tuple[dict[str, list[str]], str]:

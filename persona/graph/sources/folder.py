@@ -20,7 +20,7 @@ ENDINGS = (".md", ".markdown", ".txt")
 
 def accepts(place: str) -> bool:
     """Whether it is a folder."""
-    return Path(place).is_dir()
+    return bool(place) and Path(place).is_dir()
 
 
 def read(place: str, options: Options) -> Iterator[Found]:

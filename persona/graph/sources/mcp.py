@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from persona.errors import ServerError, UsageError, did_you_mean
 from persona.graph.sources import Found, Options
 from persona.graph.sources.jsonl import NAMES, TEXTS, node_of
+from persona.graph.text import one_line
 
 if TYPE_CHECKING:
     from persona.graph.mcp_client import Client
@@ -54,10 +55,10 @@ def _resources(client: Client) -> Iterator[Found]:
     for one in list(client.pages("resources/list", "resources")):
         uri = one.get("uri")
         if not isinstance(uri, str):
-            raise ServerError(f"{client.url}: a resource has no URI", "It is the server's mistake.")
+            raise ServerError(f"{client.where}: a resource has no URI", "It is the server's mistake.")
         name = one.get("name")
         last = unquote(urlsplit(uri).path.rpartition("/")[2] or urlsplit(uri).netloc)
-        yield Found(name if isinstance(name, str) and name else last, _text_of(client, uri), uri)
+        yield Found(name if isinstance(name, str) and name else last, _text_of(client, uri), one_line(uri))
 
 
 def _text_of(client: Client, uri: str) -> str | None:
@@ -68,19 +69,20 @@ def _text_of(client: Client, uri: str) -> str | None:
 
 
 def _from_tools(client: Client, wanted: tuple[str, ...]) -> Iterator[Found]:
-    tools = {str(one.get("name")): one for one in client.pages("tools/list", "tools")}
-    listing = _tool(client.url, tools, wanted[:1] or LISTING, bool(wanted))
+    offered = [one for one in client.pages("tools/list", "tools") if isinstance(one.get("name"), str)]
+    tools = {one["name"]: one for one in offered if one["name"].isprintable()}
+    listing = _tool(client.where, tools, wanted[:1] or LISTING, bool(wanted))
     reading = next((name for name in wanted[1:] or READING if name in tools), None)
     if len(wanted) > 1 and reading is None:
-        _tool(client.url, tools, wanted[1:], True)
+        _tool(client.where, tools, wanted[1:], True)
     for one in _listed(client, tools[listing]):
         fields = {"id": one} if isinstance(one, str) else one
         if any(isinstance(fields.get(key), str) for key in TEXTS):
-            yield node_of(fields, f"{client.url} {listing}")
+            yield node_of(fields, f"{client.where} {listing}")
             continue
         name = next((fields[key] for key in NAMES if isinstance(fields.get(key), str)), "")
         if reading is None:
-            raise _no_tool(client.url, tools, "reads a node", READING)
+            raise _no_tool(client.where, tools, "reads a node", READING)
         yield _read_one(client, tools[reading], name, fields)
 
 
@@ -115,14 +117,14 @@ def _listed(client: Client, tool: Mapping[str, Any]) -> list[Any]:
     if isinstance(value, dict):
         value = next((item for key, item in value.items() if key in ("nodes", "result", "items", "keys")), None)
     if not isinstance(value, list) or not all(isinstance(one, str | dict) for one in value):
-        raise ServerError(f"{client.url}: {tool['name']} gave no list of nodes", "Name another tool: --tool NAME")
+        raise ServerError(f"{client.where}: {tool['name']} gave no list of nodes", "Name another tool: --tool NAME")
     return value
 
 
 def _read_one(client: Client, tool: Mapping[str, Any], name: str, fields: Mapping[str, Any]) -> Found:
     key = next((one for one in KEYS if one in _words(_schema(tool).get("properties"))), KEYS[0])
     result = _called(client, str(tool["name"]), {key: name})
-    where = f"{client.url} {name}"
+    where = f"{client.where} {one_line(name)}"
     known = {"tags": fields.get("tags", ()), "links": fields.get("links", ())}
     value: Any = result.get("structuredContent")
     if isinstance(value, dict) and any(isinstance(value.get(one), str) for one in TEXTS):
@@ -133,8 +135,8 @@ def _read_one(client: Client, tool: Mapping[str, Any], name: str, fields: Mappin
 def _called(client: Client, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     result: Mapping[str, Any] = client.call("tools/call", {"name": name, "arguments": arguments})
     if result.get("isError"):
-        said = " ".join(_said(result).split())[:200]
-        raise ServerError(f"{client.url}: {name} failed: {said or 'no reason given'}", "Its log may say more.")
+        said = one_line(_said(result))
+        raise ServerError(f"{client.where}: {name} failed: {said or 'no reason given'}", "Its log may say more.")
     return result
 
 
