@@ -245,9 +245,7 @@ class Client:
         said, code = one_line(str(error.get("message", "")), 300), error.get("code")
         number = code if isinstance(code, int) else None
         hint = "It is the server's answer; its log may say more."
-        return _Answered(
-            f"{self.where} refused {method}: {said or 'no reason given'} ({number})", hint, status, number
-        )
+        return _Answered(f"{self.where} refused {method}: {said or 'no reason given'} ({number})", hint, status, number)
 
     def _garbled(self, what: str) -> ServerError:
         return ServerError(

@@ -50,7 +50,9 @@ class Graph:
             assert params["clientInfo"]["name"] == "persona"
             return {"protocolVersion": self.era, "capabilities": capabilities, "serverInfo": {"name": "test"}}
         if method == "resources/list" and self.resources:
-            return self._page("resources", [{"uri": f"memory://n/{i}", "name": n} for i, n in enumerate(self.nodes)], params)
+            return self._page(
+                "resources", [{"uri": f"memory://n/{i}", "name": n} for i, n in enumerate(self.nodes)], params
+            )
         if method == "resources/read":
             text = list(self.nodes.values())[int(params["uri"].rpartition("/")[2])]
             return {"contents": [{"uri": params["uri"], "mimeType": "text/markdown", "text": text}]}

@@ -106,7 +106,9 @@ def test_tools_where_there_are_no_resources(form: str, structured: bool) -> None
 
 def test_tools_by_name_go_before_resources() -> None:
     def call(name: str, arguments: Message) -> Message:
-        return text(["a"]) if name == "ls" else {"structuredContent": {"text": f"about {arguments['key']}", "tags": ["x"]}}
+        return (
+            text(["a"]) if name == "ls" else {"structuredContent": {"text": f"about {arguments['key']}", "tags": ["x"]}}
+        )
 
     graph = Graph(NODES, tools={"ls": {}, "cat": {}}, call=call)
     with serving(graph) as url:
@@ -172,7 +174,10 @@ def test_an_error_of_the_server_is_told_in_one_line_without_control_characters()
         return Graph.answer(graph, method, params)
 
     graph.answer = answer  # type: ignore[method-assign]
-    with serving(graph) as url, pytest.raises(ServerError, match=r"refused resources/list: the disk.* is full!+") as error:
+    with (
+        serving(graph) as url,
+        pytest.raises(ServerError, match=r"refused resources/list: the disk.* is full!+") as error,
+    ):
         read(f"{url}/mcp")
     assert "\x1b" not in error.value.message
     assert len(error.value.message) < 500
@@ -270,7 +275,10 @@ def test_pages_that_come_to_no_end() -> None:
 
 
 def test_a_version_that_nobody_knows() -> None:
-    with serving(Graph(NODES, era="1999-01-01")) as url, pytest.raises(ServerError, match="speaks version '1999-01-01'"):
+    with (
+        serving(Graph(NODES, era="1999-01-01")) as url,
+        pytest.raises(ServerError, match="speaks version '1999-01-01'"),
+    ):
         read(f"{url}/mcp")
 
 
@@ -287,7 +295,9 @@ def test_a_modern_server_of_another_version_is_not_asked_to_initialize() -> None
     assert graph.methods == ["server/discover"]
 
 
-@pytest.mark.parametrize("url", ["http://", "http://a b/", "http://x:port/", "http://x:99999/", "http://[::1", "http://x/\n"])
+@pytest.mark.parametrize(
+    "url", ["http://", "http://a b/", "http://x:port/", "http://x:99999/", "http://[::1", "http://x/\n"]
+)
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageError, match="no address of a server"):
         read(url)

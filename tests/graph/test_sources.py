@@ -133,7 +133,9 @@ def test_what_is_wrong_with_a_line_is_said_with_its_number(row: str, said: str, 
 
 
 def test_a_lone_surrogate_and_control_characters_do_no_harm(tmp_path: Path) -> None:
-    path = write(tmp_path / "g.jsonl", r'{"id": "a", "text": "x\ud800y\u001b[2Jz", "tags": ["\ud800"], "links": ["\ud800"]}')
+    path = write(
+        tmp_path / "g.jsonl", r'{"id": "a", "text": "x\ud800y\u001b[2Jz", "tags": ["\ud800"], "links": ["\ud800"]}'
+    )
     (node,) = read(str(path)).nodes
     assert node.text == "x\ufffdy\ufffd[2Jz"
     assert list(node.tags) == ["\ufffd"]

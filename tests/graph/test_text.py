@@ -59,7 +59,9 @@ def test_what_is_the_specification(other: str) -> None:
     assert parse(other).text != parse(NODE).text
 
 
-@pytest.mark.parametrize("text", ["Meet at 10:30", "warmth:9 and more", "http://a/b:1", "a: 1", "warmth:ten", "x:12345678"])
+@pytest.mark.parametrize(
+    "text", ["Meet at 10:30", "warmth:9 and more", "http://a/b:1", "a: 1", "warmth:ten", "x:12345678"]
+)
 def test_a_last_line_that_is_prose_stays(text: str) -> None:
     assert parse(f"One.\n\n{text}") == Parsed(f"One.\n\n{text}")
 
@@ -125,7 +127,9 @@ def test_names_that_will_do(name: str) -> None:
     assert checked_name(name, "here") == name
 
 
-@pytest.mark.parametrize("name", ["", " ", " a", "a\n", "a\x1b[31mb", "a#b", "x" * 201, "\u202eevil", "a\u2028b", "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["", " ", " a", "a\n", "a\x1b[31mb", "a#b", "x" * 201, "\u202eevil", "a\u2028b", "\ud800"]
+)
 def test_names_that_will_not(name: str) -> None:
     with pytest.raises(UsageError, match="here: .* cannot name a node") as error:
         checked_name(name, "here")
@@ -145,6 +149,13 @@ def test_any_text_becomes_one_that_can_be_kept_and_shown(text: str) -> None:
 
 
 def test_no_text_takes_long() -> None:
-    for evil in ("# " + "#" * 300_000 + "x", "a:1 " * 80_000 + "!", "[[" * 200_000, "[" * 300_000, "-" * 400_000, "\n" * 300_000):
+    for evil in (
+        "# " + "#" * 300_000 + "x",
+        "a:1 " * 80_000 + "!",
+        "[[" * 200_000,
+        "[" * 300_000,
+        "-" * 400_000,
+        "\n" * 300_000,
+    ):
         parsed = parse(evil)
         section(parsed.text, "none")
