@@ -33,12 +33,20 @@ VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 MOST_BYTES = 64 << 20
 """Of one answer."""
 
+MOST_IN_ALL = 1 << 30
+"""Bytes of all answers together."""
+
 MOST_PAGES = 10_000
 
 _CLIENT = {"name": "persona", "version": "1"}
-_UNSUPPORTED, _HEADERS = -32022, -32020
+_MODERN = (-32022, -32020)
+"""Errors that only a server of the later era gives: another version, headers that do not fit."""
 _FINAL = (401, 403, 407, 429)
 """Answers after which asking in another way would only be rude."""
+
+
+class _Unreachable(ServerError):
+    """Nobody is there, or says nothing in time."""
 
 
 class _Answered(ServerError):
@@ -59,6 +67,7 @@ class Client:
     version: str = ""
     session: str = ""
     capabilities: Mapping[str, Any] = field(default_factory=dict)
+    _received: int = 0
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def open(self) -> None:
@@ -79,8 +88,10 @@ class Client:
         self.version = STATELESS
         try:
             found = self._request("server/discover", {})
-        except _Answered as error:
-            if error.status in _FINAL or error.code in (_UNSUPPORTED, _HEADERS):
+        except _Unreachable:
+            raise
+        except ServerError as error:
+            if isinstance(error, _Answered) and (error.status in _FINAL or error.code in _MODERN):
                 raise
             self._initialize()
         else:
@@ -162,13 +173,13 @@ class Client:
             with self._sent("POST", body, headers) as answer:
                 return self._read(answer, message["method"], number)
         except TimeoutError:
-            raise ServerError(
+            raise _Unreachable(
                 f"{self.where} did not answer {message['method']} within {self.patience:g} seconds",
                 "Is it busy? Try again later.",
             ) from None
         except (OSError, HTTPException, ValueError) as error:
             reason = str(getattr(error, "strerror", None) or error) or type(error).__name__
-            raise ServerError(
+            raise _Unreachable(
                 f"{self.where} cannot be reached: {one_line(reason[:1].lower() + reason[1:])}",
                 "Is the server running, and is this its address?",
             ) from None
@@ -218,8 +229,10 @@ class Client:
         total = 0
         while chunk := answer.read1(1 << 16):
             total += len(chunk)
-            if total > MOST_BYTES:
-                raise self._garbled(f"an answer of more than {MOST_BYTES >> 20} MiB")
+            self._received += len(chunk)
+            if total > MOST_BYTES or self._received > MOST_IN_ALL:
+                what = f"an answer of more than {MOST_BYTES >> 20} MiB"
+                raise self._garbled(what if total > MOST_BYTES else f"more than {MOST_IN_ALL >> 20} MiB in all")
             if time.monotonic() > ending:
                 raise TimeoutError
             yield chunk

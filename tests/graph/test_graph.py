@@ -303,7 +303,7 @@ def test_without_revisions_the_difference_is_what_stale_vectors_miss(whole: pers
 def test_show(whole: persona.Repository, notes: Path) -> None:
     graph = persona.graph_show(whole)
     assert isinstance(graph, ShownGraph)
-    assert [(one.name, one.vectors) for one in graph.nodes][0] == ("core-personality", ("voice", "boundaries"))
+    assert (graph.nodes[0].name, graph.nodes[0].vectors) == ("core-personality", ("voice", "boundaries"))
     node = persona.graph_show(whole, "core-personality#boundaries")
     assert isinstance(node, ShownNode)
     assert node.text.startswith("## Boundaries\n\nNo is")

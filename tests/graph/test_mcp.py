@@ -265,6 +265,25 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
         read(f"{url}/mcp")
 
 
+def test_answers_that_are_too_much_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persona.graph.mcp_client.MOST_IN_ALL", 1 << 20)
+    graph = Graph({f"n{i}": "x" * (1 << 18) for i in range(5)})
+    with serving(graph) as url, pytest.raises(ServerError, match="more than 1 MiB in all"):
+        read(f"{url}/mcp")
+
+
+def test_an_earlier_server_may_answer_the_first_question_with_anything() -> None:
+    def spoil(handler: BaseHTTPRequestHandler, message: Message) -> bool:
+        assert isinstance(handler, Handler)
+        if message["method"] == "server/discover":
+            handler.reply(200, b"what?", "text/plain")
+            return True
+        return False
+
+    with serving(Graph(NODES, spoil=spoil)) as url:
+        assert len(read(f"{url}/mcp").nodes) == 4
+
+
 def test_pages_that_come_to_no_end() -> None:
     graph = Graph(NODES)
     graph.answer = lambda method, params: (  # type: ignore[method-assign]

@@ -72,6 +72,6 @@ def test_a_loss_is_named_with_the_commits_that_suffer(noted: persona.Repository,
 def test_a_flipped_bit_is_no_other_text(noted: persona.Repository) -> None:
     for path in objects_of(noted, "node"):
         flip(path, path.read_bytes().index(b'"text":"') + 9)
-    with pytest.raises(Damaged, match="node .* is damaged"):
+    with pytest.raises(Damaged, match=r"node .* is damaged"):
         persona.status(noted)
     assert not persona.fsck(noted).ok
