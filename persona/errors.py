@@ -85,9 +85,17 @@ class Damaged(PersonaError):
 
 
 class ServerError(PersonaError):
-    """A server cannot be reached, or does not give a usable answer."""
+    """A server cannot be reached, or does not give a usable answer.
+
+    ``status`` is what HTTP said, 0 where nothing was heard; ``code`` is JSON-RPC's, where there is one.
+    """
 
     exit_code = 69
+
+    def __init__(self, message: str, hint: str = "", status: int = 200, code: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.code = code
 
 
 class Storage(PersonaError):

@@ -66,6 +66,8 @@ def import_(
     """
     from persona.verbs.graph_import import graph_import
 
+    if not place:
+        raise click.BadParameter("the path is empty")
     repo = app.repository()
     done = graph_import(
         repo,

@@ -41,21 +41,8 @@ MOST_PAGES = 10_000
 _CLIENT = {"name": "persona", "version": "1"}
 _MODERN = (-32022, -32020)
 """Errors that only a server of the later era gives: another version, headers that do not fit."""
-_FINAL = (401, 403, 407, 429)
-"""Answers after which asking in another way would only be rude."""
-
-
-class _Unreachable(ServerError):
-    """Nobody is there, or says nothing in time."""
-
-
-class _Answered(ServerError):
-    """The server is there and said no: with a JSON-RPC error, or an HTTP status alone."""
-
-    def __init__(self, message: str, hint: str, status: int, code: int | None = None) -> None:
-        super().__init__(message, hint)
-        self.status = status
-        self.code = code
+_FINAL = (0, 401, 403, 407, 429)
+"""Silence, and answers after which asking in another way would only be rude."""
 
 
 @dataclass
@@ -74,10 +61,10 @@ class Client:
         """Agree on a version, with the address as it is, or with ``/mcp`` where it names no path."""
         try:
             self._agree()
-        except _Answered as error:
+        except ServerError as error:
             if error.status not in (404, 405) or urlsplit(self.url).path not in ("", "/"):
                 raise
-            here, self.url = self.url, self.url.rstrip("/") + "/mcp"
+            here, self.url = self.url, urlsplit(self.url)._replace(path="/mcp").geturl()
             try:
                 self._agree()
             except ServerError:
@@ -88,10 +75,8 @@ class Client:
         self.version = STATELESS
         try:
             found = self._request("server/discover", {})
-        except _Unreachable:
-            raise
         except ServerError as error:
-            if isinstance(error, _Answered) and (error.status in _FINAL or error.code in _MODERN):
+            if error.status in _FINAL or error.code in _MODERN:
                 raise
             self._initialize()
         else:
@@ -114,7 +99,7 @@ class Client:
         """The result of a request; a session that has run out is begun anew, once."""
         try:
             return self._request(method, params)
-        except _Answered as error:
+        except ServerError as error:
             if not (self.session and error.status == 404):
                 raise
             self._initialize()
@@ -173,16 +158,12 @@ class Client:
             with self._sent("POST", body, headers) as answer:
                 return self._read(answer, message["method"], number)
         except TimeoutError:
-            raise _Unreachable(
-                f"{self.where} did not answer {message['method']} within {self.patience:g} seconds",
-                "Is it busy? Try again later.",
-            ) from None
+            said = f"{self.where} did not answer {message['method']} within {self.patience:g} seconds"
+            raise ServerError(said, "Is it busy? Try again later.", 0) from None
         except (OSError, HTTPException, ValueError) as error:
             reason = str(getattr(error, "strerror", None) or error) or type(error).__name__
-            raise _Unreachable(
-                f"{self.where} cannot be reached: {one_line(reason[:1].lower() + reason[1:])}",
-                "Is the server running, and is this its address?",
-            ) from None
+            said = f"{self.where} cannot be reached: {one_line(reason[:1].lower() + reason[1:])}"
+            raise ServerError(said, "Is the server running, and is this its address?", 0) from None
 
     @contextlib.contextmanager
     def _sent(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Iterator[HTTPResponse]:
@@ -249,16 +230,18 @@ class Client:
         if answer.status in (401, 403):
             hint = "It asks for a login, which persona cannot give: use a server on this machine, or an export."
         reason = one_line(answer.reason or "", 80)
-        return _Answered(
+        return ServerError(
             f"{self.where} answered {method} with HTTP {answer.status} {reason}".rstrip(), hint, answer.status
         )
 
-    def _refused(self, method: str, message: Mapping[str, Any], status: int = 200) -> _Answered:
+    def _refused(self, method: str, message: Mapping[str, Any], status: int = 200) -> ServerError:
         error = _table(message.get("error"))
         said, code = one_line(str(error.get("message", "")), 300), error.get("code")
         number = code if isinstance(code, int) else None
         hint = "It is the server's answer; its log may say more."
-        return _Answered(f"{self.where} refused {method}: {said or 'no reason given'} ({number})", hint, status, number)
+        return ServerError(
+            f"{self.where} refused {method}: {said or 'no reason given'} ({number})", hint, status, number
+        )
 
     def _garbled(self, what: str) -> ServerError:
         return ServerError(

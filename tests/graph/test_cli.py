@@ -100,6 +100,7 @@ def test_json(run: Run, whole: persona.Repository, args: list[str]) -> None:
         (["diff", "HEAD~99"], ["goes further back"]),
         (["import", "nowhere"], ["no memory graph at", "MCP server"]),
         (["import", "http://"], ["no address of a server"]),
+        (["import", ""], ["the path is empty"]),
         (["unlink", "vioce"], ["no vector 'vioce'"]),
         (["imprt"], ["imprt"]),
         (["import", str(FOLDER), "--timeout", "0"], ["--timeout"]),
@@ -126,6 +127,8 @@ def test_a_server_on_the_command_line(run: Run, whole: persona.Repository) -> No
     assert said.code == 69
     assert "cannot be reached: connection refused" in said.err
     assert "Traceback" not in said.err
+    error = json.loads(run(whole.root, "graph", "import", url, "--json").out)["error"]
+    assert (error["kind"], error["exit_code"]) == ("ServerError", 69)
 
 
 def test_paths_are_relative_to_the_folder_given(run: Run, whole: persona.Repository, tmp_path: Path) -> None:
