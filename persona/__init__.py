@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from persona.verbs.diff import diff
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
+    from persona.verbs.graph_diff import graph_diff
+    from persona.verbs.graph_import import graph_import
+    from persona.verbs.graph_link import graph_link
+    from persona.verbs.graph_show import graph_show
+    from persona.verbs.graph_status import graph_status
+    from persona.verbs.graph_unlink import graph_unlink
     from persona.verbs.init import init
     from persona.verbs.interference import interference
     from persona.verbs.log import log
@@ -55,6 +61,12 @@ __all__ = [
     "diff",
     "fsck",
     "gc",
+    "graph_diff",
+    "graph_import",
+    "graph_link",
+    "graph_show",
+    "graph_status",
+    "graph_unlink",
     "init",
     "interference",
     "log",

@@ -10,6 +10,7 @@
     ├── NoRepository       10
     ├── Locked             11    another writer holds the lock
     ├── Damaged            12    stored bytes do not hash to the id that was asked for
+    ├── ServerError        69    a server cannot be reached, or gives no usable answer
     └── Storage            74    the operating system refused: disk full, permission denied
 
 An error is two sentences: ``message`` says what is wrong and names the file, key, vector or tensor; ``hint``
@@ -81,6 +82,20 @@ class Damaged(PersonaError):
     """Stored bytes are missing, or do not hash to the id that was asked for."""
 
     exit_code = 12
+
+
+class ServerError(PersonaError):
+    """A server cannot be reached, or does not give a usable answer.
+
+    ``status`` is what HTTP said, 0 where nothing was heard; ``code`` is JSON-RPC's, where there is one.
+    """
+
+    exit_code = 69
+
+    def __init__(self, message: str, hint: str = "", status: int = 200, code: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.code = code
 
 
 class Storage(PersonaError):

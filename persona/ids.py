@@ -79,6 +79,14 @@ class OperationId(ObjectId):
     """Names an operation."""
 
 
+class NodeId(ObjectId):
+    """Names a snapshot of a memory-graph node."""
+
+
+class GraphId(ObjectId):
+    """Names a snapshot of a memory graph."""
+
+
 def flat(data: Data) -> memoryview:
     """The bytes of a buffer with any kind of items (an empty one with a shape cannot be cast)."""
     view = memoryview(data)  # type: ignore[arg-type]  # arrays are buffers, which their stubs only say from 3.12

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("run", required=False, type=click.Path(readable=False))
 @click.option("--as", "name", metavar="NAME", help="The vector's name in the recipe; the run folder's otherwise.")
 @click.option("--alpha", type=float, metavar="A", help="How strongly it acts; 1 otherwise.")
-@click.option("--node", metavar="ID", help="The memory-graph node that specifies this behaviour.")
+@click.option("--node", metavar="ID", help="The memory-graph node that specifies this behaviour, or NODE#SECTION.")
 @click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
 @click.option(
     "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to keep with the commit."
@@ -96,10 +96,12 @@ def _render(console: Console, done: Committed) -> None:
 
 
 def headline(console: Console, recorded: Recorded) -> None:
-    """``[main 3f2a9c4] message``, as git prints it."""
+    """``[main 3f2a9c4] message``, as git prints it, and what may be a mistake."""
     where = recorded.branch or "detached HEAD"
     subject = recorded.message.partition("\n")[0]
     console.print(f"\\[{escape(where)} [yellow]{recorded.commit[:7]}[/]] {escape(subject)}")
+    for text in recorded.notes:
+        console.print(f"   [yellow]{escape(text)}[/]")
 
 
 def recorded(console: Console, done: Recorded) -> None:

@@ -26,6 +26,7 @@ GROUPS = {
     "record": ("commit", "alpha", "negate", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
+    "specify": ("graph",),
     "deliver": ("build", "verify", "convert"),
     "keep": ("fsck", "gc"),
 }

@@ -34,6 +34,7 @@ EXIT_CODES = """\
 | 10 | there is no repository here |
 | 11 | another writer holds the lock |
 | 12 | stored data is damaged or missing |
+| 69 | a server cannot be reached, or gives no usable answer |
 | 70 | a bug in persona; a log is written, and its name is printed |
 | 74 | the operating system refused: the disk is full, permission is denied |
 | 130, 143 | interrupted; terminated |

@@ -15,6 +15,7 @@ from persona.cli.render import changed, count, size, when
 from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
+    from persona.graph.coverage import Link
     from persona.verbs.show import ShownCommit, ShownVector
 
 
@@ -69,7 +70,7 @@ def _vector(console: Console, shown: ShownVector) -> None:
     )
     console.print(f"Base:   {escape(shown.base_name)}")
     if one.node:
-        console.print(f"Node:   {escape(one.node)}")
+        console.print(f"Node:   {escape(one.node)}{_state(shown.link)}")
     if shown.commit is not None and shown.time is not None:
         console.print(f"Commit: {shown.commit.short}, {when(shown.time)}")
     if one.baked_from is not None:
@@ -82,6 +83,14 @@ def _vector(console: Console, shown: ShownVector) -> None:
     console.print()
     for name in shown.changed:
         console.print(f"    {escape(name)}", style="dim")
+
+
+def _state(link: Link | None) -> str:
+    """Which text of its node a vector implements, and whether that is what the node says now."""
+    if link is None:
+        return ""
+    pin = f" as of {link.pin[:7]}," if link.pin else ""
+    return f",{pin} {link.state}" if link.state == "up to date" else f",{pin} [yellow]{link.state}[/]"
 
 
 def _facts(console: Console, run: Mapping[str, Any]) -> None:

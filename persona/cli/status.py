@@ -55,6 +55,8 @@ def _render(console: Console, now: Status) -> None:
             "\npersona.toml has edits:" if now.changes else "\npersona.toml has edits (comments or spacing only)"
         )
         changed(console, now.changes, "  ")
+    if now.stale:
+        console.print(f"\n[yellow]Stale:[/] {escape(', '.join(now.stale))} (persona graph status)")
     console.print(f"\nNext: {escape(now.next)}", style="dim")
 
 

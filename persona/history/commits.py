@@ -1,10 +1,10 @@
 """Commits: a resolved recipe, its text, its parents, and what is known of the run.
 
-    commit   {parents, recipe, text, author, time, message, run}
+    commit   {parents, recipe, text, author, time, message, run, graph}
     text     {text}     the persona.toml of the commit, to the byte
 
 ``recipe`` is the resolved meaning (full ids) and ``text`` the file a person wrote, comments and all, so that
-``checkout`` brings back what was there.
+``checkout`` brings back what was there. ``graph`` is the memory graph as it was imported last, and absent before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from persona.ids import CommitId, ObjectId, RecipeId
+from persona.ids import CommitId, GraphId, ObjectId, RecipeId
 from persona.store.objects import ObjectStore
 
 
@@ -30,6 +30,7 @@ class Commit:
     time: str
     message: str
     run: Mapping[str, Any] = field(default_factory=dict)
+    graph: GraphId | None = None
 
     @property
     def subject(self) -> str:
@@ -47,7 +48,7 @@ class Commit:
             "message": self.message,
             "run": dict(self.run),
         }
-        return CommitId(objects.put("commit", fields))
+        return CommitId(objects.put("commit", fields | ({"graph": self.graph} if self.graph else {})))
 
     @classmethod
     def get(cls, objects: ObjectStore, name: CommitId) -> Commit:
@@ -61,6 +62,7 @@ class Commit:
             time=fields["time"],
             message=fields["message"],
             run=fields["run"],
+            graph=GraphId(fields["graph"]) if "graph" in fields else None,
         )
 
 

@@ -75,13 +75,15 @@ def _vector(fields: Mapping[str, Any]) -> Edges:
 
 def _recipe(fields: Mapping[str, Any]) -> Edges:
     vectors = ((ObjectId(entry["id"]), "vector") for entry in fields["vectors"])
-    return Edges(((ObjectId(fields["base"]), "base"), *vectors))
+    pins = ((ObjectId(e["specification"]), "node") for e in fields["vectors"] if "specification" in e)
+    return Edges(((ObjectId(fields["base"]), "base"), *vectors, *pins))
 
 
 def _commit(fields: Mapping[str, Any]) -> Edges:
     _ = fields["author"], fields["time"], fields["message"].strip(), dict(fields["run"])
     parents = ((ObjectId(name), "commit") for name in fields["parents"])
-    return Edges(((ObjectId(fields["recipe"]), "recipe"), (ObjectId(fields["text"]), "text"), *parents))
+    graph = ((ObjectId(fields["graph"]), "graph"),) if "graph" in fields else ()
+    return Edges(((ObjectId(fields["recipe"]), "recipe"), (ObjectId(fields["text"]), "text"), *parents, *graph))
 
 
 def _operation(fields: Mapping[str, Any]) -> Edges:
@@ -92,6 +94,15 @@ def _operation(fields: Mapping[str, Any]) -> Edges:
 
 def _text(fields: Mapping[str, Any]) -> Edges:
     fields["text"].encode()
+    return Edges()
+
+
+def _graph(fields: Mapping[str, Any]) -> Edges:
+    return Edges(tuple((ObjectId(name), "node") for name in fields["nodes"].values()))
+
+
+def _node(fields: Mapping[str, Any]) -> Edges:
+    _ = fields["name"].encode(), fields["text"].encode()
     return Edges()
 
 
@@ -110,4 +121,6 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {
     "commit": _commit,
     "operation": _operation,
     "text": _text,
+    "graph": _graph,
+    "node": _node,
 }

@@ -12,7 +12,7 @@ from persona.recipe.model import Entry, Recipe
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting or moved."""
+    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved or specification."""
 
     kind: str
     name: str
@@ -30,6 +30,8 @@ class Change:
             return f"{self.name} α {alphas.said(self.before)} → {alphas.said(self.after)}"
         if self.kind == "retrained":
             return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
+        if self.kind == "specification":
+            return f"{self.name} implements another text of {self.after.rpartition('@')[0]}"
         if self.kind == "moved":
             return f"order of vectors: {', '.join(self.before)} → {', '.join(self.after)}"
         return f"{self.name}: {_said(self.before)} → {_said(self.after)}"
@@ -82,6 +84,9 @@ def _entry(old: Entry, new: Entry) -> Iterator[Change]:
     ):  # fmt: skip
         if before != after:
             yield Change("setting", f"{old.name} {key}", before, after)
+    if old.node == new.node and old.specification and new.specification not in (None, old.specification):
+        pins = [f"{new.node}@{pin[:12]}" for pin in (old.specification, new.specification) if pin]
+        yield Change("specification", old.name, *pins)
     for key in sorted({*old.parameters, *new.parameters}):
         if old.parameters.get(key) != new.parameters.get(key):
             yield Change("setting", f"{old.name} {key}", old.parameters.get(key), new.parameters.get(key))

@@ -74,6 +74,16 @@ def set_alpha(text: str, name: str, alpha: alphas.Alpha) -> str:
     return _update(text, recipe, before, replace(before, alpha=alpha))
 
 
+def set_node(text: str, name: str, node: str | None) -> str:
+    """``text`` with another memory-graph node for a vector, or with none."""
+    recipe = parse(text)
+    before = _entry(recipe, name)
+    if node is not None:
+        return _update(text, recipe, before, replace(before, node=node))
+    vectors = tuple(replace(entry, node=None) if entry is before else entry for entry in recipe.vectors)
+    return _checked(unset_key(text, ("vectors", name), "node"), replace(recipe, vectors=vectors))
+
+
 def remove_vector(text: str, name: str) -> str:
     """``text`` without a vector; comments that stand after its last key stay."""
     recipe = parse(text)

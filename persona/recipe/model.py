@@ -2,7 +2,8 @@
 
     recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
 
-and a vector has ``parameters`` where it has some of its own.
+and a vector has ``parameters`` where it has some of its own, and ``specification`` where it is known which text of its
+node it implements: the id of that snapshot. A person writes the node's name only; the snapshot is pinned at a commit.
 
 As parsed, ids may be prefixes, as a person types them; resolved, they are whole.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from persona.ids import BaseId, RecipeId, VectorId
+from persona.ids import BaseId, NodeId, RecipeId, VectorId
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
 from persona.store.objects import ObjectStore
@@ -31,6 +32,7 @@ class Entry:
     only: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    specification: NodeId | None = field(default=None, compare=False)  # known of the vector, and no part of a build
 
     def touches(self, tensor: str) -> bool:
         """Whether ``only`` and ``except`` let this vector change ``tensor`` (shell patterns on its name)."""
@@ -102,7 +104,8 @@ def _encode_entry(entry: Entry) -> dict[str, Any]:
         "only": list(entry.only),
         "except": list(entry.excepted),
     }
-    return fields | ({"parameters": dict(entry.parameters)} if entry.parameters else {})
+    own = {"parameters": dict(entry.parameters)} if entry.parameters else {}
+    return fields | own | ({"specification": entry.specification} if entry.specification else {})
 
 
 def _decode_entry(fields: Mapping[str, Any]) -> Entry:
@@ -114,4 +117,5 @@ def _decode_entry(fields: Mapping[str, Any]) -> Entry:
         only=tuple(fields["only"]),
         excepted=tuple(fields["except"]),
         parameters=fields.get("parameters", {}),
+        specification=NodeId(fields["specification"]) if "specification" in fields else None,
     )

@@ -15,10 +15,13 @@ from persona.store.objects import ObjectStore
 def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, text: str = "") -> Recipe:
     """``recipe`` with whole ids. What ``known`` (already resolved) has is believed without reading it again.
 
+    So is the snapshot of its node that a vector of ``known`` implements, while it stays with the same node.
+
     ``text`` is the file that the recipe came from, for line numbers in errors.
     """
     bases = {known.base} if known else set()
     trusted = {entry.id for entry in known.vectors} if known else set()
+    pins = {(entry.id, entry.node): entry.specification for entry in known.vectors} if known else {}
     base = BaseId(_whole(recipe.base, "base", ("base", "id"), objects, bases, text))
     same_base = known is not None and known.base == base
     vectors = []
@@ -26,7 +29,7 @@ def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, t
         name = VectorId(_whole(entry.id, "vector", ("vectors", entry.name, "id"), objects, trusted, text))
         if not (same_base and name in trusted):
             _check_base(entry, name, base, recipe.base_name, objects)
-        vectors.append(replace(entry, id=name))
+        vectors.append(replace(entry, id=name, specification=pins.get((name, entry.node))))
     return replace(recipe, base=base, vectors=tuple(vectors))
 
 

@@ -10,9 +10,12 @@ from typing import Any
 
 from persona.building.plan import check_patterns
 from persona.errors import Refusal, UsageError, did_you_mean
+from persona.graph.coverage import complaint
+from persona.graph.nodes import Graph
+from persona.graph.pins import pinned, renewed
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
-from persona.ids import CommitId, VectorId
+from persona.ids import CommitId, GraphId, NodeId, VectorId
 from persona.recipe import alphas
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Entry, Recipe
@@ -23,12 +26,13 @@ from persona.repository import Repository, Transaction, now
 
 @dataclass(frozen=True)
 class Recorded:
-    """A new commit. ``branch`` is None when HEAD is detached."""
+    """A new commit. ``branch`` is None when HEAD is detached; ``notes`` say what may be a mistake."""
 
     commit: CommitId
     branch: str | None
     message: str
     changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
 
 
 def standing_text(repo: Repository) -> str:
@@ -60,11 +64,7 @@ def clean_recipe(repo: Repository, command: str) -> Iterator[tuple[Transaction, 
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
         text = standing_text(repo)
-        if repo.is_edited():
-            raise Refusal(
-                f"{repo.recipe_path.name} has edits that are not committed",
-                "Record them first (persona commit -m MESSAGE), or drop them (persona restore).",
-            )
+        check_clean(repo)
         yield change, text
 
 
@@ -83,6 +83,15 @@ def free_name(path: Path) -> Path:
     return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 
 
+def check_clean(repo: Repository) -> None:
+    """Raise if ``persona.toml`` has edits."""
+    if repo.is_edited():
+        raise Refusal(
+            f"{repo.recipe_path.name} has edits that are not committed",
+            "Record them first (persona commit -m MESSAGE), or drop them (persona restore).",
+        )
+
+
 def record(
     repo: Repository,
     change: Transaction,
@@ -92,28 +101,45 @@ def record(
     run: Mapping[str, Any] | None = None,
     *,
     merging: Sequence[CommitId] = (),
+    graph: GraphId | None = None,
+    pins: Mapping[str, NodeId] | None = None,
 ) -> Recorded:
     """Make ``text`` the recipe, and a commit of it on top of HEAD (and of ``merging``).
 
-    Refused if nothing would change, and while a merge is under way that this does not conclude.
+    ``graph`` is a new memory graph instead of HEAD's; ``pins`` say which text of its node a vector implements, where
+    that is not to be found out. Refused if nothing would change, and while a merge is under way that this does not
+    conclude.
     """
     if not merging:
         refuse_while_merging(repo)
     head = repo.head()
     before = repo.recipe(head)
-    there = [entry for commit in merging for entry in repo.recipe(commit).vectors]
-    recipe = resolve(parse(text), repo.objects, replace(before, vectors=(*before.vectors, *there)), text)
+    parents_recipes = (before, *(repo.recipe(commit) for commit in merging))
+    trusted = replace(before, vectors=tuple(entry for one in parents_recipes for entry in one.vectors))
+    recipe = resolve(parse(text), repo.objects, trusted, text)
     for entry in recipe.vectors:
         if entry.only or entry.excepted or alphas.patterns(entry.alpha):
             check_patterns(entry, repo.vector(VectorId(entry.id)))
+    graph = graph or repo.commit(head).graph
+    standing = Graph.get(repo.objects, graph) if graph else None
+    recipe = pinned(recipe, parents_recipes, standing, pins)
+    notes = tuple(_complaints(repo, before, recipe, standing)) if standing else ()
     stored = put_text(repo.objects, text)
-    if stored == repo.commit(head).text and not merging:
+    resolved = recipe.put(repo.objects)
+    old = repo.commit(head)
+    if (resolved, stored, graph) == (old.recipe, old.text, old.graph) and not merging:
         raise Refusal("nothing to commit: persona.toml is as it was committed", "See 'persona status'.")
-    commit = Commit(
-        recipe.put(repo.objects), stored, (head, *merging), author or repo.author, now(), message, run or {}
-    )
+    parents = (head, *merging)
+    commit = Commit(resolved, stored, parents, author or repo.author, now(), message, run or {}, graph)
     name = commit.put(repo.objects)
     change.advance(name)
     change.set_recipe_text(text)
     branch = refs_.current_branch(repo.refs())
-    return Recorded(name, branch, commit.message, tuple(changes(before, recipe)))
+    return Recorded(name, branch, commit.message, tuple(changes(before, recipe)), notes)
+
+
+def _complaints(repo: Repository, before: Recipe, recipe: Recipe, graph: Graph) -> Iterator[str]:
+    """Nodes that vectors name from now on, and that the graph does not have."""
+    for entry in renewed(before, recipe):
+        if found := complaint(entry.node or "", graph, repo.objects):
+            yield f"{entry.name}: {found[0]}. {found[1]}".rstrip()

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
+from persona.graph.coverage import Link, coverage
+from persona.graph.pins import pinned
 from persona.history.commits import get_text, walk
 from persona.ids import CommitId, VectorId
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
+from persona.verbs.graphs import graph_of
 from persona.verbs.recording import standing_recipe
 from persona.verbs.vectors import Listed, listed
 
@@ -32,7 +35,7 @@ class ShownCommit:
 
 @dataclass(frozen=True)
 class ShownVector:
-    """A vector, where it was committed first, and what was known of its run."""
+    """A vector, where it was committed first, what was known of its run, and how it stands to its node."""
 
     vector: Listed
     base_name: str
@@ -40,6 +43,7 @@ class ShownVector:
     time: str | None
     changed: tuple[str, ...]
     run: Mapping[str, Any] = field(default_factory=dict)
+    link: Link | None = None
 
 
 def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
@@ -99,7 +103,16 @@ def _vector(repo: Repository, recipe: Recipe, name: str) -> ShownVector:
         time=commit.time if commit else None,
         changed=tuple(sorted(repo.vector(vector).names)),
         run=commit.run if commit else {},
+        link=_link(repo, recipe, name),
     )
+
+
+def _link(repo: Repository, recipe: Recipe, name: str) -> Link | None:
+    """The vector's node and its state; None without a node, or without a graph."""
+    head = repo.head()
+    graph = graph_of(repo, head)
+    links = coverage(pinned(recipe, (repo.recipe(head),), graph), graph, repo.objects).links if graph else ()
+    return next((link for link in links if link.vector == name), None)
 
 
 def _first_commit(repo: Repository, vector: VectorId) -> CommitId | None:

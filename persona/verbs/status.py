@@ -13,6 +13,7 @@ from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.lists import Outside, all_outside
+from persona.verbs.graphs import stale_vectors
 from persona.verbs.recording import standing_text
 
 
@@ -20,7 +21,7 @@ from persona.verbs.recording import standing_text
 class Status:
     """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one.
 
-    ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
+    ``stale`` are vectors that do not implement what their nodes say now. ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
     """
 
     branch: str | None
@@ -33,6 +34,7 @@ class Status:
     next: str
     outside: tuple[Outside, ...] = ()
     self_contained: bool = True
+    stale: tuple[str, ...] = ()
 
 
 def status(repo: Repository) -> Status:
@@ -61,6 +63,7 @@ def status(repo: Repository) -> Status:
         next=_next(problem, edited, recipe, refs_.current_branch(refs)),
         outside=outside,
         self_contained=not outside,
+        stale=stale_vectors(repo, head, recipe),
     )
 
 

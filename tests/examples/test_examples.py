@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,15 @@ def test_inspect_vector(work: Path) -> None:
     said = run("inspect_vector.py", "listening", folder=work)
     assert re.search(r"^layer 1 mlp +\d\.\d+ +\d+\.\d% +\d+\.\d%$", said, re.MULTILINE)
     assert "Did you mean 'listening'?" in run("inspect_vector.py", "listning", folder=work, code=1)
+
+
+def test_check_specification(work: Path, tmp_path: Path) -> None:
+    notes = Path(shutil.copytree(EXAMPLES / "graph", tmp_path / "notes"))
+    assert run("check_specification.py", notes, folder=work) == ""
+    persona.graph_link(persona.open(work), "pattern-listening-as-avoidance", "listening", author="Test")
+    said = run("check_specification.py", notes, folder=work)
+    assert said == "listening: pattern-listening-as-avoidance, up to date\n"
+    node = notes / "pattern-listening-as-avoidance.md"
+    node.write_text(node.read_text().replace("Ask one open question", "Ask two open questions"))
+    assert run("check_specification.py", notes, folder=work, code=1) == "stale: listening\n"
+    assert "no memory graph at" in run("check_specification.py", "nowhere", folder=work, code=1)

@@ -35,7 +35,7 @@ class Starts:
             make = {
                 EMPTY: Path.mkdir, "plain": self._plain, "undone": self._undone, "edited": self._edited,
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
-                "unmade": self._unmade,
+                "unmade": self._unmade, "noted": self._noted,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -53,6 +53,17 @@ class Starts:
     def _edited(self, root: Path) -> None:
         repo = persona.open(self.copy("plain", root))
         repo.recipe_path.write_text(repo.head_text() + EDIT)
+
+    def _noted(self, root: Path) -> None:
+        """A memory graph that was imported, and notes that have changed since."""
+        repo = persona.open(self.copy("plain", root))
+        notes = root / "notes"
+        notes.mkdir()
+        for name in ("one", "two"):
+            (notes / f"{name}.md").write_text(f"# {name}\n\nSo it was.\n")
+        persona.graph_import(repo, notes, author="Test")
+        (notes / "one.md").write_text("# one\n\nSo it is.\n")
+        (notes / "two.md").unlink()
 
     def _littered(self, root: Path) -> None:
         """Something of everything that ``gc`` does: objects, packs, a safetensors file, a repack, unfinished files."""

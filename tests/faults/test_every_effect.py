@@ -47,7 +47,8 @@ def state(root: Path) -> State:
     repo = persona.Repository(root)
     named = {}
     for ref, value in repo.refs().items():
-        named[ref] = value if value.startswith("ref: ") else str(repo.recipe(persona.log(repo, value[:20])[0].commit))
+        commit = None if value.startswith("ref: ") else persona.log(repo, value[:20])[0].commit
+        named[ref] = f"{repo.recipe(commit)} {repo.commit(commit).graph}" if commit else value
     return named, repo.recipe_text()
 
 
@@ -122,6 +123,8 @@ CASES = {
     "alpha": Case(("alpha", "a=0.5"), moves=True),
     "negate": Case(("negate", "a"), moves=True),
     "rm": Case(("rm", "a"), moves=True),
+    "graph import": Case(("graph", "import", "notes"), "noted", moves=True),
+    "graph link": Case(("graph", "link", "one", "a"), "noted", moves=True),
     "checkout": Case(("checkout", "HEAD~1"), moves=True),
     "undo": Case(("undo",), moves=True),
     "redo": Case(("redo",), "undone", moves=True),

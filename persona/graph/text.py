@@ -1,0 +1,161 @@
+"""What a node's file says: front matter, the text that specifies, links, and the scores of its last lines.
+
+The *specification* is the text without front matter and trailing tags (``warmth:9 clarity:10``), with line endings as
+newlines and without blanks at the ends of lines and of the whole. Control characters other than tabs become U+FFFD: a
+text from elsewhere must not be able to steer the terminal that shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from persona.graph.nodes import Tags
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_TAG = r"[^\W\d][\w'-]{0,63}:-?\d{1,6}(?:\.\d{1,6})?"
+_TAG_LINE = re.compile(rf"\s*{_TAG}(?:\s+{_TAG})*\s*")
+_WIKI = re.compile(r"\[\[([^\[\]|#\n]{1,200})(?:#[^\[\]|\n]{0,200})?(?:\|[^\[\]\n]{0,200})?\]\]")
+_HEADING = re.compile(r" {0,3}(#{1,6})[ \t]+(\S.*)")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_KEY = re.compile(r"([A-Za-z][\w-]*)\s*:\s*(.*)")
+_ITEM = re.compile(r"\s*-\s+(.*)")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A node's text taken apart. ``name`` is what its front matter calls it."""
+
+    text: str
+    tags: Tags = field(default_factory=dict)
+    links: tuple[str, ...] = ()
+    name: str | None = None
+
+
+def parse(text: str) -> Parsed:
+    """Front matter (``id`` or ``name``, ``tags``, ``links``; other keys say nothing here), text, tags, links."""
+    front, body = _front_matter(normalised(text))
+    body, scores = _without_tags(body)
+    named = [*front.get("links", ()), *front.get("related", ())]
+    names = front.get("id") or front.get("name")
+    tags = tags_of(front.get("tags", ())) | scores
+    return Parsed(body, tags, links_of(named, body), names[0] if names else None)
+
+
+def normalised(text: str) -> str:
+    """Newlines, no blanks at the ends of lines or of the whole, nothing that a terminal would obey."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    lines = [_UNSEEN.sub("\ufffd", line.rstrip()) for line in text.split("\n")]
+    return "\n".join(lines).strip("\n")
+
+
+def tags_of(words: object) -> dict[str, float | None]:
+    """Tags as any source gives them: a table of scores, a list of names or of ``name:score``, or one such text."""
+    if isinstance(words, dict):
+        return {one_line(str(name)): _score(value) for name, value in words.items()}
+    if isinstance(words, str):
+        words = re.split(r"[,\s]+", words.strip())
+    if not isinstance(words, list | tuple):
+        return {}
+    pairs = [str(word).strip().lstrip("#").partition(":") for word in words]
+    return {one_line(name): _score(value) for name, _, value in pairs if name.strip()}
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """The beginning of a text from elsewhere, in one line that can be shown."""
+    return " ".join(normalised(text[: 4 * most]).split())[:most]
+
+
+def _score(value: object) -> float | None:
+    try:
+        number = float(value)  # type: ignore[arg-type]  # anything that is no number is no score
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not abs(number) < 1e9:  # also false for NaN
+        return None
+    return int(number) if number == int(number) else number
+
+
+def links_of(named: object, text: str = "") -> tuple[str, ...]:
+    """Names that a node links to: those that its source lists, then the ``[[wiki links]]`` of its text."""
+    listed = [named] if isinstance(named, str) else named if isinstance(named, list | tuple) else []
+    wanted = [re.sub(r"^\[\[|\]\]$", "", str(one).strip()).partition("|")[0].partition("#")[0] for one in listed]
+    wanted += [match[1] for match in _WIKI.finditer(text)]
+    return tuple(dict.fromkeys(one_line(name) for name in wanted if name.strip()))
+
+
+def _front_matter(text: str) -> tuple[dict[str, list[str]], str]:
+    """What stands between two lines of ``---`` at the top, as lists of words, and the rest.
+
+    That is the part of YAML that notes use: ``key: value``, ``key: [a, b]``, and items below a key.
+    """
+    lines = text.split("\n")
+    if lines[0] != "---" or "---" not in lines[1:]:
+        return {}, text
+    end = lines.index("---", 1)
+    found: dict[str, list[str]] = {}
+    key = ""
+    for line in lines[1:end]:
+        if match := _KEY.fullmatch(line):
+            key = match[1].lower()
+            found[key] = _words(match[2])
+        elif (match := _ITEM.fullmatch(line)) and key:
+            found[key] += [_unquoted(match[1])]
+    return found, "\n".join(lines[end + 1 :]).strip("\n")
+
+
+def _words(value: str) -> list[str]:
+    if value.startswith("[") and value.endswith("]") and not value.startswith("[["):
+        return [_unquoted(word) for word in value[1:-1].split(",") if word.strip()]
+    return [_unquoted(value)] if value else []
+
+
+def _unquoted(word: str) -> str:
+    word = word.strip()
+    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'" else word
+
+
+def _without_tags(text: str) -> tuple[str, dict[str, float | None]]:
+    """The text before its last lines of ``name:score``, and those."""
+    lines = text.split("\n")
+    end = len(lines)
+    while end and (not lines[end - 1] or _TAG_LINE.fullmatch(lines[end - 1])):
+        end -= 1
+    tags = tags_of(" ".join(lines[end:])) if any(lines[end:]) else {}
+    return "\n".join(lines[:end]), tags
+
+
+def section(text: str, name: str) -> str | None:
+    """A heading of Markdown and what stands below it, up to the next one of its rank; None if there is no such one."""
+    lines = text.split("\n")
+    wanted = slug(name)
+    headings = list(_headings(lines))
+    for at, (number, rank, title) in enumerate(headings):
+        if slug(title) == wanted:
+            stop = next((n for n, other, _ in headings[at + 1 :] if other <= rank), len(lines))
+            return "\n".join(lines[number:stop]).strip("\n")
+    return None
+
+
+def sections(text: str) -> list[str]:
+    """What the sections of a text can be called."""
+    return [slug(title) for _, _, title in _headings(text.split("\n"))]
+
+
+def slug(title: str) -> str:
+    """A heading as links write it: lower case, without punctuation, hyphens for blanks."""
+    return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip())
+
+
+def _headings(lines: list[str]) -> list[tuple[int, int, str]]:
+    """Line, rank and title of each heading that is not in a block of code."""
+    found, fence = [], ""
+    for number, line in enumerate(lines):
+        if match := _FENCE.match(line):
+            if not fence:
+                fence = match[1]
+            elif match[1].startswith(fence) and line.strip() == match[1]:
+                fence = ""
+        elif not fence and (match := _HEADING.fullmatch(line)):
+            found.append((number, len(match[1]), match[2].rstrip().rstrip("#").rstrip()))
+    return found
