@@ -134,9 +134,7 @@ def _moved(bits: Any, spec: TensorSpec, device: torch.device) -> torch.Tensor:
     return host.to(device, non_blocking=True).float()
 
 
-def _tau(
-    source: Source | None, delta: Delta, w: torch.Tensor, base: TensorSpec, device: torch.device
-) -> torch.Tensor:
+def _tau(source: Source | None, delta: Delta, w: torch.Tensor, base: TensorSpec, device: torch.device) -> torch.Tensor:
     import torch
 
     if isinstance(delta, SumDelta):

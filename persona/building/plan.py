@@ -161,11 +161,11 @@ def make_plan(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], dtype: 
         check_patterns(entry, vectors[entry.name])
     _check_growth(base, active)
     _check_count(recipe, active)
-    dropped = _dropped(active)
+    left_out = dropped(active)
     names = {**base.tensors, **{n: None for a in active for n in a.vector.names if a.at(n) > 0}}
     outputs = []
     for name in sorted(names, key=natural):
-        if name not in dropped and (output := _output(name, recipe, base, active, dtype)) is not None:
+        if name not in left_out and (output := _output(name, recipe, base, active, dtype)) is not None:
             outputs.append(output)
     return Plan(tuple(outputs), recipe.method, recipe.scale, _settings(recipe))
 
@@ -223,7 +223,7 @@ def _check_growth(base: Base, active: Iterable[Active]) -> None:
             )
 
 
-def _dropped(active: Iterable[Active]) -> set[str]:
+def dropped(active: Iterable[Active]) -> set[str]:
     """Tensors that are left out, because a vector lacks them."""
     active = list(active)
     lacking = {name: a for a in active for name in a.vector.gone if a.at(name) > 0}
@@ -245,7 +245,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
     if name not in base.tensors and not any(a.vector.brings(name) and a.at(name) > 0 for a in active):
         return None
     dense = [one for touch in touching for one in touch.dense if before is not None or one.share > 0]
-    shape = _shape(name, before, [one for one in dense if one.share > 0])
+    shape = agreed_shape(name, before, [one for one in dense if one.share > 0])
     wanted = dtype if dtype and _computable(before, dense) else _dtype(name, before, active)
     copy = _copied(recipe, before, touching, dense, wanted, shape)
     if copy is not None:
@@ -305,7 +305,7 @@ def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
     return before.dtype if before is not None else max(agreed, key=lambda dtype: (BITS[dtype], dtype))
 
 
-def _shape(name: str, before: TensorSpec | None, dense: list[Dense]) -> tuple[int, ...]:
+def agreed_shape(name: str, before: TensorSpec | None, dense: list[Dense]) -> tuple[int, ...]:
     """The base's shape, or the larger one that vectors agree on."""
     shape = before.shape if before else dense[0].spec.shape
     grower = None
@@ -352,9 +352,7 @@ def _is_kept_whole(recipe: Recipe, touch: Touch) -> bool:
     return recipe.method == "linear" and touch.alpha * recipe.scale == 1.0
 
 
-def _carried(
-    before: TensorSpec | None, shape: tuple[int, ...], dense: list[Dense]
-) -> tuple[Carried, ...]:
+def _carried(before: TensorSpec | None, shape: tuple[int, ...], dense: list[Dense]) -> tuple[Carried, ...]:
     if before is not None and shape == before.shape:
         return ()
     bringing = [one for one in dense if one.share > 0 and one.spec.shape == shape]

@@ -30,6 +30,8 @@ _ONE_KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 _KEY = re.compile(rf"{_ONE_KEY}(?:[ \t]*\.[ \t]*{_ONE_KEY})*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LAST_KEY = re.compile(rf"{_ONE_KEY}$")
+_BESIDE = re.compile(r"([^#]*?)[ \t]*(?:#[ \t]*=[^\n]*?)?(\r?\n|)")
+"""A header with the comment that says what a derived vector is, or none; a name in quotes may hold no #."""
 _VALUE_PART = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'" r"|#[^\n]*|[^\"'#\[\]{}\n]+|.",
     re.DOTALL,
@@ -49,13 +51,19 @@ def new_text(base_name: str, base: Id) -> str:
     return tomlkit.dumps(document)
 
 
-def put_vector(text: str, entry: Entry) -> str:
-    """``text`` with ``entry`` added at the end, or brought up to date where it stands."""
+def put_vector(text: str, entry: Entry, comment: str = "") -> str:
+    """``text`` with ``entry`` added at the end, or brought up to date where it stands.
+
+    ``comment``, which begins with "=", stands beside its name; one that another vector of this name had goes.
+    """
     recipe = parse(text)
     before = recipe.entry(entry.name)
     if before is None:
         wanted = replace(entry, id=entry.id[:12])
-        return _checked(_append(text, entry), replace(recipe, vectors=(*recipe.vectors, wanted)))
+        text = _noted(_append(text, entry), entry.name, comment)
+        return _checked(text, replace(recipe, vectors=(*recipe.vectors, wanted)))
+    if not entry.id.startswith(before.id):
+        text = _noted(text, entry.name, comment)
     wanted = replace(
         entry,
         id=entry.id[:12],
@@ -237,6 +245,19 @@ def _append(text: str, entry: Entry) -> str:
         text += newline
     gap = newline if text and not text.endswith(("\n\n", "\n\r\n")) else ""
     return text + gap + "".join(line + newline for line in lines)
+
+
+def _noted(text: str, name: str, comment: str) -> str:
+    """What a derived vector is, behind its header; a comment of someone's own stays as it is."""
+    for one in _statements(text):
+        if one.path == ("vectors", name) and one.is_header:
+            line = text[one.start : one.stop]
+            match = _BESIDE.fullmatch(line)
+            if match is not None:
+                return _splice(
+                    text, slice(one.start, one.stop), f"{match[1]}{f'  # {comment}' if comment else ''}{match[2]}"
+                )
+    return text
 
 
 def _set(text: str, name: str, key: str, value: Any) -> str:

@@ -145,7 +145,7 @@ def _name_of(folder: Path) -> str:
 def _summary(repo: Repository, text: str) -> str:
     """A message for an edited recipe: its changes."""
     before = repo.recipe(repo.head())
-    said = [change.text for change in changes(before, resolve(parse(text), repo.objects, before, text))]
+    said = [change.text for change in changes(before, resolve(parse(text), repo.objects, before, text), repo.objects)]
     return "; ".join(said) or "edit comments"
 
 

@@ -89,4 +89,4 @@ def record(
     change.advance(name)
     change.set_recipe_text(text)
     branch = refs_.current_branch(repo.refs())
-    return Recorded(name, branch, commit.message, tuple(changes(before, recipe)))
+    return Recorded(name, branch, commit.message, tuple(changes(before, recipe, repo.objects)))

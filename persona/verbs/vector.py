@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from persona.building.streams import tau
 from persona.errors import UsageError
 from persona.ids import VectorId
+from persona.recipe.naming import vector_at
 from persona.repository import Repository
-from persona.verbs.recording import entry_of, standing_recipe
+from persona.verbs.recording import standing_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -49,5 +50,5 @@ class TaskVector(Mapping[str, "torch.Tensor"]):
 
 
 def vector(repo: Repository, name: str) -> TaskVector:
-    """The vector called ``name`` in the recipe as it stands (alpha not applied)."""
-    return TaskVector(repo, VectorId(entry_of(standing_recipe(repo), name).id))
+    """The vector called ``name`` in the recipe as it stands, or ``NAME@REV`` in another (alpha not applied)."""
+    return TaskVector(repo, vector_at(name, standing_recipe(repo), repo.refs(), repo.objects).id)
