@@ -60,10 +60,9 @@ def _render(console: Console, done: Derived) -> None:
         headline(console, done.recorded)
         about = f"{one.form}, {count(one.tensors, 'tensor')}"
         about += f", rank {one.rank}" if one.rank else ""
+        about += ", no weights of its own" if one.terms else ""
         mark = "~" if done.replaced else "+"
-        console.print(
-            f" {mark} [green]{escape(one.name)}[/]   α {escape(said(one.alpha))}   {about}, no weights of its own"
-        )
+        console.print(f" {mark} [green]{escape(one.name)}[/]   α {escape(said(one.alpha))}   {about}")
         if one.terms:
             console.print(f"   = {escape(one.expression)}")
         changed(console, (change for change in done.recorded.changes if change.name != one.name))

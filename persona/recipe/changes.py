@@ -58,7 +58,7 @@ def changes(before: Recipe, after: Recipe, objects: ObjectStore | None = None) -
 
 
 def _explained(found: list[Change], before: Recipe, after: Recipe, objects: ObjectStore) -> Iterator[Change]:
-    names = derived.names_in([before, after])
+    names = derived.names_in([after, before])
     for change in found:
         entry = after.entry(change.name) if change.kind in ("added", "retrained") else None
         yield replace(change, meaning=derived.meaning(objects, entry.id, names)) if entry else change

@@ -12,24 +12,29 @@ from persona.recipe.model import Recipe
 from persona.store.nouns import TermOf, Vector
 from persona.store.objects import ObjectStore
 
-Names = Mapping[str, str]
+Names = Mapping[str, Sequence[str]]
 """What vectors are called, by their ids."""
 
 
-def names_in(recipes: Iterable[Recipe]) -> dict[str, str]:
-    """Of all vectors of ``recipes``; the last one counts."""
-    return {entry.id: entry.name for recipe in recipes for entry in recipe.vectors}
+def names_in(recipes: Iterable[Recipe]) -> dict[str, list[str]]:
+    """Of all vectors of ``recipes``, in this order."""
+    found: dict[str, list[str]] = {}
+    for recipe in recipes:
+        for entry in recipe.vectors:
+            found.setdefault(entry.id, []).append(entry.name)
+    return found
 
 
 def said(terms: Sequence[TermOf], names: Names) -> str:
-    """Terms as a sum. One that is not among ``names`` is called what it was when it was derived, with its id."""
+    """Terms as a sum. One that has no name any more is called what it was when it was derived, with its id."""
     return expressions.said({label(term, names): term.coefficient for term in terms})
 
 
 def label(term: TermOf, names: Names) -> str:
     """What to call a term."""
-    if term.id in names:
-        return names[term.id]
+    called = names.get(term.id, ())
+    if called:
+        return term.name if term.name in called else called[0]
     return term.name if term.id.startswith(term.name) else f"{term.name} ({term.id[:SHORT]})"
 
 

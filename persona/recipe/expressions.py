@@ -35,7 +35,7 @@ _DEEPEST = 50
 
 _SIGNS = {"−": "-", "–": "-", "×": "*", "·": "*", "÷": "/"}  # signs that people type or paste
 _SPACE = re.compile(r"\s*")
-_NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
+_NUMBER = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _WORD = re.compile(r"\w+(?:-+\w+)*", re.ASCII)
 _QUOTED = re.compile(r""""([^"]*)"|'([^']*)'""")
 _REVISION = re.compile(r"""@((?:\{[^{}]*\}|[^\s(){}*×·÷+−"'])*)""")
@@ -151,9 +151,10 @@ class _Reader:
         word = _WORD.match(self._text, self._at)
         if match is None or (word is not None and word.end() > match.end()):
             return None
-        if float(match[0]) != 0 and not SMALLEST <= float(match[0]) <= LARGEST:
+        zero = not re.search("[1-9]", re.split("[eE]", match[0])[0])
+        if not zero and not SMALLEST <= float(match[0]) <= LARGEST:
             self.fail(f"{match[0]} is no number for this", f"Give 0, or one from {SMALLEST:.0e} to {LARGEST:.0e}.")
-        number = Number(Fraction(match[0]), self._at)
+        number = Number(Fraction(0 if zero else match[0]), self._at)
         self._skip(len(match[0]))
         return number
 
@@ -164,6 +165,8 @@ class _Reader:
             what = f"'{self.sign}' says nothing here" if self.sign else "something is missing at the end"
             self.fail(what if self._text.strip() else "an empty expression", _LIKE)
         name = (match[1] or match[2] or "") if match.re is _QUOTED else match[0]
+        if not name:
+            self.fail("a name of nothing", "Put a vector's name between the quotes.")
         self._at = match.end()
         revision = _REVISION.match(self._text, self._at)
         self._skip(len(revision[0]) if revision else 0)

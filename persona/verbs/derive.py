@@ -67,7 +67,8 @@ def derive(
         facts = {"vector": name, "form": repo.vector(vector).form, "expression": written}
         recorded = record(repo, change, text, message or f"derive {name} = {written}", author, facts)
     after = repo.recipe(recorded.commit)
-    return Derived(recorded, listed(repo, entry, after), written, before is not None)
+    notes = () if repo.vector(vector).form == FORM else (f"this is the vector {vector.short} itself, by another name",)
+    return Derived(recorded, listed(repo, entry, after), written, before is not None, notes)
 
 
 def _comment(repo: Repository, vector: VectorId, written: str) -> str:
