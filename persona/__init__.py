@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
     from persona.verbs.convert import convert
+    from persona.verbs.derive import derive
     from persona.verbs.diff import diff
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
@@ -58,6 +59,7 @@ __all__ = [
     "checkout",
     "commit",
     "convert",
+    "derive",
     "diff",
     "fsck",
     "gc",

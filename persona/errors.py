@@ -2,7 +2,8 @@
 
     PersonaError                 .message  .hint  .exit_code
     ├── UsageError          2    a wrong argument, name or value
-    │   └── RecipeError     2    persona.toml does not say what it must
+    │   ├── RecipeError     2    persona.toml does not say what it must
+    │   └── ExpressionError 2    an expression is no sum of vectors
     ├── CheckpointError     2    a folder or file handed to us is not what it claims to be
     ├── WrongBase           2    a run belongs to another base
     ├── Refusal             1    the answer is no: nothing was done, on purpose
@@ -27,6 +28,8 @@ class PersonaError(Exception):
     """An error with a message for a person and a hint about what to do."""
 
     exit_code = 70
+    excerpt = ""
+    """What was typed, and a line that points at the place; "" where there is no such place."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -42,6 +45,15 @@ class UsageError(PersonaError):
 
 class RecipeError(UsageError):
     """``persona.toml`` does not say what it must."""
+
+
+class ExpressionError(UsageError):
+    """An expression is no sum of vectors; ``at`` is the place in its text."""
+
+    def __init__(self, message: str, hint: str = "", text: str = "", at: int = 0) -> None:
+        super().__init__(f"column {at + 1}: {message}" if text else message, hint)
+        self.at = at
+        self.excerpt = f"{text}\n{' ' * at}^" if text.isprintable() and text else ""
 
 
 class CheckpointError(PersonaError):

@@ -126,8 +126,8 @@ class Repository:
         return Base.get(self.objects, name)
 
     def vector(self, name: VectorId) -> Vector:
-        """Read a vector."""
-        return Vector.get(self.objects, name)
+        """Read a vector, and what it is a sum of."""
+        return Vector.whole(self.objects, name)
 
     def head_text(self) -> str:
         """``persona.toml`` as it was committed."""

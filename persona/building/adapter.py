@@ -19,7 +19,7 @@ from persona.building.streams import factor
 from persona.checkpoints.adapters.writing import Module, Unsaid, module_of
 from persona.errors import Refusal
 from persona.recipe import alphas
-from persona.store.nouns import Base, LowRankSpec
+from persona.store.nouns import Base, LowRankSpec, TensorSpec, parts_of
 from persona.store.tensors import TensorStore
 
 if TYPE_CHECKING:
@@ -65,7 +65,13 @@ def changed(plan: Plan) -> list[Output]:
 
 def is_stack(output: Output) -> bool:
     """Whether a tensor changes by low-rank terms alone."""
-    return bool(output.terms) and not output.carried and all(isinstance(t.source, LowRankSpec) for t in output.terms)
+    sources = [source for term in output.terms for source in _sources(term)]
+    return bool(sources) and not output.carried and all(isinstance(source, LowRankSpec) for _, source in sources)
+
+
+def _sources(term: Term) -> Sequence[tuple[float, TensorSpec | LowRankSpec | None]]:
+    """The products that a term adds up, with their coefficients."""
+    return [(1.0, None)] if term.source is None else parts_of(term.source)
 
 
 def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pair]:
@@ -86,7 +92,7 @@ def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pa
 
 def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
     """The module of a tensor that low-rank terms change."""
-    first = output.terms[0].source
+    first = _sources(output.terms[0])[0][1]
     assert isinstance(first, LowRankSpec)
     module = around.module(output.name, turned=first.left_transposed)
     if isinstance(module, Module) and module.kind == "conv" and len(first.left.shape) != len(module.shape):
@@ -96,27 +102,29 @@ def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
 
 def stack_rank(output: Output) -> int:
     """Σ rᵢ."""
-    return sum(t.source.rank for t in output.terms if isinstance(t.source, LowRankSpec))
+    return sum(one.rank for t in output.terms for _, one in _sources(t) if isinstance(one, LowRankSpec))
 
 
 def stacked(output: Output, module: Module, scale: float, store: TensorStore) -> tuple[Float32, Float32]:
     """A and B of all terms."""
     import numpy as np
 
-    pairs = [_folded(term, module, scale, store) for term in output.terms]
+    products = [(term, c, source) for term in output.terms for c, source in _sources(term)]
+    pairs = [_folded(term, scale * term.alpha * c, source, module, store) for term, c, source in products]
     return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs], axis=1)
 
 
-def _folded(term: Term, module: Module, scale: float, store: TensorStore) -> tuple[Float32, Float32]:
-    """A as it was committed, and B with λαs in it."""
+def _folded(
+    term: Term, strength: float, spec: TensorSpec | LowRankSpec | None, module: Module, store: TensorStore
+) -> tuple[Float32, Float32]:
+    """A as it was committed, and B with λαs in it (and a coefficient, in a sum)."""
     import numpy as np
 
-    spec = term.source
     assert isinstance(spec, LowRankSpec)
     left, right = factor(store, spec.left, spec.left_transposed), factor(store, spec.right, spec.right_transposed)
     a, b = module.turned(left, right)
     with np.errstate(over="ignore"):
-        folded = (b.astype(np.float64) * (scale * term.alpha * spec.scale)).astype(np.float32)
+        folded = (b.astype(np.float64) * (strength * spec.scale)).astype(np.float32)
     if not np.isfinite(folded).all():
         raise Refusal(f"vector '{term.vector}' has no finite factors for {module.tensor}", "Lower its alpha.")
     return a, folded
@@ -143,7 +151,8 @@ def told(active: Active) -> list[str]:
 
 def _bringer(output: Output, around: Surroundings) -> str:
     """The first vector that brings a tensor whole."""
-    dense = [a.name for a in around.active if output.name in a.vector.tensors and a.entry.touches(output.name)]
+    touching = [a for a in around.active if a.entry.touches(output.name)]
+    dense = [a.name for a in touching if any(output.name in part.tensors for _, part in a.vector.weighted)]
     return dense[0] if dense else output.terms[0].vector
 
 

@@ -10,15 +10,15 @@ which device built.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona import methods
-from persona.building.plan import Output, Plan, Term
-from persona.building.streams import Delta, DenseDelta, LowRankDelta, Stream
+from persona.building.plan import Output, Plan
+from persona.building.streams import Delta, DenseDelta, LowRankDelta, Stream, SumDelta
 from persona.errors import UsageError
-from persona.store.nouns import TensorSpec
+from persona.store.nouns import Source, SumSpec, TensorSpec
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ def changed_rows(
     with torch.inference_mode(), _own_stream(device.torch):
         w = _moved(before.take(base.entries), base, device.torch)
         pairs = zip(output.terms, deltas, strict=True)
-        taus = [_tau(term, delta, w, base, device.torch) for term, delta in pairs]
+        taus = [_tau(term.source, delta, w, base, device.torch) for term, delta in pairs]
         merged = _merged(plan, output, w, taus)
         if plan.scale != 1.0:
             merged = merged * plan.scale
@@ -134,16 +134,32 @@ def _moved(bits: Any, spec: TensorSpec, device: torch.device) -> torch.Tensor:
     return host.to(device, non_blocking=True).float()
 
 
-def _tau(term: Term, delta: Delta, w: torch.Tensor, base: TensorSpec, device: torch.device) -> torch.Tensor:
+def _tau(source: Source | None, delta: Delta, w: torch.Tensor, base: TensorSpec, device: torch.device) -> torch.Tensor:
     import torch
 
+    if isinstance(delta, SumDelta):
+        assert isinstance(source, SumSpec)
+        pairs = zip(source.parts, delta.parts, strict=True)
+        return _sum((c, _tau(spec, one, w, base, device)) for (c, spec), (_, one) in pairs)
     if isinstance(delta, DenseDelta):
-        assert isinstance(term.source, TensorSpec)
-        return _moved(delta.stream.take(base.entries), term.source, device) - w
+        assert isinstance(source, TensorSpec)
+        return _moved(delta.stream.take(base.entries), source, device) - w
     if isinstance(delta, LowRankDelta):
         left, right = (torch.from_numpy(one).to(device) for one in delta.factors)
         return _product(left, right, delta.scale)
     return torch.zeros_like(w)
+
+
+def _sum(parts: Iterable[tuple[float, torch.Tensor]]) -> torch.Tensor:
+    """Σ cᵢ·τᵢ as ``streams.weighted_sum`` defines it: every product and every sum rounded, in this order."""
+    import numpy as np
+
+    total: torch.Tensor | None = None
+    for coefficient, tau in parts:
+        scaled = tau if coefficient == 1.0 else tau * float(np.float32(coefficient))
+        total = scaled if total is None else total + scaled
+    assert total is not None, "a sum has a part"
+    return total
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:

@@ -110,7 +110,7 @@ def subjects(trim: Trim, base: Base, vectors: Vectors, before: tuple[Recipe, Vec
 def _touches(active: Sequence[Active], base: Base, name: str) -> Iterator[Touch]:
     for one in active:
         touch = touch_at(one, name, base)
-        if touch is not None and (not isinstance(touch.source, TensorSpec) or touch.source.dtype in ARITHMETIC):
+        if touch is not None and all(dense.spec.dtype in ARITHMETIC for dense in touch.dense):
             yield touch
 
 

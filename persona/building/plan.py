@@ -9,6 +9,8 @@ Rules beyond the method's own arithmetic:
   not scaled: as they are, or, where several vectors bring them, as the mean weighted by their alphas. Vectors
   with a negative alpha bring none.
 - A tensor that a vector with positive alpha lacks is left out, unless another one changes it.
+- A derived vector is one vector to the method. It brings the rows, tensors, files and settings of its terms with a positive
+  coefficient, each as strongly as alpha times that.
 - dtype: as asked; else the one in which all full fine-tunes of the recipe have the tensor; else the base's.
 """
 
@@ -29,7 +31,7 @@ from persona.methods.parts.share import Cut, Share
 from persona.recipe import alphas
 from persona.recipe.alphas import Depths
 from persona.recipe.model import Entry, Recipe
-from persona.store.nouns import Base, LowRankSpec, TensorSpec, Vector
+from persona.store.nouns import Base, Source, TensorSpec, Vector, parts_of
 
 WHOLE = frozenset({"dense", "baked"})
 """Forms of vectors that have a dtype of their own: what changes is kept as whole tensors."""
@@ -67,7 +69,28 @@ class Touch:
 
     active: Active
     alpha: float
-    source: TensorSpec | LowRankSpec
+    source: Source
+
+    @property
+    def dense(self) -> list[Dense]:
+        """The whole tensors in it."""
+        parts = enumerate(parts_of(self.source))
+        return [Dense(self, c, part, n) for n, (c, part) in parts if isinstance(part, TensorSpec)]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A whole tensor that changes an output: the vector's own, or the ``part``-th of the sum that it is."""
+
+    touch: Touch
+    coefficient: float
+    spec: TensorSpec
+    part: int
+
+    @property
+    def share(self) -> float:
+        """How strongly it brings what the base has not; negative if it, or all of its vector, is taken away."""
+        return self.touch.alpha * (self.coefficient if self.touch.alpha > 0 else 1.0)
 
 
 @dataclass(frozen=True)
@@ -76,7 +99,7 @@ class Term:
 
     vector: str
     alpha: float
-    source: TensorSpec | LowRankSpec | None
+    source: Source | None
     key: int = 0
     parameters: Mapping[str, Value] = field(default_factory=dict)
     cut: Cut | None = None
@@ -89,11 +112,12 @@ class Term:
 
 @dataclass(frozen=True)
 class Carried:
-    """Rows that the base has not, from one vector, with their share in the mean."""
+    """Rows that the base has not, from one vector (the ``part``-th of its terms), with their share in the mean."""
 
     vector: str
     share: float
     source: TensorSpec
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -137,11 +161,11 @@ def make_plan(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], dtype: 
         check_patterns(entry, vectors[entry.name])
     _check_growth(base, active)
     _check_count(recipe, active)
-    dropped = _dropped(active)
+    left_out = dropped(active)
     names = {**base.tensors, **{n: None for a in active for n in a.vector.names if a.at(n) > 0}}
     outputs = []
     for name in sorted(names, key=natural):
-        if name not in dropped and (output := _output(name, recipe, base, active, dtype)) is not None:
+        if name not in left_out and (output := _output(name, recipe, base, active, dtype)) is not None:
             outputs.append(output)
     return Plan(tuple(outputs), recipe.method, recipe.scale, _settings(recipe))
 
@@ -182,11 +206,8 @@ def check_patterns(entry: Entry, vector: Vector) -> None:
 
 def grown(base: Base, vector: Vector) -> list[str]:
     """The tensors to which a vector adds rows, and those it brings anew."""
-    return [
-        name
-        for name, spec in vector.tensors.items()
-        if name not in base.tensors or spec.shape != base.tensors[name].shape
-    ]
+    found = (n for n, spec in vector.wholes if n not in base.tensors or spec.shape != base.tensors[n].shape)
+    return list(dict.fromkeys(found))
 
 
 def _check_growth(base: Base, active: Iterable[Active]) -> None:
@@ -202,7 +223,7 @@ def _check_growth(base: Base, active: Iterable[Active]) -> None:
             )
 
 
-def _dropped(active: Iterable[Active]) -> set[str]:
+def dropped(active: Iterable[Active]) -> set[str]:
     """Tensors that are left out, because a vector lacks them."""
     active = list(active)
     lacking = {name: a for a in active for name in a.vector.gone if a.at(name) > 0}
@@ -221,10 +242,10 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
     touching = [touch for a in active if (touch := touch_at(a, name, base)) is not None]
     if before is None:
         touching = [t for t in touching if t.alpha > 0]
-    if name not in base.tensors and not any(name in a.vector.names and a.at(name) > 0 for a in active):
+    if name not in base.tensors and not any(a.vector.brings(name) and a.at(name) > 0 for a in active):
         return None
-    dense = [(t, t.source) for t in touching if isinstance(t.source, TensorSpec)]
-    shape = _shape(name, before, [pair for pair in dense if pair[0].alpha > 0])
+    dense = [one for touch in touching for one in touch.dense if before is not None or one.share > 0]
+    shape = agreed_shape(name, before, [one for one in dense if one.share > 0])
     wanted = dtype if dtype and _computable(before, dense) else _dtype(name, before, active)
     copy = _copied(recipe, before, touching, dense, wanted, shape)
     if copy is not None:
@@ -237,12 +258,12 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
 
 def touch_at(active: Active, name: str, base: Base) -> Touch | None:
     """What a vector does to a tensor; to a head that this build unties, what it does to the matrix it was."""
-    for own in (name, base.tied.get(name, "")):
-        if own in active.vector.names:
-            alpha = active.at(own)
-            source = active.vector.tensors.get(own) or active.vector.low_rank[own]
-            return Touch(active, alpha, source) if alpha != 0 else None
-    return None
+    alias = base.tied.get(name, "")
+    source = active.vector.source(name, alias)
+    if source is None:
+        return None
+    alpha = active.at(name if active.vector.source(name) is not None else alias)
+    return Touch(active, alpha, source) if alpha != 0 else None
 
 
 def _terms(name: str, recipe: Recipe, active: list[Active], touching: list[Touch]) -> tuple[Term, ...]:
@@ -267,28 +288,28 @@ def _alpha_of_absent(active: Active, name: str) -> float:
     return alphas.alpha_at(active.entry.alpha, name, active.depths) or max(alphas.numbers(active.entry.alpha), key=abs)
 
 
-def _computable(before: TensorSpec | None, dense: list[tuple[Touch, TensorSpec]]) -> bool:
-    specs = [spec for _, spec in dense] + ([before] if before else [])
+def _computable(before: TensorSpec | None, dense: list[Dense]) -> bool:
+    specs = [one.spec for one in dense] + ([before] if before else [])
     return all(spec.dtype in ARITHMETIC for spec in specs)
 
 
 def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
     """What all full fine-tunes have the tensor in (one that leaves it alone has the base's), else the base's."""
-    active = [a for a in active if a.entry.touches(name)]
-    specs = [a.vector.tensors.get(name, before) for a in active if a.vector.form in WHOLE]
+    runs = [part for a in active if a.entry.touches(name) for _, part in a.vector.weighted]
+    specs = [run.tensors.get(name, before) for run in runs if run.form in WHOLE]
     if before is None:
-        specs = [a.vector.tensors[name] for a in active if name in a.vector.tensors]
+        specs = [run.tensors[name] for run in runs if name in run.tensors]
     agreed = {spec.dtype for spec in specs if spec is not None}
     if len(agreed) == 1:
         return agreed.pop()
     return before.dtype if before is not None else max(agreed, key=lambda dtype: (BITS[dtype], dtype))
 
 
-def _shape(name: str, before: TensorSpec | None, dense: list[tuple[Touch, TensorSpec]]) -> tuple[int, ...]:
+def agreed_shape(name: str, before: TensorSpec | None, dense: list[Dense]) -> tuple[int, ...]:
     """The base's shape, or the larger one that vectors agree on."""
-    shape = before.shape if before else dense[0][1].shape
+    shape = before.shape if before else dense[0].spec.shape
     grower = None
-    for touch, spec in dense:
+    for touch, spec in ((one.touch, one.spec) for one in dense):
         if spec.shape == shape:
             grower = grower or (touch.active if before is None else None)
             continue
@@ -309,19 +330,21 @@ def _copied(
     recipe: Recipe,
     before: TensorSpec | None,
     touching: list[Touch],
-    dense: list[tuple[Touch, TensorSpec]],
+    dense: list[Dense],
     dtype: str,
     shape: tuple[int, ...],
 ) -> TensorSpec | None:
     """The stored tensor that the output is, bit for bit; None if it has to be computed."""
-    source: TensorSpec | None = None
+    source: Source | None = None
     if not touching:
         source = before
-    elif (len(touching) == 1 and dense and (before is None or _is_kept_whole(recipe, touching[0]))) or (
-        before is None and len({spec.id for _, spec in dense}) == 1
-    ):
-        source = dense[0][1]
-    return source if source is not None and (source.dtype, source.shape) == (dtype, shape) else None
+    elif before is None:
+        source = dense[0].spec if len({one.spec.id for one in dense}) == 1 else None
+    elif len(touching) == 1 and _is_kept_whole(recipe, touching[0]):
+        source = touching[0].source
+    if not isinstance(source, TensorSpec):
+        return None
+    return source if (source.dtype, source.shape) == (dtype, shape) else None
 
 
 def _is_kept_whole(recipe: Recipe, touch: Touch) -> bool:
@@ -329,18 +352,16 @@ def _is_kept_whole(recipe: Recipe, touch: Touch) -> bool:
     return recipe.method == "linear" and touch.alpha * recipe.scale == 1.0
 
 
-def _carried(
-    before: TensorSpec | None, shape: tuple[int, ...], dense: list[tuple[Touch, TensorSpec]]
-) -> tuple[Carried, ...]:
+def _carried(before: TensorSpec | None, shape: tuple[int, ...], dense: list[Dense]) -> tuple[Carried, ...]:
     if before is not None and shape == before.shape:
         return ()
-    bringing = [(t, spec) for t, spec in dense if t.alpha > 0 and spec.shape == shape]
-    total = sum(t.alpha for t, _ in bringing)
-    return tuple(Carried(t.active.name, t.alpha / total, spec) for t, spec in bringing)
+    bringing = [one for one in dense if one.share > 0 and one.spec.shape == shape]
+    total = sum(one.share for one in bringing)
+    return tuple(Carried(one.touch.active.name, one.share / total, one.spec, one.part) for one in bringing)
 
 
-def _check_computable(output: Output, dense: list[tuple[Touch, TensorSpec]]) -> None:
-    for vector, spec in [("", output.base), *((t.active.name, spec) for t, spec in dense)]:
+def _check_computable(output: Output, dense: list[Dense]) -> None:
+    for vector, spec in [("", output.base), *((one.touch.active.name, one.spec) for one in dense)]:
         if spec is not None and spec.dtype not in ARITHMETIC:
             whose = f"vector '{vector}' has" if vector else "the base has"
             raise Refusal(

@@ -22,7 +22,7 @@ from persona.building.budget import DEFAULT, Budget
 from persona.building.plan import Output, Plan
 from persona.building.rounding import narrowed, rounded
 from persona.building.scratch import Scratch
-from persona.building.streams import Delta, DenseDelta, Stream, open_delta, tau_blocks
+from persona.building.streams import Delta, Stream, mean, open_delta, streams_of, tau_blocks
 from persona.building.wholecut import with_cuts
 from persona.ids import TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from persona.kernels import Kernels
     from persona.methods.parts.rules import Rule
     from persona.methods.parts.work import Piece, Work
+    from persona.store.tensors import Room
 
 BLOCK = 1 << 18
 """Entries per block: a few of them stay in a core's cache, and packs are cut in the same places."""
@@ -152,14 +153,15 @@ class _Worker:
 
     def _combined(self, output: Output) -> Iterator[Bits]:
         """The rows that the base has, then the rows that only vectors have."""
-        rooms = [self.scratch.room(number) for number in range(len(output.terms))]
         deltas = [
-            open_delta(term, self.store, self.block, room) for term, room in zip(output.terms, rooms, strict=True)
+            open_delta(term, self.store, self.block, partial(self._room, number))
+            for number, term in enumerate(output.terms)
         ]
-        carried = {c.vector: Stream(self.store, c.source) for c in output.carried}
-        for delta in deltas:
-            if isinstance(delta, DenseDelta) and delta.vector in carried:
-                carried[delta.vector] = delta.stream
+        carried = {(c.vector, c.part): Stream(self.store, c.source) for c in output.carried}
+        for term, delta in zip(output.terms, deltas, strict=True):
+            for part, stream in streams_of(delta).items():
+                if (term.vector, part) in carried:
+                    carried[term.vector, part] = stream  # past the rows that the base has when it gets there
         if output.base is not None:
             yield from self._changed_rows(output, output.base, deltas)
         start = output.base.entries if output.base is not None else 0
@@ -170,11 +172,16 @@ class _Worker:
         for delta in deltas:
             delta.drain()
 
-    def _carried_rows(self, output: Output, carried: dict[str, Stream], count: int) -> Bits:
+    def _room(self, term: int, part: int) -> Room:
+        return self.scratch.room((term, part))
+
+    def _carried_rows(self, output: Output, carried: dict[tuple[str, int], Stream], count: int) -> Bits:
         """As they are if one vector brings them, else the mean."""
+        streams = [carried[c.vector, c.part] for c in output.carried]
         if len(output.carried) == 1 and output.carried[0].source.dtype == output.dtype:
-            return carried[output.carried[0].vector].take(count)
-        return rounded(_mean([(carried[c.vector].take_fp32(count), c.share) for c in output.carried]), output)
+            return streams[0].take(count)
+        pairs = zip(streams, output.carried, strict=True)
+        return rounded(mean([(stream.take_fp32(count), c.share) for stream, c in pairs]), output)
 
     def _changed_rows(self, output: Output, base: TensorSpec, deltas: list[Delta]) -> Iterator[Bits]:
         before = Stream(self.store, base)
@@ -278,13 +285,3 @@ def _fp32(value: float) -> Float32:
 
     number: Float32 = np.float32(value)  # type: ignore[assignment]
     return number
-
-
-def _mean(shares: list[tuple[Float32, float]]) -> Float32:
-    total, share = shares[0]
-    if share != 1.0:
-        total *= share
-    for values, share in shares[1:]:
-        values *= share
-        total += values
-    return total

@@ -26,15 +26,15 @@ TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "f
 def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorStore) -> dict[str, bytes]:
     """Every file of the build beside weights, receipt and card."""
     bringing = [a for a in active if alphas.adds(a.entry.alpha)]
-    blobs = {**base.files, **_brought(bringing, base, store)}
+    blobs = {**base.files, **brought(bringing, base, store)}
     found = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
-    patches = _patches(bringing)
+    changed = patches(bringing)
     for name in settings.CONFIGS:
         config = settings.parse(found.get(name))
-        if not config and name not in patches:
+        if not config and name not in changed:
             continue
         before = json.dumps(config)
-        settings.apply_patch(config, patches.get(name, ()))
+        settings.apply_patch(config, changed.get(name, ()))
         if name == "config.json":
             _derive(config, plan, base)
         if json.dumps(config) != before:
@@ -42,7 +42,7 @@ def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorSt
     return found
 
 
-def _brought(bringing: list[Active], base: Base, store: TensorStore) -> dict[str, BlobId]:
+def brought(bringing: list[Active], base: Base, store: TensorStore) -> dict[str, BlobId]:
     """Tokenizer and template files that vectors bring; two that mean the same are as good as one."""
     found: dict[str, tuple[BlobId, str]] = {}
     for active in bringing:
@@ -59,7 +59,7 @@ def _brought(bringing: list[Active], base: Base, store: TensorStore) -> dict[str
     return {name: blob for name, (blob, _) in found.items()}
 
 
-def _patches(bringing: list[Active]) -> dict[str, settings.Patch]:
+def patches(bringing: list[Active]) -> dict[str, settings.Patch]:
     """The settings that vectors change, by file; raises where two say different things of one key."""
     found: dict[tuple[str, tuple[str, ...]], tuple[Any, str]] = {}
     for active in bringing:
@@ -67,10 +67,10 @@ def _patches(bringing: list[Active]) -> dict[str, settings.Patch]:
             for path, value in patch:
                 _check_patch(found, file, path, value, active.name)
                 found[file, path] = (value, active.name)
-    patches: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
+    by_file: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
     for (file, path), (value, _) in found.items():
-        patches.setdefault(file, []).append((path, value))
-    return {file: tuple(patch) for file, patch in patches.items()}
+        by_file.setdefault(file, []).append((path, value))
+    return {file: tuple(patch) for file, patch in by_file.items()}
 
 
 def _check_patch(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from persona.building.plan import Term
 from persona.checkpoints.dtypes import ARITHMETIC, widen
 from persona.methods.parts.lowrank import delta_rows
-from persona.store.nouns import LowRankSpec, TensorSpec
+from persona.store.nouns import LowRankSpec, Source, SumSpec, TensorSpec
 from persona.store.packs import BLOCK
 from persona.store.tensors import TensorStore
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits, Float32
     from persona.kernels import Weights
     from persona.store.tensors import Room
+
+    Rooms = Callable[[int], Room]
 
 
 class Stream:
@@ -96,8 +98,7 @@ class Delta(Protocol):
 class DenseDelta:
     """τ = fp32(W) - fp32(W_base)."""
 
-    def __init__(self, vector: str, stream: Stream) -> None:
-        self.vector = vector
+    def __init__(self, stream: Stream) -> None:
         self.stream = stream
 
     def take(self, base: Float32, start: int, count: int) -> Float32:
@@ -135,6 +136,44 @@ class LowRankDelta:
         """Factors are read, and verified, whole."""
 
 
+class SumDelta:
+    """τ = c₁τ₁ + c₂τ₂ + …: each product and each sum rounded to fp32, in this order."""
+
+    def __init__(self, parts: list[tuple[float, Delta]]) -> None:
+        self.parts = parts
+
+    def take(self, base: Float32, start: int, count: int) -> Float32:
+        """As :class:`Delta` says."""
+        return weighted_sum((c, delta.take(base, start, count)) for c, delta in self.parts)
+
+    def drain(self) -> None:
+        """As :class:`Delta` says."""
+        for _, delta in self.parts:
+            delta.drain()
+
+
+def weighted_sum(parts: Iterable[tuple[float, Float32]]) -> Float32:
+    """Σ cᵢ·τᵢ as :class:`SumDelta` says; the arrays are used up."""
+    import numpy as np
+
+    total: Float32 | None = None
+    for coefficient, values in parts:
+        if coefficient != 1.0:
+            values *= np.float32(coefficient)
+        if total is None:
+            total = values
+        else:
+            total += values
+    assert total is not None, "a sum has a part"
+    return total
+
+
+def streams_of(delta: Delta) -> dict[int, Stream]:
+    """The whole tensors that a τ is read from, by their place in the sum that it is."""
+    parts = [one for _, one in delta.parts] if isinstance(delta, SumDelta) else [delta]
+    return {number: one.stream for number, one in enumerate(parts) if isinstance(one, DenseDelta)}
+
+
 class NoDelta:
     """τ = 0: a vector that leaves the tensor alone and yet counts."""
 
@@ -156,13 +195,20 @@ def factor(store: TensorStore, spec: TensorSpec, transposed: bool) -> Float32:
     return np.ascontiguousarray(matrix.T) if transposed else matrix
 
 
-def open_delta(term: Term, store: TensorStore, block: int, room: Room | None = None) -> Delta:
-    """The τ of a term."""
+def open_delta(term: Term, store: TensorStore, block: int, room: Rooms | None = None) -> Delta:
+    """The τ of a term; ``room`` has a place for the blocks of each of its parts."""
     if term.source is None:
         return NoDelta()
-    if isinstance(term.source, LowRankSpec):
-        return LowRankDelta(store, term.source)
-    return DenseDelta(term.vector, Stream(store, term.source, block, room))
+    if not isinstance(term.source, SumSpec):
+        return _one_delta(term.source, store, block, room(0) if room else None)
+    parts = enumerate(term.source.parts)
+    return SumDelta([(c, _one_delta(spec, store, block, room(n) if room else None)) for n, (c, spec) in parts])
+
+
+def _one_delta(spec: TensorSpec | LowRankSpec, store: TensorStore, block: int, room: Room | None) -> Delta:
+    if isinstance(spec, LowRankSpec):
+        return LowRankDelta(store, spec)
+    return DenseDelta(Stream(store, spec, block, room))
 
 
 def parts_of(term: Term, base: TensorSpec, store: TensorStore) -> Get:
@@ -170,21 +216,35 @@ def parts_of(term: Term, base: TensorSpec, store: TensorStore) -> Get:
     import numpy as np
 
     source, before = term.source, store.source(base.id)[2]
-    none: Any = np.empty(0, np.uint16)
-    if isinstance(source, TensorSpec):
+    if isinstance(source, TensorSpec) and source.dtype == base.dtype == "BF16":
         weights = store.source(source.id)[2]
-        if source.dtype == base.dtype == "BF16":
-            return lambda start, stop: (weights(start, stop), before(start, stop))
+        return lambda start, stop: (weights(start, stop), before(start, stop))
+    none: Any = np.empty(0, np.float32)
+    tau = _anywhere(source, base, store)
+    return lambda start, stop: (tau(start, stop), none)
+
+
+def _anywhere(source: Source | None, base: TensorSpec, store: TensorStore) -> Callable[[int, int], Float32]:
+    """Any part of a τ."""
+    import numpy as np
+
+    if isinstance(source, SumSpec):
+        parts = [(c, _anywhere(one, base, store)) for c, one in source.parts]
+        return lambda start, stop: weighted_sum((c, tau(start, stop)) for c, tau in parts)
+    if isinstance(source, TensorSpec):
+        weights, before = store.source(source.id)[2], store.source(base.id)[2]
         return partial(_widened, (weights, source.dtype), (before, base.dtype))
-    delta = open_delta(term, store, BLOCK)
-    return lambda start, stop: (delta.take(none, start, stop - start), none)
+    if source is None:
+        return lambda start, stop: np.zeros(stop - start, np.float32)
+    delta = LowRankDelta(store, source)
+    return lambda start, stop: delta.take(None, start, stop - start)
 
 
-def _widened(ours: Any, theirs: Any, start: int, stop: int) -> tuple[Float32, Float32]:
+def _widened(ours: Any, theirs: Any, start: int, stop: int) -> Float32:
     """τ of entries that are given as (a function that has them, their dtype)."""
     tau = widen(ours[0](start, stop), ours[1])
     tau -= widen(theirs[0](start, stop), theirs[1])
-    return tau, tau[:0]
+    return tau
 
 
 def tau_blocks(term: Term, base: TensorSpec, store: TensorStore, step: int, block: int = BLOCK) -> Iterator[Float32]:
@@ -197,8 +257,10 @@ def tau_blocks(term: Term, base: TensorSpec, store: TensorStore, step: int, bloc
     before.drain()
 
 
-def tau(store: TensorStore, source: TensorSpec | LowRankSpec, base: TensorSpec | None) -> Float32:
-    """One whole τ in fp32, in its tensor's shape; rows that ``base`` has not are given as they are."""
+def tau(store: TensorStore, source: Source, base: TensorSpec | None) -> Float32:
+    """One whole τ in fp32, in its tensor's shape; rows that ``base`` has not are given as a build carries them."""
+    if isinstance(source, SumSpec):
+        return _whole_sum(store, source, base)
     if isinstance(source, LowRankSpec):
         assert base is not None, "a low-rank vector always has a base tensor"
         delta = LowRankDelta(store, source)
@@ -209,3 +271,28 @@ def tau(store: TensorStore, source: TensorSpec | LowRankSpec, base: TensorSpec |
     if base is not None:
         values[: base.entries] -= widen(store.read(base.id).reshape(-1), base.dtype)
     return values.reshape(source.shape)
+
+
+def _whole_sum(store: TensorStore, source: SumSpec, base: TensorSpec | None) -> Float32:
+    """The sum where the base has entries; behind them the mean of what terms with a positive coefficient bring."""
+    import numpy as np
+
+    count = base.entries if base is not None else 0
+    parts = [(c, tau(store, one, base)) for c, one in source.parts]
+    bringing = [(c, one) for c, one in parts if c > 0 and (base is None or one.shape != base.shape)]
+    known = [weighted_sum((c, one.reshape(-1)[:count].copy()) for c, one in parts)] if count else []
+    total = sum(c for c, _ in bringing)
+    rows = [mean([(one.reshape(-1)[count:], c / total) for c, one in bringing])] if bringing else []
+    shape = bringing[0][1].shape if bringing else parts[0][1].shape if base is None else base.shape
+    return np.concatenate([*known, *rows]).reshape(shape)
+
+
+def mean(shares: list[tuple[Float32, float]]) -> Float32:
+    """What several vectors bring, by their shares in it; the arrays are used up."""
+    total, share = shares[0]
+    if share != 1.0:
+        total *= share
+    for values, share in shares[1:]:
+        values *= share
+        total += values
+    return total

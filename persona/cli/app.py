@@ -169,10 +169,14 @@ def note(text: str) -> None:
 
 
 def fail(app: App, error: PersonaError, code: int) -> None:
-    """Two lines: what is wrong, and what to do; as JSON on stdout if that was asked for. It never raises."""
+    """Two lines: what is wrong, and what to do; between them what was typed, where one place of it is wrong.
+
+    As JSON on stdout if that was asked for. It never raises.
+    """
     message, hint = utf8(error.message), utf8(error.hint)
     if (app.json or "--json" in app.argv) and not isinstance(error, Unheard):
         fields = {"kind": type(error).__name__, "message": message, "hint": hint, "exit_code": code}
+        fields |= {"excerpt": utf8(error.excerpt)} if error.excerpt else {}
         try:
             click.echo(as_json({"schema": SCHEMA, "error": fields}))
             return
@@ -180,6 +184,8 @@ def fail(app: App, error: PersonaError, code: int) -> None:
             silence_stdout()
     with contextlib.suppress(OSError, ValueError):
         click.echo(f"{click.style('error:', fg='red', bold=True)} {_one_line(message)}", err=True)
+        for line in utf8(error.excerpt).splitlines():
+            click.echo(f"  {line}", err=True)
         if hint:
             click.echo(f"{click.style('hint:', fg='cyan')} {_one_line(hint)}", err=True)
 

@@ -23,7 +23,7 @@ from persona.errors import PersonaError, UsageError, did_you_mean
 
 GROUPS = {
     "start": ("init", "demo"),
-    "record": ("commit", "alpha", "negate", "bake", "rm"),
+    "record": ("commit", "alpha", "negate", "derive", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
     "specify": ("graph",),

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("what", default="HEAD", metavar="[REV|NAME]")
+@click.argument("what", default="HEAD", metavar="[REV|NAME|NAME@REV]")
 @json_option
 @click.pass_obj
 def command(app: App, what: str) -> None:
-    """Show all that is known of a commit, or of a vector of the recipe.
+    """Show all that is known of a commit, or of a vector of the recipe (as it stands, or of another revision).
 
     \b
     persona show
     persona show HEAD~1
     persona show listening
+    persona show listening@main~3
     """
     from persona.verbs.show import ShownCommit, show
 
@@ -63,11 +64,13 @@ def _commit(console: Console, shown: ShownCommit) -> None:
 
 def _vector(console: Console, shown: ShownVector) -> None:
     one = shown.vector
-    console.print(f"[yellow]vector {one.id}[/] [green]{escape(one.name)}[/]")
+    at = f" at commit {shown.of.short}" if shown.of else ""
+    console.print(f"[yellow]vector {one.id}[/] [green]{escape(one.name)}[/]{at}")
     rank = f", rank {one.rank}" if one.rank else ""
-    console.print(
-        f"{one.form}{rank}, {count(one.tensors, 'tensor')}, {size(one.kept_bytes)} kept, α {escape(said(one.alpha))}"
-    )
+    alpha = f", α {escape(said(one.alpha))}" if shown.in_recipe else ""
+    console.print(f"{one.form}{rank}, {count(one.tensors, 'tensor')}, {size(one.kept_bytes)} kept{alpha}")
+    if one.terms:
+        console.print(f"= {escape(one.expression)}")
     console.print(f"Base:   {escape(shown.base_name)}")
     if one.node:
         console.print(f"Node:   {escape(one.node)}{_state(shown.link)}")
@@ -76,6 +79,8 @@ def _vector(console: Console, shown: ShownVector) -> None:
     if one.baked_from is not None:
         made_of = ", ".join(f"{part.name} α {part.alpha:g} ({part.id[:12]})" for part in one.baked_from.vectors)
         console.print(f"Baked:  {escape(made_of)}; {one.baked_from.method}, scale {one.baked_from.scale:g}")
+    for term in one.terms:
+        console.print(f"Term:   {term.coefficient:+.6g} × {escape(term.name)} ({term.id.short})")
     for label, values in (("only", one.only), ("except", one.excepted), ("lacks", one.gone)):
         if values:
             console.print(f"{label}: {escape(', '.join(values))}")

@@ -32,8 +32,10 @@ def command(app: App, rev: str | None) -> None:
             form = f"{one.form} r{one.rank}" if one.rank else one.form
             if one.baked_from is not None:
                 form = f"{form} of {len(one.baked_from.vectors)}"
+            if one.terms:
+                form = f"{form} = {one.expression}"
             rows.add_row(
-                escape(one.name), escape(said(one.alpha)), one.id.short, form, str(one.tensors), size(one.kept_bytes),
+                escape(one.name), escape(said(one.alpha)), one.id.short, escape(form), str(one.tensors), size(one.kept_bytes),
                 escape(one.node or ""),
             )  # fmt: skip
         console.print(rows if found else "The recipe has no vectors yet. Next: persona commit RUN --as NAME")

@@ -2,7 +2,8 @@
 
 A commit suffers when its own recipe, text, base or vectors need what is lost; not when an ancestor's do. A vector
 suffers when its own tensors are lost, or a tensor of its base that it changes: its τ is a difference to that one. A
-baked one suffers with the recipe that it was made of, and not with what that recipe names: its tensors are its own.
+baked one suffers with the recipe that it was made of, and not with what that recipe names: its tensors are its own. A
+derived one has none of its own, and suffers with any of its terms.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Blame:
                 hit.add(user)
             if self.catalog.known[user].kind == "base":
                 hit |= self._changers(user, lost)
+        hit |= self._sums_of(hit)
         return tuple(sorted({name for name, vector in self._entries if vector in hit}))
 
     @cached_property
@@ -79,12 +81,18 @@ class Blame:
     def _near(self, lost: str) -> set[ObjectId]:
         return self.users.get(lost, set())
 
+    def _sums_of(self, vectors: Iterable[str]) -> set[str]:
+        """Derived vectors that have any of these for a term."""
+        users = {user for name in vectors for user in self.users.get(name, set())}
+        return {user for user in users if self.catalog.known[user].kind == "vector"}
+
     def _changers(self, base: ObjectId, tensor: str) -> set[str]:
         """Vectors of ``base`` that change the tensor, by any of the names that the base has it under."""
         specs = Base.get(self.objects, BaseId(base)).tensors
         names = {name for name, spec in specs.items() if spec.id == tensor}
         vectors = {user for user in self._near(base) if self.catalog.known[user].kind == "vector"}
-        return {v for v in vectors if names & set(Vector.get(self.objects, VectorId(v)).names)}
+        own = {v: Vector.get(self.objects, VectorId(v)) for v in vectors}
+        return {v for v, vector in own.items() if not names.isdisjoint({*vector.tensors, *vector.low_rank})}
 
     @cached_property
     def _entries(self) -> set[tuple[str, str]]:

@@ -70,7 +70,8 @@ def _vector(fields: Mapping[str, Any]) -> Edges:
     factors = [spec[side] for spec in fields["low_rank"].values() for side in ("left", "right")]
     tensors = _specs([*fields["tensors"].values(), *factors])
     parentage = [(ObjectId(fields["baked_from"]), "recipe")] if "baked_from" in fields else []
-    return Edges(((ObjectId(fields["base"]), "base"), *parentage), tensors, _blobs(fields))
+    terms = [(ObjectId(name), "vector") for _, name, _ in fields.get("terms", ())]
+    return Edges(((ObjectId(fields["base"]), "base"), *parentage, *terms), tensors, _blobs(fields))
 
 
 def _recipe(fields: Mapping[str, Any]) -> Edges:

@@ -36,7 +36,8 @@ MOSTLY_DEAD = 0.5
 """A pack of whose stored bytes a smaller share is live is written anew."""
 
 LEAVES_LAST = ("commit", "text", "recipe", "vector", "base", "graph", "node")
-"""Kinds in the order in which they go: who refers before who is referred to. A baked vector refers to a recipe."""
+"""Kinds in the order in which they go: who refers before who is referred to. A baked vector refers to a recipe,
+a derived one to vectors."""
 
 
 _BESIDE = re.compile(r"\.persona(\.toml)?\.tmp-[0-9a-f]{12}(\.replaced)?")
@@ -152,7 +153,7 @@ def _phases(catalog: Catalog, dead: Iterable[ObjectId]) -> Iterator[tuple[Object
 
 
 def _referring_first(catalog: Catalog, left: set[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:
-    """Recipes, their vectors, the recipes that those were baked from, their vectors, and so on."""
+    """Recipes, their vectors, the recipes and vectors that those were made of, their vectors, and so on."""
     while left:
         needed = {other for name in left for other, _ in catalog.known[name].edges.objects}
         yield tuple(sorted(left - needed))

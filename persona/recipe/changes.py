@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from persona.recipe import alphas
+from persona.recipe import alphas, derived
 from persona.recipe.model import Entry, Recipe
+from persona.store.objects import ObjectStore
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved or specification."""
+    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved or specification.
+
+    ``meaning`` says of a derived vector, added or derived anew, what sum it is now.
+    """
 
     kind: str
     name: str
     before: Any
     after: Any
+    meaning: str = ""
 
     @property
     def text(self) -> str:
         """The change in a few words."""
         if self.kind == "added":
-            return f"+ {self.name} α {alphas.said(self.after)}"
+            return f"+ {self.name} α {alphas.said(self.after)}{f' = {self.meaning}' if self.meaning else ''}"
         if self.kind == "removed":
             return f"- {self.name} α {alphas.said(self.before)}"
         if self.kind == "alpha":
             return f"{self.name} α {alphas.said(self.before)} → {alphas.said(self.after)}"
+        if self.kind == "retrained" and self.meaning:
+            return f"{self.name} derived anew ({self.before[:12]} → {self.after[:12]}) = {self.meaning}"
         if self.kind == "retrained":
             return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
         if self.kind == "specification":
@@ -43,9 +50,20 @@ def _said(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def changes(before: Recipe, after: Recipe) -> list[Change]:
-    """Everything in which two resolved recipes differ; empty when they mean the same."""
-    return [*_settings(before, after), *_vectors(before, after)]
+def changes(before: Recipe, after: Recipe, objects: ObjectStore | None = None) -> list[Change]:
+    """Everything in which two resolved recipes differ; empty when they mean the same.
+
+    With ``objects`` also what sums the derived vectors are that come in.
+    """
+    found = [*_settings(before, after), *_vectors(before, after)]
+    return found if objects is None else list(_explained(found, before, after, objects))
+
+
+def _explained(found: list[Change], before: Recipe, after: Recipe, objects: ObjectStore) -> Iterator[Change]:
+    names = derived.names_in([after, before])
+    for change in found:
+        entry = after.entry(change.name) if change.kind in ("added", "retrained") else None
+        yield replace(change, meaning=derived.meaning(objects, entry.id, names)) if entry else change
 
 
 def _settings(before: Recipe, after: Recipe) -> Iterator[Change]:

@@ -35,6 +35,9 @@ _HEAD = """\
 # 'persona status' shows what changed, 'persona commit' records it, 'persona build' makes the model.
 """
 
+_BESIDE = re.compile(r"([^#]*?)[ \t]*(?:#[ \t]*=[^\n]*?)?(\r?\n|)")
+"""A header with the comment that says what a derived vector is, or none; a name in quotes may hold no #."""
+
 
 def new_text(base_name: str, base: Id) -> str:
     """The recipe that a new repository begins with."""
@@ -49,13 +52,19 @@ def new_text(base_name: str, base: Id) -> str:
     return tomlkit.dumps(document)
 
 
-def put_vector(text: str, entry: Entry) -> str:
-    """``text`` with ``entry`` added at the end, or brought up to date where it stands."""
+def put_vector(text: str, entry: Entry, comment: str = "") -> str:
+    """``text`` with ``entry`` added at the end, or brought up to date where it stands.
+
+    ``comment``, which begins with "=", stands beside its name; one that another vector of this name had goes.
+    """
     recipe = parse(text)
     before = recipe.entry(entry.name)
     if before is None:
         wanted = replace(entry, id=entry.id[:12])
-        return _checked(append_vector(text, entry), replace(recipe, vectors=(*recipe.vectors, wanted)))
+        text = _noted(append_vector(text, entry), entry.name, comment)
+        return _checked(text, replace(recipe, vectors=(*recipe.vectors, wanted)))
+    if not entry.id.startswith(before.id):
+        text = _noted(text, entry.name, comment)
     wanted = replace(
         entry,
         id=entry.id[:12],
@@ -160,6 +169,17 @@ def append_vector(text: str, entry: Entry) -> str:
         text += newline
     gap = newline if text and not text.endswith(("\n\n", "\n\r\n")) else ""
     return text + gap + "".join(line + newline for line in lines)
+
+
+def _noted(text: str, name: str, comment: str) -> str:
+    """What a derived vector is, behind its header; a comment of someone's own stays as it is."""
+    for one in statements(text):
+        if one.path == ("vectors", name) and one.is_header:
+            match = _BESIDE.fullmatch(text[one.start : one.stop])
+            if match is not None:
+                line = f"{match[1]}{f'  # {comment}' if comment else ''}{match[2]}"
+                return splice(text, slice(one.start, one.stop), line)
+    return text
 
 
 def set_key(text: str, table: tuple[str, ...], key: str, value: Any) -> str:

@@ -5,9 +5,13 @@
               low_rank: {name: {left, right, left_transposed, right_transposed, scale}},
               gone: [name], files: {name: blob id}, config: {file: [[path, value]]}}
               and baked_from: recipe id, if it was made of other vectors
+              and terms: [[coefficient, vector id, name]], if it is a sum of other vectors
 
 A vector's ``tensors`` are the fine-tuned tensors bit for bit as they came; τ = fp32(tensor) − fp32(base's) is
 derived when it is read. ``low_rank`` entries mean τ = scale · left · right, reshaped to the base tensor's shape.
+
+A derived vector has no tensors of its own: τ = c₁τ₁ + c₂τ₂ + …, the sum of those ``terms`` that change the tensor, in
+their order. It has the files, the settings and the missing tensors of its terms with a positive coefficient.
 """
 
 from __future__ import annotations
@@ -15,12 +19,15 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from persona.errors import Damaged
 from persona.ids import BaseId, BlobId, Id, RecipeId, TensorId, VectorId
 from persona.store.objects import Fields, ObjectStore
+
+SMALLEST, LARGEST = 1e-30, 1e9
+"""Of a coefficient: what fp32 has, with room for any weight that occurs."""
 
 ConfigPatch = tuple[tuple[tuple[str, ...], Any], ...]
 """Settings that a run changed in one file: (path of keys, new value or None where it was removed)."""
@@ -88,6 +95,33 @@ class LowRankSpec:
 
 
 @dataclass(frozen=True)
+class SumSpec:
+    """τ = Σ cᵢ·τᵢ in this order: each product and each sum in fp32, rounded."""
+
+    parts: tuple[tuple[float, TensorSpec | LowRankSpec], ...]
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether it is a sum of products of factors alone."""
+        return all(isinstance(source, LowRankSpec) for _, source in self.parts)
+
+
+Source = TensorSpec | LowRankSpec | SumSpec
+"""Where a τ comes from."""
+
+
+def parts_of(source: Source) -> tuple[tuple[float, TensorSpec | LowRankSpec], ...]:
+    """A source as a sum: itself, once, unless it is one."""
+    return source.parts if isinstance(source, SumSpec) else ((1.0, source),)
+
+
+def rank_of(source: Source) -> int | None:
+    """The rank that a τ has at most by its factors; None where it is a whole tensor's."""
+    ranks = [part.rank for _, part in parts_of(source) if isinstance(part, LowRankSpec)]
+    return sum(ranks) if len(ranks) == len(parts_of(source)) else None
+
+
+@dataclass(frozen=True)
 class Base:
     """A pretrained checkpoint: its tensors and its other files; how it was sharded is not part of it."""
 
@@ -117,8 +151,20 @@ class Base:
 
 
 @dataclass(frozen=True)
+class TermOf:
+    """One term of a derived vector: a vector that is not derived, and what it was called then."""
+
+    coefficient: float
+    id: VectorId
+    name: str
+
+
+@dataclass(frozen=True)
 class Vector:
-    """What one training run changed in a base, or what several vectors change together (``baked_from``)."""
+    """What one training run changed in a base, or what several vectors change together (``baked_from``, ``terms``).
+
+    ``parts`` are the vectors of ``terms``: :meth:`whole` reads them, :meth:`get` does not.
+    """
 
     base: BaseId
     form: str
@@ -128,11 +174,43 @@ class Vector:
     files: Mapping[str, BlobId] = field(default_factory=dict)
     config: Mapping[str, ConfigPatch] = field(default_factory=dict)
     baked_from: RecipeId | None = None
+    terms: tuple[TermOf, ...] = ()
+    parts: tuple[Vector, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def weighted(self) -> list[tuple[float, Vector]]:
+        """The vectors that have its tensors, with their coefficients: itself, unless it is derived."""
+        if not self.terms:
+            return [(1.0, self)]
+        assert self.parts, "a derived vector is read with Vector.whole"
+        return [(term.coefficient, part) for term, part in zip(self.terms, self.parts, strict=True)]
 
     @property
     def names(self) -> list[str]:
         """The base's tensors that it changes, and the ones it adds."""
-        return [*self.tensors, *self.low_rank]
+        if not self.terms:
+            return [*self.tensors, *self.low_rank]
+        names = dict.fromkeys(name for _, part in self.weighted for name in part.names)
+        return [name for name in names if name not in self.gone]
+
+    def source(self, *names: str) -> Source | None:
+        """The τ that it has under the first of ``names``; a sum takes of each term the first that the term has."""
+        found = [(c, spec) for c, part in self.weighted if (spec := part._own(names)) is not None]
+        if names[0] in self.gone or not found:
+            return None
+        return found[0][1] if len(found) == 1 and found[0][0] == 1.0 else SumSpec(tuple(found))
+
+    def _own(self, names: tuple[str, ...]) -> TensorSpec | LowRankSpec | None:
+        return next((s for n in names if (s := self.tensors.get(n) or self.low_rank.get(n)) is not None), None)
+
+    def brings(self, name: str) -> bool:
+        """Whether it has ``name`` and could bring it to a base that has not: no term that is taken away does."""
+        return name not in self.gone and any(c > 0 and name in part.names for c, part in self.weighted)
+
+    @property
+    def wholes(self) -> list[tuple[str, TensorSpec]]:
+        """The whole tensors that it could bring, by their names; a sum of several may have a name more than once."""
+        return [one for c, part in self.weighted if c > 0 for one in part.tensors.items() if one[0] not in self.gone]
 
     def put(self, objects: ObjectStore) -> VectorId:
         """Keep it; its id."""
@@ -149,6 +227,7 @@ class Vector:
             "files": dict(self.files),
             "config": {file: [[list(path), value] for path, value in patch] for file, patch in self.config.items()},
             **({"baked_from": self.baked_from} if self.baked_from else {}),  # absent from others, whose ids stay
+            **({"terms": [[one.coefficient, one.id, one.name] for one in self.terms]} if self.terms else {}),
         }
 
     @classmethod
@@ -157,6 +236,19 @@ class Vector:
         fields = objects.get(name, "vector")
         with _believed("vector", name):
             return cls._decode(fields)
+
+    @classmethod
+    def whole(cls, objects: ObjectStore, name: VectorId) -> Vector:
+        """Read it, and the vectors that it is a sum of."""
+        vector = cls.get(objects, name)
+        if not vector.terms:
+            return vector
+        parts = tuple(cls.get(objects, term.id) for term in vector.terms)
+        with _believed("vector", name):
+            for part in parts:
+                if part.base != vector.base or part.terms:
+                    raise ValueError("it is a sum of vectors that are derived, or of another base")
+        return replace(vector, parts=parts)
 
     @classmethod
     def _decode(cls, fields: Fields) -> Vector:
@@ -171,7 +263,14 @@ class Vector:
                 file: tuple((tuple(path), value) for path, value in patch) for file, patch in fields["config"].items()
             },
             baked_from=RecipeId(fields["baked_from"]) if "baked_from" in fields else None,
+            terms=tuple(_term(*one) for one in fields.get("terms", ())),
         )
+
+
+def _term(coefficient: float, name: str, said: str) -> TermOf:
+    if not SMALLEST <= abs(coefficient) <= LARGEST:  # also false for NaN
+        raise ValueError(f"a term has the coefficient {coefficient}")
+    return TermOf(float(coefficient), VectorId(name), str(said))
 
 
 def checked_files(files: Mapping[str, str]) -> dict[str, BlobId]:

@@ -93,6 +93,10 @@ class ObjectStore:
     def _damaged(self, name: Id, kind: str) -> Damaged:
         return Damaged(f"{kind} {name.short} is damaged: {self.path(name)} does not hash to its name", _COPY_BACK)
 
+    def has_field(self, name: Id, key: str) -> bool:
+        """Whether an object has a field, by a quick look at its text, which is not checked; strings escape quotes."""
+        return f'"{key}":'.encode() in self._read(name, "object")
+
     def matching(self, prefix: str) -> list[ObjectId]:
         """Ids that begin with ``prefix`` (at least 2 characters), sorted."""
         folder = self.folder / prefix[:2]

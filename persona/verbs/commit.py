@@ -161,7 +161,7 @@ def _summary(repo: Repository, text: str, merging: Sequence[CommitId] = ()) -> s
     if merging:
         return merge_message(repo, merging)
     before = repo.recipe(repo.head())
-    said = [change.text for change in changes(before, resolve(parse(text), repo.objects, before, text))]
+    said = [change.text for change in changes(before, resolve(parse(text), repo.objects, before, text), repo.objects)]
     return "; ".join(said) or "edit comments"
 
 

@@ -44,7 +44,7 @@ def diff(
     old, old_name = _recipe(repo, before or "HEAD")
     new, new_name = _recipe(repo, after) if after is not None else (standing_recipe(repo), WORK_TREE)
     report = measured(repo, new, old, by, progress) if weights else None
-    return Diffed(old_name, new_name, tuple(changes(old, new)), report)
+    return Diffed(old_name, new_name, tuple(changes(old, new, repo.objects)), report)
 
 
 def _recipe(repo: Repository, rev: str) -> tuple[Recipe, str]:

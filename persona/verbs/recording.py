@@ -135,7 +135,7 @@ def record(
     change.advance(name)
     change.set_recipe_text(text)
     branch = refs_.current_branch(repo.refs())
-    return Recorded(name, branch, commit.message, tuple(changes(before, recipe)), notes)
+    return Recorded(name, branch, commit.message, tuple(changes(before, recipe, repo.objects)), notes)
 
 
 def _complaints(repo: Repository, before: Recipe, recipe: Recipe, graph: Graph) -> Iterator[str]:

@@ -12,7 +12,8 @@ from persona.graph.pins import pinned
 from persona.history.commits import get_text, walk
 from persona.ids import CommitId, VectorId
 from persona.recipe.changes import Change, changes
-from persona.recipe.model import Recipe
+from persona.recipe.model import Entry, Recipe
+from persona.recipe.naming import Named, by_id, names_a_vector, vector_at
 from persona.repository import Repository
 from persona.verbs.graphs import graph_of
 from persona.verbs.recording import standing_recipe
@@ -35,7 +36,11 @@ class ShownCommit:
 
 @dataclass(frozen=True)
 class ShownVector:
-    """A vector, where it was committed first, what was known of its run, and how it stands to its node."""
+    """A vector, where it was committed first, what was known of its run, and how it stands to its node.
+
+    ``of`` is the commit whose recipe has it so, None for ``persona.toml``; ``in_recipe`` is False if only its id was given,
+    and no recipe was looked at: then it has no alpha of its own.
+    """
 
     vector: Listed
     base_name: str
@@ -44,13 +49,16 @@ class ShownVector:
     changed: tuple[str, ...]
     run: Mapping[str, Any] = field(default_factory=dict)
     link: Link | None = None
+    of: CommitId | None = None
+    in_recipe: bool = True
 
 
 def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
-    """A vector of the recipe by its name, or else a revision."""
+    """A vector by its name, by ``NAME@REV``, or by its id; or else a revision."""
     recipe, problem = _recipe(repo)
-    if recipe.entry(what) is not None:
-        return _vector(repo, recipe, what)
+    refs = repo.refs()
+    if recipe.entry(what) is not None or names_a_vector(what, refs):
+        return _vector(repo, recipe, vector_at(what, recipe, refs, repo.objects, repo.log))
     try:
         commit = repo.resolve(what)
     except UsageError as error:
@@ -58,8 +66,10 @@ def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
             raise
         if problem is not None:
             raise problem from None
+        if by_id(what, repo.objects) is not None:
+            return _vector(repo, recipe, vector_at(what, recipe, refs, repo.objects, repo.log))
         known = [entry.name for entry in recipe.vectors]
-        hint = did_you_mean(what, [*known, *(r.rpartition("/")[2] for r in repo.refs())])
+        hint = did_you_mean(what, [*known, *(r.rpartition("/")[2] for r in refs)])
         raise UsageError(f"'{what}' is neither a vector of the recipe nor a revision", hint) from None
     return _commit(repo, commit)
 
@@ -84,41 +94,41 @@ def _commit(repo: Repository, name: CommitId) -> ShownCommit:
         author=commit.author,
         time=commit.time,
         message=commit.message,
-        changes=tuple(changes(before, after)),
+        changes=tuple(changes(before, after, repo.objects)),
         text=get_text(repo.objects, commit.text),
         run=commit.run,
     )
 
 
-def _vector(repo: Repository, recipe: Recipe, name: str) -> ShownVector:
-    entry = recipe.entry(name)
-    assert entry is not None
-    vector = VectorId(entry.id)
-    first = _first_commit(repo, vector)
+def _vector(repo: Repository, standing: Recipe, named: Named) -> ShownVector:
+    vector, recipe = named.id, named.recipe or standing
+    first = _first_commit(repo, vector, [repo.head(), *([named.commit] if named.commit else [])])
     commit = repo.commit(first) if first else None
     return ShownVector(
-        vector=listed(repo, entry),
+        vector=listed(repo, named.entry or Entry(named.name, vector), recipe),
         base_name=recipe.base_name,
         commit=first,
         time=commit.time if commit else None,
         changed=tuple(sorted(repo.vector(vector).names)),
         run=commit.run if commit else {},
-        link=_link(repo, recipe, name),
+        of=named.commit,
+        in_recipe=named.entry is not None,
+        link=_link(repo, named, recipe),
     )
 
 
-def _link(repo: Repository, recipe: Recipe, name: str) -> Link | None:
+def _link(repo: Repository, named: Named, recipe: Recipe) -> Link | None:
     """The vector's node and its state; None without a node, or without a graph."""
-    head = repo.head()
+    head = named.commit or repo.head()
     graph = graph_of(repo, head)
     links = coverage(pinned(recipe, (repo.recipe(head),), graph), graph, repo.objects).links if graph else ()
-    return next((link for link in links if link.vector == name), None)
+    return next((link for link in links if named.entry and link.vector == named.entry.name), None)
 
 
-def _first_commit(repo: Repository, vector: VectorId) -> CommitId | None:
-    """The oldest commit below HEAD whose recipe has ``vector``."""
+def _first_commit(repo: Repository, vector: VectorId, heads: list[CommitId]) -> CommitId | None:
+    """The oldest commit at or below ``heads`` whose recipe has ``vector``."""
     found = None
-    for name, commit in walk(repo.objects, [repo.head()]):
+    for name, commit in walk(repo.objects, heads):
         if any(entry.id == vector for entry in Recipe.get(repo.objects, commit.recipe).vectors):
             found = name
     return found

@@ -50,7 +50,7 @@ def status(repo: Repository) -> Status:
             recipe = resolve(parse(text), repo.objects, committed, text)
         except PersonaError as error:
             problem = error.message
-    differences = tuple(changes(committed, recipe))
+    differences = tuple(changes(committed, recipe, repo.objects))
     outside = all_outside(repo.folder / "packs")
     return Status(
         branch=refs_.current_branch(refs),

@@ -132,6 +132,7 @@ CASES = {
     "build": Case(("build", "-o", "out"), out="out"),
     "adapter": Case(("build", "-o", "out", "--as-adapter", "--rank", "2"), out="out"),
     "bake": Case(("bake", "a", "--as", "b"), moves=True),
+    "derive": Case(("derive", "b", "2 * a"), moves=True),
     "replace": Case(("build", "-o", "old", "--replace"), out="old"),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
