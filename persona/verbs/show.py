@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
-from persona.history.commits import get_text, walk
+from persona.history.commits import Commit, get_text, walk
+from persona.history.headline import facts_of
 from persona.history.revisions import resolve
 from persona.ids import CommitId, VectorId
 from persona.recipe.changes import Change, changes
@@ -99,8 +100,14 @@ def _vector(repo: Repository, recipe: Recipe, name: str) -> ShownVector:
         commit=first,
         time=commit.time if commit else None,
         changed=tuple(sorted(repo.vector(vector).names)),
-        run=commit.run if commit else {},
+        run=_facts_of(repo, commit, vector) if commit else {},
     )
+
+
+def _facts_of(repo: Repository, commit: Commit, vector: VectorId) -> Mapping[str, Any]:
+    """What a commit knows of the run that made a vector, under the name that it had then."""
+    entries = Recipe.get(repo.objects, commit.recipe).vectors
+    return facts_of(commit.run, next(entry.name for entry in entries if entry.id == vector))
 
 
 def _first_commit(repo: Repository, vector: VectorId) -> CommitId | None:
