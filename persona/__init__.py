@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from persona.verbs.commit import commit
     from persona.verbs.convert import convert
     from persona.verbs.diff import diff
+    from persona.verbs.export import export
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
+    from persona.verbs.import_ import import_
+    from persona.verbs.import_adapter import import_adapter
     from persona.verbs.init import init
     from persona.verbs.interference import interference
     from persona.verbs.log import log
@@ -53,8 +56,11 @@ __all__ = [
     "commit",
     "convert",
     "diff",
+    "export",
     "fsck",
     "gc",
+    "import_",
+    "import_adapter",
     "init",
     "interference",
     "log",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,6 +87,23 @@ def clear_merge(text: str) -> str:
     for where in reversed(list(_runs(_statements(text), ("merge",)))):
         text = _without_lines(text, where)
     return _checked(text, replace(before, method="linear", scale=1.0, parameters={}))
+
+
+def set_merge(text: str, method: str, scale: float, parameters: Mapping[str, Any]) -> str:
+    """``text`` with this and nothing else in [merge]; comments in it go. No vector may have parameters of its own."""
+    text = clear_merge(text)
+    wanted = replace(parse(text), method=method, scale=scale, parameters=dict(parameters))
+    said = {"method": method, **({"scale": scale} if scale != 1 else {}), **parameters}
+    if said == {"method": "linear"}:
+        return text
+    newline = _newline(text)
+    lines = ["[merge]", *(f"{key} = {_said(value)}" for key, value in said.items())]
+    at = next((one.start for one in _statements(text) if one.path[0] == "vectors"), None)
+    if at is not None:
+        block = "".join(line + newline for line in lines)
+        return _checked(text[:at] + block + newline + text[at:], wanted)
+    end = "" if text.endswith("\n") or not text else newline
+    return _checked(text + end + newline + "".join(line + newline for line in lines), wanted)
 
 
 def _entry(recipe: Recipe, name: str) -> Entry:
