@@ -14,10 +14,9 @@ from persona.files import storage_error
 from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe import edit
-from persona.recipe.alphas import Alpha
+from persona.recipe.alphas import Alpha, Depths
 from persona.recipe.mergekit.config import Config, Reference, parse_config
-from persona.recipe.mergekit.reading import Merge, Part, merge_of, own_parameters
-from persona.recipe.mergekit.setting import without_idle_patterns
+from persona.recipe.mergekit.reading import Merge, Part, alpha_for, merge_of, own_parameters
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
@@ -203,9 +202,10 @@ def _entry(found: _Found, part: Part, name: str, vector: VectorId, made: Vector,
         raise RecipeError(
             f"{found.config.where}: {part.key}: {part.reference} has the base's own weights", "Take it out of the list."
         )
-    sizes = [base.tensors[tensor].entries for tensor in made.names if tensor in base.tensors]
-    parameters = own_parameters(part, found.merge.method, sizes, found.config)
-    return Entry(name, vector, without_idle_patterns(part.alpha, made.names), parameters=parameters)
+    depths = Depths.of(base.tensors)
+    sizes = {tensor: base.tensors[tensor].entries for tensor in made.names if tensor in base.tensors}
+    parameters = own_parameters(part, found.merge.method, sizes, depths, found.config)
+    return Entry(name, vector, alpha_for(part, made.names, depths, found.config), parameters=parameters)
 
 
 def _wanted(recipe: Recipe, merge: Merge, entries: Sequence[Entry]) -> Recipe:

@@ -12,7 +12,7 @@ from persona.history.headline import facts_of
 from persona.history.revisions import resolve
 from persona.ids import CommitId, VectorId
 from persona.recipe.changes import Change, changes
-from persona.recipe.model import Recipe
+from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 from persona.verbs.recording import standing_recipe
 from persona.verbs.vectors import Listed, listed
@@ -100,14 +100,14 @@ def _vector(repo: Repository, recipe: Recipe, name: str) -> ShownVector:
         commit=first,
         time=commit.time if commit else None,
         changed=tuple(sorted(repo.vector(vector).names)),
-        run=_facts_of(repo, commit, vector) if commit else {},
+        run=_facts_of(repo, commit, entry) if commit else {},
     )
 
 
-def _facts_of(repo: Repository, commit: Commit, vector: VectorId) -> Mapping[str, Any]:
-    """What a commit knows of the run that made a vector, under the name that it had then."""
-    entries = Recipe.get(repo.objects, commit.recipe).vectors
-    return facts_of(commit.run, next(entry.name for entry in entries if entry.id == vector))
+def _facts_of(repo: Repository, commit: Commit, entry: Entry) -> Mapping[str, Any]:
+    """What a commit knows of the run that made a vector, under the name that it had there."""
+    names = [one.name for one in Recipe.get(repo.objects, commit.recipe).vectors if one.id == entry.id]
+    return facts_of(commit.run, entry.name if entry.name in names else names[0])
 
 
 def _first_commit(repo: Repository, vector: VectorId) -> CommitId | None:

@@ -7,10 +7,13 @@ shortest decimal that does. Where no single one does for all tensors, there is o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from fractions import Fraction
 
 from persona.methods.parts.order import kept_of
+from persona.recipe.alphas import Depths
+from persona.recipe.mergekit.setting import by_name, evaluate
 
 Count = Callable[[float, int], int]
 
@@ -25,21 +28,23 @@ def floor_or_one(density: float, entries: int) -> int:
     return max(1, floor_of(density, entries))
 
 
-def carried_over(density: float, sizes: Iterable[int], ours: Count, theirs: Count) -> float | None:
-    """The density by which ``theirs`` keeps of all ``sizes`` what ``density`` keeps by ``ours``; None if none does."""
-    wanted = {size: ours(density, size) for size in sizes if size}
-    if _keeps(density, wanted, theirs):
-        return density
-    low = max((Fraction(kept) - Fraction(1, 2)) / size for size, kept in wanted.items())
-    high = min(Fraction(kept + 1) / size for size, kept in wanted.items())
+def keeping(wanted: Collection[tuple[int, int]], count: Count, first: float) -> float | None:
+    """The density by which ``count`` keeps what is ``wanted``, pairs of entries and how many stay; None if none does.
+
+    ``first`` is tried first, then decimals, the short before the long.
+    """
+    if _keeps(first, wanted, count):
+        return first
+    low = max((Fraction(kept) - Fraction(1, 2)) / size for size, kept in wanted)
+    high = min(Fraction(kept + 1) / size for size, kept in wanted)
     for digits in range(1, 18):
-        first = max(1, math.floor(low * 10**digits))
-        last = min(10**digits, math.ceil(high * 10**digits))
-        if last - first > 64:  # finer than it need be: a coarser number would have been found
-            first, last = _around(density, digits, first, last)
-        for number in range(first, last + 1):
+        least = max(1, math.floor(low * 10**digits))
+        most = min(10**digits, math.ceil(high * 10**digits))
+        if most - least > 64:  # finer than it need be: a coarser number would have been found
+            least, most = _around(first, digits, least, most)
+        for number in range(least, most + 1):
             candidate = float(Fraction(number, 10**digits))
-            if _keeps(candidate, wanted, theirs):
+            if _keeps(candidate, wanted, count):
                 return candidate
     return None
 
@@ -49,23 +54,28 @@ def _around(density: float, digits: int, first: int, last: int) -> tuple[int, in
     return max(first, middle - 32), min(last, middle + 32)
 
 
-def _keeps(density: float, wanted: Mapping[int, int], count: Count) -> bool:
-    return all(count(density, size) == kept for size, kept in wanted.items())
+def _keeps(density: float, wanted: Collection[tuple[int, int]], count: Count) -> bool:
+    return all(count(density, size) == kept for size, kept in wanted)
 
 
 def to_theirs(density: float, sizes: Mapping[str, int], theirs: Count) -> float | list[dict[str, object]]:
     """``density`` as mergekit has to be told it, for tensors of these sizes: a number, or numbers by name."""
-    one = carried_over(density, set(sizes.values()), kept_of, theirs)
+    one = keeping({(size, kept_of(density, size)) for size in sizes.values()}, theirs, density)
     if one is not None:
         return one
-    off = [name for name, size in sizes.items() if theirs(density, size) != kept_of(density, size)]
-    conditions: list[dict[str, object]] = []
-    for name in sorted(off, key=lambda name: (-len(name), name)):
-        value = carried_over(density, [sizes[name]], kept_of, theirs)
-        conditions.append({"filter": name, "value": 1.0 if value is None else value})
-    return [*conditions, {"value": density}]
+    strengths = dict.fromkeys(sizes, density)
+    for name, size in sizes.items():
+        if theirs(density, size) != kept_of(density, size):
+            own = keeping([(size, kept_of(density, size))], theirs, density)
+            strengths[name] = 1.0 if own is None else own
+    return by_name(strengths)  # type: ignore[no-any-return]
 
 
-def to_ours(density: float, sizes: Iterable[int], theirs: Count) -> float | None:
-    """A density of mergekit's as we have to be told it; None if there is none."""
-    return carried_over(density, set(sizes), theirs, kept_of)
+def to_ours(setting: object, sizes: Mapping[str, int], depths: Depths, theirs: Count) -> float | None:
+    """A density of mergekit's, as a setting, as we have to be told it; None if there is none."""
+    told = {name: evaluate(setting, name, depths) for name in sizes}
+    wanted = {(sizes[name], theirs(value, sizes[name])) for name, value in told.items() if value is not None}
+    if None in told.values() or not wanted:
+        return None
+    usual, _ = Counter(told.values()).most_common(1)[0]
+    return keeping(wanted, kept_of, usual or 1.0)

@@ -11,11 +11,11 @@ from typing import Any
 
 from persona.errors import RecipeError, did_you_mean
 from persona.methods.parts.parameters import Value
-from persona.recipe.alphas import Alpha, numbers
+from persona.recipe.alphas import Alpha, Depths
 from persona.recipe.mergekit import DRAWING, ELECTING, METHODS, SUMMING, TRIMMING
 from persona.recipe.mergekit.config import Config, Listed, Reference
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours
-from persona.recipe.mergekit.setting import alpha_of
+from persona.recipe.mergekit.setting import alpha_of, numbers
 
 OURS = {theirs: ours for ours, theirs in METHODS.items()} | {"linear": "linear"}
 
@@ -26,12 +26,12 @@ _BY_MODEL = frozenset({"weight", "density", "gamma", "epsilon"})
 
 @dataclass(frozen=True)
 class Part:
-    """A model that becomes a vector. ``parameters`` are its own, as mergekit counts them."""
+    """A model that becomes a vector. Its weight and density are mergekit's settings, and the others numbers."""
 
     reference: Reference
     key: str
-    alpha: Alpha = 1.0
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    weight: Any = 1.0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,26 @@ def merge_of(config: Config, bases: Collection[Reference]) -> Merge:
     return reader.arithmetic(OURS[config.method])
 
 
-def own_parameters(part: Part, method: str, sizes: Iterable[int], config: Config) -> dict[str, Value]:
+def alpha_for(part: Part, names: Iterable[str], depths: Depths, config: Config) -> Alpha:
+    """A part's alpha, as a vector that changes ``names``."""
+    alpha = alpha_of(part.weight, names, depths)
+    if alpha is None:
+        raise config.error(f"{part.key}.parameters.weight", "no filter matches some tensors", "Add '- value: NUMBER'.")
+    return alpha
+
+
+def own_parameters(
+    part: Part, method: str, sizes: Mapping[str, int], depths: Depths, config: Config
+) -> dict[str, Value]:
     """A part's parameters as our rounding has to be told them, for a vector whose tensors have these sizes."""
     found: dict[str, Value] = dict(part.parameters)
     if method in TRIMMING:
-        said = part.parameters["density"]
-        density = to_ours(said, sizes, floor_or_one if method == "ties" else floor_of)
+        density = to_ours(found["density"], sizes, depths, floor_or_one if method == "ties" else floor_of)
         if density is None:
             raise config.error(
                 f"{part.key}.parameters.density",
-                f"no density keeps as many entries of every tensor as mergekit keeps with {said:g}",
-                "Give another density, such as a slightly larger one.",
+                "no one density keeps as many entries of every tensor as mergekit would",
+                "Give one number for all tensors, such as a slightly larger one.",
             )
         found["density"] = density
     return found
@@ -122,23 +131,24 @@ class _Reader:
             raise self.error(key, "is not one number, and here it must be", "Give one number for all tensors.")
         return float(value)
 
-    def weight(self, one: Listed) -> Alpha:
-        value, key = self.setting("weight", one)
+    def weight(self, one: Listed) -> Any:
+        value, _ = self.setting("weight", one)
         if value is None or isinstance(value, bool):
             raise self.error(f"{one.key}.parameters.weight", "is missing, or no number", "Give every model a weight.")
-        try:
-            return alpha_of(value)
-        except ValueError as error:
-            raise self.error(key, str(error), "Write one number for each filter.") from None
+        return value
+
+    def share(self, name: str, one: Listed, *, by_tensor: bool) -> Any:
+        """A parameter that a model may have: a number, or where that can be carried over a setting."""
+        return self.setting(name, one, _DEFAULTS[name])[0] if by_tensor else self.number(name, one, _DEFAULTS[name])
 
     def plain_weights(self, models: Iterable[Listed], why: str) -> list[float]:
         """Weights that are numbers."""
         found = []
         for one in models:
-            alpha = self.weight(one)
-            if isinstance(alpha, tuple):
+            weight = self.weight(one)
+            if not isinstance(weight, int | float):
                 raise self.error(f"{one.key}.parameters.weight", f"must be one number {why}", "Set normalize: false.")
-            found.append(alpha)
+            found.append(float(weight))
         return found
 
     def check_count(self, least: int, most: int | None = None) -> None:
@@ -158,8 +168,14 @@ class _Reader:
         scale = self.number("lambda", None, 1.0)
         parameters: dict[str, Value] = {}
         names = [name for name in _DEFAULTS if name in _KNOWN[self.config.method] and method != "linear"]
+        by_tensor = {name for name in names if name == "density" and method in TRIMMING}
         parts = [
-            Part(one.reference, one.key, self.weight(one), {n: self.number(n, one, _DEFAULTS[n]) for n in names})
+            Part(
+                one.reference,
+                one.key,
+                self.weight(one),
+                {n: self.share(n, one, by_tensor=n in by_tensor) for n in names},
+            )
             for one in self.runs
         ]
         self._check_shares(parts)
@@ -177,14 +193,15 @@ class _Reader:
 
     def _check_shares(self, parts: Iterable[Part]) -> None:
         for part in parts:
-            density = part.parameters.get("density", 1.0)
-            if not 0 < density <= 1:
-                what = f"{density:g} is no share of entries that are kept"
+            said = part.parameters.get("density", 1.0)
+            wrong = [value for value in numbers(said) if not 0 < value <= 1] if not isinstance(said, bool) else [said]
+            if wrong:
+                what = f"{wrong[0]:g} is no share of entries that are kept"
                 raise self.error(f"{part.key}.parameters.density", what, "Give a number above 0, at most 1.")
 
     def _check_signs(self, parts: Iterable[Part], normalize: bool) -> None:
         for part in parts:
-            if normalize and min(numbers(part.alpha)) < 0:
+            if normalize and min(numbers(part.weight)) < 0:
                 raise self.error(
                     f"{part.key}.parameters.weight",
                     "is negative, and normalize: true divides by the sum of signed weights, which turns it round",

@@ -1,10 +1,11 @@
 """mergekit's numbers: one, or several along the depth, or by filter; and the alphas that say the same.
 
     0.8                                           everywhere
-    [0.2, 1.0]                                    along the depth, straight between: as an alpha that is a list
+    [0.2, 1.0]                                    along the depth, straight between; what is in no block has the first
     [{filter: .mlp., value: 0.5}, {value: 1.0}]   the first filter that stands in the tensor's name; no filter is all
 
-A filter is a part of a name, and a pattern is a whole one, so ``*.mlp.*`` is the filter ``.mlp.``, exactly. What no
+An alpha that is a list gives its last number to what stands behind the blocks (the last norm, the head), and mergekit
+its first: there the two have to be told so by name. A filter is a part of a name, and a pattern is a whole one, so ``*.mlp.*`` is the filter ``.mlp.``, exactly. What no
 filter says is said name by name, and what comes out is evaluated as mergekit does, and compared.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,11 +22,14 @@ from persona.recipe.alphas import Alpha, Depths
 from persona.recipe.model import Entry
 
 _PART = re.compile(r"\*([^*?\[\]]+)\*")
-_ENDS = re.compile(r"embed|wte|wpe|\btok_|norm|ln_f|lm_head|embed_out|score", re.IGNORECASE)
 
 
-def evaluate(setting: Any, name: str, depth: float) -> float | None:
-    """What mergekit makes of a setting at a tensor (mergekit/config.py, ``evaluate_setting``)."""
+def evaluate(setting: Any, name: str, depths: Depths) -> float | None:
+    """What mergekit makes of a setting at a tensor (``evaluate_setting`` in its config.py; the depth: plan.py)."""
+    return _evaluated(setting, name, depths.at(name) if alphas.layer_of(name)[0] == 1 else 0.0)
+
+
+def _evaluated(setting: Any, name: str, depth: float) -> float | None:
     if isinstance(setting, int | float):
         return float(setting)
     if all(isinstance(one, int | float) for one in setting):
@@ -35,7 +39,7 @@ def evaluate(setting: Any, name: str, depth: float) -> float | None:
         return float((1 - (place - left)) * setting[left] + (place - left) * setting[right])
     for one in setting:
         if one.get("filter") in (None, "*") or one["filter"] in name:
-            return evaluate(one["value"], name, depth)
+            return _evaluated(one["value"], name, depth)
     return None
 
 
@@ -52,7 +56,7 @@ def weight_of(entry: Entry, names: Iterable[str], depths: Depths) -> Any:
     """The setting that gives a vector the strength that it has, at every tensor that it changes."""
     wanted = strengths(entry, names, depths)
     for setting in _candidates(entry, wanted, depths):
-        if all(_near(evaluate(setting, name, depths.at(name)), value) for name, value in wanted.items()):
+        if all(_near(evaluate(setting, name, depths), value) for name, value in wanted.items()):
             return setting
     return by_name(wanted)
 
@@ -70,9 +74,10 @@ def _candidates(entry: Entry, wanted: Mapping[str, float], depths: Depths) -> li
     elif alphas.is_patterns(entry.alpha):
         rest = [_condition(str(pattern), value) for pattern, value in alphas.encode(entry.alpha)]
     else:
-        outside = [name for name in wanted if alphas.layer_of(name)[0] != 1]
-        plain = len(depths.blocks) == 1 and all(_ENDS.search(name) for name in outside)
-        return [list(entry.alpha)] if free and plain else []
+        own: list[Any] = list(entry.alpha)
+        behind = [name for name in wanted if alphas.layer_of(name)[0] != 1 and wanted[name] != own[0]]
+        said = [{"filter": name, "value": wanted[name]} for name in behind]
+        return [[*said, {"value": own}] if said else own] if free else []
     if free and not isinstance(entry.alpha, tuple):
         return [entry.alpha]
     if entry.only and not isinstance(entry.alpha, tuple):
@@ -100,34 +105,65 @@ def by_name(wanted: Mapping[str, float]) -> Any:
     return [*({"filter": name, "value": wanted[name]} for name in said), {"value": usual}] if said else usual
 
 
-def alpha_of(setting: Any) -> Alpha:
-    """A setting as an alpha; ValueError if it is none."""
-    if isinstance(setting, int | float):
-        return float(setting)
-    if all(isinstance(one, int | float) for one in setting):
-        return tuple(map(float, setting)) if len(setting) > 1 else float(setting[0])
-    pairs: list[tuple[str, float]] = []
-    for one in setting:
-        if not isinstance(one["value"], int | float):
-            raise ValueError("numbers along the depth under a filter")
+def alpha_of(setting: Any, names: Iterable[str], depths: Depths) -> Alpha | None:
+    """The alpha by which a vector that changes ``names`` is as strong as the setting says; None if it says nothing."""
+    wanted = {}
+    for name in names:
+        value = evaluate(setting, name, depths)
+        if value is None:
+            return None
+        wanted[name] = value
+    for alpha in _alphas(setting, wanted):
+        if all(_near(alphas.alpha_at(alpha, name, depths), value) for name, value in wanted.items()):
+            return alpha
+    return tuple(_by_block(wanted))
+
+
+def _alphas(setting: Any, wanted: Mapping[str, float]) -> Iterator[Alpha]:
+    """Alphas that are short, and may be right."""
+    if len({*wanted.values()}) == 1:
+        yield next(iter(wanted.values()))
+    if isinstance(setting, list):
+        inner = [one["value"] for one in setting if isinstance(one, dict) and isinstance(one["value"], list)]
+        for one in [setting, *inner]:
+            if all(isinstance(value, int | float) for value in one):
+                yield tuple(map(float, one))
+        if not inner and all(isinstance(one, dict) for one in setting):
+            yield tuple(_patterns(setting, wanted))
+
+
+def _patterns(conditions: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Conditions as patterns, without those that match none of ``names``, which a recipe may not have."""
+    here, seen = list(names), set()
+    for one in conditions:
         pattern = "*" if one.get("filter") in (None, "*") else f"*{_literal(one['filter'])}*"
-        if pattern not in dict(pairs):
-            pairs.append((pattern, float(one["value"])))
+        if pattern not in seen and any(fnmatchcase(name, pattern) for name in here):
+            seen.add(pattern)
+            yield pattern, float(one["value"])
         if pattern == "*":
             break
-    return tuple(pairs)
+
+
+def _by_block(wanted: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """A pattern for every block that has one strength, and one for every other tensor."""
+    blocks: dict[str, set[float]] = {}
+    for name, value in wanted.items():
+        if alphas.layer_of(name)[0] == 1:
+            blocks.setdefault(alphas.layer_of(name)[1], set()).add(value)
+    for block, values in blocks.items():
+        if len(values) == 1:
+            yield f"{_literal(block)}.*", values.pop()
+    for name, value in wanted.items():
+        if blocks.get(alphas.layer_of(name)[1], {0.0}):  # a block that has several
+            yield _literal(name), value
+
+
+def numbers(setting: Any) -> list[float]:
+    """Every number in a setting."""
+    if isinstance(setting, int | float):
+        return [float(setting)]
+    return [value for one in setting for value in numbers(one["value"] if isinstance(one, dict) else one)]
 
 
 def _literal(text: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", text)
-
-
-def without_idle_patterns(alpha: Alpha, names: Iterable[str]) -> Alpha:
-    """``alpha`` without the patterns that match none of ``names``, which a recipe may not have."""
-    if not alphas.is_patterns(alpha):
-        return alpha
-    here = list(names)
-    kept = [one for one in alphas.encode(alpha) if any(fnmatchcase(name, one[0]) for name in here)]
-    if len(kept) == 1 and kept[0][0] == "*":
-        return float(kept[0][1])
-    return tuple((str(pattern), float(value)) for pattern, value in kept)
