@@ -96,6 +96,7 @@ def export(
     written = config_of(recipe, reference, [model for model, *_ in models], active[0].depths, _out_dtype(plan))
     exported = tuple(one for _, one, _ in models)
     text, command, notes = _text(job, path, commit, edited, written, exported)
+    _check_free(path, text)
     check_own(folder)
     with several(folder, replace=folder.exists() and any(folder.iterdir())) as staging:
         if base is None:
@@ -113,9 +114,19 @@ def _checked_target(path: Path) -> Path:
         raise UsageError(
             f"'{path.name}' has '+', '@' or a space, which mergekit takes for something else", "Rename it."
         )
-    if path.exists():
-        raise Refusal(f"{path} exists", "Choose another name, or move it away.")
     return path.resolve()
+
+
+def _check_free(path: Path, text: str) -> None:
+    """Raise unless ``path`` is free, or says this already, as after an export that was interrupted at its end."""
+    try:
+        same = path.read_bytes() == text.encode()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise files.storage_error(error, path) from error
+    if not same:
+        raise Refusal(f"{path} exists, and says something else", "Choose another name, or move it away.")
 
 
 def _check_sayable(job: _Job, *, own_base: bool) -> None:

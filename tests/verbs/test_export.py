@@ -177,7 +177,9 @@ def test_where_an_export_may_go(exporting: persona.Repository, adapted: Path, tm
     with pytest.raises(CheckpointError, match="is not this repository's base"):
         persona.export(exporting, tmp_path / "y.yml", base=adapted / A)
     persona.export(exporting, tmp_path / "z.yml")
-    with pytest.raises(Refusal, match="exists"):
+    persona.export(exporting, tmp_path / "z.yml")  # the same again
+    write(exporting, "", {B: ""})
+    with pytest.raises(Refusal, match="says something else"):
         persona.export(exporting, tmp_path / "z.yml")
     (tmp_path / "z.yml").unlink()  # as if it had been interrupted between the folder and the file
     persona.export(exporting, tmp_path / "z.yml")
