@@ -11,6 +11,7 @@ from rich.markup import escape
 from persona.cli.app import App, json_option, utf8
 from persona.cli.commit import headline
 from persona.cli.render import changed
+from persona.errors import NoRepository
 from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ def command(app: App, file: str, replace: bool, message: str | None) -> None:
     """
     from persona.verbs.import_ import import_
 
-    repo = app.repository()
+    try:
+        repo = app.repository()
+    except NoRepository as error:
+        hint = "Make one of the configuration's base_model first: persona init --base PATH"
+        raise NoRepository(error.message, hint) from None
     done = import_(
         repo,
         app.path(file),
