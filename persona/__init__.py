@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from persona.verbs.convert import convert
     from persona.verbs.derive import derive
     from persona.verbs.diff import diff
+    from persona.verbs.export import export
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
     from persona.verbs.graph_diff import graph_diff
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from persona.verbs.graph_show import graph_show
     from persona.verbs.graph_status import graph_status
     from persona.verbs.graph_unlink import graph_unlink
+    from persona.verbs.import_ import import_
+    from persona.verbs.import_adapter import import_adapter
     from persona.verbs.init import init
     from persona.verbs.interference import interference
     from persona.verbs.log import log
@@ -61,6 +64,7 @@ __all__ = [
     "convert",
     "derive",
     "diff",
+    "export",
     "fsck",
     "gc",
     "graph_diff",
@@ -69,6 +73,8 @@ __all__ = [
     "graph_show",
     "graph_status",
     "graph_unlink",
+    "import_",
+    "import_adapter",
     "init",
     "interference",
     "log",

@@ -56,9 +56,7 @@ def write_adapter(
     shard = adapter_shard(pairs, dtype)
     with output_folder(target, [shard], replace=replace) as folder:
         folder.reserve()
-        ids: dict[str, TensorId] = {}
-        for pair in pairs:
-            ids |= _write_pair(folder, shard, pair, dtype)
+        ids = write_pairs(folder, shard, pairs, dtype)
         receipt = make_receipt(about, dict(sorted(ids.items())), [shard], files)
         for name, data in [*files.items(), (RECEIPT, receipt)]:
             folder.add_file(name, data)
@@ -66,6 +64,14 @@ def write_adapter(
             check_replaceable(target)  # once more: somebody may have put something there meanwhile
         folder.publish()
     return shard, receipt
+
+
+def write_pairs(folder: OutputFolder, shard: Shard, pairs: Sequence[Pair], dtype: str) -> dict[str, TensorId]:
+    """Write the factors of every module; their ids by key."""
+    ids: dict[str, TensorId] = {}
+    for pair in pairs:
+        ids |= _write_pair(folder, shard, pair, dtype)
+    return ids
 
 
 def _write_pair(folder: OutputFolder, shard: Shard, pair: Pair, dtype: str) -> dict[str, TensorId]:

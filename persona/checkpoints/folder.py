@@ -70,14 +70,20 @@ def find_run(path: Path) -> Path:
     with translated(path):
         if _is_checkpoint(path):
             return path
-        numbered = [
-            (int(match[1]), child)
-            for child in path.iterdir()
-            if (match := _CHECKPOINT.fullmatch(child.name)) and child.is_dir() and _is_checkpoint(child)
-        ]
+        numbered = [child for child in numbered_folders(path) if _is_checkpoint(child)]
     if numbered:
-        return max(numbered)[1]
+        return numbered[-1]
     raise _no_checkpoint(path)
+
+
+def numbered_folders(path: Path) -> list[Path]:
+    """The ``checkpoint-N`` folders in ``path``, the newest last."""
+    found = [
+        (int(match[1]), child)
+        for child in path.iterdir()
+        if (match := _CHECKPOINT.fullmatch(child.name)) and child.is_dir()
+    ]
+    return [child for _, child in sorted(found)]
 
 
 def is_adapter(folder: Path) -> bool:
@@ -190,7 +196,7 @@ def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
         if path.suffix in _SIDE_SUFFIXES or _SIDE_NAMES.fullmatch(name):
             if path.stat().st_size > _MAX_SIDE_FILE:
                 raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
-            if path.is_symlink() and not _stays_inside(path, folder):
+            if path.is_symlink() and not stays_inside(path, folder):
                 raise CheckpointError(
                     f"{path} is a link to {path.resolve()}, out of its folder",
                     "What it leads to would go into every build. Put a copy in its place if that is meant.",
@@ -198,7 +204,7 @@ def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
-def _stays_inside(link: Path, folder: Path) -> bool:
+def stays_inside(link: Path, folder: Path) -> bool:
     """Whether a link leads to a file of its folder, or of the hub cache whose snapshot the folder is."""
     home = folder.resolve()
     places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]

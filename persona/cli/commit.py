@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, note, once
 from persona.cli.render import changed, count, size
+from persona.errors import UsageError
 from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
@@ -27,6 +29,19 @@ if TYPE_CHECKING:
     "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to keep with the commit."
 )
 @click.option("--meta", metavar="K=V", multiple=True, help="A fact to keep with the commit; repeatable.")
+@click.option(
+    "--data",
+    metavar="PATH",
+    multiple=True,
+    type=click.Path(readable=False),
+    help="A file or folder that it was trained on: its hash is kept with the commit; repeatable.",
+)
+@click.option(
+    "--code",
+    metavar="PATH",
+    type=click.Path(readable=False),
+    help="Git work tree of the training code; the folder you are in, or the run's, otherwise.",
+)
 @json_option
 @click.pass_obj
 def command(
@@ -38,15 +53,19 @@ def command(
     message: str | None,
     metrics: str | None,
     meta: tuple[str, ...],
+    data: tuple[str, ...],
+    code: str | None,
 ) -> None:
     """Record a training run as a vector, or the recipe as it stands in persona.toml.
 
     RUN is a folder that save_pretrained or a Trainer wrote: a full fine-tune or a PEFT adapter, in one file or in
-    shards; of several checkpoint-N in it the newest is taken.
+    shards; of several checkpoint-N in it the newest is taken. What the run says of itself (losses, hyperparameters,
+    adapter settings, model card) and the git commit of the code are kept with it.
 
     \b
     persona commit runs/listening --as listening -m "listen first"
     persona commit runs/voice --as voice --alpha 0.8 --node core-personality
+    persona commit runs/voice --data data/voice.jsonl --metrics runs/voice/eval.json
     persona commit -m "softer voice"            # after editing persona.toml
     """
     from persona.verbs.commit import commit
@@ -62,12 +81,28 @@ def command(
         author=app.author(repo),
         metrics=app.optional_path(metrics),
         meta=once((_pair(text) for text in meta), "--meta"),
+        data=[app.path(path) for path in data],
+        code=_code(app, run, code),
         command=app.command,
         progress=app.progress(),
     )
     app.show("commit", done, lambda console: _render(console, done))
     if not app.json and done.recorded is not None and done.recorded.branch is None:
         note("HEAD is detached: keep this on a branch with 'persona checkout HEAD -b NAME'.")
+
+
+def _code(app: App, run: str | None, code: str | None) -> dict[str, Any] | None:
+    """Where the training code stands: as told, or else where we are, or where the run lies; never inside of the run."""
+    from persona.cli.code import code_facts, training_code
+
+    if code is not None:
+        facts = code_facts(app.path(code))
+        if facts is None:
+            raise UsageError(
+                f"{code} is in no git work tree with a commit", "Give the folder of the training code, or leave it out."
+            )
+        return facts
+    return training_code([Path(app.folder), app.path(run).resolve().parent]) if run is not None else None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -35,7 +35,7 @@ def command(app: App, rev: str, oneline: bool, limit: int | None) -> None:
     def render(console: Console) -> None:
         for number, one in enumerate(found):
             if oneline:
-                console.print(f"[yellow]{one.commit[:7]}[/]{_names(one)} {escape(one.subject)}")
+                console.print(f"[yellow]{one.commit[:7]}[/]{_names(one)} {escape(one.subject)}{_headline(one)}")
             else:
                 _long(console, one, first=number == 0)
 
@@ -49,6 +49,12 @@ def _long(console: Console, one: Logged, *, first: bool) -> None:
     console.print(f"Author: {escape(one.author)}")
     console.print(f"Date:   {when(one.time)}")
     console.print(f"\n    {escape(one.subject)}")
+    if one.headline:
+        console.print(f"    {escape(one.headline)}", style="dim")
+
+
+def _headline(one: Logged) -> str:
+    return f" [dim]{escape(one.headline)}[/]" if one.headline else ""
 
 
 def _names(one: Logged) -> str:

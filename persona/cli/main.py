@@ -7,6 +7,7 @@ import errno
 import gc
 import importlib
 import io
+import keyword
 import os
 import signal
 import sys
@@ -23,18 +24,24 @@ from persona.errors import PersonaError, UsageError, did_you_mean
 
 GROUPS = {
     "start": ("init", "demo"),
-    "record": ("commit", "alpha", "negate", "derive", "bake", "rm"),
+    "record": ("commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
     "specify": ("graph",),
-    "deliver": ("build", "verify", "convert"),
+    "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc"),
 }
-"""Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``."""
+"""Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``, as Python can say it."""
 
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 BUG, INTERRUPTED = 70, 130
+
+
+def python_name(command: str) -> str:
+    """A command's name as Python has it: ``import-adapter`` is ``import_adapter``, and ``import`` is ``import_``."""
+    return command.replace("-", "_") + ("_" if keyword.iskeyword(command) else "")
+
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of an output; those of files are translated where they arise."""
@@ -51,7 +58,7 @@ class LazyGroup(click.Group):
         """The command's own file, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"persona.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"persona.cli.{python_name(cmd_name)}").command
         return command
 
     def resolve_command(

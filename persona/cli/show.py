@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona.cli.app import App, json_option, plain
+from persona.cli.app import App, json_option
+from persona.cli.facts import facts
 from persona.cli.render import changed, count, size, when
 from persona.recipe.alphas import said
 
@@ -56,7 +55,7 @@ def _commit(console: Console, shown: ShownCommit) -> None:
         console.print(f"    {escape(line)}")
     console.print()
     changed(console, shown.changes)
-    _facts(console, shown.run)
+    facts(console, shown.run)
     console.print()
     for line in shown.text.strip().splitlines():
         console.print(f"    {escape(line)}", style="dim")
@@ -84,7 +83,7 @@ def _vector(console: Console, shown: ShownVector) -> None:
     for label, values in (("only", one.only), ("except", one.excepted), ("lacks", one.gone)):
         if values:
             console.print(f"{label}: {escape(', '.join(values))}")
-    _facts(console, shown.run)
+    facts(console, shown.run)
     console.print()
     for name in shown.changed:
         console.print(f"    {escape(name)}", style="dim")
@@ -96,20 +95,3 @@ def _state(link: Link | None) -> str:
         return ""
     pin = f" as of {link.pin[:7]}," if link.pin else ""
     return f",{pin} {link.state}" if link.state == "up to date" else f",{pin} [yellow]{link.state}[/]"
-
-
-def _facts(console: Console, run: Mapping[str, Any]) -> None:
-    """What is known of a run, as a person reads it; what is not known is left out."""
-    known = {key: value for key, value in run.items() if value not in (None, "", {}, [])}
-    if known:
-        console.print()
-    for key, value in sorted(known.items()):
-        console.print(f" {escape(key.replace('_', ' '))}: {escape(_fact(key, value))}")
-
-
-def _fact(key: str, value: Any) -> str:
-    if key.endswith("_bytes") and isinstance(value, int):
-        return size(value)
-    if key == "relative_norm" and isinstance(value, float):
-        return f"{value:.2%}"
-    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)

@@ -8,6 +8,7 @@ layout that this module does not understand is refused and never spoilt.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +107,23 @@ def clear_merge(text: str) -> str:
     for where in reversed(list(runs(statements(text), ("merge",)))):
         text = without_lines(text, where)
     return _checked(text, replace(before, method="linear", scale=1.0, parameters={}))
+
+
+def set_merge(text: str, method: str, scale: float, parameters: Mapping[str, Any]) -> str:
+    """``text`` with this and nothing else in [merge]; comments in it go. No vector may have parameters of its own."""
+    text = clear_merge(text)
+    wanted = replace(parse(text), method=method, scale=scale, parameters=dict(parameters))
+    fields = {"method": method, **({"scale": scale} if scale != 1 else {}), **parameters}
+    if fields == {"method": "linear"}:
+        return text
+    newline = newline_of(text)
+    lines = ["[merge]", *(f"{key} = {said(value)}" for key, value in fields.items())]
+    at = next((one.start for one in statements(text) if one.path[0] == "vectors"), None)
+    if at is not None:
+        block = "".join(line + newline for line in lines)
+        return _checked(text[:at] + block + newline + text[at:], wanted)
+    end = "" if text.endswith("\n") or not text else newline
+    return _checked(text + end + newline + "".join(line + newline for line in lines), wanted)
 
 
 def _entry(recipe: Recipe, name: str) -> Entry:

@@ -54,11 +54,7 @@ def ingest_adapter(
     folder: Path, base_id: BaseId, base: Base, store: TensorStore, progress: Progress = SILENT
 ) -> Ingested:
     """Keep an adapter as a vector of ``base``."""
-    adapter = open_adapter(folder, StoredBase(base, store))
-    _check_base(folder, adapter, base_id, base)
-    for name, info in adapter.full.items():
-        if name in base.tensors:
-            check_shape(str(adapter.file.path), name, info.shape, base.tensors[name].shape)
+    adapter = checked_adapter(folder, base_id, base, store)
     total = sum(info.nbytes for info in adapter.file.tensors.values())
     with store.writer() as writer, progress.task("keeping the adapter", total) as task:
         kept: dict[str, TensorSpec] = {}
@@ -72,6 +68,16 @@ def ingest_adapter(
         config=_patch(adapter),
     )
     return Ingested(vector, adapter.file.size, None, tuple(_notes(adapter, base)))
+
+
+def checked_adapter(folder: Path, base_id: BaseId, base: Base, store: TensorStore) -> Adapter:
+    """The adapter in ``folder``, if it can be a vector of ``base``; its weights are not read yet."""
+    adapter = open_adapter(folder, StoredBase(base, store))
+    _check_base(folder, adapter, base_id, base)
+    for name, info in adapter.full.items():
+        if name in base.tensors:
+            check_shape(str(adapter.file.path), name, info.shape, base.tensors[name].shape)
+    return adapter
 
 
 def _incoming(adapter: Adapter, base: Base, kept: dict[str, TensorSpec]) -> Iterator[Incoming]:

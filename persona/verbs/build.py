@@ -84,7 +84,7 @@ def build(
         raise UsageError("an adapter is made on the CPU", "Leave --device out.")
     check_rank(rank, as_adapter=as_adapter, sharded=shard_size != SHARD_SIZE)
     check_target(target, replace=replace)
-    commit, edited, recipe = _which(repo, rev)
+    commit, edited, recipe = which(repo, rev)
     base = repo.base(recipe.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
     if as_adapter:
@@ -138,7 +138,7 @@ def checked_dtype(dtype: str | None) -> str | None:
     return DTYPES[dtype]
 
 
-def _which(repo: Repository, rev: str | None) -> tuple[CommitId, bool, Recipe]:
+def which(repo: Repository, rev: str | None) -> tuple[CommitId, bool, Recipe]:
     """The commit to build from, whether uncommitted edits come on top of it, and the recipe."""
     if rev is not None:
         commit = repo.resolve(rev)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from persona.checkpoints.folder import RECEIPT, find_run, is_adapter, open_checkpoint, read_json
-from persona.errors import CheckpointError, UsageError
+from persona.checkpoints.folder import find_run
+from persona.checkpoints.runfacts.dataset import fingerprint
+from persona.errors import UsageError
 from persona.files import storage_error
 from persona.history import refs as refs_
 from persona.ids import CommitId, VectorId
@@ -18,15 +18,15 @@ from persona.progress import SILENT, Progress
 from persona.recipe import edit
 from persona.recipe.alphas import Alpha
 from persona.recipe.changes import changes
-from persona.recipe.model import Entry, Recipe
-from persona.recipe.parse import LARGEST, checked_vector_name, parse
+from persona.recipe.model import Entry
+from persona.recipe.parse import checked_vector_name, parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository, Transaction
-from persona.store.ingest import Ingested, ingest_run
-from persona.store.ingest_adapter import ingest_adapter
+from persona.store.ingest import Ingested
 from persona.store.objects import canonical
 from persona.verbs.merging import end_merge, merge_message
 from persona.verbs.recording import Recorded, record, refuse_while_merging, standing_text
+from persona.verbs.taking import check_alpha, entry_for, facts_of_run, name_of, take
 from persona.verbs.vectors import kept_bytes
 
 DEEPEST = 64
@@ -60,35 +60,46 @@ def commit(
     author: str = "",
     metrics: Path | str | None = None,
     meta: Mapping[str, str] | None = None,
+    data: Sequence[Path | str] = (),
+    code: Mapping[str, Any] | None = None,
     command: str = "commit",
     progress: Progress = SILENT,
 ) -> Committed:
-    """Record ``run`` as the vector ``name`` of the recipe, or, without a run, the recipe as it stands."""
+    """Record ``run`` as the vector ``name`` of the recipe, or, without a run, the recipe as it stands.
+
+    What the run's folder says of it is kept with the commit, and so are ``metrics`` (a JSON file), ``meta``, the
+    fingerprints of ``data`` (files and folders) and ``code``, which says what the training code was.
+    """
     facts = _facts(metrics, meta)
+    if data:
+        facts["data"] = [fingerprint(Path(path), progress) for path in data]
+    if code:
+        facts["code"] = dict(code)
     if run is None:
         if name is not None or alpha is not None or node is not None:
             raise UsageError("a name, alpha or node needs a run", "Give the run's folder: persona commit RUN --as NAME")
         with repo.transaction(command) as change:
             return Committed(_as_it_stands(repo, change, message, author, facts))
     folder = find_run(Path(run))
-    name = checked_vector_name(name or _name_of(folder))
+    name = checked_vector_name(name or name_of(folder))
     if alpha is not None:
-        _check_alpha(alpha)
+        check_alpha(alpha)
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
         text = standing_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
-        ingested = _ingest(repo, recipe, folder, progress)
+        ingested = take(repo, recipe.base_id, folder, progress)
         vector = ingested.vector.put(repo.objects)
         before = recipe.entry(name)
-        entry = _entry(before, name, vector, alpha, node)
+        entry = entry_for(before, name, vector, alpha, node)
         done = _committed(entry, vector, ingested, kept_bytes(repo, ingested.vector))
         if entry == before:
             return replace(done, notes=(f"'{name}' has this very vector already; nothing new was recorded",))
-        facts |= _run_facts(Path(run), folder, name, done)
+        found, notes = facts_of_run(Path(run), folder, name, ingested, done.kept_bytes)
+        done = replace(done, notes=(*done.notes, *notes))
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
-        return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, facts))
+        return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, found | facts))
 
 
 def _as_it_stands(
@@ -101,32 +112,6 @@ def _as_it_stands(
     done = record(repo, change, text, message or _summary(repo, text, heads), author, facts, merging=heads)
     end_merge(repo, change)
     return done
-
-
-def _ingest(repo: Repository, recipe: Recipe, folder: Path, progress: Progress) -> Ingested:
-    receipt = read_json(folder / RECEIPT)
-    if receipt:
-        commit = str(receipt.get("commit"))[:12]
-        raise CheckpointError(
-            f"{folder} is a build of commit {commit}, not a training run",
-            "Commit the folder that your training script saved.",
-        )
-    base_id = recipe.base_id
-    base = repo.base(base_id)
-    if is_adapter(folder):
-        return ingest_adapter(folder, base_id, base, repo.tensors, progress)
-    return ingest_run(open_checkpoint(folder), base_id, base, repo.tensors, progress)
-
-
-def _entry(before: Entry | None, name: str, vector: VectorId, alpha: float | None, node: str | None) -> Entry:
-    """The recipe's entry for a run: what it said before, with what is new."""
-    entry = before or Entry(name, vector)
-    return replace(
-        entry,
-        id=vector,
-        alpha=entry.alpha if alpha is None else float(alpha),
-        node=entry.node if node is None else node,
-    )
 
 
 def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) -> Committed:
@@ -143,17 +128,6 @@ def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) ->
         relative_norm=ingested.relative_norm,
         notes=(*ingested.notes, *(["this run has the base's own weights: it changes nothing"] if empty else [])),
     )
-
-
-def _check_alpha(alpha: float) -> None:
-    if not abs(alpha) <= LARGEST:  # also false for NaN
-        raise UsageError(f"alpha {alpha} is not a finite number of at most {LARGEST:.0e}", "Give one such as 0.8.")
-
-
-def _name_of(folder: Path) -> str:
-    """A vector's name when none was given: the run folder's."""
-    own = folder.resolve()
-    return own.parent.name if own.name.startswith("checkpoint-") else own.name
 
 
 def _summary(repo: Repository, text: str, merging: Sequence[CommitId] = ()) -> str:
@@ -192,20 +166,3 @@ def _shallow(value: Any, room: int = DEEPEST) -> Any:
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _shallow(item, room - 1)
     return value
-
-
-def _run_facts(run: Path, folder: Path, name: str, done: Committed) -> dict[str, Any]:
-    return {
-        "vector": name,
-        "folder": _utf8(run),
-        "checkpoint": _utf8(folder.name),
-        "form": done.form,
-        "total_bytes": done.total_bytes,
-        "kept_bytes": done.kept_bytes,
-        "relative_norm": done.relative_norm,
-    }
-
-
-def _utf8(path: Path | str) -> str:
-    """A path as an object can keep it, whatever bytes it has."""
-    return os.fsencode(path).decode(errors="replace")

@@ -9,6 +9,7 @@ from typing import Any
 
 from persona.history import commits
 from persona.history import refs as refs_
+from persona.history.headline import headline
 from persona.ids import CommitId
 from persona.repository import Repository
 
@@ -25,6 +26,7 @@ class Logged:
     names: tuple[str, ...]
     is_head: bool
     run: Mapping[str, Any] = field(default_factory=dict)
+    headline: str | None = None
 
 
 def log(repo: Repository, rev: str = refs_.HEAD, *, limit: int | None = None) -> list[Logged]:
@@ -37,6 +39,16 @@ def log(repo: Repository, rev: str = refs_.HEAD, *, limit: int | None = None) ->
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
     start = repo.resolve(rev)
     return [
-        Logged(name, c.subject, c.author, c.time, c.parents, tuple(names.get(name, ())), name == head, c.run)
+        Logged(
+            name,
+            c.subject,
+            c.author,
+            c.time,
+            c.parents,
+            tuple(names.get(name, ())),
+            name == head,
+            c.run,
+            headline(c.run),
+        )
         for name, c in islice(commits.walk(repo.objects, [start]), limit)
     ]

@@ -9,7 +9,8 @@ from typing import Any
 from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
 from persona.graph.coverage import Link, coverage
 from persona.graph.pins import pinned
-from persona.history.commits import get_text, walk
+from persona.history.commits import Commit, get_text, walk
+from persona.history.headline import facts_of
 from persona.ids import CommitId, VectorId
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Entry, Recipe
@@ -110,11 +111,17 @@ def _vector(repo: Repository, standing: Recipe, named: Named) -> ShownVector:
         commit=first,
         time=commit.time if commit else None,
         changed=tuple(sorted(repo.vector(vector).names)),
-        run=commit.run if commit else {},
+        run=_facts_of(repo, commit, vector, named.name) if commit else {},
         of=named.commit,
         in_recipe=named.entry is not None,
         link=_link(repo, named, recipe),
     )
+
+
+def _facts_of(repo: Repository, commit: Commit, vector: VectorId, name: str) -> Mapping[str, Any]:
+    """What a commit knows of the run that made a vector, under the name that it had there."""
+    names = [one.name for one in Recipe.get(repo.objects, commit.recipe).vectors if one.id == vector]
+    return facts_of(commit.run, name if name in names else names[0])
 
 
 def _link(repo: Repository, named: Named, recipe: Recipe) -> Link | None:

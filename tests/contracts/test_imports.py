@@ -20,6 +20,7 @@ FENCES = {
     "matplotlib": {"cli"},
     "tomlkit": {"recipe"},
     "blake3": {"ids"},
+    "yaml": {"checkpoints"},
     "peft": {"checkpoints", "train", "demo"},
     "transformers": {"readout", "train", "evaluate", "demo"},
     "tokenizers": {"train", "demo"},

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 import persona
-from persona.cli.main import COMMANDS
+from persona.cli.main import COMMANDS, python_name
 
 WITHOUT_A_VERB = {"demo", "op", "methods", "graph"}
 """A command for people only, groups whose verbs are op_log and graph_*, and one whose verb is merge_methods."""
@@ -26,17 +26,18 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_its_file_its_verb_and_examples(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.{name}").command
+    command = importlib.import_module(f"persona.cli.{python_name(name)}").command
     assert command.name == name
     assert f"persona {name}" in command.help, "its help shows an example"
     assert "\b" in command.help
     if name not in WITHOUT_A_VERB:
-        assert name in persona.__all__
-        assert getattr(persona, name).__module__ == f"persona.verbs.{name}"
+        verb = python_name(name)
+        assert verb in persona.__all__
+        assert getattr(persona, verb).__module__ == f"persona.verbs.{verb}"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_speaks_json(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.{name}").command
+    command = importlib.import_module(f"persona.cli.{python_name(name)}").command
     for one in getattr(command, "commands", {"": command}).values():
         assert "--json" in {option for param in one.params for option in param.opts}

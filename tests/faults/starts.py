@@ -7,6 +7,7 @@ from pathlib import Path
 
 import persona
 from persona.progress import SILENT
+from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor, objects_of
 from tests.keeping.test_gc import abandon, mostly_dead
 from tests.models import TinyModels
@@ -35,7 +36,7 @@ class Starts:
             make = {
                 EMPTY: Path.mkdir, "plain": self._plain, "undone": self._undone, "edited": self._edited,
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
-                "unmade": self._unmade, "noted": self._noted,
+                "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -46,6 +47,18 @@ class Starts:
         repo = persona.open(root)
         persona.build(repo, root / "old")
         persona.commit(repo, self.models.run(1), name="a", author="Test")
+
+    def _exported(self, root: Path) -> None:
+        """A recipe that was exported, and changed since."""
+        repo = persona.open(self.copy("plain", root))
+        persona.export(repo, root / "recipe.yml")
+        persona.alpha(repo, {"a": 0.5}, author="Test")
+
+    def _adapters(self, root: Path) -> None:
+        """Two adapters in a folder."""
+        self.copy("plain", root)
+        for name, part in (("calm", "up_proj"), ("voice", "gate_proj")):
+            handmade(root / "adapters" / name, pair(f"model.layers.0.mlp.{part}", 48, 32), target_modules=[part])
 
     def _undone(self, root: Path) -> None:
         persona.undo(persona.open(self.copy("plain", root)))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import persona
+from persona.building.models import check_own
 from persona.keeping.examine import examine
 from persona.verbs.fsck import open_damaged, place_of
 from tests.faults.conftest import Zygote
@@ -113,6 +114,20 @@ def files_of(root: Path) -> dict[str, bytes]:
     }
 
 
+def check_export(root: Path, start: Path) -> None:
+    """The configuration is there only with its models, and they are those of the repository, and whole."""
+    check_whole(root)
+    if (root / "out.yml").exists():
+        assert (root / "out").exists()
+    if (root / "out").exists():
+        check_own(root / "out")
+        other = root.with_name("other")
+        shutil.rmtree(other, ignore_errors=True)
+        persona.init(other, root / "out" / "base", author="Test")
+        made = persona.commit(persona.open(other), root / "out" / "vectors" / "a", name="a", author="Test")
+        assert made.vector == persona.vectors(persona.open(root))[0].id
+
+
 REPAIR = ("fsck", "--repair-from", "{base}")
 CASES = {
     "init": Case(("init", "--base", "{base}"), EMPTY),
@@ -131,6 +146,9 @@ CASES = {
     "restore": Case(("restore",), "edited", whole=check_edits),
     "build": Case(("build", "-o", "out"), out="out"),
     "adapter": Case(("build", "-o", "out", "--as-adapter", "--rank", "2"), out="out"),
+    "export": Case(("export", "--to", "out.yml"), whole=check_export, done=check_export),
+    "import": Case(("import", "recipe.yml"), "exported", moves=True),
+    "import-adapter": Case(("import-adapter", "adapters"), "adapters", moves=True),
     "bake": Case(("bake", "a", "--as", "b"), moves=True),
     "derive": Case(("derive", "b", "2 * a"), moves=True),
     "replace": Case(("build", "-o", "old", "--replace"), out="old"),

@@ -1,0 +1,104 @@
+"""Folders of plain checkpoints and adapters, as a training run leaves them: with no receipt and no card.
+
+``export`` writes several of them into one folder, which appears whole or not at all. The folder lists its own files in
+``export.json``, so that one which was interrupted after it appeared is known again and may be replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from persona import files
+from persona.building.adapter import Pair
+from persona.building.adapter_folder import adapter_shard, write_pairs
+from persona.building.plan import Plan
+from persona.building.publish import index_json, make_shards, output_folder
+from persona.building.run import run
+from persona.checkpoints.adapter import CONFIG
+from persona.checkpoints.adapters.writing import config_json
+from persona.checkpoints.folder import INDEX
+from persona.errors import PersonaError, Refusal
+from persona.files import translated
+from persona.progress import Progress
+from persona.store.tensors import TensorStore
+
+LISTING = "export.json"
+
+
+def write_checkpoint(
+    target: Path,
+    plan: Plan,
+    beside: Mapping[str, bytes],
+    store: TensorStore,
+    *,
+    shard_size: int,
+    memory: int,
+    progress: Progress,
+) -> None:
+    """A full checkpoint of what ``plan`` says, in the new folder ``target``."""
+    shards = make_shards(plan, shard_size)
+    with output_folder(target, shards) as folder:
+        folder.reserve()
+        run(plan, store, folder, progress, memory=memory)
+        for name, data in beside.items():
+            folder.add_file(name, data)
+        if len(shards) > 1:
+            folder.add_file(INDEX, index_json(shards))
+        folder.publish()
+
+
+def write_factors(target: Path, pairs: Sequence[Pair], base_name: str, config: Mapping[str, Any]) -> None:
+    """A PEFT adapter in fp32, in the new folder ``target``."""
+    shard = adapter_shard(pairs, "F32")
+    ranks = {pair.module.path: pair.rank for pair in pairs}
+    turned = all(pair.module.kind == "conv1d" for pair in pairs)
+    with output_folder(target, [shard]) as folder:
+        folder.reserve()
+        write_pairs(folder, shard, pairs, "F32")
+        folder.add_file(CONFIG, config_json(ranks, base_name, config, fan_in_fan_out=turned))
+        folder.publish()
+
+
+@contextlib.contextmanager
+def several(target: Path, *, replace: bool) -> Iterator[Path]:
+    """A folder for several models; it gets its name, ``target``, at the end of the block, or goes."""
+    staging = files.make_staging_folder(target)
+    try:
+        yield staging
+        listing = {"schema": 1, "files": _sizes(staging)}
+        files.write_file(staging / LISTING, (json.dumps(listing, indent=1) + "\n").encode())
+        files.publish_folder(staging, target, replace=replace)
+    finally:
+        if staging.exists():
+            files.remove_tree(staging)
+
+
+def check_own(target: Path) -> None:
+    """Raise unless ``target`` is free, or holds what an export wrote and nothing else."""
+    with translated(target):
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return
+    try:
+        said = json.loads((target / LISTING).read_bytes())["files"]
+        own = {**said, LISTING: (target / LISTING).stat().st_size} == _sizes(target)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, PersonaError):
+        own = False
+    if not own:
+        raise Refusal(
+            f"{target} exists, and is no export as persona wrote it",
+            "Models would go into that folder: give the configuration another name.",
+        )
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Every file below ``folder``, with its length; what is no plain file has -1."""
+    with translated(folder):
+        return {
+            str(path.relative_to(folder)): path.stat().st_size if path.is_file() and not path.is_symlink() else -1
+            for path in sorted(folder.rglob("*"))
+            if path.is_symlink() or not path.is_dir()
+        }
