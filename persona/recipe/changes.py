@@ -12,12 +12,16 @@ from persona.recipe.model import Entry, Recipe
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting or moved."""
+    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting or moved.
+
+    ``cosine`` is that of a retrained vector with the one before, where weights were read.
+    """
 
     kind: str
     name: str
     before: Any
     after: Any
+    cosine: float | None = None
 
     @property
     def text(self) -> str:
@@ -28,6 +32,8 @@ class Change:
             return f"- {self.name} α {alphas.said(self.before)}"
         if self.kind == "alpha":
             return f"{self.name} α {alphas.said(self.before)} → {alphas.said(self.after)}"
+        if self.kind == "retrained" and self.cosine is not None:
+            return f"{self.name} retrained (cos {round(self.cosine, 2) + 0.0:.2f} with before)"
         if self.kind == "retrained":
             return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
         if self.kind == "moved":
