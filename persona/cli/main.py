@@ -77,9 +77,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="persona-vcs", prog_name="persona")
 @click.option("-C", "folder", type=click.Path(readable=False), default=".", help="Run as if started in this folder.")
+@click.option("--no-pager", is_flag=True, help="Do not show long output through a pager.")
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 @click.pass_context
-def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
+def cli(ctx: click.Context, folder: str, no_pager: bool, traceback: bool) -> None:
     """Version control for a model's personality: a base, plus task vectors, times alphas.
 
     \b
@@ -96,6 +97,7 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
         if not where.is_dir():
             raise UsageError(f"there is no folder {folder}", "Give -C a folder that exists.")
     ctx.obj.folder = folder
+    ctx.obj.pages = not no_pager
     ctx.obj.traceback = traceback
 
 
