@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from persona import files
 from persona.cli.app import App, json_option, note, utf8
+from persona.cli.complete import SIDE
 from persona.cli.render import changed
 from persona.errors import NoRepository, UsageError
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("before", required=False, metavar="[A]")
-@click.argument("after", required=False, metavar="[B]")
+@click.argument("before", required=False, metavar="[A]", type=SIDE)
+@click.argument("after", required=False, metavar="[B]", type=SIDE)
 @click.option("--stat", is_flag=True, help="Read the weights: a line for each layer that differs, and the sum.")
 @click.option(
     "--weights", is_flag=True, help="Read the weights: how far they moved, and how far vectors agree, by layer."

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from persona import files
 from persona.cli.app import App, Unheard, fail, note, silence_stdout, writing
@@ -27,7 +28,7 @@ GROUPS = {
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("checkout", "restore", "undo", "redo", "op"),
     "deliver": ("build", "verify", "convert"),
-    "keep": ("fsck", "gc"),
+    "keep": ("fsck", "gc", "completion"),
 }
 """Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``."""
 
@@ -57,11 +58,16 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a suggestion for a mistyped name."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in COMMANDS:
             close = did_you_mean(args[0], COMMANDS)
             hint = close if close.startswith("Did") else ""
             raise UsageError(f"no command '{args[0]}'", f"{hint} See 'persona --help'.".strip())
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, none of which is imported for it, and options."""
+        found = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands under the headings of ``GROUPS``."""

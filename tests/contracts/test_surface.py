@@ -9,8 +9,8 @@ import pytest
 import persona
 from persona.cli.main import COMMANDS
 
-WITHOUT_A_VERB = {"demo", "op", "methods"}
-"""A command for people only, a group whose verb is op_log, and one whose verb is merge_methods."""
+WITHOUT_A_VERB = {"completion", "demo", "op", "methods"}
+"""Commands for people only, a group whose verb is op_log, and one whose verb is merge_methods."""
 
 
 def test_all_is_sorted_and_there() -> None:
