@@ -52,23 +52,24 @@ def page(text: str, pager: str) -> bool:
 
     sys.stdout.flush()
     settings = {"LESS": "FRX", "LV": "-c", **os.environ}
-    try:
-        process = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE, env=settings)
-    except OSError:
-        return False
-    with _interrupts_are_the_pagers(), process:
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # who has seen enough quits
-            process.stdin.write(text.encode(errors="replace"))
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        return process.wait() not in _NOT_RUN
+    with _interrupts_are_the_pagers():  # from before it begins: it may be quick, and so may who types
+        try:
+            process = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE, env=settings)
+        except OSError:
+            return False
+        with process:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # who has seen enough quits
+                process.stdin.write(text.encode(errors="replace"))
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            return process.wait() not in _NOT_RUN
 
 
 @contextlib.contextmanager
 def _interrupts_are_the_pagers() -> Iterator[None]:
     """Ctrl-C goes to it and to us alike; it is for the pager to say what it means."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, no program that is started inherits this
     try:
         yield
     finally:
