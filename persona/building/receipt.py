@@ -115,8 +115,13 @@ def _digest(path: Path, fields: Mapping[str, Any]) -> str:
         raise _no_receipt(path) from None
 
 
-def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = SILENT) -> list[Difference]:
-    """Everything in ``folder`` that is not as its receipt says; empty when every byte is."""
+def quick_differences(folder: Path, receipt: Mapping[str, Any]) -> list[Difference]:
+    """What can be told without reading a tensor: small files, sizes of shards, their headers."""
+    return _quick(folder, receipt)[0]
+
+
+def _quick(folder: Path, receipt: Mapping[str, Any]) -> tuple[list[Difference], dict[str, TensorFile]]:
+    """The same, and the shards that can be read."""
     found = list(_file_differences(folder, receipt))
     shards = {}
     for name, said in receipt["shards"].items():
@@ -129,6 +134,12 @@ def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = S
             found += _header_differences(shards[name], said)
         except CheckpointError as error:
             found.append(Difference(name, error.message))
+    return found, shards
+
+
+def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = SILENT) -> list[Difference]:
+    """Everything in ``folder`` that is not as its receipt says; empty when every byte is."""
+    found, shards = _quick(folder, receipt)
     here = {info.name: (file, info) for file in shards.values() for info in file.tensors.values()}
     found += [
         Difference(name, "missing")

@@ -10,7 +10,7 @@ meet differs between processors, and in numpy between places of an array.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -77,11 +77,23 @@ def run(
     costs = {output.name: _cost(plan, output) for output in plan.outputs}
     with ExitStack() as stack:
         task = stack.enter_context(progress.task("building", sum(costs.values()), "weights"))
-        if methods.takes_matrices(methods.load(plan.method)):
-            stack.enter_context(_one_thread_each())
-        worker = _Worker(plan, store, sink, task, stop, block, loops, Scratch(), Budget(memory), costs, on)
+        stack.enter_context(one_thread_each(plan))
+        blocks = _Blocks(plan, store, block, loops, Scratch(), Budget(memory), on)
+        worker = _Worker(blocks, sink, task, stop, costs)
         costly_first = sorted(plan.outputs, key=lambda output: -costs[output.name])
         return run_all({o.name: partial(worker.build, o) for o in costly_first}, stop)
+
+
+def streamed(
+    plan: Plan, store: TensorStore, progress: Progress = SILENT, *, memory: int = DEFAULT
+) -> tuple[Plan, Callable[[Output], Iterator[Bits]]]:
+    """The plan with its edges, and the blocks of any of its outputs as :func:`run` writes them, without writing them.
+
+    A block is gone when the next one is taken. Keep the plan's matrices to :func:`one_thread_each`.
+    """
+    loops = loops_for(plan)
+    plan = with_cuts(plan, store, progress)
+    return plan, _Blocks(plan, store, BLOCK, loops, Scratch(), Budget(memory), None).of
 
 
 def _cost(plan: Plan, output: Output) -> int:
@@ -92,12 +104,13 @@ def _cost(plan: Plan, output: Output) -> int:
     return output.entries * (1 + min(output.shape) // _DECOMPOSED)
 
 
-def _one_thread_each() -> ExitStack:
-    """Keep BLAS to the thread that calls it: matrices go to cores, and sums keep their order."""
-    from threadpoolctl import threadpool_limits
-
+def one_thread_each(plan: Plan) -> ExitStack:
+    """Keep BLAS to the thread that calls it, if the plan needs it: matrices go to cores, and sums keep their order."""
     stack = ExitStack()
-    stack.enter_context(threadpool_limits(1, "blas"))
+    if methods.takes_matrices(methods.load(plan.method)):
+        from threadpoolctl import threadpool_limits
+
+        stack.enter_context(threadpool_limits(1, "blas"))
     return stack
 
 
@@ -114,17 +127,11 @@ def _work(output: Output) -> int:
 
 @dataclass(frozen=True)
 class _Worker:
-    plan: Plan
-    store: TensorStore
+    blocks: _Blocks
     sink: Sink
     task: Task
     stop: Event
-    block: int
-    loops: Kernels
-    scratch: Scratch
-    budget: Budget
     costs: Mapping[str, int]
-    on: Device | None
 
     def build(self, output: Output) -> TensorId:
         """One tensor, from its first block to its last."""
@@ -137,7 +144,7 @@ class _Worker:
         hasher = tensor_hasher(output.dtype, output.shape)
         each = self.costs[output.name] // max(1, output.entries)
         at = 0
-        for bits in self._blocks(output):
+        for bits in self.blocks.of(output):
             if self.stop.is_set():
                 raise Stopped
             hasher.update(bits)
@@ -146,7 +153,21 @@ class _Worker:
             self.task.advance(each * len(bits))
         return TensorId(hasher.hexdigest())
 
-    def _blocks(self, output: Output) -> Iterator[Bits]:
+
+@dataclass(frozen=True)
+class _Blocks:
+    """What a tensor of the build consists of."""
+
+    plan: Plan
+    store: TensorStore
+    block: int
+    loops: Kernels
+    scratch: Scratch
+    budget: Budget
+    on: Device | None
+
+    def of(self, output: Output) -> Iterator[Bits]:
+        """Its blocks; each is gone when the next is taken."""
         if output.copy is not None:
             return self.store.blocks(output.copy.id, self.block)
         return self._combined(output)

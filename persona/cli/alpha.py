@@ -6,10 +6,11 @@ import click
 
 from persona.cli.app import App, json_option, once
 from persona.cli.commit import recorded
+from persona.cli.complete import STRENGTH
 
 
 @click.command("alpha", context_settings={"ignore_unknown_options": True})
-@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...")
+@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...", type=STRENGTH)
 @click.option("-m", "--message", metavar="MSG", help="What this is for.")
 @json_option
 @click.pass_obj

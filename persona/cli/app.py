@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from persona.cli import pager
 from persona.errors import PersonaError, Storage, UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class App:
     folder: str = "."
     json: bool = False
     traceback: bool = False
+    pages: bool = True
+    _opened: Repository | None = None
 
     @property
     def command(self) -> str:
@@ -52,7 +55,8 @@ class App:
         """The repository at or above the folder we run in."""
         from persona.repository import open_at
 
-        return open_at(Path(self.folder))
+        self._opened = open_at(Path(self.folder))
+        return self._opened
 
     def path(self, text: str) -> Path:
         """A path as the user meant it: relative to ``-C``."""
@@ -96,8 +100,16 @@ class App:
         with writing():
             if self.json:
                 click.echo(as_json({"schema": SCHEMA, "command": command, "result": plain(result)}))
+            elif self.pages and pager.wanted():
+                pager.show(stdout(), render, self._pager)
             else:
                 render(stdout())
+
+    def _pager(self) -> str | None:
+        """``[ui] pager`` of the repository that was opened, if it says so."""
+        ui = self._opened.config.get("ui", {}) if self._opened is not None else {}
+        said = ui.get("pager") if isinstance(ui, dict) else None
+        return said if isinstance(said, str) else None
 
 
 def utf8(text: str) -> str:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option
 from persona.cli.commit import headline
+from persona.cli.complete import VECTOR
 from persona.cli.render import changed, count, size
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bake")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", type=VECTOR)
 @click.option("--as", "name", required=True, metavar="NEW", help="What the recipe calls the new vector.")
 @click.option("--alpha", type=float, default=1.0, metavar="A", help="How strongly it acts; 1 otherwise.")
 @click.option("--dtype", metavar="D", help="Keep it in bf16, fp16 or fp32; in what a build would have otherwise.")

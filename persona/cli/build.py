@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option, utf8
+from persona.cli.complete import REV
 from persona.cli.render import count, size
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Size(click.ParamType[int]):
 
 
 @click.command("build")
-@click.argument("rev", required=False)
+@click.argument("rev", required=False, type=REV)
 @click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to make.")
 @click.option("--dtype", metavar="D", help="bf16, fp16 or fp32; as the checkpoints have it otherwise.")
 @click.option(

@@ -7,11 +7,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
+from persona.cli.complete import REV
 from persona.cli.render import short
 
 
 @click.command("checkout")
-@click.argument("rev", default="HEAD")
+@click.argument("rev", default="HEAD", type=REV)
 @click.option("-b", "branch", metavar="NAME", help="Begin a branch there.")
 @json_option
 @click.pass_obj

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option, note, once
+from persona.cli.complete import NODE, VECTOR
 from persona.cli.render import changed, count, size
 from persona.errors import UsageError
 from persona.recipe.alphas import said
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
 @click.command("commit")
 @click.argument("run", required=False, type=click.Path(readable=False))
-@click.option("--as", "name", metavar="NAME", help="The vector's name in the recipe; the run folder's otherwise.")
+@click.option(
+    "--as", "name", metavar="NAME", type=VECTOR, help="The vector's name in the recipe; the run folder's otherwise."
+)
 @click.option("--alpha", type=float, metavar="A", help="How strongly it acts; 1 otherwise.")
-@click.option("--node", metavar="ID", help="The memory-graph node that specifies this behaviour, or NODE#SECTION.")
+@click.option(
+    "--node", metavar="ID", type=NODE, help="The memory-graph node that specifies this behaviour, or NODE#SECTION."
+)
 @click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
 @click.option(
     "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to keep with the commit."

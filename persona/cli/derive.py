@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option
 from persona.cli.commit import headline
+from persona.cli.complete import SHOWN, VECTOR
 from persona.cli.render import changed, count
 from persona.recipe.alphas import said
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command("derive")
-@click.argument("name")
-@click.argument("expression")
+@click.argument("name", type=VECTOR)
+@click.argument("expression", type=SHOWN)
 @click.option("--alpha", type=float, metavar="A", help="How strongly it acts; 1 otherwise.")
 @click.option("--replace", is_flag=True, help="Redefine a vector that has this name already.")
 @click.option("-m", "--message", metavar="MSG", help="What this is for.")

@@ -2,68 +2,141 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 from rich.console import Console
 from rich.markup import escape
 
 from persona import files
-from persona.cli.app import App, json_option, utf8
+from persona.cli.app import App, json_option, note, utf8
+from persona.cli.complete import SIDE
 from persona.cli.render import changed
-from persona.errors import UsageError
+from persona.errors import NoRepository, UsageError
+
+if TYPE_CHECKING:
+    from persona.repository import Repository
+    from persona.verbs.diff import Diffed
 
 
 @click.command("diff")
-@click.argument("before", required=False, metavar="[A]")
-@click.argument("after", required=False, metavar="[B]")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
-@click.option("--weights", is_flag=True, help="Read the weights: how far vectors agree, and what changed, by layer.")
-@click.option("--by", type=click.Choice(("layer", "tensor")), help="What a row of --weights is; layer otherwise.")
+@click.argument("before", required=False, metavar="[A]", type=SIDE)
+@click.argument("after", required=False, metavar="[B]", type=SIDE)
+@click.option("--stat", is_flag=True, help="Read the weights: a line for each layer that differs, and the sum.")
+@click.option(
+    "--weights", is_flag=True, help="Read the weights: how far they moved, and how far vectors agree, by layer."
+)
+@click.option("--by", type=click.Choice(("layer", "tensor")), help="What a row of either is; layer otherwise.")
 @click.option(
     "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw --weights as a heat map: a .png or .svg file."
 )
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
 @json_option
 @click.pass_obj
 def command(
     app: App,
     before: str | None,
     after: str | None,
-    exit_code: bool,
+    stat: bool,
     weights: bool,
     by: str | None,
     plot: str | None,
+    exit_code: bool,
 ) -> int:
-    """Show what changed between two recipes.
+    """Show what changed between any two of: revision, vector, built folder, checkpoint, persona.toml.
 
-    Without arguments: what is edited in persona.toml. With one: from that revision to persona.toml. With two:
-    from the first to the second.
+    Without arguments: what is edited in persona.toml. With one: from that to persona.toml. With two: from the first
+    to the second. A vector is NAME or NAME@REV; a folder of the name of a revision or vector is written ./NAME.
+    Recipes are compared unless weights are asked for; a checkpoint has nothing but weights, so they are read.
 
     \b
     persona diff
     persona diff HEAD~2 HEAD
-    persona diff main calmer --weights
-    persona diff --weights --by tensor --plot weights.png
+    persona diff main calmer --stat
+    persona diff voice@HEAD~3 voice --weights
+    persona diff HEAD merged/ --weights --by tensor
+    persona diff runs/a runs/b
+    persona diff --weights --plot weights.png
     """
     from persona.verbs.diff import diff
 
-    if not weights and (by or plot):
-        raise UsageError(f"{'--by' if by else '--plot'} says how to show --weights", "Give --weights, too.")
+    _check_options(by, plot, stat=stat, weights=weights)
     picture = app.optional_path(plot)
     if picture is not None:
         from persona.cli import heatmap
 
         heatmap.check(picture)
-    found = diff(app.repository(), before, after, weights=weights, by=by or "layer", progress=app.progress())
-    if picture is not None and found.weights is not None:
+    found = diff(
+        _repository(app, after), _expanded(app, before), _expanded(app, after),
+        weights=weights, stat=stat, by=by or "layer", within=app.folder, progress=app.progress(),
+    )  # fmt: skip
+    for text in found.notes:
+        note(f"note: {utf8(text)}")
+    if picture is not None:
+        if found.weights is None:
+            raise UsageError("--plot draws how vectors of a recipe agree", "Compare two revisions on one base with it.")
         files.write_file(picture, heatmap.draw(found.weights, picture.suffix))
 
     def render(console: Console) -> None:
-        changed(console, found.changes, "")
-        if found.weights is not None:
-            from persona.cli.weights import weights as show
-
-            show(console, found.weights, found.before, found.after)
+        _render(console, found, weights=weights)
         if plot is not None:
             console.print(f"\nDrawn into {escape(utf8(plot))}")
 
     app.show("diff", found, render)
-    return 1 if exit_code and found.changes else 0
+    return 1 if exit_code and found.differs else 0
+
+
+def _check_options(by: str | None, plot: str | None, *, stat: bool, weights: bool) -> None:
+    if plot and not weights:
+        raise UsageError("--plot says how to show --weights", "Give --weights, too.")
+    if by and not (weights or stat):
+        raise UsageError("--by says how to show --weights or --stat", "Give --weights or --stat, too.")
+
+
+def _repository(app: App, after: str | None) -> Repository | None:
+    """Two folders can be compared anywhere."""
+    try:
+        return app.repository()
+    except NoRepository:
+        if after is None:
+            raise
+        return None
+
+
+def _expanded(app: App, text: str | None) -> str | None:
+    """What begins with ``~name/`` is a path, and no ancestor of HEAD."""
+    return str(app.path(text).absolute()) if text and text.startswith("~") and "/" in text else text
+
+
+def _render(console: Console, found: Diffed, *, weights: bool) -> None:
+    recipes = {*found.kinds} <= {"revision", "work tree"}
+    if not recipes:
+        console.print(f"[bold]{escape(utf8(found.before))} → {escape(utf8(found.after))}[/]")
+    changed(console, found.changes, "" if recipes else " ")
+    for one in found.unlike:
+        console.print(f" {escape(one.what)} {escape(one.how)} since the build; see 'persona verify'", style="yellow")
+    for file in found.files:
+        console.print(f" {escape(file.text)}", style="yellow")
+    if found.tensors is not None:
+        _tensors(console, found, weights=weights)
+    elif not recipes and not found.differs:
+        same = "the same vector" if found.kinds == ("vector", "vector") else "the same recipe; --stat reads the weights"
+        console.print(f" {same}")
+    if found.weights is not None:
+        from persona.cli.weights import weights as show
+
+        show(console, found.weights, found.before, found.after)
+
+
+def _tensors(console: Console, found: Diffed, *, weights: bool) -> None:
+    from persona.cli import compared
+
+    assert found.tensors is not None
+    what = "τ" if found.kinds == ("vector", "vector") else "W"
+    compared.inventory(console, found.tensors)
+    if not weights:
+        compared.stat(console, found.tensors, what)
+        return
+    console.print(f"\n[bold]{compared.how_many(found.tensors)}[/]")
+    if found.tensors.rows:
+        compared.rows(console, found.tensors, what)

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, utf8
 from persona.cli.build import Size
+from persona.cli.complete import REV
 from persona.cli.render import count
 
 FORMS = {
@@ -18,7 +19,7 @@ FORMS = {
 
 
 @click.command("export")
-@click.argument("rev", required=False)
+@click.argument("rev", required=False, type=REV)
 @click.option(
     "--to", required=True, metavar="FILE", type=click.Path(readable=False), help="Configuration to write (.yml)."
 )

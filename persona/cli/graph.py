@@ -13,6 +13,7 @@ from rich.text import Text
 
 from persona.cli.app import App, json_option, note
 from persona.cli.commit import recorded
+from persona.cli.complete import NODE, REV, VECTOR
 from persona.cli.render import count, short, table
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def import_(
 
 
 @command.command("link")
-@click.argument("node", metavar="NODE[#SECTION]")
-@click.argument("vector")
+@click.argument("node", metavar="NODE[#SECTION]", type=NODE)
+@click.argument("vector", type=VECTOR)
 @click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
 @json_option
 @click.pass_obj
@@ -106,7 +107,7 @@ def link(app: App, node: str, vector: str, message: str | None) -> None:
 
 
 @command.command("unlink")
-@click.argument("vector")
+@click.argument("vector", type=VECTOR)
 @click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
 @json_option
 @click.pass_obj
@@ -124,7 +125,7 @@ def unlink(app: App, vector: str, message: str | None) -> None:
 
 
 @command.command("status")
-@click.argument("rev", required=False)
+@click.argument("rev", required=False, type=REV)
 @click.option("--all", "everything", is_flag=True, help="List every node that has no vector.")
 @json_option
 @click.pass_obj
@@ -145,8 +146,8 @@ def status(app: App, rev: str | None, everything: bool) -> None:
 
 
 @command.command("diff")
-@click.argument("before", required=False, metavar="[A")
-@click.argument("after", required=False, metavar="[B]]")
+@click.argument("before", required=False, metavar="[A", type=REV)
+@click.argument("after", required=False, metavar="[B]]", type=REV)
 @json_option
 @click.pass_obj
 def diff(app: App, before: str | None, after: str | None) -> None:
@@ -166,8 +167,8 @@ def diff(app: App, before: str | None, after: str | None) -> None:
 
 
 @command.command("show")
-@click.argument("node", required=False, metavar="[NODE[#SECTION]]")
-@click.option("--at", "rev", metavar="REV", help="At a revision; as things stand otherwise.")
+@click.argument("node", required=False, metavar="[NODE[#SECTION]]", type=NODE)
+@click.option("--at", "rev", type=REV, metavar="REV", help="At a revision; as things stand otherwise.")
 @json_option
 @click.pass_obj
 def show(app: App, node: str | None, rev: str | None) -> None:

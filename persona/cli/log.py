@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
+from persona.cli.complete import REV
 from persona.cli.render import when
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("log")
-@click.argument("rev", default="HEAD")
+@click.argument("rev", default="HEAD", type=REV)
 @click.option("--oneline", is_flag=True, help="A line per commit.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="At most N commits.")
 @json_option

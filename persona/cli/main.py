@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from persona import files
 from persona.cli.app import App, Unheard, fail, note, silence_stdout, writing
@@ -29,7 +30,7 @@ GROUPS = {
     "move": ("checkout", "restore", "undo", "redo", "op"),
     "specify": ("graph",),
     "deliver": ("build", "export", "verify", "convert"),
-    "keep": ("fsck", "gc"),
+    "keep": ("fsck", "gc", "completion"),
 }
 """Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``, as Python can say it."""
 
@@ -65,11 +66,16 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a suggestion for a mistyped name."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in COMMANDS:
             close = did_you_mean(args[0], COMMANDS)
             hint = close if close.startswith("Did") else ""
             raise UsageError(f"no command '{args[0]}'", f"{hint} See 'persona --help'.".strip())
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, none of which is imported for it, and options."""
+        found = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands under the headings of ``GROUPS``."""
@@ -85,9 +91,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="persona-vcs", prog_name="persona")
 @click.option("-C", "folder", type=click.Path(readable=False), default=".", help="Run as if started in this folder.")
+@click.option("--no-pager", is_flag=True, help="Do not show long output through a pager.")
 @click.option("--traceback", is_flag=True, help="Show where an error came from.")
 @click.pass_context
-def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
+def cli(ctx: click.Context, folder: str, no_pager: bool, traceback: bool) -> None:
     """Version control for a model's personality: a base, plus task vectors, times alphas.
 
     \b
@@ -104,6 +111,7 @@ def cli(ctx: click.Context, folder: str, traceback: bool) -> None:
         if not where.is_dir():
             raise UsageError(f"there is no folder {folder}", "Give -C a folder that exists.")
     ctx.obj.folder = folder
+    ctx.obj.pages = not no_pager
     ctx.obj.traceback = traceback
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
+from persona.cli.complete import METHOD
 from persona.cli.render import table
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("methods")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=METHOD)
 @json_option
 @click.pass_obj
 def command(app: App, name: str | None) -> None:

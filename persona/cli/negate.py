@@ -6,10 +6,11 @@ import click
 
 from persona.cli.app import App, json_option
 from persona.cli.commit import recorded
+from persona.cli.complete import VECTOR
 
 
 @click.command("negate")
-@click.argument("name")
+@click.argument("name", type=VECTOR)
 @click.option("--alpha", type=click.FloatRange(min=0), metavar="A", help="Take it away this strongly (α = −A).")
 @click.option("-m", "--message", metavar="MSG", help="What this is for.")
 @json_option

@@ -6,10 +6,11 @@ import click
 
 from persona.cli.app import App, json_option
 from persona.cli.commit import recorded
+from persona.cli.complete import VECTOR
 
 
 @click.command("rm")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", type=VECTOR)
 @click.option("-m", "--message", metavar="MSG", help="What this is for.")
 @json_option
 @click.pass_obj

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
+from persona.cli.complete import SHOWN
 from persona.cli.facts import facts
 from persona.cli.render import changed, count, size, when
 from persona.recipe.alphas import said
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("what", default="HEAD", metavar="[REV|NAME|NAME@REV]")
+@click.argument("what", default="HEAD", metavar="[REV|NAME|NAME@REV]", type=SHOWN)
 @json_option
 @click.pass_obj
 def command(app: App, what: str) -> None:

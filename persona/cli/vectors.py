@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
+from persona.cli.complete import REV
 from persona.cli.render import size, table
 from persona.recipe.alphas import said
 
 
 @click.command("vectors")
-@click.argument("rev", required=False)
+@click.argument("rev", required=False, type=REV)
 @json_option
 @click.pass_obj
 def command(app: App, rev: str | None) -> None:

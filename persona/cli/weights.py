@@ -79,7 +79,7 @@ def _trim(report: Interference) -> str:
 
 def _vectors(whole: Row) -> Table:
     heads = ("‖τ‖/‖W‖", "mass survives", "entries survive")
-    made = _whole_numbers(table("#", "vector", *heads, right=("#", *heads)))
+    made = whole_numbers(table("#", "vector", *heads, right=("#", *heads)))
     for number, one in enumerate(whole.vectors, 1):
         made.add_row(
             str(number), escape(one.name), percent(one.norm, 2), percent(one.survives), percent(one.survives_entries)
@@ -110,14 +110,14 @@ def _matrix(whole: Row, shown: Shown) -> Table:
     cells |= {(pair.one, pair.other): shown(pair)[1] for pair in whole.pairs}
     heads = [str(number) for number in range(1, len(names) + 1)]
     made = table("#", "vector", *heads, right=("#", *heads))
-    _whole_numbers(made).show_header = False
+    whole_numbers(made).show_header = False
     made.add_row("", "", *heads, style="bold")
     for number, name in enumerate(names, 1):
         made.add_row(str(number), escape(name), *(cells.get((name, other), "·") for other in names))
     return made
 
 
-def _whole_numbers(made: Table) -> Table:
+def whole_numbers(made: Table) -> Table:
     """The same table; where there is no room, names are folded and numbers are not."""
     for column in made.columns:
         column.no_wrap = column.justify == "right"
@@ -126,7 +126,7 @@ def _whole_numbers(made: Table) -> Table:
 
 def _worst(whole: Row) -> Table:
     heads = ("cosine", "opposed", "trimmed")
-    made = _whole_numbers(table("the most opposed pairs", *heads, right=heads))
+    made = whole_numbers(table("the most opposed pairs", *heads, right=heads))
     for pair in sorted(whole.pairs, key=lambda pair: -(pair.opposed_trimmed or 0))[:12]:
         name = f"{escape(pair.one)} · {escape(pair.other)}"
         made.add_row(name, angle(pair.cosine), percent(pair.opposed), percent(pair.opposed_trimmed))
@@ -136,7 +136,7 @@ def _worst(whole: Row) -> Table:
 def _rows(report: Interference) -> Table:
     whole = report.whole
     columns = (_CHANGE if whole.change else {}) | (_AGREEMENT if whole.pairs else _ALONE if whole.vectors else {})
-    made = _whole_numbers(table(report.by, *columns, right=columns))
+    made = whole_numbers(table(report.by, *columns, right=columns))
     for row in report.rows:
         made.add_row(escape(row.name), *(cell(row) for cell in columns.values()))
     return made

@@ -15,7 +15,8 @@ from persona.store.objects import ObjectStore
 class Change:
     """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved or specification.
 
-    ``meaning`` says of a derived vector, added or derived anew, what sum it is now.
+    ``meaning`` says of a derived vector, added or derived anew, what sum it is now; ``cosine`` is that of a retrained
+    vector with the one before, where weights were read.
     """
 
     kind: str
@@ -23,6 +24,7 @@ class Change:
     before: Any
     after: Any
     meaning: str = ""
+    cosine: float | None = None
 
     @property
     def text(self) -> str:
@@ -35,6 +37,8 @@ class Change:
             return f"{self.name} α {alphas.said(self.before)} → {alphas.said(self.after)}"
         if self.kind == "retrained" and self.meaning:
             return f"{self.name} derived anew ({self.before[:12]} → {self.after[:12]}) = {self.meaning}"
+        if self.kind == "retrained" and self.cosine is not None:
+            return f"{self.name} retrained (cos {round(self.cosine, 2) + 0.0:.2f} with before)"
         if self.kind == "retrained":
             return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
         if self.kind == "specification":
@@ -104,7 +108,7 @@ def _entry(old: Entry, new: Entry) -> Iterator[Change]:
             yield Change("setting", f"{old.name} {key}", before, after)
     if old.node == new.node and old.specification and new.specification not in (None, old.specification):
         pins = [f"{new.node}@{pin[:12]}" for pin in (old.specification, new.specification) if pin]
-        yield Change("specification", old.name, *pins)
+        yield Change("specification", old.name, pins[0], pins[-1])
     for key in sorted({*old.parameters, *new.parameters}):
         if old.parameters.get(key) != new.parameters.get(key):
             yield Change("setting", f"{old.name} {key}", old.parameters.get(key), new.parameters.get(key))

@@ -1,52 +1,156 @@
-"""``persona diff``: what changed between two recipes."""
+"""``persona diff``: what changed between any two of revision, work tree, vector, built folder and checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from persona.errors import NoRepository, Refusal, UsageError
+from persona.history import refs as refs_
+from persona.ids import SHORT, VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
+from persona.verbs import sides
 from persona.verbs.interference import measured
-from persona.verbs.recording import standing_recipe
+from persona.verbs.recording import entry_of
+from persona.verbs.sides import CHECKPOINT, REVISION, WORK_TREE, Side
 
 if TYPE_CHECKING:
+    from persona.building.compare import Compared
     from persona.building.interference import Interference
-
-WORK_TREE = "persona.toml"
+    from persona.building.receipt import Difference
+    from persona.verbs.weighing import FileChange
 
 
 @dataclass(frozen=True)
 class Diffed:
-    """Differences from ``before`` to ``after``, both named as a person would; ``weights`` where they were read."""
+    """Differences from ``before`` to ``after``, both named as a person would.
+
+    ``weights`` is the interference report of two recipes; ``tensors`` and ``files`` are the models themselves. They are
+    None, or empty, where weights were not read. ``unlike`` is what is no longer as a folder was built.
+    """
 
     before: str
     after: str
+    kinds: tuple[str, str]
+    differs: bool
     changes: tuple[Change, ...]
     weights: Interference | None = None
+    tensors: Compared | None = None
+    files: tuple[FileChange, ...] = ()
+    unlike: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def diff(
-    repo: Repository,
-    before: str | None = None,
-    after: str | None = None,
+    repo: Repository | None,
+    before: str | Path | None = None,
+    after: str | Path | None = None,
     *,
     weights: bool = False,
+    stat: bool = False,
     by: str = "layer",
+    within: Path | str = ".",
     progress: Progress = SILENT,
 ) -> Diffed:
-    """Between two revisions; ``after`` is the edited recipe unless given, ``before`` HEAD unless given.
+    """Between two sides; ``after`` is the edited recipe unless given, ``before`` HEAD unless given.
 
-    With ``weights`` also how far the vectors of ``after`` agree and what changed since ``before``, by layer or tensor.
+    A side is a revision, a vector (``NAME``, ``NAME@REV``), or a folder, whose path is relative to ``within``; a vector
+    alone is compared with the vector of that name in the edited recipe. With ``weights`` or ``stat`` the weights are
+    read, by layer or tensor, those of a revision as it would be built; a checkpoint has nothing else, so they always
+    are. ``weights`` also reports how far the vectors of ``after`` agree. Two folders need no repository.
     """
-    old, old_name = _recipe(repo, before or "HEAD")
-    new, new_name = _recipe(repo, after) if after is not None else (standing_recipe(repo), WORK_TREE)
-    report = measured(repo, new, old, by, progress) if weights else None
-    return Diffed(old_name, new_name, tuple(changes(old, new, repo.objects)), report)
+    old, new = _sides(repo, before, after, Path(within))
+    found, unlike = tuple(_changes(repo, old, new)), (*old.unlike, *new.unlike)
+    notes = (*old.notes, *new.notes)
+    told = Diffed(old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes)
+    if not (weights or stat or CHECKPOINT in told.kinds):
+        return told
+    report = _report(repo, old, new, by, progress) if weights else None
+    told = _weighed(repo, replace(told, weights=report), old, new, by, progress)
+    return _with_cosines(repo, told, old, new, progress)
 
 
-def _recipe(repo: Repository, rev: str) -> tuple[Recipe, str]:
-    commit = repo.resolve(rev)
-    return repo.recipe(commit), f"{rev} ({commit.short})"
+def _sides(repo: Repository | None, before: str | Path | None, after: str | Path | None, within: Path) -> list[Side]:
+    if repo is None and (before is None or after is None):
+        raise NoRepository(
+            "there is no persona repository here", "Two folders can be compared without one: persona diff A B"
+        )
+    old = sides.side_of(repo, before if before is not None else refs_.HEAD, within)
+    if after is not None or repo is None:
+        return [old, sides.side_of(repo, after or "", within)]
+    if old.vector is None:
+        return [old, sides.work_tree(repo)]
+    name = old.vector.name
+    if before == name:  # as it was committed, to as it is now
+        head = repo.recipe(repo.head())
+        old = sides.vector_side(entry_of(head, name), head, f"{name}@{refs_.HEAD}")
+    return [old, sides.standing_vector(repo, name)]
+
+
+def _changes(repo: Repository | None, old: Side, new: Side) -> list[Change]:
+    """What the recipes say; of two vectors, what the vectors are."""
+    if old.recipe is None or new.recipe is None:
+        return []
+    if repo is not None and old.vector is not None and new.vector is not None:
+        return list(_between_vectors(repo, old, new))
+    return changes(old.recipe, new.recipe, repo.objects if repo is not None else None)
+
+
+def _between_vectors(repo: Repository, old: Side, new: Side) -> Iterator[Change]:
+    ids = [VectorId(one.vector.id) for one in (old, new) if one.vector is not None]
+    one, other = (repo.vector(name) for name in ids)
+    facts: dict[str, tuple[Any, Any]] = {
+        "id": (ids[0].short, ids[1].short),
+        "base": (one.base[:SHORT], other.base[:SHORT]),
+        "form": (one.form, other.form),
+        "tensors": (len(one.names), len(other.names)),
+        "files": (tuple(sorted(one.files)), tuple(sorted(other.files))),
+    }
+    for name, (before, after) in facts.items():
+        if before != after:
+            yield Change("setting", name, before, after)
+
+
+def _report(repo: Repository | None, old: Side, new: Side, by: str, progress: Progress) -> Interference | None:
+    """How far the vectors of the newer recipe agree, where both sides are recipes of this repository on one base."""
+    if repo is None or not {old.kind, new.kind} <= {REVISION, WORK_TREE} or _recipe(old).base != _recipe(new).base:
+        return None
+    return measured(repo, _recipe(new), _recipe(old), by, progress)
+
+
+def _weighed(repo: Repository | None, told: Diffed, old: Side, new: Side, by: str, progress: Progress) -> Diffed:
+    """With the models themselves; a recipe that no build accepts still has its report."""
+    from persona.verbs.weighing import weigh
+
+    try:
+        read = weigh(repo, old, new, by, progress)
+    except (Refusal, UsageError) as error:
+        if told.weights is None:
+            raise
+        return replace(told, notes=(*told.notes, f"what would be built is not compared: {error.message}"))
+    differs = told.differs or bool(read.files or read.tensors.whole.changed)
+    return replace(told, tensors=read.tensors, files=read.files, differs=differs)
+
+
+def _with_cosines(repo: Repository | None, told: Diffed, old: Side, new: Side, progress: Progress) -> Diffed:
+    from persona.verbs.weighing import cosine_with_before
+
+    if repo is None:
+        return told
+    known = {one.name: one.cosine for one in told.weights.whole.retrained} if told.weights else {}
+    found = []
+    for change in told.changes:
+        if change.kind == "retrained" and change.name not in known:
+            known[change.name] = cosine_with_before(repo, change.name, _recipe(old), _recipe(new), progress)
+        found.append(replace(change, cosine=known.get(change.name)) if change.kind == "retrained" else change)
+    return replace(told, changes=tuple(found))
+
+
+def _recipe(side: Side) -> Recipe:
+    assert side.recipe is not None
+    return side.recipe

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from persona.graph.coverage import State, said
 from persona.graph.differences import changed_nodes, patch
 from persona.graph.nodes import Node
-from persona.history.revisions import resolve
 from persona.ids import CommitId, NodeId
 from persona.repository import Repository
 from persona.verbs.graphs import covered, graph_of, needed_graph, recipe_at
@@ -42,7 +41,7 @@ def graph_diff(repo: Repository, before: str | None = None, after: str | None = 
     """
     if before is None:
         return _stale(repo)
-    old, new = (resolve(rev, repo.refs(), repo.objects) for rev in (before, after or "HEAD"))
+    old, new = (repo.resolve(rev) for rev in (before, after or "HEAD"))
     graph = needed_graph(repo, new)
     stale = _stale_by_node(repo, new)
     nodes = [

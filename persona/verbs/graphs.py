@@ -8,7 +8,6 @@ from persona.errors import PersonaError, UsageError, did_you_mean
 from persona.graph.coverage import Coverage, coverage
 from persona.graph.nodes import Graph, Node, Origin, split_reference
 from persona.graph.pins import pinned
-from persona.history.revisions import resolve
 from persona.ids import CommitId
 from persona.recipe.model import Recipe
 from persona.repository import Repository
@@ -33,7 +32,7 @@ def needed_graph(repo: Repository, commit: CommitId) -> Graph:
 
 def recipe_at(repo: Repository, rev: str | None) -> tuple[CommitId, Recipe]:
     """A revision and its recipe; of HEAD as ``persona.toml`` stands, if it can be used, with the pins it would get."""
-    commit = repo.head() if rev is None else resolve(rev, repo.refs(), repo.objects)
+    commit = repo.head() if rev is None else repo.resolve(rev)
     committed = repo.recipe(commit)
     if rev is not None:
         return commit, committed

@@ -9,8 +9,8 @@ import pytest
 import persona
 from persona.cli.main import COMMANDS, python_name
 
-WITHOUT_A_VERB = {"demo", "op", "methods", "graph"}
-"""A command for people only, groups whose verbs are op_log and graph_*, and one whose verb is merge_methods."""
+WITHOUT_A_VERB = {"completion", "demo", "op", "methods", "graph"}
+"""Commands for people only, groups whose verbs are op_log and graph_*, and one whose verb is merge_methods."""
 
 
 def test_all_is_sorted_and_there() -> None:

@@ -1,0 +1,143 @@
+"""What a comparison reads: the tensors of a build that is not written, of a folder, or the τ of a vector.
+
+Each is a table of parts by tensor name. A part says what the tensor is before any weight is read, gives its entries
+in blocks, and may have an ``origin``: two parts of equal origin have equal bytes, so that they need not be compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from persona.building.plan import Plan, Term, active_vectors, touch_at
+from persona.building.run import streamed
+from persona.building.streams import tau_blocks
+from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, byte_size
+from persona.checkpoints.folder import Checkpoint, tied_names
+from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.progress import SILENT, Progress
+from persona.recipe.model import Recipe
+from persona.store.nouns import Base, TensorSpec, Vector
+from persona.store.packs import BLOCK
+from persona.store.tensors import TensorStore
+
+if TYPE_CHECKING:
+    from persona.checkpoints.dtypes import Bits
+
+
+@dataclass(frozen=True)
+class Part:
+    """One tensor of a side. A block is gone when the next one is taken."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterator[Bits]]
+    origin: object = None
+
+    @property
+    def entries(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def units(self) -> int:
+        """What a block counts: entries, or bytes of formats narrower than a byte."""
+        return self.entries if BITS[self.dtype] >= 8 else byte_size(self.dtype, self.entries)
+
+    def is_surely(self, other: Part) -> bool:
+        """Whether both have the same bytes, as far as can be told without reading them."""
+        return self.origin is not None and self.origin == other.origin
+
+
+Parts = Mapping[str, Part]
+
+
+def of_plan(plan: Plan, store: TensorStore, progress: Progress = SILENT) -> dict[str, Part]:
+    """What a build of ``plan`` would write."""
+    plan, blocks = streamed(plan, store, progress)
+    rule: Any = (plan.method, plan.scale, plan.parameters)
+    return {
+        one.name: Part(
+            one.dtype, one.shape, partial(blocks, one), ("stored", one.copy.id) if one.copy else (*rule, one)
+        )
+        for one in plan.outputs
+    }
+
+
+def of_folder(checkpoint: Checkpoint) -> dict[str, Part]:
+    """What lies in a folder; a head that was written out although it is the embedding is not counted twice."""
+    tensors = checkpoint.tensors
+    for head, embedding in tied_names(checkpoint.config, tensors).items():
+        if head in tensors and _same_bytes(checkpoint, tensors[head], tensors[embedding]):
+            del tensors[head]
+    return {
+        name: Part(info.dtype, info.shape, partial(_of_file, checkpoint.owner[name], info))
+        for name, info in tensors.items()
+    }
+
+
+def _same_bytes(checkpoint: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    pairs = zip(checkpoint.owner[one.name].chunks(one), checkpoint.owner[other.name].chunks(other), strict=True)
+    return all(bool((a == b).all()) for a, b in pairs)
+
+
+def _of_file(file: TensorFile, info: TensorInfo) -> Iterator[Bits]:
+    bits = as_bits(file.data(info), info.dtype)
+    for start in range(0, len(bits), BLOCK):
+        yield bits[start : start + BLOCK]
+
+
+def of_vector(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], store: TensorStore) -> dict[str, Part]:
+    """τ of the one vector of ``recipe``, in fp32, where the base has something to differ from."""
+    (active,) = active_vectors(recipe, base, vectors)
+    parts = {}
+    for name in active.vector.names:
+        touch, before = touch_at(active, name, base), spec_of(base, name)
+        if touch is None or before is None or before.dtype not in ARITHMETIC:
+            continue
+        if isinstance(touch.source, TensorSpec) and touch.source.dtype not in ARITHMETIC:
+            continue
+        blocks = partial(_of_term, Term(active.name, 1.0, touch.source), before, store)
+        parts[name] = Part("F32", before.shape, blocks, ("τ", touch.source, before))
+    return parts
+
+
+def _of_term(term: Term, before: TensorSpec, store: TensorStore) -> Iterator[Bits]:
+    import numpy as np
+
+    for tau in tau_blocks(term, before, store, BLOCK):
+        yield tau.view(np.uint32)
+
+
+def spec_of(base: Base, name: str) -> TensorSpec | None:
+    """A tensor of the base, under its own name or that of a head that it shares."""
+    return base.tensors.get(name) or base.tensors.get(base.tied.get(name, ""))
+
+
+def of_base(base: Base, store: TensorStore) -> dict[str, Part]:
+    """The tensors that changes are measured from, shared ones under both of their names."""
+    names = [*base.tensors, *base.tied]
+    specs = {name: spec for name in names if (spec := spec_of(base, name)) is not None}
+    return {
+        name: Part(spec.dtype, spec.shape, partial(store.blocks, spec.id), ("stored", spec.id))
+        for name, spec in specs.items()
+        if spec.dtype in ARITHMETIC
+    }
+
+
+def zeros(like: Part) -> Part:
+    """A tensor of zeros: what a vector does where it does nothing."""
+    return Part(like.dtype, like.shape, partial(_zeros, like))
+
+
+def _zeros(like: Part) -> Iterator[Bits]:
+    import numpy as np
+
+    block = np.zeros(min(BLOCK, like.units), f"<u{BITS[like.dtype] // 8}")
+    for start in range(0, like.units, BLOCK):
+        yield block[: like.units - start]

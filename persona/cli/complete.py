@@ -1,0 +1,139 @@
+"""What Tab offers: parameter types that know revisions, vectors, nodes and methods.
+
+They convert nothing. They only look, at small files, and whatever goes wrong while they do is nothing to offer.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from persona.repository import Repository
+
+_ID = re.compile(r"[0-9a-f]{4,}")
+
+
+class Known(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
+    """Text, of which some is known; ``words`` gives it, from the repository (None outside of one) and what is typed.
+
+    With ``folders``, where nothing known begins like that, folders are offered.
+    """
+
+    name = "text"
+
+    def __init__(self, words: Callable[[Repository | None, str], Iterable[str]], *, folders: bool = False) -> None:
+        self._words = words
+        self._folders = folders
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Whatever begins like ``incomplete``."""
+        found = [] if incomplete.startswith((".", "/", "~")) else self._matching(ctx, incomplete)
+        if self._folders and not found:
+            return [CompletionItem(incomplete, type="dir")]
+        return [CompletionItem(word) for word in found]
+
+    def _matching(self, ctx: click.Context, incomplete: str) -> list[str]:
+        try:
+            words = dict.fromkeys(self._words(_repository(ctx), incomplete))
+        except Exception:  # a shell that waits for words is no place for an error
+            return []
+        return [word for word in words if word.startswith(incomplete)]
+
+
+def _repository(ctx: click.Context) -> Repository | None:
+    """The one that the command would open; nothing is written, not even what a crash left half done."""
+    from persona.errors import NoRepository
+    from persona.repository import Repository, find
+
+    try:
+        return Repository(find(Path(ctx.find_root().params.get("folder") or ".")))
+    except NoRepository:
+        return None
+
+
+def _revisions(repo: Repository | None, typed: str) -> Iterator[str]:
+    """Branches, tags, HEAD; ids of commits once enough of one is typed."""
+    if repo is None:
+        return
+    from persona.history import refs
+
+    yield refs.HEAD
+    yield from refs.short_names(repo.refs())
+    if _ID.fullmatch(typed):
+        yield from (name.short for name in repo.objects.matching(typed) if repo.objects.kind(name) == "commit")
+
+
+def _vectors(repo: Repository | None, typed: str) -> Iterator[str]:
+    yield from _tables(repo)
+
+
+def _tables(repo: Repository | None) -> dict[str, dict[str, Any]]:
+    """The vectors' tables of ``persona.toml`` as it stands, or as it was committed if that cannot be read."""
+    if repo is None:
+        return {}
+    try:
+        vectors = tomllib.loads(repo.recipe_text() or "")["vectors"]
+    except (ValueError, KeyError):
+        vectors = tomllib.loads(repo.head_text()).get("vectors", {})
+    return {name: table for name, table in vectors.items() if isinstance(table, dict)}
+
+
+def _strengths(repo: Repository | None, typed: str) -> Iterator[str]:
+    """``NAME=ALPHA`` with the alpha that it has, to be edited."""
+    for name, table in _tables(repo).items():
+        alpha = table.get("alpha", 1.0)
+        yield f"{name}={alpha}" if isinstance(alpha, int | float) else f"{name}="
+
+
+def _nodes(repo: Repository | None, typed: str) -> Iterator[str]:
+    if repo is None:
+        return
+    from persona.graph.nodes import Graph
+
+    graph = repo.commit(repo.head()).graph
+    yield from Graph.get(repo.objects, graph).nodes if graph else ()
+    yield from (table["node"] for table in _tables(repo).values() if isinstance(table.get("node"), str))
+
+
+def _methods(repo: Repository | None, typed: str) -> Iterable[str]:
+    from persona import methods
+
+    return methods.names()
+
+
+def _shown(repo: Repository | None, typed: str) -> Iterator[str]:
+    """Vectors, and revisions; after ``NAME@`` revisions."""
+    name, at, rev = typed.partition("@")
+    if at and name in _tables(repo):
+        yield from (f"{name}@{one}" for one in _revisions(repo, rev))
+    yield from _vectors(repo, typed)
+    yield from _revisions(repo, typed)
+
+
+REV = Known(_revisions)
+"""A revision."""
+
+VECTOR = Known(_vectors)
+"""A vector of the recipe."""
+
+STRENGTH = Known(_strengths)
+"""``NAME=VALUE``."""
+
+NODE = Known(_nodes)
+"""A memory-graph node."""
+
+METHOD = Known(_methods)
+"""A merge method."""
+
+SHOWN = Known(_shown)
+"""A vector or a revision."""
+
+SIDE = Known(_shown, folders=True)
+"""One side of a comparison: a vector, a revision or a folder."""

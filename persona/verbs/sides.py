@@ -1,0 +1,136 @@
+"""One side of a comparison: a revision, the work tree, a vector, a built folder, or a checkpoint on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona.building.receipt import Difference, quick_differences, read_receipt
+from persona.checkpoints.folder import RECEIPT, find_run
+from persona.errors import CheckpointError, NotVerified, UsageError, WrongBase, did_you_mean
+from persona.history import refs as refs_
+from persona.ids import SHORT
+from persona.recipe.model import Entry, Recipe
+from persona.repository import Repository
+from persona.verbs.recording import entry_of, standing_recipe
+
+REVISION, WORK_TREE, VECTOR, BUILD, CHECKPOINT = "revision", "work tree", "vector", "build", "checkpoint"
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a person named. A checkpoint has no recipe; that of a vector is its base and it alone, at alpha 1.
+
+    ``unlike`` is what is no longer as a folder was built, as far as can be told at a glance.
+    """
+
+    kind: str
+    label: str
+    recipe: Recipe | None = None
+    folder: Path | None = None
+    vector: Entry | None = None
+    unlike: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def side_of(repo: Repository | None, said: str | Path, within: Path) -> Side:
+    """What ``said`` means: a revision, else a vector (``NAME``, ``NAME@REV``), else a folder, relative to ``within``.
+
+    What begins with ``.`` or ``/`` and any ``Path`` is a folder.
+    """
+    text = str(said)
+    if isinstance(said, Path) or text.startswith((".", "/")):
+        return folder_side(within / said, text)
+    is_there = (within / text).exists()
+    found, problem = (None, None) if repo is None else _named(repo, text)
+    if found is not None:
+        note = f"'{text}' is taken for a {found.kind}; write ./{text} for the folder of that name"
+        return Side(found.kind, found.label, found.recipe, vector=found.vector, notes=(note,) if is_there else ())
+    if is_there:
+        return folder_side(within / text, text)
+    if problem is not None and not problem.message.startswith("no revision") and "/" not in text:
+        raise problem
+    hint = did_you_mean(text, known_names(repo)) if repo is not None else "Outside of a repository, give two folders."
+    raise UsageError(f"'{text}' is no revision, no vector of the recipe and no folder", hint)
+
+
+def _named(repo: Repository, text: str) -> tuple[Side | None, UsageError | None]:
+    """A revision or a vector; or why it is no revision."""
+    try:
+        return revision_side(repo, text), None
+    except UsageError as error:
+        entry = vector_at(repo, text)
+        return (vector_side(*entry, text), None) if entry is not None else (None, error)
+
+
+def revision_side(repo: Repository, rev: str) -> Side:
+    """A commit."""
+    commit = repo.resolve(rev)
+    return Side(REVISION, f"{rev} ({commit.short})", repo.recipe(commit))
+
+
+def work_tree(repo: Repository) -> Side:
+    """``persona.toml`` as it stands."""
+    return Side(WORK_TREE, repo.recipe_path.name, standing_recipe(repo))
+
+
+def vector_side(entry: Entry, recipe: Recipe, label: str) -> Side:
+    """A vector of ``recipe``."""
+    alone = Recipe(recipe.base, recipe.base_name, (Entry(entry.name, entry.id),))
+    return Side(VECTOR, f"{label} ({entry.id[:SHORT]})", alone, vector=alone.vectors[0])
+
+
+def standing_vector(repo: Repository, name: str) -> Side:
+    """A vector as ``persona.toml`` has it now."""
+    recipe = standing_recipe(repo)
+    return vector_side(entry_of(recipe, name), recipe, name)
+
+
+def vector_at(repo: Repository, text: str) -> tuple[Entry, Recipe] | None:
+    """``NAME`` of the recipe as it stands (HEAD's where that cannot be used), or ``NAME@REV``; None if it is neither."""
+    recipe = usable_recipe(repo)
+    if (entry := recipe.entry(text)) is not None:
+        return entry, recipe
+    for at in (k for k in reversed(range(len(text))) if text[k] == "@"):  # REV may have an @ of its own
+        try:
+            recipe = repo.recipe(repo.resolve(text[at + 1 :] or refs_.HEAD))
+        except UsageError:
+            continue
+        if (entry := recipe.entry(text[:at])) is not None:
+            return entry, recipe
+    return None
+
+
+def usable_recipe(repo: Repository) -> Recipe:
+    """The recipe as it stands, or HEAD's where that cannot be used."""
+    try:
+        return standing_recipe(repo)
+    except (UsageError, WrongBase):
+        return repo.recipe(repo.head())
+
+
+def known_names(repo: Repository) -> list[str]:
+    """Vectors of the recipe, branches and tags."""
+    refs = [name.removeprefix(refs_.BRANCHES).removeprefix(refs_.TAGS) for name in repo.refs()]
+    return [*(entry.name for entry in usable_recipe(repo).vectors), *refs]
+
+
+def folder_side(path: Path, label: str) -> Side:
+    """A folder that ``build`` wrote, or any other checkpoint; of several ``checkpoint-N`` in it the newest."""
+    folder = find_run(path)
+    label = label if folder == path else f"{label.rstrip('/')}/{folder.name}"
+    if not (folder / RECEIPT).is_file():
+        return Side(CHECKPOINT, label, folder=folder)
+    try:
+        receipt = read_receipt(folder)
+    except (CheckpointError, NotVerified) as error:
+        return Side(CHECKPOINT, label, folder=folder, notes=(f"taken for a plain checkpoint: {error.message}",))
+    commit = receipt["commit"][:SHORT]
+    edited = ", with edits" if receipt["edited"] else ""
+    return Side(
+        BUILD,
+        f"{label} (built from {commit}{edited})",
+        Recipe.decode(receipt["recipe"]),
+        folder,
+        unlike=tuple(quick_differences(folder, receipt)),
+    )

@@ -1,0 +1,37 @@
+"""What can be completed is completed: parameters that name something known have a type that offers it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from persona.cli.complete import Known
+from persona.cli.main import COMMANDS, python_name
+
+NAMES = {
+    "rev", "revs", "name", "names", "vector", "vectors", "node", "nodes", "method", "methods", "what", "before",
+    "after", "branch", "tag",
+}  # fmt: skip
+
+NEW = {("init", "name"), ("bake", "name"), ("checkout", "branch")}
+"""(command, parameter) of names that the command is to give: there is nothing to offer."""
+
+
+def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    for sub, below in getattr(command, "commands", {}).items():
+        yield from commands(f"{name} {sub}", below)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_offers_what_is_known(name: str) -> None:
+    command = importlib.import_module(f"persona.cli.{python_name(name)}").command
+    for path, one in commands(name, command):
+        for param in one.params:
+            if param.name in NAMES and (path, param.name) not in NEW and not getattr(param, "is_flag", False):
+                assert isinstance(param.type, Known | click.Choice | click.Path), (
+                    f"persona {path}: give '{param.name}' a type of cli/complete.py, or add it to NEW here"
+                )
