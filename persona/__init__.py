@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from persona.repository import Repository
     from persona.verbs.alpha import alpha
     from persona.verbs.bake import bake
+    from persona.verbs.branch import branch
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
@@ -40,14 +41,18 @@ if TYPE_CHECKING:
     from persona.verbs.init import init
     from persona.verbs.interference import interference
     from persona.verbs.log import log
+    from persona.verbs.merge import merge
     from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
     from persona.verbs.redo import redo
     from persona.verbs.restore import restore
+    from persona.verbs.revert import revert
     from persona.verbs.rm import rm
     from persona.verbs.show import show
     from persona.verbs.status import status
+    from persona.verbs.switch import switch
+    from persona.verbs.tag import tag
     from persona.verbs.undo import undo
     from persona.verbs.vector import vector
     from persona.verbs.vectors import vectors
@@ -58,6 +63,7 @@ __all__ = [
     "Repository",
     "alpha",
     "bake",
+    "branch",
     "build",
     "checkout",
     "commit",
@@ -78,15 +84,19 @@ __all__ = [
     "init",
     "interference",
     "log",
+    "merge",
     "merge_methods",
     "negate",
     "op_log",
     "open",
     "redo",
     "restore",
+    "revert",
     "rm",
     "show",
     "status",
+    "switch",
+    "tag",
     "undo",
     "vector",
     "vectors",

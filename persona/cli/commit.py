@@ -93,7 +93,7 @@ def command(
     )
     app.show("commit", done, lambda console: _render(console, done))
     if not app.json and done.recorded is not None and done.recorded.branch is None:
-        note("HEAD is detached: keep this on a branch with 'persona checkout HEAD -b NAME'.")
+        note("HEAD is detached: keep this on a branch with 'persona switch -c NAME'.")
 
 
 def _code(app: App, run: str | None, code: str | None) -> dict[str, Any] | None:

@@ -70,6 +70,13 @@ def _revisions(repo: Repository | None, typed: str) -> Iterator[str]:
         yield from (name.short for name in repo.objects.matching(typed) if repo.objects.kind(name) == "commit")
 
 
+def _branches(repo: Repository | None, typed: str) -> Iterator[str]:
+    if repo is not None:
+        from persona.history import refs
+
+        yield from refs.short_names(repo.refs(), (refs.BRANCHES,))
+
+
 def _vectors(repo: Repository | None, typed: str) -> Iterator[str]:
     yield from _tables(repo)
 
@@ -119,6 +126,9 @@ def _shown(repo: Repository | None, typed: str) -> Iterator[str]:
 
 REV = Known(_revisions)
 """A revision."""
+
+BRANCH = Known(_branches)
+"""A branch."""
 
 VECTOR = Known(_vectors)
 """A vector of the recipe."""

@@ -27,7 +27,7 @@ GROUPS = {
     "start": ("init", "demo"),
     "record": ("commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
-    "move": ("checkout", "restore", "undo", "redo", "op"),
+    "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
     "specify": ("graph",),
     "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc", "completion"),

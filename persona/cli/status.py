@@ -39,6 +39,9 @@ def _render(console: Console, now: Status) -> None:
     where = f"On branch [bold]{escape(now.branch)}[/]" if now.branch else "[bold red]HEAD detached[/]"
     console.print(f"{where} at [yellow]{short(now.commit)}[/] {escape(now.subject)}")
     console.print(f"Base {escape(now.recipe.base_name)} ({now.recipe.base[:12]}), method {now.recipe.method}")
+    if now.merging:
+        merged = escape(", ".join(now.merging))
+        console.print(f"[red]Merging {merged}[/], not finished (to give up: persona merge --abort)")
     _outside(console, now.outside)
     if now.recipe.vectors:
         console.print()

@@ -24,8 +24,8 @@ MATRIX = 8
 NOTHING = "–"
 
 
-def weights(console: Console, report: Interference, before: str, after: str) -> None:
-    """The whole first, then a row for each layer or tensor."""
+def weights(console: Console, report: Interference, before: str, after: str, *, layers: bool = True) -> None:
+    """The whole first, then (``layers``) a row for each layer or tensor."""
     whole = report.whole
     console.print(
         f"\n[bold]Weights of {escape(after)}[/]: {count(len(report.vectors), 'vector')}, {report.method}, "
@@ -39,7 +39,7 @@ def weights(console: Console, report: Interference, before: str, after: str) -> 
         console.print("No vector acts in it, so there is nothing to compare.")
     if whole.pairs:
         _pairs(console, report)
-    if report.rows:
+    if report.rows and layers:
         console.print()
         console.print(_rows(report))
 

@@ -36,6 +36,11 @@ class Operation:
     undoes: OperationId | None = None
     redoes: OperationId | None = None
 
+    @property
+    def is_step(self) -> bool:
+        """Whether it moved HEAD, a branch or a tag, and not only a merge that is under way."""
+        return any(not ref.startswith(refs_.MERGES) for ref in self.refs)
+
     def put(self, objects: ObjectStore) -> OperationId:
         """Keep it; its id. It counts once ``op/head`` names it."""
         fields = {
@@ -108,7 +113,10 @@ class OperationLog:
             name = operation.parent
 
     def stacks(self) -> tuple[list[Named], list[Named]]:
-        """Operations that stand, and those that were taken back and may be made again; the next one last in each."""
+        """Operations that stand, and those that were taken back and may be made again; the next one last in each.
+
+        What moves no branch, tag or HEAD (conflicts written, a merge begun or given up) is in neither.
+        """
         done: list[Named] = []
         undone: list[Named] = []
         for name, operation in reversed(list(self.walk())):
@@ -116,7 +124,7 @@ class OperationLog:
                 undone.append(done.pop())
             elif operation.redoes is not None:
                 done.append(undone.pop())
-            else:
+            elif operation.is_step:
                 done.append((name, operation))
                 undone.clear()
         return done, undone

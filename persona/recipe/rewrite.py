@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from persona.recipe.edit import append_vector, fields_of, set_key, take_out, unset_key
+from persona.recipe.edit import append_vector, clear_merge, fields_of, set_key, take_out, unset_key
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
 from persona.recipe.statements import newline_of, runs, splice, statements, unusual
@@ -48,6 +48,8 @@ def _checked(text: str, wanted: Recipe) -> str:
 def _set_merge(text: str, before: Recipe, wanted: Recipe) -> str:
     old = merge_fields(before)
     new = merge_fields(wanted)
+    if old and not new:
+        return clear_merge(text)
     for key in old:
         if key not in new:
             text = unset_key(text, ("merge",), key)

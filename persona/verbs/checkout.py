@@ -41,7 +41,7 @@ def checkout(
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
         refs = repo.refs()
-        rev = _place(repo, rev)
+        rev = place(repo, rev)
         commit = repo.resolve(rev)
         if branch is not None:
             ref = refs_.BRANCHES + refs_.checked_name(branch)
@@ -58,24 +58,7 @@ def checkout(
         return CheckedOut(commit, repo.commit(commit).subject, follows, branch is not None, carried, left)
 
 
-def switch(
-    repo: Repository, name: str, *, create: bool = False, start: str | None = None, command: str = "switch"
-) -> CheckedOut:
-    """Go to a branch, or (``create``) to a new one that begins at ``start``."""
-    if create:
-        return checkout(repo, start or refs_.HEAD, branch=name, command=command)
-    place = _place(repo, name)
-    if refs_.BRANCHES + place not in repo.refs():
-        repo.resolve(place)  # says if there is no such thing at all
-        raise UsageError(
-            f"'{name}' is a revision and not a branch",
-            f"Look at it with a detached HEAD (persona checkout {name}), or begin a branch there: "
-            f"persona switch -c NAME {name}",
-        )
-    return checkout(repo, place, command=command)
-
-
-def _place(repo: Repository, rev: str) -> str:
+def place(repo: Repository, rev: str) -> str:
     """``-`` and ``@{-1}`` as the branch or commit that was left last."""
     number = 1 if rev == "-" else int(rev[3:-1]) if rev.startswith("@{-") and rev[3:-1].isdigit() else 0
     return (place_before(number, repo.refs(), repo.log) or rev) if number else rev

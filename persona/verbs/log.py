@@ -35,7 +35,7 @@ def log(repo: Repository, rev: str = refs_.HEAD, *, limit: int | None = None) ->
     head = refs_.head_commit(refs)
     names: dict[str, list[str]] = {}
     for ref, value in sorted(refs.items()):
-        if ref != refs_.HEAD:
+        if ref.startswith((refs_.BRANCHES, refs_.TAGS)):
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
     start = repo.resolve(rev)
     return [

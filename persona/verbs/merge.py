@@ -105,7 +105,7 @@ def merge(
     """Merge ``revs`` into HEAD.
 
     ``prefer`` settles clashes (``ours``, ``theirs``), ``retrained`` those about vectors that both sides trained
-    (``ours``, ``theirs``, ``both``). Without either they go into ``persona.toml``. ``method`` is what the
+    (``ours``, ``theirs``, ``both``, ``mean``). Without either they go into ``persona.toml``. ``method`` is what the
     recipe shall merge weights with: TIES unless the recipes name one.
     """
     _check_options(method, prefer, retrained)
@@ -134,7 +134,7 @@ def merge(
         told = Merging(
             outcome=CONFLICT if clashes else MERGED,
             heads=labels,
-            changes=tuple(changes(ours.recipe, recipe)),
+            changes=tuple(changes(ours.recipe, recipe, repo.objects)),
             clashes=tuple(clashes),
             method=recipe.method,
             notes=tuple(notes),
@@ -208,7 +208,7 @@ def _side(repo: Repository, rev: str) -> _Side:
 def _forward(
     repo: Repository, change: Transaction, ours: _Side, side: _Side, labels: tuple[str, ...], dry_run: bool
 ) -> Merging:
-    told = tuple(changes(ours.recipe, side.recipe))
+    told = tuple(changes(ours.recipe, side.recipe, repo.objects))
     if not dry_run:
         change.advance(side.commit)
         change.set_recipe_text(side.text)
@@ -233,7 +233,7 @@ def _fold(
     for side in sides:
         bases = [repo.recipe(commit) for commit in ancestry.merge_bases(heads, side.commit)]
         merged = merge_recipes(bases, recipe, side.recipe, prefer)
-        merged, said = settle_retrained(merged, recipe, side.recipe, side.label, retrained)
+        merged, said = settle_retrained(repo, merged, recipe, side.recipe, side.label, retrained)
         text, recipe = rewrite(text, merged.recipe, side.text), merged.recipe
         clashes += merged.clashes
         notes += said

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from persona.errors import Refusal
+from persona.graph.merging import three_way
+from persona.graph.nodes import Graph
 from persona.history import refs as refs_
+from persona.history.ancestry import Ancestry
 from persona.history.commits import get_text
-from persona.ids import CommitId
+from persona.ids import CommitId, GraphId
 from persona.repository import Repository, Transaction
 
 
@@ -30,6 +33,27 @@ def begin_merge(change: Transaction, heads: Sequence[CommitId]) -> None:
     """Remember what is being merged."""
     for number, head in enumerate(heads, 1):
         change.set_ref(f"{refs_.MERGES}{number}", head)
+
+
+def merged_graph(
+    repo: Repository, head: CommitId, merging: Sequence[CommitId]
+) -> tuple[GraphId | None, tuple[str, ...]]:
+    """The memory graph of a merge, node by node; and which nodes both sides changed, of which ours stands."""
+    ancestry = Ancestry(repo.objects)
+    graph, heads, conflicts = _graph(repo, head), [head], list[str]()
+    for other in merging:
+        theirs, bases = _graph(repo, other), ancestry.merge_bases(heads, other)
+        if graph is not None and theirs is not None:
+            merged = three_way(_graph(repo, bases[0]) if bases else None, graph, theirs)
+            graph, conflicts = merged.graph, [*conflicts, *merged.conflicts]
+        graph, heads = graph or theirs, [*heads, other]
+    notes = (f"node {name} was changed on both sides; ours stands: import it again to settle it" for name in conflicts)
+    return (graph.put(repo.objects) if graph is not None else None), tuple(notes)
+
+
+def _graph(repo: Repository, commit: CommitId) -> Graph | None:
+    name = repo.commit(commit).graph
+    return Graph.get(repo.objects, name) if name else None
 
 
 def our_name(repo: Repository) -> str:

@@ -35,7 +35,7 @@ def op_log(repo: Repository, *, limit: int | None = None) -> list[Operated]:
             refs=one.refs,
             undoes=one.undoes,
             redoes=one.redoes,
-            undone=name not in standing and not one.undoes and not one.redoes,
+            undone=name not in standing and one.is_step and not one.undoes and not one.redoes,
         )
         for name, one in islice(repo.log.walk(), limit)
     ]

@@ -22,6 +22,7 @@ from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository, Transaction, now
+from persona.verbs.merging import merged_graph
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,11 @@ def record(
     for entry in recipe.vectors:
         if entry.only or entry.excepted or alphas.patterns(entry.alpha):
             check_patterns(entry, repo.vector(VectorId(entry.id)))
-    graph = graph or repo.commit(head).graph
+    merged, disputed = merged_graph(repo, head, merging) if merging else (repo.commit(head).graph, ())
+    graph = graph or merged
     standing = Graph.get(repo.objects, graph) if graph else None
     recipe = pinned(recipe, parents_recipes, standing, pins)
-    notes = tuple(_complaints(repo, before, recipe, standing)) if standing else ()
+    notes = (*disputed, *(_complaints(repo, before, recipe, standing) if standing else ()))
     stored = put_text(repo.objects, text)
     resolved = recipe.put(repo.objects)
     old = repo.commit(head)

@@ -1,4 +1,4 @@
-"""A vector that was retrained on both sides of a merge: one of them, or both.
+"""A vector that was retrained on both sides of a merge: one of them, both, or their mean.
 
 ours     the vector that we have
 theirs   the vector that they have
@@ -13,12 +13,15 @@ from dataclasses import replace
 
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.threeway import Clash, Merged
+from persona.repository import Repository
+from persona.verbs.derive import mean_of
 
-RETRAINED = ("ours", "theirs", "both")
+_SAID = {"ours": "ours", "theirs": "theirs", "mean": "the mean of both trainings"}
+RETRAINED = ("ours", "theirs", "both", "mean")
 
 
 def settle_retrained(
-    merged: Merged, ours: Recipe, theirs: Recipe, label: str, how: str | None
+    repo: Repository, merged: Merged, ours: Recipe, theirs: Recipe, label: str, how: str | None
 ) -> tuple[Merged, list[str]]:
     """``merged`` without its clashes about vectors' ids, settled as asked; and what to tell."""
     twice = [clash for clash in merged.clashes if clash.path[0] == "vectors" and clash.path[2:] == ("id",)]
@@ -36,7 +39,7 @@ def settle_retrained(
             recipe, note = _beside(recipe, mine, other, label)
             clashes = [one for one in clashes if one.path[:2] != clash.path[:2]]
         else:
-            recipe, note = _instead(recipe, clash, how)
+            recipe, note = _instead(repo, recipe, clash, how)
         notes.append(note)
     return Merged(recipe, tuple(clashes)), notes
 
@@ -51,7 +54,8 @@ def _beside(recipe: Recipe, ours: Entry, theirs: Entry, label: str) -> tuple[Rec
     return replace(recipe, vectors=both), f"{ours.name} is ours, theirs is beside it as {name}: both act now"
 
 
-def _instead(recipe: Recipe, clash: Clash, how: str) -> tuple[Recipe, str]:
-    name, chosen = clash.path[1], getattr(clash, how)
+def _instead(repo: Repository, recipe: Recipe, clash: Clash, how: str) -> tuple[Recipe, str]:
+    name = clash.path[1]
+    chosen = mean_of(repo, recipe, clash.ours, clash.theirs) if how == "mean" else getattr(clash, how)
     vectors = [replace(entry, id=chosen) if entry.name == name else entry for entry in recipe.vectors]
-    return replace(recipe, vectors=tuple(vectors)), f"{name} is {how}"
+    return replace(recipe, vectors=tuple(vectors)), f"{name} is {_SAID[how]}"

@@ -14,6 +14,7 @@ from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.lists import Outside, all_outside
 from persona.verbs.graphs import stale_vectors
+from persona.verbs.merging import labels_of
 from persona.verbs.recording import standing_text
 
 
@@ -21,7 +22,8 @@ from persona.verbs.recording import standing_text
 class Status:
     """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one.
 
-    ``stale`` are vectors that do not implement what their nodes say now. ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
+    ``stale`` are vectors that do not implement what their nodes say now, ``merging`` what an unfinished merge merges.
+    ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
     """
 
     branch: str | None
@@ -35,6 +37,7 @@ class Status:
     outside: tuple[Outside, ...] = ()
     self_contained: bool = True
     stale: tuple[str, ...] = ()
+    merging: tuple[str, ...] = ()
 
 
 def status(repo: Repository) -> Status:
@@ -52,6 +55,7 @@ def status(repo: Repository) -> Status:
             problem = error.message
     differences = tuple(changes(committed, recipe, repo.objects))
     outside = all_outside(repo.folder / "packs")
+    merging = tuple(labels_of(repo, refs_.merge_heads(refs)))
     return Status(
         branch=refs_.current_branch(refs),
         commit=head,
@@ -60,11 +64,17 @@ def status(repo: Repository) -> Status:
         changes=differences,
         recipe=recipe,
         problem=problem,
-        next=_next(problem, edited, recipe, refs_.current_branch(refs)),
+        next=_next_merging(problem) if merging else _next(problem, edited, recipe, refs_.current_branch(refs)),
         outside=outside,
         self_contained=not outside,
         stale=stale_vectors(repo, head, recipe),
+        merging=merging,
     )
+
+
+def _next_merging(problem: str | None) -> str:
+    """How a merge goes on."""
+    return "settle it in persona.toml, then: persona commit" if problem else "persona commit"
 
 
 def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None) -> str:
@@ -76,5 +86,5 @@ def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None)
     if not recipe.vectors:
         return "persona commit RUN --as NAME"
     if branch is None:
-        return "persona checkout HEAD -b NAME"
+        return "persona switch -c NAME"
     return "persona build -o OUT"

@@ -43,6 +43,8 @@ def move(repo: Repository, change: Transaction, operation: Operation, side: int)
     """Give the operation's refs the values of before (0) or after (1) it, and let the recipe follow HEAD."""
     refs = repo.refs()
     for name, values in operation.refs.items():
+        if name.startswith(refs_.MERGES):
+            continue  # an unfinished merge is not brought back: its conflicts are settled, or given up
         _check_kept(repo, name, values[side])
         change.set_ref(name, values[side])
         refs[name] = values[side] or ""

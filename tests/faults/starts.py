@@ -36,6 +36,7 @@ class Starts:
             make = {
                 EMPTY: Path.mkdir, "plain": self._plain, "undone": self._undone, "edited": self._edited,
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
+                "parted": self._parted, "clashing": self._clashing, "settled": self._settled,
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
             }[name]  # fmt: skip
             make(root)
@@ -59,6 +60,27 @@ class Starts:
         self.copy("plain", root)
         for name, part in (("calm", "up_proj"), ("voice", "gate_proj")):
             handmade(root / "adapters" / name, pair(f"model.layers.0.mlp.{part}", 48, 32), target_modules=[part])
+
+    def _parted(self, root: Path) -> None:
+        """Two branches that changed different things since they parted."""
+        repo = persona.open(self.copy("plain", root))
+        persona.switch(repo, "side", create=True)
+        persona.commit(repo, self.models.run(3), name="c", author="Test")
+        persona.switch(repo, "main")
+        persona.alpha(repo, {"a": 0.5}, author="Test")
+
+    def _clashing(self, root: Path) -> None:
+        """A merge that has stopped at a conflict."""
+        repo = persona.open(self.copy("parted", root))
+        persona.switch(repo, "side")
+        persona.alpha(repo, {"a": 0.25}, author="Test")
+        persona.switch(repo, "main")
+        assert not persona.merge(repo, ["side"], author="Test").ok
+
+    def _settled(self, root: Path) -> None:
+        """A merge whose conflict is settled."""
+        repo = persona.open(self.copy("clashing", root))
+        repo.recipe_path.write_text(repo.head_text() + EDIT)
 
     def _undone(self, root: Path) -> None:
         persona.undo(persona.open(self.copy("plain", root)))

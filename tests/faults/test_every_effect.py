@@ -83,6 +83,13 @@ def check_edits(root: Path, start: Path) -> None:
     assert {repo.recipe_text(), *kept} <= {edited, repo.head_text()}
 
 
+def check_merge(root: Path, start: Path) -> None:
+    """Everything can be read, and ``persona.toml`` is as it was, or as it was committed."""
+    repo = persona.open(root)
+    check_readable(repo)
+    assert repo.recipe_bytes() in ((start / "persona.toml").read_bytes(), repo.head_text().encode())
+
+
 def check_no_worse(root: Path, start: Path) -> None:
     """A repair that broke off has lost nothing that was whole before; it may have learnt what else had been lost."""
     before = examine(place_of(open_damaged(start)))
@@ -141,6 +148,14 @@ CASES = {
     "graph import": Case(("graph", "import", "notes"), "noted", moves=True),
     "graph link": Case(("graph", "link", "one", "a"), "noted", moves=True),
     "checkout": Case(("checkout", "HEAD~1"), moves=True),
+    "branch": Case(("branch", "warmer"), moves=True),
+    "rename": Case(("branch", "-m", "trunk"), moves=True),
+    "tag": Case(("tag", "v1"), moves=True),
+    "switch": Case(("switch", "side"), "parted", moves=True),
+    "merge": Case(("merge", "side", "--no-report"), "parted", moves=True),
+    "commit, a merge": Case(("commit",), "settled", moves=True, whole=check_merge),
+    "merge --abort": Case(("merge", "--abort"), "clashing", moves=True, whole=check_merge),
+    "revert": Case(("revert", "HEAD"), moves=True),
     "undo": Case(("undo",), moves=True),
     "redo": Case(("redo",), "undone", moves=True),
     "restore": Case(("restore",), "edited", whole=check_edits),

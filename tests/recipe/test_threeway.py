@@ -1,0 +1,160 @@
+"""Three-way merging of recipes: a test for each row of the table in the guide, and what holds of any three recipes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from persona.errors import UsageError
+from persona.recipe.changes import changes
+from persona.recipe.model import Entry, Recipe
+from persona.recipe.threeway import merge
+
+BASE = "ba5e" * 16
+A, B, C, D = (digit * 64 for digit in "abcd")
+
+
+def recipe(*vectors: Entry, method: str = "linear", scale: float = 1.0, **parameters: float) -> Recipe:
+    return Recipe(BASE, "base", vectors, method, scale, parameters)
+
+
+def one(**changed: object) -> Recipe:
+    return recipe(replace(Entry("v", A, 1.0), **changed))  # type: ignore[arg-type]
+
+
+NOTHING = recipe()
+
+ROWS: dict[str, tuple[Recipe, Recipe, Recipe, Recipe]] = {
+    "nobody changed it": (one(), one(), one(), one()),
+    "we added it": (NOTHING, one(), NOTHING, one()),
+    "they added it": (NOTHING, NOTHING, one(), one()),
+    "both added the same": (NOTHING, one(), one(), one()),
+    "we took it out": (one(), NOTHING, one(), NOTHING),
+    "they took it out": (one(), one(), NOTHING, NOTHING),
+    "both took it out": (one(), NOTHING, NOTHING, NOTHING),
+    "we changed its alpha": (one(), one(alpha=0.5), one(), one(alpha=0.5)),
+    "they changed its alpha": (one(), one(), one(alpha=0.5), one(alpha=0.5)),
+    "both changed it alike": (one(), one(alpha=0.5), one(alpha=0.5), one(alpha=0.5)),
+    "we retrained it, they changed its alpha": (one(), one(id=B), one(alpha=0.5), one(id=B, alpha=0.5)),
+    "they linked a node, we limited it": (
+        one(), one(only=("*mlp*",)), one(node="n"), one(only=("*mlp*",), node="n")
+    ),
+    "they took the node away": (one(node="n"), one(node="n"), one(), one()),
+    "alphas along the depth": (one(), one(), one(alpha=(0.2, 1.0)), one(alpha=(0.2, 1.0))),
+    "they chose a method": (
+        NOTHING, recipe(scale=0.5), recipe(method="ties", density=0.3), recipe(method="ties", scale=0.5, density=0.3)
+    ),
+    "both have the method, each another parameter": (
+        recipe(method="dare_ties", density=0.5), recipe(method="dare_ties", density=0.4),
+        recipe(method="dare_ties", density=0.5, seed=1), recipe(method="dare_ties", density=0.4, seed=1),
+    ),
+    "their method leaves our parameter behind": (
+        recipe(method="ties", density=0.2), recipe(method="ties", density=0.3), recipe(), recipe()
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_does_not_clash(row: str) -> None:
+    before, ours, theirs, wanted = ROWS[row]
+    done = merge([before], ours, theirs)
+    assert (done.recipe, done.clashes) == (wanted, ())
+
+
+CLASHES: dict[str, tuple[Recipe, Recipe, Recipe, str]] = {
+    "both changed the alpha": (one(), one(alpha=0.5), one(alpha=0.25), "vectors.v.alpha"),
+    "both retrained it": (one(), one(id=B), one(id=C), "vectors.v.id"),
+    "both added another under one name": (NOTHING, one(id=B), one(id=C), "vectors.v.id"),
+    "we took it out, they changed it": (one(), NOTHING, one(alpha=0.5), "vectors.v"),
+    "they took it out, we changed it": (one(), one(alpha=0.5), NOTHING, "vectors.v"),
+    "both linked another node": (one(), one(node="n"), one(node="m"), "vectors.v.node"),
+    "both changed the scale": (recipe(), recipe(scale=0.5), recipe(scale=0.25), "merge.scale"),
+    "both changed the method": (recipe(), recipe(method="ties"), recipe(method="sce"), "merge.method"),
+    "both changed a parameter": (
+        recipe(method="ties", density=0.2), recipe(method="ties", density=0.3), recipe(method="ties", density=0.4),
+        "merge.density",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", CLASHES)
+def test_what_clashes(row: str) -> None:
+    before, ours, theirs, where = CLASHES[row]
+    done = merge([before], ours, theirs)
+    assert [clash.where for clash in done.clashes] == [where]
+    assert merge([before], ours, theirs, "ours").recipe == ours
+    assert merge([before], ours, theirs, "theirs").recipe == theirs
+
+
+def test_new_vectors_come_last_in_their_order() -> None:
+    ours, theirs = recipe(Entry("x", A), Entry("y", B)), recipe(Entry("z", C), Entry("w", D), Entry("x", A))
+    done = merge([recipe(Entry("x", A))], ours, theirs)
+    assert [entry.name for entry in done.recipe.vectors] == ["x", "y", "z", "w"]
+
+
+def test_different_bases_cannot_be_merged() -> None:
+    with pytest.raises(UsageError, match="different bases"):
+        merge([NOTHING], NOTHING, replace(NOTHING, base="0" * 64))
+
+
+def test_histories_without_a_common_beginning() -> None:
+    done = merge([], recipe(Entry("x", A)), recipe(Entry("y", B)))
+    assert [entry.name for entry in done.recipe.vectors] == ["x", "y"]
+    assert not done.clashes
+
+
+def test_criss_cross() -> None:
+    """Two merge bases that agree on a slot are one; on a slot where they clash every difference is a clash."""
+    bases = [one(alpha=0.5, node="n"), one(alpha=0.25, node="n")]
+    done = merge(bases, one(alpha=0.5, node="n"), one(alpha=0.25, node="m"))
+    assert [clash.where for clash in done.clashes] == ["vectors.v.alpha"]
+    assert done.clashes[0].before is None
+    assert done.recipe.vectors[0].node == "m"
+    assert not merge(bases, one(alpha=0.75, node="n"), one(alpha=0.75, node="n")).clashes
+
+
+entries = st.builds(
+    Entry,
+    name=st.sampled_from("uvw"),
+    id=st.sampled_from([A, B, C]),
+    alpha=st.sampled_from([0.5, 1.0, (0.1, 1.0)]),
+    node=st.sampled_from([None, "n", "m"]),
+    only=st.sampled_from([(), ("*mlp*",)]),
+)
+recipes = st.builds(
+    lambda vectors, method, scale: Recipe(BASE, "base", tuple(vectors), method, scale, {}),
+    st.lists(entries, max_size=3, unique_by=lambda entry: entry.name),
+    st.sampled_from(["linear", "ties"]),
+    st.sampled_from([1.0, 0.5]),
+)
+
+
+def unordered(one: Recipe) -> Recipe:
+    return replace(one, vectors=tuple(sorted(one.vectors, key=lambda entry: entry.name)))
+
+
+@settings(max_examples=500)
+@given(recipes, recipes, recipes)
+def test_sides_may_be_swapped(before: Recipe, ours: Recipe, theirs: Recipe) -> None:
+    """The outcome is the same but for the order of vectors; clashes are the same with their sides exchanged."""
+    here, there = merge([before], ours, theirs), merge([before], theirs, ours)
+    assert sorted(repr((c.path, c.ours, c.theirs)) for c in here.clashes) == sorted(
+        repr((c.path, c.theirs, c.ours)) for c in there.clashes
+    )
+    if not here.clashes:
+        assert unordered(here.recipe) == unordered(there.recipe)
+    settled = merge([before], ours, theirs, "ours"), merge([before], theirs, ours, "theirs")
+    assert unordered(settled[0].recipe) == unordered(settled[1].recipe)
+
+
+@given(recipes, recipes)
+def test_merging_what_did_not_change_changes_nothing(before: Recipe, ours: Recipe) -> None:
+    for done in (merge([before], ours, before), merge([before], ours, ours)):
+        assert not done.clashes
+        assert done.recipe == ours
+    forward = merge([before], before, ours)
+    assert not forward.clashes
+    assert [c for c in changes(ours, unordered(forward.recipe)) if c.kind != "moved"] == []
