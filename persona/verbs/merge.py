@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,9 @@ class Merging:
     notes: tuple[str, ...] = ()
     dry_run: bool = False
     interference: Interference | None = None
-    measurable: bool = field(default=False)
+    recipe: Recipe | None = None
+    """What comes out, resolved; None where nothing was to be merged."""
+    measurable: bool = False
     """Whether the outcome has vectors together that neither side had, so that interference is news."""
 
     @property
@@ -139,6 +141,7 @@ def merge(
             method=recipe.method,
             notes=tuple(notes),
             dry_run=dry_run,
+            recipe=recipe,
             measurable=_is_news(recipe, ours, sides),
         )
         if dry_run:
@@ -162,7 +165,9 @@ def go_on(repo: Repository, *, message: str | None = None, author: str = "", com
         recorded = record(repo, change, text, message or merge_message(repo, heads, labels), author, merging=heads)
         end_merge(repo, change)
         after = repo.recipe(recorded.commit)
-        return Merging(MERGED, tuple(labels), recorded, recorded.changes, method=after.method, measurable=True)
+        return Merging(
+            MERGED, tuple(labels), recorded, recorded.changes, method=after.method, recipe=after, measurable=True
+        )
 
 
 def abort(repo: Repository, *, command: str = "merge") -> Aborted:
@@ -181,9 +186,9 @@ def abort(repo: Repository, *, command: str = "merge") -> Aborted:
 
 def interference_of(repo: Repository, result: Merging, progress: Progress = SILENT) -> Interference | None:
     """How far the vectors of a merge's outcome interfere; None where nothing new came together, or too much."""
-    if result.recorded is None or not result.measurable:
+    recipe = result.recipe
+    if recipe is None or not (result.measurable and result.ok):
         return None
-    recipe = repo.recipe(result.recorded.commit)
     if not 2 <= sum(alphas.acts(entry.alpha) for entry in recipe.vectors) <= MOST_MEASURED:
         return None
     from persona.verbs.interference import measured

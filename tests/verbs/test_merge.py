@@ -403,3 +403,13 @@ def test_any_sequence_keeps_the_history_sound(
         assert repo.head() == expected[here]
         assert not repo.is_edited()
     assert persona.fsck(repo).ok
+
+
+def test_how_far_vectors_interfere_is_told_before_and_after(parted: persona.Repository) -> None:
+    """The report of a dry run, of the merge, and of ``diff --weights`` are one."""
+    tried = persona.merge(parted, ["voice"], dry_run=True)
+    before = merging.interference_of(parted, tried)
+    after = merging.interference_of(parted, persona.merge(parted, ["voice"]))
+    assert before is not None
+    assert before == after == persona.interference(parted)
+    assert before.vectors == ("listening", "calm", "voice")
