@@ -16,37 +16,37 @@ from persona.cli.schemas import ALIASES, Schema, anchor, classes, commands, sche
 INTRODUCTION = """\
 # JSON
 
-Every command takes `--json` and then prints one line of JSON on stdout, whether it succeeds or fails:
+Every command takes `--json`, and then prints one line of JSON on stdout, whether it succeeds or fails:
 
 ```json
-{"schema": 1, "command": "tag", "result": {"name": "v1", "commit": "d98c…", "subject": "softer voice"}}
+{"schema": 1, "command": "convert", "result": {"folder": "safe", "tensors": 21, "nbytes": 45448, "files": ["config.json"]}}
 {"schema": 1, "error": {"kind": "UsageError", "message": "no vector 'listning'", "hint": "Did you mean 'listening'?", "exit_code": 2}}
 ```
 
-[`schema.json`](schema.json) says the same in JSON Schema, draft 2020-12. It is made, by `python -m persona.cli.schemas`, from
-the types that the [verbs](guide.md#use-it-from-python) return in Python, and so is this page, by
-`python -m persona.cli.json_page`. A test runs every command and holds what it prints to it.
+[schema.json](schema.json) says in JSON Schema (draft 2020-12) what such a line may be. `python -m persona.cli.schemas` makes it
+from the types that the [verbs return in Python](guide.md#use-it-from-python), and `python -m persona.cli.json_page` makes this
+page from it. The tests run every command, in every shape that its result may have, and hold what it prints to the schema.
 
-- A line with `result` may come with exit code 1, where the answer is no: `verify` found a difference, `merge` a conflict. An
-  error is a line with `error`, and `exit_code` is that of the process. `excerpt` is there only if one place of what was
-  typed is wrong.
-- A field of a class is always there; `null`, an empty list or an empty table where there is nothing to say.
-- New fields may come at any time, so ignore what you do not know. `schema` grows when a field changes its meaning or goes.
-- A number that is not finite is `null`. Ids are whole: 64 hexadecimal digits. Paths are as the command saw them.
+- **Exit codes** are [those of the commands](cli.md#exit-codes). A `result` may come with 1, where the answer is no: `verify` found a
+  difference, `merge` a conflict. With an `error`, `exit_code` is the same number; `excerpt` is there if one place of what
+  was typed is wrong.
+- **All fields of a class are there**, `null` or empty where there is nothing to say.
+- **New fields may come** at any time, so ignore what you do not know. `schema` grows when a field changes its meaning or goes.
+- **Ids** are whole: 64 hexadecimal digits. **Paths** are as the command saw them. A **number** that is not finite is `null`.
 - Fields of *any* type hold what a person or a trainer wrote: values of a recipe, facts of a run.
 
-To check a line of `persona log --json`, for instance, with Python's `jsonschema`:
+A program of your own can check what it reads, with the package jsonschema:
 
 ```python
 import json
-import subprocess
+import sys
 
 from jsonschema import Draft202012Validator
 
-schema = json.load(open("docs/schema.json"))
-wanted = {"$ref": "#/$defs/persona-log", "$defs": schema["$defs"]}
-said = subprocess.run(["persona", "log", "--json"], capture_output=True, text=True, check=True).stdout
-Draft202012Validator(wanted).validate(json.loads(said))
+with open("docs/schema.json") as file:
+    schema = json.load(file)
+wanted = {"$ref": "#/$defs/persona-convert", "$defs": schema["$defs"]}
+Draft202012Validator(wanted).validate(json.load(sys.stdin))
 ```
 """
 

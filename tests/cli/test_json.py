@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import ValidationError
+from jsonschema import Draft202012Validator, ValidationError
 
 import persona
 from persona.cli import app, schemas
 from tests.cli.conftest import Run
 from tests.cli.json_story import COMMANDS, Line, Story
-from tests.cli.schema import check
+from tests.cli.schema import check, closed
 from tests.keeping.conftest import objects_of
 from tests.models import TinyModels, tiny_llama
 
@@ -60,6 +60,14 @@ def test_what_a_command_prints_fits(told: Told, command: str) -> None:
     for line in lines:
         check(command, line.said)
         assert "result" in json.loads(line.said), line.typed
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if len(schemas.results(name)) > 1])
+def test_there_is_an_example_of_every_shape(told: Told, command: str) -> None:
+    printed = [json.loads(line.said)["result"] for line in told.lines if line.command == command]
+    for kind in schemas.results(command):
+        fits = Draft202012Validator(closed({**schemas.schema_of(kind), "$defs": schemas.schema()["$defs"]}))
+        assert any(fits.is_valid(one) for one in printed if one), kind
 
 
 def test_there_is_an_example_of_every_class(told: Told) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -14,14 +15,15 @@ from typing import Any, Literal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 
 from persona.cli import json_page, schemas
 from persona.cli.app import plain
 from persona.cli.reference import reference
 from persona.ids import Id
-from tests.cli.schema import closed
+from tests.cli.schema import check, closed
 from tests.docs.session import ROOT
+from tests.docs.test_guide import blocks
 
 SCHEMA = ROOT / "docs" / "schema.json"
 PAGE = ROOT / "docs" / "json.md"
@@ -50,6 +52,20 @@ def test_every_command_has_an_entry() -> None:
     for command in schemas.commands():
         assert f"# persona {command}\n" in reference()
         assert known[schemas.anchor(command)]["properties"]["command"] == {"const": command}
+
+
+def test_the_lines_that_the_page_shows_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    ((_, lines),) = blocks(PAGE, "json")
+    for line in lines.splitlines():
+        check("convert", line)
+    ((_, program),) = blocks(PAGE, "python")
+    monkeypatch.chdir(ROOT)
+    good, bad = lines.splitlines()
+    monkeypatch.setattr("sys.stdin", io.StringIO(good))
+    exec(program, {})
+    monkeypatch.setattr("sys.stdin", io.StringIO(bad))
+    with pytest.raises(ValidationError):
+        exec(program, {})
 
 
 class Colour(StrEnum):
@@ -149,7 +165,7 @@ def test_any_value_of_a_class_fits(kind: type) -> None:
 
     @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
     @given(strategy(kind))
-    def check(value: Any) -> None:
+    def fit(value: Any) -> None:
         fits.validate(json.loads(json.dumps(plain(value), allow_nan=False)))
 
-    check()
+    fit()
