@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -48,6 +49,8 @@ ALIASES: dict[str, tuple[Any, str]] = {
 """Types that are no classes, and have a definition all the same since many fields are of them."""
 
 SCALARS = {str: "string", bool: "boolean", int: "integer", NoneType: "null"}
+
+JSON = {"None": "null", "True": "true", "False": "false"}
 
 ERROR = {
     "type": "object",
@@ -129,8 +132,9 @@ def properties(one: type) -> dict[str, Any]:
 
 
 def words(one: type) -> str:
-    """A class's docstring, as one paragraph each."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(one.__doc__ or "").split("\n\n"))
+    """A class's docstring, a line for each paragraph, with Python's constants as JSON has them."""
+    text = re.sub(r"\b(None|True|False)\b", lambda found: JSON[found[0]], inspect.cleandoc(one.__doc__ or ""))
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _answer(command: str) -> Schema:
@@ -240,10 +244,10 @@ def _for_checkers(module: ModuleType) -> Mapping[str, Any]:
     return found
 
 
-def text() -> str:
-    """The file."""
+def page() -> str:
+    """The whole file."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    click.echo(text(), nl=False)
+    click.echo(page(), nl=False)

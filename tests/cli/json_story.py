@@ -131,6 +131,7 @@ def look(story: Story) -> None:
     story.say("vectors", "HEAD~3")
     story.say("log")
     story.say("log", "--oneline", "-n", "2")
+    story.say("log", "--graph", "--all", "--vector", "listening", "--since", "yesterday")
     story.say("op", "log")
     story.say("methods")
     story.say("methods", "ties")
@@ -144,6 +145,8 @@ def look(story: Story) -> None:
         story.say("status")
         story.say("restore")
     path.write_text(whole)
+    story.say("restore")
+    story.say("restore", "voice", "--source", "HEAD~4")
     story.say("restore")
 
 
