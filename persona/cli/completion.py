@@ -36,7 +36,7 @@ def command(app: App, shell: str) -> None:
     eval "$(persona completion zsh)"                                           # in ~/.zshrc, after compinit
     persona completion fish > ~/.config/fish/completions/persona.fish          # once
     """
-    made = Script(shell, _script(shell))
+    made = made_for(shell)
 
     def render(console: Console) -> None:
         click.echo(made.script)
@@ -44,9 +44,11 @@ def command(app: App, shell: str) -> None:
     app.show("completion", made, render)
 
 
-def _script(shell: str) -> str:
+def made_for(shell: str) -> Script:
+    """What ``shell`` reads."""
     from persona.cli.main import cli
 
     kind = get_completion_class(shell)
     assert kind is not None
-    return ShellComplete.source(kind(cli, {}, "persona", VARIABLE))  # bash's own looks for a bash to ask its version
+    script = ShellComplete.source(kind(cli, {}, "persona", VARIABLE))  # bash's own looks for a bash to ask its version
+    return Script(shell, script)

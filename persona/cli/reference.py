@@ -45,6 +45,8 @@ An error is two lines on stderr: what is wrong, and what to do. With `--json` it
 ```json
 {"schema": 1, "error": {"kind": "NoRepository", "message": "…", "hint": "…", "exit_code": 10}}
 ```
+
+What a command prints with `--json` when it succeeds is in [json.md](json.md).
 """
 
 

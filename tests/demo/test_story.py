@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import persona
+from persona.cli.app import App
 from persona.cli.main import invoke
 from persona.demo.story import METHODS, tell
 from persona.demo.training import QUICK
+from tests.cli.schema import check
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 
@@ -31,7 +33,7 @@ class Notes:
         pass
 
 
-def test_the_story(tmp_path: Path) -> None:
+def test_the_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notes = Notes()
     told = tell(tmp_path, notes, sizes=QUICK)
     assert told.rolled_back_identical
@@ -46,6 +48,10 @@ def test_the_story(tmp_path: Path) -> None:
     }  # fmt: skip
     for build in (tmp_path / "builds").iterdir():
         assert persona.verify(build).ok
+    capsys.readouterr()
+    App(json=True).show("demo", told, lambda console: None)
+    check("demo", capsys.readouterr().out)
+    assert all((told.measured, told.replies, told.findings)), "nothing that would fit for being empty"
 
 
 def test_keep_does_not_write_into_a_folder_that_is_not_empty(
@@ -59,6 +65,8 @@ def test_keep_does_not_write_into_a_folder_that_is_not_empty(
 @pytest.mark.slow
 def test_the_whole_demo_shows_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["demo", "--keep", str(tmp_path / "kept"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)["result"]
+    printed = capsys.readouterr().out
+    check("demo", printed)
+    told = json.loads(printed)["result"]
     assert told["rolled_back_identical"]
     assert [one["holds"] for one in told["findings"]] == [True] * 5

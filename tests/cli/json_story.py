@@ -1,0 +1,270 @@
+"""A life of a repository in which every command speaks JSON, in every shape that its result may have."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+import persona
+from persona.cli.main import invoke
+from persona.cli.schemas import commands
+from tests.checkpoints.peft_folders import handmade, pair
+from tests.keeping.conftest import flip_tensor
+from tests.models import TinyModels, load
+from tests.verbs.test_convert import as_pickles
+from tests.verbs.test_merge import settle
+
+COMMANDS = tuple(commands())
+NO, USAGE = 1, 2
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was typed, of which command, and what came on stdout."""
+
+    typed: str
+    command: str
+    said: str
+
+
+@dataclass
+class Story:
+    """Folders, and what was said so far."""
+
+    root: Path
+    models: TinyModels
+    lines: list[Line] = field(default_factory=list)
+
+    @property
+    def work(self) -> Path:
+        """The repository."""
+        return self.root / "work"
+
+    def say(self, *args: str | Path, code: int = 0, at: str = ".") -> None:
+        """Type a command line with ``--json``, in the repository or below it, and see that it ends as it should."""
+        argv = [str(arg) for arg in args]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            ended = invoke(["-C", str(self.work / at), *argv, "--json"])
+        assert ended == code, f"persona {' '.join(argv)}: {out.getvalue()}{err.getvalue()}"
+        command = " ".join(argv[:2]) if " ".join(argv[:2]) in COMMANDS else argv[0]
+        self.lines.append(Line(" ".join(argv), command, out.getvalue()))
+
+    def tell(self) -> None:
+        """All chapters; ``demo``, which takes longer than all of them, is a story of its own."""
+        self.work.mkdir()
+        for chapter in (begin, record, specify, look, compare, move, merge, take_back, deliver, exchange, keep):
+            chapter(self)
+
+
+def begin(story: Story) -> None:
+    story.say("init", "--base", story.models.base())
+    story.say("status")
+    story.say("vectors")
+    story.say("tag")
+    story.say("tag", "first")
+
+
+def record(story: Story) -> None:
+    """Vectors of every kind."""
+    metrics = story.root / "metrics.json"
+    metrics.write_text('{"eval_loss": 1.5, "by": {"topic": [1, null]}}')
+    told = ("--metrics", metrics, "--meta", "seed=7", "--data", metrics)
+    story.say("commit", story.models.run(1), "--as", "listening", "-m", "listen first", *told)
+    story.say("commit", story.models.run(1), "--as", "listening")  # there already
+    story.say("commit", story.models.run(2), "--as", "voice", "--alpha", "0.5")
+    for name, part in (("calm", "up_proj"), ("warm", "gate_proj")):
+        handmade(story.root / "adapters" / name, pair(f"model.layers.0.mlp.{part}", 48, 32), target_modules=[part])
+    handmade(story.root / "adapters" / "odd", pair("model.layers.0.mlp.up_proj", 5, 5), target_modules=["up_proj"])
+    story.say("import-adapter", story.root / "adapters", "--dry-run", "--skip-bad")
+    story.say("import-adapter", story.root / "adapters", "--skip-bad")
+    story.say("import-adapter", story.root / "adapters" / "calm")
+    story.say("alpha", "voice=0.8")
+    story.say("negate", "warm", "--alpha", "0.5")
+    story.say("derive", "gentle", "0.5 * (listening - voice)")
+    story.say("derive", "gentle", "0.5 * (listening - voice)")
+    story.say("derive", "gentle", "listening@HEAD~2 - voice", "--replace", "--alpha", "0.25")
+    story.say("bake", "calm", "warm", "--as", "both", "--keep")
+    story.say("rm", "calm", "warm")
+    path = story.work / "persona.toml"
+    path.write_text(path.read_text().replace("alpha = 0.8", 'alpha = {"*.mlp.*" = 0.5, "*" = 1.0}'))
+    story.say("commit", "-m", "by pattern")
+    path.write_text(path.read_text().replace("alpha = 0.25", "alpha = [0.2, 1.0]"))
+    story.say("commit", "-m", "along the depth")
+
+
+def specify(story: Story) -> None:
+    """The memory graph."""
+    notes = story.root / "notes"
+    notes.mkdir()
+    (notes / "patience.md").write_text("# patience\n\nListen. See [[haste]].\n\nwarmth:9\n")
+    (notes / "haste.md").write_text("# haste\n\nAnswer at once.\n")
+    (notes / "old.md").write_text("# old\n\nOnce.\n")
+    story.say("graph", "status")
+    story.say("graph", "import", notes)
+    story.say("graph", "import", notes)
+    story.say("graph", "link", "patience", "listening", "-m", "what it is for")
+    story.say("graph", "link", "haste", "voice")
+    story.say("graph", "show")
+    story.say("graph", "show", "patience")
+    (notes / "patience.md").write_text("# patience\n\nListen first.\n\nwarmth:9\n")
+    (notes / "old.md").unlink()
+    story.say("graph", "import", notes, "--keep-missing")
+    story.say("graph", "status")
+    story.say("graph", "diff")
+    story.say("graph", "diff", "HEAD~1", "HEAD")
+    story.say("status")
+    story.say("show", "listening")
+    story.say("graph", "unlink", "voice")
+
+
+def look(story: Story) -> None:
+    """Commits, vectors of every form, an edited recipe and one that cannot be read."""
+    story.say("vectors")
+    story.say("vectors", "HEAD~3")
+    story.say("log")
+    story.say("log", "--oneline", "-n", "2")
+    story.say("log", "--graph", "--all", "--vector", "listening", "--since", "yesterday")
+    story.say("op", "log")
+    story.say("methods")
+    story.say("methods", "ties")
+    story.say("completion", "fish")
+    for what in ("HEAD", "first", "voice", "gentle", "both", "listening@HEAD~12"):
+        story.say("show", what)
+    path = story.work / "persona.toml"
+    whole = path.read_text()
+    for text in (whole + "\n[merge]\nmethod = 'ties'\ndensity = 0.3\n", whole + "[nonsense"):
+        path.write_text(text)
+        story.say("status")
+        story.say("restore")
+    path.write_text(whole)
+    story.say("restore")
+    story.say("restore", "voice", "--source", "HEAD~4")
+    story.say("restore")
+
+
+def compare(story: Story) -> None:
+    """``diff`` between everything and everything."""
+    story.say("commit", story.models.run(3), "--as", "listening", "-m", "trained again")
+    story.say("diff")
+    story.say("diff", "HEAD~3", "HEAD")
+    story.say("diff", "HEAD~4", "--exit-code", code=NO)
+    story.say("diff", "HEAD~1", "HEAD", "--weights")
+    story.say("diff", "HEAD~1", "HEAD", "--stat", "--by", "tensor")
+    story.say("diff", "voice@HEAD~3", "voice")
+    story.say("diff", "listening", "gentle", "--weights")
+    other = story.root / "other"
+    shutil.copytree(story.models.run(2), other)
+    tensors = load(other)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].float()
+    tensors["extra"] = torch.zeros(2)
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rope_theta": 5}))
+    story.say("diff", story.models.run(2), other)
+    story.say("diff", "HEAD", other, "--weights")
+
+
+def move(story: Story) -> None:
+    """Branches, tags, and where HEAD stands."""
+    story.say("branch", "side")
+    story.say("branch")
+    story.say("branch", "-m", "side", "aside")
+    story.say("branch", "-d", "aside")
+    story.say("tag", "v1")
+    story.say("tag")
+    story.say("tag", "-d", "v1")
+    story.say("switch", "-c", "voice")
+    story.say("switch", "main")
+    story.say("switch", "--detach")
+    story.say("alpha", "both=0.25")
+    story.say("status")
+    story.say("checkout", "HEAD~2")
+    story.say("checkout", "-b", "older")
+    story.say("checkout", "main")
+
+
+def merge(story: Story) -> None:
+    """Every outcome of a merge."""
+    story.say("switch", "voice")
+    story.say("commit", story.models.run(4), "--as", "bold")
+    story.say("switch", "main")
+    story.say("merge", "voice", "--dry-run")
+    story.say("merge", "voice")  # forward
+    story.say("merge", "voice")  # up to date
+    story.say("alpha", "both=0.75")
+    story.say("switch", "voice")
+    story.say("commit", story.models.run(5), "--as", "slow")
+    story.say("switch", "main")
+    story.say("merge", "voice")
+    story.say("switch", "voice")
+    story.say("alpha", "both=0.5")
+    story.say("switch", "main")
+    story.say("alpha", "both=0.25")
+    story.say("merge", "voice", code=NO)
+    story.say("status")
+    story.say("merge", "--abort")
+    story.say("merge", "voice", code=NO)
+    settle(persona.open(story.work), "theirs")
+    story.say("merge", "--continue", "-m", "as they have it")
+    story.say("log")
+
+
+def take_back(story: Story) -> None:
+    story.say("alpha", "both=0.9")
+    story.say("undo")
+    story.say("redo")
+    story.say("op", "log", "-n", "4")
+    story.say("revert", "HEAD")
+    story.say("alpha", "both=0.1")
+    story.say("revert", "HEAD~2", code=NO)
+    story.say("status")
+    story.say("restore")
+
+
+def deliver(story: Story) -> None:
+    """A model, one that was changed afterwards, and adapters."""
+    merged = story.root / "merged"
+    story.say("build", "-o", merged)
+    story.say("verify", merged)
+    with (merged / "config.json").open("a") as file:
+        file.write(" ")
+    story.say("verify", merged, code=NO)
+    story.say("diff", "HEAD", merged)
+    story.say("build", "-o", story.root / "near", "--as-adapter", "--rank", "2")
+    story.say("convert", as_pickles(story.models.run(1), story.root / "old"), "-o", story.root / "safe")
+
+
+def exchange(story: Story) -> None:
+    """To mergekit and back, and the adapter that a recipe of adapters is."""
+    story.say("checkout", "first", "-b", "plain")
+    story.say("import-adapter", story.root / "adapters" / "calm")
+    story.say("build", "-o", story.root / "exact", "--as-adapter")
+    story.say("commit", story.models.run(1), "--as", "listening")
+    story.say("export", "--to", story.root / "recipe.yml")
+    story.say("import", story.root / "recipe.yml")
+    story.say("alpha", "listening=0.1")
+    story.say("import", story.root / "recipe.yml", "--replace")
+
+
+def keep(story: Story) -> None:
+    """What is whole, what goes, what is lost, and what lies elsewhere."""
+    story.say("fsck")
+    story.say("gc", "--dry-run")
+    story.say("gc")
+    repo = persona.open(story.work)
+    base = repo.base(repo.recipe(repo.head()).base_id)
+    flip_tensor(repo, base.tensors["model.norm.weight"].id)
+    story.say("fsck", code=NO)
+    story.say("fsck", "--repair-from", story.models.base())
+    lent = shutil.copytree(story.models.base(), story.root / "lent")
+    story.say("init", "--base", lent, "--reference", "elsewhere")
+    shutil.rmtree(lent)
+    story.say("status", at="elsewhere")
