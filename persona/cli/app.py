@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from persona.cli import pager
+from persona.cli import hints, pager
 from persona.errors import PersonaError, Storage, UsageError
 
 if TYPE_CHECKING:
@@ -104,12 +104,18 @@ class App:
                 pager.show(stdout(), render, self._pager)
             else:
                 render(stdout())
+        if not self.json:
+            hints.say(command, result, off=self._ui().get("hints") is False)
 
     def _pager(self) -> str | None:
         """``[ui] pager`` of the repository that was opened, if it says so."""
-        ui = self._opened.config.get("ui", {}) if self._opened is not None else {}
-        said = ui.get("pager") if isinstance(ui, dict) else None
+        said = self._ui().get("pager")
         return said if isinstance(said, str) else None
+
+    def _ui(self) -> dict[str, Any]:
+        """``[ui]`` of the repository that was opened."""
+        ui = self._opened.config.get("ui", {}) if self._opened is not None else {}
+        return ui if isinstance(ui, dict) else {}
 
 
 def utf8(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import REV
+from persona.cli.complete import NODE, REV, VECTOR
+from persona.cli.graphlines import draw
 from persona.cli.render import when
 
 if TYPE_CHECKING:
@@ -17,41 +19,94 @@ if TYPE_CHECKING:
 
 
 @click.command("log")
-@click.argument("rev", default="HEAD", type=REV)
+@click.argument("revs", nargs=-1, type=REV, metavar="[REV]...")
 @click.option("--oneline", is_flag=True, help="A line per commit.")
+@click.option("--graph", is_flag=True, help="Draw the lines of history beside the commits.")
+@click.option("--all", "everything", is_flag=True, help="Begin at every branch and tag.")
+@click.option("--vector", type=VECTOR, metavar="NAME", help="Only commits that changed this vector.")
+@click.option("--node", type=NODE, metavar="ID", help="Only commits that changed this node, or what implements it.")
+@click.option("--since", metavar="TIME", help="Only commits from then on: 'yesterday', '2 weeks ago', '2026-11-20'.")
+@click.option("--until", metavar="TIME", help="Only commits up to then.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="At most N commits.")
 @json_option
 @click.pass_obj
-def command(app: App, rev: str, oneline: bool, limit: int | None) -> None:
-    """Show commits, newest first.
+def command(
+    app: App,
+    revs: tuple[str, ...],
+    oneline: bool,
+    graph: bool,
+    everything: bool,
+    vector: str | None,
+    node: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+) -> None:
+    """Show commits, newest first. A..B is what B has and A has not.
 
     \b
     persona log
     persona log --oneline -n 5 main
+    persona log --graph --oneline --all
+    persona log --vector listening --since "2 weeks ago"
+    persona log main..voice
     """
     from persona.verbs.log import log
 
-    found = log(app.repository(), rev, limit=limit)
+    found = log(
+        app.repository(),
+        revs or "HEAD",
+        limit=limit,
+        everything=everything,
+        vector=vector,
+        node=node,
+        since=since,
+        until=until,
+        in_lines=graph,
+    )
 
     def render(console: Console) -> None:
-        for number, one in enumerate(found):
-            if oneline:
-                console.print(f"[yellow]{one.commit[:7]}[/]{_names(one)} {escape(one.subject)}{_headline(one)}")
-            else:
-                _long(console, one, first=number == 0)
+        for line in _drawn(found, oneline=oneline) if graph else _plain(found, oneline=oneline):
+            console.print(line)
 
     app.show("log", found, render)
 
 
-def _long(console: Console, one: Logged, *, first: bool) -> None:
-    if not first:
-        console.print()
-    console.print(f"[yellow]commit {one.commit}[/]{_names(one)}")
-    console.print(f"Author: {escape(one.author)}")
-    console.print(f"Date:   {when(one.time)}")
-    console.print(f"\n    {escape(one.subject)}")
+def _plain(found: list[Logged], *, oneline: bool) -> Iterator[str]:
+    for number, one in enumerate(found):
+        if oneline:
+            yield _line(one)
+        else:
+            yield from ("",) if number else ()
+            yield from _long(one)
+
+
+def _drawn(found: list[Logged], *, oneline: bool) -> Iterator[str]:
+    shown = {one.commit for one in found}
+    history = [(one.commit, tuple(p for p in one.nearest if p in shown)) for one in found]
+    for one, drawn in zip(found, draw(history), strict=True):
+        yield from (f"[dim]{escape(row)}[/]" for row in drawn.above)
+        first, *rest = [_line(one)] if oneline else [*_long(one), ""]
+        yield f"[dim]{escape(drawn.row)}[/] {first}"
+        rest = rest if drawn.beside or oneline else rest[:-1]
+        yield from (f"[dim]{escape(row)}[/]" for row in drawn.below)
+        yield from (f"[dim]{escape(drawn.beside or ' ')}[/] {line}".rstrip() for line in rest)
+
+
+def _line(one: Logged) -> str:
+    return f"[yellow]{one.commit[:7]}[/]{_names(one)} {escape(one.subject)}{_headline(one)}"
+
+
+def _long(one: Logged) -> Iterator[str]:
+    yield f"[yellow]commit {one.commit}[/]{_names(one)}"
+    if len(one.parents) > 1:
+        yield f"Merge:  {' '.join(parent[:7] for parent in one.parents)}"
+    yield f"Author: {escape(one.author)}"
+    yield f"Date:   {when(one.time)}"
+    yield ""
+    yield f"    {escape(one.subject)}"
     if one.headline:
-        console.print(f"    {escape(one.headline)}", style="dim")
+        yield f"    [dim]{escape(one.headline)}[/]"
 
 
 def _headline(one: Logged) -> str:

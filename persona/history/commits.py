@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -94,3 +95,23 @@ def walk(objects: ObjectStore, heads: Sequence[CommitId]) -> Iterator[tuple[Comm
         yield name, commit
         for parent in commit.parents:
             push(parent)
+
+
+def children_first(found: Sequence[tuple[CommitId, Commit]]) -> list[tuple[CommitId, Commit]]:
+    """``found`` in its order, but for commits that would stand before one of their children: those come behind it."""
+    inside = dict(found)
+    waiting = Counter(parent for commit in inside.values() for parent in commit.parents if parent in inside)
+    rank = {name: number for number, name in enumerate(inside)}
+    ready = [rank[name] for name in inside if not waiting[name]]
+    order = list(inside)
+    sorted_ = []
+    heapq.heapify(ready)
+    while ready:
+        name = order[heapq.heappop(ready)]
+        sorted_.append((name, inside[name]))
+        for parent in inside[name].parents:
+            if parent in inside:
+                waiting[parent] -= 1
+                if not waiting[parent]:
+                    heapq.heappush(ready, rank[parent])
+    return sorted_

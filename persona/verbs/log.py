@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from datetime import datetime
 from typing import Any
 
+from persona.errors import UsageError, did_you_mean
+from persona.graph.nodes import Graph, split_reference
 from persona.history import commits
 from persona.history import refs as refs_
+from persona.history.ancestry import Ancestry
 from persona.history.headline import headline
+from persona.history.times import parse_time
 from persona.ids import CommitId
+from persona.recipe.model import Recipe
 from persona.repository import Repository
+
+Found = tuple[CommitId, commits.Commit]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """One commit as the log shows it; ``names`` are the branches and tags that stand on it."""
+    """One commit as the log shows it; ``names`` are the branches and tags that stand on it.
+
+    ``nearest`` are its nearest ancestors that the log shows, too: its parents, where nothing is left out between.
+    """
 
     commit: CommitId
     subject: str
@@ -27,28 +37,177 @@ class Logged:
     is_head: bool
     run: Mapping[str, Any] = field(default_factory=dict)
     headline: str | None = None
+    nearest: tuple[CommitId, ...] = ()
 
 
-def log(repo: Repository, rev: str = refs_.HEAD, *, limit: int | None = None) -> list[Logged]:
-    """The commit that ``rev`` means, and its ancestors."""
+def log(
+    repo: Repository,
+    rev: str | Sequence[str] = refs_.HEAD,
+    *,
+    limit: int | None = None,
+    everything: bool = False,
+    vector: str | None = None,
+    node: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    in_lines: bool = False,
+) -> list[Logged]:
+    """The commits that ``rev`` means, and their ancestors; ``A..B`` is what B has and A has not.
+
+    ``everything`` begins at all branches and tags, too. ``vector`` leaves the commits that changed the vector of that
+    name (added, retrained, turned up or down, linked, removed), ``node`` those that changed a node of the memory graph or
+    the vectors that implement it. ``since`` and ``until`` are times. ``in_lines`` puts every commit behind all of its children.
+    """
     refs = repo.refs()
+    starts, hidden = _range(repo, [rev] if isinstance(rev, str) else rev)
+    if everything:
+        starts += [refs_.commit_of(ref, refs) for ref in refs if ref.startswith((refs_.BRANCHES, refs_.TAGS))]
+    walked: Iterator[Found] = (one for one in commits.walk(repo.objects, starts) if one[0] not in hidden)
+    if in_lines:
+        walked = iter(commits.children_first(list(walked)))
+    filters = [*_by_time(since, until), *_by_content(repo, vector, node)]
+    seen: dict[CommitId, commits.Commit] = {}
+    shown = []
+    for name, commit in walked:
+        seen[name] = commit
+        if all(keeps(commit) for keeps in filters):
+            shown.append((name, commit))
+            if limit is not None and len(shown) == limit:
+                break
+    if not shown and (vector is not None or node is not None):
+        _check_known(repo, seen, vector, node)
+    return _told(refs, shown, seen, filtered=bool(filters))
+
+
+def _range(repo: Repository, revs: Sequence[str]) -> tuple[list[CommitId], set[CommitId]]:
+    """Where to begin, and what is not shown."""
+    starts: list[CommitId] = []
+    hidden: set[CommitId] = set()
+    ancestry = Ancestry(repo.objects)
+    for rev in revs:
+        left, dots, right = rev.partition("...") if "..." in rev else rev.partition("..")
+        ends = [repo.resolve(part or refs_.HEAD) for part in ((left, right) if dots else (left,))]
+        if dots == "...":
+            starts += ends
+            hidden |= ancestry.of(ancestry.merge_bases([ends[0]], ends[1]))
+        else:
+            starts.append(ends[-1])
+            hidden |= ancestry.of(ends[:1]) if dots else set()
+    return starts, hidden
+
+
+def _by_time(since: str | None, until: str | None) -> Iterator[Callable[[commits.Commit], bool]]:
+    now = datetime.now().astimezone()
+    if since is not None:
+        earliest = parse_time(since, now)
+        yield lambda commit: datetime.fromisoformat(commit.time) >= earliest
+    if until is not None:
+        latest = parse_time(until, now)
+        yield lambda commit: datetime.fromisoformat(commit.time) <= latest
+
+
+def _by_content(repo: Repository, vector: str | None, node: str | None) -> Iterator[Callable[[commits.Commit], bool]]:
+    if vector is not None:
+        yield _Differs(repo, lambda commit: _vector_in(repo, commit, vector)).keeps
+    if node is not None:
+        yield _Differs(repo, lambda commit: _node_in(repo, commit, node)).keeps
+
+
+class _Differs:
+    """Whether what is looked at differs between a commit and each of its parents."""
+
+    def __init__(self, repo: Repository, look: Callable[[commits.Commit], object]) -> None:
+        self._repo = repo
+        self._look = look
+        self._known: dict[tuple[str, str | None], object] = {}
+
+    def keeps(self, commit: commits.Commit) -> bool:
+        """A filter."""
+        here = self._at(commit)
+        before = [self._at(self._repo.commit(parent)) for parent in commit.parents] or [None]
+        return all(one != here for one in before)
+
+    def _at(self, commit: commits.Commit) -> object:
+        key = (commit.recipe, commit.graph)
+        if key not in self._known:
+            self._known[key] = self._look(commit)
+        return self._known[key]
+
+
+def _vector_in(repo: Repository, commit: commits.Commit, name: str) -> object:
+    entry = Recipe.get(repo.objects, commit.recipe).entry(name)
+    return None if entry is None else (entry, entry.specification)
+
+
+def _node_in(repo: Repository, commit: commits.Commit, reference: str) -> object:
+    """The node as the graph has it, and what implements it."""
+    name = split_reference(reference)[0]
+    text = Graph.get(repo.objects, commit.graph).nodes.get(name) if commit.graph else None
+    entries = [
+        (entry.name, entry.id, entry.node, entry.specification)
+        for entry in Recipe.get(repo.objects, commit.recipe).vectors
+        if entry.node is not None and (entry.node == reference or split_reference(entry.node)[0] == reference)
+    ]
+    return (text, entries) if text or entries else None
+
+
+def _check_known(
+    repo: Repository, seen: Mapping[CommitId, commits.Commit], vector: str | None, node: str | None
+) -> None:
+    """Raise if a name that nothing was found for is in none of the commits."""
+    recipes = [Recipe.get(repo.objects, recipe) for recipe in {commit.recipe for commit in seen.values()}]
+    entries = [entry for recipe in recipes for entry in recipe.vectors]
+    if vector is not None and vector not in (known := {entry.name for entry in entries}):
+        raise UsageError(f"no vector '{vector}' in these commits", did_you_mean(vector, known))
+    graphs = [Graph.get(repo.objects, graph) for graph in {commit.graph for commit in seen.values()} if graph]
+    nodes = {entry.node for entry in entries if entry.node} | {name for graph in graphs for name in graph.nodes}
+    if node is not None and node not in nodes:
+        raise UsageError(f"no node '{node}' in these commits", did_you_mean(node, nodes))
+
+
+def _told(
+    refs: Mapping[str, str], shown: Sequence[Found], seen: Mapping[CommitId, commits.Commit], *, filtered: bool
+) -> list[Logged]:
     head = refs_.head_commit(refs)
     names: dict[str, list[str]] = {}
     for ref, value in sorted(refs.items()):
         if ref.startswith((refs_.BRANCHES, refs_.TAGS)):
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
-    start = repo.resolve(rev)
+    nearest = _nearest({name for name, _ in shown}, seen) if filtered else None
     return [
         Logged(
-            name,
-            c.subject,
-            c.author,
-            c.time,
-            c.parents,
-            tuple(names.get(name, ())),
-            name == head,
-            c.run,
-            headline(c.run),
+            commit=name,
+            subject=commit.subject,
+            author=commit.author,
+            time=commit.time,
+            parents=commit.parents,
+            names=tuple(names.get(name, ())),
+            is_head=name == head,
+            run=commit.run,
+            headline=headline(commit.run),
+            nearest=commit.parents if nearest is None else nearest(commit),
         )
-        for name, c in islice(commits.walk(repo.objects, [start]), limit)
+        for name, commit in shown
     ]
+
+
+def _nearest(
+    shown: set[CommitId], seen: Mapping[CommitId, commits.Commit]
+) -> Callable[[commits.Commit], tuple[CommitId, ...]]:
+    """What a line leads to from a commit when those between are left out."""
+
+    def below(commit: commits.Commit) -> tuple[CommitId, ...]:
+        found: dict[CommitId, None] = {}
+        stack, passed = list(reversed(commit.parents)), set[CommitId]()
+        while stack:
+            name = stack.pop()
+            if name in passed:
+                continue
+            passed.add(name)
+            if name in shown:
+                found[name] = None
+            elif name in seen:
+                stack += reversed(seen[name].parents)
+        return tuple(found)
+
+    return below

@@ -9,6 +9,7 @@ import pytest
 
 import persona
 from persona.errors import Refusal, UsageError
+from persona.history.commits import get_text
 from persona.history.times import parse_time
 from persona.verbs import branch as branching
 from persona.verbs import tag as tagging
@@ -192,3 +193,41 @@ def test_times(text: str, wanted: str) -> None:
 def test_no_times(text: str) -> None:
     with pytest.raises(UsageError):
         parse_time(text, NOW)
+
+
+def test_restoring_one_vector_keeps_other_edits(models: TinyModels, work: persona.Repository) -> None:
+    persona.commit(work, models.run(2), name="b")
+    edited = work.head_text().replace("alpha = 1.0", "alpha = 9.0") + "# mine\n"
+    work.recipe_path.write_text(edited)
+    done = persona.restore(work, ["a"], source="HEAD~2")
+    assert [change.text for change in done.changes] == ["a α 0.5 → 1"]
+    text = work.recipe_text() or ""
+    assert "alpha = 9.0" in text
+    assert text.endswith("# mine\n")
+    assert work.is_edited()
+    persona.restore(work, ["b"])
+    assert "alpha = 9.0" not in (work.recipe_text() or "")
+    assert not persona.restore(work, ["b"]).changed
+
+
+def test_restoring_what_was_there_and_what_was_not(models: TinyModels, work: persona.Repository) -> None:
+    persona.commit(work, models.run(2), name="b")
+    persona.rm(work, ["a"])
+    persona.restore(work, ["a", "b"], source="HEAD~2")
+    assert [entry.name for entry in persona.vectors(work)] == ["a"]
+    persona.restore(work)
+    assert not work.is_edited()
+    with pytest.raises(UsageError, match="no vector 'c'"):
+        persona.restore(work, ["c"])
+
+
+def test_restoring_a_whole_recipe_of_old(work: persona.Repository) -> None:
+    done = persona.restore(work, source="HEAD~1")
+    assert done.changed
+    assert done.backup is None
+    assert work.recipe_text() == get_text(work.objects, work.commit(work.resolve("HEAD~1")).text)
+    assert persona.status(work).edited
+    work.recipe_path.write_text("# half an idea\n")
+    backup = persona.restore(work).backup
+    assert backup is not None
+    assert backup.read_text() == "# half an idea\n"

@@ -1,0 +1,179 @@
+"""What the log shows, leaves out, and draws."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import persona
+from persona.cli.graphlines import draw
+from persona.errors import UsageError
+from persona.history import commits
+from persona.verbs.log import Logged
+from tests.models import TinyModels
+
+
+@pytest.fixture
+def merged(models: TinyModels, repo: persona.Repository) -> persona.Repository:
+    """listening; on voice: voice; on main: calm; merged; listening turned up."""
+    persona.commit(repo, models.run(1), name="listening", node="listen-first")
+    persona.switch(repo, "voice", create=True)
+    persona.commit(repo, models.run(2), name="voice")
+    persona.switch(repo, "main")
+    persona.commit(repo, models.run(3), name="calm")
+    persona.merge(repo, ["voice"])
+    persona.alpha(repo, {"listening": 1.5})
+    return repo
+
+
+def subjects(found: list[Logged]) -> list[str]:
+    return [one.subject for one in found]
+
+
+def test_a_range_is_what_one_has_and_the_other_has_not(merged: persona.Repository) -> None:
+    assert subjects(persona.log(merged, "voice..main~1")) == ["merge voice", "add calm"]
+    assert subjects(persona.log(merged, "main..voice")) == []
+    assert set(subjects(persona.log(merged, "voice...main~2"))) == {"add voice", "add calm"}
+    assert subjects(persona.log(merged, "HEAD~1..")) == ["listening α 1 → 1.5"]
+
+
+def test_one_vectors_history(merged: persona.Repository) -> None:
+    assert subjects(persona.log(merged, vector="listening")) == ["listening α 1 → 1.5", "add listening"]
+    assert subjects(persona.log(merged, vector="voice")) == ["add voice"]
+    with pytest.raises(UsageError, match="no vector 'vioce'"):
+        persona.log(merged, vector="vioce")
+
+
+def test_one_nodes_history(merged: persona.Repository) -> None:
+    assert subjects(persona.log(merged, node="listen-first")) == ["add listening"]
+    with pytest.raises(UsageError, match="no node 'listen-frist'"):
+        persona.log(merged, node="listen-frist")
+
+
+def test_lines_lead_past_what_is_left_out(merged: persona.Repository) -> None:
+    newest, oldest = persona.log(merged, vector="listening")
+    assert newest.nearest == (oldest.commit,)
+    assert oldest.nearest == ()
+
+
+def test_times(merged: persona.Repository) -> None:
+    assert persona.log(merged, until="yesterday") == []
+    assert len(persona.log(merged, since="yesterday")) == 6
+    with pytest.raises(UsageError, match="is not a time"):
+        persona.log(merged, since="recently")
+
+
+def test_all(merged: persona.Repository) -> None:
+    persona.checkout(merged, "voice")
+    assert len(persona.log(merged)) == 3
+    assert len(persona.log(merged, everything=True)) == 6
+
+
+def test_children_come_first_whatever_clocks_say(repo: persona.Repository) -> None:
+    """A parent that claims to be younger than its child still stands behind it."""
+    head = repo.head()
+    old = repo.commit(head)
+    late, early = "2030-01-01T00:00:00+00:00", "2020-01-01T00:00:00+00:00"
+    parent = commits.Commit(old.recipe, old.text, (head,), "a", late, "late").put(repo.objects)
+    child = commits.Commit(old.recipe, old.text, (parent,), "a", early, "early").put(repo.objects)
+    walked = list(commits.walk(repo.objects, [child, parent]))
+    assert [name for name, _ in walked] == [parent, head, child]
+    assert [name for name, _ in commits.children_first(walked)] == [child, parent, head]
+
+
+GRAPHS = {
+    "a merge": (
+        "m:a,v v:l a:l l:",
+        r"""
+* m
+|\
+| * v
+* | a
+|/
+* l
+""",
+    ),
+    "three at once": (
+        "o:a,b,c a:r b:r c:r r:",
+        r"""
+* o
+|\
+| |\
+* | | a
+| * | b
+| | * c
+| |/
+|/
+* r
+""",
+    ),
+    "across a line in between": (
+        "x:l y:k z:l l:k k:",
+        r"""
+* x
+| * y
+| | * z
+| |/
+|/|
+* | l
+|/
+* k
+""",
+    ),
+    "two histories": (
+        "a:b c:d b: d:",
+        r"""
+* a
+| * c
+* | b
+ /
+* d
+""",
+    ),
+}
+
+
+def drawn(history: list[tuple[str, tuple[str, ...]]]) -> list[str]:
+    lines = []
+    for (name, _), one in zip(history, draw(history), strict=True):
+        lines += [*one.above, f"{one.row} {name}", *one.below]
+    return lines
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_drawings(name: str) -> None:
+    text, wanted = GRAPHS[name]
+    pairs = [one.partition(":")[::2] for one in text.split()]
+    history = [(commit, tuple(parents.split(","))) if parents else (commit, ()) for commit, parents in pairs]
+    assert drawn(history) == wanted.strip("\n").splitlines()
+
+
+@given(st.lists(st.lists(st.integers(1, 4), max_size=3, unique=True), max_size=12))
+def test_every_history_can_be_drawn(steps: list[list[int]]) -> None:
+    """Each commit has one row with one star, and a row for each line more or less."""
+    count = len(steps)
+    history = [
+        (str(number), tuple(str(number + step) for step in own if number + step < count))
+        for number, own in enumerate(steps)
+    ]
+    lines = drawn(history)
+    assert [line.split()[-1] for line in lines if "*" in line] == [name for name, _ in history]
+    assert all(set(line) <= set("*|/\\ 0123456789") for line in lines)
+
+
+def test_a_limit_reads_only_what_it_shows(repo: persona.Repository) -> None:
+    head, old = repo.head(), repo.commit(repo.head())
+    for number in range(30):
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(number * 60))
+        head = commits.Commit(old.recipe, old.text, (head,), "a", stamp, f"{number}").put(repo.objects)
+    repo.objects.path(one_before(repo, head, 10)).unlink()
+    assert subjects(persona.log(repo, head[:20], limit=3)) == ["29", "28", "27"]
+
+
+def one_before(repo: persona.Repository, commit: commits.CommitId, steps: int) -> commits.CommitId:
+    for _ in range(steps):
+        commit = repo.commit(commit).parents[0]
+    return commit
