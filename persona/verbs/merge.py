@@ -111,7 +111,7 @@ def merge(
     _check_options(method, prefer, retrained)
     with clean_recipe(repo, command) as (change, _):
         ours = _side(repo, "HEAD")
-        ancestry = Ancestry(repo.objects)
+        ancestry = repo.ancestry
         known = ancestry.of([ours.commit])
         sides = [side for rev in dict.fromkeys(revs) if (side := _side(repo, rev)).commit not in known]
         labels = tuple(revs)
