@@ -12,6 +12,7 @@ finds the same. Prints a table of median wall times, and git's for the same, whe
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import median
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -32,7 +32,7 @@ from persona.progress import SILENT
 from persona.recipe.edit import new_text
 from persona.recipe.model import Entry, Recipe
 from persona.verbs.taking import take
-from tests.bench.measure import run
+from tests.bench.measure import Took, middle, run
 from tests.models import TinyModels
 
 COMMITS, VECTORS, MERGES = 2_000, 300, 200
@@ -44,6 +44,9 @@ ROUND: list[tuple[list[str], list[str] | None]] = [
     (["log", "--oneline"], ["log", "--oneline"]),
     (["log"], ["log"]),
     (["log", "-n", "20"], ["log", "-n", "20"]),
+    (["log", "--graph", "--oneline", "--all"], ["log", "--graph", "--oneline", "--all"]),
+    (["log", "--since", "2025-11-20"], ["log", "--since", "2025-11-20"]),
+    (["log", "--vector", "v7"], None),
     (["show", "HEAD"], ["show", "HEAD"]),
     (["show", "v7"], None),
     (["vectors"], None),
@@ -82,6 +85,7 @@ def main() -> None:
     parser.add_argument("--git", help="the git to measure beside persona; none otherwise")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
+    _as_installed(args.folder.absolute())
     root, peer = args.folder.absolute() / "history", args.folder.absolute() / "history-git"
     if not root.exists():
         _make(root, args.folder)
@@ -89,20 +93,26 @@ def main() -> None:
         _make_git(peer, root, args.git)
     ours = _rounds([[_persona(), *words] for words, _ in ROUND], root, args.rounds)
     theirs = _rounds([[args.git, *words] if words else [] for _, words in ROUND], peer, args.rounds) if args.git else []
-    print("| | persona | git |\n|---|---|---|")
+    print("| | wall | CPU | git, wall |\n|---|---|---|---|")
     for number, (words, _) in enumerate(ROUND):
-        beside = f"{theirs[number]:.3f} s" if theirs and theirs[number] else ""
-        print(f"| `{' '.join(words)}` | {ours[number]:.2f} s | {beside} |")
+        beside = f"{theirs[number].wall:.3f} s" if theirs and theirs[number].wall else ""
+        print(f"| `{' '.join(words)}` | {ours[number].wall:.2f} s | {ours[number].cpu:.2f} s | {beside} |")
+
+
+def _as_installed(folder: Path) -> None:
+    """Compiled modules are kept, as pip leaves them, whatever the environment says."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "pycache")
 
 
 def _persona() -> str:
     return shutil.which("persona", path=str(Path(sys.executable).parent)) or "persona"
 
 
-def _rounds(commands: Sequence[list[str]], root: Path, rounds: int) -> list[float]:
-    """The median wall time of each command over the rounds, after one that is not counted; 0 for an empty one."""
-    took = [[run(words, root).wall if words else 0.0 for words in commands] for _ in range(rounds + 1)]
-    return [median(column) for column in zip(*took[1:], strict=True)]
+def _rounds(commands: Sequence[list[str]], root: Path, rounds: int) -> list[Took]:
+    """The medians of each command over the rounds, after one that is not counted; 0 for an empty one."""
+    took = [[run(words, root) if words else Took(0, 0, 0, 0) for words in commands] for _ in range(rounds + 1)]
+    return [middle(column) for column in zip(*took[1:], strict=True)]
 
 
 @dataclass
