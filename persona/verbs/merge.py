@@ -129,8 +129,8 @@ def merge(
                 f"{len(sides)} histories cannot be merged at once: {'; '.join(clash.text for clash in clashes)}",
                 f"Merge them one at a time: persona merge {sides[0].label}",
             )
-        recipe = _with_method(recipe, ours, sides, method)
-        text = rewrite(text, recipe)
+        merged, recipe = recipe, _with_method(recipe, ours, sides, method)
+        text = text if recipe == merged else rewrite(text, recipe)
         told = Merging(
             outcome=CONFLICT if clashes else MERGED,
             heads=labels,
