@@ -33,6 +33,7 @@ from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
 
 if TYPE_CHECKING:
+    from persona.history.ancestry import Ancestry
     from persona.store.tensors import TensorStore
 
 FOLDER = ".persona"
@@ -57,6 +58,13 @@ class Repository:
         from persona.store.tensors import TensorStore  # most commands never look at a weight
 
         return TensorStore(self.folder / "packs", self.folder / "tmp")
+
+    @cached_property
+    def ancestry(self) -> Ancestry:
+        """Who descends from whom; each commit is read once, as commits never change."""
+        from persona.history.ancestry import Ancestry  # only merging, and what may lose commits, looks so far back
+
+        return Ancestry(self.objects)
 
     @property
     def recipe_path(self) -> Path:

@@ -105,12 +105,19 @@ class App:
             else:
                 render(stdout())
         if not self.json:
-            hints.say(command, result, off=self._ui().get("hints") is False)
+            hints.say(command, result, self._hints)
 
     def _pager(self) -> str | None:
         """``[ui] pager`` of the repository that was opened, if it says so."""
         said = self._ui().get("pager")
         return said if isinstance(said, str) else None
+
+    def _hints(self) -> bool:
+        """Whether hints are wanted; a configuration that cannot be read is no reason to fail after the work."""
+        try:
+            return self._ui().get("hints") is not False
+        except PersonaError:
+            return False
 
     def _ui(self) -> dict[str, Any]:
         """``[ui]`` of the repository that was opened."""

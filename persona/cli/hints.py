@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 NEXT = {
@@ -29,9 +30,9 @@ NEXT = {
 """By command; the others say themselves what comes next, or nothing does."""
 
 
-def say(command: str, result: Any, *, off: bool) -> None:
-    """The hint after ``command``, unless its answer was no."""
-    if off or command not in NEXT or not getattr(result, "ok", True) or not _is_terminal():
+def say(command: str, result: Any, wanted: Callable[[], bool]) -> None:
+    """The hint after ``command``, unless its answer was no; ``wanted`` is asked last, as it reads a file."""
+    if command not in NEXT or not getattr(result, "ok", True) or not _is_terminal() or not wanted():
         return
     import click
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from persona.cli.app import App, json_option
 from persona.cli.complete import NODE, REV, VECTOR
 from persona.cli.graphlines import draw
-from persona.cli.render import when
+from persona.cli.render import print_lines, when
 
 if TYPE_CHECKING:
     from persona.verbs.log import Logged
@@ -66,8 +66,7 @@ def command(
     )
 
     def render(console: Console) -> None:
-        for line in _drawn(found, oneline=oneline) if graph else _plain(found, oneline=oneline):
-            console.print(line)
+        print_lines(console, _drawn(found, oneline=oneline) if graph else _plain(found, oneline=oneline))
 
     app.show("log", found, render)
 

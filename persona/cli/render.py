@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
 
 from rich.console import Console
 from rich.markup import escape
@@ -52,3 +53,10 @@ def table(*headings: str, right: Iterable[str] = ()) -> Table:
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
     return made
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print lines of markup, many at a time: rich takes longer to begin than to print."""
+    left = iter(lines)
+    while some := list(islice(left, 64)):
+        console.print("\n".join(some))

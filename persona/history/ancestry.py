@@ -15,6 +15,7 @@ class Ancestry:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
         self._parents: dict[CommitId, tuple[CommitId, ...]] = {}
+        self._below: dict[frozenset[CommitId], frozenset[CommitId]] = {}
 
     def parents(self, commit: CommitId) -> tuple[CommitId, ...]:
         """A commit's parents, in order."""
@@ -22,8 +23,14 @@ class Ancestry:
             self._parents[commit] = Commit.get(self._objects, commit).parents
         return self._parents[commit]
 
-    def of(self, heads: Iterable[CommitId]) -> set[CommitId]:
+    def of(self, heads: Iterable[CommitId]) -> frozenset[CommitId]:
         """``heads`` and everything below them."""
+        asked = frozenset(heads)
+        if asked not in self._below:
+            self._below[asked] = frozenset(self._walk(asked))
+        return self._below[asked]
+
+    def _walk(self, heads: Iterable[CommitId]) -> set[CommitId]:
         found: set[CommitId] = set()
         stack = list(heads)
         while stack:

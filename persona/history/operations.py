@@ -41,6 +41,11 @@ class Operation:
         """Whether it moved HEAD, a branch or a tag, and not only a merge that is under way."""
         return any(not ref.startswith(refs_.MERGES) for ref in self.refs)
 
+    @property
+    def is_change(self) -> bool:
+        """Whether it is a step of its own, and neither takes one back nor makes one again."""
+        return self.is_step and self.undoes is None and self.redoes is None
+
     def put(self, objects: ObjectStore) -> OperationId:
         """Keep it; its id. It counts once ``op/head`` names it."""
         fields = {
@@ -112,22 +117,39 @@ class OperationLog:
             yield name, operation
             name = operation.parent
 
-    def stacks(self) -> tuple[list[Named], list[Named]]:
-        """Operations that stand, and those that were taken back and may be made again; the next one last in each.
+    def marked(self) -> Iterator[tuple[OperationId, Operation, bool]]:
+        """Operations, newest first, and whether each stands: what was taken back and not made again does not."""
+        stands: dict[OperationId, bool] = {}
+        for name, operation in self.walk():
+            for taken, back in ((operation.undoes, False), (operation.redoes, True)):
+                if taken is not None:
+                    stands.setdefault(taken, back)
+            yield name, operation, stands.get(name, True)
 
-        What moves no branch, tag or HEAD (conflicts written, a merge begun or given up) is in neither.
+    def to_undo(self) -> Named | None:
+        """The newest operation that stands; None if that is the first one, before which there is nothing.
+
+        What moves no branch, tag or HEAD (conflicts written, a merge begun or given up) does not count.
         """
-        done: list[Named] = []
-        undone: list[Named] = []
-        for name, operation in reversed(list(self.walk())):
-            if operation.undoes is not None:
-                undone.append(done.pop())
-            elif operation.redoes is not None:
-                done.append(undone.pop())
-            elif operation.is_step:
-                done.append((name, operation))
-                undone.clear()
-        return done, undone
+        for name, operation, stands in self.marked():
+            if stands and operation.is_change:
+                return (name, operation) if operation.parent is not None else None
+        return None
+
+    def to_redo(self) -> Named | None:
+        """The operation that was taken back last; None if it was made again, or something else was done since."""
+        again = 0
+        for _, operation in self.walk():
+            if operation.redoes is not None:
+                again += 1
+            elif operation.undoes is None:
+                if operation.is_step:
+                    return None
+            elif again:
+                again -= 1
+            else:
+                return operation.undoes, Operation.get(self.objects, operation.undoes)
+        return None
 
     def _read(self, which: str) -> OperationId | None:
         path = self.folder / "op" / which

@@ -8,8 +8,10 @@ A ref file holds a commit id; ``HEAD`` holds ``ref: refs/heads/<branch>``, or a 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from persona import files
@@ -34,10 +36,21 @@ def read_all(folder: Path) -> RefMap:
     head = files.read_line(folder / HEAD)
     if head is not None:
         found[HEAD] = head
-    for path in sorted((folder / "refs").rglob("*")):
-        if path.is_file() and ".tmp-" not in path.name and (value := files.read_line(path)) is not None:
-            found[path.relative_to(folder).as_posix()] = value
+    for name in sorted(_names_below(folder, "refs")):
+        if (value := files.read_line(folder / name)) is not None:
+            found[name] = value
     return found
+
+
+def _names_below(folder: Path, name: str) -> Iterator[str]:
+    """Files below ``folder/name``, by their names from ``folder``. Every command asks several times: no pathlib."""
+    place = folder / name
+    with files.translated(place), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for entry in os.scandir(place):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _names_below(folder, f"{name}/{entry.name}")
+            elif ".tmp-" not in entry.name and entry.is_file():
+                yield f"{name}/{entry.name}"
 
 
 def write(folder: Path, name: str, value: str | None) -> None:

@@ -94,6 +94,12 @@ class Recipe:
         """Read it."""
         return cls.decode(objects.get(name, "recipe"))
 
+    @staticmethod
+    def entry_in(objects: ObjectStore, name: RecipeId, vector: str) -> Entry | None:
+        """The vector called ``vector`` of a kept recipe; the others are not taken apart."""
+        found = (fields for fields in objects.get(name, "recipe")["vectors"] if fields["name"] == vector)
+        return next(map(_decode_entry, found), None)
+
 
 def _encode_entry(entry: Entry) -> dict[str, Any]:
     fields = {

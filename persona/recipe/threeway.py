@@ -114,8 +114,9 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
         )
     merged[("base",)] = settle(("base", "name"), before.get(("base",)), o_base, t_base)
     _merge_settings(before, ours, theirs, merged, settle, clashes)
-    for name in dict.fromkeys([*_names(ours), *_names(theirs)]):
-        _merge_vector(name, before, ours, theirs, merged, settle)
+    vectors = [_vectors(one) for one in (before, ours, theirs)]
+    for name in dict.fromkeys([*vectors[1], *vectors[2]]):
+        _merge_vector(name, [one.get(name, {}) for one in vectors], merged, settle)
     return merged, clashes
 
 
@@ -137,8 +138,9 @@ def _merge_settings(
             merged[path] = value
 
 
-def _merge_vector(name: str, before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any) -> None:
-    b, o, t = (_of(one, name) for one in (before, ours, theirs))
+def _merge_vector(name: str, sides: Sequence[dict[str, Any]], merged: Slots, settle: Any) -> None:
+    """One vector, as it was before, as ours and as theirs."""
+    b, o, t = sides
     if o and t:
         for key in dict.fromkeys([*o, *t]):
             path = ("vectors", name, key)
@@ -150,15 +152,14 @@ def _merge_vector(name: str, before: Slots, ours: Slots, theirs: Slots, merged: 
     merged.update({("vectors", name, key): value for key, value in (kept or {}).items()})
 
 
-def _names(slots: Slots) -> list[str]:
-    return [path[1] for path in slots if path[0] == "vectors" and path[-1] == "id"]
-
-
-def _of(slots: Slots, name: str) -> dict[str, Any]:
-    """A vector's slots by key; a whole vector on which bases clash is one that equals nothing."""
-    if isinstance(slots.get(("vectors", name)), _Unsettled):
-        return {"id": slots[("vectors", name)]}
-    return {path[2]: value for path, value in slots.items() if path[:2] == ("vectors", name)}
+def _vectors(slots: Slots) -> dict[str, dict[str, Any]]:
+    """Each vector's slots by key; a whole vector on which bases clash is one that equals nothing."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, value in slots.items():
+        if path[0] == "vectors" and len(path) == 3:
+            found.setdefault(path[1], {})[path[2]] = value
+    whole = {path[1]: {"id": value} for path, value in slots.items() if path[0] == "vectors" and len(path) == 2}
+    return found | whole
 
 
 def _slots(recipe: Recipe) -> Slots:
@@ -186,7 +187,7 @@ def _recipe(slots: Slots, sides: Sequence[Recipe]) -> Recipe:
         method=method,
         scale=slots[("merge", "scale")],
         parameters={p[1]: v for p, v in slots.items() if p[0] == "merge" and p[1] not in ("method", "scale")},
-        vectors=tuple(_entry(name, _of(slots, name), declared) for name in _names(slots)),
+        vectors=tuple(_entry(name, own, declared) for name, own in _vectors(slots).items()),
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
-from persona.history.ancestry import Ancestry
 from persona.ids import CommitId
 from persona.repository import Repository
 
@@ -96,7 +95,7 @@ def _check_merged(repo: Repository, gone: Sequence[Branch]) -> None:
     refs = repo.refs()
     going = {refs_.BRANCHES + one.name for one in gone}
     heads = [refs_.commit_of(r, refs) for r in refs if r.startswith((refs_.BRANCHES, refs_.TAGS)) and r not in going]
-    kept = Ancestry(repo.objects).of([refs_.head_commit(refs), *heads])
+    kept = repo.ancestry.of([refs_.head_commit(refs), *heads])
     for one in gone:
         if one.commit not in kept:
             raise Refusal(

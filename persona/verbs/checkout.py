@@ -90,7 +90,5 @@ def _left_behind(repo: Repository, target: CommitId) -> CommitId | None:
     here = refs_.head_commit(refs)
     if refs_.current_branch(refs) is not None or here == target:
         return None
-    from persona.history.ancestry import Ancestry
-
     heads = [refs_.commit_of(r, refs) for r in refs if r.startswith((refs_.BRANCHES, refs_.TAGS))]
-    return None if here in Ancestry(repo.objects).of([target, *heads]) else here
+    return None if here in repo.ancestry.of([target, *heads]) else here

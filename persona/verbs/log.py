@@ -11,7 +11,6 @@ from persona.errors import UsageError, did_you_mean
 from persona.graph.nodes import Graph, split_reference
 from persona.history import commits
 from persona.history import refs as refs_
-from persona.history.ancestry import Ancestry
 from persona.history.headline import headline
 from persona.history.times import parse_time
 from persona.ids import CommitId
@@ -83,7 +82,7 @@ def _range(repo: Repository, revs: Sequence[str]) -> tuple[list[CommitId], set[C
     """Where to begin, and what is not shown."""
     starts: list[CommitId] = []
     hidden: set[CommitId] = set()
-    ancestry = Ancestry(repo.objects)
+    ancestry = repo.ancestry
     for rev in revs:
         left, dots, right = rev.partition("...") if "..." in rev else rev.partition("..")
         ends = [repo.resolve(part or refs_.HEAD) for part in ((left, right) if dots else (left,))]
@@ -135,7 +134,7 @@ class _Differs:
 
 
 def _vector_in(repo: Repository, commit: commits.Commit, name: str) -> object:
-    entry = Recipe.get(repo.objects, commit.recipe).entry(name)
+    entry = Recipe.entry_in(repo.objects, commit.recipe, name)
     return None if entry is None else (entry, entry.specification)
 
 

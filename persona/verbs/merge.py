@@ -113,7 +113,7 @@ def merge(
     _check_options(method, prefer, retrained)
     with clean_recipe(repo, command) as (change, _):
         ours = _side(repo, "HEAD")
-        ancestry = Ancestry(repo.objects)
+        ancestry = repo.ancestry
         known = ancestry.of([ours.commit])
         sides = [side for rev in dict.fromkeys(revs) if (side := _side(repo, rev)).commit not in known]
         labels = tuple(revs)
@@ -131,8 +131,8 @@ def merge(
                 f"{len(sides)} histories cannot be merged at once: {'; '.join(clash.text for clash in clashes)}",
                 f"Merge them one at a time: persona merge {sides[0].label}",
             )
-        recipe = _with_method(recipe, ours, sides, method)
-        text = rewrite(text, recipe)
+        merged, recipe = recipe, _with_method(recipe, ours, sides, method)
+        text = text if recipe == merged else rewrite(text, recipe)
         told = Merging(
             outcome=CONFLICT if clashes else MERGED,
             heads=labels,

@@ -8,7 +8,6 @@ from persona.errors import Refusal
 from persona.graph.merging import three_way
 from persona.graph.nodes import Graph
 from persona.history import refs as refs_
-from persona.history.ancestry import Ancestry
 from persona.history.commits import get_text
 from persona.ids import CommitId, GraphId
 from persona.repository import Repository, Transaction
@@ -39,11 +38,11 @@ def merged_graph(
     repo: Repository, head: CommitId, merging: Sequence[CommitId]
 ) -> tuple[GraphId | None, tuple[str, ...]]:
     """The memory graph of a merge, node by node; and which nodes both sides changed, of which ours stands."""
-    ancestry = Ancestry(repo.objects)
     graph, heads, conflicts = _graph(repo, head), [head], list[str]()
     for other in merging:
-        theirs, bases = _graph(repo, other), ancestry.merge_bases(heads, other)
+        theirs = _graph(repo, other)
         if graph is not None and theirs is not None:
+            bases = repo.ancestry.merge_bases(heads, other)
             merged = three_way(_graph(repo, bases[0]) if bases else None, graph, theirs)
             graph, conflicts = merged.graph, [*conflicts, *merged.conflicts]
         graph, heads = graph or theirs, [*heads, other]

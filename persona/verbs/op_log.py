@@ -26,7 +26,6 @@ class Operated:
 
 def op_log(repo: Repository, *, limit: int | None = None) -> list[Operated]:
     """The operation log."""
-    standing = {name for name, _ in repo.log.stacks()[0]}
     return [
         Operated(
             operation=name,
@@ -35,7 +34,7 @@ def op_log(repo: Repository, *, limit: int | None = None) -> list[Operated]:
             refs=one.refs,
             undoes=one.undoes,
             redoes=one.redoes,
-            undone=name not in standing and one.is_step and not one.undoes and not one.redoes,
+            undone=not stands,
         )
-        for name, one in islice(repo.log.walk(), limit)
+        for name, one, stands in islice(repo.log.marked(), limit)
     ]

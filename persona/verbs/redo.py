@@ -11,10 +11,10 @@ from persona.verbs.undo import Undone, move
 def redo(repo: Repository, *, command: str = "redo") -> Undone:
     """Make the change again that was taken back last."""
     with clean_recipe(repo, command) as (change, _):
-        _done, undone = repo.log.stacks()
-        if not undone:
+        taken_back = repo.log.to_redo()
+        if taken_back is None:
             raise Refusal("nothing to redo", "'persona op log' shows what was done and undone.")
-        name, operation = undone[-1]
+        name, operation = taken_back
         move(repo, change, operation, 1)
         change.makes_again(name)
         return Undone(name, operation.command, tuple(sorted(operation.refs)))

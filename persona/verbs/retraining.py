@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from persona.ids import VectorId
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.threeway import Clash, Merged
 from persona.repository import Repository
-from persona.verbs.derive import mean_of
 
 _SAID = {"ours": "ours", "theirs": "theirs", "mean": "the mean of both trainings"}
 RETRAINED = ("ours", "theirs", "both", "mean")
@@ -56,6 +56,12 @@ def _beside(recipe: Recipe, ours: Entry, theirs: Entry, label: str) -> tuple[Rec
 
 def _instead(repo: Repository, recipe: Recipe, clash: Clash, how: str) -> tuple[Recipe, str]:
     name = clash.path[1]
-    chosen = mean_of(repo, recipe, clash.ours, clash.theirs) if how == "mean" else getattr(clash, how)
+    chosen = _mean(repo, recipe, clash) if how == "mean" else getattr(clash, how)
     vectors = [replace(entry, id=chosen) if entry.name == name else entry for entry in recipe.vectors]
     return replace(recipe, vectors=tuple(vectors)), f"{name} is {_SAID[how]}"
+
+
+def _mean(repo: Repository, recipe: Recipe, clash: Clash) -> VectorId:
+    from persona.verbs.derive import mean_of  # looks at weights' headers, as no other way does
+
+    return mean_of(repo, recipe, clash.ours, clash.theirs)

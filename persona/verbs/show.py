@@ -134,8 +134,9 @@ def _link(repo: Repository, named: Named, recipe: Recipe) -> Link | None:
 
 def _first_commit(repo: Repository, vector: VectorId, heads: list[CommitId]) -> CommitId | None:
     """The oldest commit at or below ``heads`` whose recipe has ``vector``."""
-    found = None
-    for name, commit in walk(repo.objects, heads):
-        if any(entry.id == vector for entry in Recipe.get(repo.objects, commit.recipe).vectors):
-            found = name
-    return found
+    walked = list(walk(repo.objects, heads))
+    mention = {commit.recipe for _, commit in walked if repo.objects.mentions(commit.recipe, vector)}
+    for name, commit in reversed(walked):
+        if commit.recipe in mention and any(entry.id == vector for entry in repo.recipe(name).vectors):
+            return name
+    return None

@@ -30,10 +30,10 @@ class Undone:
 def undo(repo: Repository, *, command: str = "undo") -> Undone:
     """Take back the newest change that still stands."""
     with clean_recipe(repo, command) as (change, _):
-        done, _undone = repo.log.stacks()
-        if len(done) < 2:
+        newest = repo.log.to_undo()
+        if newest is None:
             raise Refusal("nothing to undo: only the beginning is left", "'persona op log' shows what was done.")
-        name, operation = done[-1]
+        name, operation = newest
         move(repo, change, operation, 0)
         change.takes_back(name)
         return Undone(name, operation.command, tuple(sorted(operation.refs)))
