@@ -48,7 +48,10 @@ def test_python_blocks_run_in_order(
 def typed(page: Path) -> Iterator[tuple[int, list[str]]]:
     """Every ``persona …`` of a page's shell blocks, split as a shell would."""
     for start, block in blocks(page, "console", "sh"):
+        is_session = block.startswith("$ ")
         for number, line in enumerate(block.splitlines(), start + 1):
+            if is_session and not line.startswith("$ "):
+                continue  # what was printed
             lexer = shlex.shlex(line.removeprefix("$ "), posix=True, punctuation_chars=True)
             lexer.whitespace_split = True
             words: list[str] = []
