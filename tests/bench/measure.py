@@ -70,11 +70,11 @@ def _family(pid: int) -> list[int]:
     """A process and those that it started, as git starts git-lfs."""
     found = [pid]
     for one in found:  # grows while it is walked
-        for path in Path(f"/proc/{one}/task").glob("*/children"):
-            try:
+        try:
+            for path in Path(f"/proc/{one}/task").glob("*/children"):
                 found += map(int, path.read_text().split())
-            except OSError:
-                continue
+        except OSError:  # it has ended
+            continue
     return found
 
 
