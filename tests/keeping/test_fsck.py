@@ -215,9 +215,13 @@ def test_some_seed_finds_what_a_sample_may_miss(work: persona.Repository) -> Non
 
 
 def test_any_flipped_byte_is_found_or_harmless(work: persona.Repository, tmp_path: Path) -> None:
-    """Outside of what people edit: a flip that fsck does not see changes nothing that is read."""
+    """Outside of what people edit: a flip that fsck does not see changes nothing that is read.
+
+    What is damaged but needed by nothing, such as one of several equal entries of a base's list, is a note.
+    """
     rng = random.Random(0)
     reads = everything(work)
+    assert not fsck(work).notes
     paths = [
         path for path in sorted(work.folder.rglob("*")) if path.is_file() and path.name not in ("lock", "config.toml")
     ]
@@ -225,7 +229,8 @@ def test_any_flipped_byte_is_found_or_harmless(work: persona.Repository, tmp_pat
         data = path.read_bytes()
         flip(path, rng.randrange(len(data)), 1 << rng.randrange(8))
         try:
-            if fsck(work).ok:
+            found = fsck(work)
+            if found.ok and not found.notes:
                 assert everything(persona.open(work.root)) == reads, path
         finally:
             path.write_bytes(data)
