@@ -1,0 +1,154 @@
+"""A readout as two files: ``vectors.safetensors`` and ``manifest.json``.
+
+    vectors.safetensors    layer_<index>.vectors   F32 [concepts, hidden], rows of length 1
+
+    manifest.json   format          1
+                    concepts        names, in the order of the rows
+                    layers          0-based indices of blocks, ascending
+                    site            "block_output": the residual stream after the block
+                    pooling         "mean", "last" or "assistant": over which tokens of a text
+                    aggregator      how texts became a direction: "mean", "pca", "logistic", "whitened"
+                    normalisation   "unit"
+                    norms           [concepts][layers] of the directions before that
+                    centers, spreads  [concepts][layers]: mean and standard deviation of the projections of the negative
+                                    texts that were trained on: what is usual where the concept is not
+                    auc, control    [concepts][layers] on held-out texts, of the directions and of random ones
+                    counts          {concept: {positive, negative, held_out: [positive, negative]}}
+                    hidden          width of the stream
+                    base, revision  ids of the base and of the commit that it was captured on; null for a folder
+                    model           what was captured on, in words
+                    source          {file, digest}: the file of pairs, and its BLAKE3
+
+Of a readout from elsewhere only ``concepts`` and ``layers`` are needed; what it says besides is kept as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from persona import files
+from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
+from persona.checkpoints.tensorfile import TensorFile, layout
+from persona.errors import CheckpointError, Refusal
+from persona.readout.model import Readout
+
+VECTORS = "vectors.safetensors"
+MANIFEST = "manifest.json"
+FORMAT = 1
+UNIT = 1e-3
+"""How far from 1 the length of a row may be."""
+
+
+def tensor_name(layer: int) -> str:
+    """What a layer's directions are called in the file."""
+    return f"layer_{layer}.vectors"
+
+
+def manifest_of(readout: Readout) -> dict[str, Any]:
+    """The manifest as JSON has it."""
+    return {"format": FORMAT, "concepts": list(readout.concepts), "layers": list(readout.layers), **readout.about}
+
+
+def encode(readout: Readout) -> dict[str, bytes]:
+    """Both files, byte for byte the same for the same readout."""
+    import numpy as np
+
+    shape = (len(readout.concepts), readout.hidden)
+    head, _ = layout(((tensor_name(layer), "F32", shape) for layer in readout.layers), {"format": "pt"})
+    data = [np.ascontiguousarray(readout.vectors[layer], "<f4").tobytes() for layer in readout.layers]
+    text = json.dumps(manifest_of(readout), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return {VECTORS: head + b"".join(data), MANIFEST: text.encode()}
+
+
+def write_readout(folder: Path, readout: Readout, *, replace: bool = False) -> None:
+    """Write both files into the new folder ``folder``, which appears whole or not at all."""
+    if folder.exists() and not (replace and is_readout(folder)) and any(folder.iterdir()):
+        raise Refusal(f"{folder} is there already", "Choose another name; it was left alone.")
+    staging = files.make_staging_folder(folder)
+    try:
+        for name, data in encode(readout).items():
+            files.write_file(staging / name, data)
+        files.publish_folder(staging, folder, replace=replace)
+    finally:
+        if staging.exists():
+            files.remove_tree(staging)
+
+
+def is_readout(folder: Path) -> bool:
+    """Whether a folder holds a readout, by the names of its files."""
+    return (folder / VECTORS).is_file() and (folder / MANIFEST).is_file()
+
+
+def read_readout(folder: Path) -> Readout:
+    """Read a readout and check that manifest and vectors belong together."""
+    path = folder / MANIFEST
+    if not is_readout(folder):
+        raise CheckpointError(
+            f"{folder} is no readout", f"Give the folder that 'persona readout train' wrote: {MANIFEST} and {VECTORS}."
+        )
+    fields = _manifest(path)
+    concepts, layers = _names(path, fields), _layers(path, fields)
+    file = TensorFile(folder / VECTORS)
+    vectors = {layer: _rows(file, layer, len(concepts)) for layer in layers}
+    widths = sorted({rows.shape[1] for rows in vectors.values()})
+    if len(widths) > 1:
+        raise CheckpointError(f"{file.path}: its layers have different widths: {widths}", "Train it again.")
+    about = {key: value for key, value in fields.items() if key not in ("concepts", "layers", "format")}
+    return Readout(concepts, layers, vectors, about)
+
+
+def _manifest(path: Path) -> Mapping[str, Any]:
+    with files.translated(path):
+        data = path.read_bytes()
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}", "Copy it again, or train the readout again.") from None
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{path} is not a JSON object", "Copy it again, or train the readout again.")
+    if fields.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(f"{path} has the format {fields['format']!r}", "Upgrade persona.")
+    return fields
+
+
+def _names(path: Path, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    names = fields.get("concepts")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise CheckpointError(f"{path}: 'concepts' is not a list of names", "It lists the rows of the vectors.")
+    if len(set(names)) != len(names):
+        raise CheckpointError(f"{path}: 'concepts' has a name twice", "Each row needs a name of its own.")
+    return tuple(names)
+
+
+def _layers(path: Path, fields: Mapping[str, Any]) -> tuple[int, ...]:
+    layers = fields.get("layers")
+    whole = isinstance(layers, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in layers)
+    if not whole or not layers or len(set(layers)) != len(layers):
+        raise CheckpointError(f"{path}: 'layers' is not a list of block indices", "Blocks are counted from 0.")
+    return tuple(sorted(layers))
+
+
+def _rows(file: TensorFile, layer: int, concepts: int) -> Any:
+    import numpy as np
+
+    info = file.tensors.get(tensor_name(layer))
+    if info is None:
+        raise CheckpointError(
+            f"{file.path} has no {tensor_name(layer)}", "Manifest and vectors belong to two readouts."
+        )
+    if len(info.shape) != 2 or info.shape[0] != concepts or info.shape[1] < 1 or info.dtype not in ARITHMETIC:
+        raise CheckpointError(
+            f"{file.path}: {info.name} is {info.dtype} {list(info.shape)}, and the manifest has {concepts} concepts",
+            "Manifest and vectors belong to two readouts.",
+        )
+    rows = widen(as_bits(file.data(info), info.dtype).reshape(info.shape), info.dtype)
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    if not np.all(np.abs(lengths - 1) < UNIT):  # also for NaN
+        worst = int(np.argmax(np.nan_to_num(np.abs(lengths - 1), nan=np.inf)))
+        raise CheckpointError(
+            f"{file.path}: row {worst} of {info.name} has the length {lengths[worst]:.4g}", "Directions have length 1."
+        )
+    return rows

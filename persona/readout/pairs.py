@@ -1,0 +1,80 @@
+"""Labelled texts: what a readout is trained on, one JSON object a line.
+
+    {"concept": "warmth", "polarity": "positive", "text": "…", "node": "on-listening", "pair": 3}
+
+``node`` says where the text came from, ``pair`` ties a positive to the negative that differs from it only in the
+concept; both may be missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from persona import files
+from persona.errors import UsageError
+
+POLARITIES = ("positive", "negative")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text that has a concept (``positive``) or has it not."""
+
+    concept: str
+    positive: bool
+    text: str
+    node: str | None = None
+    pair: int | None = None
+
+    def encode(self) -> str:
+        """As a line of JSON, without its end."""
+        fields: dict[str, Any] = {"concept": self.concept, "polarity": POLARITIES[not self.positive], "text": self.text}
+        if self.node is not None:
+            fields["node"] = self.node
+        if self.pair is not None:
+            fields["pair"] = self.pair
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def write_pairs(path: Path, examples: Iterable[Example]) -> None:
+    """Write the file whole or not at all."""
+    files.write_file(path, "".join(f"{one.encode()}\n" for one in examples).encode())
+
+
+def read_pairs(path: Path) -> tuple[Example, ...]:
+    """Read a file of pairs; an error names the line."""
+    with files.translated(path):
+        data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8.") from None
+    return tuple(_examples(path, text))
+
+
+def _examples(path: Path, text: str) -> Iterator[Example]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _example(f"{path}:{number}", line)
+
+
+def _example(where: str, line: str) -> Example:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}", "Write one JSON object a line.") from None
+    if not isinstance(fields, dict):
+        raise UsageError(f"{where} is not a JSON object", 'Write {"concept": …, "polarity": "positive", "text": …}.')
+    concept, polarity, text = (fields.get(key) for key in ("concept", "polarity", "text"))
+    if not isinstance(concept, str) or not concept.strip() or not isinstance(text, str):
+        raise UsageError(f"{where}: 'concept' and 'text' must be texts", "Make the file with 'persona readout pairs'.")
+    if polarity not in POLARITIES:
+        raise UsageError(f"{where}: 'polarity' is {polarity!r}", "It is 'positive' or 'negative'.")
+    node, pair = fields.get("node"), fields.get("pair")
+    if not (node is None or isinstance(node, str)) or not (pair is None or type(pair) is int):
+        raise UsageError(f"{where}: 'node' is a name and 'pair' a number, where they are there", "Leave them out.")
+    return Example(concept.strip(), polarity == "positive", text, node, pair)
