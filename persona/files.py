@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -265,6 +266,15 @@ def make_staging_folder(beside: Path) -> Path:
     with translated(beside):
         staging.mkdir()
     return staging
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder outside of what users own, for those who can only be given files; it goes at the end."""
+    with translated(Path(tempfile.gettempdir())):
+        folder = tempfile.TemporaryDirectory(prefix="persona-")
+    with folder as name:
+        yield Path(name)
 
 
 def publish_folder(staging: Path, target: Path, *, replace: bool = False) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.building.receipt import Difference, quick_differences, read_receipt
 from persona.checkpoints.folder import RECEIPT, find_run
 from persona.errors import CheckpointError, NotVerified, UsageError, WrongBase, did_you_mean
 from persona.history import refs as refs_
-from persona.ids import SHORT
+from persona.ids import SHORT, CommitId
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 from persona.verbs.recording import entry_of, standing_recipe
@@ -21,7 +21,8 @@ REVISION, WORK_TREE, VECTOR, BUILD, CHECKPOINT = "revision", "work tree", "vecto
 class Side:
     """What a person named. A checkpoint has no recipe; that of a vector is its base and it alone, at alpha 1.
 
-    ``unlike`` is what is no longer as a folder was built, as far as can be told at a glance.
+    ``unlike`` is what is no longer as a folder was built, as far as can be told at a glance; ``commit`` is the commit
+    that a revision means, or that a folder was built from without edits.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Side:
     vector: Entry | None = None
     unlike: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
+    commit: CommitId | None = None
 
 
 def side_of(repo: Repository | None, said: str | Path, within: Path) -> Side:
@@ -45,7 +47,7 @@ def side_of(repo: Repository | None, said: str | Path, within: Path) -> Side:
     found, problem = (None, None) if repo is None else _named(repo, text)
     if found is not None:
         note = f"'{text}' is taken for a {found.kind}; write ./{text} for the folder of that name"
-        return Side(found.kind, found.label, found.recipe, vector=found.vector, notes=(note,) if is_there else ())
+        return replace(found, notes=(note,) if is_there else ())
     if is_there:
         return folder_side(within / text, text)
     if problem is not None and not problem.message.startswith("no revision") and "/" not in text:
@@ -66,7 +68,7 @@ def _named(repo: Repository, text: str) -> tuple[Side | None, UsageError | None]
 def revision_side(repo: Repository, rev: str) -> Side:
     """A commit."""
     commit = repo.resolve(rev)
-    return Side(REVISION, f"{rev} ({commit.short})", repo.recipe(commit))
+    return Side(REVISION, f"{rev} ({commit.short})", repo.recipe(commit), commit=commit)
 
 
 def work_tree(repo: Repository) -> Side:
@@ -133,4 +135,5 @@ def folder_side(path: Path, label: str) -> Side:
         Recipe.decode(receipt["recipe"]),
         folder,
         unlike=tuple(quick_differences(folder, receipt)),
+        commit=None if receipt["edited"] else CommitId(receipt["commit"]),
     )

@@ -1,0 +1,182 @@
+"""A transformers model in memory, from a folder, or from tensors that were never written to disk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persona import files
+from persona.errors import CheckpointError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from persona.checkpoints.dtypes import Bits
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "bfloat16": "bfloat16", "float16": "float16",
+          "float32": "float32"}  # fmt: skip
+_TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64", "I64": "int64", "I32": "int32",
+          "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Live:
+    """A causal language model in evaluation mode, without gradients; ``tokenizer`` is None where there is none.
+
+    ``label`` is what it is called in messages; ``base`` and ``revision`` are ids, None where they are not known.
+    """
+
+    model: Any
+    tokenizer: Any
+    label: str
+    base: str | None = None
+    revision: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go."""
+        found: torch.device = self.model.get_input_embeddings().weight.device
+        return found
+
+    def need_tokenizer(self) -> Any:
+        """The tokenizer, or an error that says where it was looked for."""
+        if self.tokenizer is None:
+            raise CheckpointError(
+                f"{self.label} has no tokenizer that can be loaded",
+                "Save one beside the base: tokenizer.save_pretrained.",
+            )
+        return self.tokenizer
+
+
+def from_folder(folder: Path, label: str, dtype: str | None = None, device: str = "cpu", **known: str | None) -> Live:
+    """Load what ``save_pretrained`` or ``persona build`` wrote; in the dtype of its weights unless told otherwise.
+
+    Nothing is fetched, no code of the folder's runs, and nothing is unpickled.
+    """
+    from transformers import AutoModelForCausalLM
+
+    wanted, place = _dtype(dtype), checked_device(device)
+    with _quiet(), _translated(folder):
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=wanted or "auto", local_files_only=True, use_safetensors=True
+        )
+        return _ready(model, _tokenizer(folder), place, label, known)
+
+
+def from_tensors(
+    small: Mapping[str, bytes],
+    tensors: Mapping[str, tuple[Bits, str, tuple[int, ...]]],
+    label: str,
+    dtype: str | None = None,
+    device: str = "cpu",
+    **known: str | None,
+) -> Live:
+    """Load what a build would have written: its small files, and its tensors as ``(bits, format, shape)``.
+
+    The arrays become the model's weights where the dtype is theirs; do not use them afterwards.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    wanted, place = _dtype(dtype), checked_device(device)
+    state = {name: _tensor(*one) for name, one in tensors.items()}
+    with files.temporary_folder() as folder, _quiet(), _translated(label):
+        for name, data in small.items():
+            files.write_file(folder / name, data)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        kind = _class_for(config)
+        most = max(state.values(), key=lambda tensor: tensor.numel()).dtype
+        model = kind.from_pretrained(None, config=config, state_dict=state, dtype=wanted or most)
+        if "generation_config.json" in small:
+            model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        return _ready(model, _tokenizer(folder), place, label, known)
+
+
+def _class_for(config: Any) -> Any:
+    """The class of causal models that a configuration is for."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return type(AutoModelForCausalLM.from_config(config))
+
+
+def checked_device(name: str) -> str:
+    """A device that torch has here: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; or an error that says which there are."""
+    import torch
+
+    here = ["cpu"]
+    if torch.cuda.is_available():
+        here += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    if name not in here:
+        raise UsageError(
+            f"there is no device '{name}' here", did_you_mean(name, here) or f"There is: {', '.join(here)}."
+        )
+    return name
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    import torch
+
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype '{name}'", f"Known: {', '.join(DTYPES)}.")
+    found: torch.dtype = getattr(torch, DTYPES[name])
+    return found
+
+
+def _tensor(bits: Bits, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+    import torch
+
+    if dtype not in _TORCH:
+        raise UsageError(f"a tensor of the format {dtype} cannot be run", "Build it, and run it where that is known.")
+    plain = torch.from_numpy(bits.view("u1"))
+    return plain.view(getattr(torch, _TORCH[dtype])).reshape(shape)
+
+
+def _ready(model: Any, tokenizer: Any, device: str, label: str, known: Mapping[str, str | None]) -> Live:
+    model = model.to(device).eval().requires_grad_(False)
+    return Live(model, tokenizer, label, **known)
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        return None
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+@contextlib.contextmanager
+def _translated(what: Path | str) -> Iterator[None]:
+    """What transformers raises for a model that it cannot load, as one of ours."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, ImportError) as error:
+        said = str(error).strip().split("\n")[0][:300]
+        raise CheckpointError(
+            f"{what}: transformers cannot load it: {said}", "It must be a causal language model in safetensors."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars from transformers: they are the caller's to draw."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

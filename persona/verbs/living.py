@@ -1,0 +1,93 @@
+"""What a person named, as a model in memory: shared by the commands that run one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from persona.building.inmemory import build_in_memory
+from persona.building.plan import active_vectors, make_plan
+from persona.building.sidefiles import side_files
+from persona.checkpoints.folder import is_adapter
+from persona.errors import UsageError
+from persona.ids import VectorId
+from persona.progress import SILENT, Progress
+from persona.recipe.model import Recipe
+from persona.repository import Repository
+from persona.verbs.sides import WORK_TREE, Side, side_of, work_tree
+
+if TYPE_CHECKING:
+    from persona.live.load import Live
+
+
+def live_model(
+    repo: Repository | None,
+    said: str | Path | None,
+    within: Path,
+    *,
+    dtype: str | None = None,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> Live:
+    """The model that ``said`` means, ready to run: a revision, ``persona.toml`` as it stands (None), a vector on its base
+    (``NAME``, ``NAME@REV``), a built folder or any folder of a causal model. A revision is never written to disk.
+    """
+    if said is None:
+        if repo is None:
+            raise UsageError("which model?", "Outside of a repository, give a folder.")
+        return live_side(repo, work_tree(repo), dtype=dtype, device=device, progress=progress)
+    return live_side(repo, side_of(repo, said, within), dtype=dtype, device=device, progress=progress)
+
+
+def live_side(
+    repo: Repository | None,
+    side: Side,
+    *,
+    dtype: str | None = None,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> Live:
+    """The same of a side that was found already."""
+    from persona.live.load import checked_device, from_folder
+
+    checked_device(device)
+    if side.folder is not None:
+        if is_adapter(side.folder):
+            raise UsageError(
+                f"{side.folder} is an adapter, and no model",
+                "Commit it and give the vector's name, or build the recipe and give that folder.",
+            )
+        base = side.recipe.base if side.recipe is not None else None
+        return from_folder(side.folder, side.label, dtype, device, base=base, revision=side.commit)
+    assert repo is not None
+    assert side.recipe is not None
+    commit = _commit_of(repo, side)
+    return live_recipe(repo, side.recipe, side.label, commit, dtype=dtype, device=device, progress=progress)
+
+
+def live_recipe(
+    repo: Repository,
+    recipe: Recipe,
+    label: str,
+    commit: str | None = None,
+    *,
+    dtype: str | None = None,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> Live:
+    """What a recipe builds, in memory."""
+    from persona.live.load import from_tensors
+
+    base = repo.base(recipe.base_id)
+    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
+    plan = make_plan(recipe, base, vectors)
+    small = side_files(plan, base, active_vectors(recipe, base, vectors), repo.tensors)
+    tensors = build_in_memory(plan, repo.tensors, progress)
+    return from_tensors(small, tensors, label, dtype, device, base=recipe.base, revision=commit)
+
+
+def _commit_of(repo: Repository, side: Side) -> str | None:
+    """The commit whose model a side is."""
+    if side.kind == WORK_TREE and side.recipe == repo.recipe(repo.head()):
+        return repo.head()
+    return side.commit
