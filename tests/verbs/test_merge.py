@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import persona
 from persona.errors import Refusal, UsageError
@@ -14,7 +12,6 @@ from persona.history import refs as refs_
 from persona.recipe.changes import changes
 from persona.recipe.parse import marked_lines, parse
 from persona.verbs import merge as merging
-from persona.verbs.branch import branches
 from tests.models import TinyModels, load
 
 
@@ -358,51 +355,6 @@ def test_what_cannot_be_reverted(parted: persona.Repository) -> None:
     persona.revert(parted, "HEAD")
     with pytest.raises(Refusal, match="nothing of"):
         persona.revert(parted, "HEAD~1")
-
-
-STEPS = ("alpha", "rm", "commit", "switch", "merge", "undo")
-
-
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 5)), max_size=12))
-def test_any_sequence_keeps_the_history_sound(
-    models: TinyModels, tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
-) -> None:
-    """Against a model of what history should be: a list of commits per branch, and what undo brings back."""
-    root = tmp_path_factory.mktemp("sequence")
-    persona.init(root, models.base(), author="Test")
-    repo = persona.open(root)
-    persona.branch(repo, "side")
-    expected = {"main": repo.head(), "side": repo.head()}
-    here, past = "main", [(dict(expected), "main")]
-    for step, number in steps:
-        entries = repo.recipe(repo.head()).vectors
-        try:
-            if step == "alpha" and entries:
-                persona.alpha(repo, {entries[0].name: number / 8})
-            elif step == "rm" and entries:
-                persona.rm(repo, [entries[-1].name])
-            elif step == "commit":
-                persona.commit(repo, models.run(number), name=f"v{number}")
-            elif step == "switch":
-                persona.switch(repo, "side" if here == "main" else "main")
-                here = "side" if here == "main" else "main"
-            elif step == "merge":
-                persona.merge(repo, ["side" if here == "main" else "main"], prefer="ours")
-            elif step == "undo" and len(past) > 1:
-                persona.undo(repo)
-                past.pop()
-                expected, here = dict(past[-1][0]), past[-1][1]
-        except Refusal:
-            continue
-        if step != "undo":
-            expected[here] = repo.head()
-            if (expected, here) != past[-1]:
-                past.append((dict(expected), here))
-        assert {one.name: one.commit for one in branches(repo)} == expected
-        assert repo.head() == expected[here]
-        assert not repo.is_edited()
-    assert persona.fsck(repo).ok
 
 
 def test_how_far_vectors_interfere_is_told_before_and_after(parted: persona.Repository) -> None:
