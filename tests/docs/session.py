@@ -43,7 +43,7 @@ MASKS = (
     (re.compile(r"\b\d[\d,]*(?= (?:tensors?|weights|steps|computed|copied|files?)\b)"), "N"),
     (re.compile(r"(?<=dense)( +)\d+(?= )|(?<=lora r8)( +)\d+(?= )"), " N"),
     (re.compile(r"loss \d+\.\d+ → \d+\.\d+"), "loss N → N"),
-    (re.compile(r'(?<="steps": )\d+'), "N"),
+    (re.compile(r"(?<=\"steps\": )\d+|(?<=^   steps       )\d+", re.M), "N"),
 )
 
 
