@@ -36,14 +36,14 @@ MASKS = (
     (re.compile(r"^Author: .*", re.M), "Author: WHO"),
     (re.compile(r"\w{3} \w{3} \d\d \d\d:\d\d:\d\d \d{4} [+-]\d{4}"), "DATE"),
     (re.compile(r"(?<=^Repository in ).*", re.M), "FOLDER"),
-    (re.compile(r"(?<=bytes: )\d+|\b\d+\.\d{4,}"), "N"),
+    (re.compile(r"(?<=bytes: )[\d.]+(?: \w?B)?|\b\d+\.\d{4,}"), "N"),
     (re.compile(r"\b[0-9a-f]{7,64}\b"), "ID"),
     (re.compile(r"\b\d[\d.]* (?:B|kB|MB|GB)(?!\w)"), "SIZE"),
     (re.compile(r"\b\d+(?:\.\d+)?%"), "N%"),
     (re.compile(r"\b\d[\d,]*(?= (?:tensors?|weights|steps|computed|copied|files?)\b)"), "N"),
     (re.compile(r"(?<=dense)( +)\d+(?= )|(?<=lora r8)( +)\d+(?= )"), " N"),
     (re.compile(r"loss \d+\.\d+ → \d+\.\d+"), "loss N → N"),
-    (re.compile(r"(?<=\"steps\": )\d+|(?<=^   steps       )\d+", re.M), "N"),
+    (re.compile(r"(?<=\"steps\": )\d+|(?<=steps {7})\d+"), "N"),
 )
 
 
