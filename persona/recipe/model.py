@@ -10,6 +10,7 @@ As parsed, ids may be prefixes, as a person types them; resolved, they are whole
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -97,8 +98,17 @@ class Recipe:
     @staticmethod
     def entry_in(objects: ObjectStore, name: RecipeId, vector: str) -> Entry | None:
         """The vector called ``vector`` of a kept recipe; the others are not taken apart."""
-        found = (fields for fields in objects.get(name, "recipe")["vectors"] if fields["name"] == vector)
-        return next(map(_decode_entry, found), None)
+        said = f'"name":{json.dumps(vector, ensure_ascii=False)}'
+        text = objects.text(name, "recipe")
+        at = text.find(said)  # not in a string of the recipe: there, quotes would be escaped
+        if at < 0:
+            return None
+        fields, _ = json.JSONDecoder().raw_decode(text, text.rfind(_ENTRY, 0, at))
+        return _decode_entry(fields)
+
+
+_ENTRY = '{"alpha":'
+"""How a vector begins in canonical JSON, whose keys are sorted: every one has an alpha, and no key before it."""
 
 
 def _encode_entry(entry: Entry) -> dict[str, Any]:

@@ -58,10 +58,14 @@ class ObjectStore:
 
     def get(self, name: Id, kind: str) -> Fields:
         """The fields of an object, checked against its id."""
-        data = self._read(name, kind)
-        if object_digest(data) != name:
-            raise self._damaged(name, kind)
-        return _checked(json.loads(data), name, kind)
+        return _checked(json.loads(self._whole(name, kind)), name, kind)
+
+    def text(self, name: Id, kind: str) -> str:
+        """The canonical JSON of an object, checked against its id, for those who want little of much."""
+        data = self._whole(name, kind)
+        if f'"kind":"{kind}"'.encode() not in data:
+            self.get(name, kind)  # says what it is instead
+        return data.decode()
 
     def __contains__(self, name: Id) -> bool:
         path = self.path(name)
@@ -90,6 +94,12 @@ class ObjectStore:
             raise Damaged(f"{kind} {name.short} is missing: there is no {path}", _COPY_BACK) from None
         except OSError as error:
             raise files.storage_error(error, path) from error
+
+    def _whole(self, name: Id, kind: str) -> bytes:
+        data = self._read(name, kind)
+        if object_digest(data) != name:
+            raise self._damaged(name, kind)
+        return data
 
     def _damaged(self, name: Id, kind: str) -> Damaged:
         return Damaged(f"{kind} {name.short} is damaged: {self.path(name)} does not hash to its name", _COPY_BACK)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 
 import persona
 from persona.cli.graphlines import draw
-from persona.errors import UsageError
+from persona.errors import Damaged, UsageError
 from persona.history import commits
+from persona.recipe.model import Entry, Recipe
+from persona.store.objects import ObjectStore
 from persona.verbs.log import Logged
 from tests.models import TinyModels
 
@@ -177,3 +181,31 @@ def one_before(repo: persona.Repository, commit: commits.CommitId, steps: int) -
     for _ in range(steps):
         commit = repo.commit(commit).parents[0]
     return commit
+
+
+NASTY = st.sampled_from(['"name":"a"', '{"alpha":1', '\\"name\\":\\"b\\"', "a", "ä", 'b","name":"a'])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", "a-b", "ab"]), NASTY, NASTY), max_size=5, unique_by=lambda one: one[0]
+    ),
+    st.sampled_from(["a", "b", "a-b", "ab", "none"]),
+)
+def test_one_vector_of_a_recipe_is_read_as_the_whole_recipe_has_it(
+    vectors: list[tuple[str, str, str]], wanted: str
+) -> None:
+    entries = tuple(
+        Entry(name, "0" * 64, (("*", 0.5), (pattern, 1.0)), node, only=(pattern, node), parameters={"density": 0.5})
+        for name, node, pattern in vectors
+    )
+    recipe = Recipe("1" * 64, '{"alpha":', entries)
+    with tempfile.TemporaryDirectory() as folder:
+        objects = ObjectStore(Path(folder))
+        name = recipe.put(objects)
+        assert Recipe.entry_in(objects, name, wanted) == recipe.entry(wanted)
+        with pytest.raises(Damaged, match="is a recipe, and a commit was expected"):
+            objects.text(name, "commit")
+        objects.path(name).write_bytes(b"{}")
+        with pytest.raises(Damaged, match="does not hash to its name"):
+            Recipe.entry_in(objects, name, wanted)
