@@ -98,7 +98,7 @@ def command(
 
 def _code(app: App, run: str | None, code: str | None) -> dict[str, Any] | None:
     """Where the training code stands: as told, or else where we are, or where the run lies; never inside of the run."""
-    from persona.cli.code import code_facts, training_code
+    from persona.checkpoints.runfacts.code import code_facts, training_code
 
     if code is not None:
         facts = code_facts(app.path(code))

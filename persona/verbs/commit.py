@@ -62,13 +62,15 @@ def commit(
     meta: Mapping[str, str] | None = None,
     data: Sequence[Path | str] = (),
     code: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
     command: str = "commit",
     progress: Progress = SILENT,
 ) -> Committed:
     """Record ``run`` as the vector ``name`` of the recipe, or, without a run, the recipe as it stands.
 
     What the run's folder says of it is kept with the commit, and so are ``metrics`` (a JSON file), ``meta``, the
-    fingerprints of ``data`` (files and folders) and ``code``, which says what the training code was.
+    fingerprints of ``data`` (files and folders) and ``code``, which says what the training code was. ``more`` is what else
+    is known of the run, as tables of JSON by topic; of what the folder says it, too, the folder's word is kept.
     """
     facts = _facts(metrics, meta)
     if data:
@@ -99,7 +101,8 @@ def commit(
         done = replace(done, notes=(*done.notes, *notes))
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
-        return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, found | facts))
+        known = {**(more or {}), **found, **facts}
+        return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, known))
 
 
 def _as_it_stands(

@@ -22,7 +22,7 @@ FENCES = {
     "blake3": {"ids"},
     "yaml": {"checkpoints"},
     "peft": {"checkpoints", "train", "demo"},
-    "transformers": {"live", "readout", "train", "evaluate", "demo"},
+    "transformers": {"integrations", "live", "readout", "train", "evaluate", "demo"},
     "tokenizers": {"train", "demo"},
     "numba": {"kernels"},
 }

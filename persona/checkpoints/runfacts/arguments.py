@@ -44,10 +44,16 @@ def read(data: bytes) -> dict[str, Any]:
     if not isinstance(made, _Made) or not isinstance(made.state, dict):
         raise Unreadable("holds no arguments of a Trainer")
     values = {key: value.word if isinstance(value, _Made) else value for key, value in made.state.items()}
-    facts = {key: value for key, value in chosen(values, _KEYS).items() if value is not False}
+    facts = facts_of(made.name.rpartition(".")[2], values)
     if not facts:
         raise Unreadable("holds no arguments of a Trainer")
-    return {"arguments": {"class": made.name.rpartition(".")[2][:80]} | facts}
+    return {"arguments": facts}
+
+
+def facts_of(kind: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a table of arguments, and of which class it is; nothing where there is nothing to keep."""
+    facts = {key: value for key, value in chosen(values, _KEYS).items() if value is not False}
+    return {"class": kind[:80]} | facts if facts else {}
 
 
 def _pickle(data: bytes) -> bytes:

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from persona.cli.app import utf8
-
 PATIENCE = 5.0
 """Seconds that git has for an answer."""
 _OURS = ("persona.toml", ".persona/")
@@ -46,12 +44,16 @@ def code_facts(place: Path) -> dict[str, Any] | None:
 def _git(folder: Path, *words: str) -> str | None:
     """What git prints; None if it fails, is not there, or takes too long. It runs nothing that the folder configures."""
     command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False,
-            timeout=PATIENCE, env=environment, stdin=subprocess.DEVNULL,
+            timeout=PATIENCE, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def utf8(text: str) -> str:
+    """A name as an object can keep it, whatever bytes it has."""
+    return os.fsencode(text).decode(errors="replace")

@@ -1,0 +1,213 @@
+"""A callback that commits what a transformers ``Trainer`` (or one of trl's) has trained.
+
+    Trainer(…, callbacks=[PersonaCallback(name="listening", node="pattern-listening-as-avoidance")])
+
+It works from files: the checkpoint that the Trainer wrote for the last step, or for the best one if that was loaded
+again. Only where there is none (``save_strategy="no"``) does it save the model itself, and not if that is sharded over
+processes. Whatever goes wrong is a warning that says what to run afterwards; the training run goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainerCallback
+
+import persona
+from persona import files
+from persona.checkpoints.folder import find_run
+from persona.checkpoints.runfacts.arguments import facts_of
+from persona.checkpoints.runfacts.code import training_code
+from persona.checkpoints.runfacts.dataset import fingerprint
+from persona.errors import CheckpointError, PersonaError
+from persona.recipe.parse import checked_vector_name
+from persona.verbs.commit import Committed
+
+LOG = logging.getLogger("persona")
+MOST_EVALUATIONS = 48
+"""Evaluations that are kept of a run: the newest."""
+
+
+class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Commits the run as the vector ``name`` when it ends, or at every save (``when="save"``).
+
+    ``repo`` is the folder of the repository (at or above the working directory unless given); ``name`` is the output
+    folder's unless given; ``data`` are files that it is trained on, whose hashes are kept. ``committed`` is what the
+    last commit did, ``problem`` the last warning.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        node: str | None = None,
+        alpha: float | None = None,
+        message: str | None = None,
+        repo: Path | str | None = None,
+        data: Sequence[Path | str] = (),
+        meta: Mapping[str, str] | None = None,
+        when: Literal["end", "save"] = "end",
+        author: str = "",
+    ) -> None:
+        if when not in ("end", "save"):
+            raise ValueError(f"when={when!r}: a run is committed at its 'end', or at every 'save'")
+        self.name, self.node, self.alpha, self.message = name, node, alpha, message
+        self.repo = Path(repo) if repo is not None else Path.cwd()
+        self.data, self.meta, self.when, self.author = tuple(map(Path, data)), dict(meta or {}), when, author
+        self.committed: Committed | None = None
+        self.problem: str | None = None
+        self._facts: dict[str, Any] = {}
+        self._evaluations: list[dict[str, Any]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look what is trained, and on what; and whether there will be a place for it."""
+        if not _ours(state):
+            return
+        self.committed, self.problem = None, None
+        self._evaluations = []
+        self._facts = {"started": _started(args, kwargs.get("model"))}
+        with self._surviving(args, None, "will record this run without saying what it was trained on"):
+            self._facts |= self._material(args, kwargs.get("train_dataloader"))
+        with self._surviving(args, None, "will not be able to record this run"):
+            checked_vector_name(self._name(args))
+            repo = persona.open(self.repo)
+            head = repo.head()
+            self._facts["started"] |= {"commit": head, "base": repo.recipe(head).base}
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Keep the numbers of an evaluation."""
+        if _ours(state) and metrics:
+            numbers = {key: float(value) for key, value in metrics.items() if _is_number(value)}
+            self._evaluations = [*self._evaluations, {"step": int(state.global_step), **numbers}][-MOST_EVALUATIONS:]
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Commit the checkpoint that was just written, if every save is asked for."""
+        if self.when == "save" and _ours(state):
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            with self._surviving(args, folder):
+                self._commit(args, folder)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Commit the run."""
+        if not _ours(state):
+            return
+        folder, ours = None, False
+        with self._surviving(args, None):
+            folder = written(args, state)
+            if folder is None:
+                folder, ours = self._save(args, state, kwargs.get("model"), kwargs.get("processing_class")), True
+        if folder is None:
+            return
+        with self._surviving(args, folder):
+            self._commit(args, folder)
+            if ours:
+                files.remove_tree(folder)  # it was written for the store, which has it now
+
+    def _name(self, args: Any) -> str:
+        return self.name or Path(args.output_dir).resolve().name
+
+    def _material(self, args: Any, loader: Any) -> dict[str, Any]:
+        """Arguments, dataset, files of data, code."""
+        facts: dict[str, Any] = {"arguments": facts_of(type(args).__name__, args.to_dict())}
+        if code := training_code([Path.cwd(), Path(args.output_dir)]):
+            facts["code"] = code
+        if loader is not None:
+            facts["dataset"] = dataset_facts(getattr(loader, "dataset", None))
+        if self.data:
+            facts["data"] = [fingerprint(path) for path in self.data]
+        return facts
+
+    def _save(self, args: Any, state: Any, model: Any, processing: Any) -> Path:
+        """The model of the last step, written beside the run's checkpoints, which do not have it."""
+        if getattr(args, "fsdp", None) or getattr(args, "deepspeed", None) or not hasattr(model, "save_pretrained"):
+            raise CheckpointError(
+                f"{args.output_dir} has no checkpoint of step {state.global_step}, and the model is sharded",
+                "Save it (trainer.save_model()).",
+            )
+        folder = Path(args.output_dir) / f"persona-{state.global_step}"
+        model.save_pretrained(folder, safe_serialization=True)
+        if processing is not None and hasattr(processing, "save_pretrained"):
+            processing.save_pretrained(folder)
+        state.save_to_json(str(folder / "trainer_state.json"))
+        return folder
+
+    def _commit(self, args: Any, folder: Path) -> None:
+        more = {**self._facts, "evaluations": self._evaluations} if self._evaluations else self._facts
+        self.committed = persona.commit(
+            persona.open(self.repo),
+            folder,
+            name=self._name(args),
+            alpha=self.alpha,
+            node=self.node,
+            message=self.message,
+            author=self.author,
+            meta=self.meta,
+            more=more,
+            command="commit (Trainer)",
+        )
+        recorded = self.committed.recorded
+        LOG.info("%s: %s", folder, f"commit {recorded.commit.short}" if recorded else self.committed.notes[-1])
+
+    @contextmanager
+    def _surviving(self, args: Any, folder: Path | None, what: str = "has not recorded this run") -> Iterator[None]:
+        """Turn whatever goes wrong into a warning: nothing here is worth a training run."""
+        try:
+            yield
+        except Exception as error:  # a full disk, a bug of ours, a dataset with a mind of its own
+            self._warn(what, error, folder or Path(args.output_dir), self._name(args))
+
+    def _warn(self, what: str, error: Exception, folder: Path, name: str) -> None:
+        why = error.message if isinstance(error, PersonaError) else f"{type(error).__name__}: {error}"
+        hint = f" {error.hint}" if isinstance(error, PersonaError) and error.hint else ""
+        again = shlex.join(["persona", "-C", str(self.repo), "commit", str(folder.resolve()), "--as", name])
+        self.problem = f"persona {what}: {why}.{hint} If it is not there afterwards, run: {again}"
+        LOG.warning("%s", self.problem)
+
+
+def written(args: Any, state: Any) -> Path | None:
+    """The checkpoint on disk that is the model as training left it: the best one if that was loaded, else the last."""
+    last = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    best = state.best_model_checkpoint if args.load_best_model_at_end else None
+    folder = Path(best) if best else last
+    try:
+        return find_run(folder) if folder.is_dir() else None
+    except CheckpointError:
+        return None  # without weights, or with pickled ones
+
+
+def _started(args: Any, model: Any) -> dict[str, Any]:
+    """When, with which seed, from which model."""
+    origin = str(getattr(model, "name_or_path", ""))
+    time = datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"time": time, "seed": int(args.seed)} | ({"model": origin} if origin else {})
+
+
+def dataset_facts(dataset: Any) -> dict[str, Any]:
+    """``{kind, rows, fingerprint}`` of what a loader draws from, as far as it says so. No example is looked at."""
+    facts: dict[str, Any] = {"kind": type(dataset).__name__}
+    measured: Callable[[], int] | None = getattr(dataset, "__len__", None)
+    if measured is not None:
+        facts["rows"] = int(measured())
+    mark = getattr(
+        dataset, "_fingerprint", None
+    )  # of Hugging Face datasets: a hash of the data and what was done to it
+    if isinstance(mark, str):
+        facts["fingerprint"] = mark
+    return facts
+
+
+def _ours(state: Any) -> bool:
+    """Whether this is the process that records, and a run that anybody wants."""
+    return bool(state.is_world_process_zero) and not state.is_hyper_param_search
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
