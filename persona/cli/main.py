@@ -28,6 +28,7 @@ GROUPS = {
     "record": ("commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
+    "find": ("bisect",),
     "specify": ("graph",),
     "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc", "completion"),
