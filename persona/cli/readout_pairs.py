@@ -189,11 +189,19 @@ def _said(done: ReadoutPairs) -> str:
 
 
 def _rows(concepts: list[ConceptCounts]) -> object:
-    heads = ("positive", "negative", "of texts", "between", "only mentioned")
-    rows = table("concept", *heads, right=heads)
-    for one in concepts:
-        of = f"{one.positive_found:,} + {one.negative_found:,}"
-        rows.add_row(escape(one.concept), *map(str, (one.positive, one.negative, of, one.between, one.mentioned)))
+    """A row for each concept; columns in which nothing would stand are left out."""
+    cells = {
+        "positive": [f"{one.positive:,}" for one in concepts],
+        "negative": [f"{one.negative:,}" for one in concepts],
+        "chosen of": [f"{one.positive_found:,} + {one.negative_found:,}" if one.chosen else "" for one in concepts],
+        "by hand": [f"{one.by_hand:,}" if one.by_hand else "" for one in concepts],
+        "between": [f"{one.between:,}" for one in concepts],
+        "only mentioned": [f"{one.mentioned:,}" for one in concepts],
+    }
+    shown = {head: column for head, column in cells.items() if any(column)}
+    rows = table("concept", *shown, right=shown)
+    for one, *row in zip(concepts, *shown.values(), strict=True):
+        rows.add_row(escape(one.concept), *row)
     return rows
 
 

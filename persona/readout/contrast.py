@@ -8,7 +8,8 @@ A file of JSON lines, each of which may be any of
 
 or, in a file that ends in ``.json``, one object with a label for each statement:
 
-    {"Today was a good day.": 1, "Today was a bad day.": -1}
+    {"Today was a good day.": 1, "Today was a bad day.": -1}                      about the one concept that is asked for
+    {"optimism": {"Today was a good day.": 1, "Today was a bad day.": -1}}        about several
 
 The labels of a file are all of one kind. Of those from 1 to 5, 5 has the concept and 1 has it not; the others are left out.
 Where the statements of a concept take turns, one of each side and then the next two, each two are a pair.
@@ -113,14 +114,21 @@ def _in_turns(found: list[tuple[str, Example]], numbers: Iterator[int]) -> list[
     return [(where, replace(one, pair=pair[number // 2])) for number, (where, one) in enumerate(found)]
 
 
-def _check_sides(found: Iterable[tuple[str, Example]]) -> None:
+def _check_sides(found: Sequence[tuple[str, Example]]) -> None:
+    """Raise for a statement that is on both sides, and for a concept that has statements of one side alone."""
     seen: dict[tuple[str, str], tuple[bool, str]] = {}
+    sides: dict[str, set[bool]] = {}
     for where, one in found:
         positive, before = seen.setdefault((one.concept, key_of(one.text)), (one.positive, where))
+        sides.setdefault(one.concept, set()).add(one.positive)
         if positive != one.positive:
             raise UsageError(
                 f"{where}: '{one.text[:60]}' has '{one.concept}' and has it not, as {before} says", "Decide on a side."
             )
+    where, lone = next(((where, one) for where, one in found if len(sides[one.concept]) == 1), ("", None))
+    if lone is not None:
+        other = "has it not" if lone.positive else "has it"
+        raise UsageError(f"{where}: no statement {other}, of '{lone.concept}'", "A contrast has both sides: add some.")
 
 
 def _rows(path: Path, concept: str | None) -> Iterator[_Labelled | _Pair]:
@@ -167,26 +175,28 @@ def _of_object(path: Path, text: str, concept: str | None) -> Iterator[_Labelled
         raise UsageError(f"{path} is not JSON: {error}", 'Write {"a statement": 1, …}.') from None
     if not isinstance(whole, dict):
         raise UsageError(f"{path}:1 is not a JSON object", "Name a file of JSON lines .jsonl, not .json.")
-    for at, statement, label in _members(text):
-        where = f"{path}:{text.count(chr(10), 0, at) + 1}"
-        yield _Labelled(
-            where, _about(where, concept), _statement(where, "a statement", statement), _label(where, label)
-        )
+    for at, key, begin, value in _members(text, 0):
+        inner = _members(text, begin) if isinstance(value, dict) else [(at, key, begin, value)]
+        for place, statement, _, label in inner:
+            where = f"{path}:{text.count(chr(10), 0, place) + 1}"
+            name = _about(where, key if isinstance(value, dict) else concept)
+            yield _Labelled(where, name, _statement(where, "a statement", statement), _label(where, label))
 
 
-def _members(text: str) -> Iterator[tuple[int, str, Any]]:
-    """Place, key and value of each member of the object that ``text``, which is known to be JSON, consists of."""
+def _members(text: str, at: int) -> Iterator[tuple[int, str, int, Any]]:
+    """Place and key, place and value of each member of the object at ``at`` in ``text``, which is known to be JSON."""
     decoder = json.JSONDecoder()
 
     def skip(at: int) -> int:
         return _BLANK.match(text, at).end()  # type: ignore[union-attr]  # it matches anywhere
 
-    at = skip(skip(0) + 1)
+    at = skip(skip(at) + 1)
     while text[at] != "}":
         start = at
         key, at = decoder.raw_decode(text, at)
-        value, at = decoder.raw_decode(text, skip(skip(at) + 1))  # after the colon
-        yield start, key, value
+        begin = skip(skip(at) + 1)  # after the colon
+        value, at = decoder.raw_decode(text, begin)
+        yield start, key, begin, value
         at = skip(at)
         at = skip(at + 1) if text[at] == "," else at
 

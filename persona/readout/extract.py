@@ -96,6 +96,11 @@ class ConceptCounts:
         """Whether it has enough."""
         return self.positive > 0 and self.negative > 0
 
+    @property
+    def chosen(self) -> bool:
+        """Whether there were more texts than are in the file."""
+        return self.ok and self.positive + self.negative - self.by_hand < self.positive_found + self.negative_found
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -163,7 +168,8 @@ def extract(
     found = list(items)
     texts, short = _distinct(found, rules)
     index = _by_concept(texts)
-    wanted = _wanted(concepts, {name for one in texts for name in one.scores}, by_hand)
+    scored = {concept_name(name) for item in found for name, score in item.tags.items() if score is not None}
+    wanted = _wanted(concepts, scored, by_hand)
     own = {name: [one for one in by_hand if one.concept == name] for name in wanted}
     numbers = {one.key: number for number, one in enumerate(texts)}
     taken = {name: {numbers[key] for one in own[name] if (key := key_of(one.text)) in numbers} for name in wanted}
