@@ -190,3 +190,8 @@ def test_a_mistyped_command_of_the_group(run: Run, work: Path) -> None:
         ["error: 'persona readout' has no command 'pars'", "hint: Did you mean 'pairs'? See 'persona readout --help'."],
     )
     assert "pairs" in run(work, "readout", "--help").out
+
+
+def test_the_guide_shows_what_is_printed() -> None:
+    guide = JOURNAL.parents[1] / "docs" / "guide.md"
+    assert TABLE.replace(" from notes:", " from examples/journal:") in guide.read_text()
