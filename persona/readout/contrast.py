@@ -77,15 +77,17 @@ def read_contrasts(paths: Iterable[Path], concept: str | None = None) -> Contras
         scale = _scale(labelled)
         kept = [(row.where, Example(row.concept, scale[row.label], row.text)) for row in labelled if row.label in scale]
         left_out += len(labelled) - len(kept)
-        for row in rows:
-            if isinstance(row, _Pair):
-                number = next(numbers)
-                found.append((row.where, Example(row.concept, True, row.positive, pair=number)))
-                found.append((row.where, Example(row.concept, False, row.negative, pair=number)))
+        found += _of_pairs((row for row in rows if isinstance(row, _Pair)), numbers)
         for name in dict.fromkeys(one.concept for _, one in kept):
             found += _in_turns([(where, one) for where, one in kept if one.concept == name], numbers)
     _check_sides(found)
     return Contrasts(tuple(one for _, one in found), left_out)
+
+
+def _of_pairs(rows: Iterable[_Pair], numbers: Iterator[int]) -> Iterator[tuple[str, Example]]:
+    for row, number in zip(rows, numbers, strict=False):
+        yield row.where, Example(row.concept, True, row.positive, pair=number)
+        yield row.where, Example(row.concept, False, row.negative, pair=number)
 
 
 def _scale(rows: Sequence[_Labelled]) -> Mapping[int, bool]:

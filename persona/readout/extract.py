@@ -22,6 +22,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from itertools import combinations, islice
 
 from persona.errors import UsageError, did_you_mean
@@ -135,6 +136,15 @@ class _Text:
     mentions: Counter[str] = field(default_factory=Counter)
 
 
+class _Side(Enum):
+    """What a text is to a concept."""
+
+    POSITIVE = auto()
+    NEGATIVE = auto()
+    BETWEEN = auto()
+    MENTIONED = auto()
+
+
 @dataclass(frozen=True)
 class _Sides:
     """The texts of one concept, by index: all that are positive, the first that are negative, and how many are what."""
@@ -201,7 +211,7 @@ def without_tags(names: Iterable[str]) -> Callable[[str], str]:
 
 def _distinct(items: Iterable[Item], rules: Rules) -> tuple[list[_Text], int]:
     """Texts that are long enough, the copies of each taken together, by rank; and how many were too short."""
-    items = sorted(items, key=lambda item: item.name)
+    items = sorted(items, key=lambda item: (item.name, item.text))
     names = {concept_name(name) for item in items for name in item.tags}
     cut, said = without_tags(names), _mentions(names)
     found: dict[str, _Text] = {}
@@ -271,24 +281,31 @@ def _sides(
     texts: Sequence[_Text], touched: Sequence[int], concept: str, rules: Rules, taken: Collection[int]
 ) -> _Sides:
     """Divide the texts; ``touched`` are those that score or mention the concept, ``taken`` those written by hand, too."""
-    positive, negative = list[int](), set[int]()
-    between = mentioned = 0
+    by_side: dict[_Side, list[int]] = {side: [] for side in _Side}
     for number in touched:
-        scores = texts[number].scores.get(concept, ())
-        if number in taken:
-            continue
-        if scores and all(score >= rules.min_positive_score for score in scores):
-            positive.append(number)
-        elif scores and not all(score <= rules.max_negative_score for score in scores):
-            between += 1
-        elif not scores and texts[number].mentions[concept] > rules.max_negative_mentions:
-            mentioned += 1
-        else:
-            negative.add(number)
-    not_negative = {*touched, *taken} - negative
-    first = islice((number for number in range(len(texts)) if number not in not_negative), rules.max_examples)
-    every = [score for number in touched for score in texts[number].scores.get(concept, ())]
-    return _Sides(positive, list(first), len(texts) - len(not_negative), between, mentioned, max(every, default=None))
+        if number not in taken:
+            by_side[_side(texts[number], concept, rules)].append(number)
+    apart = {*touched, *taken}.difference(by_side[_Side.NEGATIVE])
+    negative = (number for number in range(len(texts)) if number not in apart)
+    scores = [score for number in touched for score in texts[number].scores.get(concept, ())]
+    return _Sides(
+        positive=by_side[_Side.POSITIVE],
+        negative=list(islice(negative, rules.max_examples)),
+        negative_found=len(texts) - len(apart),
+        between=len(by_side[_Side.BETWEEN]),
+        mentioned=len(by_side[_Side.MENTIONED]),
+        highest=max(scores, default=None),
+    )
+
+
+def _side(text: _Text, concept: str, rules: Rules) -> _Side:
+    """On which side of a concept a text is that scores or mentions it."""
+    scores = text.scores.get(concept)
+    if not scores:
+        return _Side.MENTIONED if text.mentions[concept] > rules.max_negative_mentions else _Side.NEGATIVE
+    if min(scores) >= rules.min_positive_score:
+        return _Side.POSITIVE
+    return _Side.NEGATIVE if max(scores) <= rules.max_negative_score else _Side.BETWEEN
 
 
 def _examples(
