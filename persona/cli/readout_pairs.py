@@ -16,7 +16,7 @@ from persona.cli.render import count, table
 from persona.errors import NoRepository, UsageError
 
 if TYPE_CHECKING:
-    from persona.readout.extract import ConceptCounts
+    from persona.readout.extract import ConceptCounts, Overlap
     from persona.repository import Repository
     from persona.verbs.readout_pairs import ReadoutPairs
 
@@ -169,16 +169,22 @@ def _render(console: Console, done: ReadoutPairs, out: str | None) -> None:
         console.print(_rows(good))
     if done.overlaps:
         console.print("\nHard to tell apart, for the same texts have both:")
-        for one in done.overlaps[:MOST]:
-            console.print(
-                f" {escape(one.first)} and {escape(one.second)}  {count(one.shared, 'text')}, {one.share:.0%} of the rarer"
-            )
-        _rest(console, len(done.overlaps))
-    if poor := [one for one in done.concepts if not one.ok]:
+        _some(console, [_overlap(one) for one in done.overlaps])
+    poor = sorted((one for one in done.concepts if not one.ok), key=lambda one: -one.positive_found)
+    if poor:
         console.print("\nToo little data, left out:")
-        for short in poor[:MOST]:
-            console.print(f" [yellow]{escape(short.concept)}[/]  {_found(short)}")
-        _rest(console, len(poor))
+        _some(console, [f"[yellow]{escape(one.concept)}[/]  {_found(one)}" for one in poor])
+
+
+def _some(console: Console, lines: list[str]) -> None:
+    for line in lines[:MOST]:
+        console.print(f" {line}")
+    if len(lines) > MOST:
+        console.print(f" … and {len(lines) - MOST:,} more: --json has all")
+
+
+def _overlap(one: Overlap) -> str:
+    return f"{escape(one.first)} and {escape(one.second)}  {count(one.shared, 'text')}, {one.share:.0%} of the rarer"
 
 
 def _said(done: ReadoutPairs) -> str:
@@ -208,8 +214,3 @@ def _rows(concepts: list[ConceptCounts]) -> object:
 def _found(one: ConceptCounts) -> str:
     highest = "" if one.positive_found or one.highest is None else f"; the highest score is {one.highest:g}"
     return f"{one.positive_found:,} positive, {one.negative_found:,} negative{highest}"
-
-
-def _rest(console: Console, number: int) -> None:
-    if number > MOST:
-        console.print(f" … and {number - MOST:,} more: --json has all")
