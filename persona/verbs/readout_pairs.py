@@ -70,7 +70,7 @@ def readout_pairs(
     rules.check()
     target = None if out is None else Path(out)
     if target is not None:
-        _check_folder(target)
+        _check_target(target)
     by_hand = read_contrasts([Path(one) for one in contrast], concepts[0] if len(concepts) == 1 else None)
     graph = _texts(source, repo, rev, sources.Options(tuple(tools), patience))
     if graph.origin is None and not contrast:
@@ -103,11 +103,13 @@ def _item(node: Node) -> Item:
     return Item(node.name, node.text, node.tags)
 
 
-def _check_folder(out: Path) -> None:
+def _check_target(out: Path) -> None:
     """Before a server is asked for everything."""
     with files.translated(out):
         if out.is_dir():
             raise UsageError(f"{out} is a folder", "Give the file a name, such as -o pairs.jsonl.")
+        if out.exists() and not out.is_file():  # a terminal or a pipe, which reading would wait for
+            raise UsageError(f"{out} is not a file", "Give a name such as -o pairs.jsonl.")
         if not out.parent.is_dir():
             raise UsageError(f"there is no folder {out.parent}", "Make it first, or write the file elsewhere.")
 

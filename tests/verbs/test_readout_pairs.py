@@ -141,6 +141,7 @@ def test_what_is_asked_for_is_checked_before_a_server_is(tmp_path: Path) -> None
         for out, more, wrong in (
             (tmp_path, {}, "is a folder"),
             (tmp_path / "no" / "p", {}, "there is no folder"),
+            (Path("/dev/null"), {}, "/dev/null is not a file"),
             (tmp_path / "p", {"rules": Rules(max_negative_score=8)}, "cannot be low"),
             (tmp_path / "p", {"tools": ("a", "b", "c")}, "at most two tools"),
         ):
