@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import PersonaError
 
 if TYPE_CHECKING:
+    from persona import readout
     from persona.repository import Repository
     from persona.verbs.alpha import alpha
     from persona.verbs.bake import bake
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
+    from persona.verbs.readout_pairs import readout_pairs
     from persona.verbs.redo import redo
     from persona.verbs.restore import restore
     from persona.verbs.revert import revert
@@ -91,6 +93,8 @@ __all__ = [
     "negate",
     "op_log",
     "open",
+    "readout",
+    "readout_pairs",
     "redo",
     "restore",
     "revert",
@@ -116,6 +120,8 @@ def open(path: Path | str = ".") -> Repository:
 def __getattr__(name: str) -> Any:
     if name == "Repository":
         return importlib.import_module("persona.repository").Repository
+    if name == "readout":
+        return importlib.import_module("persona.readout")
     if name in __all__:
         return getattr(importlib.import_module(f"persona.verbs.{name}"), name)
     raise AttributeError(f"module 'persona' has no attribute {name!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import importlib
 import io
 import keyword
 import os
@@ -17,11 +16,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
 from persona import files
 from persona.cli.app import App, Unheard, fail, note, silence_stdout, writing
-from persona.errors import PersonaError, UsageError, did_you_mean
+from persona.cli.lazy import LazyGroup
+from persona.errors import PersonaError, UsageError
 
 GROUPS = {
     "start": ("init", "demo"),
@@ -30,6 +29,7 @@ GROUPS = {
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
     "find": ("bisect",),
     "specify": ("graph",),
+    "measure": ("readout",),
     "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc", "completion"),
 }
@@ -45,38 +45,14 @@ def python_name(command: str) -> str:
     return command.replace("-", "_") + ("_" if keyword.iskeyword(command) else "")
 
 
+MODULES = {name: f"persona.cli.{python_name(name)}" for name in COMMANDS}
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of an output; those of files are translated where they arise."""
 
 
-class LazyGroup(click.Group):
-    """Loads ``persona.cli.<command>`` when it is needed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order of ``GROUPS``."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command's own file, imported now."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"persona.cli.{python_name(cmd_name)}").command
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a suggestion for a mistyped name."""
-        if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in COMMANDS:
-            close = did_you_mean(args[0], COMMANDS)
-            hint = close if close.startswith("Did") else ""
-            raise UsageError(f"no command '{args[0]}'", f"{hint} See 'persona --help'.".strip())
-        return super().resolve_command(ctx, args)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Names of commands, none of which is imported for it, and options."""
-        found = [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
-        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+class Commands(LazyGroup):
+    """All commands, listed by what they are for."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands under the headings of ``GROUPS``."""
@@ -89,7 +65,9 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands, modules=MODULES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="persona-vcs", prog_name="persona")
 @click.option("-C", "folder", type=click.Path(readable=False), default=".", help="Run as if started in this folder.")
 @click.option("--no-pager", is_flag=True, help="Do not show long output through a pager.")

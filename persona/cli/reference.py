@@ -75,7 +75,9 @@ def _sections(context: click.Context, level: int) -> Iterator[str]:
     yield _section(context, level)
     if isinstance(context.command, click.Group):
         for name in context.command.list_commands(context):
-            yield from _sections(click.Context(context.command.commands[name], context, name), level + 1)
+            command = context.command.get_command(context, name)
+            assert command is not None, name
+            yield from _sections(click.Context(command, context, name), level + 1)
 
 
 def _section(context: click.Context, level: int) -> str:

@@ -1,1 +1,41 @@
-"""Readout vectors: directions in the residual stream, one per concept and layer, to measure or to steer a model by."""
+"""Readout vectors: directions in the residual stream, one per concept and layer, to measure or to steer a model by.
+
+    examples = persona.readout.read_pairs("pairs.jsonl")
+    readout = persona.readout.read_readout("readouts/mood")
+
+Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persona.readout.extract import Rules
+    from persona.readout.folder import read_readout, write_readout
+    from persona.readout.model import Readout
+    from persona.readout.pairs import Example, read_pairs, write_pairs
+
+_PARTS = {
+    "Example": "pairs",
+    "Readout": "model",
+    "Rules": "extract",
+    "read_pairs": "pairs",
+    "read_readout": "folder",
+    "write_pairs": "pairs",
+    "write_readout": "folder",
+}
+"""What the package offers, and the module that has it."""
+
+__all__ = ["Example", "Readout", "Rules", "read_pairs", "read_readout", "write_pairs", "write_readout"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return getattr(importlib.import_module(f"persona.readout.{_PARTS[name]}"), name)
+    raise AttributeError(f"module 'persona.readout' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

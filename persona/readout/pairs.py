@@ -40,19 +40,35 @@ class Example:
         return json.dumps(fields, ensure_ascii=False)
 
 
-def write_pairs(path: Path, examples: Iterable[Example]) -> None:
+def encode(examples: Iterable[Example]) -> bytes:
+    """A file of pairs, byte for byte the same for the same examples."""
+    return "".join(f"{one.encode()}\n" for one in examples).encode()
+
+
+def write_pairs(path: Path | str, examples: Iterable[Example]) -> None:
     """Write the file whole or not at all."""
-    files.write_file(path, "".join(f"{one.encode()}\n" for one in examples).encode())
+    files.write_file(Path(path), encode(examples))
 
 
-def read_pairs(path: Path) -> tuple[Example, ...]:
+def is_text(value: str) -> bool:
+    """Whether it can be written: JSON can say halves of characters (lone surrogates), which UTF-8 cannot."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
+def line_of(error: UnicodeDecodeError) -> int:
+    """The line on which something is not UTF-8."""
+    return bytes(error.object[: error.start]).count(b"\n") + 1
+
+
+def read_pairs(path: Path | str) -> tuple[Example, ...]:
     """Read a file of pairs; an error names the line."""
+    path = Path(path)
     with files.translated(path):
         data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8.") from None
+        raise UsageError(f"{path}:{line_of(error)} is not UTF-8: {error.reason}", "Save it as UTF-8.") from None
     return tuple(_examples(path, text))
 
 
@@ -72,6 +88,8 @@ def _example(where: str, line: str) -> Example:
     concept, polarity, text = (fields.get(key) for key in ("concept", "polarity", "text"))
     if not isinstance(concept, str) or not concept.strip() or not isinstance(text, str):
         raise UsageError(f"{where}: 'concept' and 'text' must be texts", "Make the file with 'persona readout pairs'.")
+    if not is_text(concept + text):
+        raise UsageError(f"{where}: a text has half of a character", "Make the file with 'persona readout pairs'.")
     if polarity not in POLARITIES:
         raise UsageError(f"{where}: 'polarity' is {polarity!r}", "It is 'positive' or 'negative'.")
     node, pair = fields.get("node"), fields.get("pair")

@@ -60,7 +60,20 @@ class Story:
     def tell(self) -> None:
         """All chapters; ``demo``, which takes longer than all of them, is a story of its own."""
         self.work.mkdir()
-        for chapter in (begin, record, specify, look, compare, move, merge, take_back, deliver, exchange, keep):
+        for chapter in (
+            begin,
+            record,
+            specify,
+            measure,
+            look,
+            compare,
+            move,
+            merge,
+            take_back,
+            deliver,
+            exchange,
+            keep,
+        ):
             chapter(self)
 
 
@@ -123,6 +136,23 @@ def specify(story: Story) -> None:
     story.say("status")
     story.say("show", "listening")
     story.say("graph", "unlink", "voice")
+
+
+def measure(story: Story) -> None:
+    """Labelled texts for readouts."""
+    journal = story.root / "journal"
+    journal.mkdir()
+    for day in range(4):
+        (journal / f"good-{day}.md").write_text(f"Day {day}: bread, and long talk about it.\n\nwarmth:9 care:8\n")
+        (journal / f"odd-{day}.md").write_text(f"Day {day}: the parcel went back, once more.\n\nwarmth:{day}\n")
+    story.say("readout", "pairs", journal, "--dry-run")
+    story.say(
+        "readout", "pairs", journal, "-o", story.root / "pairs.jsonl", "--min-examples", "2", "--min-content-chars", "9"
+    )
+    contrast = story.root / "contrast.json"
+    contrast.write_text('{"The feeling is joy.": 1, "The feeling is sadness.": -1}')
+    story.say("readout", "pairs", "--contrast", contrast, "--concept", "joy", "-o", story.root / "joy.jsonl")
+    story.say("readout", "pairs", "--graph", "HEAD", "--dry-run")
 
 
 def look(story: Story) -> None:

@@ -55,6 +55,8 @@ def test_commands(tmp_path: Path) -> None:
         ("persona show ", ["listening", "voice", "HEAD", "calmer", "main"]),
         ("persona diff voice m", ["main"]),
         ("persona diff voice@", ["voice@HEAD", "voice@calmer", "voice@main"]),
+        ("persona readout pa", ["pairs"]),
+        ("persona readout pairs --graph ma", ["main"]),
         ("persona rm l", ["listening"]),
         ("persona negate v", ["voice"]),
         ("persona bake listening v", ["voice"]),

@@ -22,8 +22,9 @@ NEW = {("init", "name"), ("bake", "name"), ("checkout", "branch")}
 
 def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     yield name, command
-    for sub, below in getattr(command, "commands", {}).items():
-        yield from commands(f"{name} {sub}", below)
+    context = click.Context(command)
+    for sub in command.list_commands(context) if isinstance(command, click.Group) else ():
+        yield from commands(f"{name} {sub}", command.get_command(context, sub))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

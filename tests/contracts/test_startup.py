@@ -25,6 +25,8 @@ LIGHT = [
     ["graph", "link", "idea", "a"],
     ["graph", "status"],
     ["graph", "show"],
+    ["readout", "--help"],
+    ["readout", "pairs", "notes", "--dry-run"],
     ["--version"],
 ]
 

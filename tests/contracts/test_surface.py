@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 
+import click
 import pytest
 
 import persona
 from persona.cli.main import COMMANDS, python_name
 
-WITHOUT_A_VERB = {"completion", "demo", "op", "methods", "graph"}
-"""Commands for people only, groups whose verbs are op_log and graph_*, and one whose verb is merge_methods."""
+WITHOUT_A_VERB = {"completion", "demo", "op", "methods", "graph", "readout"}
+"""Commands for people only, groups whose verbs are op_log, graph_* and readout_*, and one whose verb is merge_methods."""
 
 
 def test_all_is_sorted_and_there() -> None:
@@ -36,8 +37,15 @@ def test_every_command_has_its_file_its_verb_and_examples(name: str) -> None:
         assert getattr(persona, verb).__module__ == f"persona.verbs.{verb}"
 
 
+def below(command: click.Command) -> list[click.Command]:
+    """The commands of a group, whether it has imported them or not."""
+    context = click.Context(command)
+    names = command.list_commands(context) if isinstance(command, click.Group) else []
+    return [one for name in names if (one := command.get_command(context, name))]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_speaks_json(name: str) -> None:
     command = importlib.import_module(f"persona.cli.{python_name(name)}").command
-    for one in getattr(command, "commands", {"": command}).values():
+    for one in below(command) or [command]:
         assert "--json" in {option for param in one.params for option in param.opts}

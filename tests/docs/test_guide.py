@@ -73,7 +73,8 @@ def test_commands_take_the_options_that_are_shown(page: Path) -> None:
         command = cli.get_command(click.Context(cli), words[0])
         assert command is not None, f"{page.name}:{number}: no command {words[0]}"
         while isinstance(command, click.Group):
-            command, words = command.commands[words[1]], words[1:]
+            command, words = command.get_command(click.Context(command), words[1]), words[1:]
+            assert command is not None, f"{page.name}:{number}: no command {words[0]}"
         context = click.Context(command, info_name=words[0], **command.context_settings)
         try:
             command.make_parser(context).parse_args(words[1:])

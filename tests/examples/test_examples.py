@@ -124,3 +124,11 @@ def test_check_specification(work: Path, tmp_path: Path) -> None:
     node.write_text(node.read_text().replace("Ask one open question", "Ask two open questions"))
     assert run("check_specification.py", notes, folder=work, code=1) == "stale: listening\n"
     assert "no memory graph at" in run("check_specification.py", "nowhere", folder=work, code=1)
+
+
+def test_compare_thresholds(tmp_path: Path) -> None:
+    said = run("compare_thresholds.py", EXAMPLES / "journal", "warmth", "8", "9", folder=tmp_path).splitlines()
+    assert said[:2] == ["warmth ≥ 9: 8 positive, 29 negative", "warmth ≥ 8: 15 positive, 29 negative"]
+    assert len(said) == 2 + 7
+    assert not [*tmp_path.iterdir()]
+    assert "Did you mean" in run("compare_thresholds.py", EXAMPLES / "journal", "warmht", "8", folder=tmp_path, code=1)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import persona
 from persona.progress import SILENT
+from persona.readout import Rules
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor, objects_of
 from tests.keeping.test_gc import abandon, mostly_dead
 from tests.models import TinyModels
 
 EMPTY = "empty"
+FEW = Rules(min_content_chars=1, min_examples=1)
 EDIT = "\n# what I was trying\n"
 
 
@@ -38,6 +40,7 @@ class Starts:
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
                 "parted": self._parted, "clashing": self._clashing, "settled": self._settled,
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
+                "journal": self._journal,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -60,6 +63,15 @@ class Starts:
         self.copy("plain", root)
         for name, part in (("calm", "up_proj"), ("voice", "gate_proj")):
             handmade(root / "adapters" / name, pair(f"model.layers.0.mlp.{part}", 48, 32), target_modules=[part])
+
+    def _journal(self, root: Path) -> None:
+        """Texts with scores, and labelled texts that were made of fewer of them."""
+        self.copy("plain", root)
+        (root / "notes").mkdir()
+        for number in range(4):
+            (root / "notes" / f"{number}.md").write_text(f"Day {number}.\n\nwarmth:{9 * (number % 2)}\n")
+            if number == 1:
+                persona.readout_pairs(root / "notes", root / "pairs.jsonl", rules=FEW)
 
     def _parted(self, root: Path) -> None:
         """Two branches that changed different things since they parted."""

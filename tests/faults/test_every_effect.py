@@ -17,6 +17,7 @@ import pytest
 import persona
 from persona.building.models import check_own
 from persona.keeping.examine import examine
+from persona.readout import read_pairs
 from persona.verbs.fsck import open_damaged, place_of
 from tests.faults.conftest import Zygote
 from tests.faults.starts import EDIT, EMPTY, Starts
@@ -135,7 +136,21 @@ def check_export(root: Path, start: Path) -> None:
         assert made.vector == persona.vectors(persona.open(root))[0].id
 
 
+def check_pairs(root: Path, start: Path) -> None:
+    """The labelled texts are those of before or all of the new ones; never a part of either."""
+    check_whole(root)
+    examples = len(read_pairs(root / "pairs.jsonl"))
+    assert examples == 4 or (root / "pairs.jsonl").read_bytes() == (start / "pairs.jsonl").read_bytes()
+
+
+def check_all_pairs(root: Path, end: Path) -> None:
+    """The labelled texts are the new ones."""
+    check_whole(root)
+    assert len(read_pairs(root / "pairs.jsonl")) == 4
+
+
 REPAIR = ("fsck", "--repair-from", "{base}")
+PAIRS = ("readout", "pairs", "--min-content-chars", "1", "--min-examples", "1", "--replace")
 CASES = {
     "init": Case(("init", "--base", "{base}"), EMPTY),
     "init --link": Case(("init", "--base", "{base}", "--link"), EMPTY),
@@ -167,6 +182,7 @@ CASES = {
     "bake": Case(("bake", "a", "--as", "b"), moves=True),
     "derive": Case(("derive", "b", "2 * a"), moves=True),
     "replace": Case(("build", "-o", "old", "--replace"), out="old"),
+    "readout pairs": Case((*PAIRS, "notes", "-o", "pairs.jsonl"), "journal", whole=check_pairs, done=check_all_pairs),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
     "remake": Case(("fsck", "--repair-from", "{a}"), "unmade", whole=check_no_worse, done=check_healed),
