@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
+    from persona.verbs.commit_readout import commit_readout
     from persona.verbs.convert import convert
     from persona.verbs.derive import derive
     from persona.verbs.diff import diff
@@ -69,6 +70,7 @@ __all__ = [
     "build",
     "checkout",
     "commit",
+    "commit_readout",
     "convert",
     "derive",
     "diff",

@@ -113,6 +113,10 @@ def _render(console: Console, found: Diffed, *, weights: bool) -> None:
     if not recipes:
         console.print(f"[bold]{escape(utf8(found.before))} → {escape(utf8(found.after))}[/]")
     changed(console, found.changes, "" if recipes else " ")
+    if found.readouts:
+        from persona.cli import readouts
+
+        readouts.differences(console, found.readouts)
     for one in found.unlike:
         console.print(f" {escape(one.what)} {escape(one.how)} since the build; see 'persona verify'", style="yellow")
     for file in found.files:

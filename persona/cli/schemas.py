@@ -34,6 +34,7 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 VERBS = {
+    "commit": ("persona", "commit", "commit_readout"),
     "branch": ("persona.verbs.branch", "branches", "branch", "rename_branch", "delete_branches"),
     "tag": ("persona.verbs.tag", "tags", "tag", "delete_tags"),
     "merge": ("persona.verbs.merge", "merge", "go_on", "abort"),

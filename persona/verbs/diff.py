@@ -15,6 +15,7 @@ from persona.recipe.changes import Change, changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.verbs import sides
+from persona.verbs.compare_readouts import ReadoutDiff, compare_readouts
 from persona.verbs.interference import measured
 from persona.verbs.recording import entry_of
 from persona.verbs.sides import CHECKPOINT, REVISION, WORK_TREE, Side
@@ -31,7 +32,7 @@ class Diffed:
     """Differences from ``before`` to ``after``, both named as a person would.
 
     ``weights`` is the interference report of two recipes; ``tensors`` and ``files`` are the models themselves. They are
-    None, or empty, where weights were not read. ``unlike`` is what is no longer as a folder was built.
+    None, or empty, where weights were not read. ``readouts`` are those that were trained again. ``unlike`` is what is no longer as a folder was built.
     """
 
     before: str
@@ -44,6 +45,7 @@ class Diffed:
     files: tuple[FileChange, ...] = ()
     unlike: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
+    readouts: tuple[ReadoutDiff, ...] = ()
 
 
 def diff(
@@ -67,7 +69,9 @@ def diff(
     old, new = _sides(repo, before, after, Path(within))
     found, unlike = tuple(_changes(repo, old, new)), (*old.unlike, *new.unlike)
     notes = (*old.notes, *new.notes)
+    found, turned = compare_readouts(repo, found)
     told = Diffed(old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes)
+    told = replace(told, readouts=turned)
     if not (weights or stat or CHECKPOINT in told.kinds):
         return told
     report = _report(repo, old, new, by, progress) if weights else None
