@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
+    from persona.verbs.readout_export import readout_export
     from persona.verbs.readout_pairs import readout_pairs
     from persona.verbs.redo import redo
     from persona.verbs.restore import restore
@@ -94,6 +95,7 @@ __all__ = [
     "op_log",
     "open",
     "readout",
+    "readout_export",
     "readout_pairs",
     "redo",
     "restore",

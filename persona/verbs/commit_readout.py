@@ -147,10 +147,11 @@ def _check_fits(repo: Repository, readout: Readout, base_id: BaseId, base_name: 
 
     base = repo.base(base_id)
     shapes = {name: spec.shape for name, spec in base.tensors.items()}
-    check_fits(readout, _config(repo, base), shapes, f"the base {base_name or base_id.short}")
+    check_fits(readout, config_of(repo, base), shapes, f"the base {base_name or base_id.short}")
 
 
-def _config(repo: Repository, base: Base) -> Mapping[str, Any]:
+def config_of(repo: Repository, base: Base) -> Mapping[str, Any]:
+    """The configuration of a base; empty where it has none."""
     from persona.checkpoints.settings import parse as parse_settings
 
     blob = base.files.get("config.json")

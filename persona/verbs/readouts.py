@@ -91,7 +91,8 @@ def load_readout(repo: Repository, name: ReadoutId) -> Readout:
 
 def manifest_fields(stored: StoredReadout) -> dict[str, Any]:
     """What the manifest says besides concepts and layers, in its order."""
-    fields = {**stored.about, "base": stored.base, "revision": stored.revision}
+    hidden = stored.tensors[stored.layers[0]].shape[1]
+    fields = {**stored.about, "hidden": hidden, "base": stored.base, "revision": stored.revision}
     return {key: fields[key] for key in [*(k for k in _ORDER if k in fields), *sorted(fields.keys() - {*_ORDER})]}
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona.history.commits import walk
+from persona.history.commits import children_first, walk
 from persona.ids import BaseId, CommitId, ReadoutId
+from persona.readout.select import TABLES, is_table
 from persona.repository import Repository
 from persona.store.readouts import StoredReadout
 from persona.verbs.readouts import NamedReadout, changed_since
-
-_TABLES = ("norms", "centers", "spreads", "auc", "control")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def shown_readout(repo: Repository, named: NamedReadout) -> ShownReadout:
     stored = StoredReadout.get(repo.objects, named.id)
     first = _first_commit(repo, named.id, [repo.head(), *([named.commit] if named.commit else [])])
     shape = (len(stored.concepts), len(stored.layers))
-    tables = {key: stored.about[key] for key in _TABLES if _is_table(stored.about.get(key), shape)}
+    tables = {key: stored.about[key] for key in TABLES if is_table(stored.about.get(key), shape)}
     counts = stored.about.get("counts")
     known = {*tables, *(("counts",) if isinstance(counts, Mapping) else ())}
     return ShownReadout(
@@ -69,19 +68,8 @@ def shown_readout(repo: Repository, named: NamedReadout) -> ShownReadout:
     )
 
 
-def _is_table(value: object, shape: tuple[int, int]) -> bool:
-    """Whether it is a list of numbers, or of none, for each concept; manifests from elsewhere say what they like."""
-    rows = value if isinstance(value, list) else []
-    return len(rows) == shape[0] and all(
-        isinstance(row, list)
-        and len(row) == shape[1]
-        and all(one is None or (isinstance(one, int | float) and not isinstance(one, bool)) for one in row)
-        for row in rows
-    )
-
-
 def _first_commit(repo: Repository, readout: ReadoutId, heads: list[CommitId]) -> CommitId | None:
     """The oldest commit at or below ``heads`` whose recipe has it."""
-    walked = list(walk(repo.objects, heads))
+    walked = children_first(list(walk(repo.objects, heads)))
     having = {commit.recipe for _, commit in walked if repo.objects.mentions(commit.recipe, readout)}
     return next((name for name, commit in reversed(walked) if commit.recipe in having), None)

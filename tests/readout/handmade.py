@@ -48,5 +48,5 @@ def handmade(
 
 def written(folder: Path, readout: Readout | None = None) -> Path:
     """The folder of a readout."""
-    write_readout(folder, readout or handmade())
+    write_readout(folder, readout or handmade(), replace=folder.exists())
     return folder
