@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], source: str) -> None:
-    """Make persona.toml, or vectors in it, what was committed. Nothing is recorded by it.
+    """Make persona.toml, or vectors and readouts in it, what was committed. Nothing is recorded by it.
 
-    Edits that are dropped stay beside it as persona.toml.orig. With vectors, only those are brought back, and the rest
+    Edits that are dropped stay beside it as persona.toml.orig. With names, only those are brought back, and the rest
     of the file stays as it is.
 
     \b

@@ -68,6 +68,28 @@ def test_put_and_remove_leave_the_rest() -> None:
     assert remove_readout(TEXT, "mood") == TEXT.replace('[readouts.mood]\nid = "cccc"  # short\n', "")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'readouts = {mood = {id = "cccc"}}\n[vectors.calm]\nid = "bbbb"\n',
+        'readouts.mood.id = "cccc"  # dotted\n[vectors.calm]\nid = "bbbb"\n',
+        '[vectors]\ncalm = {id = "bbbb"}\n[readouts]\nmood = {id = "cccc"}\n',
+        '[readouts.mood]\nid = "cccc"\n\n[vectors.calm]\nid = "bbbb"\n',
+        '[vectors.calm]\nid = "bbbb"\n["readouts"."mood"]\n"id" = "cccc"',
+    ],
+)
+def test_any_layout(said: str) -> None:
+    """An edit says exactly what it should, and the vector stays as it is."""
+    text = f'base.id = "{A[:12]}"\n{said}'
+    changed = put_readout(text, ReadoutEntry("mood", A))
+    assert parse(changed).names == {"calm": "bbbb", "mood": A[:12]}
+    assert changed.replace(A[:12], "cccc") == text.replace(A[:12], "cccc")
+    assert parse(remove_readout(text, "mood")).names == {"calm": "bbbb"}
+    assert parse(put_readout(text, ReadoutEntry("aims", C))).names == {"calm": "bbbb", "mood": "cccc", "aims": C[:12]}
+    wanted = Recipe(A, "", (Entry("calm", B),)).with_readouts([ReadoutEntry("aims", C), ReadoutEntry("mood", B)])
+    assert parse(rewrite(text, wanted)).names == {"calm": "bbbb", "mood": B[:12], "aims": C[:12]}
+
+
 def test_windows_line_ends_stay() -> None:
     text = TEXT.replace("\n", "\r\n")
     assert put_readout(text, ReadoutEntry("aims", A)).count("\n") == text.count("\n") + 3

@@ -161,6 +161,40 @@ def test_training_again_is_a_difference(repo: persona.Repository, told: dict[str
     assert added.readouts == ()
 
 
+def test_two_readouts_by_name(repo: persona.Repository, told: dict[str, str]) -> None:
+    for seed, name in ((0, "feelings"), (1, "feelings"), (0, "moods")):
+        persona.commit_readout(repo, out(repo, seed=seed, **told), name=name, author="Test")
+    between = persona.diff(repo, "feelings@HEAD~2", "feelings")
+    assert between.kinds == ("readout", "readout")
+    assert [change.kind for change in between.changes] == ["readout retrained"]
+    assert len(between.readouts[0].cosines) == 3
+    assert persona.diff(repo, "feelings@HEAD~2").changes == between.changes
+    assert persona.diff(repo, "feelings", "moods").readouts[0].name == "moods"
+    assert not persona.diff(repo, "feelings@HEAD~2", "moods").differs
+    assert not persona.diff(repo, "feelings").differs
+    for args, match in (
+        (("feelings", "HEAD"), "only be compared with a readout"),
+        (("HEAD", "feelings"), "only be compared with a readout"),
+        (("listening", "feelings"), "only be compared with a readout"),
+        (("feeling",), "'feeling' is no revision, no vector of the recipe"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            persona.diff(repo, *args)
+    with pytest.raises(UsageError, match="readouts have no weights"):
+        persona.diff(repo, "feelings", "moods", weights=True)
+    persona.rm(repo, ["feelings"], author="Test")
+    with pytest.raises(UsageError, match="no readout 'feelings' in the recipe as it stands"):
+        persona.diff(repo, "feelings@HEAD~1")
+
+
+def test_a_readout_is_no_model(repo: persona.Repository, told: dict[str, str]) -> None:
+    from persona.verbs.living import live_model
+
+    persona.commit_readout(repo, out(repo, **told), name="feelings", author="Test")
+    with pytest.raises(UsageError, match="'feelings' is no revision, no vector of the recipe and no folder"):
+        live_model(repo, "feelings", repo.root)
+
+
 def test_rm_restore_revert_checkout_undo(repo: persona.Repository, told: dict[str, str]) -> None:
     kept = persona.commit_readout(repo, out(repo, **told), name="feelings", author="Test").readout
     persona.rm(repo, ["feelings"], author="Test")
