@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from persona.repository import Repository
     from persona.verbs.alpha import alpha
     from persona.verbs.bake import bake
+    from persona.verbs.bisect import bisect
     from persona.verbs.branch import branch
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
@@ -67,6 +68,7 @@ __all__ = [
     "Repository",
     "alpha",
     "bake",
+    "bisect",
     "branch",
     "build",
     "checkout",

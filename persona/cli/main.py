@@ -27,6 +27,7 @@ GROUPS = {
     "record": ("commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
+    "find": ("bisect",),
     "specify": ("graph",),
     "measure": ("readout",),
     "deliver": ("build", "export", "verify", "convert"),

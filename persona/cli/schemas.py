@@ -34,6 +34,13 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 VERBS = {
+    "bisect start": ("persona.verbs.bisect", "start"),
+    "bisect good": ("persona.verbs.bisect", "mark"),
+    "bisect bad": ("persona.verbs.bisect", "mark"),
+    "bisect skip": ("persona.verbs.bisect", "mark"),
+    "bisect run": ("persona.verbs.bisect", "run"),
+    "bisect status": ("persona.verbs.bisect", "state"),
+    "bisect reset": ("persona.verbs.bisect", "reset"),
     "commit": ("persona", "commit", "commit_readout"),
     "branch": ("persona.verbs.branch", "branches", "branch", "rename_branch", "delete_branches"),
     "tag": ("persona.verbs.tag", "tags", "tag", "delete_tags"),

@@ -3,7 +3,9 @@
 ``refs/merge/1``, ``2`` … are there while a merge is unfinished: what it merges into ``HEAD``. They are refs like any
 other, so that making, giving up and undoing a merge are operations like any other.
 
-A ref file holds a commit id; ``HEAD`` holds ``ref: refs/heads/<branch>``, or a commit id when it is detached.
+``refs/bisect/…`` are there while a search is: what is known of it (see ``verbs/bisect.py``).
+
+A ref file holds a commit id; ``HEAD`` (and ``refs/bisect/from``, which remembers it) holds ``ref: refs/heads/<branch>``, or a commit id when it is detached.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ HEAD = "HEAD"
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 MERGES = "refs/merge/"
+BISECT = "refs/bisect/"
+BISECT_FROM = "refs/bisect/from"
 MERGE_HEAD = "MERGE_HEAD"
 SYMBOLIC = "ref: "
 

@@ -88,9 +88,9 @@ def _line(path: Path, roots: Roots) -> str | None:
 
 
 def _read_ref(name: str, line: str, lines: Mapping[str, str | None], roots: Roots) -> None:
-    if name == refs_.HEAD and line.startswith(refs_.SYMBOLIC):
+    if name in (refs_.HEAD, refs_.BISECT_FROM) and line.startswith(refs_.SYMBOLIC):
         if line.removeprefix(refs_.SYMBOLIC) not in lines:
-            roots.problems.append(f"HEAD follows {line.removeprefix(refs_.SYMBOLIC)!r}, and there is no such branch")
+            roots.problems.append(f"{name} follows {line.removeprefix(refs_.SYMBOLIC)!r}, and there is no such branch")
         return
     try:
         roots.commits[name] = CommitId(line)

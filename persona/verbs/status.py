@@ -13,6 +13,7 @@ from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.lists import Outside, all_outside
+from persona.verbs.bisect import under_way
 from persona.verbs.graphs import stale_vectors
 from persona.verbs.merging import labels_of
 from persona.verbs.readouts import ReadoutState, states
@@ -66,7 +67,7 @@ def status(repo: Repository) -> Status:
         changes=differences,
         recipe=recipe,
         problem=problem,
-        next=_next_merging(problem) if merging else _next(problem, edited, recipe, refs_.current_branch(refs)),
+        next=_next_under_way(refs, problem, edited) or _next(problem, edited, recipe, refs_.current_branch(refs)),
         outside=outside,
         self_contained=not outside,
         stale=stale_vectors(repo, head, recipe),
@@ -75,9 +76,11 @@ def status(repo: Repository) -> Status:
     )
 
 
-def _next_merging(problem: str | None) -> str:
-    """How a merge goes on."""
-    return "settle it in persona.toml, then: persona commit" if problem else "persona commit"
+def _next_under_way(refs: refs_.RefMap, problem: str | None, edited: bool) -> str | None:
+    """How a merge or a search goes on; None where there is none."""
+    if refs_.merge_heads(refs):
+        return "settle it in persona.toml, then: persona commit" if problem else "persona commit"
+    return "persona bisect good | bad | skip | reset" if under_way(refs) and not edited else None
 
 
 def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None) -> str:

@@ -245,6 +245,21 @@ def move(story: Story) -> None:
     story.say("checkout", "HEAD~2")
     story.say("checkout", "-b", "older")
     story.say("checkout", "main")
+    search(story)
+
+
+def search(story: Story) -> None:
+    """The commit that did it, mark by mark and by a program."""
+    story.say("bisect", "start")
+    story.say("bisect", "bad")
+    story.say("bisect", "good", "HEAD~3")
+    story.say("bisect", "status")
+    story.say("bisect", "skip")
+    story.say("bisect", "run", "--json", "true")
+    story.say("bisect", "reset")
+    story.say("bisect", "start", "HEAD", "HEAD~3")
+    story.say("bisect", "run", "--json", "false")
+    story.say("bisect", "reset")
 
 
 def merge(story: Story) -> None:

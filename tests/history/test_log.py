@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import persona
@@ -186,6 +186,7 @@ def one_before(repo: persona.Repository, commit: commits.CommitId, steps: int) -
 NASTY = st.sampled_from(['"name":"a"', '{"alpha":1', '\\"name\\":\\"b\\"', "a", "ä", 'b","name":"a'])
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["a", "b", "a-b", "ab"]), NASTY, NASTY), max_size=5, unique_by=lambda one: one[0]
