@@ -106,7 +106,7 @@ def _about(folder: Path, readout: Readout) -> dict[str, Any]:
     """The manifest's other fields, if they are JSON that can be kept."""
     about = {key: value for key, value in readout.about.items() if key not in _OWN}
     try:
-        canonical(about)
+        canonical([list(readout.concepts), about])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{folder / 'manifest.json'} cannot be kept: {error}", "Numbers are finite: train the readout again."
@@ -131,6 +131,8 @@ def _origin(
         return None, notes
     if CommitId(revision) not in repo.objects:
         notes.append(f"it was captured on revision {revision[:12]}, which is not in this repository")
+    elif repo.objects.kind(CommitId(revision)) != "commit":
+        return None, [*notes, f"its manifest says that it was captured on {revision[:12]}, which is no commit"]
     return CommitId(revision), notes
 
 

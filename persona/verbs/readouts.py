@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.building.receipt import READOUTS
 from persona.errors import UsageError, did_you_mean
 from persona.ids import CommitId, ReadoutId
-from persona.recipe.changes import changes
 from persona.recipe.model import Recipe
 from persona.recipe.naming import split
 from persona.repository import Repository
@@ -62,12 +62,14 @@ def known_name(recipe: Recipe, name: str) -> None:
 def open_readout(repo: Repository | None, said: str | Path, within: Path) -> tuple[str, Readout]:
     """A name for it, and the readout that ``said`` means: ``NAME``, ``NAME@REV``, or a folder relative to ``within``.
 
-    What begins with ``.`` or ``/`` and any ``Path`` is a folder; so is everything outside of a repository.
+    What begins with ``.`` or ``/``, any other path of several parts and any ``Path`` is a folder; so is everything outside
+    of a repository.
     """
     from persona.readout.folder import is_readout, read_readout
 
     text, folder = str(said), within / said
-    is_path = isinstance(said, Path) or text.startswith((".", "/")) or repo is None
+    parts = "/" in text and "@" not in text  # a name has no /, and a branch may have one
+    is_path = isinstance(said, Path) or text.startswith((".", "/")) or parts or repo is None
     found = None if is_path or repo is None else readout_at(repo, text)
     if found is not None and repo is not None:
         return found.name, load_readout(repo, found.id)
@@ -145,12 +147,13 @@ def changed_since(repo: Repository, stored: StoredReadout, recipe: Recipe) -> tu
     """Names of vectors (and of settings) that would make ``recipe``'s model another than the readout was captured on."""
     if stored.revision is None or stored.revision not in repo.objects:
         return None
-    then = repo.recipe(stored.revision)
-    known = {**then.names, **recipe.names}
-    names = (
-        change.name.partition(" ")[0] if change.name.partition(" ")[0] in known else change.name
-        for change in changes(then, recipe)
-        if not change.kind.startswith("readout ") and change.kind not in ("specification", "moved")
-        and not change.name.endswith(" node") and change.name != "base name"
-    )  # fmt: skip
-    return tuple(dict.fromkeys(names))
+    return tuple(_moved(repo.recipe(stored.revision), recipe))
+
+
+def _moved(then: Recipe, now: Recipe) -> Iterator[str]:
+    """Vectors that are not as they were, and settings; what no weight depends on is left out."""
+    old, new = ({one.name: replace(one, node=None) for one in recipe.vectors} for recipe in (then, now))
+    yield from (name for name in {**old, **new} if old.get(name) != new.get(name))
+    for key in ("base", "method", "scale", "parameters"):
+        if getattr(then, key) != getattr(now, key):
+            yield key

@@ -151,6 +151,25 @@ def test_of_a_recipe(repo: persona.Repository, tmp_path: Path) -> None:
         assert gguf.GGUFReader(path).fields["controlvector.model_hint"].contents() == "llama"
 
 
+def test_a_folder_in_a_repository(repo: persona.Repository, tmp_path: Path) -> None:
+    """Is read whatever state the recipe is in; a name is the recipe's before it is a folder's."""
+    persona.commit_readout(repo, written(tmp_path / "feelings"), author="Test")
+    written(repo.root / "out" / "feelings", handmade(("pride",), seed=1))
+    written(repo.root / "feelings", handmade(("hope",), seed=2))
+    written(repo.root / "alone", handmade(("awe",), seed=3))
+    for said, concepts in {
+        "feelings": CONCEPTS, "out/feelings": ("pride",), "./feelings": ("hope",), "alone": ("awe",),
+    }.items():  # fmt: skip
+        done = persona.readout_export(repo, said, tmp_path / "x.npz", format="npz", replace=True, within=repo.root)
+        assert done.concepts == concepts
+    repo.recipe_path.write_text("[nonsense")
+    done = persona.readout_export(repo, "out/feelings", tmp_path / "y.npz", format="npz", within=repo.root)
+    assert done.concepts == ("pride",)
+    repo.recipe_path.write_text(repo.head_text())
+    with pytest.raises(UsageError, match="'feeling' is no readout of the recipe and no folder of one"):
+        persona.readout_export(repo, "feeling", tmp_path / "z.npz", format="npz", within=repo.root)
+
+
 def test_what_is_there_stays(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     persona.readout_export(None, folder, out, format="gguf")

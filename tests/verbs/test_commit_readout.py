@@ -84,8 +84,11 @@ def test_what_is_not_known_of_its_origin_is_said(repo: persona.Repository, told:
     elsewhere = {"base": told["base"], "revision": "cd" * 32}
     done = persona.commit_readout(repo, out(repo, **elsewhere, seed=3), name="d", author="Test")
     assert done.notes == ("it was captured on revision cdcdcdcdcdcd, which is not in this repository",)
+    no_commit = {"base": told["base"], "revision": told["base"]}
+    done = persona.commit_readout(repo, out(repo, **no_commit, seed=4), name="e", author="Test")
+    assert done.notes == (f"its manifest says that it was captured on {told['base'][:12]}, which is no commit",)
     assert persona.fsck(repo).ok
-    assert persona.status(repo).readouts[3].since is None
+    assert [state.since for state in persona.status(repo).readouts] == [None] * 5
 
 
 def test_it_must_fit_the_base(repo: persona.Repository) -> None:
@@ -101,6 +104,14 @@ def test_numbers_are_finite(repo: persona.Repository, value: str) -> None:
     folder = written(repo.root / "feelings")
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "auc": [["X"]]}).replace('"X"', value))
+    with pytest.raises(CheckpointError, match=r"manifest.json cannot be kept"):
+        persona.commit_readout(repo, folder)
+
+
+def test_names_are_text(repo: persona.Repository) -> None:
+    folder = written(repo.root / "feelings")
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"warmth"', '"\\ud800"'))
     with pytest.raises(CheckpointError, match=r"manifest.json cannot be kept"):
         persona.commit_readout(repo, folder)
 
