@@ -107,8 +107,7 @@ def remove_vector(text: str, name: str) -> str:
 def put_readout(text: str, entry: ReadoutEntry) -> str:
     """``text`` with a readout added at the end, or brought up to date where it stands."""
     recipe = parse(text)
-    if recipe.entry(entry.name) is not None:
-        raise UsageError(f"there is a vector '{entry.name}' already", "Give the readout another name: --as NAME.")
+    check_no_vector(recipe, entry.name)
     wanted = ReadoutEntry(entry.name, entry.id[:12])
     others = [one for one in recipe.readouts if one.name != entry.name]
     if len(others) == len(recipe.readouts):
@@ -116,6 +115,12 @@ def put_readout(text: str, entry: ReadoutEntry) -> str:
     else:
         text = set_key(text, ("readouts", entry.name), "id", wanted.id)
     return _checked(text, recipe.with_readouts([*others, wanted]))
+
+
+def check_no_vector(recipe: Recipe, name: str) -> None:
+    """Raise unless a readout may have the name."""
+    if recipe.entry(name) is not None:
+        raise UsageError(f"there is a vector '{name}' already", "Give the readout another name: --as NAME.")
 
 
 def remove_readout(text: str, name: str) -> str:

@@ -12,7 +12,7 @@ from persona.errors import CheckpointError, WrongBase
 from persona.ids import BaseId, CommitId, ReadoutId, tensor_id
 from persona.progress import SILENT
 from persona.recipe import edit
-from persona.recipe.model import ReadoutEntry
+from persona.recipe.model import ReadoutEntry, Recipe
 from persona.recipe.parse import checked_vector_name, parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
@@ -69,21 +69,36 @@ def commit_readout(
         refuse_while_merging(repo)
         text = standing_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
-        revision, notes = _origin(repo, folder, readout, recipe.base_id, recipe.base_name)
-        _check_fits(repo, readout, recipe.base_id, recipe.base_name)
-        kept = keep(repo, StoredReadout(recipe.base_id, readout.concepts, readout.layers, {}, revision, about), readout)
-        auc = mean_of(about.get("auc"))
-        done = CommittedReadout(
-            None, name, kept, readout.concepts, readout.layers, readout.hidden, revision, auc, tuple(notes)
-        )
+        edit.check_no_vector(recipe, name)
+        done = _taken(repo, folder, readout, about, recipe, name)
         before = recipe.readout(name)
-        if before is not None and before.id == kept:
+        if before is not None and before.id == done.readout:
             same = f"'{name}' has this very readout already; nothing new was recorded"
             return replace(done, notes=(*done.notes, same))
-        text = edit.put_readout(text, ReadoutEntry(name, kept))
+        text = edit.put_readout(text, ReadoutEntry(name, done.readout))
         said = message or f"{'retrain' if before else 'add'} readout {name}"
         facts = {"readout": _facts(folder, done, about)}
         return replace(done, recorded=record(repo, change, text, said, author, facts))
+
+
+def _taken(
+    repo: Repository, folder: Path, readout: Readout, about: dict[str, Any], recipe: Recipe, name: str
+) -> CommittedReadout:
+    """Keep it, if it is one of the recipe's base."""
+    revision, notes = _origin(repo, folder, readout, recipe.base_id, recipe.base_name)
+    _check_fits(repo, readout, recipe.base_id, recipe.base_name)
+    kept = keep(repo, StoredReadout(recipe.base_id, readout.concepts, readout.layers, {}, revision, about), readout)
+    return CommittedReadout(
+        recorded=None,
+        name=name,
+        readout=kept,
+        concepts=readout.concepts,
+        layers=readout.layers,
+        hidden=readout.hidden,
+        revision=revision,
+        auc=mean_of(about.get("auc")),
+        notes=tuple(notes),
+    )
 
 
 def keep(repo: Repository, stored: StoredReadout, readout: Readout) -> ReadoutId:

@@ -126,8 +126,10 @@ def test_a_minimal_manifest_from_elsewhere(repo: persona.Repository) -> None:
 
 
 def test_names_are_of_one_thing(repo: persona.Repository, models: TinyModels, told: dict[str, str]) -> None:
+    packs = sorted((repo.folder / "packs").iterdir())
     with pytest.raises(UsageError, match="there is a vector 'listening' already"):
         persona.commit_readout(repo, out(repo, **told), name="listening")
+    assert sorted((repo.folder / "packs").iterdir()) == packs, "nothing was kept of it"
     persona.commit_readout(repo, out(repo, **told), name="feelings", author="Test")
     with pytest.raises(UsageError, match="there is a readout 'feelings' already"):
         persona.commit(repo, models.run(2), name="feelings", author="Test")
