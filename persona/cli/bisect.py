@@ -135,17 +135,19 @@ def status(app: App) -> None:
 
 
 @command.command("reset")
+@click.argument("rev", required=False, type=REV)
 @json_option
 @click.pass_obj
-def reset(app: App) -> None:
-    """End the search, and go back to where it began.
+def reset(app: App, rev: str | None) -> None:
+    """End the search, and go back to where it began, or to REV.
 
     \b
     persona bisect reset
+    persona bisect reset HEAD                       # stay here
     """
     from persona.verbs import bisect
 
-    done = bisect.reset(app.repository(), command=app.command)
+    done = bisect.reset(app.repository(), rev, command=app.command)
     app.show("bisect reset", done, lambda console: _back(console, done))
 
 

@@ -90,11 +90,12 @@ def short_names(refs: Iterable[str], kinds: tuple[str, ...] = (BRANCHES, TAGS)) 
 
 
 def commit_of(name: str, refs: Mapping[str, str]) -> CommitId:
-    """The commit that a branch or tag stands on."""
+    """The commit that a branch or tag stands on, or that what a ref follows stands on."""
+    value = refs[name]
     try:
-        return CommitId(refs[name])
+        return CommitId(refs.get(value.removeprefix(SYMBOLIC), "") if value.startswith(SYMBOLIC) else value)
     except ValueError:
-        raise Damaged(f"{name} is damaged: '{refs[name]}' is no id", "Restore its file from a backup.") from None
+        raise Damaged(f"{name} is damaged: '{value}' leads to no commit", "Restore its file from a backup.") from None
 
 
 def head_commit(refs: Mapping[str, str]) -> CommitId:

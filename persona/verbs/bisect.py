@@ -93,12 +93,17 @@ class Ended:
     branch: str | None
 
 
-def reset(repo: Repository, *, command: str = "bisect reset") -> Ended:
-    """End the search and go back to where it began."""
+def reset(repo: Repository, rev: str | None = None, *, command: str = "bisect reset") -> Ended:
+    """End the search and go back to where it began, or to ``rev``."""
     with clean_recipe(repo, command) as (change, _):
-        refs = repo.refs()
         _known(repo)
-        head = refs[FROM]
+        refs = repo.refs()
+        head = _head_for(repo, rev) if rev is not None else refs[FROM]
+        if head.removeprefix(refs_.SYMBOLIC) not in refs and head.startswith(refs_.SYMBOLIC):
+            name = refs_.short_name(head.removeprefix(refs_.SYMBOLIC))
+            raise Refusal(
+                f"the search began on branch '{name}', which is gone", "Say where to go: persona bisect reset REV"
+            )
         commit = refs_.head_commit({**refs, refs_.HEAD: head})
         change.set_ref(refs_.HEAD, head)
         for name in refs:
@@ -106,6 +111,11 @@ def reset(repo: Repository, *, command: str = "bisect reset") -> Ended:
                 change.set_ref(name, None)
         change.set_recipe_text(get_text(repo.objects, repo.commit(commit).text))
         return Ended(commit, refs_.current_branch({refs_.HEAD: head}))
+
+
+def _head_for(repo: Repository, rev: str) -> str:
+    """What HEAD holds on a branch, or on another revision."""
+    return refs_.SYMBOLIC + refs_.BRANCHES + rev if refs_.BRANCHES + rev in repo.refs() else repo.resolve(rev)
 
 
 def run(repo: Repository, judge: Judge, told: Callable[[Bisecting], None] = lambda _: None) -> Bisecting:

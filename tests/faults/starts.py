@@ -8,6 +8,7 @@ from pathlib import Path
 import persona
 from persona.progress import SILENT
 from persona.readout import Rules
+from persona.verbs import bisect
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor, objects_of
 from tests.keeping.test_gc import abandon, mostly_dead
@@ -40,7 +41,7 @@ class Starts:
             make = {
                 EMPTY: Path.mkdir, "plain": self._plain, "undone": self._undone, "edited": self._edited,
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
-                "parted": self._parted, "clashing": self._clashing, "settled": self._settled,
+                "parted": self._parted, "searching": self._searching, "clashing": self._clashing, "settled": self._settled,
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
                 "measured": self._measured, "journal": self._journal,
             }[name]  # fmt: skip
@@ -104,6 +105,13 @@ class Starts:
         """A merge whose conflict is settled."""
         repo = persona.open(self.copy("clashing", root))
         repo.recipe_path.write_text(repo.head_text() + EDIT)
+
+    def _searching(self, root: Path) -> None:
+        """A search for a bad commit, with one answer given."""
+        repo = persona.open(self.copy("plain", root))
+        for eighths in range(1, 7):
+            persona.alpha(repo, {"a": eighths / 8}, author="Test")
+        bisect.start(repo, "HEAD", ["HEAD~6"])
 
     def _undone(self, root: Path) -> None:
         persona.undo(persona.open(self.copy("plain", root)))

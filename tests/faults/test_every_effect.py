@@ -187,6 +187,8 @@ CASES = {
     "commit, a merge": Case(("commit",), "settled", moves=True, whole=check_merge),
     "merge --abort": Case(("merge", "--abort"), "clashing", moves=True, whole=check_merge),
     "revert": Case(("revert", "HEAD"), moves=True),
+    "bisect good": Case(("bisect", "good"), "searching", moves=True),
+    "bisect reset": Case(("bisect", "reset"), "searching", moves=True),
     "undo": Case(("undo",), moves=True),
     "redo": Case(("redo",), "undone", moves=True),
     "restore": Case(("restore",), "edited", whole=check_edits),

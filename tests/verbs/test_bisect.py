@@ -21,6 +21,7 @@ from persona.history.commits import Commit
 from persona.ids import CommitId, ObjectId, RecipeId
 from persona.store.objects import ObjectStore
 from persona.verbs import bisect
+from persona.verbs.branch import delete_branches
 from tests.cli.conftest import Run
 from tests.cli.conftest import run as run  # the fixture
 from tests.models import TinyModels
@@ -185,3 +186,17 @@ def test_the_command_line_finds_the_vector_that_was_planted(
     ended = run(repo.root, "bisect", "run", "sh", "-c", "kill -9 $$")
     assert "the search stays where it is" in ended.err
     assert run(repo.root, "bisect", "reset").code == 0
+
+
+def test_a_branch_that_is_gone_is_not_gone_back_to(long: persona.Repository) -> None:
+    persona.switch(long, "side", create=True)
+    bisect.start(long, "main", ["good"])
+    delete_branches(long, ["side"])
+    with pytest.raises(Refusal, match="began on branch 'side', which is gone"):
+        bisect.reset(long)
+    assert persona.fsck(long).problems
+    assert bisect.reset(long, "main").branch == "main"
+    assert persona.fsck(long).ok
+    bisect.start(long, "main", ["good"])
+    here = long.head()
+    assert bisect.reset(long, "HEAD") == bisect.Ended(here, None)
