@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
+    from persona.verbs.commit_readout import commit_readout
     from persona.verbs.convert import convert
     from persona.verbs.derive import derive
     from persona.verbs.diff import diff
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
+    from persona.verbs.readout_export import readout_export
     from persona.verbs.readout_pairs import readout_pairs
     from persona.verbs.redo import redo
     from persona.verbs.restore import restore
@@ -71,6 +73,7 @@ __all__ = [
     "build",
     "checkout",
     "commit",
+    "commit_readout",
     "convert",
     "derive",
     "diff",
@@ -94,6 +97,7 @@ __all__ = [
     "op_log",
     "open",
     "readout",
+    "readout_export",
     "readout_pairs",
     "redo",
     "restore",

@@ -67,6 +67,10 @@ class VectorId(ObjectId):
     """Names a task vector."""
 
 
+class ReadoutId(ObjectId):
+    """Names a readout."""
+
+
 class RecipeId(ObjectId):
     """Names a resolved recipe."""
 

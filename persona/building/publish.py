@@ -94,8 +94,10 @@ class OutputFolder:
             staged.start_writeback(start, offset + bits.nbytes - start)
 
     def add_file(self, name: str, data: bytes) -> None:
-        """Write a small file beside the weights."""
-        files.write_file(self._staging / name, data)
+        """Write a small file beside the weights, or in a folder there."""
+        path = self._staging / name
+        files.make_folder(path.parent)
+        files.write_file(path, data)
 
     def publish(self) -> None:
         """Make everything durable and give the folder its name."""

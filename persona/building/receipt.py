@@ -10,7 +10,7 @@ BLAKE3 of the canonical rest, as of an object. ``made`` names versions; nothing 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,10 @@ from persona.store.objects import canonical
 from persona.threads import run_all
 
 SCHEMA = 1
+
+READOUTS = "readouts"
+"""The one folder in a build: ``readouts/NAME`` has the two files of a readout. Beside the weights vLLM would take them,
+as every ``*.safetensors`` there, for weights."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,16 @@ def is_receipt(fields: Mapping[str, Any]) -> bool:
     return (
         all(isinstance(size, int) and isinstance(header, str) for size, header in said)
         and all(isinstance(name, str) for name in ids)
-        and all(name not in ("", ".", "..") and "/" not in name and "\0" not in name for name in names)
+        and all("/" not in name for name in shards)
+        and all(_stays_inside(name) for name in names)
     )
+
+
+def _stays_inside(name: str) -> bool:
+    """Whether a name is that of a file in the folder, or in its own folders of readouts."""
+    parts = name.split("/")
+    own = len(parts) == 1 or (len(parts) == 3 and parts[0] == READOUTS)
+    return own and not any(part in ("", ".", "..") or "\0" in part for part in parts)
 
 
 _KINDS = {
@@ -177,8 +189,23 @@ def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Diff
         elif _bytes_of(path) != said:
             yield Difference(name, "its bytes changed")
     with translated(folder):
-        here = sorted(path.name for path in folder.iterdir())
+        here = [name for name, _ in entries_of(folder, expected)]
     yield from (Difference(name, "was added") for name in here if name not in expected)
+
+
+def entries_of(folder: Path, own: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """What lies in a built folder, by its name there; of the folders that hold files of ``own``, what lies in them."""
+    folders = {name.rpartition("/")[0] for name in own if "/" in name}
+    folders |= {name.partition("/")[0] for name in folders}
+    stack = [("", folder)]
+    while stack:
+        above, place = stack.pop()
+        for path in sorted(place.iterdir()):
+            name = f"{above}{path.name}"
+            if name in folders and path.is_dir() and not path.is_symlink():
+                stack.append((f"{name}/", path))
+            else:
+                yield name, path
 
 
 def _is_file(path: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from persona.building.plan import Active, Plan, grown
@@ -131,8 +131,13 @@ def _most(weights: list[tuple[str, int]]) -> str:
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def model_card(recipe: Mapping[str, Any], commit: str | None, edited: bool) -> bytes:
-    """``README.md``: front matter that model hubs read, and the recipe as a table."""
+def model_card(
+    recipe: Mapping[str, Any], commit: str | None, edited: bool, readouts: Mapping[str, str] | None = None
+) -> bytes:
+    """``README.md``: front matter that model hubs read, and the recipe as a table.
+
+    ``readouts`` are what those of the recipe measure, in words, by their names.
+    """
     state = f"commit `{commit[:12]}`" if commit else "no commit"
     lines = [
         "---",
@@ -153,12 +158,26 @@ def model_card(recipe: Mapping[str, Any], commit: str | None, edited: bool) -> b
     ]
     for v in recipe["vectors"]:
         lines.append(f"| {v['name']} | {_strength(v)} | `{v['id'][:12]}` | {v['node'] or ''} |")
+    lines += _readouts(recipe, readouts or {})
     lines += [
         "",
         "`persona.json` has the whole recipe and the hash of every tensor; `persona verify` checks them.",
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _readouts(recipe: Mapping[str, Any], said: Mapping[str, str]) -> Iterator[str]:
+    """A table of the readouts that lie beside the weights; nothing without any."""
+    if recipe.get("readouts"):
+        yield from ("", "| readout | measures | id | files |", "|---|---|---|---|")
+    for one in recipe.get("readouts", ()):
+        name = one["name"]
+        yield f"| {name} | {_cell(said.get(name, ''))} | `{one['id'][:12]}` | `readouts/{name}/` |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
 
 
 def _strength(vector: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from persona.building.receipt import read_receipt
+from persona.building.receipt import entries_of, read_receipt
 from persona.checkpoints.folder import RECEIPT
 from persona.errors import PersonaError, Refusal
 from persona.files import translated
@@ -46,7 +46,7 @@ def _foreign(target: Path) -> Iterator[str]:
     sizes = {name: said["size"] for name, said in receipt["shards"].items()}
     own = {RECEIPT, *receipt["files"], *sizes}
     with translated(target):
-        for path in sorted(target.iterdir()):
-            plain = path.name in own and path.is_file() and not path.is_symlink()
-            if not plain or path.stat().st_size != sizes.get(path.name, path.stat().st_size):
-                yield path.name
+        for name, path in entries_of(target, own):
+            plain = name in own and path.is_file() and not path.is_symlink()
+            if not plain or path.stat().st_size != sizes.get(name, path.stat().st_size):
+                yield name

@@ -225,6 +225,11 @@ def is_head(name: str) -> bool:
     return _HEADS.fullmatch(name) is not None
 
 
+def is_embedding(name: str) -> bool:
+    """Whether a tensor's name is that of an input embedding."""
+    return _EMBEDDINGS.fullmatch(name) is not None
+
+
 def tied_names(config: Mapping[str, Any], names: Mapping[str, object]) -> dict[str, str]:
     """For a model with tied embeddings: the head's name → the embedding's, whether the head was written or not."""
     if not ties_embeddings(config):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option, note, once
-from persona.cli.complete import NODE, VECTOR
+from persona.cli.complete import ENTRY, NODE
 from persona.cli.render import changed, count, size
 from persona.errors import UsageError
 from persona.recipe.alphas import said
@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 @click.command("commit")
 @click.argument("run", required=False, type=click.Path(readable=False))
 @click.option(
-    "--as", "name", metavar="NAME", type=VECTOR, help="The vector's name in the recipe; the run folder's otherwise."
+    "--as", "name", metavar="NAME", type=ENTRY, help="The vector's name in the recipe; the run folder's otherwise."
 )
 @click.option("--alpha", type=float, metavar="A", help="How strongly it acts; 1 otherwise.")
 @click.option(
     "--node", metavar="ID", type=NODE, help="The memory-graph node that specifies this behaviour, or NODE#SECTION."
+)
+@click.option(
+    "--readout",
+    metavar="OUT",
+    type=click.Path(readable=False),
+    help="Record a readout instead of a run: the folder that 'persona readout train' wrote.",
 )
 @click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
 @click.option(
@@ -55,13 +61,14 @@ def command(
     name: str | None,
     alpha: float | None,
     node: str | None,
+    readout: str | None,
     message: str | None,
     metrics: str | None,
     meta: tuple[str, ...],
     data: tuple[str, ...],
     code: str | None,
 ) -> None:
-    """Record a training run as a vector, or the recipe as it stands in persona.toml.
+    """Record a training run as a vector, a readout, or the recipe as it stands in persona.toml.
 
     RUN is a folder that save_pretrained or a Trainer wrote: a full fine-tune or a PEFT adapter, in one file or in
     shards; of several checkpoint-N in it the newest is taken. What the run says of itself (losses, hyperparameters,
@@ -72,9 +79,14 @@ def command(
     persona commit runs/voice --as voice --alpha 0.8 --node core-personality
     persona commit runs/voice --data data/voice.jsonl --metrics runs/voice/eval.json
     persona commit -m "softer voice"            # after editing persona.toml
+    persona commit --readout out/feelings --as feelings
     """
     from persona.verbs.commit import commit
 
+    if readout is not None:
+        _only_a_readout(run, alpha, node, metrics, meta, data, code)
+        _commit_readout(app, readout, name, message)
+        return
     repo = app.repository()
     done = commit(
         repo,
@@ -92,8 +104,35 @@ def command(
         progress=app.progress(),
     )
     app.show("commit", done, lambda console: _render(console, done))
-    if not app.json and done.recorded is not None and done.recorded.branch is None:
+    _say_detached(app, done.recorded)
+
+
+def _say_detached(app: App, recorded: Recorded | None) -> None:
+    if not app.json and recorded is not None and recorded.branch is None:
         note("HEAD is detached: keep this on a branch with 'persona switch -c NAME'.")
+
+
+def _only_a_readout(run: str | None, *others: object) -> None:
+    """A readout is captured on a revision, so what it was captured on is committed before."""
+    if run is not None:
+        raise UsageError("a run and a readout are two commits", "Commit the run first: persona commit RUN")
+    if any(other not in (None, ()) for other in others):
+        raise UsageError(
+            "with --readout there is no --alpha, --node, --metrics, --meta, --data or --code",
+            "Its manifest says what is known of a readout.",
+        )
+
+
+def _commit_readout(app: App, folder: str, name: str | None, message: str | None) -> None:
+    from persona.cli import readouts
+    from persona.verbs.commit_readout import commit_readout
+
+    repo = app.repository()
+    done = commit_readout(
+        repo, app.path(folder), name=name, message=message, author=app.author(repo), command=app.command
+    )
+    app.show("commit", done, lambda console: readouts.committed(console, done))
+    _say_detached(app, done.recorded)
 
 
 def _code(app: App, run: str | None, code: str | None) -> dict[str, Any] | None:

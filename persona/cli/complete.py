@@ -81,15 +81,24 @@ def _vectors(repo: Repository | None, typed: str) -> Iterator[str]:
     yield from _tables(repo)
 
 
-def _tables(repo: Repository | None) -> dict[str, dict[str, Any]]:
-    """The vectors' tables of ``persona.toml`` as it stands, or as it was committed if that cannot be read."""
+def _tables(repo: Repository | None, kind: str = "vectors") -> dict[str, dict[str, Any]]:
+    """The vectors' tables (or the readouts') of ``persona.toml`` as it stands, or as it was committed if that cannot be read."""
     if repo is None:
         return {}
     try:
-        vectors = tomllib.loads(repo.recipe_text() or "")["vectors"]
+        found = tomllib.loads(repo.recipe_text() or "")[kind]
     except (ValueError, KeyError):
-        vectors = tomllib.loads(repo.head_text()).get("vectors", {})
-    return {name: table for name, table in vectors.items() if isinstance(table, dict)}
+        found = tomllib.loads(repo.head_text()).get(kind, {})
+    return {name: table for name, table in found.items() if isinstance(table, dict)}
+
+
+def _readouts(repo: Repository | None, typed: str) -> Iterator[str]:
+    yield from _tables(repo, "readouts")
+
+
+def _entries(repo: Repository | None, typed: str) -> Iterator[str]:
+    yield from _vectors(repo, typed)
+    yield from _readouts(repo, typed)
 
 
 def _strengths(repo: Repository | None, typed: str) -> Iterator[str]:
@@ -116,12 +125,23 @@ def _methods(repo: Repository | None, typed: str) -> Iterable[str]:
 
 
 def _shown(repo: Repository | None, typed: str) -> Iterator[str]:
-    """Vectors, and revisions; after ``NAME@`` revisions."""
-    name, at, rev = typed.partition("@")
-    if at and name in _tables(repo):
-        yield from (f"{name}@{one}" for one in _revisions(repo, rev))
-    yield from _vectors(repo, typed)
+    """Vectors, readouts and revisions; after ``NAME@`` revisions."""
+    yield from _named(repo, typed)
     yield from _revisions(repo, typed)
+
+
+def _named(repo: Repository | None, typed: str) -> Iterator[str]:
+    """Vectors and readouts; after ``NAME@`` revisions."""
+    name, at, rev = typed.partition("@")
+    if at and name in {*_tables(repo), *_tables(repo, "readouts")}:
+        yield from (f"{name}@{one}" for one in _revisions(repo, rev))
+    yield from _entries(repo, typed)
+
+
+def _measured(repo: Repository | None, typed: str) -> Iterator[str]:
+    """Readouts; after ``NAME@`` revisions."""
+    names = set(_readouts(repo, typed))
+    yield from (one for one in _named(repo, typed) if one.partition("@")[0] in names)
 
 
 REV = Known(_revisions)
@@ -133,6 +153,12 @@ BRANCH = Known(_branches)
 VECTOR = Known(_vectors)
 """A vector of the recipe."""
 
+ENTRY = Known(_entries)
+"""A vector or a readout of the recipe."""
+
+READOUT = Known(_measured, folders=True)
+"""A readout of a recipe, or the folder of one."""
+
 STRENGTH = Known(_strengths)
 """``NAME=VALUE``."""
 
@@ -143,7 +169,7 @@ METHOD = Known(_methods)
 """A merge method."""
 
 SHOWN = Known(_shown)
-"""A vector or a revision."""
+"""A vector, a readout or a revision."""
 
 SIDE = Known(_shown, folders=True)
 """One side of a comparison: a vector, a revision or a folder."""

@@ -43,7 +43,7 @@ def command(
     plot: str | None,
     exit_code: bool,
 ) -> int:
-    """Show what changed between any two of: revision, vector, built folder, checkpoint, persona.toml.
+    """Show what changed between any two of: revision, vector, built folder, checkpoint, persona.toml; or two readouts.
 
     Without arguments: what is edited in persona.toml. With one: from that to persona.toml. With two: from the first
     to the second. A vector is NAME or NAME@REV; a folder of the name of a revision or vector is written ./NAME.
@@ -54,6 +54,7 @@ def command(
     persona diff HEAD~2 HEAD
     persona diff main calmer --stat
     persona diff voice@HEAD~3 voice --weights
+    persona diff feelings@HEAD~3 feelings       # a readout: cosines by concept and layer
     persona diff HEAD merged/ --weights --by tensor
     persona diff runs/a runs/b
     persona diff --weights --plot weights.png
@@ -113,6 +114,10 @@ def _render(console: Console, found: Diffed, *, weights: bool) -> None:
     if not recipes:
         console.print(f"[bold]{escape(utf8(found.before))} → {escape(utf8(found.after))}[/]")
     changed(console, found.changes, "" if recipes else " ")
+    if found.readouts:
+        from persona.cli import readouts
+
+        readouts.differences(console, found.readouts)
     for one in found.unlike:
         console.print(f" {escape(one.what)} {escape(one.how)} since the build; see 'persona verify'", style="yellow")
     for file in found.files:
@@ -120,7 +125,8 @@ def _render(console: Console, found: Diffed, *, weights: bool) -> None:
     if found.tensors is not None:
         _tensors(console, found, weights=weights)
     elif not recipes and not found.differs:
-        same = "the same vector" if found.kinds == ("vector", "vector") else "the same recipe; --stat reads the weights"
+        what = found.kinds[0] if found.kinds[0] == found.kinds[1] else ""
+        same = f"the same {what}" if what in ("vector", "readout") else "the same recipe; --stat reads the weights"
         console.print(f" {same}")
     if found.weights is not None:
         from persona.cli.weights import weights as show

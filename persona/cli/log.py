@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import NODE, REV, VECTOR
+from persona.cli.complete import ENTRY, NODE, REV
 from persona.cli.graphlines import draw
 from persona.cli.render import print_lines, when
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--oneline", is_flag=True, help="A line per commit.")
 @click.option("--graph", is_flag=True, help="Draw the lines of history beside the commits.")
 @click.option("--all", "everything", is_flag=True, help="Begin at every branch and tag.")
-@click.option("--vector", type=VECTOR, metavar="NAME", help="Only commits that changed this vector.")
+@click.option("--vector", type=ENTRY, metavar="NAME", help="Only commits that changed this vector or readout.")
 @click.option("--node", type=NODE, metavar="ID", help="Only commits that changed this node, or what implements it.")
 @click.option("--since", metavar="TIME", help="Only commits from then on: 'yesterday', '2 weeks ago', '2026-11-20'.")
 @click.option("--until", metavar="TIME", help="Only commits up to then.")

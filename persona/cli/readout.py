@@ -6,7 +6,7 @@ import click
 
 from persona.cli.lazy import LazyGroup
 
-SUBCOMMANDS = ("pairs",)
+SUBCOMMANDS = ("pairs", "export")
 
 
 @click.group("readout", cls=LazyGroup, modules={name: f"persona.cli.readout_{name}" for name in SUBCOMMANDS})
@@ -15,4 +15,5 @@ def command() -> None:
 
     \b
     persona readout pairs notes/ -o pairs.jsonl     labelled texts from a memory graph
+    persona readout export feelings -o OUT --format vllm
     """

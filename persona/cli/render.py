@@ -13,6 +13,7 @@ from rich.table import Table
 from persona.recipe.changes import Change
 
 STYLES = {"added": "green", "removed": "red", "alpha": "yellow", "retrained": "yellow"}
+STYLES |= {f"readout {kind}": STYLES[kind] for kind in ("added", "removed", "retrained")}
 
 
 def size(nbytes: float) -> str:

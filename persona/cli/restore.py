@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import REV, VECTOR
+from persona.cli.complete import ENTRY, REV
 from persona.cli.render import changed
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @click.command("restore")
-@click.argument("names", nargs=-1, type=VECTOR, metavar="[VECTOR]...")
+@click.argument("names", nargs=-1, type=ENTRY, metavar="[NAME]...")
 @click.option("-s", "--source", default="HEAD", type=REV, metavar="REV", help="As it was there; HEAD otherwise.")
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], source: str) -> None:
-    """Make persona.toml, or vectors in it, what was committed. Nothing is recorded by it.
+    """Make persona.toml, or vectors and readouts in it, what was committed. Nothing is recorded by it.
 
-    Edits that are dropped stay beside it as persona.toml.orig. With vectors, only those are brought back, and the rest
+    Edits that are dropped stay beside it as persona.toml.orig. With names, only those are brought back, and the rest
     of the file stays as it is.
 
     \b

@@ -6,16 +6,16 @@ import click
 
 from persona.cli.app import App, json_option
 from persona.cli.commit import recorded
-from persona.cli.complete import VECTOR
+from persona.cli.complete import ENTRY
 
 
 @click.command("rm")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", type=VECTOR)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", type=ENTRY)
 @click.option("-m", "--message", metavar="MSG", help="What this is for.")
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], message: str | None) -> None:
-    """Take vectors out of the recipe, and commit that. History keeps them.
+    """Take vectors or readouts out of the recipe, and commit that. History keeps them.
 
     \b
     persona rm suggesting

@@ -41,6 +41,7 @@ VERBS = {
     "bisect run": ("persona.verbs.bisect", "run"),
     "bisect status": ("persona.verbs.bisect", "state"),
     "bisect reset": ("persona.verbs.bisect", "reset"),
+    "commit": ("persona", "commit", "commit_readout"),
     "branch": ("persona.verbs.branch", "branches", "branch", "rename_branch", "delete_branches"),
     "tag": ("persona.verbs.tag", "tags", "tag", "delete_tags"),
     "merge": ("persona.verbs.merge", "merge", "go_on", "abort"),

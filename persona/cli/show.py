@@ -24,23 +24,28 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(app: App, what: str) -> None:
-    """Show all that is known of a commit, or of a vector of the recipe (as it stands, or of another revision).
+    """Show all that is known of a commit, or of a vector or readout of the recipe (as it stands, or of another revision).
 
     \b
     persona show
     persona show HEAD~1
     persona show listening
     persona show listening@main~3
+    persona show feelings                       # a readout: AUC and norms by concept and layer
     """
-    from persona.verbs.show import ShownCommit, show
+    from persona.verbs.show import ShownCommit, ShownVector, show
 
     shown = show(app.repository(), what)
 
     def render(console: Console) -> None:
         if isinstance(shown, ShownCommit):
             _commit(console, shown)
-        else:
+        elif isinstance(shown, ShownVector):
             _vector(console, shown)
+        else:
+            from persona.cli import readouts
+
+            readouts.shown(console, shown)
 
     app.show("show", shown, render)
 

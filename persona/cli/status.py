@@ -51,6 +51,11 @@ def _render(console: Console, now: Status) -> None:
         console.print(rows)
         if len(now.recipe.vectors) > MOST:
             console.print(f"… and {len(now.recipe.vectors) - MOST} more: persona vectors")
+    if now.readouts:
+        from persona.cli import readouts
+
+        console.print()
+        readouts.listed(console, now.readouts)
     if now.problem:
         console.print(f"\n[red]persona.toml cannot be used:[/] {escape(now.problem)}")
     elif now.edited:

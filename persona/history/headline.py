@@ -2,7 +2,7 @@
 
     eval_loss 1.83 @ step 600
 
-In this order: ``eval_loss`` of ``--metrics``; the best value of the metric that the run itself was judged by; the last
+A readout is told by its AUC. In this order: ``eval_loss`` of ``--metrics``; the best value of the metric that the run itself was judged by; the last
 ``eval_loss``; the last training loss.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 def headline(run: Mapping[str, Any]) -> str | None:
     """The line of a commit's ``run`` facts; None if they have no number that tells how it went."""
-    for find in (_measured, _best, _last_eval, _last_loss):
+    for find in (_measured, _of_readout, _best, _last_eval, _last_loss):
         found = find(run)
         if found is not None:
             name, value, step = found
@@ -35,6 +35,11 @@ Found = tuple[str, float | str, int | None] | None
 def _measured(run: Mapping[str, Any]) -> Found:
     value = _number(_table(run, "metrics").get("eval_loss"))
     return None if value is None else ("eval_loss", value, _step(_table(run, "metrics").get("step")))
+
+
+def _of_readout(run: Mapping[str, Any]) -> Found:
+    value = _number(_table(run, "readout").get("auc"))
+    return None if value is None else ("AUC", value, None)
 
 
 def _best(run: Mapping[str, Any]) -> Found:

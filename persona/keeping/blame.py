@@ -1,9 +1,9 @@
-"""Which commits and vectors suffer when something is lost.
+"""Which commits, vectors and readouts suffer when something is lost.
 
 A commit suffers when its own recipe, text, base or vectors need what is lost; not when an ancestor's do. A vector
 suffers when its own tensors are lost, or a tensor of its base that it changes: its τ is a difference to that one. A
 baked one suffers with the recipe that it was made of, and not with what that recipe names: its tensors are its own. A
-derived one has none of its own, and suffers with any of its terms.
+derived one has none of its own, and suffers with any of its terms. A readout suffers when its own directions are lost.
 """
 
 from __future__ import annotations
@@ -62,10 +62,11 @@ class Blame:
         return needed in known and (known[ObjectId(needed)].kind, known[user].kind) == ("recipe", "vector")
 
     def vectors(self, lost: str, also: Iterable[str] = ()) -> tuple[str, ...]:
-        """Names, in recipes, of vectors that suffer; ``also`` are ids that are lost along with it."""
+        """Names, in recipes, of vectors and readouts that suffer; ``also`` are ids that are lost along with it."""
         hit = {lost, *also}
         for user in self._near(lost):
-            if self.catalog.known[user].kind == "vector":
+            kind = self.catalog.known[user].kind
+            if kind == "vector" or (kind == "readout" and lost in self.catalog.known[user].edges.tensors):
                 hit.add(user)
             if self.catalog.known[user].kind == "base":
                 hit |= self._changers(user, lost)
@@ -96,6 +97,7 @@ class Blame:
 
     @cached_property
     def _entries(self) -> set[tuple[str, str]]:
-        """Every name that a reachable recipe gives a vector."""
+        """Every name that a reachable recipe gives a vector or a readout."""
         recipes = (name for name in self.reached if self.catalog.known[name].kind == "recipe")
-        return {(e.name, e.id) for r in recipes for e in Recipe.get(self.objects, RecipeId(r)).vectors}
+        read = (Recipe.get(self.objects, RecipeId(name)) for name in recipes)
+        return {pair for recipe in read for pair in recipe.names.items()}

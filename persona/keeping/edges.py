@@ -77,7 +77,13 @@ def _vector(fields: Mapping[str, Any]) -> Edges:
 def _recipe(fields: Mapping[str, Any]) -> Edges:
     vectors = ((ObjectId(entry["id"]), "vector") for entry in fields["vectors"])
     pins = ((ObjectId(e["specification"]), "node") for e in fields["vectors"] if "specification" in e)
-    return Edges(((ObjectId(fields["base"]), "base"), *vectors, *pins))
+    readouts = ((ObjectId(entry["id"]), "readout") for entry in fields.get("readouts", ()))
+    return Edges(((ObjectId(fields["base"]), "base"), *vectors, *pins, *readouts))
+
+
+def _readout(fields: Mapping[str, Any]) -> Edges:
+    """Not the revision that it was captured on: that may be a commit of another repository."""
+    return Edges(((ObjectId(fields["base"]), "base"),), _specs(fields["tensors"].values()))
 
 
 def _commit(fields: Mapping[str, Any]) -> Edges:
@@ -118,6 +124,7 @@ def _blobs(fields: Mapping[str, Any]) -> tuple[BlobId, ...]:
 _READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {
     "base": _base,
     "vector": _vector,
+    "readout": _readout,
     "recipe": _recipe,
     "commit": _commit,
     "operation": _operation,

@@ -6,17 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from persona.ids import ReadoutId
 from persona.recipe import alphas, derived
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.store.objects import ObjectStore
+from persona.store.readouts import StoredReadout
+
+READOUT_ADDED, READOUT_REMOVED, READOUT_RETRAINED = "readout added", "readout removed", "readout retrained"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved or specification.
+    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved or specification; and of
+    readouts: readout added, readout removed or readout retrained.
 
-    ``meaning`` says of a derived vector, added or derived anew, what sum it is now; ``cosine`` is that of a retrained
-    vector with the one before, where weights were read.
+    ``meaning`` says of a derived vector, added or derived anew, what sum it is now, and of a readout that is added what
+    it measures; ``cosine`` is that of a retrained vector with the one before, where weights were read, and that of a
+    retrained readout with the one before, the mean of all directions that both have.
     """
 
     kind: str
@@ -33,6 +39,8 @@ class Change:
             return f"+ {self.name} α {alphas.said(self.after)}{f' = {self.meaning}' if self.meaning else ''}"
         if self.kind == "removed":
             return f"- {self.name} α {alphas.said(self.before)}"
+        if self.kind.startswith("readout "):
+            return self._of_readout()
         if self.kind == "alpha":
             return f"{self.name} α {alphas.said(self.before)} → {alphas.said(self.after)}"
         if self.kind == "retrained" and self.meaning:
@@ -47,6 +55,15 @@ class Change:
             return f"order of vectors: {', '.join(self.before)} → {', '.join(self.after)}"
         return f"{self.name}: {_said(self.before)} → {_said(self.after)}"
 
+    def _of_readout(self) -> str:
+        if self.kind == READOUT_ADDED:
+            return f"+ readout {self.name}{f' ({self.meaning})' if self.meaning else ''}"
+        if self.kind == READOUT_REMOVED:
+            return f"- readout {self.name}"
+        if self.cosine is not None:
+            return f"readout {self.name} retrained (cos {round(self.cosine, 2) + 0.0:.2f} with before)"
+        return f"readout {self.name} retrained ({self.before[:12]} → {self.after[:12]})"
+
 
 def _said(value: Any) -> str:
     if value is None or value == ():
@@ -57,15 +74,18 @@ def _said(value: Any) -> str:
 def changes(before: Recipe, after: Recipe, objects: ObjectStore | None = None) -> list[Change]:
     """Everything in which two resolved recipes differ; empty when they mean the same.
 
-    With ``objects`` also what sums the derived vectors are that come in.
+    With ``objects`` also what sums the derived vectors are that come in, and what the readouts measure.
     """
-    found = [*_settings(before, after), *_vectors(before, after)]
+    found = [*_settings(before, after), *_vectors(before, after), *_readouts(before, after)]
     return found if objects is None else list(_explained(found, before, after, objects))
 
 
 def _explained(found: list[Change], before: Recipe, after: Recipe, objects: ObjectStore) -> Iterator[Change]:
     names = derived.names_in([after, before])
     for change in found:
+        if change.kind == READOUT_ADDED:
+            yield replace(change, meaning=StoredReadout.get(objects, ReadoutId(change.after)).said)
+            continue
         entry = after.entry(change.name) if change.kind in ("added", "retrained") else None
         yield replace(change, meaning=derived.meaning(objects, entry.id, names)) if entry else change
 
@@ -94,6 +114,20 @@ def _vectors(before: Recipe, after: Recipe) -> Iterator[Change]:
     kept_after = tuple(name for name in new if name in old)
     if kept_before != kept_after:
         yield Change("moved", "vectors", kept_before, kept_after)
+
+
+def _readouts(before: Recipe, after: Recipe) -> Iterator[Change]:
+    old, new = _by_name(before.readouts), _by_name(after.readouts)
+    yield from (Change(READOUT_REMOVED, name, old[name], None) for name in old if name not in new)
+    for name, now in new.items():
+        if name not in old:
+            yield Change(READOUT_ADDED, name, None, now)
+        elif old[name] != now:
+            yield Change(READOUT_RETRAINED, name, old[name], now)
+
+
+def _by_name(entries: tuple[ReadoutEntry, ...]) -> dict[str, str]:
+    return {entry.name: entry.id for entry in entries}
 
 
 def _entry(old: Entry, new: Entry) -> Iterator[Change]:

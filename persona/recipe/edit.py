@@ -14,10 +14,10 @@ from typing import Any
 
 import tomlkit
 
-from persona.errors import RecipeError
+from persona.errors import RecipeError, UsageError
 from persona.ids import Id
 from persona.recipe import alphas
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import FILE, parse
 from persona.recipe.statements import (
     LAST_KEY,
@@ -60,6 +60,8 @@ def put_vector(text: str, entry: Entry, comment: str = "") -> str:
     """
     recipe = parse(text)
     before = recipe.entry(entry.name)
+    if recipe.readout(entry.name) is not None:
+        raise UsageError(f"there is a readout '{entry.name}' already", "Give the vector another name.")
     if before is None:
         wanted = replace(entry, id=entry.id[:12])
         text = _noted(append_vector(text, entry), entry.name, comment)
@@ -98,7 +100,34 @@ def remove_vector(text: str, name: str) -> str:
     """``text`` without a vector; comments that stand after its last key stay."""
     recipe = parse(text)
     gone = _entry(recipe, name)
-    return _checked(take_out(text, name), replace(recipe, vectors=tuple(e for e in recipe.vectors if e is not gone)))
+    text = take_out(text, ("vectors", name))
+    return _checked(text, replace(recipe, vectors=tuple(e for e in recipe.vectors if e is not gone)))
+
+
+def put_readout(text: str, entry: ReadoutEntry) -> str:
+    """``text`` with a readout added at the end, or brought up to date where it stands."""
+    recipe = parse(text)
+    check_no_vector(recipe, entry.name)
+    wanted = ReadoutEntry(entry.name, entry.id[:12])
+    others = [one for one in recipe.readouts if one.name != entry.name]
+    if len(others) == len(recipe.readouts):
+        text = append_readout(text, wanted)
+    else:
+        text = set_key(text, ("readouts", entry.name), "id", wanted.id)
+    return _checked(text, recipe.with_readouts([*others, wanted]))
+
+
+def check_no_vector(recipe: Recipe, name: str) -> None:
+    """Raise unless a readout may have the name."""
+    if recipe.entry(name) is not None:
+        raise UsageError(f"there is a vector '{name}' already", "Give the readout another name: --as NAME.")
+
+
+def remove_readout(text: str, name: str) -> str:
+    """``text`` without a readout; comments that stand after its key stay."""
+    recipe = parse(text)
+    left = [one for one in recipe.readouts if one.name != name]
+    return _checked(take_out(text, ("readouts", name)), recipe.with_readouts(left))
 
 
 def clear_merge(text: str) -> str:
@@ -176,13 +205,22 @@ def _update(text: str, recipe: Recipe, before: Entry, after: Entry) -> str:
 
 def append_vector(text: str, entry: Entry) -> str:
     """A table at the end; a row more where the vectors are an inline table; unchecked."""
+    return _append(text, ("vectors", entry.name), fields_of(entry))
+
+
+def append_readout(text: str, entry: ReadoutEntry) -> str:
+    """As :func:`append_vector`, of a readout; unchecked."""
+    return _append(text, ("readouts", entry.name), {"id": entry.id[:12]})
+
+
+def _append(text: str, path: tuple[str, str], fields: Mapping[str, Any]) -> str:
     for one in statements(text):
-        if one.path == ("vectors",) and not one.is_header:
+        if one.path == path[:1] and not one.is_header:
             row = tomlkit.inline_table()
-            row.update(fields_of(entry))
-            return edit_inline(text, one, (), entry.name, row)
+            row.update(fields)
+            return edit_inline(text, one, (), path[1], row)
     newline = newline_of(text)
-    lines = [f"[vectors.{entry.name}]", *(f"{key} = {said(value)}" for key, value in fields_of(entry).items())]
+    lines = [f"[{'.'.join(path)}]", *(f"{key} = {said(value)}" for key, value in fields.items())]
     if text and not text.endswith("\n"):
         text += newline
     gap = newline if text and not text.endswith(("\n\n", "\n\r\n")) else ""
@@ -248,12 +286,11 @@ def unset_key(text: str, table: tuple[str, ...], key: str) -> str:
     return text
 
 
-def take_out(text: str, name: str) -> str:
-    """``text`` without a vector; unchecked."""
-    vector = ("vectors", name)
+def take_out(text: str, path: tuple[str, str]) -> str:
+    """``text`` without a vector or a readout; unchecked."""
     for one in statements(text):
-        if one.path == ("vectors",) and not one.is_header:
-            return edit_inline(text, one, (), name, None)
-    for where in reversed(list(runs(statements(text), vector))):
+        if one.path == path[:1] and not one.is_header:
+            return edit_inline(text, one, (), path[1], None)
+    for where in reversed(list(runs(statements(text), path))):
         text = without_lines(text, where)
     return text

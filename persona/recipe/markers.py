@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from persona.recipe.edit import append_vector, toml_alpha
+from persona.recipe.edit import append_readout, append_vector, toml_alpha
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import merge_fields, table_text
 from persona.recipe.statements import newline_of, runs, said, splice, statements, unusual
@@ -59,7 +59,7 @@ def _one_method(clashes: Sequence[Clash]) -> list[Clash]:
 def _place(text: str, clash: Clash) -> slice:
     """The lines that say our side; where they would be if there are none."""
     path = clash.path
-    if len(path) == 1 or (path[0] == "vectors" and len(path) == 2):
+    if len(path) == 1 or clash.is_whole:
         found = list(runs(statements(text), path))
         if len(found) == 1:
             return found[0]
@@ -86,10 +86,18 @@ def _their_lines(clash: Clash, text: str, recipe: Recipe) -> str:
     if path == ("merge",):
         fields = {"method": recipe.method} | merge_fields(recipe)
         return "[merge]\n" + "".join(_line(key, value) for key, value in fields.items())
-    if path[0] == "vectors" and len(path) == 2:
-        entry = recipe.entry(path[1])
-        return "" if entry is None else table_text(text, entry.name) or append_vector("", entry)
+    if clash.is_whole:
+        return _their_table(path[0], path[1], text, recipe)
     return "" if clash.theirs is None else _line(path[-1], clash.theirs)
+
+
+def _their_table(kind: str, name: str, text: str, recipe: Recipe) -> str:
+    """A vector or a readout as their file has it; nothing where it is out."""
+    entry, readout = (recipe.entry(name), None) if kind == "vectors" else (None, recipe.readout(name))
+    if entry is None and readout is None:
+        return ""
+    own = table_text(text, (kind, name))
+    return own or (append_vector("", entry) if entry else append_readout("", readout) if readout else "")
 
 
 def _line(key: str, value: Any) -> str:

@@ -1,9 +1,10 @@
-"""A recipe: a base, vectors times alphas, and the method that adds them up.
+"""A recipe: a base, vectors times alphas, the method that adds them up, and readouts that what comes out is measured by.
 
     recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
 
 and a vector has ``parameters`` where it has some of its own, and ``specification`` where it is known which text of its
 node it implements: the id of that snapshot. A person writes the node's name only; the snapshot is pinned at a commit.
+A recipe with readouts has ``readouts: [{name, id}]`` besides, sorted by name, for their order means nothing.
 
 As parsed, ids may be prefixes, as a person types them; resolved, they are whole.
 """
@@ -11,12 +12,12 @@ As parsed, ids may be prefixes, as a person types them; resolved, they are whole
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from persona.ids import BaseId, NodeId, RecipeId, VectorId
+from persona.ids import BaseId, NodeId, ReadoutId, RecipeId, VectorId
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
 from persona.store.objects import ObjectStore
@@ -43,8 +44,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class ReadoutEntry:
+    """One readout of a recipe; it changes no weight."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """What a build is made of."""
+    """What a build is made of, and the readouts that come with it."""
 
     base: str
     base_name: str
@@ -52,10 +61,25 @@ class Recipe:
     method: str = "linear"
     scale: float = 1.0
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    readouts: tuple[ReadoutEntry, ...] = ()
 
     def entry(self, name: str) -> Entry | None:
         """The vector called ``name``."""
         return next((entry for entry in self.vectors if entry.name == name), None)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Vectors and readouts by name: their ids."""
+        readouts = {entry.name: entry.id for entry in self.readouts}
+        return {entry.name: entry.id for entry in self.vectors} | readouts
+
+    def readout(self, name: str) -> ReadoutEntry | None:
+        """The readout called ``name``."""
+        return next((entry for entry in self.readouts if entry.name == name), None)
+
+    def with_readouts(self, entries: Iterable[ReadoutEntry]) -> Recipe:
+        """The same with these readouts, in the order that all recipes have them in."""
+        return replace(self, readouts=tuple(sorted(entries, key=lambda entry: entry.name)))
 
     @property
     def base_id(self) -> BaseId:
@@ -64,7 +88,7 @@ class Recipe:
 
     def encode(self) -> dict[str, Any]:
         """As it stands in an object and in a build's receipt."""
-        return {
+        fields = {
             "base": self.base,
             "base_name": self.base_name,
             "method": self.method,
@@ -72,6 +96,8 @@ class Recipe:
             "parameters": dict(self.parameters),
             "vectors": [_encode_entry(entry) for entry in self.vectors],
         }
+        readouts = [{"name": entry.name, "id": entry.id} for entry in self.readouts]
+        return fields | ({"readouts": readouts} if readouts else {})  # absent from others, whose ids stay
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Recipe:
@@ -83,11 +109,12 @@ class Recipe:
             method=fields["method"],
             scale=fields["scale"],
             parameters=fields["parameters"],
+            readouts=tuple(ReadoutEntry(value["name"], value["id"]) for value in fields.get("readouts", ())),
         )
 
     def put(self, objects: ObjectStore) -> RecipeId:
         """Keep it, resolved; its id."""
-        _ = self.base_id, [VectorId(entry.id) for entry in self.vectors]
+        _ = self.base_id, [VectorId(entry.id) for entry in self.vectors], [ReadoutId(one.id) for one in self.readouts]
         return RecipeId(objects.put("recipe", self.encode()))
 
     @classmethod
@@ -96,13 +123,14 @@ class Recipe:
         return cls.decode(objects.get(name, "recipe"))
 
     @staticmethod
-    def entry_in(objects: ObjectStore, name: RecipeId, vector: str) -> Entry | None:
-        """The vector called ``vector`` of a kept recipe; the others are not taken apart."""
-        said = f'"name":{json.dumps(vector, ensure_ascii=False)}'
+    def entry_in(objects: ObjectStore, name: RecipeId, what: str) -> Entry | ReadoutEntry | None:
+        """The vector or readout called ``what`` of a kept recipe; the other vectors are not taken apart."""
+        said = f'"name":{json.dumps(what, ensure_ascii=False)}'
         text = objects.text(name, "recipe")
-        at = text.find(said)  # not in a string of the recipe: there, quotes would be escaped
+        vectors = text.index('"vectors":[')  # not in a string of the recipe: there, quotes would be escaped
+        at = text.find(said, vectors)
         if at < 0:
-            return None
+            return Recipe.decode(json.loads(text)).readout(what) if said in text[:vectors] else None
         fields, _ = json.JSONDecoder().raw_decode(text, text.rfind(_ENTRY, 0, at))
         return _decode_entry(fields)
 

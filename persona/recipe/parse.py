@@ -14,7 +14,7 @@ from persona import methods
 from persona.errors import RecipeError, UsageError, did_you_mean
 from persona.methods.parts.parameters import Parameter, Value
 from persona.recipe.alphas import Alpha
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 
 FILE = "persona.toml"
 
@@ -27,16 +27,17 @@ LARGEST = 1e9
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{4,64}")
 _CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
-_TOP = ("base", "merge", "vectors")
+_TOP = ("base", "merge", "vectors", "readouts")
 _BASE = ("name", "id")
 _VECTOR = ("id", "alpha", "node", "only", "except")
+_READOUT = ("id",)
 
 
-def checked_vector_name(name: str) -> str:
-    """``name`` if it may name a vector."""
+def checked_vector_name(name: str, what: str = "vector") -> str:
+    """``name`` if it may name a vector, or a readout."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"'{name}' cannot name a vector",
+            f"'{name}' cannot name a {what}",
             "Give a name with --as NAME: up to 64 letters, digits, '-' and '_', and not '-' first.",
         )
     return name
@@ -57,7 +58,8 @@ def parse(text: str, where: str = FILE) -> Recipe:
     reader.only_keys(base, _BASE, ("base",))
     method, scale, parameters = _parse_merge(reader, reader.table(table, "merge", (), optional=True))
     vectors = reader.table(table, "vectors", (), optional=True)
-    return Recipe(
+    readouts = reader.table(table, "readouts", (), optional=True)
+    recipe = Recipe(
         base=reader.id(base, ("base", "id")),
         base_name=reader.string(base, ("base", "name")) or "",
         vectors=tuple(_parse_vector(reader, vectors, name, method, parameters) for name in vectors),
@@ -65,6 +67,7 @@ def parse(text: str, where: str = FILE) -> Recipe:
         scale=scale,
         parameters=parameters,
     )
+    return recipe.with_readouts(_parse_readout(reader, readouts, name, vectors) for name in readouts)
 
 
 def _not_toml(text: str, where: str, said: str) -> RecipeError:
@@ -161,6 +164,17 @@ def _parse_vector(
         excepted=reader.patterns(entry, (*path, "except")),
         parameters=parameters,
     )
+
+
+def _parse_readout(reader: _Reader, readouts: dict[str, Any], name: str, vectors: dict[str, Any]) -> ReadoutEntry:
+    path = ("readouts", name)
+    if not _NAME.fullmatch(name):
+        raise reader.error(path, "this cannot name a readout", "Use letters, digits, '-' and '_', 64 at most.")
+    if name in vectors:
+        raise reader.error(path, "a vector has this name", "Give one of them another: a name means one thing.")
+    entry = reader.table(readouts, name, ("readouts",))
+    reader.only_keys(entry, _READOUT, path)
+    return ReadoutEntry(name, reader.id(entry, (*path, "id")))
 
 
 Path = tuple[str, ...]

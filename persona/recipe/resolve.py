@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from persona.errors import RecipeError, WrongBase
-from persona.ids import BaseId, ObjectId, VectorId
-from persona.recipe.model import Entry, Recipe
+from persona.ids import BaseId, ObjectId, ReadoutId, VectorId
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import FILE, find_line
 from persona.store.nouns import Vector
 from persona.store.objects import ObjectStore
+from persona.store.readouts import StoredReadout
 
 
 def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, text: str = "") -> Recipe:
@@ -30,7 +31,23 @@ def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, t
         if not (same_base and name in trusted):
             _check_base(entry, name, base, recipe.base_name, objects)
         vectors.append(replace(entry, id=name, specification=pins.get((name, entry.node))))
-    return replace(recipe, base=base, vectors=tuple(vectors))
+    readouts = _readouts(recipe, base, objects, known, text)
+    return replace(recipe, base=base, vectors=tuple(vectors)).with_readouts(readouts)
+
+
+def _readouts(
+    recipe: Recipe, base: BaseId, objects: ObjectStore, known: Recipe | None, text: str
+) -> list[ReadoutEntry]:
+    trusted = {entry.id for entry in known.readouts} if known else set()
+    found = []
+    for entry in recipe.readouts:
+        name = ReadoutId(_whole(entry.id, "readout", ("readouts", entry.name, "id"), objects, trusted, text))
+        if not (known is not None and known.base == base and name in trusted):
+            own = StoredReadout.get(objects, name).base
+            if own != base:
+                raise _wrong_base(f"readout '{entry.name}'", name, own, base, recipe.base_name)
+        found.append(ReadoutEntry(entry.name, name))
+    return found
 
 
 def _whole(
@@ -56,8 +73,14 @@ def _whole(
 def _check_base(entry: Entry, name: VectorId, base: BaseId, base_name: str, objects: ObjectStore) -> None:
     own = Vector.get(objects, name).base
     if own != base:
-        raise WrongBase(
-            f"vector '{entry.name}' ({name.short}) belongs to base {own.short}, "
-            f"and the recipe's base is {base_name or 'unnamed'} ({base.short})",
-            "A vector is a difference to its own base only: take it out, or commit a run of this base.",
-        )
+        raise _wrong_base(f"vector '{entry.name}'", name, own, base, base_name)
+
+
+def _wrong_base(what: str, name: ObjectId, own: BaseId, base: BaseId, base_name: str) -> WrongBase:
+    return WrongBase(
+        f"{what} ({name.short}) belongs to base {own.short}, "
+        f"and the recipe's base is {base_name or 'unnamed'} ({base.short})",
+        "A vector is a difference to its own base only: take it out, or commit a run of this base."
+        if what.startswith("vector")
+        else "A readout measures models of its own base only: take it out, or train one on this base.",
+    )

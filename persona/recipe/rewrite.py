@@ -6,8 +6,16 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from persona.recipe.edit import append_vector, clear_merge, fields_of, set_key, take_out, unset_key
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.edit import (
+    append_readout,
+    append_vector,
+    clear_merge,
+    fields_of,
+    set_key,
+    take_out,
+    unset_key,
+)
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import parse
 from persona.recipe.statements import newline_of, runs, splice, statements, unusual
 
@@ -20,19 +28,37 @@ def rewrite(text: str, wanted: Recipe, borrow: str = "") -> str:
     recipe = parse(text)
     for entry in recipe.vectors:
         if wanted.entry(entry.name) is None:
-            text = take_out(text, entry.name)
+            text = take_out(text, ("vectors", entry.name))
+    for one in recipe.readouts:
+        if wanted.readout(one.name) is None:
+            text = take_out(text, ("readouts", one.name))
     text = _set_merge(text, recipe, wanted)
     for entry in wanted.vectors:
         before = recipe.entry(entry.name)
         text = _add(text, entry, borrow) if before is None else _update(text, before, entry)
+    for one in wanted.readouts:
+        text = _put_readout(text, recipe.readout(one.name), one, borrow)
     return _checked(text, wanted)
+
+
+def _put_readout(text: str, before: ReadoutEntry | None, after: ReadoutEntry, borrow: str) -> str:
+    if before is not None:
+        same = after.id.startswith(before.id)
+        return text if same else set_key(text, ("readouts", after.name), "id", after.id[:12])
+    lines = table_text(borrow, ("readouts", after.name)) if borrow else None
+    there = parse(borrow).readout(after.name) if lines else None
+    if lines is None or there is None or not after.id.startswith(there.id):
+        return append_readout(text, after)
+    return _appended(text, lines)
 
 
 def as_typed(typed: Recipe, resolved: Recipe) -> Recipe:
     """``typed`` with the ids of ``resolved`` where they begin with what was typed."""
     whole = {entry.name: entry.id for entry in resolved.vectors}
     vectors = [replace(e, id=_longer(e.id, whole.get(e.name, ""))) for e in typed.vectors]
-    return replace(typed, base=_longer(typed.base, resolved.base), vectors=tuple(vectors))
+    known = {entry.name: entry.id for entry in resolved.readouts}
+    readouts = [replace(e, id=_longer(e.id, known.get(e.name, ""))) for e in typed.readouts]
+    return replace(typed, base=_longer(typed.base, resolved.base), vectors=tuple(vectors), readouts=tuple(readouts))
 
 
 def _longer(typed: str, whole: str) -> str:
@@ -98,10 +124,14 @@ def _update(text: str, before: Entry, after: Entry) -> str:
 
 def _add(text: str, entry: Entry, borrow: str) -> str:
     """A table at the end: as ``borrow`` has it, comments and all, if it says the same there."""
-    lines = table_text(borrow, entry.name) if borrow else None
+    lines = table_text(borrow, ("vectors", entry.name)) if borrow else None
     there = parse(borrow).entry(entry.name) if lines else None
     if lines is None or there is None or replace(there, id=_longer(there.id, entry.id)) != entry:
         return append_vector(text, entry)
+    return _appended(text, lines)
+
+
+def _appended(text: str, lines: str) -> str:
     newline = newline_of(text)
     if text and not text.endswith("\n"):
         text += newline
@@ -109,9 +139,9 @@ def _add(text: str, entry: Entry, borrow: str) -> str:
     return text + gap + re.sub(r"\r?\n", newline, lines)
 
 
-def table_text(text: str, name: str) -> str | None:
-    """The lines of a vector's own table, and the comment above it; None if it is not laid out as one table."""
-    found = list(runs(statements(text), ("vectors", name)))
+def table_text(text: str, path: tuple[str, str]) -> str | None:
+    """The lines of a vector's or readout's own table, and the comment above it; None if it is not laid out as one table."""
+    found = list(runs(statements(text), path))
     if len(found) != 1 or not text[found[0].start :].lstrip().startswith("["):
         return None
     start = found[0].start

@@ -120,7 +120,7 @@ def said(value: Any) -> str:
 
 
 def runs(found: Iterable[Statement], vector: tuple[str, ...]) -> Iterator[slice]:
-    """The lines of a vector, or a section: from each first statement of its to the last one before another's."""
+    """The lines of a vector, a readout, or a section: from each first statement of its to the last one before another's."""
     run: slice | None = None
     for one in found:
         if one.path[: len(vector)] == vector:

@@ -9,7 +9,7 @@ what the merge base has, O what is ours and T what is theirs:
     otherwise         →  a clash      the one side is taken if that was asked for
 
 A vector that one side took out and the other one left alone is out; if the other one changed it, that is a clash about
-the whole vector. Parameters belong to their method: those of the side whose method is taken. Where there are several
+the whole vector. A readout is like a vector that has nothing but an id. Parameters belong to their method: those of the side whose method is taken. Where there are several
 merge bases (criss-cross histories) they are merged first, as git does, and a slot on which they clash equals nothing.
 """
 
@@ -22,7 +22,7 @@ from typing import Any, Final
 from persona import methods
 from persona.errors import UsageError
 from persona.recipe import alphas
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 
 Path = tuple[str, ...]
 Slots = dict[Path, Any]
@@ -38,11 +38,12 @@ MISSING: Final = None
 """A slot that a side has not: no key says nothing."""
 
 _FIELDS = ("id", "alpha", "node", "only", "except")
+_TABLES = ("vectors", "readouts")
 
 
 @dataclass(frozen=True)
 class Clash:
-    """A slot, or a whole vector, that the two sides changed differently. None: it is not there."""
+    """A slot, or a whole vector or readout, that the two sides changed differently. None: it is not there."""
 
     path: Path
     before: Any
@@ -55,9 +56,14 @@ class Clash:
         return ".".join(self.path)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is about a whole vector or readout."""
+        return self.path[0] in _TABLES and len(self.path) == 2
+
+    @property
     def text(self) -> str:
         """In a few words."""
-        if self.path[0] == "vectors" and len(self.path) == 2:
+        if self.is_whole:
             gone, changed = ("we", "they") if self.ours is None else ("they", "we")
             return f"{self.where}: {gone} took it out, {changed} changed it"
         if self.path[2:] == ("id",):
@@ -114,9 +120,10 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
         )
     merged[("base",)] = settle(("base", "name"), before.get(("base",)), o_base, t_base)
     _merge_settings(before, ours, theirs, merged, settle, clashes)
-    vectors = [_vectors(one) for one in (before, ours, theirs)]
-    for name in dict.fromkeys([*vectors[1], *vectors[2]]):
-        _merge_vector(name, [one.get(name, {}) for one in vectors], merged, settle)
+    for kind in _TABLES:
+        tables = [_tables(kind, one) for one in (before, ours, theirs)]
+        for name in dict.fromkeys([*tables[1], *tables[2]]):
+            _merge_table((kind, name), [one.get(name, {}) for one in tables], merged, settle)
     return merged, clashes
 
 
@@ -138,27 +145,27 @@ def _merge_settings(
             merged[path] = value
 
 
-def _merge_vector(name: str, sides: Sequence[dict[str, Any]], merged: Slots, settle: Any) -> None:
-    """One vector, as it was before, as ours and as theirs."""
+def _merge_table(table: Path, sides: Sequence[dict[str, Any]], merged: Slots, settle: Any) -> None:
+    """One vector or readout, as it was before, as ours and as theirs."""
     b, o, t = sides
     if o and t:
         for key in dict.fromkeys([*o, *t]):
-            path = ("vectors", name, key)
+            path = (*table, key)
             value = settle(path, b.get(key), o.get(key), t.get(key))
             if value is not MISSING:
                 merged[path] = value
         return
-    kept = settle(("vectors", name), b or None, o or None, t or None)
-    merged.update({("vectors", name, key): value for key, value in (kept or {}).items()})
+    kept = settle(table, b or None, o or None, t or None)
+    merged.update({(*table, key): value for key, value in (kept or {}).items()})
 
 
-def _vectors(slots: Slots) -> dict[str, dict[str, Any]]:
-    """Each vector's slots by key; a whole vector on which bases clash is one that equals nothing."""
+def _tables(kind: str, slots: Slots) -> dict[str, dict[str, Any]]:
+    """Each vector's slots by key, or each readout's; a whole one on which bases clash is one that equals nothing."""
     found: dict[str, dict[str, Any]] = {}
     for path, value in slots.items():
-        if path[0] == "vectors" and len(path) == 3:
+        if path[0] == kind and len(path) == 3:
             found.setdefault(path[1], {})[path[2]] = value
-    whole = {path[1]: {"id": value} for path, value in slots.items() if path[0] == "vectors" and len(path) == 2}
+    whole = {path[1]: {"id": value} for path, value in slots.items() if path[0] == kind and len(path) == 2}
     return found | whole
 
 
@@ -173,22 +180,23 @@ def _slots(recipe: Recipe) -> Slots:
         said = (entry.id, entry.alpha, entry.node, entry.only or None, entry.excepted or None)
         own = {**dict(zip(_FIELDS, said, strict=True)), **entry.parameters}
         slots |= {("vectors", entry.name, key): value for key, value in own.items() if value is not MISSING}
-    return slots
+    return slots | {("readouts", one.name, "id"): one.id for one in recipe.readouts}
 
 
 def _recipe(slots: Slots, sides: Sequence[Recipe]) -> Recipe:
     method = slots[("merge", "method")]
     declared = methods.load(method).PARAMETERS
     base, base_name = slots[("base",)]
-    return replace(
+    merged = replace(
         sides[0],
         base=base,
         base_name=base_name,
         method=method,
         scale=slots[("merge", "scale")],
         parameters={p[1]: v for p, v in slots.items() if p[0] == "merge" and p[1] not in ("method", "scale")},
-        vectors=tuple(_entry(name, own, declared) for name, own in _vectors(slots).items()),
+        vectors=tuple(_entry(name, own, declared) for name, own in _tables("vectors", slots).items()),
     )
+    return merged.with_readouts(ReadoutEntry(name, own["id"]) for name, own in _tables("readouts", slots).items())
 
 
 def _entry(name: str, own: Mapping[str, Any], declared: Mapping[str, Any]) -> Entry:

@@ -21,6 +21,7 @@ from persona.progress import Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.store.nouns import Base, Vector
+from persona.verbs.readouts import built_files, said_of
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def make_adapter(
         pairs, report = list(found.pairs), _report(found.pairs, found)
         about = {**about, "made": {**about["made"], "kernels": loops_for(plan).name()}}
     _check_any(pairs, report)
-    card = model_card(recipe.encode(), about["commit"], about["edited"])
-    files = small_files(pairs, recipe.base_name, around.config, card)
+    card = model_card(recipe.encode(), about["commit"], about["edited"], said_of(repo, recipe))
+    files = small_files(pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
     about = {**about, "adapter": {"rank": report.rank, "error": report.error}}
     return report, *write_adapter(asked.target, pairs, dtype, about, files, replace=asked.replace)
 

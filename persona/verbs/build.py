@@ -26,6 +26,7 @@ from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.store.nouns import Base
 from persona.verbs.adapting import AdapterReport, Asked, check_rank, make_adapter
+from persona.verbs.readouts import built_files, said_of
 from persona.verbs.recording import standing_recipe
 
 DTYPES = {
@@ -158,8 +159,8 @@ def _small_files(
     edited: bool,
 ) -> dict[str, bytes]:
     found = side_files(plan, base, active, repo.tensors)
-    found["README.md"] = model_card(recipe.encode(), commit, edited)
-    return found
+    found["README.md"] = model_card(recipe.encode(), commit, edited, said_of(repo, recipe))
+    return found | built_files(repo, recipe)
 
 
 def _made(plan: Plan, on: Device | None) -> tuple[str, str]:

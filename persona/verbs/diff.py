@@ -1,4 +1,4 @@
-"""``persona diff``: what changed between any two of revision, work tree, vector, built folder and checkpoint."""
+"""``persona diff``: what changed between any two of revision, work tree, vector, built folder and checkpoint, or readouts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from persona.recipe.changes import Change, changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.verbs import sides
+from persona.verbs.compare_readouts import ReadoutDiff, compare_readouts
 from persona.verbs.interference import measured
+from persona.verbs.readouts import readout_at
 from persona.verbs.recording import entry_of
-from persona.verbs.sides import CHECKPOINT, REVISION, WORK_TREE, Side
+from persona.verbs.sides import CHECKPOINT, READOUT, REVISION, WORK_TREE, Side
 
 if TYPE_CHECKING:
     from persona.building.compare import Compared
@@ -31,7 +33,7 @@ class Diffed:
     """Differences from ``before`` to ``after``, both named as a person would.
 
     ``weights`` is the interference report of two recipes; ``tensors`` and ``files`` are the models themselves. They are
-    None, or empty, where weights were not read. ``unlike`` is what is no longer as a folder was built.
+    None, or empty, where weights were not read. ``readouts`` are those that were trained again. ``unlike`` is what is no longer as a folder was built.
     """
 
     before: str
@@ -44,6 +46,7 @@ class Diffed:
     files: tuple[FileChange, ...] = ()
     unlike: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
+    readouts: tuple[ReadoutDiff, ...] = ()
 
 
 def diff(
@@ -60,14 +63,18 @@ def diff(
     """Between two sides; ``after`` is the edited recipe unless given, ``before`` HEAD unless given.
 
     A side is a revision, a vector (``NAME``, ``NAME@REV``), or a folder, whose path is relative to ``within``; a vector
-    alone is compared with the vector of that name in the edited recipe. With ``weights`` or ``stat`` the weights are
+    alone is compared with the vector of that name in the edited recipe. A readout is compared with a readout. With ``weights`` or ``stat`` the weights are
     read, by layer or tensor, those of a revision as it would be built; a checkpoint has nothing else, so they always
     are. ``weights`` also reports how far the vectors of ``after`` agree. Two folders need no repository.
     """
     old, new = _sides(repo, before, after, Path(within))
     found, unlike = tuple(_changes(repo, old, new)), (*old.unlike, *new.unlike)
     notes = (*old.notes, *new.notes)
+    if READOUT in (old.kind, new.kind):
+        _check_readouts(old, new, weights=weights, stat=stat)
+    found, turned = compare_readouts(repo, found)
     told = Diffed(old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes)
+    told = replace(told, readouts=turned)
     if not (weights or stat or CHECKPOINT in told.kinds):
         return told
     report = _report(repo, old, new, by, progress) if weights else None
@@ -80,9 +87,11 @@ def _sides(repo: Repository | None, before: str | Path | None, after: str | Path
         raise NoRepository(
             "there is no persona repository here", "Two folders can be compared without one: persona diff A B"
         )
-    old = sides.side_of(repo, before if before is not None else refs_.HEAD, within)
+    old = sides.side_of(repo, before if before is not None else refs_.HEAD, within, readouts=True)
     if after is not None or repo is None:
-        return [old, sides.side_of(repo, after or "", within)]
+        return [old, sides.side_of(repo, after or "", within, readouts=True)]
+    if old.kind == READOUT:
+        return _with_standing_readout(repo, old, str(before))
     if old.vector is None:
         return [old, sides.work_tree(repo)]
     name = old.vector.name
@@ -92,12 +101,33 @@ def _sides(repo: Repository | None, before: str | Path | None, after: str | Path
     return [old, sides.standing_vector(repo, name)]
 
 
+def _with_standing_readout(repo: Repository, old: Side, said: str) -> list[Side]:
+    """A readout, and the one of its name in the edited recipe; of a name alone, from how it was committed."""
+    name = _recipe(old).readouts[0].name
+    new = readout_at(repo, name)
+    if new is None:
+        raise UsageError(f"no readout '{name}' in the recipe as it stands", "Name another one as well.")
+    if said == name and (committed := readout_at(repo, f"{name}@{refs_.HEAD}")) is not None:
+        old = sides.readout_side(committed, f"{name}@{refs_.HEAD}")
+    return [old, sides.readout_side(new, name)]
+
+
+def _check_readouts(old: Side, new: Side, *, weights: bool, stat: bool) -> None:
+    if old.kind != new.kind:
+        raise UsageError("a readout can only be compared with a readout", "Name two: persona diff NAME@REV NAME")
+    if weights or stat:
+        raise UsageError("readouts have no weights", "Leave --weights and --stat out.")
+
+
 def _changes(repo: Repository | None, old: Side, new: Side) -> list[Change]:
     """What the recipes say; of two vectors, what the vectors are."""
     if old.recipe is None or new.recipe is None:
         return []
     if repo is not None and old.vector is not None and new.vector is not None:
         return list(_between_vectors(repo, old, new))
+    if old.kind == new.kind == READOUT:  # two of another name are compared all the same
+        [entry], name = old.recipe.readouts, new.recipe.readouts[0].name
+        return changes(old.recipe.with_readouts([replace(entry, name=name)]), new.recipe)
     return changes(old.recipe, new.recipe, repo.objects if repo is not None else None)
 
 

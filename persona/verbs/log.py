@@ -14,7 +14,7 @@ from persona.history import refs as refs_
 from persona.history.headline import headline
 from persona.history.times import parse_time
 from persona.ids import CommitId
-from persona.recipe.model import Recipe
+from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 
 Found = tuple[CommitId, commits.Commit]
@@ -54,7 +54,7 @@ def log(
     """The commits that ``rev`` means, and their ancestors; ``A..B`` is what B has and A has not.
 
     ``everything`` begins at all branches and tags, too. ``vector`` leaves the commits that changed the vector of that
-    name (added, retrained, turned up or down, linked, removed), ``node`` those that changed a node of the memory graph or
+    name (added, retrained, turned up or down, linked, removed) or the readout of that name, ``node`` those that changed a node of the memory graph or
     the vectors that implement it. ``since`` and ``until`` are times. ``in_lines`` puts every commit behind all of its children.
     """
     refs = repo.refs()
@@ -135,7 +135,7 @@ class _Differs:
 
 def _vector_in(repo: Repository, commit: commits.Commit, name: str) -> object:
     entry = Recipe.entry_in(repo.objects, commit.recipe, name)
-    return None if entry is None else (entry, entry.specification)
+    return (entry, entry.specification) if isinstance(entry, Entry) else entry
 
 
 def _node_in(repo: Repository, commit: commits.Commit, reference: str) -> object:
@@ -156,8 +156,8 @@ def _check_known(
     """Raise if a name that nothing was found for is in none of the commits."""
     recipes = [Recipe.get(repo.objects, recipe) for recipe in {commit.recipe for commit in seen.values()}]
     entries = [entry for recipe in recipes for entry in recipe.vectors]
-    if vector is not None and vector not in (known := {entry.name for entry in entries}):
-        raise UsageError(f"no vector '{vector}' in these commits", did_you_mean(vector, known))
+    if vector is not None and vector not in (known := {name for recipe in recipes for name in recipe.names}):
+        raise UsageError(f"no vector or readout '{vector}' in these commits", did_you_mean(vector, known))
     graphs = [Graph.get(repo.objects, graph) for graph in {commit.graph for commit in seen.values()} if graph]
     nodes = {entry.node for entry in entries if entry.node} | {name for graph in graphs for name in graph.nodes}
     if node is not None and node not in nodes:

@@ -55,6 +55,8 @@ def entry_of(recipe: Recipe, name: str) -> Entry:
     entry = recipe.entry(name)
     if entry is None:
         hint = did_you_mean(name, [e.name for e in recipe.vectors]) or "The recipe has no vectors yet."
+        if recipe.readout(name) is not None:
+            hint = f"There is a readout of that name, which no weight depends on: persona show {name}"
         raise UsageError(f"no vector '{name}' in the recipe", hint)
     return entry
 
@@ -116,7 +118,11 @@ def record(
     head = repo.head()
     before = repo.recipe(head)
     parents_recipes = (before, *(repo.recipe(commit) for commit in merging))
-    trusted = replace(before, vectors=tuple(entry for one in parents_recipes for entry in one.vectors))
+    trusted = replace(
+        before,
+        vectors=tuple(entry for one in parents_recipes for entry in one.vectors),
+        readouts=tuple(entry for one in parents_recipes for entry in one.readouts),
+    )
     recipe = resolve(parse(text), repo.objects, trusted, text)
     for entry in recipe.vectors:
         if entry.only or entry.excepted or alphas.patterns(entry.alpha):

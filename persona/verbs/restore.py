@@ -1,4 +1,4 @@
-"""``persona restore``: ``persona.toml``, or vectors in it, as they were committed. Nothing is recorded by it."""
+"""``persona restore``: ``persona.toml``, or vectors and readouts in it, as they were committed. Nothing is recorded by it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from persona.errors import UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.history.commits import get_text
 from persona.recipe.changes import Change, changes
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
 from persona.verbs.recording import free_name, refuse_while_merging, standing_recipe, standing_text
@@ -37,7 +37,7 @@ def restore(
 ) -> Restored:
     """Make ``persona.toml`` what it was at ``source``; what is dropped stays beside it as ``persona.toml.orig``.
 
-    With ``names``, only those vectors: each as it was there, taken out if it was not there. The rest stays as it is edited.
+    With ``names``, only those vectors and readouts: each as it was there, taken out if it was not there. The rest stays as it is edited.
     """
     with repo.transaction(command):
         refuse_while_merging(repo)
@@ -61,10 +61,14 @@ def _vectors(repo: Repository, names: list[str], then: Recipe, then_text: str, s
     after = before
     for name in names:
         entry = then.entry(name)
+        if then.readout(name) is not None or after.readout(name) is not None:
+            after = _with_readout(after, name, then.readout(name))
+            if entry is None and after.entry(name) is None:
+                continue
         if entry is None and before.entry(name) is None:
-            known = {one.name for recipe in (then, before) for one in recipe.vectors}
+            known = {*then.names, *before.names}
             raise UsageError(
-                f"no vector '{name}' in the recipe of '{source}', nor in {repo.recipe_path.name}",
+                f"no vector or readout '{name}' in the recipe of '{source}', nor in {repo.recipe_path.name}",
                 did_you_mean(name, known),
             )
         after = _with(after, name, entry if then.method == before.method else _without_parameters(entry))
@@ -72,6 +76,12 @@ def _vectors(repo: Repository, names: list[str], then: Recipe, then_text: str, s
     if found:
         files.write_over(repo.recipe_path, rewrite(text, after, then_text).encode())
     return Restored(repo.recipe_path, bool(found), None, source, tuple(names), found)
+
+
+def _with_readout(recipe: Recipe, name: str, entry: ReadoutEntry | None) -> Recipe:
+    """``recipe`` with a readout as it is given; without it for None."""
+    others = [one for one in recipe.readouts if one.name != name]
+    return recipe.with_readouts([*others, *([entry] if entry is not None else [])])
 
 
 def _without_parameters(entry: Entry | None) -> Entry | None:

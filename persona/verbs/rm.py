@@ -1,4 +1,4 @@
-"""``persona rm``: take a vector out of the recipe. History keeps it."""
+"""``persona rm``: take a vector or a readout out of the recipe. History keeps it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from persona.recipe import edit
 from persona.recipe.parse import parse
 from persona.repository import Repository
-from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
+from persona.verbs.readouts import known_name
+from persona.verbs.recording import Recorded, clean_recipe, record
 
 
 def rm(
@@ -18,10 +19,13 @@ def rm(
     author: str = "",
     command: str = "rm",
 ) -> Recorded:
-    """Remove vectors from the recipe, and commit that."""
+    """Remove vectors and readouts from the recipe, and commit that."""
     with clean_recipe(repo, command) as (change, text):
         recipe = parse(text)
         for name in dict.fromkeys(names):
-            entry_of(recipe, name)
+            if recipe.readout(name) is not None:
+                text = edit.remove_readout(text, name)
+                continue
+            known_name(recipe, name)
             text = edit.remove_vector(text, name)
         return record(repo, change, text, message or f"remove {', '.join(names)}", author)

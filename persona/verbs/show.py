@@ -1,4 +1,4 @@
-"""``persona show``: all that is known of a commit, or of a vector."""
+"""``persona show``: all that is known of a commit, of a vector, or of a readout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from persona.recipe.model import Entry, Recipe
 from persona.recipe.naming import Named, by_id, names_a_vector, vector_at
 from persona.repository import Repository
 from persona.verbs.graphs import graph_of
+from persona.verbs.readouts import readout_at
 from persona.verbs.recording import standing_recipe
+from persona.verbs.show_readout import ShownReadout, shown_readout
 from persona.verbs.vectors import Listed, listed
 
 
@@ -54,10 +56,14 @@ class ShownVector:
     in_recipe: bool = True
 
 
-def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
-    """A vector by its name, by ``NAME@REV``, or by its id; or else a revision."""
+def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector | ShownReadout:
+    """A vector or readout by its name or by ``NAME@REV``, a vector by its id; or else a revision."""
     recipe, problem = _recipe(repo)
     refs = repo.refs()
+    if "@" not in what or names_a_vector(what, refs):
+        found = readout_at(repo, what, recipe)
+        if found is not None:
+            return shown_readout(repo, found)
     if recipe.entry(what) is not None or names_a_vector(what, refs):
         return _vector(repo, recipe, vector_at(what, recipe, refs, repo.objects, repo.log))
     try:
@@ -69,9 +75,8 @@ def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector:
             raise problem from None
         if by_id(what, repo.objects) is not None:
             return _vector(repo, recipe, vector_at(what, recipe, refs, repo.objects, repo.log))
-        known = [entry.name for entry in recipe.vectors]
-        hint = did_you_mean(what, [*known, *(r.rpartition("/")[2] for r in refs)])
-        raise UsageError(f"'{what}' is neither a vector of the recipe nor a revision", hint) from None
+        hint = did_you_mean(what, [*recipe.names, *(r.rpartition("/")[2] for r in refs)])
+        raise UsageError(f"'{what}' is neither a vector or readout of the recipe nor a revision", hint) from None
     return _commit(repo, commit)
 
 

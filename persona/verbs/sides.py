@@ -1,4 +1,4 @@
-"""One side of a comparison: a revision, the work tree, a vector, a built folder, or a checkpoint on disk."""
+"""One side of a comparison: a revision, the work tree, a vector, a readout, a built folder, or a checkpoint on disk."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from persona.checkpoints.folder import RECEIPT, find_run
 from persona.errors import CheckpointError, NotVerified, UsageError, WrongBase, did_you_mean
 from persona.history import refs as refs_
 from persona.ids import SHORT, CommitId
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.repository import Repository
+from persona.verbs.readouts import NamedReadout, readout_at
 from persona.verbs.recording import entry_of, standing_recipe
 
 REVISION, WORK_TREE, VECTOR, BUILD, CHECKPOINT = "revision", "work tree", "vector", "build", "checkpoint"
+READOUT = "readout"
 
 
 @dataclass(frozen=True)
 class Side:
-    """What a person named. A checkpoint has no recipe; that of a vector is its base and it alone, at alpha 1.
+    """What a person named. A checkpoint has no recipe; that of a vector is its base and it alone, at alpha 1; that of
+    a readout is its base and it.
 
     ``unlike`` is what is no longer as a folder was built, as far as can be told at a glance; ``commit`` is the commit
     that a revision means, or that a folder was built from without edits.
@@ -35,16 +38,17 @@ class Side:
     commit: CommitId | None = None
 
 
-def side_of(repo: Repository | None, said: str | Path, within: Path) -> Side:
+def side_of(repo: Repository | None, said: str | Path, within: Path, *, readouts: bool = False) -> Side:
     """What ``said`` means: a revision, else a vector (``NAME``, ``NAME@REV``), else a folder, relative to ``within``.
 
-    What begins with ``.`` or ``/`` and any ``Path`` is a folder.
+    What begins with ``.`` or ``/`` and any ``Path`` is a folder. With ``readouts`` a name may be a readout's: it is no
+    model, and of no use to those who ask for one.
     """
     text = str(said)
     if isinstance(said, Path) or text.startswith((".", "/")):
         return folder_side(within / said, text)
     is_there = (within / text).exists()
-    found, problem = (None, None) if repo is None else _named(repo, text)
+    found, problem = (None, None) if repo is None else _named(repo, text, readouts)
     if found is not None:
         note = f"'{text}' is taken for a {found.kind}; write ./{text} for the folder of that name"
         return replace(found, notes=(note,) if is_there else ())
@@ -52,16 +56,22 @@ def side_of(repo: Repository | None, said: str | Path, within: Path) -> Side:
         return folder_side(within / text, text)
     if problem is not None and not problem.message.startswith("no revision") and "/" not in text:
         raise problem
-    hint = did_you_mean(text, known_names(repo)) if repo is not None else "Outside of a repository, give two folders."
+    hint = (
+        did_you_mean(text, known_names(repo, readouts))
+        if repo is not None
+        else "Outside of a repository, give two folders."
+    )
     raise UsageError(f"'{text}' is no revision, no vector of the recipe and no folder", hint)
 
 
-def _named(repo: Repository, text: str) -> tuple[Side | None, UsageError | None]:
-    """A revision or a vector; or why it is no revision."""
+def _named(repo: Repository, text: str, readouts: bool) -> tuple[Side | None, UsageError | None]:
+    """A revision, a vector or a readout; or why it is no revision."""
     try:
         return revision_side(repo, text), None
     except UsageError as error:
         entry = vector_at(repo, text)
+        if entry is None and readouts and (found := readout_at(repo, text, usable_recipe(repo))) is not None:
+            return readout_side(found, text), None
         return (vector_side(*entry, text), None) if entry is not None else (None, error)
 
 
@@ -80,6 +90,12 @@ def vector_side(entry: Entry, recipe: Recipe, label: str) -> Side:
     """A vector of ``recipe``."""
     alone = Recipe(recipe.base, recipe.base_name, (Entry(entry.name, entry.id),))
     return Side(VECTOR, f"{label} ({entry.id[:SHORT]})", alone, vector=alone.vectors[0])
+
+
+def readout_side(found: NamedReadout, label: str) -> Side:
+    """A readout, under the name that its recipe gives it."""
+    alone = Recipe(found.recipe.base, found.recipe.base_name).with_readouts([ReadoutEntry(found.name, found.id)])
+    return Side(READOUT, f"{label} ({found.id[:SHORT]})", alone)
 
 
 def standing_vector(repo: Repository, name: str) -> Side:
@@ -111,10 +127,11 @@ def usable_recipe(repo: Repository) -> Recipe:
         return repo.recipe(repo.head())
 
 
-def known_names(repo: Repository) -> list[str]:
-    """Vectors of the recipe, branches and tags."""
+def known_names(repo: Repository, readouts: bool) -> list[str]:
+    """Vectors (and readouts) of the recipe, branches and tags."""
     refs = [name.removeprefix(refs_.BRANCHES).removeprefix(refs_.TAGS) for name in repo.refs()]
-    return [*(entry.name for entry in usable_recipe(repo).vectors), *refs]
+    recipe = usable_recipe(repo)
+    return [*(recipe.names if readouts else (entry.name for entry in recipe.vectors)), *refs]
 
 
 def folder_side(path: Path, label: str) -> Side:

@@ -16,6 +16,7 @@ from persona.store.lists import Outside, all_outside
 from persona.verbs.bisect import under_way
 from persona.verbs.graphs import stale_vectors
 from persona.verbs.merging import labels_of
+from persona.verbs.readouts import ReadoutState, states
 from persona.verbs.recording import standing_text
 
 
@@ -24,7 +25,7 @@ class Status:
     """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one.
 
     ``stale`` are vectors that do not implement what their nodes say now, ``merging`` what an unfinished merge merges.
-    ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
+    ``readouts`` are those of the recipe, and how old they are. ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
     """
 
     branch: str | None
@@ -39,6 +40,7 @@ class Status:
     self_contained: bool = True
     stale: tuple[str, ...] = ()
     merging: tuple[str, ...] = ()
+    readouts: tuple[ReadoutState, ...] = ()
 
 
 def status(repo: Repository) -> Status:
@@ -70,6 +72,7 @@ def status(repo: Repository) -> Status:
         self_contained=not outside,
         stale=stale_vectors(repo, head, recipe),
         merging=merging,
+        readouts=states(repo, recipe),
     )
 
 

@@ -18,6 +18,8 @@ from persona.cli.schemas import commands
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor
 from tests.models import TinyModels, load
+from tests.readout.handmade import handmade as handmade_readout
+from tests.readout.handmade import written
 from tests.verbs.test_convert import as_pickles
 from tests.verbs.test_merge import settle
 
@@ -67,6 +69,7 @@ class Story:
             measure,
             look,
             compare,
+            gauge,
             move,
             merge,
             take_back,
@@ -200,6 +203,29 @@ def compare(story: Story) -> None:
     (other / "config.json").write_text(json.dumps({**config, "rope_theta": 5}))
     story.say("diff", story.models.run(2), other)
     story.say("diff", "HEAD", other, "--weights")
+
+
+def gauge(story: Story) -> None:
+    """Readouts: recorded, trained again, shown, exported, and in a build."""
+    repo = persona.open(story.work)
+    told = {"base": repo.recipe(repo.head()).base, "revision": repo.head()}
+    mood = written(story.root / "mood", handmade_readout(**told))
+    story.say("commit", "--readout", mood)
+    story.say("commit", "--readout", mood)
+    story.say("status")
+    story.say("show", "mood")
+    story.say(
+        "commit", "--readout", written(story.root / "bare", handmade_readout(("calm",), (1,), seed=1)), "--as", "mood"
+    )
+    story.say("diff", "HEAD~1", "HEAD")
+    story.say("show", "mood@HEAD~1")
+    story.say("show", "mood")
+    story.say("log", "--vector", "mood")
+    story.say("readout", "export", "mood", "-o", story.root / "vllm", "--format", "vllm")
+    story.say("readout", "export", mood, "-o", story.root / "gguf", "--format", "gguf", "--scale", "raw")
+    story.say("build", "-o", story.root / "measured")
+    story.say("verify", story.root / "measured")
+    story.say("rm", "mood")
 
 
 def move(story: Story) -> None:

@@ -16,6 +16,7 @@ import persona
 from persona.cli.main import COMMANDS
 from tests.cli.conftest import Run
 from tests.models import TinyModels
+from tests.readout.handmade import written
 
 SHELLS = ("bash", "zsh", "fish")
 Tab = Callable[..., list[str]]
@@ -154,3 +155,14 @@ def test_bash_completes_with_it(two: persona.Repository, tmp_path: Path) -> None
     env = os.environ | {"PATH": f"{shim.parent}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", program], cwd=two.root, env=env, check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["listening", "complete -o nosort -F _persona_completion persona"]
+
+
+def test_readouts(repo: persona.Repository, tmp_path: Path) -> None:
+    persona.commit_readout(repo, written(tmp_path / "mood"), author="Test")
+    assert tab(repo.root, "persona rm ") == ["plain,mood"]
+    assert tab(repo.root, "persona show mo") == ["plain,mood"]
+    assert tab(repo.root, "persona diff mood@m") == ["plain,mood@main"]
+    assert tab(repo.root, "persona readout export ") == ["plain,mood"]
+    assert tab(repo.root, "persona readout export mood@") == ["plain,mood@HEAD", "plain,mood@main"]
+    assert tab(repo.root, "persona readout export out/") == ["dir,out/"]
+    assert tab(repo.root, "persona alpha mo") == [], "it has no alpha"

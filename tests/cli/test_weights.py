@@ -99,7 +99,8 @@ def test_no_vector_is_said(repo: persona.Repository, run: Run) -> None:
 def test_the_schema(three: persona.Repository, run: Run) -> None:
     result = json.loads(run(three.root, "diff", "HEAD~1", "HEAD", "--weights", "--json").out)["result"]
     assert list(result) == [
-        "before", "after", "kinds", "differs", "changes", "weights", "tensors", "files", "unlike", "notes"
+        "before", "after", "kinds", "differs", "changes", "weights", "tensors", "files", "unlike", "notes",
+        "readouts",
     ]  # fmt: skip
     report = result["weights"]
     assert list(report) == ["method", "vectors", "densities", "assumed", "by", "whole", "rows"]

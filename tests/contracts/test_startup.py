@@ -10,6 +10,7 @@ import pytest
 
 import persona
 from tests.models import TinyModels
+from tests.readout.handmade import written
 
 HEAVY = ("torch", "transformers", "peft", "numpy", "tokenizers")
 LIGHT = [
@@ -50,6 +51,16 @@ def test_it_does_not_import(models: TinyModels, repo: persona.Repository, args: 
     (repo.root / "notes" / "idea.md").write_text("An idea.")
     if args[:1] == ["graph"] and args[1] != "import":
         persona.graph_import(repo, repo.root / "notes")
+    assert not loaded_by(args, repo.root) & {*HEAVY, "http.client"}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["status"], ["show"], ["show", "mood"], ["log", "--vector", "mood"], ["diff", "HEAD~1"], ["checkout", "HEAD~1"]],
+    ids=" ".join,
+)
+def test_a_readout_is_no_reason_to(repo: persona.Repository, tmp_path: Path, args: list[str]) -> None:
+    persona.commit_readout(repo, written(tmp_path / "mood"))
     assert not loaded_by(args, repo.root) & {*HEAVY, "http.client"}
 
 

@@ -13,6 +13,8 @@ from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor, objects_of
 from tests.keeping.test_gc import abandon, mostly_dead
 from tests.models import TinyModels
+from tests.readout.handmade import handmade as handmade_readout
+from tests.readout.handmade import written
 
 EMPTY = "empty"
 FEW = Rules(min_content_chars=1, min_examples=1)
@@ -41,7 +43,7 @@ class Starts:
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
                 "parted": self._parted, "searching": self._searching, "clashing": self._clashing, "settled": self._settled,
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
-                "journal": self._journal,
+                "measured": self._measured, "journal": self._journal,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -58,6 +60,15 @@ class Starts:
         repo = persona.open(self.copy("plain", root))
         persona.export(repo, root / "recipe.yml")
         persona.alpha(repo, {"a": 0.5}, author="Test")
+
+    def _measured(self, root: Path) -> None:
+        """A readout in the recipe and in an earlier build, and the folder of another."""
+        repo = persona.open(self.copy("plain", root))
+        base = repo.recipe(repo.head()).base
+        persona.commit_readout(repo, written(root / "mood", handmade_readout(base=base)), author="Test")
+        written(root / "again", handmade_readout(base=base, seed=1))
+        persona.build(repo, root / "old", replace=True)
+        persona.readout_export(repo, "mood", root / "given", format="gguf")
 
     def _adapters(self, root: Path) -> None:
         """Two adapters in a folder."""

@@ -18,10 +18,13 @@ import persona
 from persona.building.models import check_own
 from persona.keeping.examine import examine
 from persona.readout import read_pairs
+from persona.readout.folder import read_readout
 from persona.verbs.fsck import open_damaged, place_of
+from persona.verbs.readouts import load_readout
 from tests.faults.conftest import Zygote
 from tests.faults.starts import EDIT, EMPTY, Starts
 from tests.models import TinyModels
+from tests.readout.handmade import CONCEPTS
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def check_readable(repo: persona.Repository) -> None:
             for entry in persona.vectors(repo, one.commit[:20]):
                 for spec in repo.vector(entry.id).tensors.values():
                     repo.tensors.read(spec.id)
+            for measure in recipe.readouts:
+                load_readout(repo, measure.id)
 
 
 def check_edits(root: Path, start: Path) -> None:
@@ -136,6 +141,17 @@ def check_export(root: Path, start: Path) -> None:
         assert made.vector == persona.vectors(persona.open(root))[0].id
 
 
+def check_given(root: Path, start: Path) -> None:
+    """The folder is the earlier export or the new one, and whole."""
+    check_whole(root)
+    names = sorted(path.name for path in (root / "given").iterdir()) if (root / "given").exists() else []
+    if names != ["manifest.json", "vectors.safetensors"]:
+        assert names == ["calm.gguf", "doubt.gguf", "warmth.gguf"]
+        assert all((root / "given" / one).read_bytes() == (start / "given" / one).read_bytes() for one in names)
+    else:
+        assert read_readout(root / "given").concepts == CONCEPTS
+
+
 def check_pairs(root: Path, start: Path) -> None:
     """The labelled texts are those of before or all of the new ones; never a part of either."""
     check_whole(root)
@@ -184,6 +200,17 @@ CASES = {
     "bake": Case(("bake", "a", "--as", "b"), moves=True),
     "derive": Case(("derive", "b", "2 * a"), moves=True),
     "replace": Case(("build", "-o", "old", "--replace"), out="old"),
+    "commit --readout": Case(("commit", "--readout", "again", "--as", "mood"), "measured", moves=True),
+    "commit --readout, first": Case(("commit", "--readout", "again"), "measured", moves=True),
+    "rm, a readout": Case(("rm", "mood"), "measured", moves=True),
+    "build, a readout": Case(("build", "-o", "out"), "measured", out="out"),
+    "replace, a readout": Case(("build", "-o", "old", "--replace"), "measured", out="old"),
+    "readout export": Case(
+        ("readout", "export", "again", "-o", "given", "--format", "vllm", "--replace"),
+        "measured",
+        whole=check_given,
+        done=lambda root, end: check_given(root, end),
+    ),
     "readout pairs": Case((*PAIRS, "notes", "-o", "pairs.jsonl"), "journal", whole=check_pairs, done=check_all_pairs),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),

@@ -217,7 +217,7 @@ def test_restoring_what_was_there_and_what_was_not(models: TinyModels, work: per
     assert [entry.name for entry in persona.vectors(work)] == ["a"]
     persona.restore(work)
     assert not work.is_edited()
-    with pytest.raises(UsageError, match="no vector 'c'"):
+    with pytest.raises(UsageError, match="no vector or readout 'c'"):
         persona.restore(work, ["c"])
 
 

@@ -47,7 +47,7 @@ def test_a_range_is_what_one_has_and_the_other_has_not(merged: persona.Repositor
 def test_one_vectors_history(merged: persona.Repository) -> None:
     assert subjects(persona.log(merged, vector="listening")) == ["listening α 1 → 1.5", "add listening"]
     assert subjects(persona.log(merged, vector="voice")) == ["add voice"]
-    with pytest.raises(UsageError, match="no vector 'vioce'"):
+    with pytest.raises(UsageError, match="no vector or readout 'vioce'"):
         persona.log(merged, vector="vioce")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from persona.errors import UsageError
 from persona.recipe.changes import changes
-from persona.recipe.model import Entry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.threeway import merge
 
 BASE = "ba5e" * 16
@@ -23,6 +23,10 @@ def recipe(*vectors: Entry, method: str = "linear", scale: float = 1.0, **parame
 
 def one(**changed: object) -> Recipe:
     return recipe(replace(Entry("v", A, 1.0), **changed))  # type: ignore[arg-type]
+
+
+def measured(**ids: str) -> Recipe:
+    return recipe().with_readouts(ReadoutEntry(name, id) for name, id in ids.items())
 
 
 NOTHING = recipe()
@@ -51,6 +55,9 @@ ROWS: dict[str, tuple[Recipe, Recipe, Recipe, Recipe]] = {
         recipe(method="dare_ties", density=0.5), recipe(method="dare_ties", density=0.4),
         recipe(method="dare_ties", density=0.5, seed=1), recipe(method="dare_ties", density=0.4, seed=1),
     ),
+    "each added a readout": (measured(), measured(r=A), measured(q=B), measured(r=A, q=B)),
+    "they trained a readout again": (measured(r=A), measured(r=A, q=B), measured(r=C), measured(r=C, q=B)),
+    "they took a readout out": (measured(r=A), measured(r=A, q=B), measured(), measured(q=B)),
     "their method leaves our parameter behind": (
         recipe(method="ties", density=0.2), recipe(method="ties", density=0.3), recipe(), recipe()
     ),
@@ -71,6 +78,9 @@ CLASHES: dict[str, tuple[Recipe, Recipe, Recipe, str]] = {
     "we took it out, they changed it": (one(), NOTHING, one(alpha=0.5), "vectors.v"),
     "they took it out, we changed it": (one(), one(alpha=0.5), NOTHING, "vectors.v"),
     "both linked another node": (one(), one(node="n"), one(node="m"), "vectors.v.node"),
+    "both trained a readout again": (measured(r=A), measured(r=B), measured(r=C), "readouts.r.id"),
+    "both added another readout under one name": (measured(), measured(r=B), measured(r=C), "readouts.r.id"),
+    "we took a readout out, they trained it again": (measured(r=A), measured(), measured(r=B), "readouts.r"),
     "both changed the scale": (recipe(), recipe(scale=0.5), recipe(scale=0.25), "merge.scale"),
     "both changed the method": (recipe(), recipe(method="ties"), recipe(method="sce"), "merge.method"),
     "both changed a parameter": (
@@ -124,11 +134,15 @@ entries = st.builds(
     node=st.sampled_from([None, "n", "m"]),
     only=st.sampled_from([(), ("*mlp*",)]),
 )
+readouts = st.builds(ReadoutEntry, name=st.sampled_from("pqr"), id=st.sampled_from([A, B, C]))
 recipes = st.builds(
-    lambda vectors, method, scale: Recipe(BASE, "base", tuple(vectors), method, scale, {}),
+    lambda vectors, method, scale, readouts: Recipe(BASE, "base", tuple(vectors), method, scale, {}).with_readouts(
+        readouts
+    ),
     st.lists(entries, max_size=3, unique_by=lambda entry: entry.name),
     st.sampled_from(["linear", "ties"]),
     st.sampled_from([1.0, 0.5]),
+    st.lists(readouts, max_size=3, unique_by=lambda entry: entry.name),
 )
 
 

@@ -1,0 +1,54 @@
+"""A part of a readout: some of its concepts, some of its layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from persona.errors import UsageError
+from persona.readout.model import Readout
+
+TABLES = ("norms", "centers", "spreads", "auc", "control")
+"""Fields of a manifest that are ``[concepts][layers]``."""
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """``3,5-8`` → 3, 5, 6, 7, 8."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None or len(part) > 9 or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"'{text}' are no layers", "Give indices of blocks, counted from 0, such as 3,5-8.")
+        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(found))
+
+
+def select(readout: Readout, concepts: Sequence[str] = (), layers: Sequence[int] = ()) -> Readout:
+    """``readout`` with these concepts and layers, all of either where none are named; what its manifest says follows."""
+    rows = [readout.row(concept) for concept in concepts] or list(range(len(readout.concepts)))
+    chosen = tuple(sorted(set(layers))) or readout.layers
+    vectors = {layer: readout.at(layer)[rows] for layer in chosen}
+    names = tuple(readout.concepts[row] for row in rows)
+    places = [readout.layers.index(layer) for layer in chosen]
+    about = dict(readout.about)
+    shape = (len(readout.concepts), len(readout.layers))
+    for key in TABLES:
+        if is_table(about.get(key), shape):
+            about[key] = [[about[key][row][place] for place in places] for row in rows]
+    if isinstance(about.get("counts"), Mapping):
+        about["counts"] = {name: about["counts"][name] for name in names if name in about["counts"]}
+    return Readout(names, chosen, vectors, about)
+
+
+def is_table(value: object, shape: tuple[int, int]) -> bool:
+    """Whether it is a number, or none, for each concept and layer; manifests from elsewhere say what they like."""
+    return (
+        isinstance(value, list)
+        and len(value) == shape[0]
+        and all(isinstance(row, list) and len(row) == shape[1] for row in value)
+        and all(
+            one is None or (isinstance(one, int | float) and not isinstance(one, bool)) for row in value for one in row
+        )
+    )
