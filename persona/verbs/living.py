@@ -88,6 +88,7 @@ def live_recipe(
 
 def _commit_of(repo: Repository, side: Side) -> str | None:
     """The commit whose model a side is."""
-    if side.kind == WORK_TREE and side.recipe == repo.recipe(repo.head()):
-        return repo.head()
-    return side.commit
+    if side.kind != WORK_TREE or side.recipe is None:
+        return side.commit
+    head = repo.head()  # an edit of readouts alone makes no other model
+    return head if side.recipe.with_readouts(()) == repo.recipe(head).with_readouts(()) else None
