@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from persona.verbs.op_log import op_log
     from persona.verbs.readout_export import readout_export
     from persona.verbs.readout_pairs import readout_pairs
+    from persona.verbs.readout_train import readout_train
     from persona.verbs.redo import redo
     from persona.verbs.restore import restore
     from persona.verbs.revert import revert
@@ -99,6 +100,7 @@ __all__ = [
     "readout",
     "readout_export",
     "readout_pairs",
+    "readout_train",
     "redo",
     "restore",
     "revert",

@@ -124,6 +124,12 @@ def _methods(repo: Repository | None, typed: str) -> Iterable[str]:
     return methods.names()
 
 
+def _aggregators(repo: Repository | None, typed: str) -> Iterable[str]:
+    from persona.readout import aggregators
+
+    return aggregators.names()
+
+
 def _shown(repo: Repository | None, typed: str) -> Iterator[str]:
     """Vectors, readouts and revisions; after ``NAME@`` revisions."""
     yield from _named(repo, typed)
@@ -167,6 +173,9 @@ NODE = Known(_nodes)
 
 METHOD = Known(_methods)
 """A merge method."""
+
+AGGREGATOR = Known(_aggregators)
+"""How labelled texts become a direction."""
 
 SHOWN = Known(_shown)
 """A vector, a readout or a revision."""

@@ -25,6 +25,7 @@ NEXT = {
     "undo": "persona redo makes it again",
     "graph import": "persona graph status shows what has a vector, and what is stale",
     "graph link": "persona graph status shows what has a vector, and what is stale",
+    "readout train": "persona commit --readout OUT --as NAME versions it",
     "readout pairs": "persona readout train --pairs PAIRS finds a direction for each concept",
     "build": "persona verify OUT tells at any time what it is, and whether a byte has changed",
 }

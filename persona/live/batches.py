@@ -53,11 +53,18 @@ def longest(model: Any) -> int | None:
     return int(most) if most else None
 
 
+def by_length(tokens: Sequence[Sequence[int]]) -> list[int]:
+    """The order in which texts are run: longest first, so that memory that does not suffice is found at once; ties in
+    their order.
+    """
+    return sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
+
+
 def batches(
     tokens: Sequence[Sequence[int]], size: int, *, pad: int = 0, side: str = "right", start: int = 0
 ) -> Iterator[Batch]:
-    """All texts, shortest first (ties in their order), ``size`` at a time, from the ``start``-th of that order on."""
-    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+    """All texts in the order of :func:`by_length`, ``size`` at a time, from the ``start``-th of that order on."""
+    order = by_length(tokens)
     for at in range(start, len(order), size):
         yield collate(tokens, order[at : at + size], pad, side)
 

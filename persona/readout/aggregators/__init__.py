@@ -1,0 +1,183 @@
+"""How labelled activations become a direction: one module each, found by being in this folder.
+
+An aggregator's docstring begins ``NAME: what it does (source, year).``, with the formula below. It has
+
+    direction(sample)      fp64 [hidden], of any length but 0: the normalised direction is taken from it, and its length is
+                           kept as the raw norm
+
+and where it needs them
+
+    NEEDS                  {module: package} that it imports
+    SCALES = False         if scaling all activations may turn the direction
+
+What each of them must do is in ``tests/readout/test_aggregators.py``: positives project higher; a common offset of all
+activations changes nothing; nor does the order of texts, where pairs are given; a number decides what is random; one text
+of each side is enough; and sides that are the same are a ``NoDirection``.
+
+The library keeps activations on disk, so an aggregator gets ``Rows``, and reads them some at a time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from persona.errors import Refusal, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from persona.checkpoints.dtypes import Float32
+
+    Float64 = npt.NDArray[np.float64]
+
+BLOCK = 256
+"""Rows that are read at a time."""
+
+
+class NoDirection(Refusal):
+    """Both sides are the same as far as an aggregator can see."""
+
+
+class Rows(Protocol):
+    """Activations [texts, hidden] in fp32, in memory or not."""
+
+    def __len__(self) -> int:
+        """How many texts."""
+
+    def __getitem__(self, rows: Any) -> Float32:
+        """Those of some texts, [n, hidden], in that order."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One concept at one layer. ``pairs`` are ``(positive, negative)``, by their places among the texts of their side.
+
+    ``seed`` decides what is random; ``components`` is the number of neutral components to remove, None for the rule.
+    """
+
+    positive: Rows
+    negative: Rows
+    pairs: tuple[tuple[int, int], ...] = ()
+    seed: int = 0
+    components: int | None = None
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether every text is in one pair."""
+        ones, others = {a for a, _ in self.pairs}, {b for _, b in self.pairs}
+        return len(ones) == len(self.positive) == len(others) == len(self.negative) == len(self.pairs)
+
+
+class Aggregator(Protocol):
+    """A module of this package."""
+
+    def direction(self, sample: Sample) -> Float64:
+        """Where the concept points, of any length."""
+
+
+def names() -> tuple[str, ...]:
+    """All aggregators, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+@cache
+def load(name: str) -> Aggregator:
+    """One aggregator's module; an error inside it is raised as it is."""
+    if name not in names():
+        raise UsageError(f"unknown aggregator '{name}'", did_you_mean(name, names()))
+    module: Any = importlib.import_module(f"{__name__}.{name}")
+    return cast("Aggregator", module)
+
+
+def check_ready(name: str) -> None:
+    """Raise if there is no such aggregator, or if a package that it needs is not installed."""
+    for module, package in getattr(load(name), "NEEDS", {}).items():
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(
+                f"the aggregator '{name}' needs {package}, which is not installed",
+                f"pip install 'persona-vcs[readout]', or pip install {package}.",
+            )
+
+
+def aggregate(name: str, sample: Sample) -> tuple[Float64, float]:
+    """The direction of length 1, and how long it was."""
+    import numpy as np
+
+    found = load(name).direction(sample)
+    length = float(np.linalg.norm(found))
+    if not np.isfinite(length) or length == 0:
+        raise NoDirection(
+            "both sides have the same activations", "Look at the texts, or use another layer or aggregator."
+        )
+    return found / length, length
+
+
+def blocks(rows: Rows) -> Iterator[Float32]:
+    """All rows, some at a time, in order."""
+    for at in range(0, len(rows), BLOCK):
+        yield rows[range(at, min(at + BLOCK, len(rows)))]
+
+
+def mean(rows: Rows) -> Float64:
+    """Σ h / n in fp64."""
+    import numpy as np
+
+    return cast("Float64", sum(block.sum(0, dtype=np.float64) for block in blocks(rows)) / len(rows))
+
+
+def pairing(sample: Sample) -> list[tuple[int, int]]:
+    """The pairs that are given; texts that are in none are paired at random, each at least once."""
+    import numpy as np
+
+    chance = np.random.default_rng(sample.seed)
+    ones = _lone({a for a, _ in sample.pairs}, len(sample.positive))
+    others = _lone({b for _, b in sample.pairs}, len(sample.negative))
+    if not ones and not others:
+        return list(sample.pairs)
+    ones, others = ones or [*range(len(sample.positive))], others or [*range(len(sample.negative))]
+    count = max(len(ones), len(others))
+    drawn = [np.resize(chance.permutation(side), count).tolist() for side in (ones, others)]
+    return [*sample.pairs, *zip(*drawn, strict=True)]
+
+
+def _lone(paired: set[int], count: int) -> list[int]:
+    return [row for row in range(count) if row not in paired]
+
+
+def deltas(sample: Sample, pairs: Sequence[tuple[int, int]]) -> Iterator[Float64]:
+    """δ = h⁺ − h⁻ of pairs, some at a time, [n, hidden]."""
+    import numpy as np
+
+    for at in range(0, len(pairs), BLOCK):
+        some = np.array(pairs[at : at + BLOCK])
+        yield sample.positive[some[:, 0]].astype(np.float64) - sample.negative[some[:, 1]]
+
+
+def components(parts: Iterator[Float64], count: int, hidden: int) -> tuple[Float64, Float64]:
+    """Eigenvalues, largest first, and eigenvectors [k, hidden] of Σ xxᵀ over ``count`` rows x, uncentred.
+
+    From the rows' Gram matrix [count, count] or their covariance [hidden, hidden], whichever is smaller.
+    """
+    import numpy as np
+
+    if count <= hidden:
+        rows = np.concatenate(list(parts))
+        values, vectors = np.linalg.eigh(rows @ rows.T)
+        vectors = (rows.T @ vectors).T
+    else:
+        total = np.zeros((hidden, hidden))
+        for part in parts:
+            total += part.T @ part
+        values, vectors = np.linalg.eigh(total)
+        vectors = vectors.T
+    order = np.argsort(values)[::-1]
+    keep = order[values[order] > max(values.max(), 0.0) * count * np.finfo(np.float64).eps]
+    lengths = np.linalg.norm(vectors[keep], axis=1, keepdims=True)
+    return values[keep], vectors[keep] / lengths

@@ -1,0 +1,143 @@
+"""How good a direction is: how well projections on it tell two sides apart.
+
+AUC      P(p > n) + ½ P(p = n) over projections p of positives and n of negatives, by ranks (Mann and Whitney)
+interval of 95 %: every θ with (AUC − θ)² ≤ z² V(θ), where, with N = (m + n)/2,
+         V(θ) = θ(1−θ)/(mn) · [1 + (N − 1)((1−θ)/(2−θ) + θ/(1+θ))]
+         (Newcombe 2006, method 5, from Hanley and McNeil 1982). It stays within 0 and 1, and says something for few
+         texts and for an AUC of 1, where DeLong's and the bootstrap's intervals shrink to a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from persona.checkpoints.dtypes import Float32
+
+    Numbers = npt.NDArray[np.float64]
+
+Z = 1.959963984540054
+GOOD = 0.7
+"""An AUC below this tells little of a single text."""
+ALIKE = 0.7
+"""Concepts whose directions have a cosine above this, of either sign, are listed together."""
+
+
+def auc(positive: Numbers, negative: Numbers) -> float:
+    """The share of pairs of a positive and a negative in which the positive is higher; ties count half."""
+    import numpy as np
+
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
+    return float(below.sum() / (2 * len(positive) * len(negative)))
+
+
+def interval(value: float, positive: int, negative: int) -> tuple[float, float]:
+    """The 95 % interval of an AUC from so many texts of each side."""
+
+    def inside(theta: float) -> bool:
+        return (value - theta) ** 2 <= Z * Z * _variance(theta, positive, negative)
+
+    return _edge(inside, value, 0.0), _edge(inside, value, 1.0)
+
+
+def _variance(theta: float, positive: int, negative: int) -> float:
+    half = (positive + negative) / 2 - 1
+    return theta * (1 - theta) * (1 + half * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (positive * negative)
+
+
+def _edge(inside: Any, within: float, end: float) -> float:
+    """Where an interval that holds ``within`` ends on the way to ``end``, by halving."""
+    for _ in range(60):
+        middle = (within + end) / 2
+        within, end = (middle, end) if inside(middle) else (within, middle)
+    return min(max(within, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class LayerQuality:
+    """A concept at a layer. ``norm`` is that of the direction before it was made 1 long.
+
+    Of the texts that were held out, None where there are none: ``auc`` with its interval (``low``, ``high``); ``control``, the
+    mean of random directions, each turned so that positives it was trained on project higher, and ``control_high``, what one in
+    twenty of them reaches. ``positives_higher`` compares the mean projections.
+    """
+
+    layer: int
+    norm: float
+    auc: float | None
+    low: float | None
+    high: float | None
+    control: float | None
+    control_high: float | None
+    positives_higher: bool
+
+
+def verdict(quality: LayerQuality | None, positive: int, negative: int) -> str | None:
+    """Why a concept is not worth using, as a sentence without its name; None if nothing speaks against it.
+
+    ``quality`` is that at its best layer; the counts are of texts that were held out.
+    """
+    if quality is None or quality.auc is None or quality.low is None or quality.control_high is None:
+        return "has too few texts to hold any out: how good it is cannot be said"
+    said = f"AUC {quality.auc:.2f}, {quality.low:.2f} to {quality.high:.2f}, on {positive} + {negative} held-out texts"
+    if not quality.positives_higher:
+        return f"is not worth using: held-out positives project no higher than negatives ({said})"
+    if quality.auc < GOOD:
+        return f"is not worth using: it hardly tells texts apart ({said})"
+    if quality.low <= 0.5:
+        return f"is not worth using yet: with so few texts it may be chance ({said})"
+    if quality.control_high >= quality.auc and quality.auc < 1:
+        return f"is not worth using: random directions do as well ({quality.control_high:.2f}; {said})"
+    return None
+
+
+def remark(quality: LayerQuality | None) -> str | None:
+    """What to be wary of in a concept that is worth using."""
+    if quality is None or quality.auc is None or quality.control is None or quality.control < 0.9 * quality.auc:
+        return None
+    return (
+        f"is told apart by any direction (random ones reach {quality.control:.2f}): its texts may differ in more than "
+        "the concept, such as length or source"
+    )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Concepts that point the same way, or opposite ways. ``cosine`` is the largest in size between two of them."""
+
+    concepts: tuple[str, ...]
+    cosine: float
+
+
+def cosines(vectors: Mapping[int, Float32]) -> Numbers:
+    """Cosines between concepts [concepts, concepts], the mean over layers."""
+    import numpy as np
+
+    each = [rows.astype(np.float64) @ rows.astype(np.float64).T for rows in vectors.values()]
+    mean: Numbers = np.mean(each, axis=0)
+    return mean
+
+
+def clusters(concepts: Sequence[str], between: Numbers) -> tuple[Cluster, ...]:
+    """Concepts tied by cosines above ALIKE in size, directly or by way of others (single linkage)."""
+    leader = list(range(len(concepts)))
+    for one in range(len(concepts)):
+        for other in range(one):
+            if abs(between[one, other]) > ALIKE:
+                old, new = leader[one], leader[other]
+                leader = [new if lead == old else lead for lead in leader]
+    found: dict[int, list[int]] = {}
+    for row, lead in enumerate(leader):
+        found.setdefault(lead, []).append(row)
+    return tuple(_cluster(concepts, between, rows) for rows in found.values() if len(rows) > 1)
+
+
+def _cluster(concepts: Sequence[str], between: Numbers, rows: Sequence[int]) -> Cluster:
+    pairs = [float(between[a, b]) for a in rows for b in rows if b < a]
+    return Cluster(tuple(concepts[row] for row in rows), max(pairs, key=abs))

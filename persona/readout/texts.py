@@ -1,0 +1,169 @@
+"""Texts as a model reads them, with a mark at each token that counts.
+
+A text is run as it is, with the special tokens that the tokenizer puts around a text. A text that is a JSON list of
+messages, ``[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]``, is a conversation, and is run as
+the tokenizer's chat template writes it. Under the pooling "assistant" every text is one, and what counts is what the
+assistant wrote:
+
+- the template says so itself, where it has ``{% generation %}``;
+- else it is what stands between the conversation up to the assistant's turn, with the prompt for it, and the
+  conversation with it. That works if the template writes each beginning of a conversation as the whole begins, which is
+  looked at; a template that changes what came earlier cannot say which tokens are the assistant's, and that is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from persona.errors import UsageError
+from persona.live.batches import longest
+from persona.readout.capture import POOLINGS
+
+if TYPE_CHECKING:
+    from persona.live.load import Live
+
+TOO_LONG = ("error", "cut", "skip")
+"""What becomes of a text that is longer than the model reads."""
+
+AT_ONCE = 256
+"""Texts that the tokenizer gets at a time: its lists take far more memory than the arrays that are kept."""
+
+_GENERATION = re.compile(r"\{%-?\s*generation\b")
+_INSTEAD = "Use --pooling mean, or texts that are conversations."
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts in tokens. ``marks`` is 1 at tokens that count, None where all do.
+
+    ``rows`` are the places of the texts that are kept; ``cut`` how many of them are shortened.
+    """
+
+    rows: tuple[int, ...]
+    tokens: tuple[array[int], ...]
+    marks: tuple[array[int], ...] | None
+    cut: int = 0
+
+
+def encode(live: Live, texts: Sequence[str], pooling: str = "mean", too_long: str = "error") -> Encoded:
+    """``texts`` in tokens, in their order; an error names the text."""
+    if pooling not in POOLINGS or too_long not in TOO_LONG:
+        raise UsageError(f"unknown: '{pooling}', '{too_long}'", f"Known: {', '.join((*POOLINGS, *TOO_LONG))}.")
+    live.need_tokenizer()
+    most = longest(live.model)
+    found, kept, long = [], [], []
+    for row, one in enumerate(_all(live, texts, pooling)):
+        if most is not None and len(one[0]) > most:
+            long.append((row, len(one[0])))
+            if too_long != "cut":
+                continue
+            one = (one[0][:most], one[1][:most])
+            if not any(one[1]):
+                raise UsageError(f"nothing of {_named(texts[row])} counts within {most:,} tokens", "Leave it out.")
+        kept.append(row)
+        found.append(one)
+    if long and too_long == "error":
+        _refuse(live, texts, long, most or 0)
+    marks = tuple(mark for _, mark in found) if pooling == "assistant" else None
+    return Encoded(tuple(kept), tuple(ids for ids, _ in found), marks, len(long) if too_long == "cut" else 0)
+
+
+def _refuse(live: Live, texts: Sequence[str], long: Sequence[tuple[int, int]], most: int) -> None:
+    row, count = max(long, key=lambda one: one[1])
+    what = "a text has" if len(long) == 1 else f"{len(long):,} texts are too long: the longest has"
+    raise UsageError(
+        f"{what} {count:,} tokens, and {live.label} reads {most:,}: {_named(texts[row])}",
+        "Cut them with --too-long cut, leave them out with --too-long skip, or divide them.",
+    )
+
+
+def _all(live: Live, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
+    for at in range(0, len(texts), AT_ONCE):
+        yield from _some(live.tokenizer, texts[at : at + AT_ONCE], pooling)
+
+
+def _some(tokenizer: Any, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
+    talks = [conversation(text) for text in texts]
+    plain = [text for text, talk in zip(texts, talks, strict=True) if talk is None]
+    if pooling == "assistant" and plain:
+        raise UsageError(f"{_named(plain[0])} is no conversation, so nothing in it is the assistant's", _INSTEAD)
+    ids = iter(tokenizer(plain, add_special_tokens=True, truncation=False, verbose=False)["input_ids"] if plain else ())
+    for text, talk in zip(texts, talks, strict=True):
+        one, mark = (next(ids), None) if talk is None else _talk(tokenizer, text, talk, pooling == "assistant")
+        if not len(one):
+            raise UsageError(f"{_named(text)} has no tokens", "Leave it out.")
+        yield array("i", one), array("i", mark or [1] * len(one))
+
+
+def conversation(text: str) -> list[dict[str, str]] | None:
+    """The messages of a text that is a JSON list of them; None of any other."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    is_talk = isinstance(found, list) and found and all(_is_message(one) for one in found)
+    return found if is_talk else None
+
+
+def _is_message(one: object) -> bool:
+    return isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("role", "content"))
+
+
+def _talk(
+    tokenizer: Any, text: str, messages: list[dict[str, str]], marked: bool
+) -> tuple[list[int], list[int] | None]:
+    if not tokenizer.chat_template:
+        raise UsageError(f"{_named(text)} is a conversation, and the tokenizer has no chat template", _INSTEAD)
+    if marked and _GENERATION.search(str(tokenizer.chat_template)):
+        out = _rendered(tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+        return _checked(text, out["input_ids"], out["assistant_masks"])
+    whole = _rendered(tokenizer, messages)
+    if not marked:
+        return tokenizer(whole, add_special_tokens=False, truncation=False, verbose=False)["input_ids"], None
+    if not tokenizer.is_fast:
+        raise UsageError("this tokenizer cannot say where in a text its tokens are", "Use --pooling mean.")
+    spans = list(_spans(tokenizer, messages, whole))
+    out = tokenizer(whole, add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True)
+    inside = [any(a < end and b > start for start, end in spans) for a, b in out["offset_mapping"]]
+    return _checked(text, out["input_ids"], [int(one) for one in inside])
+
+
+def _checked(text: str, ids: list[int], marks: list[int]) -> tuple[list[int], list[int]]:
+    if not any(marks):
+        raise UsageError(f"the assistant says nothing in {_named(text)}", "Leave it out, or use --pooling mean.")
+    return ids, marks
+
+
+def _spans(tokenizer: Any, messages: list[dict[str, str]], whole: str) -> Iterator[tuple[int, int]]:
+    """Where in the written conversation the assistant's turns are."""
+    for at, one in enumerate(messages):
+        if one["role"] == "assistant":
+            before = _rendered(tokenizer, messages[:at], add_generation_prompt=True)
+            after = _rendered(tokenizer, messages[: at + 1])
+            if not (after.startswith(before) and whole.startswith(after)):
+                raise UsageError(
+                    "the chat template cannot say which words are the assistant's: it changes what came before them",
+                    "Use --pooling mean or last, or a template with {% generation %}.",
+                )
+            yield len(before), len(after)
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], **how: Any) -> Any:
+    from jinja2.exceptions import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(messages, **{"tokenize": False, **how})
+    except (TemplateError, TypeError, IndexError) as error:
+        raise UsageError(f"the chat template cannot write a conversation: {error}", _INSTEAD) from None
+
+
+def _named(text: str) -> str:
+    start = " ".join(text[:200].split())
+    return f"'{start[:60]}{'…' if len(start) > 60 else ''}'"

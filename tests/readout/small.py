@@ -1,0 +1,73 @@
+"""A small Llama with a tokenizer of whole words, and labelled texts for it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from persona.readout.pairs import Example, write_pairs
+from tests.models import tiny_config
+
+WORDS = [f"w{number}" for number in range(60)]
+MARK = "marked"
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
+ROLES = ["user", "assistant", ":", "\n"]
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} {{ eos_token }} {% endfor %}"
+    "{% if add_generation_prompt %}assistant : {% endif %}"
+)
+MARKED_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }} : {% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }} "
+    "{{ eos_token }} {% endgeneration %}{% else %}{{ m['content'] }} {{ eos_token }} {% endif %}{% endfor %}"
+)
+
+
+def words_tokenizer(template: str | None = None, side: str = "right") -> Any:
+    """Words of WORDS, MARK, roles; ``<s>`` before a text."""
+    known = [*SPECIAL, MARK, *ROLES[:3], *WORDS]
+    core = Tokenizer(models.WordLevel({word: at for at, word in enumerate(known)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>", padding_side=side
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def small_model(folder: Path, dtype: torch.dtype = torch.float32, template: str | None = None, **changes: Any) -> Path:
+    """A folder of a random Llama of four blocks, with its tokenizer."""
+    torch.manual_seed(0)
+    settings = {"num_hidden_layers": 4, "hidden_size": 64, "intermediate_size": 96, **changes}
+    LlamaForCausalLM(tiny_config(**settings)).to(dtype).save_pretrained(folder)
+    words_tokenizer(template).save_pretrained(folder)
+    return folder
+
+
+def texts(count: int, seed: int, *before: str, least: int = 3, most: int = 30) -> list[str]:
+    """Texts of random words and unequal lengths, each beginning with ``before``."""
+    chance = random.Random(seed)
+    return [" ".join([*before, *chance.choices(WORDS, k=chance.randint(least, most))]) for _ in range(count)]
+
+
+def examples(concept: str, positive: Iterable[str], negative: Iterable[str], paired: bool = False) -> list[Example]:
+    """Labelled texts; paired one by one if asked for."""
+    sides = [(True, list(positive)), (False, list(negative))]
+    return [
+        Example(concept, side, text, pair=number if paired else None)
+        for side, found in sides
+        for number, text in enumerate(found)
+    ]
+
+
+def written(path: Path, *sets: Iterable[Example]) -> Path:
+    """A file of pairs."""
+    write_pairs(path, [one for each in sets for one in each])
+    return path
