@@ -68,7 +68,7 @@ def command(
 
         heatmap.check(picture)
     found = diff(
-        _repository(app, after), _expanded(app, before), _expanded(app, after),
+        _repository(app, after), expanded(app, before), expanded(app, after),
         weights=weights, stat=stat, by=by or "layer", within=app.folder, progress=app.progress(),
     )  # fmt: skip
     for text in found.notes:
@@ -104,7 +104,7 @@ def _repository(app: App, after: str | None) -> Repository | None:
         return None
 
 
-def _expanded(app: App, text: str | None) -> str | None:
+def expanded(app: App, text: str | None) -> str | None:
     """What begins with ``~name/`` is a path, and no ancestor of HEAD."""
     return str(app.path(text).absolute()) if text and text.startswith("~") and "/" in text else text
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, note, utf8
 from persona.cli.complete import AGGREGATOR, SIDE
+from persona.cli.diff import expanded
 from persona.cli.render import count, print_lines, table
 from persona.errors import NoRepository
 
@@ -110,9 +111,9 @@ def command(
         done = readout_train(
             app.path(pairs),
             target,
-            model,
+            expanded(app, model),
             repo=_repository(app, model),
-            within=app.path("."),
+            within=app.folder,
             layers=layers,
             aggregator=aggregator,
             pooling=pooling,

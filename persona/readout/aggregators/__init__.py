@@ -125,7 +125,7 @@ def blocks(rows: Rows) -> Iterator[Float32]:
         yield rows[range(at, min(at + BLOCK, len(rows)))]
 
 
-def mean(rows: Rows) -> Float64:
+def mean_of(rows: Rows) -> Float64:
     """Σ h / n in fp64."""
     import numpy as np
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from persona.readout.aggregators import Sample, deltas, mean
+from persona.readout.aggregators import Sample, deltas, mean_of
 
 if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
@@ -52,5 +52,5 @@ def _sides(sample: Sample) -> tuple[Any, Any]:
     import numpy as np
 
     sides = [rows[range(len(rows))] for rows in (sample.positive, sample.negative)]
-    centre = (mean(sample.positive) + mean(sample.negative)) / 2
+    centre = (mean_of(sample.positive) + mean_of(sample.negative)) / 2
     return np.concatenate(sides) - centre, np.repeat([1, -1], [len(rows) for rows in sides])

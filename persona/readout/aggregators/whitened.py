@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from persona.readout.aggregators import Sample, blocks, components, mean
+from persona.readout.aggregators import Sample, blocks, components, mean_of
 
 if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
@@ -30,8 +30,8 @@ def direction(sample: Sample) -> Float64:
     """The difference of the means, less its share in the leading neutral components."""
     import numpy as np
 
-    centre = mean(sample.negative)
-    apart = mean(sample.positive) - centre
+    centre = mean_of(sample.negative)
+    apart = mean_of(sample.positive) - centre
 
     def neutral() -> Iterator[Float64]:
         for block in blocks(sample.negative):
