@@ -25,7 +25,7 @@ TEMPLATE = (
 )
 MARKED_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }} : {% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }} "
-    "{{ eos_token }} {% endgeneration %}{% else %}{{ m['content'] }} {{ eos_token }} {% endif %}{% endfor %}"
+    "{{ eos_token }}{% endgeneration %} {% else %}{{ m['content'] }} {{ eos_token }} {% endif %}{% endfor %}"
 )
 
 
@@ -36,7 +36,12 @@ def words_tokenizer(template: str | None = None, side: str = "right") -> Any:
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>", padding_side=side
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        padding_side=side,
     )
     tokenizer.chat_template = template
     return tokenizer

@@ -1,0 +1,119 @@
+"""Texts in tokens, and which of them are the assistant's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from persona.errors import UsageError
+from persona.live.load import Live, from_folder
+from persona.readout.texts import conversation, encode
+from tests.readout.small import MARKED_TEMPLATE, TEMPLATE, small_model, texts
+
+TALK = [
+    {"role": "user", "content": "w1 w2"},
+    {"role": "assistant", "content": "w3"},
+    {"role": "user", "content": "w4"},
+    {"role": "assistant", "content": "w5 w6"},
+]
+FORGETFUL = (  # as templates that drop the thoughts of earlier turns
+    "{% for m in messages %}{{ m['role'] }} : {{ m['content'] if loop.last else 'w9' }} {% endfor %}"
+    "{% if add_generation_prompt %}assistant : {% endif %}"
+)
+
+
+def live(folder: Path, template: str | None) -> Live:
+    return from_folder(small_model(folder, template=template), "small")
+
+
+def words(model: Live, one: Any, marks: Any = None) -> list[str]:
+    """Tokens as words, those that count alone if there are marks."""
+    found = model.tokenizer.convert_ids_to_tokens(list(one))
+    return found if marks is None else [word for word, mark in zip(found, marks, strict=True) if mark]
+
+
+def test_a_text_has_the_special_tokens_of_a_text(tmp_path: Path) -> None:
+    model = live(tmp_path / "m", None)
+    found = encode(model, ["w1 w2", "w3"])
+    assert [words(model, one) for one in found.tokens] == [["<s>", "w1", "w2"], ["<s>", "w3"]]
+    assert (found.rows, found.marks, found.cut) == ((0, 1), None, 0)
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, MARKED_TEMPLATE], ids=["by what comes before", "by the template"])
+def test_what_the_assistant_says_is_marked(tmp_path: Path, template: str) -> None:
+    model = live(tmp_path / "m", template)
+    found = encode(model, [json.dumps(TALK), json.dumps(TALK[:2])], "assistant")
+    assert found.marks is not None
+    assert words(model, found.tokens[0]) == [
+        "user",
+        ":",
+        "w1",
+        "w2",
+        "</s>",
+        "assistant",
+        ":",
+        "w3",
+        "</s>",
+        "user",
+        ":",
+        "w4",
+        "</s>",
+        "assistant",
+        ":",
+        "w5",
+        "w6",
+        "</s>",
+    ]
+    assert words(model, found.tokens[0], found.marks[0]) == ["w3", "</s>", "w5", "w6", "</s>"]
+    assert words(model, found.tokens[1], found.marks[1]) == ["w3", "</s>"]
+
+
+def test_a_conversation_is_written_by_the_template_whatever_is_pooled(tmp_path: Path) -> None:
+    model = live(tmp_path / "m", TEMPLATE)
+    found = encode(model, ["w7", json.dumps(TALK[:1])], "mean")
+    assert [words(model, one) for one in found.tokens] == [["<s>", "w7"], ["user", ":", "w1", "w2", "</s>"]]
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "problem"),
+    [
+        (None, json.dumps(TALK), "has no chat template"),
+        (TEMPLATE, "w1 w2", "'w1 w2' is no conversation"),
+        (TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
+        (MARKED_TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
+        (FORGETFUL, json.dumps(TALK), "it changes what came before"),
+        ("{{ raise_exception('roles must take turns') }}", json.dumps(TALK), "roles must take turns"),
+    ],
+)
+def test_what_cannot_be_marked_is_said(tmp_path: Path, template: str | None, text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as caught:
+        encode(live(tmp_path / "m", template), [text], "assistant")
+    assert "pooling" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "[]", "[", '[{"role": "user"}]', '{"role": "user", "content": "x"}', "w1"])
+def test_other_texts_are_no_conversations(text: str) -> None:
+    assert conversation(text) is None
+
+
+def test_texts_that_are_too_long(tmp_path: Path) -> None:
+    model = live(tmp_path / "m", TEMPLATE)
+    given = [texts(1, 1, least=70, most=80)[0], "w1"]
+    with pytest.raises(UsageError, match="tokens, and small reads 64"):
+        encode(model, given)
+    found = encode(model, given, too_long="cut")
+    assert [len(one) for one in found.tokens] == [64, 2]
+    assert encode(model, given, too_long="skip").rows == (1,)
+    late = [{"role": "user", "content": given[0]}, {"role": "assistant", "content": "w1"}]
+    with pytest.raises(UsageError, match="counts within 64 tokens"):
+        encode(model, [json.dumps(late)], "assistant", "cut")
+
+
+def test_a_text_without_tokens_is_named(tmp_path: Path) -> None:
+    model = live(tmp_path / "m", None)
+    model.tokenizer.backend_tokenizer.post_processor = None
+    with pytest.raises(UsageError, match="has no tokens"):
+        encode(model, [" "])
