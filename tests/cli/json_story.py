@@ -20,6 +20,8 @@ from tests.keeping.conftest import flip_tensor
 from tests.models import TinyModels, load
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written
+from tests.readout.small import MARK, examples, small_model, texts
+from tests.readout.small import written as written_pairs
 from tests.verbs.test_convert import as_pickles
 from tests.verbs.test_merge import settle
 
@@ -156,6 +158,11 @@ def measure(story: Story) -> None:
     contrast.write_text('{"The feeling is joy.": 1, "The feeling is sadness.": -1}')
     story.say("readout", "pairs", "--contrast", contrast, "--concept", "joy", "-o", story.root / "joy.jsonl")
     story.say("readout", "pairs", "--graph", "HEAD", "--dry-run")
+    model = small_model(story.root / "small")
+    ours, theirs = texts(12, 1, MARK), texts(12, 2)
+    labelled = [examples("marked", ours, theirs), examples("unmarked", theirs, ours), examples("few", ours[:2], theirs)]
+    pairs = written_pairs(story.root / "marked.jsonl", *labelled)
+    story.say("readout", "train", "--model", model, "--pairs", pairs, "-o", story.root / "readout", "--layers", "1-3")
 
 
 def look(story: Story) -> None:
