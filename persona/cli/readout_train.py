@@ -189,11 +189,7 @@ def _summary(concepts: tuple[TrainedConcept, ...]) -> object:
 def _figures(quality: LayerQuality | None) -> tuple[str, str, str]:
     if quality is None or quality.auc is None:
         return ("", "", "")
-    return (
-        f"{quality.auc:.2f}",
-        f"{quality.low:.2f}–{quality.high:.2f}",
-        f"{quality.control:.2f} ≤{quality.control_high:.2f}",
-    )
+    return f"{quality.auc:.2f}", f"{quality.low:.2f}–{quality.high:.2f}", f"{quality.control_high:.2f}"
 
 
 def _by_layer(done: ReadoutTrained, layers: tuple[int, ...]) -> object:

@@ -39,7 +39,7 @@ class Blocks:
         wrong = [layer for layer in layers if not 0 <= layer < len(self)]
         if wrong:
             raise UsageError(
-                f"the model has no layer {', '.join(map(str, wrong))}",
+                f"the model has no layer {', '.join(map(str, wrong[:8]))}{', …' if len(wrong) > 8 else ''}",
                 f"Its {len(self)} blocks are layers 0 to {len(self) - 1} ({self.path}).",
             )
         return tuple(sorted(set(layers)))

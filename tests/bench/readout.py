@@ -4,7 +4,8 @@
 
 Writes checkpoints into DIR unless they are there, a tokenizer of whole words, and texts. *Time*: the same batches in turns
 A B C A B C …: the bare forward pass, with no hook, and batches made beforehand; the capture with the pass run to its end; the
-capture as it is, which stops after the last layer. *Memory*: ``persona readout train`` as a process of its own, sampled from
+capture as it is, which stops after the last layer. With --threads 1, processor time says what the work is where other
+programs run beside it. *Memory*: ``persona readout train`` as a process of its own, sampled from
 outside each 5 ms. The model runs in fp32.
 """
 
@@ -75,7 +76,7 @@ def _model(folder: Path, size: str) -> Path:
 
 def _times(live: Live, rounds: int) -> None:
     blocks, chance = find_blocks(live.model), random.Random(0)
-    tokens = [[chance.randrange(4, WORDS) for _ in range(chance.randint(32, 160))] for _ in range(48)]
+    tokens = [[chance.randrange(4, WORDS) for _ in range(chance.randint(16, 96))] for _ in range(24)]
     usual, every = parse_layers(DEFAULT, len(blocks)), tuple(range(len(blocks)))
     ways = {
         "bare forward pass": _bare(live, tokens),
@@ -83,24 +84,20 @@ def _times(live: Live, rounds: int) -> None:
         f"capture of all {len(every)} layers, to the end": _capture(live, blocks, every, tokens, whole=True),
         f"capture of {len(usual)} layers, as it is": _capture(live, blocks, usual, tokens, whole=False),
     }
-    took: dict[str, list[float]] = {name: [] for name in ways}
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, work in ways.items():
-            start = time.perf_counter()
+            start = time.perf_counter(), time.process_time()
             work()
-            took[name].append(time.perf_counter() - start)
-    count = sum(map(len, tokens))
-    print(
-        f"{count:,} tokens of {len(tokens)} texts, batches of {BATCH}, {torch.get_num_threads()} threads, median of {rounds}\n"
-    )
-    print("| | wall | of the bare pass |\n|---|---|---|")
-    bare = took["bare forward pass"][1:]
-    for name, walls in took.items():
-        ratios = [mine / theirs for mine, theirs in zip(walls[1:], bare, strict=True)]
-        spread = (
-            "" if walls[1:] is bare or name == "bare forward pass" else f" ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
-        print(f"| {name} | {median(walls[1:]):.2f} s | {median(ratios):.2f}{spread} |")
+            took[name].append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    count, threads = sum(map(len, tokens)), torch.get_num_threads()
+    print(f"{count:,} tokens of {len(tokens)} texts, batches of {BATCH}, threads: {threads}, median of {rounds}\n")
+    print("| | wall | CPU | CPU of the bare pass |\n|---|---|---|---|")
+    for name, turns in took.items():
+        wall, cpu = (median(turn[which] for turn in turns[1:]) for which in (0, 1))
+        ratios = [mine[1] / theirs[1] for mine, theirs in zip(turns[1:], took["bare forward pass"][1:], strict=True)]
+        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if name != "bare forward pass" else ""
+        print(f"| {name} | {wall:.2f} s | {cpu:.2f} s | {median(ratios):.2f}{spread} |")
     sys.stdout.flush()
 
 
