@@ -43,7 +43,7 @@ def main() -> None:
     if args.rounds:
         _times(from_folder(folder, args.size, "fp32"), args.rounds)
     if args.texts:
-        _memory(folder, args.folder / "readout", args.texts)
+        _memory(folder, args.folder / "readout", args.texts, args.size, args.layers)
 
 
 def _arguments() -> argparse.Namespace:
@@ -52,6 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", choices=checkpoints.SIZES, default="90M")
     parser.add_argument("--rounds", type=int, default=5, help="0 leaves the time out")
     parser.add_argument("--texts", type=int, nargs="*", default=[100, 1000, 10_000], help="none leaves the memory out")
+    parser.add_argument("--layers", default=DEFAULT, help="that readouts are trained at, for the memory")
     parser.add_argument("--threads", type=int, default=0, help="of torch, for the time; as many as cores otherwise")
     args = parser.parse_args()
     args.folder = args.folder.absolute()
@@ -122,9 +123,10 @@ def _capture(
     return work
 
 
-def _memory(model: Path, folder: Path, counts: Sequence[int]) -> None:
-    print("\n| texts | rows on disk | anonymous memory | peak memory | wall |\n|---|---|---|---|---|")
-    layers, hidden = len(parse_layers(DEFAULT, 12)), 640
+def _memory(model: Path, folder: Path, counts: Sequence[int], size: str, layers: str) -> None:
+    print("\n| model | texts | rows on disk | anonymous memory | peak memory | wall |\n|---|---|---|---|---|---|")
+    hidden, _, depth, _ = checkpoints.SIZES[size]
+    width = 4 * hidden * len(parse_layers(layers, depth))
     for count in counts:
         chance = random.Random(count)
         texts = [
@@ -144,13 +146,12 @@ def _memory(model: Path, folder: Path, counts: Sequence[int]) -> None:
             out,
             "--dtype",
             "fp32",
-            "--batch-size",
-            "8",
+            "--layers",
+            layers,
         ]
         took = measure.run([sys.executable, "-m", "persona", *command])
-        rows = 4 * layers * hidden * count
-        sizes = f"{rows / measure.MB:.1f} MB | {took.anonymous / measure.MB:.0f} MB | {took.rss / measure.MB:.0f} MB"
-        print(f"| {count:,} | {sizes} | {took.wall:.0f} s |")
+        sizes = f"{width * count / measure.MB:.1f} MB | {took.anonymous / measure.MB:.0f} MB | {took.rss / measure.MB:.0f} MB"
+        print(f"| {size} | {count:,} | {sizes} | {took.wall:.0f} s |")
         sys.stdout.flush()
 
 
