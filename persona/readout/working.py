@@ -130,7 +130,7 @@ def working(folder: Path, plan: Mapping[str, Any]) -> Iterator[Working]:
     _check_room(folder, plan)
     if not folder.is_dir():
         files.make_folder(folder)
-    elif not (folder / PLAN).is_file() and any(one.name != LOCK for one in folder.iterdir()):
+    elif not (folder / PLAN).is_file() and not all(_begun(one.name) for one in folder.iterdir()):
         raise Refusal(f"{folder} is there, and was not made by 'persona readout train'", "Give another -o OUT.")
     lock = files.open_lock(folder / LOCK)
     if lock is None:
@@ -144,6 +144,11 @@ def working(folder: Path, plan: Mapping[str, Any]) -> Iterator[Working]:
             work.flush()
     finally:
         files.close_lock(lock)
+
+
+def _begun(name: str) -> bool:
+    """Whether a file may be there before the plan is: the lock, and a plan that a kill left unfinished."""
+    return name == LOCK or name.startswith(f".{PLAN}.tmp-")
 
 
 def _take(folder: Path, said: dict[str, Any]) -> None:
