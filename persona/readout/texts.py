@@ -63,7 +63,7 @@ def encode(live: Live, texts: Sequence[str], pooling: str = "mean", too_long: st
             if too_long != "cut":
                 continue
             one = (one[0][:most], one[1][:most])
-            if not any(one[1]):
+            if pooling == "assistant" and not any(one[1]):
                 raise UsageError(f"nothing of {_named(texts[row])} counts within {most:,} tokens", "Leave it out.")
         kept.append(row)
         found.append(one)
@@ -83,6 +83,7 @@ def _refuse(live: Live, texts: Sequence[str], long: Sequence[tuple[int, int]], m
 
 
 def _all(live: Live, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
+    """Tokens and marks of each text; no marks unless they are asked for."""
     for at in range(0, len(texts), AT_ONCE):
         yield from _some(live.tokenizer, texts[at : at + AT_ONCE], pooling)
 
@@ -97,7 +98,7 @@ def _some(tokenizer: Any, texts: Sequence[str], pooling: str) -> Iterator[tuple[
         one, mark = (next(ids), None) if talk is None else _talk(tokenizer, text, talk, pooling == "assistant")
         if not len(one):
             raise UsageError(f"{_named(text)} has no tokens", "Leave it out.")
-        yield array("i", one), array("i", mark or [1] * len(one))
+        yield array("i", one), array("i", mark or ())
 
 
 def conversation(text: str) -> list[dict[str, str]] | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PLAN, LOCK = "plan.json", "lock"
 FORMAT = 1
-LARGEST = 16 << 20
+LARGEST = 4 << 20
 """Bytes of rows that are held before they are written."""
 PATIENCE = 10.0
 """Seconds of work that a kill may cost, at most."""
