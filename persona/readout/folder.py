@@ -12,8 +12,15 @@
                     norms           [concepts][layers] of the directions before that
                     centers, spreads  [concepts][layers]: mean and standard deviation of the projections of the negative
                                     texts that were trained on: what is usual where the concept is not
-                    auc, control    [concepts][layers] on held-out texts, of the directions and of random ones
-                    counts          {concept: {positive, negative, held_out: [positive, negative]}}
+                    auc, control    [concepts][layers] on held-out texts, of the directions and of random ones (their mean);
+                                    null where none are held out
+                    auc_low, auc_high, control_high
+                                    the 95 % interval of auc, and what one random direction in twenty reaches
+                    best            [concepts]: the layer that cross-validation on the other texts chooses, or null
+                    counts          {concept: {positive, negative, held_out: [positive, negative]}}; the first two are of texts
+                                    that were trained on
+                    seed, components  what decided the split; how many components "whitened" removed, if that was said
+                    blocks, dtype   how many blocks the model has, and in what it ran
                     hidden          width of the stream
                     base, revision  ids of the base and of the commit that it was captured on; null for a folder
                     model           what was captured on, in words

@@ -28,6 +28,7 @@ LIGHT = [
     ["graph", "show"],
     ["readout", "--help"],
     ["readout", "pairs", "notes", "--dry-run"],
+    ["readout", "train", "--help"],
     ["--version"],
 ]
 
