@@ -25,6 +25,7 @@ FENCES = {
     "transformers": {"integrations", "live", "readout", "train", "evaluate", "demo"},
     "tokenizers": {"train", "demo"},
     "numba": {"kernels"},
+    "optuna": {"readout"},
 }
 
 
