@@ -119,7 +119,7 @@ def _render(console: Console, found: ReadoutTune, out: str) -> None:
         if name is not None
     )
     console.print(f"[bold]{escape(utf8(found.model))}, {way}[/]")
-    resumed = f", {found.resumed} of them from before" if found.resumed else ""
+    resumed = f", {found.resumed - 1} of them from before" if found.resumed else ""  # beside the unsteered one
     console.print(f"{count(len(found.trials) - 1, 'trial')}{resumed}, {count(found.prompts, 'prompt')}\n")
     _trials(console, found)
     console.print()
