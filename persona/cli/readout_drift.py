@@ -61,7 +61,7 @@ def command(
 
         heatmap.check(picture)
     found = readout_drift(
-        repository_if_any(app), before, after, texts_in(app.path(texts)), app.optional_path(readout),
+        repository_if_any(app), before, after, texts_in(app.path(texts)), readout,
         within=app.folder, dtype=dtype, device=device, blocks=blocks, batch_size=batch_size, progress=app.progress(),
     )  # fmt: skip
     say_notes(app, found)

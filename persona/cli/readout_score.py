@@ -64,7 +64,7 @@ def command(
 
         heatmap.check(picture)
     found = readout_score(
-        repository_if_any(app), _texts(app, text), app.optional_path(readout), model,
+        repository_if_any(app), _texts(app, text), readout, model,
         per_token=per_token, units=units, within=app.folder, dtype=dtype, device=device, blocks=blocks,
         batch_size=batch_size, progress=app.progress(),
     )  # fmt: skip

@@ -103,7 +103,7 @@ def command(
     bounds = Bounds(max_perplexity, max_repetition, max_special)
     search = Search(toward, away_from, most, bounds, max_tokens, temperature, seed)
     found = readout_tune(
-        repository_if_any(app), app.path(out), texts_in(app.path(prompts)), search, app.optional_path(readout), model,
+        repository_if_any(app), app.path(out), texts_in(app.path(prompts)), search, readout, model,
         count=trials, plain=plain, within=app.folder, dtype=dtype, device=device, blocks=blocks,
         batch_size=batch_size, progress=app.progress(),
     )  # fmt: skip

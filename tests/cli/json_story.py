@@ -20,7 +20,7 @@ from persona.readout.folder import write_readout
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor
 from tests.models import TinyModels, load
-from tests.readout.conftest import by_chance
+from tests.readout.made import by_chance
 from tests.verbs.test_convert import as_pickles
 from tests.verbs.test_merge import settle
 

@@ -15,7 +15,7 @@ from persona.demo.training import QUICK, train_base, train_behaviour
 from persona.readout.folder import write_readout
 from tests.cli.conftest import Run
 from tests.cli.test_pager import on_a_terminal
-from tests.readout.conftest import by_chance
+from tests.readout.made import by_chance
 
 TINY = QUICK.but(base_steps=2, behaviour_steps=4)
 

@@ -15,7 +15,7 @@ from persona.readout.folder import write_readout
 from persona.recipe.parse import parse
 from tests.docs.session import ROOT
 from tests.models import TinyModels
-from tests.readout.conftest import by_chance
+from tests.readout.made import by_chance
 
 GUIDE = ROOT / "docs" / "guide.md"
 PAGES = [ROOT / "README.md", GUIDE, ROOT / "docs" / "cli.md", ROOT / "docs" / "tutorial.md"]

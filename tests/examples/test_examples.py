@@ -14,7 +14,7 @@ import pytest
 import persona
 from persona.demo.training import QUICK, train_base, train_behaviour
 from persona.readout.folder import write_readout
-from tests.readout.conftest import by_chance
+from tests.readout.made import by_chance
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = QUICK.but(base_steps=4, behaviour_steps=4)

@@ -19,7 +19,7 @@ from persona.readout.folder import write_readout
 from persona.readout.model import Readout
 from persona.readout.score import by_token, in_units, projections
 from persona.verbs.readout_reading import texts_in
-from tests.readout.conftest import by_chance
+from tests.readout.made import by_chance
 
 TINY = QUICK.but(base_steps=3, behaviour_steps=3)
 TEXTS = ("User: I feel sad.\nReply: I hear you.", "Hello.", "The garden takes a whole season, and then one more.")

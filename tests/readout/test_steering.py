@@ -12,7 +12,7 @@ import persona
 from persona.errors import UsageError
 from persona.readout.model import Readout
 from tests.live.test_load import KINDS
-from tests.readout.conftest import TOKENS, by_chance, hooks, make, padded
+from tests.readout.made import TOKENS, by_chance, hooks, make, padded
 
 READOUT = by_chance()
 PAIR = {("warmth", "coldness"): (4.0, 2.0)}

@@ -23,7 +23,7 @@ from persona.readout.model import Readout
 from persona.readout.replies import generate, judge, prompt_tokens, repetition
 from persona.readout.tuning import Bounds, Search, Trial, Tuner, best, excesses
 from persona.verbs.readout_tune import ReadoutTune, in_words
-from tests.readout.conftest import from_texts
+from tests.readout.made import from_texts
 
 SEARCH = Search("listening", "suggesting", most=8.0, max_tokens=6, seed=3)
 PROMPTS = held_out_prompts(8)

@@ -17,7 +17,7 @@ from persona.readout.folder import write_readout
 from persona.readout.model import Readout
 from persona.readout.watching import Watch
 from tests.live.test_load import KINDS
-from tests.readout.conftest import TOKENS, by_chance, hooks, make, padded
+from tests.readout.made import TOKENS, by_chance, hooks, make, padded
 
 # peft asks transformers by an old name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
