@@ -48,9 +48,12 @@ if TYPE_CHECKING:
     from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
+    from persona.verbs.readout_drift import readout_drift
     from persona.verbs.readout_export import readout_export
     from persona.verbs.readout_pairs import readout_pairs
+    from persona.verbs.readout_score import readout_score
     from persona.verbs.readout_train import readout_train
+    from persona.verbs.readout_tune import readout_tune
     from persona.verbs.redo import redo
     from persona.verbs.restore import restore
     from persona.verbs.revert import revert
@@ -98,9 +101,12 @@ __all__ = [
     "op_log",
     "open",
     "readout",
+    "readout_drift",
     "readout_export",
     "readout_pairs",
+    "readout_score",
     "readout_train",
+    "readout_tune",
     "redo",
     "restore",
     "revert",

@@ -27,6 +27,7 @@ NEXT = {
     "graph link": "persona graph status shows what has a vector, and what is stale",
     "readout train": "persona commit --readout OUT --as NAME versions it",
     "readout pairs": "persona readout train --pairs PAIRS finds a direction for each concept",
+    "readout drift": "persona readout score TEXT --per-token shows where in a text a concept is",
     "build": "persona verify OUT tells at any time what it is, and whether a byte has changed",
 }
 """By command; the others say themselves what comes next, or nothing does."""

@@ -2,6 +2,11 @@
 
     examples = persona.readout.read_pairs("pairs.jsonl")
     readout = persona.readout.read_readout("readouts/mood")
+    with persona.readout.watch(model, readout) as r:                  # a model of transformers, plain or wrapped
+        model.generate(**inputs)
+    r.mean(units="std")                                               # {layer: [batch, concepts]}
+    with persona.readout.steer(model, {"warmth": 4.0, "coldness": -2.0}, readout):
+        model.generate(**inputs)
 
 Nothing is imported before it is used.
 """
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
     from persona.readout.folder import read_readout, write_readout
     from persona.readout.model import Readout
     from persona.readout.pairs import Example, read_pairs, write_pairs
+    from persona.readout.steering import steer
+    from persona.readout.watching import watch
 
 _PARTS = {
     "Example": "pairs",
@@ -23,12 +30,24 @@ _PARTS = {
     "Rules": "extract",
     "read_pairs": "pairs",
     "read_readout": "folder",
+    "steer": "steering",
+    "watch": "watching",
     "write_pairs": "pairs",
     "write_readout": "folder",
 }
 """What the package offers, and the module that has it."""
 
-__all__ = ["Example", "Readout", "Rules", "read_pairs", "read_readout", "write_pairs", "write_readout"]
+__all__ = [
+    "Example",
+    "Readout",
+    "Rules",
+    "read_pairs",
+    "read_readout",
+    "steer",
+    "watch",
+    "write_pairs",
+    "write_readout",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -89,8 +89,9 @@ def is_readout(folder: Path) -> bool:
     return (folder / VECTORS).is_file() and (folder / MANIFEST).is_file()
 
 
-def read_readout(folder: Path) -> Readout:
+def read_readout(folder: Path | str) -> Readout:
     """Read a readout and check that manifest and vectors belong together."""
+    folder = Path(folder)
     path = folder / MANIFEST
     if not is_readout(folder):
         raise CheckpointError(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from persona.errors import UsageError
 from persona.readout.model import Readout
 
-TABLES = ("norms", "centers", "spreads", "auc", "control")
+TABLES = ("norms", "centers", "spreads", "auc", "auc_low", "auc_high", "control", "control_high")
 """Fields of a manifest that are ``[concepts][layers]``."""
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")

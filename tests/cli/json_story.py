@@ -15,11 +15,14 @@ from safetensors.torch import save_file
 import persona
 from persona.cli.main import invoke
 from persona.cli.schemas import commands
+from persona.demo.training import QUICK, train_base
+from persona.readout.folder import write_readout
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor
 from tests.models import TinyModels, load
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written
+from tests.readout.made import by_chance
 from tests.readout.small import MARK, examples, small_model, texts
 from tests.readout.small import written as written_pairs
 from tests.verbs.test_convert import as_pickles
@@ -163,6 +166,22 @@ def measure(story: Story) -> None:
     labelled = [examples("marked", ours, theirs), examples("unmarked", theirs, ours), examples("few", ours[:2], theirs)]
     pairs = written_pairs(story.root / "marked.jsonl", *labelled)
     story.say("readout", "train", "--model", model, "--pairs", pairs, "-o", story.root / "readout", "--layers", "1-3")
+    run_along_a_readout(story)
+
+
+def run_along_a_readout(story: Story) -> None:
+    """A model that runs, with its tokenizer."""
+    base, mood, asked = story.root / "speaking", story.root / "mood", story.root / "asked.txt"
+    train_base(base, QUICK.but(base_steps=2))
+    write_readout(mood, by_chance((0, 1), hidden=QUICK.hidden))
+    asked.write_text("".join(f"How is day {day}?\n" for day in range(8)))
+    along = ("--readout", mood, "--dtype", "fp32")
+    story.say("readout", "score", "I hear you.", "--model", base, *along, "--per-token")
+    story.say("readout", "score", asked, "--model", base, *along)
+    story.say("readout", "drift", base, base, "--texts", asked, *along)
+    tuned = ("--prompts", asked, "--max-tokens", "4", "--trials", "1", *along, "--model", base)
+    mild = ("--most", "0.01", "--max-perplexity", "1e6", "--max-repetition", "1", "--max-special", "1")
+    story.say("readout", "tune", "--toward", "warmth", "-o", story.root / "none.json", *tuned, *mild, code=NO)
 
 
 def look(story: Story) -> None:

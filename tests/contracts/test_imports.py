@@ -26,6 +26,7 @@ FENCES = {
     "tokenizers": {"train", "demo"},
     "numba": {"kernels"},
     "sklearn": {"readout"},
+    "optuna": {"readout"},
 }
 
 

@@ -11,9 +11,11 @@ import click
 import pytest
 
 from persona.cli.main import cli
+from persona.readout.folder import write_readout
 from persona.recipe.parse import parse
 from tests.docs.session import ROOT
 from tests.models import TinyModels
+from tests.readout.made import by_chance
 
 GUIDE = ROOT / "docs" / "guide.md"
 PAGES = [ROOT / "README.md", GUIDE, ROOT / "docs" / "cli.md", ROOT / "docs" / "tutorial.md"]
@@ -35,6 +37,7 @@ def test_python_blocks_run_in_order(
     (tmp_path / "models" / "base").symlink_to(models.base())
     (tmp_path / "runs" / "listening").symlink_to(models.run(1))
     (tmp_path / "runs" / "suggesting").symlink_to(models.run(2))
+    write_readout(tmp_path / "readouts" / "mood", by_chance((0, 1)))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for line, code in blocks(GUIDE, "python"):

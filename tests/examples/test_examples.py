@@ -13,6 +13,8 @@ import pytest
 
 import persona
 from persona.demo.training import QUICK, train_base, train_behaviour
+from persona.readout.folder import write_readout
+from tests.readout.made import by_chance
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = QUICK.but(base_steps=4, behaviour_steps=4)
@@ -112,6 +114,20 @@ def test_inspect_vector(work: Path) -> None:
     said = run("inspect_vector.py", "listening", folder=work)
     assert re.search(r"^layer 1 mlp +\d\.\d+ +\d+\.\d% +\d+\.\d%$", said, re.MULTILINE)
     assert "Did you mean 'listening'?" in run("inspect_vector.py", "listning", folder=work, code=1)
+
+
+def test_watch_and_steer(trained: Path, tmp_path: Path) -> None:
+    write_readout(tmp_path / "mood", by_chance((0, 1), hidden=TINY.hidden))
+    args = [trained / "base", "mood", "I feel sad.", "--max-tokens", "6"]
+    said = run("watch_and_steer.py", *args, "--steer", "warmth=9", "coldness=-9", "--layer", "1", folder=tmp_path)
+    lines = said.splitlines()
+    assert lines[0].startswith("as it is: ")
+    assert any(line.startswith("steered: ") for line in lines)
+    assert len(re.findall(r"^    warmth [+-][\d.]+, coldness [+-][\d.]+$", said, re.MULTILINE)) == 2
+    table = said.partition("at layer 1:\n")[2].splitlines()
+    assert table[0].split() == ["warmth", "coldness"]
+    assert table[1].startswith("<s>")
+    assert "Did you mean 'warmth'" in run("watch_and_steer.py", *args, "--steer", "warmht=1", folder=tmp_path, code=1)
 
 
 def test_check_specification(work: Path, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Options that the commands share that run a model along a readout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from persona.cli.app import App, F, note, utf8
+from persona.errors import NoRepository
+from persona.repository import Repository
+
+
+def running_options(function: F) -> F:
+    """``--readout``, and how the model is run."""
+    for option in reversed(
+        [
+            click.option(
+                "--readout", type=click.Path(readable=False), metavar="FOLDER",
+                help="The readout: the folder that 'persona readout train' wrote.",
+            ),
+            click.option("--dtype", type=click.Choice(("bf16", "fp16", "fp32")), help="Run in this; else as stored."),
+            click.option("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, mps; cpu otherwise."),
+            click.option("--blocks", metavar="PATH", help="Where its layers are, if that is not found: model.layers"),
+            click.option(
+                "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, metavar="N",
+                help="Texts at a time.",
+            ),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def repository_if_any(app: App) -> Repository | None:
+    """Folders can be run anywhere."""
+    try:
+        return app.repository()
+    except NoRepository:
+        return None
+
+
+def say_notes(app: App, result: Any) -> None:
+    """What should be known beside the result; JSON has it already."""
+    if not app.json:
+        for text in result.notes:
+            note(f"note: {utf8(text)}")

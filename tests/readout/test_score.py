@@ -1,0 +1,218 @@
+"""Scores are projections in the readout's units; drift is a paired difference, with intervals that hold what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import persona
+from persona.demo.training import QUICK, train_base, train_behaviour
+from persona.errors import CheckpointError, UsageError
+from persona.live.load import Live, from_folder
+from persona.readout.drift import NOTABLE, in_words, shifts, t_quantile, t_within
+from persona.readout.folder import write_readout
+from persona.readout.model import Readout
+from persona.readout.score import by_token, in_units, projections
+from persona.verbs.readout_reading import texts_in
+from tests.readout.made import by_chance
+
+TINY = QUICK.but(base_steps=3, behaviour_steps=3)
+TEXTS = ("User: I feel sad.\nReply: I hear you.", "Hello.", "The garden takes a whole season, and then one more.")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    train_base(folder / "base", TINY)
+    train_behaviour(folder / "base", "listening", folder / "listening", "full", TINY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def readout(runs: Path) -> Readout:
+    made = by_chance((0, 1), hidden=TINY.hidden)
+    write_readout(runs / "mood", made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def live(runs: Path) -> Live:
+    return from_folder(runs / "base", "base", "fp32")
+
+
+@torch.inference_mode()
+def by_hand(live: Live, readout: Readout, text: str) -> np.ndarray:
+    """[tokens, concepts] at layer 0."""
+    tokens = torch.tensor([live.tokenizer(text)["input_ids"]])
+    return (live.model(tokens, output_hidden_states=True).hidden_states[1][0].numpy()) @ readout.vectors[0].T
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_score_is_the_mean_over_the_tokens_of_a_text(live: Live, readout: Readout, batch_size: int) -> None:
+    found = projections(live, readout, TEXTS, batch_size=batch_size)
+    assert found.shape == (3, 2, 2)
+    for row, text in enumerate(TEXTS):
+        assert np.allclose(found[row, :, 0], by_hand(live, readout, text).mean(0), atol=1e-5)
+    words, values = by_token(live, readout, TEXTS[0])
+    assert "".join(words) == TEXTS[0]
+    assert np.allclose(values[:, :, 0], by_hand(live, readout, TEXTS[0]), atol=1e-5)
+    last = Readout(readout.concepts, readout.layers, readout.vectors, {"pooling": "last"})
+    assert np.allclose(projections(live, last, TEXTS)[0, :, 0], by_hand(live, readout, TEXTS[0])[-1], atol=1e-5)
+
+
+def test_units_of_scores(runs: Path, live: Live, readout: Readout) -> None:
+    raw = persona.readout_score(None, TEXTS, runs / "mood", runs / "base", units="raw", dtype="fp32")
+    std = persona.readout_score(None, TEXTS, runs / "mood", runs / "base", dtype="fp32", per_token=True)
+    assert (raw.units, std.units, std.concepts, std.layers) == ("raw", "std", readout.concepts, (0, 1))
+    center, spread = np.array(readout.about["centers"]), np.array(readout.about["spreads"])
+    for one, other in zip(raw.texts, std.texts, strict=True):
+        assert np.allclose((np.array(one.scores) - center) / spread, other.scores, atol=1e-4)
+        assert np.allclose(np.mean([token.scores for token in other.tokens], 0), other.scores, atol=1e-4)
+        assert not one.tokens
+    assert np.allclose(std.mean, np.mean([text.scores for text in std.texts], 0), atol=1e-5)
+    assert np.allclose(std.spread, np.std([text.scores for text in std.texts], 0, ddof=1), atol=1e-5)
+    assert persona.readout_score(None, TEXTS[:1], runs / "mood", runs / "base").spread is None
+    write_readout(runs / "elsewhere", Readout(readout.concepts, readout.layers, readout.vectors))
+    assert persona.readout_score(None, TEXTS, runs / "elsewhere", runs / "base").units == "raw"
+    with pytest.raises(UsageError, match="says nothing of its spreads"):
+        persona.readout_score(None, TEXTS, runs / "elsewhere", runs / "base", units="std")
+
+
+def test_a_revision_is_read_as_its_build_is(runs: Path, readout: Readout, tmp_path: Path) -> None:
+    persona.init(tmp_path / "work", runs / "base", author="Test")
+    repo = persona.open(tmp_path / "work")
+    persona.commit(repo, runs / "listening", name="listening", author="Test")
+    persona.build(repo, tmp_path / "out")
+    here = persona.readout_score(repo, TEXTS, runs / "mood")
+    there = persona.readout_score(None, TEXTS, runs / "mood", tmp_path / "out")
+    assert here.mean == there.mean
+    moved = persona.readout_drift(repo, "HEAD~1", "HEAD", TEXTS, runs / "mood")
+    folders = persona.readout_drift(None, runs / "base", runs / "listening", TEXTS, runs / "mood")
+    assert moved.shifts == folders.shifts
+    assert persona.readout_drift(repo, "HEAD~1", None, TEXTS, runs / "mood").shifts == moved.shifts
+    same = persona.readout_drift(repo, "HEAD", "listening", TEXTS, runs / "mood")
+    assert [one.shift for one in same.shifts] == [0] * 4
+    assert "None of the 2 concepts moved" in same.said
+
+
+def test_remarks(runs: Path, readout: Readout, tmp_path: Path) -> None:
+    about = {**readout.about, "base": "ab" * 32, "pooling": "assistant"}
+    write_readout(tmp_path / "mood", Readout(readout.concepts, readout.layers, readout.vectors, about))
+    persona.init(tmp_path / "work", runs / "base", author="Test")
+    found = persona.readout_score(persona.open(tmp_path / "work"), TEXTS, tmp_path / "mood")
+    assert [note.split()[0:6] for note in found.notes] == [
+        ["the", "readout", "was", "trained", "on", "another"],
+        ["the", "readout", "was", "trained", "on", "the"],
+    ]
+
+
+def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> None:
+    def score(texts: object = TEXTS, mood: object = runs / "mood", model: object = runs / "base") -> object:
+        return persona.readout_score(None, texts, mood, model)
+
+    with pytest.raises(UsageError, match="which readout"):
+        score(mood=None)
+    with pytest.raises(UsageError, match="there is no readout"):
+        score(mood=tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="is no readout"):
+        score(mood=runs / "base")
+    with pytest.raises(UsageError, match="there is no text"):
+        score([])
+    with pytest.raises(UsageError, match="text 1 has no tokens"):
+        score([""])
+    with pytest.raises(UsageError, match="reads 128"):
+        score(["hello " * 200])
+    write_readout(tmp_path / "wide", by_chance((0, 1), hidden=32))
+    with pytest.raises(UsageError, match="32 wide, and the model's residual stream is 64"):
+        score(mood=tmp_path / "wide")
+    write_readout(tmp_path / "deep", by_chance((0, 5), hidden=64))
+    with pytest.raises(UsageError, match="no layer 5"):
+        score(mood=tmp_path / "deep")
+    with pytest.raises(UsageError, match="there is one"):
+        persona.readout_drift(None, runs / "base", runs / "base", TEXTS[:1], runs / "mood")
+
+
+def test_files_of_texts(tmp_path: Path) -> None:
+    lines = tmp_path / "a.txt"
+    lines.write_text("one\n\n two \n")
+    assert texts_in(lines) == ("one", " two ")
+    assert texts_in(lines, whole=True) == ("one\n\n two \n",)
+    table = tmp_path / "a.jsonl"
+    table.write_text("\n".join(json.dumps({"text": text, "more": 1}) for text in ("a\nb", "c")) + "\n")
+    assert texts_in(table) == texts_in(table, whole=True) == ("a\nb", "c")
+    for text, message in (
+        ("[1]", "1 has no 'text'"),
+        ("\n{", "2 is not JSON"),
+        ('{"text": 3}', "1 has no 'text'"),
+        ("\n", "has no text"),
+    ):
+        table.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            texts_in(table)
+    table.write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        texts_in(table)
+
+
+@pytest.mark.parametrize(
+    ("probability", "freedom", "value"),
+    [(0.975, 1, 12.706), (0.975, 2, 4.303), (0.975, 4, 2.776), (0.975, 9, 2.262), (0.975, 30, 2.042), (0.995, 5, 4.032),
+     (0.9995, 7, 5.408), (0.975, 100_000, 1.960)],
+)  # fmt: skip
+def test_quantiles_are_those_of_the_tables(probability: float, freedom: int, value: float) -> None:
+    assert t_quantile(probability, freedom) == pytest.approx(value, abs=6e-4)
+    assert t_within(t_quantile(probability, freedom), freedom) == pytest.approx(2 * probability - 1, abs=1e-9)
+
+
+def test_shifts_by_hand() -> None:
+    """a = 0, 2, 4 has the mean 2 and the deviation 2; b − a = 1, 2, 3, that is ½, 1, 3/2 of it: mean 1, deviation ½."""
+    one = Readout(("warmth",), (3,), {3: np.eye(1, 4, dtype="f4")})
+    a, b = (np.array(values, "f4").reshape(3, 1, 1) for values in ((0, 2, 4), (1, 4, 7)))
+    (found,) = shifts(one, a, b)
+    half = 4.3027 * 0.5 / math.sqrt(3)
+    assert (found.concept, found.layer, found.before, found.after, found.std) == ("warmth", 3, 2, 4, 2)
+    assert (found.shift, found.low, found.high) == pytest.approx((1, 1 - half, 1 + half), abs=1e-4)
+    assert not found.moved  # the interval has 0 in it
+    assert in_words([found]) == "The concept did not move by 0.2 standard deviations or more."
+    (flat,) = shifts(one, np.zeros((3, 1, 1), "f4"), b)
+    assert math.isnan(flat.shift)
+    assert not flat.moved
+
+
+def test_words_and_what_counts_as_moved() -> None:
+    rng = np.random.default_rng(0)
+    three = Readout(("warmth", "calm", "haste"), (1, 2), {layer: np.eye(3, dtype="f4") for layer in (1, 2)})
+    a = rng.standard_normal((200, 3, 2)).astype("f4")
+    b = a + 0.01 * rng.standard_normal(a.shape).astype("f4")
+    b[:, 0, 1] += 1.5
+    b[:, 2, 0] -= 0.5
+    b[:, 1, 1] += NOTABLE / 3  # sure, and a trifle
+    found = shifts(three, a, b)
+    assert [(one.concept, one.layer) for one in found if one.moved] == [("warmth", 2), ("haste", 1)]
+    said = in_words(found)
+    assert said.startswith("warmth rose by 1.")
+    assert "haste fell by 0." in said
+    assert said.endswith("; the other 1 did not move by 0.2 or more.")
+
+
+def test_intervals_hold_what_they_say() -> None:
+    """Over 1,000 pairs of samples, the 95 % interval holds the true shift 95 times of 100, and nearly nothing 'moved'."""
+    rng = np.random.default_rng(1)
+    many = Readout(tuple(f"c{n}" for n in range(1000)), (0,), {0: np.eye(1000, dtype="f4")})
+    a = rng.standard_normal((40, 1000, 1)).astype("f4")
+    found = shifts(many, a, a + rng.standard_normal(a.shape).astype("f4"))
+    assert 0.93 < np.mean([one.low < 0 < one.high for one in found]) < 0.97
+    assert sum(one.moved for one in found) <= 1
+
+
+def test_in_units_keeps_the_shape() -> None:
+    readout = by_chance((0, 1))
+    values = np.zeros((4, 3, 2, 2), "f4")
+    assert in_units(readout, values, "raw") is values
+    wanted = -np.array(readout.about["centers"]) / np.array(readout.about["spreads"])
+    assert np.allclose(in_units(readout, values, "std"), wanted)
