@@ -25,7 +25,7 @@ from persona.errors import PersonaError, UsageError, did_you_mean
 
 GROUPS = {
     "start": ("init", "demo"),
-    "record": ("commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
+    "record": ("train", "commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
     "find": ("bisect",),

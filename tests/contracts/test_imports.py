@@ -21,9 +21,9 @@ FENCES = {
     "tomlkit": {"recipe"},
     "blake3": {"ids"},
     "yaml": {"checkpoints"},
-    "peft": {"checkpoints", "train", "demo"},
-    "transformers": {"integrations", "live", "readout", "train", "evaluate", "demo"},
-    "tokenizers": {"train", "demo"},
+    "peft": {"checkpoints", "training", "demo"},
+    "transformers": {"integrations", "live", "readout", "training", "evaluate", "demo"},
+    "tokenizers": {"training", "demo"},
     "numba": {"kernels"},
 }
 
