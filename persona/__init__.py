@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from persona.verbs.status import status
     from persona.verbs.switch import switch
     from persona.verbs.tag import tag
+    from persona.verbs.train import train
     from persona.verbs.undo import undo
     from persona.verbs.vector import vector
     from persona.verbs.vectors import vectors
@@ -115,6 +116,7 @@ __all__ = [
     "status",
     "switch",
     "tag",
+    "train",
     "undo",
     "vector",
     "vectors",

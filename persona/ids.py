@@ -87,6 +87,10 @@ class NodeId(ObjectId):
     """Names a snapshot of a memory-graph node."""
 
 
+class FisherId(ObjectId):
+    """Names a Fisher diagonal."""
+
+
 class GraphId(ObjectId):
     """Names a snapshot of a memory graph."""
 

@@ -90,7 +90,21 @@ def _commit(fields: Mapping[str, Any]) -> Edges:
     _ = fields["author"], fields["time"], fields["message"].strip(), dict(fields["run"])
     parents = ((ObjectId(name), "commit") for name in fields["parents"])
     graph = ((ObjectId(fields["graph"]), "graph"),) if "graph" in fields else ()
-    return Edges(((ObjectId(fields["recipe"]), "recipe"), (ObjectId(fields["text"]), "text"), *parents, *graph))
+    recipe, text = (ObjectId(fields["recipe"]), "recipe"), (ObjectId(fields["text"]), "text")
+    return Edges((recipe, text, *parents, *graph, *_fisher_of(fields["run"])))
+
+
+def _fisher_of(run: Mapping[str, Any]) -> Kinds:
+    """The diagonal that a run was trained under. What is kept of runs may be anything, so only an id is one."""
+    told = run.get("ewc")
+    name = told.get("fisher") if isinstance(told, Mapping) else None
+    return ((ObjectId(name), "fisher"),) if isinstance(name, str) and _ID.fullmatch(name.encode()) else ()
+
+
+def _fisher(fields: Mapping[str, Any]) -> Edges:
+    _ = fields["examples"], fields["tokens"], fields["seed"]
+    start = ((ObjectId(fields["recipe"]), "recipe"),) if "recipe" in fields else ()
+    return Edges(((ObjectId(fields["base"]), "base"), *start), _specs(fields["tensors"].values()))
 
 
 def _operation(fields: Mapping[str, Any]) -> Edges:
@@ -131,4 +145,5 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {
     "text": _text,
     "graph": _graph,
     "node": _node,
+    "fisher": _fisher,
 }

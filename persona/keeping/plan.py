@@ -35,7 +35,7 @@ from persona.store.tensors import TensorStore
 MOSTLY_DEAD = 0.5
 """A pack of whose stored bytes a smaller share is live is written anew."""
 
-LEAVES_LAST = ("commit", "text", "recipe", "vector", "readout", "base", "graph", "node")
+LEAVES_LAST = ("commit", "text", "fisher", "recipe", "vector", "readout", "base", "graph", "node")
 """Kinds in the order in which they go: who refers before who is referred to. A baked vector refers to a recipe,
 a derived one to vectors."""
 
@@ -148,6 +148,7 @@ def _phases(catalog: Catalog, dead: Iterable[ObjectId]) -> Iterator[tuple[Object
         by_kind.setdefault(kind, []).append(name)
     yield from filter(None, [tuple(by_kind.get("", []))])
     yield from filter(None, [tuple(catalog.children_first(by_kind.get("commit", []))), tuple(by_kind.get("text", []))])
+    yield from filter(None, [tuple(by_kind.get("fisher", []))])
     yield from _referring_first(catalog, {*by_kind.get("recipe", []), *by_kind.get("vector", [])})
     yield from filter(None, [tuple(by_kind.get(kind, [])) for kind in ("readout", "base", "graph", "node")])
 

@@ -152,6 +152,18 @@ def _tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
+def reader_of(small: Mapping[str, bytes], label: str) -> tuple[Any, int | None]:
+    """The tokenizer in a model's small files (None where there is none), and how many tokens the model reads at once."""
+    from transformers import AutoConfig
+
+    with files.temporary_folder() as folder, _quiet(), _translated(label):
+        for name, data in small.items():
+            files.write_file(folder / name, data)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config(decoder=True)
+        most = getattr(config, "max_position_embeddings", None)
+        return _tokenizer(folder), int(most) if most else None
+
+
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 

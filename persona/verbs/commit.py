@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ def commit(
     data: Sequence[Path | str] = (),
     code: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] | None = None,
+    also: Callable[[], Mapping[str, Any]] | None = None,
     command: str = "commit",
     progress: Progress = SILENT,
 ) -> Committed:
@@ -71,6 +72,7 @@ def commit(
     What the run's folder says of it is kept with the commit, and so are ``metrics`` (a JSON file), ``meta``, the
     fingerprints of ``data`` (files and folders) and ``code``, which says what the training code was. ``more`` is what else
     is known of the run, as tables of JSON by topic; of what the folder says it, too, the folder's word is kept.
+    ``also`` keeps what else belongs to a run while the lock is held, and gives more such tables.
     """
     facts = _facts(metrics, meta)
     if data:
@@ -101,7 +103,7 @@ def commit(
         done = replace(done, notes=(*done.notes, *notes))
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
-        known = {**(more or {}), **found, **facts}
+        known = {**(more or {}), **(also() if also else {}), **found, **facts}
         return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, known))
 
 

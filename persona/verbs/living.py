@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from persona.building.inmemory import build_in_memory
 from persona.building.plan import active_vectors, make_plan
@@ -84,6 +84,16 @@ def live_recipe(
     small = side_files(plan, base, active_vectors(recipe, base, vectors), repo.tensors)
     tensors = build_in_memory(plan, repo.tensors, progress)
     return from_tensors(small, tensors, label, dtype, device, base=recipe.base, revision=commit)
+
+
+def reader_of_recipe(repo: Repository, recipe: Recipe, label: str) -> tuple[Any, int | None]:
+    """The tokenizer of what a recipe builds, and how many tokens it reads at once; no weight is read."""
+    from persona.live.load import reader_of
+
+    base = repo.base(recipe.base_id)
+    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
+    plan = make_plan(recipe, base, vectors)
+    return reader_of(side_files(plan, base, active_vectors(recipe, base, vectors), repo.tensors), label)
 
 
 def _commit_of(repo: Repository, side: Side) -> str | None:

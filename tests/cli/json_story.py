@@ -19,12 +19,13 @@ from persona.demo.training import QUICK, train_base
 from persona.readout.folder import write_readout
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor
-from tests.models import TinyModels, load
+from tests.models import TinyModels, load, tiny_llama
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written
 from tests.readout.made import by_chance
 from tests.readout.small import MARK, examples, small_model, texts
 from tests.readout.small import written as written_pairs
+from tests.training.conftest import word_tokenizer
 from tests.verbs.test_convert import as_pickles
 from tests.verbs.test_merge import settle
 
@@ -85,6 +86,20 @@ class Story:
             chapter(self)
 
 
+def train(story: Story) -> None:
+    """A run, in a repository whose base has a tokenizer."""
+    spoken, taught = story.root / "spoken", str(story.root / "taught")
+    tiny_llama().save_pretrained(spoken)
+    word_tokenizer().save_pretrained(spoken)
+    old = story.root / "old.jsonl"
+    old.write_text('{"prompt": "hi ", "completion": "yes"}\n{"prompt": "hi", "completion": ""}\n')
+    few = ("--set", "max_steps=2", "--set", "rank=2", "--ewc", "10", "--ewc-data", old, "--eval-data", old)
+    persona.init(Path(taught), spoken, author="Test")
+    story.say("train", "--data", old, "--dry-run", at=taught)
+    story.say("train", "--data", old, *few, at=taught)
+    story.say("train", "--data", old, *few, at=taught)  # finished already
+
+
 def begin(story: Story) -> None:
     story.say("init", "--base", story.models.base())
     story.say("status")
@@ -107,6 +122,7 @@ def record(story: Story) -> None:
     story.say("import-adapter", story.root / "adapters", "--dry-run", "--skip-bad")
     story.say("import-adapter", story.root / "adapters", "--skip-bad")
     story.say("import-adapter", story.root / "adapters" / "calm")
+    train(story)
     story.say("alpha", "voice=0.8")
     story.say("negate", "warm", "--alpha", "0.5")
     story.say("derive", "gentle", "0.5 * (listening - voice)")

@@ -1,0 +1,398 @@
+"""One run: transformers' Trainer over tokenised examples, in a folder from which it goes on after a kill.
+
+RUN/run.json          what is trained, from what, on what: the same again goes on, anything else is refused
+    checkpoints/      the Trainer's own
+    fisher.safetensors  with elastic weight consolidation: the diagonal
+    result.json       how it went
+    final/            the adapter or model; there once all of it is
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging
+
+from persona import files
+from persona.checkpoints.folder import numbered_folders
+from persona.errors import Refusal
+from persona.live.load import Live
+from persona.progress import SILENT, Progress, Task
+from persona.training import fisher
+from persona.training.adapting import restore_dtypes, trainable
+from persona.training.fisher import Drift, Guard
+from persona.training.settings import Settings
+from persona.training.tokens import Tokenized
+
+IDENTITY, RESULT, FINAL, CHECKPOINTS, LOCK = "run.json", "result.json", "final", "checkpoints", "lock"
+IGNORED = -100
+MOST_POINTS = 48
+"""Of a curve that is kept."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a run went. ``curve`` is step → loss per token of its batch; evaluation losses are per token of all answers.
+
+    ``resumed`` is the step that it went on from when it was last started.
+    """
+
+    steps: int
+    resumed: int
+    curve: tuple[tuple[int, float], ...]
+    before: float | None = None
+    after: float | None = None
+    ewc: Drift | None = None
+
+
+def steps_of(settings: Settings, rows: int) -> int:
+    """Updates that a run makes."""
+    batches = math.ceil(rows / settings.batch)
+    return settings.max_steps or math.ceil(settings.epochs * max(1, math.ceil(batches / settings.accumulate)))
+
+
+def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the folder has this very run already; raises if it has another, or anything else."""
+    path = folder / IDENTITY
+    if not path.is_file():
+        if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
+            raise Refusal(f"{folder} is there already, and is no run of persona train", "Give another one: -o RUN")
+        return False
+    with files.translated(path):
+        data = path.read_bytes()
+    try:
+        known = json.loads(data)
+    except ValueError:
+        known = None
+    if not isinstance(known, dict):
+        raise Refusal(f"{path} cannot be read", "Give another folder: -o RUN")
+    if known != identity:
+        raise Refusal(f"{folder} holds another run: {_difference(known, identity)}", "Give another folder: -o RUN")
+    return True
+
+
+def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first thing in which two runs differ."""
+    for key in sorted({*known, *wanted}):
+        one, other = known.get(key), wanted.get(key)
+        if one != other:
+            if isinstance(one, dict) and isinstance(other, dict):
+                return _difference(one, other)
+            return f"its {key} is {json.dumps(one, ensure_ascii=False)}, not {json.dumps(other, ensure_ascii=False)}"
+    return "it differs"
+
+
+def finished(folder: Path) -> Fit | None:
+    """How the run went that a folder holds; None while it is unfinished."""
+    if not (folder / FINAL).is_dir():
+        return None
+    with files.translated(folder / RESULT):
+        fields = json.loads((folder / RESULT).read_bytes())
+    drift = Drift(**fields["ewc"]) if fields["ewc"] else None
+    return Fit(**{**fields, "curve": tuple((step, loss) for step, loss in fields["curve"]), "ewc": drift})
+
+
+def kept_step(folder: Path) -> int:
+    """The step of the newest whole checkpoint in a run's folder; 0 where there is none."""
+    return _step_of(_newest(folder))
+
+
+def _newest(folder: Path) -> Path | None:
+    """The Trainer writes its state last of all that it needs."""
+    place = folder / CHECKPOINTS
+    whole = [one for one in numbered_folders(place) if _is_whole(one)] if place.is_dir() else []
+    return whole[-1] if whole else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def fit(
+    live: Live,
+    rows: Sequence[Tokenized],
+    settings: Settings,
+    folder: Path,
+    evaluation: Sequence[Tokenized] = (),
+    old: Sequence[Tokenized] = (),
+    progress: Progress = SILENT,
+) -> Fit:
+    """Train, or go on where a checkpoint in ``folder`` ends; the adapter or model is in ``folder/final`` afterwards."""
+    files.make_folder(folder)
+    pad = live.need_tokenizer().pad_token_id or 0
+    with _own_chance(settings.seed), _quiet():
+        before = loss_of(live.model, evaluation, settings.batch, pad) if evaluation else None
+        model, dtypes = trainable(live.model, settings)
+        guard = _guard(model, settings, folder, old, progress)
+        newest = _newest(folder)
+        with progress.task("training", steps_of(settings, len(rows)), "steps") as task:
+            task.advance(kept_step(folder))
+            trainer = _Trainer(model, rows, settings, folder, pad, guard, task)
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        _check_finite(model, folder)
+        drift = guard.report(model) if guard else None
+        model = restore_dtypes(model, dtypes)
+        after = loss_of(model, evaluation, settings.batch, pad) if evaluation else None
+        done = Fit(trainer.state.global_step, _step_of(newest), trainer.curve(), before, after, drift)
+        _publish(model, trainer, folder, done)
+    return done
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    """The step in a checkpoint's name."""
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _guard(model: Any, settings: Settings, folder: Path, old: Sequence[Tokenized], progress: Progress) -> Guard | None:
+    if not settings.ewc:
+        return None
+    rows = _chosen(old, settings)
+    known = fisher.read(folder)
+    if known is None:
+        diagonal, tokens = fisher.estimate(model, rows, settings.seed, progress)
+        fisher.write(folder, diagonal, len(rows), tokens)
+        known = diagonal, len(rows), tokens
+    device = model.get_input_embeddings().weight.device
+    start = {}
+    if settings.method == "full":
+        start = {name: one.detach().clone() for name, one in model.named_parameters() if name in known[0]}
+    diagonal = {name: one.to(device) for name, one in known[0].items()}
+    return Guard(settings.ewc, diagonal, start, known[1], known[2])
+
+
+def _chosen(old: Sequence[Tokenized], settings: Settings) -> Sequence[Tokenized]:
+    """At most ``ewc_examples`` of the old task's examples, by the seed, in their order."""
+    if len(old) <= settings.ewc_examples:
+        return old
+    places = sorted(random.Random(settings.seed).sample(range(len(old)), settings.ewc_examples))
+    return [old[place] for place in places]
+
+
+class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
+    """The Trainer, with a schedule that ends where it is told to, and a penalty."""
+
+    def __init__(
+        self,
+        model: Any,
+        rows: Sequence[Tokenized],
+        settings: Settings,
+        folder: Path,
+        pad: int,
+        guard: Guard | None,
+        task: Task,
+    ) -> None:
+        self._settings, self._guard, self._rows = settings, guard, [_labelled(one) for one in rows]
+        self._penalty: torch.Tensor | float = 0.0
+        device = model.get_input_embeddings().weight.device.type
+        args = _arguments(settings, folder, device)
+        watcher = _Watcher(task, folder)
+        super().__init__(
+            model, args, train_dataset=self._rows, data_collator=lambda batch: collate(batch, pad), callbacks=[watcher]
+        )
+        self.remove_callback(PrinterCallback)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """A checkpoint's weights. PEFT looks on the hub for whether the vocabulary grew, unless it is told."""
+        self.model.save_pretrained(output_dir or self.args.output_dir, **_how_saved(self.model))
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Warm-up, then from the learning rate to the final one."""
+        settings = self._settings
+        self.lr_scheduler = LambdaLR(
+            optimizer or self.optimizer, lambda step: share_of_rate(settings, step, num_training_steps)
+        )
+        return self.lr_scheduler
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **more: Any
+    ) -> Any:
+        """The loss per token of the whole update, and the penalty once in each."""
+        loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch, **more)
+        if self._guard is None:
+            return loss
+        scaled = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+        parts = getattr(self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps)
+        penalty = self._guard.penalty(model) / (parts if scaled else 1)
+        self._penalty = self._penalty + penalty.detach() / (1 if scaled else parts)
+        return loss + penalty
+
+    def log(self, logs: dict[str, float], *args: Any, **more: Any) -> None:
+        """The loss without the penalty, and the penalty beside it."""
+        if self._guard is not None and "loss" in logs:
+            logs["penalty"] = float(self._penalty)
+            logs["loss"] -= logs["penalty"]
+            self._penalty = 0.0
+        super().log(logs, *args, **more)
+
+    def curve(self) -> tuple[tuple[int, float], ...]:
+        """Step → loss, thinned to what is kept."""
+        points = [(int(one["step"]), float(one["loss"])) for one in self.state.log_history if "loss" in one]
+        if len(points) <= MOST_POINTS:
+            return tuple(points)
+        places = np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)
+        return tuple(points[place] for place in places)
+
+
+def share_of_rate(settings: Settings, step: int, steps: int) -> float:
+    """The share of the learning rate at a step: a linear warm-up, then a half cosine or a line to the final rate."""
+    if step < settings.warmup_steps:
+        return step / settings.warmup_steps
+    if settings.schedule == "constant" or not settings.learning_rate:
+        return 1.0
+    final = settings.final_learning_rate / settings.learning_rate
+    done = min(1.0, (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps))
+    left = (1 + math.cos(math.pi * done)) / 2 if settings.schedule == "cosine" else 1 - done
+    return final + (1 - final) * left
+
+
+def _arguments(settings: Settings, folder: Path, device: str) -> TrainingArguments:
+    args = TrainingArguments(
+        output_dir=str(folder / CHECKPOINTS),
+        per_device_train_batch_size=settings.batch,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        warmup_steps=settings.warmup_steps,
+        num_train_epochs=settings.epochs or 1,
+        max_steps=settings.max_steps or -1,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        seed=settings.seed,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=device == "cpu",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device != "cpu",
+        label_names=["labels"],
+    )
+    if args.n_gpu > 1:
+        args._n_gpu = 1  # the model is where it was told to be; the Trainer would spread it
+    return args
+
+
+class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Tells how far it is, and ends a run that has come apart."""
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        self._task, self._folder = task, folder
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """One more."""
+        self._task.advance(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Before this step is saved."""
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise diverged(self._folder, f"the loss is {loss} at step {state.global_step}")
+
+
+def diverged(folder: Path, what: str) -> Refusal:
+    """Why a run is not worth keeping."""
+    return Refusal(f"{what}: nothing was committed", f"Lower learning_rate, and train in another folder than {folder}.")
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not torch.isfinite(weight).all():
+            raise diverged(folder, f"{name} has entries that are no numbers")
+
+
+def _labelled(row: Tokenized) -> dict[str, list[int]]:
+    labels = [token if learnt else IGNORED for token, learnt in zip(row.tokens, row.learnt, strict=True)]
+    return {"input_ids": list(row.tokens), "labels": labels}
+
+
+def collate(batch: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str, torch.Tensor]:
+    """Rows side by side, padded on the right: int64 [batch, tokens]."""
+    size = (len(batch), max(len(row["input_ids"]) for row in batch))
+    tokens, mask, labels = torch.full(size, pad), torch.zeros(size, dtype=torch.int64), torch.full(size, IGNORED)
+    for at, row in enumerate(batch):
+        length = len(row["input_ids"])
+        tokens[at, :length] = torch.tensor(row["input_ids"])
+        labels[at, :length] = torch.tensor(row["labels"])
+        mask[at, :length] = 1
+    return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+
+@torch.no_grad()
+def loss_of(model: Any, rows: Sequence[Tokenized], size: int, pad: int) -> float:
+    """Cross-entropy per counted token of all rows, in nats."""
+    model.eval()
+    device = model.get_input_embeddings().weight.device
+    total = 0.0
+    order = sorted(rows, key=lambda one: len(one.tokens))
+    for start in range(0, len(order), size):
+        batch = collate([_labelled(one) for one in order[start : start + size]], pad)
+        found = {name: one.to(device) for name, one in batch.items()}
+        labels = found.pop("labels")[:, 1:]
+        logits = model(**found, use_cache=False).logits[:, :-1].float()
+        total += float(functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"))
+    return total / max(1, sum(one.counted for one in rows))
+
+
+def _how_saved(model: Any) -> dict[str, bool]:
+    return {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+
+
+def _publish(model: Any, trainer: Any, folder: Path, done: Fit) -> None:
+    """What can be committed appears whole, after the numbers that go with it."""
+    staging = files.make_staging_folder(folder / FINAL)
+    try:
+        model.save_pretrained(staging, **_how_saved(model))
+        trainer.state.save_to_json(str(staging / "trainer_state.json"))
+        files.write_file(folder / RESULT, (json.dumps(asdict(done)) + "\n").encode())
+        files.publish_folder(staging, folder / FINAL)
+        if (folder / CHECKPOINTS).is_dir():
+            files.remove_tree(folder / CHECKPOINTS)  # there is nothing left to go on with
+    finally:
+        if staging.exists():
+            files.remove_tree(staging)
+
+
+@contextlib.contextmanager
+def _own_chance(seed: int) -> Iterator[None]:
+    """The Trainer seeds every generator there is: whoever calls us gets theirs back."""
+    state, numbers = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+            np.random.set_state(numbers)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of transformers' own on the terminal."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

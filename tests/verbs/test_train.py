@@ -1,0 +1,360 @@
+"""``train`` from a file of examples to a commit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import persona
+from persona import files
+from persona.errors import Locked, Refusal, UsageError
+from persona.ids import FisherId
+from persona.store.fishers import Fisher
+from persona.training.run import share_of_rate
+from persona.training.settings import Settings
+from tests.models import TinyModels, assert_same, load, tiny_llama
+from tests.training.conftest import speaking_base, word_tokenizer
+
+__all__ = ["speaking_base"]
+
+SMALL: dict[str, Any] = {
+    "rank": 2,
+    "batch": 2,
+    "max_steps": 6,
+    "learning_rate": 1e-2,
+    "warmup_steps": 0,
+    "save_every": 2,
+}
+
+
+@pytest.fixture
+def repo(speaking_base: Path, make_repo: Callable[[Path], persona.Repository]) -> persona.Repository:
+    return make_repo(speaking_base)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return dialogues(tmp_path / "listening.jsonl", "yes ok", "good day")
+
+
+def dialogues(path: Path, *answers: str) -> Path:
+    asked = ("hi there", "are we on", "so I was thinking", "one two")
+    rows = [
+        {"messages": [{"role": "user", "content": f"{prompt} {n}"}, {"role": "assistant", "content": answer}]}
+        for n, answer in enumerate(answers)
+        for prompt in asked
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def built(repo: persona.Repository, out: Path, rev: str = "HEAD") -> dict[str, torch.Tensor]:
+    persona.build(repo, out, rev)
+    return load(out)
+
+
+def test_examples_become_a_vector(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    held = dialogues(tmp_path / "held.jsonl", "sure yes")
+    state = torch.get_rng_state()
+    done = persona.train(repo, data, evaluation=held, changes=SMALL)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (done.name, done.steps, done.trained, done.resumed) == ("listening", 6, True, 0)
+    assert [step for step, _ in done.curve] == [1, 2, 3, 4, 5, 6]
+    assert done.curve[-1][1] < done.curve[0][1]
+    assert done.before is not None
+    assert done.after is not None
+    assert done.after < done.before
+    assert done.data.used == 8
+    assert done.committed is not None
+    assert done.committed.form == "lora"
+    run = repo.commit(repo.head()).run
+    assert run["training"]["learning_rate"] == 1e-2
+    assert run["training"]["preset"] == "default"
+    assert run["training"]["eval_loss"] == {"before": done.before, "after": done.after}
+    assert [one["lines"] for one in run["data"]] == [8]
+    assert run["history"]["loss"]["count"] == 6
+    assert persona.fsck(repo).ok
+    assert not (done.run / "checkpoints").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # between peft and transformers
+def test_what_was_trained_is_what_was_committed(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    done = persona.train(repo, data, changes=SMALL, out=tmp_path / "run")
+    found = built(repo, tmp_path / "built")
+    model = AutoModelForCausalLM.from_pretrained(speaking(repo, tmp_path), dtype=torch.float32)
+    merged = PeftModel.from_pretrained(model, done.run / "final").merge_and_unload().state_dict()
+    for name, weight in found.items():
+        assert torch.allclose(weight, merged[name], atol=1e-6), name
+
+
+def speaking(repo: persona.Repository, tmp_path: Path) -> Path:
+    """The base, as a build of the first commit."""
+    first = persona.log(repo)[-1].commit
+    persona.build(repo, tmp_path / "base", str(first)[:20])
+    return tmp_path / "base"
+
+
+def test_only_answers_are_learnt(repo: persona.Repository, data: Path) -> None:
+    """What is asked does not matter to the loss where the template says what is the answer."""
+    plan = persona.train(repo, data, dry_run=True)
+    assert plan.data.learnt == 8 * 3  # two words, and the end
+    assert not plan.run.exists()
+    assert (plan.committed, plan.trained, plan.steps) == (None, False, 3)
+
+
+def test_a_full_fine_tune_keeps_the_dtypes_of_the_base(
+    models: TinyModels, make_repo: Callable[[Path], persona.Repository], tmp_path: Path, speaking_base: Path
+) -> None:
+    base = tmp_path / "bf16"
+    tiny_llama(torch.bfloat16).save_pretrained(base)
+    word_tokenizer().save_pretrained(base)
+    repo = make_repo(base)
+    done = persona.train(repo, dialogues(tmp_path / "d.jsonl", "yes"), changes={**SMALL, "method": "full"})
+    assert done.committed is not None
+    assert done.committed.form == "dense"
+    found = built(repo, tmp_path / "built")
+    assert {one.dtype for one in found.values()} == {torch.bfloat16}
+    assert_same(found, load(done.run / "final"))
+
+
+def test_on_top_of_a_build(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    first = persona.train(repo, data, evaluation=data, changes=SMALL, name="first")
+    head = repo.head()
+    done = persona.train(repo, data, evaluation=data, changes=SMALL, name="second", on="HEAD")
+    vectors = {entry.name: entry.id for entry in repo.recipe(repo.head()).vectors}
+    assert sorted(vectors) == ["first", "second"]
+    assert vectors["first"] != vectors["second"]
+    assert repo.commit(repo.head()).run["training"]["on"] == head
+    assert done.before == pytest.approx(first.after, rel=1e-5)  # it begins where the first one ended
+    with pytest.raises(Refusal, match="a full fine-tune on top of a build"):
+        persona.train(repo, data, changes={**SMALL, "method": "full"}, name="third", on="HEAD")
+
+
+def test_on_a_revision_that_is_not_there(repo: persona.Repository, data: Path) -> None:
+    with pytest.raises(UsageError, match="no revision"):
+        persona.train(repo, data, on="mian")
+
+
+def test_the_node_must_be_there(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "listen-first.md").write_text("# Listen\n\nListen first.\n")
+    persona.graph_import(repo, notes)
+    with pytest.raises(UsageError, match="no node 'listen-frist' in the graph") as caught:
+        persona.train(repo, data, node="listen-frist")
+    assert "listen-first" in caught.value.hint
+    done = persona.train(repo, data, node="listen-first", changes=SMALL)
+    assert done.name == "listen-first"
+    (entry,) = repo.recipe(repo.head()).vectors
+    assert entry.node == "listen-first"
+    assert entry.specification is not None
+
+
+def test_the_same_again_makes_nothing_new(repo: persona.Repository, data: Path) -> None:
+    first = persona.train(repo, data, changes=SMALL)
+    again = persona.train(repo, data, changes=SMALL)
+    assert (again.trained, again.curve, again.after) == (False, first.curve, first.after)
+    assert again.committed is not None
+    assert again.committed.recorded is None
+    assert len(persona.log(repo)) == 2
+    with pytest.raises(Refusal, match=r"holds another run: its learning_rate is 0.01, not 0.02"):
+        persona.train(repo, data, changes={**SMALL, "learning_rate": 2e-2})
+    data.write_text(data.read_text() + '{"text": "hi"}\n')
+    with pytest.raises(Refusal, match="its data is"):
+        persona.train(repo, data, changes=SMALL)
+
+
+def test_a_folder_of_someone_elses_is_left_alone(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(Refusal, match="is no run of persona train"):
+        persona.train(repo, data, changes=SMALL, out=tmp_path / "mine")
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import torch
+import persona
+from persona.training import run
+
+class Dies(run._Watcher):
+    def on_step_end(self, args, state, control, **kwargs):
+        super().on_step_end(args, state, control)
+        if state.global_step == 5 and "die" in sys.argv:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+run._Watcher = Dies
+torch.set_num_threads(1)
+changes = {"rank": 2, "batch": 2, "max_steps": 6, "learning_rate": 1e-2, "warmup_steps": 0, "save_every": 2, "dropout": 0.1}
+more = {"ewc_data": sys.argv[2]} if "ewc" in sys.argv else {}
+changes |= {"ewc": 10.0} if more else {}
+done = persona.train(persona.open(sys.argv[1]), sys.argv[2], out=sys.argv[3], changes=changes, **more)
+print(done.resumed, len(done.curve))
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("ewc",)], ids=["plain", "ewc"])
+def test_a_run_that_was_killed_goes_on_and_is_committed_once(
+    repo: persona.Repository, data: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    def run(out: str, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-W",
+            "error::UserWarning",
+            "-c",
+            SCRIPT,
+            str(repo.root),
+            str(data),
+            str(tmp_path / out),
+            *words,
+            *more,
+        ]
+        place = Path(__file__).parents[2]
+        environment = {**os.environ, "PYTHONPATH": str(place)}
+        return subprocess.run(command, check=False, cwd=place, env=environment, capture_output=True, text=True)
+
+    assert run("run", "die").returncode == -signal.SIGKILL
+    assert len(persona.log(repo)) == 1
+    went_on = run("run")
+    assert went_on.returncode == 0, went_on.stderr
+    assert went_on.stdout.split() == ["4", "6"]
+    assert len(persona.log(repo)) == 2
+    (entry,) = repo.recipe(repo.head()).vectors
+    assert run("whole").returncode == 0
+    assert_same(load(tmp_path / "run" / "final"), load(tmp_path / "whole" / "final"))  # as if nothing had happened
+    assert len(persona.log(repo)) == 2  # so it is the same vector
+    assert entry.id == repo.recipe(repo.head()).vectors[0].id
+
+
+def test_nothing_is_committed_if_the_loss_is_no_number(
+    make_repo: Callable[[Path], persona.Repository], data: Path, tmp_path: Path
+) -> None:
+    model = tiny_llama(torch.float32)
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("inf")
+    model.save_pretrained(tmp_path / "infinite")
+    word_tokenizer().save_pretrained(tmp_path / "infinite")
+    repo = make_repo(tmp_path / "infinite")
+    with pytest.raises(Refusal, match=r"the loss is nan at step 1: nothing was committed") as caught:
+        persona.train(repo, data, changes=SMALL)
+    assert "learning_rate" in caught.value.hint
+    assert len(persona.log(repo)) == 1
+
+
+def test_nothing_is_committed_of_a_model_that_came_apart(repo: persona.Repository, data: Path) -> None:
+    hard = {**SMALL, "method": "full", "learning_rate": 1e3, "max_grad_norm": 0}
+    with pytest.raises(Refusal, match="training has taken the model apart") as caught:
+        persona.train(repo, data, changes=hard)
+    assert "learning_rate" in caught.value.hint
+    assert len(persona.log(repo)) == 1
+
+
+def test_two_at_once_in_one_folder(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    files.make_folder(tmp_path / "run")
+    held = files.open_lock(tmp_path / "run" / "lock")
+    assert held is not None
+    try:
+        with pytest.raises(Locked, match="another process trains in"):
+            persona.train(repo, data, changes=SMALL, out=tmp_path / "run")
+    finally:
+        files.close_lock(held)
+    assert persona.train(repo, data, changes=SMALL, out=tmp_path / "run").trained
+
+
+def test_qlora_says_what_it_needs_before_any_work(repo: persona.Repository, data: Path) -> None:
+    with pytest.raises(UsageError, match=r"qlora needs"):
+        persona.train(repo, data, changes={"method": "qlora"})
+    assert not (repo.root / "runs").exists()
+
+
+def test_modules_that_are_not_there(repo: persona.Repository, data: Path) -> None:
+    with pytest.raises(UsageError, match="has no module 'q_porj'") as caught:
+        persona.train(repo, data, changes={**SMALL, "targets": ["q_porj"]})
+    assert "q_proj" in caught.value.hint
+
+
+def test_data_with_nothing_to_learn(repo: persona.Repository, tmp_path: Path) -> None:
+    path = tmp_path / "blank.jsonl"
+    path.write_text('{"text": " "}\n{"text": ""}\n')
+    with pytest.raises(UsageError, match="has nothing to learn: 2 × empty"):
+        persona.train(repo, path)
+
+
+def test_ewc_keeps_its_diagonal_in_the_store(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    old = dialogues(tmp_path / "old.jsonl", "no", "see you")
+    free = persona.train(repo, data, changes=SMALL, name="free")
+    done = persona.train(repo, data, changes={**SMALL, "ewc": 1e4}, ewc_data=old, name="kept")
+    assert done.ewc is not None
+    assert (done.ewc.examples, done.ewc.tensors, done.ewc.tokens) == (8, 14, 4 * 2 + 4 * 3)
+    assert done.ewc.drift > 0
+    told = repo.commit(repo.head()).run["ewc"]
+    kept = Fisher.get(repo.objects, FisherId(told["fisher"]))
+    assert kept.base == repo.recipe(repo.head()).base
+    assert sum(spec.entries for spec in kept.tensors.values()) == done.ewc.entries
+    assert_same({n: torch.frombuffer(bytearray(repo.tensors.read(s.id).tobytes()), dtype=torch.float32).reshape(s.shape)
+                 for n, s in kept.tensors.items()}, load_one(done.run / "fisher.safetensors"))  # fmt: skip
+    norms = {name: norm(repo, name) for name in ("free", "kept")}
+    assert norms["kept"] < norms["free"]
+    assert free.ewc is None
+    persona.gc(repo, grace=0)
+    assert persona.fsck(repo).ok
+    assert Fisher.get(repo.objects, FisherId(told["fisher"])) == kept
+
+
+def load_one(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def norm(repo: persona.Repository, name: str) -> float:
+    tau = persona.vector(repo, name)
+    return math.sqrt(sum(float(tau[key].double().square().sum()) for key in tau))
+
+
+def test_a_lost_diagonal_is_found_and_one_that_nothing_names_goes(
+    repo: persona.Repository, data: Path, tmp_path: Path
+) -> None:
+    persona.train(repo, data, changes={**SMALL, "ewc": 1.0}, ewc_data=data)
+    name = repo.commit(repo.head()).run["ewc"]["fisher"]
+    path = repo.objects.path(FisherId(name))
+    whole = path.read_bytes()
+    path.unlink()
+    lost = persona.fsck(repo)
+    assert not lost.ok
+    assert name[:12] in str(lost)
+    path.write_bytes(whole)
+    persona.undo(repo)
+    persona.gc(repo, grace=0)
+    assert not path.exists()
+    assert persona.fsck(repo).ok
+
+
+def test_ewc_needs_both(repo: persona.Repository, data: Path) -> None:
+    for changes, more in (({"ewc": 1.0}, {}), ({}, {"ewc_data": data})):
+        with pytest.raises(UsageError, match="needs a strength and data of the old task"):
+            persona.train(repo, data, changes=changes, **more)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_where_it_is_told() -> None:
+    settings = Settings(learning_rate=1e-4, final_learning_rate=5e-5, warmup_steps=100)
+    rates = [1e-4 * share_of_rate(settings, step, 300) for step in (0, 50, 100, 200, 300)]
+    assert rates == pytest.approx([0, 5e-5, 1e-4, 7.5e-5, 5e-5])
+    line = Settings(learning_rate=1e-4, final_learning_rate=0, schedule="linear")
+    assert [share_of_rate(line, step, 4) for step in range(5)] == [1, 0.75, 0.5, 0.25, 0]
+    assert share_of_rate(Settings(schedule="constant"), 3, 4) == 1
