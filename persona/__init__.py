@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from persona.verbs.convert import convert
     from persona.verbs.derive import derive
     from persona.verbs.diff import diff
+    from persona.verbs.eval import eval
     from persona.verbs.export import export
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
@@ -72,6 +73,7 @@ __all__ = [
     "convert",
     "derive",
     "diff",
+    "eval",
     "export",
     "fsck",
     "gc",

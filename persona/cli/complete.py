@@ -115,6 +115,12 @@ def _methods(repo: Repository | None, typed: str) -> Iterable[str]:
     return methods.names()
 
 
+def _suites(repo: Repository | None, typed: str) -> Iterable[str]:
+    from persona.evaluate import suite
+
+    return suite.names(repo.root) if repo is not None else ()
+
+
 def _shown(repo: Repository | None, typed: str) -> Iterator[str]:
     """Vectors, and revisions; after ``NAME@`` revisions."""
     name, at, rev = typed.partition("@")
@@ -141,6 +147,9 @@ NODE = Known(_nodes)
 
 METHOD = Known(_methods)
 """A merge method."""
+
+SUITE = Known(_suites)
+"""A suite of measures."""
 
 SHOWN = Known(_shown)
 """A vector or a revision."""

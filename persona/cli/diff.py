@@ -122,6 +122,10 @@ def _render(console: Console, found: Diffed, *, weights: bool) -> None:
     elif not recipes and not found.differs:
         same = "the same vector" if found.kinds == ("vector", "vector") else "the same recipe; --stat reads the weights"
         console.print(f" {same}")
+    if found.measured:
+        from persona.cli.scores import moves
+
+        moves(console, found.measured)
     if found.weights is not None:
         from persona.cli.weights import weights as show
 

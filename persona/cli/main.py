@@ -30,6 +30,7 @@ GROUPS = {
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
     "find": ("bisect",),
     "specify": ("graph",),
+    "measure": ("eval",),
     "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc", "completion"),
 }

@@ -107,6 +107,12 @@ def _node(fields: Mapping[str, Any]) -> Edges:
     return Edges()
 
 
+def _evaluation(fields: Mapping[str, Any]) -> Edges:
+    """Nothing: what was measured says what of by a digest, and outlives it."""
+    _ = fields["build"].encode(), fields["suite"].encode(), fields["time"], list(fields["figures"])
+    return Edges()
+
+
 def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:
     return tuple(dict.fromkeys(TensorSpec.decode(value).id for value in values))
 
@@ -124,4 +130,5 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {
     "text": _text,
     "graph": _graph,
     "node": _node,
+    "evaluation": _evaluation,
 }

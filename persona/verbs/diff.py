@@ -16,6 +16,7 @@ from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.verbs import sides
 from persona.verbs.interference import measured
+from persona.verbs.measured import Moved, moves
 from persona.verbs.recording import entry_of
 from persona.verbs.sides import CHECKPOINT, REVISION, WORK_TREE, Side
 
@@ -31,7 +32,8 @@ class Diffed:
     """Differences from ``before`` to ``after``, both named as a person would.
 
     ``weights`` is the interference report of two recipes; ``tensors`` and ``files`` are the models themselves. They are
-    None, or empty, where weights were not read. ``unlike`` is what is no longer as a folder was built.
+    None, or empty, where weights were not read. ``unlike`` is what is no longer as a folder was built. ``measured``
+    is what suites found on both sides, where that is kept.
     """
 
     before: str
@@ -44,6 +46,7 @@ class Diffed:
     files: tuple[FileChange, ...] = ()
     unlike: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
+    measured: tuple[Moved, ...] = ()
 
 
 def diff(
@@ -67,7 +70,9 @@ def diff(
     old, new = _sides(repo, before, after, Path(within))
     found, unlike = tuple(_changes(repo, old, new)), (*old.unlike, *new.unlike)
     notes = (*old.notes, *new.notes)
-    told = Diffed(old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes)
+    differs = bool(found or unlike)
+    told = Diffed(old.label, new.label, (old.kind, new.kind), differs, found, unlike=unlike, notes=notes)
+    told = replace(told, measured=_measured(repo, old, new))
     if not (weights or stat or CHECKPOINT in told.kinds):
         return told
     report = _report(repo, old, new, by, progress) if weights else None
@@ -99,6 +104,12 @@ def _changes(repo: Repository | None, old: Side, new: Side) -> list[Change]:
     if repo is not None and old.vector is not None and new.vector is not None:
         return list(_between_vectors(repo, old, new))
     return changes(old.recipe, new.recipe, repo.objects if repo is not None else None)
+
+
+def _measured(repo: Repository | None, old: Side, new: Side) -> tuple[Moved, ...]:
+    if repo is None or old.recipe is None or new.recipe is None:
+        return ()
+    return moves(repo, old.recipe, new.recipe)
 
 
 def _between_vectors(repo: Repository, old: Side, new: Side) -> Iterator[Change]:
