@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from persona.verbs.alpha import alpha
     from persona.verbs.bake import bake
     from persona.verbs.bisect import bisect
+    from persona.verbs.blame import blame
     from persona.verbs.branch import branch
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
@@ -53,12 +54,14 @@ if TYPE_CHECKING:
     from persona.verbs.rm import rm
     from persona.verbs.show import show
     from persona.verbs.status import status
+    from persona.verbs.sweep import sweep
     from persona.verbs.switch import switch
     from persona.verbs.tag import tag
     from persona.verbs.undo import undo
     from persona.verbs.vector import vector
     from persona.verbs.vectors import vectors
     from persona.verbs.verify import verify
+    from persona.verbs.verify_vectors import verify_vectors
 
 __all__ = [
     "PersonaError",
@@ -66,6 +69,7 @@ __all__ = [
     "alpha",
     "bake",
     "bisect",
+    "blame",
     "branch",
     "build",
     "checkout",
@@ -99,12 +103,14 @@ __all__ = [
     "rm",
     "show",
     "status",
+    "sweep",
     "switch",
     "tag",
     "undo",
     "vector",
     "vectors",
     "verify",
+    "verify_vectors",
 ]
 
 

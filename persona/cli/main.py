@@ -30,7 +30,7 @@ GROUPS = {
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
     "find": ("bisect",),
     "specify": ("graph",),
-    "measure": ("eval",),
+    "measure": ("eval", "verify-vectors", "blame", "sweep"),
     "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc", "completion"),
 }
