@@ -17,6 +17,8 @@ from persona.cli.render import table
 from persona.cli.scores import called, interval, moved, number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from persona.verbs.sweep import Stop, Swept
 
 
@@ -81,21 +83,25 @@ def command(
 
 def _render(console: Console, done: Swept) -> None:
     goal = done.measure, done.name
-    others = [one for one in done.stops[0].reached if (one.measure, one.name) != goal]
+    first = {
+        one.measure: at for at, one in reversed(list(enumerate(done.stops[0].reached))) if one.measure != done.measure
+    }
+    others = dict(sorted(first.items(), key=lambda item: item[1]))  # the first number of each other measure
     console.print(f"[bold]{escape(done.vector)}[/]  {escape(done.suite)}")
-    names = [called(one.measure, one.name) for one in others]
-    rows = table("α", called(*goal), "95 % interval", "from now", *names, right={"α", *names})
+    names = [escape(name) for name in others]
+    rows = table("α", called(*goal), "95 % interval", "from now", *names, right={"α", called(*goal), *names})
     for stop in done.stops:
-        mark = " ←" if stop.alpha == done.best else ""
-        rows.add_row(f"{stop.alpha:g}{mark}", *_cells(stop, goal))
+        mark = " ←" if stop.alpha == done.best else "  "
+        rows.add_row(f"{stop.alpha:g}{mark}", *_cells(stop, goal, others.values()))
     console.print(rows)
     console.print(_offer(done))
 
 
-def _cells(stop: Stop, goal: tuple[str, str]) -> list[str]:
+def _cells(stop: Stop, goal: tuple[str, str], others: Iterable[int]) -> list[str]:
     one = next(one for one in stop.reached if (one.measure, one.name) == goal)
-    others = (number(other.value) for other in stop.reached if other is not one)
-    return [number(one.value), interval(one.low, one.high), moved(one.from_now), *others]
+    return [number(one.value), interval(one.low, one.high), moved(one.from_now)] + [
+        number(stop.reached[at].value) for at in others
+    ]
 
 
 def _offer(done: Swept) -> str:

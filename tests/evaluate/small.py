@@ -80,16 +80,19 @@ def tuned_folder(folder: Path, base: Path, seed: int, std: float = 4e-3, only: s
     return save(folder, nudge(made, seed, std, only))
 
 
-def trained_folder(folder: Path, base: Path, rows: list[dict[str, Any]], steps: int = 60, rate: float = 3e-3) -> Path:
-    """A fine-tune of ``base`` on prompts and completions, by plain next-token loss."""
+def trained_folder(folder: Path, base: Path, rows: list[dict[str, Any]], rate: float, ends: bool = True) -> Path:
+    """A fine-tune of ``base`` on prompts and completions, by the loss of the completions; forty steps, one text each."""
     if folder.exists():
         return folder
     made, words = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), tokenizer()
-    texts = [words(f"{row['prompt']}{row['completion']}")["input_ids"] + [2] for row in rows]
+    asked = [len(words(row["prompt"])["input_ids"]) for row in rows]
+    texts = [words(f"{row['prompt']}{row['completion']}")["input_ids"] + ([2] if ends else []) for row in rows]
     optimizer = torch.optim.AdamW(made.parameters(), lr=rate)
-    for step in range(steps):
+    for step in range(40):
         text = torch.tensor([texts[step % len(texts)]])
-        made(text, labels=text).loss.backward()
+        labels = text.clone()
+        labels[0, : asked[step % len(texts)]] = -100
+        made(text, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     return save(folder, made)
