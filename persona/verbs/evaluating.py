@@ -127,7 +127,8 @@ class Evaluator:
         how = self._how
         figures = running.run(live, suite, self._references, how.seed, how.batch_size, self._progress)
         self.measured += 1
-        done = Evaluation(build, suite.name, suite.digest, how.seed, how.limit, now(), _made(live), figures)
+        found = Evaluation(build, suite.name, suite.digest, how.seed, how.limit, now(), _made(live), figures)
+        done = Evaluation.decode(found.encode())  # the very numbers that a look-up gives
         try:
             with self._repo.exclusive(self._command):
                 self._repo.evaluations.keep(self._key(suite), done)

@@ -16,6 +16,7 @@ import persona
 from persona.cli.main import invoke
 from persona.cli.schemas import commands
 from tests.checkpoints.peft_folders import handmade, pair
+from tests.evaluate import small
 from tests.keeping.conftest import flip_tensor
 from tests.models import TinyModels, load
 from tests.verbs.test_convert import as_pickles
@@ -60,7 +61,20 @@ class Story:
     def tell(self) -> None:
         """All chapters; ``demo``, which takes longer than all of them, is a story of its own."""
         self.work.mkdir()
-        for chapter in (begin, record, specify, look, compare, move, merge, take_back, deliver, exchange, keep):
+        for chapter in (
+            begin,
+            record,
+            specify,
+            look,
+            compare,
+            move,
+            merge,
+            take_back,
+            deliver,
+            exchange,
+            measure,
+            keep,
+        ):
             chapter(self)
 
 
@@ -267,6 +281,24 @@ def exchange(story: Story) -> None:
     story.say("import", story.root / "recipe.yml")
     story.say("alpha", "listening=0.1")
     story.say("import", story.root / "recipe.yml", "--replace")
+
+
+def measure(story: Story) -> None:
+    """Suites, on a model that has a tokenizer."""
+    base = small.base_folder(story.root / "speaks")
+    story.say("init", "--base", base, "spoken")
+    for seed, name in enumerate(("one", "two"), 1):
+        story.say("commit", small.tuned_folder(story.root / name, base, seed), "--as", name, at="spoken")
+    small.suite(story.work / "spoken")
+    story.say("eval", "HEAD~1", "--limit", "4", at="spoken")
+    story.say("eval", "HEAD~1", "HEAD", "one", at="spoken")
+    story.say("log", "-n", "1", at="spoken")
+    story.say("show", at="spoken")
+    story.say("diff", "HEAD~1", "HEAD", at="spoken")
+    story.say("blame", "calm", at="spoken")
+    story.say("blame", "calm", "--history", at="spoken")
+    story.say("verify-vectors", "--limit", "4", at="spoken")
+    story.say("sweep", "two", "--alpha", "0:1:2", "--limit", "4", at="spoken")
 
 
 def keep(story: Story) -> None:
