@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from persona.verbs.alpha import alpha
     from persona.verbs.bake import bake
     from persona.verbs.bisect import bisect
+    from persona.verbs.blame import blame
     from persona.verbs.branch import branch
     from persona.verbs.build import build
     from persona.verbs.checkout import checkout
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from persona.verbs.convert import convert
     from persona.verbs.derive import derive
     from persona.verbs.diff import diff
+    from persona.verbs.eval import eval
     from persona.verbs.export import export
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from persona.verbs.rm import rm
     from persona.verbs.show import show
     from persona.verbs.status import status
+    from persona.verbs.sweep import sweep
     from persona.verbs.switch import switch
     from persona.verbs.tag import tag
     from persona.verbs.train import train
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from persona.verbs.vector import vector
     from persona.verbs.vectors import vectors
     from persona.verbs.verify import verify
+    from persona.verbs.verify_vectors import verify_vectors
 
 __all__ = [
     "PersonaError",
@@ -74,6 +78,7 @@ __all__ = [
     "alpha",
     "bake",
     "bisect",
+    "blame",
     "branch",
     "build",
     "checkout",
@@ -82,6 +87,7 @@ __all__ = [
     "convert",
     "derive",
     "diff",
+    "eval",
     "export",
     "fsck",
     "gc",
@@ -114,6 +120,7 @@ __all__ = [
     "rm",
     "show",
     "status",
+    "sweep",
     "switch",
     "tag",
     "train",
@@ -121,6 +128,7 @@ __all__ = [
     "vector",
     "vectors",
     "verify",
+    "verify_vectors",
 ]
 
 

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from persona.errors import Damaged, PersonaError, Refusal, Storage
 from persona.ids import flat
@@ -275,6 +275,13 @@ def temporary_folder() -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory(prefix="persona-")
     with folder as name:
         yield Path(name)
+
+
+@contextlib.contextmanager
+def scratch_file() -> Iterator[BinaryIO]:
+    """A file without a name for what memory should not hold; gone at the end, and with the process."""
+    with tempfile.TemporaryFile() as file:
+        yield cast("BinaryIO", file)
 
 
 def publish_folder(staging: Path, target: Path, *, replace: bool = False) -> None:

@@ -7,6 +7,7 @@
   packs/        tensors and blobs
   refs/ HEAD    branches, tags, where we stand
   op/           head, applied
+  evaluations/  what was measured of builds
   lock  tmp/    one writer; what is unfinished
 """
 
@@ -34,6 +35,7 @@ from persona.store.objects import ObjectStore
 
 if TYPE_CHECKING:
     from persona.history.ancestry import Ancestry
+    from persona.history.evaluations import Evaluations
     from persona.store.tensors import TensorStore
 
 FOLDER = ".persona"
@@ -65,6 +67,13 @@ class Repository:
         from persona.history.ancestry import Ancestry  # only merging, and what may lose commits, looks so far back
 
         return Ancestry(self.objects)
+
+    @cached_property
+    def evaluations(self) -> Evaluations:
+        """What was measured of builds."""
+        from persona.history.evaluations import Evaluations
+
+        return Evaluations(self.folder, self.objects)
 
     @property
     def recipe_path(self) -> Path:

@@ -140,12 +140,17 @@ class Output:
 
 @dataclass(frozen=True)
 class Plan:
-    """All output tensors, in the order in which they are written; ``parameters`` has every one of the method's."""
+    """All output tensors, in the order in which they are written; ``parameters`` has every one of the method's.
+
+    ``is_cut`` says that edges of whole vectors are in it, where the method asks for them: then any of its outputs can be
+    built without the others.
+    """
 
     outputs: tuple[Output, ...]
     method: str
     scale: float
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    is_cut: bool = False
 
 
 def active_vectors(recipe: Recipe, base: Base, vectors: Mapping[str, Vector]) -> list[Active]:

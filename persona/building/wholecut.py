@@ -30,7 +30,7 @@ BLOCK = 1 << 18
 
 def with_cuts(plan: Plan, store: TensorStore, progress: Progress) -> Plan:
     """The same plan, each vector with the edge of all its tensors, where the method asks for that."""
-    if plan.parameters.get("trim") != "model":
+    if plan.parameters.get("trim") != "model" or plan.is_cut:
         return plan
     sizes = _sizes(plan)
     if not sizes:
@@ -41,7 +41,7 @@ def with_cuts(plan: Plan, store: TensorStore, progress: Progress) -> Plan:
         replace(o, terms=tuple(replace(t, cut=cuts.get(t.vector)) for t in o.terms)) if o.terms else o
         for o in plan.outputs
     )
-    return replace(plan, outputs=outputs)
+    return replace(plan, outputs=outputs, is_cut=True)
 
 
 def _sizes(plan: Plan) -> dict[str, int]:

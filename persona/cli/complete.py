@@ -130,6 +130,12 @@ def _aggregators(repo: Repository | None, typed: str) -> Iterable[str]:
     return aggregators.names()
 
 
+def _suites(repo: Repository | None, typed: str) -> Iterable[str]:
+    from persona.evaluate import suite
+
+    return suite.names(repo.root) if repo is not None else ()
+
+
 def _shown(repo: Repository | None, typed: str) -> Iterator[str]:
     """Vectors, readouts and revisions; after ``NAME@`` revisions."""
     yield from _named(repo, typed)
@@ -176,6 +182,8 @@ METHOD = Known(_methods)
 
 AGGREGATOR = Known(_aggregators)
 """How labelled texts become a direction."""
+SUITE = Known(_suites)
+"""A suite of measures."""
 
 SHOWN = Known(_shown)
 """A vector, a readout or a revision."""

@@ -128,6 +128,10 @@ def _render(console: Console, found: Diffed, *, weights: bool) -> None:
         what = found.kinds[0] if found.kinds[0] == found.kinds[1] else ""
         same = f"the same {what}" if what in ("vector", "readout") else "the same recipe; --stat reads the weights"
         console.print(f" {same}")
+    if found.measured:
+        from persona.cli.scores import moves
+
+        moves(console, found.measured)
     if found.weights is not None:
         from persona.cli.weights import weights as show
 

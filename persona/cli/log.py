@@ -106,6 +106,8 @@ def _long(one: Logged) -> Iterator[str]:
     yield f"    {escape(one.subject)}"
     if one.headline:
         yield f"    [dim]{escape(one.headline)}[/]"
+    for reading in one.measured:
+        yield f"    [dim]{escape(reading.suite)}: {escape(reading.text)}[/]"
 
 
 def _headline(one: Logged) -> str:

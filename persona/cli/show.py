@@ -11,7 +11,8 @@ from rich.markup import escape
 from persona.cli.app import App, json_option
 from persona.cli.complete import SHOWN
 from persona.cli.facts import facts
-from persona.cli.render import changed, count, size, when
+from persona.cli.render import changed, count, size, table, when
+from persona.cli.scores import called, interval, number
 from persona.recipe.alphas import said
 
 if TYPE_CHECKING:
@@ -62,9 +63,20 @@ def _commit(console: Console, shown: ShownCommit) -> None:
     console.print()
     changed(console, shown.changes)
     facts(console, shown.run)
+    if shown.measured:
+        _measured(console, shown)
     console.print()
     for line in shown.text.strip().splitlines():
         console.print(f"    {escape(line)}", style="dim")
+
+
+def _measured(console: Console, shown: ShownCommit) -> None:
+    rows = table("measured", "", "value", "95 % interval", right={"value"})
+    for one in shown.measured:
+        cells = called(one.measure, one.name), number(one.value), interval(one.low, one.high)
+        rows.add_row(escape(one.suite), *cells)
+    console.print()
+    console.print(rows)
 
 
 def _vector(console: Console, shown: ShownVector) -> None:

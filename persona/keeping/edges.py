@@ -127,6 +127,12 @@ def _node(fields: Mapping[str, Any]) -> Edges:
     return Edges()
 
 
+def _evaluation(fields: Mapping[str, Any]) -> Edges:
+    """Nothing: what was measured says what of by a digest, and outlives it."""
+    _ = fields["build"].encode(), fields["suite"].encode(), fields["time"], list(fields["figures"])
+    return Edges()
+
+
 def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:
     return tuple(dict.fromkeys(TensorSpec.decode(value).id for value in values))
 
@@ -146,4 +152,5 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Edges]] = {
     "graph": _graph,
     "node": _node,
     "fisher": _fisher,
+    "evaluation": _evaluation,
 }

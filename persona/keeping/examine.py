@@ -123,6 +123,7 @@ def _starts(place: Place, roots: Roots, catalog: Catalog) -> set[str]:
 def _missing(found: Examination) -> Iterator[tuple[ObjectId, str]]:
     """Objects that are needed and cannot be read, with the kind that they must have."""
     wanted: list[tuple[ObjectId, str]] = [(name, "commit") for name in found.roots.commits.values()]
+    wanted += [(name, "evaluation") for name in found.roots.evaluations.values()]
     if found.roots.operation is not None:
         wanted.append((found.roots.operation, "operation"))
     for name in found.reached:
@@ -173,6 +174,9 @@ def _lost_objects(found: Examination, blame: Blame) -> Iterator[Loss]:
         why = found.catalog.bad.get(name) or (f"it is a {known.kind}" if known else "it is missing")
         refs = sorted(ref for ref, commit in found.roots.commits.items() if commit == name)
         why += f"; {', '.join(refs)} points at it" if refs else ""
+        why += "; measure again (persona eval), or delete the file in evaluations/ that names it" * (
+            kind == "evaluation"
+        )
         yield Loss(kind, name, why, (), blame.commits(name), blame.vectors(name))
 
 

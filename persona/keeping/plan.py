@@ -35,7 +35,7 @@ from persona.store.tensors import TensorStore
 MOSTLY_DEAD = 0.5
 """A pack of whose stored bytes a smaller share is live is written anew."""
 
-LEAVES_LAST = ("commit", "text", "fisher", "recipe", "vector", "readout", "base", "graph", "node")
+LEAVES_LAST = ("commit", "text", "fisher", "recipe", "vector", "readout", "base", "graph", "node", "evaluation")
 """Kinds in the order in which they go: who refers before who is referred to. A baked vector refers to a recipe,
 a derived one to vectors."""
 
@@ -150,7 +150,8 @@ def _phases(catalog: Catalog, dead: Iterable[ObjectId]) -> Iterator[tuple[Object
     yield from filter(None, [tuple(catalog.children_first(by_kind.get("commit", []))), tuple(by_kind.get("text", []))])
     yield from filter(None, [tuple(by_kind.get("fisher", []))])
     yield from _referring_first(catalog, {*by_kind.get("recipe", []), *by_kind.get("vector", [])})
-    yield from filter(None, [tuple(by_kind.get(kind, [])) for kind in ("readout", "base", "graph", "node")])
+    kinds = ("readout", "base", "graph", "node", "evaluation")
+    yield from filter(None, [tuple(by_kind.get(kind, [])) for kind in kinds])
 
 
 def _referring_first(catalog: Catalog, left: set[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:
@@ -216,8 +217,8 @@ def _unfinished(place: Place, catalog: Catalog) -> Iterator[Path]:
     if place.tmp.is_dir():
         yield from sorted(place.tmp.iterdir())
     yield from (path for path in catalog.strays if catalog_.TEMPORARY in path.name)
-    for folder in (place.folder, place.folder / "op", place.folder / "refs"):
-        found = folder.rglob("*") if folder.name == "refs" else folder.glob(".*")
+    for folder in (place.folder, *(place.folder / name for name in ("op", "refs", "evaluations"))):
+        found = folder.rglob("*") if folder.name in ("refs", "evaluations") else folder.glob(".*")
         yield from sorted(path for path in found if path.is_file() and catalog_.TEMPORARY in path.name)
     yield from sorted(path for path in place.folder.parent.glob(".persona.*") if _BESIDE.fullmatch(path.name))
 

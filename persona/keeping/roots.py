@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from persona.files import translated
+from persona.history import evaluations as evaluations_
 from persona.history import refs as refs_
 from persona.ids import CommitId, ObjectId
 from persona.keeping.catalog import TEMPORARY, Catalog
@@ -23,9 +24,10 @@ _NOT_HERE = ("objects", "packs", "tmp", "lock")
 
 @dataclass
 class Roots:
-    """Commits by ref, and the newest operation; ``problems`` are sentences about files that do not say it."""
+    """Commits by ref, evaluations by file, and the newest operation; ``problems`` are sentences about files that do not say it."""
 
     commits: dict[str, CommitId] = field(default_factory=dict)
+    evaluations: dict[str, ObjectId] = field(default_factory=dict)
     operation: ObjectId | None = None
     applied: bool = True
     problems: list[str] = field(default_factory=list)
@@ -42,6 +44,8 @@ def read(folder: Path, version: str) -> Roots:
             _read_ref(name, line, lines, roots)
     if refs_.HEAD not in lines:
         roots.problems.append(f"{folder / refs_.HEAD} is missing")
+    for path in _files_below(folder / evaluations_.FOLDER):
+        _read_evaluation(path, roots)
     head, applied = _operation(folder / "op" / "head", roots), _operation(folder / "op" / "applied", roots)
     roots.operation, roots.applied = head, head == applied
     return roots
@@ -72,7 +76,19 @@ def _check_config(path: Path, roots: Roots) -> None:
 
 def _ref_files(folder: Path) -> Iterator[Path]:
     yield from (path for path in [folder / refs_.HEAD] if path.exists())
-    yield from (p for p in sorted((folder / "refs").rglob("*")) if p.is_file() and TEMPORARY not in p.name)
+    yield from _files_below(folder / "refs")
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and TEMPORARY not in path.name)
+
+
+def _read_evaluation(path: Path, roots: Roots) -> None:
+    line = _line(path, roots)
+    try:
+        roots.evaluations[str(path)] = ObjectId(line or "")
+    except ValueError:
+        roots.problems.append(f"{path} holds {line!r}, which is no evaluation's id: delete it, and measure again")
 
 
 def _line(path: Path, roots: Roots) -> str | None:

@@ -81,7 +81,7 @@ def from_tensors(
     from transformers import AutoConfig, GenerationConfig
 
     wanted, place = _dtype(dtype), checked_device(device)
-    state = {name: _tensor(*one) for name, one in tensors.items()}
+    state = {name: as_tensor(*one) for name, one in tensors.items()}
     with files.temporary_folder() as folder, _quiet(), _translated(label):
         for name, data in small.items():
             files.write_file(folder / name, data)
@@ -119,18 +119,23 @@ def checked_device(name: str) -> str:
     return name
 
 
+def checked_dtype(name: str | None) -> str | None:
+    """A dtype by torch's name for it (``bf16`` is ``bfloat16``); an error that says which there are."""
+    if name is not None and name not in DTYPES:
+        raise UsageError(f"unknown dtype '{name}'", f"Known: {', '.join(DTYPES)}.")
+    return None if name is None else DTYPES[name]
+
+
 def _dtype(name: str | None) -> torch.dtype | None:
     import torch
 
-    if name is None:
-        return None
-    if name not in DTYPES:
-        raise UsageError(f"unknown dtype '{name}'", f"Known: {', '.join(DTYPES)}.")
-    found: torch.dtype = getattr(torch, DTYPES[name])
+    said = checked_dtype(name)
+    found: torch.dtype | None = getattr(torch, said) if said is not None else None
     return found
 
 
-def _tensor(bits: Bits, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+def as_tensor(bits: Bits, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """A tensor on the very memory of ``bits``."""
     import torch
 
     if dtype not in _TORCH:

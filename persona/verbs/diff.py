@@ -17,6 +17,7 @@ from persona.repository import Repository
 from persona.verbs import sides
 from persona.verbs.compare_readouts import ReadoutDiff, compare_readouts
 from persona.verbs.interference import measured
+from persona.verbs.measured import Moved, moves
 from persona.verbs.readouts import readout_at
 from persona.verbs.recording import entry_of
 from persona.verbs.sides import CHECKPOINT, READOUT, REVISION, WORK_TREE, Side
@@ -33,7 +34,8 @@ class Diffed:
     """Differences from ``before`` to ``after``, both named as a person would.
 
     ``weights`` is the interference report of two recipes; ``tensors`` and ``files`` are the models themselves. They are
-    None, or empty, where weights were not read. ``readouts`` are those that were trained again. ``unlike`` is what is no longer as a folder was built.
+    None, or empty, where weights were not read. ``readouts`` are those that were trained again. ``unlike`` is what is no longer as
+    a folder was built. ``measured`` is what suites found on both sides, where that is kept.
     """
 
     before: str
@@ -47,6 +49,7 @@ class Diffed:
     unlike: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     readouts: tuple[ReadoutDiff, ...] = ()
+    measured: tuple[Moved, ...] = ()
 
 
 def diff(
@@ -74,7 +77,7 @@ def diff(
         _check_readouts(old, new, weights=weights, stat=stat)
     found, turned = compare_readouts(repo, found)
     told = Diffed(old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes)
-    told = replace(told, readouts=turned)
+    told = replace(told, readouts=turned, measured=_measured(repo, old, new))
     if not (weights or stat or CHECKPOINT in told.kinds):
         return told
     report = _report(repo, old, new, by, progress) if weights else None
@@ -129,6 +132,12 @@ def _changes(repo: Repository | None, old: Side, new: Side) -> list[Change]:
         [entry], name = old.recipe.readouts, new.recipe.readouts[0].name
         return changes(old.recipe.with_readouts([replace(entry, name=name)]), new.recipe)
     return changes(old.recipe, new.recipe, repo.objects if repo is not None else None)
+
+
+def _measured(repo: Repository | None, old: Side, new: Side) -> tuple[Moved, ...]:
+    if repo is None or old.recipe is None or new.recipe is None:
+        return ()
+    return moves(repo, old.recipe, new.recipe)
 
 
 def _between_vectors(repo: Repository, old: Side, new: Side) -> Iterator[Change]:

@@ -16,6 +16,7 @@ from persona.history.times import parse_time
 from persona.ids import CommitId
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
+from persona.verbs.measured import Reading, first_readings, readings
 
 Found = tuple[CommitId, commits.Commit]
 
@@ -24,7 +25,7 @@ Found = tuple[CommitId, commits.Commit]
 class Logged:
     """One commit as the log shows it; ``names`` are the branches and tags that stand on it.
 
-    ``nearest`` are its nearest ancestors that the log shows, too: its parents, where nothing is left out between.
+    ``measured`` is what is kept of its build, the headline of each suite. ``nearest`` are its nearest ancestors that the log shows, too: its parents, where nothing is left out between.
     """
 
     commit: CommitId
@@ -37,6 +38,7 @@ class Logged:
     run: Mapping[str, Any] = field(default_factory=dict)
     headline: str | None = None
     nearest: tuple[CommitId, ...] = ()
+    measured: tuple[Reading, ...] = ()
 
 
 def log(
@@ -75,7 +77,7 @@ def log(
                 break
     if not shown and (vector is not None or node is not None):
         _check_known(repo, seen, vector, node)
-    return _told(refs, shown, seen, filtered=bool(filters))
+    return _told(repo, refs, shown, seen, filtered=bool(filters))
 
 
 def _range(repo: Repository, revs: Sequence[str]) -> tuple[list[CommitId], set[CommitId]]:
@@ -165,13 +167,19 @@ def _check_known(
 
 
 def _told(
-    refs: Mapping[str, str], shown: Sequence[Found], seen: Mapping[CommitId, commits.Commit], *, filtered: bool
+    repo: Repository,
+    refs: Mapping[str, str],
+    shown: Sequence[Found],
+    seen: Mapping[CommitId, commits.Commit],
+    *,
+    filtered: bool,
 ) -> list[Logged]:
     head = refs_.head_commit(refs)
     names: dict[str, list[str]] = {}
     for ref, value in sorted(refs.items()):
         if ref.startswith((refs_.BRANCHES, refs_.TAGS)):
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
+    quiet = repo.evaluations.is_empty
     nearest = _nearest({name for name, _ in shown}, seen) if filtered else None
     return [
         Logged(
@@ -185,6 +193,7 @@ def _told(
             run=commit.run,
             headline=headline(commit.run),
             nearest=commit.parents if nearest is None else nearest(commit),
+            measured=() if quiet else first_readings(readings(repo, Recipe.get(repo.objects, commit.recipe))),
         )
         for name, commit in shown
     ]

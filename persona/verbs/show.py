@@ -17,6 +17,7 @@ from persona.recipe.model import Entry, Recipe
 from persona.recipe.naming import Named, by_id, names_a_vector, vector_at
 from persona.repository import Repository
 from persona.verbs.graphs import graph_of
+from persona.verbs.measured import Reading, readings
 from persona.verbs.readouts import readout_at
 from persona.verbs.recording import standing_recipe
 from persona.verbs.show_readout import ShownReadout, shown_readout
@@ -25,7 +26,7 @@ from persona.verbs.vectors import Listed, listed
 
 @dataclass(frozen=True)
 class ShownCommit:
-    """A commit, what it changed against its first parent, and its recipe file."""
+    """A commit, what it changed against its first parent, its recipe file, and what was measured of its build."""
 
     commit: CommitId
     parents: tuple[CommitId, ...]
@@ -35,6 +36,7 @@ class ShownCommit:
     changes: tuple[Change, ...]
     text: str
     run: Mapping[str, Any] = field(default_factory=dict)
+    measured: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _commit(repo: Repository, name: CommitId) -> ShownCommit:
         changes=tuple(changes(before, after, repo.objects)),
         text=get_text(repo.objects, commit.text),
         run=commit.run,
+        measured=readings(repo, after),
     )
 
 

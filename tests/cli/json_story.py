@@ -18,6 +18,7 @@ from persona.cli.schemas import commands
 from persona.demo.training import QUICK, train_base
 from persona.readout.folder import write_readout
 from tests.checkpoints.peft_folders import handmade, pair
+from tests.evaluate import small
 from tests.keeping.conftest import flip_tensor
 from tests.models import TinyModels, load, tiny_llama
 from tests.readout.handmade import handmade as handmade_readout
@@ -81,6 +82,7 @@ class Story:
             take_back,
             deliver,
             exchange,
+            evaluate,
             keep,
         ):
             chapter(self)
@@ -365,6 +367,24 @@ def exchange(story: Story) -> None:
     story.say("import", story.root / "recipe.yml")
     story.say("alpha", "listening=0.1")
     story.say("import", story.root / "recipe.yml", "--replace")
+
+
+def evaluate(story: Story) -> None:
+    """Suites, on a model that has a tokenizer."""
+    base = small.base_folder(story.root / "speaks")
+    story.say("init", "--base", base, "spoken")
+    for seed, name in enumerate(("one", "two"), 1):
+        story.say("commit", small.tuned_folder(story.root / name, base, seed), "--as", name, at="spoken")
+    small.suite(story.work / "spoken")
+    story.say("eval", "HEAD~1", "--limit", "4", at="spoken")
+    story.say("eval", "HEAD~1", "HEAD", "one", at="spoken")
+    story.say("log", "-n", "1", at="spoken")
+    story.say("show", at="spoken")
+    story.say("diff", "HEAD~1", "HEAD", at="spoken")
+    story.say("blame", "calm", at="spoken")
+    story.say("blame", "calm", "--history", at="spoken")
+    story.say("verify-vectors", "--limit", "4", at="spoken")
+    story.say("sweep", "two", "--alpha", "0:1:2", "--limit", "4", at="spoken")
 
 
 def keep(story: Story) -> None:

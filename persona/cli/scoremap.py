@@ -1,0 +1,82 @@
+"""Numbers of suites as pictures: vectors by numbers as a heat map, a sweep as curves."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from persona.verbs.sweep import Swept
+    from persona.verbs.verify_vectors import Cell, Column, VectorsVerified
+
+
+def draw(done: VectorsVerified, suffix: str) -> bytes:
+    """The effect of each vector and of its control on each number, in half widths of their intervals: red is worse."""
+    from matplotlib.figure import Figure
+
+    columns, names = done.columns, done.vectors
+    figure = Figure((2.5 + 1.1 * len(columns), 1.6 + 0.4 * 2 * len(names)), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True)
+    for axis, title in zip(axes, ("the vector alone", "noise of its size"), strict=True):
+        control = axis is axes[1]
+        values = [
+            [_weight(column, column.cells[row], control=control) for column in columns] for row in range(len(names))
+        ]
+        image = axis.imshow(values, cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
+        axis.set_facecolor("0.9")
+        axis.set_title(title, fontsize=10)
+        axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+        for row, _ in enumerate(names):
+            for at, column in enumerate(columns):
+                change = column.cells[row].control if control else column.cells[row].effect
+                axis.text(at, row, f"{change.value:+.3g}" if change else "", ha="center", va="center", fontsize=7)
+    labels = [f"{c.suite}\n{c.measure} {c.name}" for c in columns]
+    axes[1].set_xticks(range(len(columns)), labels, rotation=90, fontsize=8, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, aspect=30, label="change from the base, in half widths of its interval")
+    bar.outline.set_visible(False)
+    return _saved(figure, suffix)
+
+
+def _weight(column: Column, cell: Cell, *, control: bool) -> float:
+    """How sure a change is, positive for the worse (for more, where no way is good)."""
+    change = cell.control if control else cell.effect
+    if change is None or change.low is None or change.high is None:
+        return math.nan
+    half = (change.high - change.low) / 2
+    sign = -1 if column.better == "higher" else 1
+    return sign * change.value / half if half else 0.0
+
+
+def curves(done: Swept, suffix: str) -> bytes:
+    """A curve for each number over alpha, with its intervals; a line where the recipe stands."""
+    from matplotlib.figure import Figure
+
+    shown = [(one.measure, one.name) for one in done.stops[0].reached]
+    figure = Figure((6, 1 + 1.7 * len(shown)), layout="constrained")
+    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    alphas = [stop.alpha for stop in done.stops]
+    for at, (axis, key) in enumerate(zip(axes, shown, strict=True)):
+        points = [stop.reached[at] for stop in done.stops]
+        axis.plot(alphas, [one.value for one in points], marker="o", markersize=3)
+        bounds = [(math.nan if b is None else b) for one in points for b in (one.low, one.high)]
+        axis.fill_between(alphas, bounds[::2], bounds[1::2], alpha=0.2, linewidth=0)
+        axis.set_title(" ".join(key), fontsize=9, loc="left", parse_math=False)
+        if not isinstance(done.now, tuple):
+            axis.axvline(done.now, color="0.6", linestyle="--", linewidth=0.8)
+        if done.best is not None and key == (done.measure, done.name):
+            axis.axvline(done.best, color="tab:green", linewidth=0.8)
+    axes[-1].set_xlabel(f"alpha of {done.vector}", fontsize=9, parse_math=False)
+    return _saved(figure, suffix)
+
+
+def _saved(figure: Any, suffix: str) -> bytes:
+    import matplotlib
+
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "persona", "axes.unicode_minus": False}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name may have letters that the font has not
+        still = {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
+        figure.savefig(out, format=suffix.lower()[1:], dpi=150, **still)
+    return out.getvalue()

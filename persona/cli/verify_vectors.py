@@ -1,0 +1,82 @@
+"""``persona verify-vectors``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona import files
+from persona.cli.app import App, json_option, note, utf8
+from persona.cli.complete import SUITE
+from persona.cli.eval import how_options
+from persona.cli.render import table
+from persona.cli.scores import LEGEND, called, interval, marked, moved, number
+
+if TYPE_CHECKING:
+    from persona.verbs.verify_vectors import VectorsVerified
+
+
+@click.command("verify-vectors")
+@click.argument("suites", nargs=-1, metavar="[SUITE]...", type=SUITE)
+@click.option("--alpha", type=float, metavar="A", help="How strongly to apply each; as the recipe has it otherwise.")
+@click.option(
+    "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw it as a heat map: a .png or .svg file."
+)
+@how_options
+@json_option
+@click.pass_obj
+def command(app: App, /, suites: tuple[str, ...], alpha: float | None, plot: str | None, **how: Any) -> None:
+    """Measure each vector of the recipe alone on the base, beside noise of its size.
+
+    For each vector and number: what the vector does to it, and what random noise of the same norm in the same tensors
+    does. What does no more than noise has learnt nothing that the suite can see.
+
+    \b
+    persona verify-vectors
+    persona verify-vectors listening --alpha 1
+    persona verify-vectors --plot vectors.png
+    """
+    from persona.verbs.verify_vectors import verify_vectors
+
+    picture = app.optional_path(plot)
+    if picture is not None:
+        from persona.cli import heatmap
+
+        heatmap.check(picture)
+    done = verify_vectors(
+        app.repository(), suites, alpha=alpha, within=app.folder, command=app.command, progress=app.progress(), **how
+    )
+    for text in done.notes:
+        note(f"note: {text}")
+    if picture is not None:
+        from persona.cli import scoremap
+
+        files.write_file(picture, scoremap.draw(done, picture.suffix))
+
+    def render(console: Console) -> None:
+        _render(console, done)
+        if plot is not None:
+            console.print(f"\nDrawn into {escape(utf8(plot))}")
+
+    app.show("verify-vectors", done, render)
+
+
+def _render(console: Console, done: VectorsVerified) -> None:
+    for column in done.columns:
+        way = f", {column.better} is better" if column.better else ""
+        console.print(
+            f"[cyan]{escape(column.suite)}[/]  [bold]{called(column.measure, column.name)}[/]  "
+            f"base {number(column.base)} {escape(column.unit)}{way}"
+        )
+        rows = table("", "from base", "noise", "beyond noise", "95 % interval")
+        for cell in column.cells:
+            beyond = cell.beyond
+            sure = interval(beyond.low, beyond.high) if beyond else ""
+            noise = marked(cell.control.value, "") if cell.control else ""
+            rows.add_row(f"  {escape(cell.vector)}", moved(cell.effect), noise, moved(beyond), sure)
+        console.print(rows)
+        console.print()
+    console.print(f"[dim]{LEGEND}[/]")

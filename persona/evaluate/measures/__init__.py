@@ -1,0 +1,121 @@
+"""Measures: one module each, found by being in this folder. Its file name is what a suite calls its ``kind``.
+
+    SUMMARY             one line
+    VERSION             grows when the numbers come out otherwise: what was kept before is then measured again
+    SETTINGS            what a suite may say beside ``kind``, ``name`` and ``data``: ``Number``, ``Whole``, ``Choice``, ``Text``
+    measure(look, rows, settings)
+                        ``Sums`` over the rows; one for each number that it gives
+
+and where it compares with the base
+
+    refer(look, rows, settings, reference)
+                        run on the base before: what ``measure`` will need of it, into ``reference.file`` and ``reference.facts``;
+                        ``measure`` then finds it in ``look.reference``
+
+The docstring gives the formula, its source and units. torch and transformers are imported inside of functions, because suites are
+read without them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
+
+from persona.methods.parts.parameters import Choice, Number, Value, Whole
+from persona.progress import Task
+
+if TYPE_CHECKING:
+    from persona.evaluate.rows import Row
+    from persona.history.evaluations import Better
+    from persona.live.load import Live
+
+__all__ = ["Look", "Measure", "Reference", "Setting", "Sums", "Text", "load", "names", "refers"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text."""
+
+    summary: str
+    default: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """What may be given, as a person says it."""
+        return "a text that is not empty"
+
+    def checked(self, value: Any) -> str:
+        """``value`` if it fits; ValueError says what does."""
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(self.wanted)
+        return value
+
+
+Setting = Number | Whole | Choice | Text
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A number of a measure: Σ ``totals`` / Σ ``counts`` over examples; ``better`` is "lower", "higher" or None."""
+
+    name: str
+    better: Better | None
+    unit: str
+    totals: Sequence[float]
+    counts: Sequence[float]
+
+
+@dataclass
+class Reference:
+    """What a measure keeps of the base: much in a file that has no name, little in a table."""
+
+    file: BinaryIO
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model to be measured. ``task`` hears of every row that is done."""
+
+    live: Live
+    seed: int = 0
+    batch_size: int = 8
+    reference: Reference | None = None
+    task: Task | None = None
+
+    def done(self, rows: int) -> None:
+        """So many rows more."""
+        if self.task is not None:
+            self.task.advance(rows)
+
+
+class Measure(Protocol):
+    """A module of this package."""
+
+    SUMMARY: str
+    VERSION: int
+    SETTINGS: Mapping[str, Setting]
+
+    def measure(self, look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+        """What it finds."""
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """All measures, sorted."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def load(name: str) -> Measure:
+    """One measure; an error inside its module is raised as it is."""
+    module: Any = importlib.import_module(f"{__name__}.{name}")
+    return cast("Measure", module)
+
+
+def refers(measure: Measure) -> bool:
+    """Whether it compares with the base."""
+    return hasattr(measure, "refer")

@@ -1,0 +1,98 @@
+"""divergence: how far the model's next tokens are from the base's, on neutral texts.
+
+    kl    Σₜ KL(p_base(· | x before t) ‖ p_model(· | x before t)) / number of predicted tokens, in nats
+    top1  share of them at which both find the same token the likeliest
+
+with KL(p ‖ q) = Σ_v p(v) (log p(v) − log q(v)) over the base's whole vocabulary (Kullback and Leibler 1951): how surprised the base
+would be by its successor (as the penalty of Ziegler et al. 2019, the other way round). Tokens that a vector added have p = 0 in the
+base and add nothing. A lower kl, a higher top1 is nearer to the base. Intervals are over texts.
+
+The base is run first, and its log-probabilities are kept in fp32 in a file without a name (4 bytes × tokens × vocabulary): the
+two models are never in memory at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from persona.errors import UsageError
+from persona.evaluate.measures import Look, Reference, Setting, Sums
+
+if TYPE_CHECKING:
+    import torch
+
+    from persona.evaluate.rows import Row
+    from persona.evaluate.tokens import Encoded
+    from persona.methods.parts.parameters import Value
+
+SUMMARY = "KL divergence from the base, and agreement with its likeliest tokens, on neutral texts."
+VERSION = 1
+SETTINGS: Mapping[str, Setting] = {}
+
+
+def refer(look: Look, rows: Sequence[Row], settings: Mapping[str, Value], reference: Reference) -> None:
+    """Keep the base's log-probabilities, example after example."""
+    from persona.evaluate.tokens import answers, encode, log_probabilities
+
+    examples = encode(look.live, rows)
+    reference.facts["examples"] = examples
+    for row, logits in answers(look, examples):
+        reference.facts["vocabulary"] = logits.shape[1]
+        reference.file.seek(4 * logits.shape[1] * _before(examples, row))
+        for chunk in log_probabilities(logits):
+            reference.file.write(chunk.cpu().numpy().tobytes())
+
+
+def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+    """Both figures, over texts."""
+    from persona.evaluate.tokens import answers, encode, log_probabilities
+
+    assert look.reference is not None
+    examples = encode(look.live, rows)
+    _check_same(look, rows, examples, look.reference)
+    kls, same = [0.0] * len(rows), [0.0] * len(rows)
+    for row, logits in answers(look, examples):
+        kept = _kept(look.reference, examples, row)
+        for ours, theirs in zip(log_probabilities(logits), kept, strict=True):
+            base = theirs.to(ours.device)
+            kls[row] += float(_kl(base, ours[:, : base.shape[1]]).double().sum())
+            same[row] += float((base.argmax(-1) == ours.argmax(-1)).sum())
+    counts = [float(one.answers) for one in examples]
+    return [Sums("kl", "lower", "nats/token", kls, counts), Sums("top1", "higher", "share", same, counts)]
+
+
+def _kl(base: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+    """KL of each row of log-probabilities [tokens, vocabulary]; where the base has none, there is nothing to add."""
+    import torch
+
+    p = base.exp()
+    return torch.where(p > 0, p * (base - model), 0.0).sum(-1)
+
+
+def _kept(reference: Reference, examples: Sequence[Encoded], row: int) -> Iterator[torch.Tensor]:
+    """The base's log-probabilities of an example, in the chunks that the model's come in."""
+    import torch
+
+    from persona.evaluate.tokens import CHUNK
+
+    width = 4 * reference.facts["vocabulary"]
+    reference.file.seek(width * _before(examples, row))
+    for start in range(0, examples[row].answers, CHUNK):
+        count = min(CHUNK, examples[row].answers - start)
+        data = bytearray(reference.file.read(width * count))
+        yield torch.frombuffer(data, dtype=torch.float32).reshape(count, -1)
+
+
+def _before(examples: Sequence[Encoded], row: int) -> int:
+    """Tokens that stand before an example's."""
+    return sum(one.answers for one in examples[:row])
+
+
+def _check_same(look: Look, rows: Sequence[Row], examples: Sequence[Encoded], reference: Reference) -> None:
+    for row, ours, theirs in zip(rows, examples, reference.facts["examples"], strict=True):
+        if ours != theirs:
+            raise UsageError(
+                f"{row.where}: the tokenizer of {look.live.label} reads it otherwise than the base's",
+                "Next tokens can be compared only where the tokens are the same; leave this text out.",
+            )

@@ -1,0 +1,54 @@
+"""forgetting: cross-entropy of a fixed text that no run was trained on, in nats per token.
+
+    F = −Σₜ log p(xₜ | x of the same window before t) / number of predicted tokens
+
+over windows of ``window`` tokens that do not overlap; the first token of each is given (Merity et al. 2016, as perplexity: exp F).
+How much of what the base knew is lost is the change of F from the base, which every table shows (Kirkpatrick et al. 2017).
+Lower is better. The interval is over windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from persona.errors import UsageError
+from persona.evaluate.measures import Look, Setting, Sums
+from persona.methods.parts.parameters import Whole
+
+if TYPE_CHECKING:
+    from persona.evaluate.rows import Row
+    from persona.evaluate.tokens import Encoded
+    from persona.methods.parts.parameters import Value
+
+SUMMARY = "Cross-entropy of a fixed text; its change from the base is what was forgotten."
+VERSION = 1
+SETTINGS: Mapping[str, Setting] = {
+    "window": Whole(256, 2, 1 << 20, "Tokens that the model sees at once; fewer where it cannot read so many."),
+}
+
+
+def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+    """The loss, over windows."""
+    from persona.evaluate.tokens import losses
+
+    windows = list(_windows(look, rows, int(settings["window"])))
+    look.done(len(rows))
+    quiet = Look(look.live, look.seed, look.batch_size)
+    return [Sums("loss", "lower", "nats/token", losses(quiet, windows), [float(one.answers) for one in windows])]
+
+
+def _windows(look: Look, rows: Sequence[Row], size: int) -> Iterator[Encoded]:
+    from persona.evaluate.tokens import Encoded, ids
+    from persona.live.batches import longest
+
+    size = min(size, longest(look.live.model) or size)
+    for row in rows:
+        if row.text is None:
+            raise UsageError(
+                f"{row.where} is no 'text'", 'forgetting reads {"text": "…"}, or a file that ends in .txt.'
+            )
+        tokens = ids(look.live, row.text)
+        for start in range(0, len(tokens) - 1, size):
+            if len(part := tokens[start : start + size]) > 1:
+                yield Encoded(tuple(part), 1)

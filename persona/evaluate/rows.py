@@ -1,0 +1,85 @@
+"""What a measure reads: JSON lines of examples, or one plain text.
+
+    {"prompt": "…", "completion": "…"}                       the completion is the answer
+    {"messages": [{"role": "user", "content": "…"}, …]}      the last one, the assistant's, is the answer
+    {"text": "…"}                                            every token but the first is predicted
+    {"prompt": "…"}                                          for measures that let the model answer
+
+Other keys of a line are left alone and handed to a measure in Python.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from persona.errors import UsageError
+
+SHAPES = '{"prompt": …, "completion": …}, {"messages": […]} or {"text": …}'
+
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example, and where it stands. Of ``prompt``, ``messages`` and ``text`` one is there."""
+
+    where: str
+    prompt: str | None = None
+    completion: str | None = None
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_rows(path: Path, data: bytes) -> tuple[Row, ...]:
+    """The examples in the bytes of a file; an error names the line."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8.") from None
+    rows = (Row(str(path), text=text),) if path.suffix == ".txt" and text.strip() else tuple(_lines(path, text))
+    if not rows:
+        raise UsageError(f"{path} has no examples", f"Write one a line: {SHAPES}.")
+    return rows
+
+
+def _lines(path: Path, text: str) -> Iterator[Row]:
+    if path.suffix == ".txt":
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield _row(f"{path}:{number}", line)
+
+
+def _row(where: str, line: str) -> Row:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}", "Write one JSON object a line.") from None
+    if not isinstance(fields, dict):
+        raise UsageError(f"{where} is not a JSON object", f"Write {SHAPES}.")
+    shapes = [key for key in ("prompt", "messages", "text") if key in fields]
+    if len(shapes) != 1:
+        what = " and ".join(f"'{key}'" for key in shapes) if shapes else "none of 'prompt', 'messages' and 'text'"
+        raise UsageError(f"{where} has {what}", f"Write {SHAPES}.")
+    if shapes == ["messages"]:
+        return Row(where, messages=_messages(where, fields["messages"]), fields=fields)
+    for key in ("prompt", "completion", "text"):
+        value = fields.get(key, "-")
+        if not isinstance(value, str) or (key != "prompt" and not value.strip()):
+            raise UsageError(f"{where}: '{key}' must be a text that is not empty", f"Write {SHAPES}.")
+    return Row(where, fields.get("prompt"), fields.get("completion"), (), fields.get("text"), fields)
+
+
+def _messages(where: str, said: Any) -> tuple[Message, ...]:
+    good = isinstance(said, list) and all(
+        isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
+        for one in said
+    )
+    if not good or not said:
+        raise UsageError(f"{where}: 'messages' must be a list of messages", 'Each is {"role": "user", "content": "…"}.')
+    return tuple(said)

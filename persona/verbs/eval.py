@@ -1,0 +1,151 @@
+"""``persona eval``: what suites measure of revisions, of vectors on their base, and of the recipe as it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona.errors import UsageError
+from persona.history.evaluations import Better, Evaluation, Figure
+from persona.ids import CommitId
+from persona.progress import SILENT, Progress
+from persona.repository import Repository
+from persona.verbs.evaluating import BASE, BATCH, Change, Evaluator, How, base_of, change, suites_of
+from persona.verbs.sides import WORK_TREE, Side, side_of, work_tree
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a measure, with its 95 % interval over ``examples``, null where there is none.
+
+    ``better`` says which way is good, null where neither is. ``from_base`` is how far it is from the base, ``from_before`` from the
+    commit before, where that was measured by the same suite.
+    """
+
+    measure: str
+    name: str
+    unit: str
+    better: Better | None
+    value: float
+    low: float | None
+    high: float | None
+    examples: int
+    from_base: Change | None = None
+    from_before: Change | None = None
+
+
+@dataclass(frozen=True)
+class Suited:
+    """What one suite says of one build; ``time`` is when that was measured."""
+
+    suite: str
+    suite_digest: str
+    time: str
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was measured of one build. ``build`` names all that determines its weights; ``before`` is the commit before, if it was
+    measured."""
+
+    label: str
+    commit: CommitId | None
+    build: str
+    before: CommitId | None
+    suites: tuple[Suited, ...]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Each build in the order that was asked for; ``measured`` is how many suites were run, the others being known."""
+
+    builds: tuple[Built, ...]
+    measured: int
+    notes: tuple[str, ...] = ()
+
+
+def eval(  # called as persona.eval, as persona.open is
+    repo: Repository,
+    revs: str | Sequence[str] = (),
+    *,
+    suites: Sequence[str | Path] = (),
+    device: str = "cpu",
+    dtype: str | None = None,
+    batch_size: int = BATCH,
+    seed: int = 0,
+    limit: int | None = None,
+    within: Path | str = ".",
+    command: str = "eval",
+    progress: Progress = SILENT,
+) -> Evaluated:
+    """Measure revisions and vectors (``NAME``, ``NAME@REV``; alone on the base, at alpha 1), ``persona.toml`` unless any is named,
+    by the suites of those names or files, all of the repository unless any is named.
+
+    Models are built in memory, one at a time. Results are kept by what was built and by the suite, and not measured again.
+    """
+    found = suites_of(repo, suites, within)
+    sides = [_side(repo, rev, Path(within)) for rev in ([revs] if isinstance(revs, str) else revs)]
+    sides = sides or [work_tree(repo)]
+    how = How(device, dtype, batch_size, seed, limit)
+    with Evaluator(repo, found, how, command, progress) as evaluator:
+        builds = tuple(_built(repo, side, evaluator, seed) for side in sides)
+        return Evaluated(builds, evaluator.measured, tuple(evaluator.notes))
+
+
+def _side(repo: Repository, rev: str, within: Path) -> Side:
+    side = side_of(repo, rev, within)
+    if side.folder is not None:
+        raise UsageError(
+            f"{rev} is a folder, and results are kept by recipe",
+            "Give the revision that it was built from, or commit it.",
+        )
+    return side
+
+
+def _built(repo: Repository, side: Side, evaluator: Evaluator, seed: int) -> Built:
+    assert side.recipe is not None
+    commit, before = _places(repo, side)
+    base = {one.suite: one for one in evaluator.of(base_of(side.recipe), BASE)}
+    after = evaluator.of(side.recipe, side.label)
+    past = {one.suite: one for one in evaluator.known(repo.recipe(before))} if before is not None else {}
+    suites = tuple(_suited(one, base.get(one.suite), past.get(one.suite), seed) for one in after)
+    return Built(side.label, commit, after[0].build, before if past else None, suites)
+
+
+def _places(repo: Repository, side: Side) -> tuple[CommitId | None, CommitId | None]:
+    """The commit that a side is, and the one to compare it with: its first parent; HEAD, of an edited recipe."""
+    commit = side.commit
+    if side.kind == WORK_TREE:
+        head = repo.head()
+        if side.recipe != repo.recipe(head):
+            return None, head
+        commit = head
+    parents = repo.commit(commit).parents if commit is not None else ()
+    return commit, parents[0] if parents else None
+
+
+def _suited(after: Evaluation, base: Evaluation | None, past: Evaluation | None, seed: int) -> Suited:
+    scores = tuple(
+        _score(figure, base, past, seed, same=after.build == getattr(base, "build", "")) for figure in after.figures
+    )
+    return Suited(after.suite, after.suite_digest, after.time, scores)
+
+
+def _score(figure: Figure, base: Evaluation | None, past: Evaluation | None, seed: int, *, same: bool) -> Score:
+    def since(other: Evaluation | None) -> Change | None:
+        return change(figure, other.figure(figure.key), seed) if other is not None else None
+
+    return Score(
+        measure=figure.measure,
+        name=figure.name,
+        unit=figure.unit,
+        better=figure.better,
+        value=figure.value,
+        low=figure.low,
+        high=figure.high,
+        examples=len(figure.totals),
+        from_base=None if same else since(base),
+        from_before=since(past),
+    )

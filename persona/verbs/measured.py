@@ -1,0 +1,86 @@
+"""What was measured of a recipe, looked up for those who only look: nothing is run, and no weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from persona.history.evaluations import Better, Evaluation, Figure
+from persona.recipe.builds import build_digest
+from persona.recipe.model import Recipe
+from persona.repository import Repository
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number of a suite, with its 95 % interval, null where it has none; ``better`` says which way is good."""
+
+    suite: str
+    measure: str
+    name: str
+    unit: str
+    better: Better | None
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def text(self) -> str:
+        """In a few words."""
+        what = self.measure if self.measure == self.name else f"{self.measure} {self.name}"
+        return f"{what} {self.value:.4g}"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One number of a suite on both sides, and the 95 % interval of the difference over pairs of examples."""
+
+    suite: str
+    measure: str
+    name: str
+    before: float
+    after: float
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+def readings(repo: Repository, recipe: Recipe) -> tuple[Reading, ...]:
+    """All numbers that are kept of a recipe, in its weights' own dtype."""
+    if repo.evaluations.is_empty:
+        return ()
+    found = repo.evaluations.of(build_digest(recipe))
+    return tuple(_reading(one, figure) for one in found for figure in one.figures)
+
+
+def first_readings(found: tuple[Reading, ...]) -> tuple[Reading, ...]:
+    """The first number of each suite, which is its headline."""
+    return tuple(
+        {one.suite: one for one in reversed(found)}[suite] for suite in dict.fromkeys(one.suite for one in found)
+    )
+
+
+def moves(repo: Repository, before: Recipe, after: Recipe) -> tuple[Moved, ...]:
+    """The numbers of the suites that both recipes were measured by."""
+    if repo.evaluations.is_empty or build_digest(before) == build_digest(after):
+        return ()
+    return tuple(_moves(repo, before, after))
+
+
+def _moves(repo: Repository, before: Recipe, after: Recipe) -> Iterator[Moved]:
+    old = {(one.suite_digest, one.seed): one for one in repo.evaluations.of(build_digest(before))}
+    for new in repo.evaluations.of(build_digest(after)):
+        other = old.get((new.suite_digest, new.seed))
+        for figure in new.figures if other is not None else ():
+            from persona.verbs.evaluating import change  # only now is there something to be calculated
+
+            past = other.figure(figure.key) if other is not None else None
+            found = change(figure, past, new.seed)
+            if past is not None and found is not None:
+                bounds = found.low, found.high, found.verdict
+                yield Moved(new.suite, figure.measure, figure.name, past.value, figure.value, *bounds)
+
+
+def _reading(one: Evaluation, figure: Figure) -> Reading:
+    interval = figure.value, figure.low, figure.high
+    return Reading(one.suite, figure.measure, figure.name, figure.unit, figure.better, *interval)

@@ -1,0 +1,116 @@
+"""``persona verify-vectors``: each vector alone on every suite, beside noise of its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from persona.errors import UsageError
+from persona.history.evaluations import Better, Evaluation
+from persona.progress import SILENT, Progress
+from persona.recipe import alphas
+from persona.recipe.model import Entry, Recipe
+from persona.repository import Repository
+from persona.verbs.evaluating import BASE, BATCH, Change, Evaluator, How, base_of, change, suites_of
+from persona.verbs.recording import standing_recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one vector alone does to one number. ``effect`` is its change from the base, ``control`` that of noise of the vector's
+    size, ``beyond`` what the vector does beyond the noise; null where that could not be compared.
+    """
+
+    vector: str
+    value: float
+    low: float | None
+    high: float | None
+    effect: Change | None
+    control: Change | None
+    beyond: Change | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number of a suite: what it is of the base, and a cell for each vector."""
+
+    suite: str
+    measure: str
+    name: str
+    unit: str
+    better: Better | None
+    base: float
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class VectorsVerified:
+    """Vectors by numbers. ``alphas`` is how strongly each was applied; ``measured`` how many suites were run."""
+
+    vectors: tuple[str, ...]
+    alphas: tuple[alphas.Alpha, ...]
+    columns: tuple[Column, ...]
+    measured: int
+    notes: tuple[str, ...] = ()
+
+
+def verify_vectors(
+    repo: Repository,
+    suites: Sequence[str | Path] = (),
+    *,
+    alpha: float | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    batch_size: int = BATCH,
+    seed: int = 0,
+    limit: int | None = None,
+    within: Path | str = ".",
+    command: str = "verify-vectors",
+    progress: Progress = SILENT,
+) -> VectorsVerified:
+    """Measure base + α·τ for each vector of ``persona.toml`` that acts, as strong as the recipe has it or as ``alpha``.
+
+    A vector is added plainly, whatever the recipe's method, on the tensors that the recipe lets it touch. Its control is the base
+    with Gaussian noise of the same norm in each tensor, by ``seed``.
+    """
+    recipe = standing_recipe(repo)
+    acting = [replace(e, alpha=e.alpha if alpha is None else alpha) for e in recipe.vectors if alphas.acts(e.alpha)]
+    if not acting or not all(alphas.acts(entry.alpha) for entry in acting):
+        raise UsageError("no vector acts in the recipe", "Commit a run, or give a vector an alpha.")
+    found = suites_of(repo, suites, within)
+    with Evaluator(repo, found, How(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+        base = evaluator.of(base_of(recipe), BASE)
+        runs = [_run(evaluator, recipe, entry, seed) for entry in acting]
+        names = tuple(entry.name for entry in acting)
+        columns = tuple(_columns(base, names, runs, seed))
+        strengths = tuple(entry.alpha for entry in acting)
+        return VectorsVerified(names, strengths, columns, evaluator.measured, tuple(evaluator.notes))
+
+
+Run = tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]
+"""A vector's results, and those of its control."""
+
+
+def _run(evaluator: Evaluator, recipe: Recipe, entry: Entry, seed: int) -> Run:
+    alone = Recipe(recipe.base, recipe.base_name, (replace(entry, parameters={}),))
+    return evaluator.of(alone, entry.name), evaluator.of(alone, f"noise as {entry.name}", control=seed)
+
+
+def _columns(base: Sequence[Evaluation], names: Sequence[str], runs: Sequence[Run], seed: int) -> Iterator[Column]:
+    for at, suite in enumerate(base):
+        for figure in suite.figures:
+            pairs = [(name, run[0][at], run[1][at]) for name, run in zip(names, runs, strict=True)]
+            cells = (_cell(name, one, noise, suite, figure.key, seed) for name, one, noise in pairs)
+            told = suite.suite, figure.measure, figure.name, figure.unit, figure.better, figure.value
+            yield Column(*told, tuple(cells))
+
+
+def _cell(name: str, one: Evaluation, noise: Evaluation, base: Evaluation, key: tuple[str, str], seed: int) -> Cell:
+    figure, control, before = one.figure(key), noise.figure(key), base.figure(key)
+    assert figure is not None
+    assert control is not None
+    return Cell(
+        name, figure.value, figure.low, figure.high,
+        change(figure, before, seed), change(control, before, seed), change(figure, control, seed),
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""Ratios, their intervals, and differences of pairs."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from persona.evaluate.statistics import RESAMPLES, difference, ratio
+from persona.history.evaluations import Figure
+
+
+def figure(totals: list[float], counts: list[float], name: str = "loss") -> Figure:
+    value = sum(totals) / sum(counts)
+    return Figure("loss", name, "lower", "nats", value, None, None, tuple(totals), tuple(counts))
+
+
+def test_a_ratio_is_of_sums_and_not_a_mean_of_ratios() -> None:
+    assert ratio([2.0, 9.0], [1.0, 3.0]).value == 11 / 4  # the mean of 2 and 3 would be 2.5
+
+
+def test_an_interval_of_equal_examples_is_a_point() -> None:
+    found = ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert (found.low, found.high) == (2.0, 2.0)
+
+
+def test_there_is_none_of_one_example_or_of_what_is_no_number() -> None:
+    assert (ratio([2.0], [1.0]).low, ratio([2.0], [1.0]).high) == (None, None)
+    found = ratio([2.0, float("nan")], [1.0, 1.0])
+    assert (found.low, found.high) == (None, None)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    chance, hits = random.Random(0), 0
+    for trial in range(200):
+        values = [chance.gauss(3, 1) for _ in range(40)]
+        found = ratio(values, [1.0] * 40, seed=trial)
+        hits += found.low < 3 < found.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_it_is_the_same_for_the_same_seed_and_other_for_another() -> None:
+    values = [random.Random(n).random() for n in range(30)]
+    assert ratio(values, [1.0] * 30, 1) == ratio(values, [1.0] * 30, 1)
+    assert ratio(values, [1.0] * 30, 1) != ratio(values, [1.0] * 30, 2)
+
+
+def test_pairs_see_a_difference_that_intervals_of_their_own_hide() -> None:
+    chance = random.Random(3)
+    before = [chance.gauss(5, 2) for _ in range(50)]
+    after = [value + 0.1 + chance.gauss(0, 0.05) for value in before]
+    ones = [1.0] * 50
+    alone = [ratio(values, ones) for values in (before, after)]
+    assert alone[0].high > alone[1].low
+    found = difference(figure(after, ones), figure(before, ones))
+    assert found is not None
+    assert found.value == pytest.approx(0.1, abs=0.03)
+    assert found.low > 0
+    assert found.excludes_zero
+    assert not difference(figure(before, ones), figure(before, ones)).excludes_zero
+
+
+def test_what_is_not_of_the_same_examples_is_no_pair() -> None:
+    assert difference(figure([1.0, 2.0], [1.0, 1.0]), figure([1.0], [1.0])) is None
+    assert difference(figure([1.0], [1.0]), figure([1.0], [1.0], "kl")) is None
+
+
+def test_many_examples_are_drawn_a_few_at_a_time() -> None:
+    many = [float(n % 7) for n in range(5000)]
+    found = ratio(many, [1.0] * 5000)
+    assert RESAMPLES * 5000 > 1 << 20
+    assert found.low < found.value < found.high
