@@ -63,5 +63,5 @@ def test_a_mention_is_recognised() -> None:
 def test_what_is_not_there_yet_is_not_there() -> None:
     section = (ROOT / "docs" / "guide.md").read_text().partition("## What is not there yet\n")[2]
     promised = {word for row in section.splitlines() for word in re.findall(r"`([a-z]+)`", row.split(" | ")[0])}
-    assert len(promised) > 3
+    assert promised
     assert not promised & set(COMMANDS)

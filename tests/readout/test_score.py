@@ -117,7 +117,7 @@ def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> No
 
     with pytest.raises(UsageError, match="which readout"):
         score(mood=None)
-    with pytest.raises(UsageError, match="there is no readout"):
+    with pytest.raises(CheckpointError, match="is no readout"):
         score(mood=tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="is no readout"):
         score(mood=runs / "base")
