@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from persona.evaluate.measures import Look
     from persona.live.load import Live
 
-LOGITS = 256 << 20
+LOGITS = 64 << 20
 """Bytes of logits that a batch may have."""
 
 CHUNK = 64

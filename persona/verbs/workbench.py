@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
     from persona.live.load import Live
 
+MEMORY = 64 << 20
+"""Bytes of tensors that a build may hold beside the model itself, which is there already."""
+
 Stamp = tuple[Any, ...]
 """All that a tensor's bits depend on."""
 
@@ -81,7 +84,7 @@ class Workbench:
         from persona.live.load import from_tensors
 
         self._live, self._weights, self._there = None, {}, {}  # the old one goes before the new one comes
-        tensors = build_in_memory(plan, self._repo.tensors, self._progress)
+        tensors = build_in_memory(plan, self._repo.tensors, self._progress, memory=MEMORY)
         live = from_tensors(small, tensors, label, self._dtype, self._device, base=recipe.base)
         self._weights = dict(_in_place(live, tensors))
         self._there = {output.name: _stamp(plan, output) for output in plan.outputs}
@@ -102,7 +105,8 @@ class Workbench:
         changed = tuple(o for o in plan.outputs if self._there[o.name] != _stamp(plan, o))
         self._there |= {output.name: None for output in changed}  # until all of it is done
         if changed:
-            run(replace(plan, outputs=changed), self._repo.tensors, _InPlace(self._weights, changed), self._progress)
+            sink = _InPlace(self._weights, changed)
+            run(replace(plan, outputs=changed), self._repo.tensors, sink, self._progress, memory=MEMORY)
         self._there |= {output.name: _stamp(plan, output) for output in changed}
 
     def _built(self, plan: Plan, output: Output) -> torch.Tensor:
