@@ -100,7 +100,7 @@ def test_the_schema(three: persona.Repository, run: Run) -> None:
     result = json.loads(run(three.root, "diff", "HEAD~1", "HEAD", "--weights", "--json").out)["result"]
     assert list(result) == [
         "before", "after", "kinds", "differs", "changes", "weights", "tensors", "files", "unlike", "notes",
-        "readouts",
+        "readouts", "measured",
     ]  # fmt: skip
     report = result["weights"]
     assert list(report) == ["method", "vectors", "densities", "assumed", "by", "whole", "rows"]

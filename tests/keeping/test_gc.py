@@ -155,7 +155,7 @@ def test_unknown_kinds_and_unknown_files_are_followed(work: persona.Repository, 
     """What a later persona may write: an object of a new kind, named by a new file."""
     gone = abandon(work, models.run(7))
     recipe = work.commit(gone).recipe
-    kept = work.objects.put("evaluation", {"recipe": recipe, "anything": [{"x": "y"}]})
+    kept = work.objects.put("rehearsal", {"recipe": recipe, "anything": [{"x": "y"}]})
     (work.folder / "MERGING").write_text(f"{kept} and more\n")
     gc(work)
     assert gone not in work.objects
