@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -271,6 +270,8 @@ def make_staging_folder(beside: Path) -> Path:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder outside of what users own, for those who can only be given files; it goes at the end."""
+    import tempfile  # it brings much along that light commands never need
+
     with translated(Path(tempfile.gettempdir())):
         folder = tempfile.TemporaryDirectory(prefix="persona-")
     with folder as name:
@@ -280,6 +281,8 @@ def temporary_folder() -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_file() -> Iterator[BinaryIO]:
     """A file without a name for what memory should not hold; gone at the end, and with the process."""
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         yield cast("BinaryIO", file)
 

@@ -63,6 +63,7 @@ def command(
         since=since,
         until=until,
         in_lines=graph,
+        measured=app.json or not oneline,
     )
 
     def render(console: Console) -> None:

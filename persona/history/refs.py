@@ -79,6 +79,11 @@ def merge_heads(refs: Mapping[str, str]) -> list[CommitId]:
     return [commit_of(name, refs) for name in names]
 
 
+def is_bisecting(refs: Mapping[str, str]) -> bool:
+    """Whether there is a search."""
+    return BISECT_FROM in refs
+
+
 def short_name(ref: str) -> str:
     """A ref as people call it: ``main`` for ``refs/heads/main``."""
     return ref.removeprefix(BRANCHES).removeprefix(TAGS)

@@ -59,7 +59,7 @@ def start(
     """Begin a search. Without ``bad`` or ``good``, mark one of each before there is something to be tested."""
     with clean_recipe(repo, command) as (change, _):
         refs = repo.refs()
-        if FROM in refs:
+        if refs_.is_bisecting(refs):
             raise Refusal("a search is under way", "Mark commits, or end it: persona bisect reset")
         change.set_ref(FROM, refs[refs_.HEAD])
         known = _Known(repo, repo.resolve(bad) if bad else None, [repo.resolve(rev) for rev in good])
@@ -78,11 +78,6 @@ def mark(repo: Repository, verdict: str, revs: Sequence[str] = (), *, command: s
 def state(repo: Repository) -> Bisecting:
     """Where the search stands."""
     return _known(repo).told()
-
-
-def under_way(refs: refs_.RefMap) -> bool:
-    """Whether there is a search."""
-    return FROM in refs
 
 
 @dataclass(frozen=True)
@@ -214,7 +209,7 @@ class _Known:
 
 def _known(repo: Repository) -> _Known:
     refs = repo.refs()
-    if FROM not in refs:
+    if not refs_.is_bisecting(refs):
         raise Refusal("no search is under way", "Begin one: persona bisect start BAD GOOD")
     kept = {kind: [refs_.commit_of(n, refs) for n in sorted(refs) if n.startswith(kind)] for kind in (GOODS, SKIPS)}
     return _Known(repo, refs_.commit_of(BAD, refs) if BAD in refs else None, kept[GOODS], kept[SKIPS])

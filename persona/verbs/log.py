@@ -52,12 +52,14 @@ def log(
     since: str | None = None,
     until: str | None = None,
     in_lines: bool = False,
+    measured: bool = True,
 ) -> list[Logged]:
     """The commits that ``rev`` means, and their ancestors; ``A..B`` is what B has and A has not.
 
     ``everything`` begins at all branches and tags, too. ``vector`` leaves the commits that changed the vector of that
     name (added, retrained, turned up or down, linked, removed) or the readout of that name, ``node`` those that changed a node of the memory graph or
     the vectors that implement it. ``since`` and ``until`` are times. ``in_lines`` puts every commit behind all of its children.
+    Without ``measured`` nobody looks up what suites found, for which each commit's recipe must be read.
     """
     refs = repo.refs()
     starts, hidden = _range(repo, [rev] if isinstance(rev, str) else rev)
@@ -77,7 +79,7 @@ def log(
                 break
     if not shown and (vector is not None or node is not None):
         _check_known(repo, seen, vector, node)
-    return _told(repo, refs, shown, seen, filtered=bool(filters))
+    return _told(repo, refs, shown, seen, filtered=bool(filters), measured=measured)
 
 
 def _range(repo: Repository, revs: Sequence[str]) -> tuple[list[CommitId], set[CommitId]]:
@@ -173,13 +175,14 @@ def _told(
     seen: Mapping[CommitId, commits.Commit],
     *,
     filtered: bool,
+    measured: bool,
 ) -> list[Logged]:
     head = refs_.head_commit(refs)
     names: dict[str, list[str]] = {}
     for ref, value in sorted(refs.items()):
         if ref.startswith((refs_.BRANCHES, refs_.TAGS)):
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
-    quiet = repo.evaluations.is_empty
+    quiet = not measured or repo.evaluations.is_empty
     nearest = _nearest({name for name, _ in shown}, seen) if filtered else None
     return [
         Logged(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona.building.receipt import READOUTS
 from persona.errors import UsageError, did_you_mean
 from persona.ids import CommitId, ReadoutId
 from persona.recipe.model import Recipe
@@ -100,6 +99,7 @@ def manifest_fields(stored: StoredReadout) -> dict[str, Any]:
 
 def built_files(repo: Repository, recipe: Recipe) -> dict[str, bytes]:
     """Both files of every readout of a recipe, by their paths in a build."""
+    from persona.building.receipt import READOUTS  # building is not for those who only look
     from persona.readout.folder import encode
 
     found = {}

@@ -13,7 +13,6 @@ from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.lists import Outside, all_outside
-from persona.verbs.bisect import under_way
 from persona.verbs.graphs import stale_vectors
 from persona.verbs.merging import labels_of
 from persona.verbs.readouts import ReadoutState, states
@@ -80,7 +79,7 @@ def _next_under_way(refs: refs_.RefMap, problem: str | None, edited: bool) -> st
     """How a merge or a search goes on; None where there is none."""
     if refs_.merge_heads(refs):
         return "settle it in persona.toml, then: persona commit" if problem else "persona commit"
-    return "persona bisect good | bad | skip | reset" if under_way(refs) and not edited else None
+    return "persona bisect good | bad | skip | reset" if refs_.is_bisecting(refs) and not edited else None
 
 
 def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None) -> str:

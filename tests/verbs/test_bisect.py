@@ -141,7 +141,7 @@ def test_histories_that_parted_are_told_where(models: TinyModels, repo: persona.
     with pytest.raises(Refusal, match="does not descend from the good one") as caught:
         bisect.start(repo, "main", ["side"])
     assert repo.resolve("main~1").short in caught.value.hint
-    assert not bisect.under_way(repo.refs())
+    assert not refs_.is_bisecting(repo.refs())
 
 
 def test_edits_are_protected(long: persona.Repository) -> None:
