@@ -1,8 +1,7 @@
 """The demo's model: a byte-level tokenizer, a small Llama, what it loses and what it says."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
-from transformers.utils import logging
 
 from persona.demo.dialogues import Dialogue
+from persona.live.load import quiet
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 IGNORED = -100
@@ -130,19 +129,6 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
     with quiet():
         model.to(dtype).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars from transformers: they are the caller's to draw."""
-    shown = logging.is_progress_bar_enabled()
-    if shown:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def encode(tokenizer: Any, dialogues: Sequence[Dialogue]) -> list[Example]:

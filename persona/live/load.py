@@ -59,7 +59,7 @@ def from_folder(folder: Path, label: str, dtype: str | None = None, device: str 
     from transformers import AutoModelForCausalLM
 
     wanted, place = _dtype(dtype), checked_device(device)
-    with _quiet(), _translated(folder):
+    with quiet(), _translated(folder):
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=wanted or "auto", local_files_only=True, use_safetensors=True
         )
@@ -82,7 +82,7 @@ def from_tensors(
 
     wanted, place = _dtype(dtype), checked_device(device)
     state = {name: as_tensor(*one) for name, one in tensors.items()}
-    with files.temporary_folder() as folder, _quiet(), _translated(label):
+    with files.temporary_folder() as folder, quiet(), _translated(label):
         for name, data in small.items():
             files.write_file(folder / name, data)
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -161,7 +161,7 @@ def reader_of(small: Mapping[str, bytes], label: str) -> tuple[Any, int | None]:
     """The tokenizer in a model's small files (None where there is none), and how many tokens the model reads at once."""
     from transformers import AutoConfig
 
-    with files.temporary_folder() as folder, _quiet(), _translated(label):
+    with files.temporary_folder() as folder, quiet(), _translated(label):
         for name, data in small.items():
             files.write_file(folder / name, data)
         config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config(decoder=True)
@@ -185,7 +185,7 @@ def _translated(what: Path | str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars from transformers: they are the caller's to draw."""
     from transformers.utils import logging
 

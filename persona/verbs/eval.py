@@ -117,11 +117,8 @@ def _built(repo: Repository, side: Side, evaluator: Evaluator, seed: int) -> Bui
 def _places(repo: Repository, side: Side) -> tuple[CommitId | None, CommitId | None]:
     """The commit that a side is, and the one to compare it with: its first parent; HEAD, of an edited recipe."""
     commit = side.commit
-    if side.kind == WORK_TREE:
-        head = repo.head()
-        if side.recipe != repo.recipe(head):
-            return None, head
-        commit = head
+    if side.kind == WORK_TREE and commit is None:
+        return None, repo.head()
     parents = repo.commit(commit).parents if commit is not None else ()
     return commit, parents[0] if parents else None
 

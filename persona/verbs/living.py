@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.building.inmemory import build_in_memory
-from persona.building.plan import active_vectors, make_plan
+from persona.building.plan import Plan, active_vectors, make_plan
 from persona.building.sidefiles import side_files
 from persona.checkpoints.folder import is_adapter
 from persona.errors import UsageError
@@ -14,7 +14,7 @@ from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.verbs.sides import WORK_TREE, Side, side_of, work_tree
+from persona.verbs.sides import Side, side_of, work_tree
 
 if TYPE_CHECKING:
     from persona.live.load import Live
@@ -61,8 +61,7 @@ def live_side(
         return from_folder(side.folder, side.label, dtype, device, base=base, revision=side.commit)
     assert repo is not None
     assert side.recipe is not None
-    commit = _commit_of(repo, side)
-    return live_recipe(repo, side.recipe, side.label, commit, dtype=dtype, device=device, progress=progress)
+    return live_recipe(repo, side.recipe, side.label, side.commit, dtype=dtype, device=device, progress=progress)
 
 
 def live_recipe(
@@ -78,27 +77,21 @@ def live_recipe(
     """What a recipe builds, in memory."""
     from persona.live.load import from_tensors
 
+    plan, small = planned(repo, recipe)
+    tensors = build_in_memory(plan, repo.tensors, progress)
+    return from_tensors(small, tensors, label, dtype, device, base=recipe.base, revision=commit)
+
+
+def planned(repo: Repository, recipe: Recipe) -> tuple[Plan, dict[str, bytes]]:
+    """What a build of a recipe would compute, and its small files; no weight is read."""
     base = repo.base(recipe.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
     plan = make_plan(recipe, base, vectors)
-    small = side_files(plan, base, active_vectors(recipe, base, vectors), repo.tensors)
-    tensors = build_in_memory(plan, repo.tensors, progress)
-    return from_tensors(small, tensors, label, dtype, device, base=recipe.base, revision=commit)
+    return plan, side_files(plan, base, active_vectors(recipe, base, vectors), repo.tensors)
 
 
 def reader_of_recipe(repo: Repository, recipe: Recipe, label: str) -> tuple[Any, int | None]:
     """The tokenizer of what a recipe builds, and how many tokens it reads at once; no weight is read."""
     from persona.live.load import reader_of
 
-    base = repo.base(recipe.base_id)
-    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
-    plan = make_plan(recipe, base, vectors)
-    return reader_of(side_files(plan, base, active_vectors(recipe, base, vectors), repo.tensors), label)
-
-
-def _commit_of(repo: Repository, side: Side) -> str | None:
-    """The commit whose model a side is."""
-    if side.kind != WORK_TREE or side.recipe is None:
-        return side.commit
-    head = repo.head()  # an edit of readouts alone makes no other model
-    return head if side.recipe.with_readouts(()) == repo.recipe(head).with_readouts(()) else None
+    return reader_of(planned(repo, recipe)[1], label)

@@ -25,7 +25,7 @@ class Side:
     a readout is its base and it.
 
     ``unlike`` is what is no longer as a folder was built, as far as can be told at a glance; ``commit`` is the commit
-    that a revision means, or that a folder was built from without edits.
+    that a revision means, that a folder was built from without edits, or whose model ``persona.toml`` is as it stands.
     """
 
     kind: str
@@ -83,7 +83,9 @@ def revision_side(repo: Repository, rev: str) -> Side:
 
 def work_tree(repo: Repository) -> Side:
     """``persona.toml`` as it stands."""
-    return Side(WORK_TREE, repo.recipe_path.name, standing_recipe(repo))
+    recipe, head = standing_recipe(repo), repo.head()
+    as_committed = recipe.with_readouts(()) == repo.recipe(head).with_readouts(())  # readouts make no other model
+    return Side(WORK_TREE, repo.recipe_path.name, recipe, commit=head if as_committed else None)
 
 
 def vector_side(entry: Entry, recipe: Recipe, label: str) -> Side:

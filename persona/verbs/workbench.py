@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from persona.building.inmemory import build_in_memory
-from persona.building.plan import Output, Plan, active_vectors, make_plan
+from persona.building.plan import Output, Plan
 from persona.building.run import run
-from persona.building.sidefiles import side_files
 from persona.building.wholecut import with_cuts
-from persona.ids import VectorId, draw_key
+from persona.ids import draw_key
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
+from persona.verbs.living import planned
 
 if TYPE_CHECKING:
     import torch
@@ -74,10 +74,7 @@ class Workbench:
         return live
 
     def _planned(self, recipe: Recipe) -> tuple[Plan, Mapping[str, bytes]]:
-        base = self._repo.base(recipe.base_id)
-        vectors = {entry.name: self._repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
-        plan = make_plan(recipe, base, vectors)
-        small = side_files(plan, base, active_vectors(recipe, base, vectors), self._repo.tensors)
+        plan, small = planned(self._repo, recipe)
         return with_cuts(plan, self._repo.tensors, self._progress), small
 
     def _load(self, recipe: Recipe, label: str, plan: Plan, small: Mapping[str, bytes]) -> None:
