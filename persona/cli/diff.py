@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona import files
 from persona.cli.app import App, json_option, note, utf8
 from persona.cli.complete import SIDE
+from persona.cli.picture import Picture
 from persona.cli.render import changed
 from persona.errors import NoRepository, UsageError
 
@@ -62,29 +62,24 @@ def command(
     from persona.verbs.diff import diff
 
     _check_options(by, plot, stat=stat, weights=weights)
-    picture = app.optional_path(plot)
-    if picture is not None:
-        from persona.cli import heatmap
-
-        heatmap.check(picture)
+    picture = Picture(app, plot)
     found = diff(
         _repository(app, after), expanded(app, before), expanded(app, after),
         weights=weights, stat=stat, by=by or "layer", within=app.folder, progress=app.progress(),
     )  # fmt: skip
     for text in found.notes:
         note(f"note: {utf8(text)}")
-    if picture is not None:
-        if found.weights is None:
-            raise UsageError("--plot draws how vectors of a recipe agree", "Compare two revisions on one base with it.")
-        files.write_file(picture, heatmap.draw(found.weights, picture.suffix))
-
-    def render(console: Console) -> None:
-        _render(console, found, weights=weights)
-        if plot is not None:
-            console.print(f"\nDrawn into {escape(utf8(plot))}")
-
-    app.show("diff", found, render)
+    picture.write(lambda suffix: _drawn(found, suffix))
+    app.show("diff", found, picture.below(lambda console: _render(console, found, weights=weights)))
     return 1 if exit_code and found.differs else 0
+
+
+def _drawn(found: Diffed, suffix: str) -> bytes:
+    from persona.cli import heatmap
+
+    if found.weights is None:
+        raise UsageError("--plot draws how vectors of a recipe agree", "Compare two revisions on one base with it.")
+    return heatmap.draw(found.weights, suffix)
 
 
 def _check_options(by: str | None, plot: str | None, *, stat: bool, weights: bool) -> None:

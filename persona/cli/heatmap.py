@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona.cli.picture import drawn
 from persona.errors import UsageError
 
 if TYPE_CHECKING:
     from persona.building.interference import Interference, PairFigures, Row
-
-FORMATS = (".png", ".svg")
 
 _ROW, _COLUMN, _NARROW = 0.2, 0.5, 0.2
 """Inches that a cell takes, high and wide, with and without its number."""
@@ -28,21 +24,6 @@ _FEW = 500
 """Cells of a panel up to which each says its number."""
 
 
-def check(path: Path) -> None:
-    """Raise if there could be no picture at ``path``, before the work."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"a plot cannot be written as '{path.suffix or path.name}': {path}",
-            "Name a file that ends in .png or .svg.",
-        )
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--plot needs matplotlib, which cannot be imported: {error}", "Install it: pip install 'persona-vcs[plot]'"
-        ) from None
-
-
 def draw(report: Interference, suffix: str) -> bytes:
     """The bytes of a PNG or SVG."""
     if not report.whole.pairs:
@@ -50,15 +31,7 @@ def draw(report: Interference, suffix: str) -> bytes:
             "there is nothing to plot: the recipe has no two vectors that act",
             "A picture is about pairs of vectors; without --plot the numbers of one are shown.",
         )
-    import matplotlib
-
-    out = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "persona", "axes.unicode_minus": False}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name may have letters that the font has not
-        figure = _figure(report)
-        still = {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
-        figure.savefig(out, format=suffix.lower()[1:], dpi=150, **still)
-    return out.getvalue()
+    return drawn(lambda: _figure(report), suffix)
 
 
 def _figure(report: Interference) -> Any:

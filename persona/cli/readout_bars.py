@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+from persona.cli.picture import drawn
 
 BAR = 30
 """Columns of a bar at most, both ways together."""
@@ -42,15 +42,7 @@ def picture(
     values: Sequence[Sequence[float]], concepts: Sequence[str], layers: Sequence[int], title: str, suffix: str
 ) -> bytes:
     """The bytes of a PNG or SVG: a row for each concept, a column for each layer."""
-    import matplotlib
-
-    out = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "persona", "axes.unicode_minus": False}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name may have letters that the font has not
-        still = {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
-        figure = _figure(values, concepts, layers, title)
-        figure.savefig(out, format=suffix.lower()[1:], dpi=150, **still)
-    return out.getvalue()
+    return drawn(lambda: _figure(values, concepts, layers, title), suffix)
 
 
 def _figure(values: Sequence[Sequence[float]], concepts: Sequence[str], layers: Sequence[int], title: str) -> Any:

@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona import files
 from persona.cli.app import App, json_option, utf8
 from persona.cli.complete import SIDE
+from persona.cli.picture import Picture
 from persona.cli.readout_running import repository_if_any, running_options, say_notes
 from persona.cli.render import table
 
@@ -55,25 +55,14 @@ def command(
     from persona.verbs.readout_drift import readout_drift
     from persona.verbs.readout_reading import texts_in
 
-    picture = app.optional_path(plot)
-    if picture is not None:
-        from persona.cli import heatmap
-
-        heatmap.check(picture)
+    picture = Picture(app, plot)
     found = readout_drift(
         repository_if_any(app), before, after, texts_in(app.path(texts)), readout,
         within=app.folder, dtype=dtype, device=device, blocks=blocks, batch_size=batch_size, progress=app.progress(),
     )  # fmt: skip
     say_notes(app, found)
-    if picture is not None:
-        files.write_file(picture, _drawn(found, picture.suffix))
-
-    def render(console: Console) -> None:
-        _render(console, found)
-        if plot is not None:
-            console.print(f"\nDrawn into {escape(utf8(plot))}")
-
-    app.show("readout drift", found, render)
+    picture.write(lambda suffix: _drawn(found, suffix))
+    app.show("readout drift", found, picture.below(lambda console: _render(console, found)))
 
 
 def _drawn(found: ReadoutDrift, suffix: str) -> bytes:

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from persona import files
 from persona.cli.app import App, json_option, utf8
 from persona.cli.complete import SIDE
+from persona.cli.picture import Picture
 from persona.cli.readout_running import repository_if_any, running_options, say_notes
 from persona.cli.render import count, table
 from persona.errors import UsageError
@@ -58,30 +58,22 @@ def command(
     """
     from persona.verbs.readout_score import readout_score
 
-    picture = app.optional_path(plot)
-    if picture is not None:
-        from persona.cli import heatmap
-
-        heatmap.check(picture)
+    picture = Picture(app, plot)
     found = readout_score(
         repository_if_any(app), _texts(app, text), readout, model,
         per_token=per_token, units=units, within=app.folder, dtype=dtype, device=device, blocks=blocks,
         batch_size=batch_size, progress=app.progress(),
     )  # fmt: skip
     say_notes(app, found)
-    if picture is not None:
-        from persona.cli import readout_bars
+    picture.write(lambda suffix: _drawn(found, suffix))
+    app.show("readout score", found, picture.below(lambda console: _render(console, found)))
 
-        title = f"{found.model}, {found.units}"
-        drawn = readout_bars.picture(found.mean, found.concepts, found.layers, title, picture.suffix)
-        files.write_file(picture, drawn)
 
-    def render(console: Console) -> None:
-        _render(console, found)
-        if plot is not None:
-            console.print(f"\nDrawn into {escape(utf8(plot))}")
+def _drawn(found: ReadoutScore, suffix: str) -> bytes:
+    from persona.cli import readout_bars
 
-    app.show("readout score", found, render)
+    title = f"{found.model}, {found.units}"
+    return readout_bars.picture(found.mean, found.concepts, found.layers, title, suffix)
 
 
 def _texts(app: App, said: str) -> tuple[str, ...]:

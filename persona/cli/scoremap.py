@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from typing import TYPE_CHECKING, Any
+
+from persona.cli.picture import drawn
 
 if TYPE_CHECKING:
     from persona.verbs.sweep import Swept
@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 
 def draw(done: VectorsVerified, suffix: str) -> bytes:
+    """The bytes of a PNG or SVG: vectors by numbers."""
+    return drawn(lambda: _map(done), suffix)
+
+
+def curves(done: Swept, suffix: str) -> bytes:
+    """The bytes of a PNG or SVG: numbers over alpha."""
+    return drawn(lambda: _curves(done), suffix)
+
+
+def _map(done: VectorsVerified) -> Any:
     """The effect of each vector and of its control on each number, in half widths of their intervals: red is worse."""
     from matplotlib.figure import Figure
 
@@ -36,7 +46,7 @@ def draw(done: VectorsVerified, suffix: str) -> bytes:
     axes[1].set_xticks(range(len(columns)), labels, rotation=90, fontsize=8, parse_math=False)
     bar = figure.colorbar(image, ax=axes, aspect=30, label="change from the base, in half widths of its interval")
     bar.outline.set_visible(False)
-    return _saved(figure, suffix)
+    return figure
 
 
 def _weight(column: Column, cell: Cell, *, control: bool) -> float:
@@ -49,7 +59,7 @@ def _weight(column: Column, cell: Cell, *, control: bool) -> float:
     return sign * change.value / half if half else 0.0
 
 
-def curves(done: Swept, suffix: str) -> bytes:
+def _curves(done: Swept) -> Any:
     """A curve for each number over alpha, with its intervals; a line where the recipe stands."""
     from matplotlib.figure import Figure
 
@@ -68,15 +78,4 @@ def curves(done: Swept, suffix: str) -> bytes:
         if done.best is not None and key == (done.measure, done.name):
             axis.axvline(done.best, color="tab:green", linewidth=0.8)
     axes[-1].set_xlabel(f"alpha of {done.vector}", fontsize=9, parse_math=False)
-    return _saved(figure, suffix)
-
-
-def _saved(figure: Any, suffix: str) -> bytes:
-    import matplotlib
-
-    out = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "persona", "axes.unicode_minus": False}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name may have letters that the font has not
-        still = {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
-        figure.savefig(out, format=suffix.lower()[1:], dpi=150, **still)
-    return out.getvalue()
+    return figure

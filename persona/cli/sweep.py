@@ -9,10 +9,10 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona import files
-from persona.cli.app import App, json_option, note, utf8
+from persona.cli.app import App, json_option, note
 from persona.cli.complete import SUITE, VECTOR
 from persona.cli.eval import how_options
+from persona.cli.picture import Picture
 from persona.cli.render import table
 from persona.cli.scores import called, interval, moved, number
 
@@ -57,28 +57,21 @@ def command(
     """
     from persona.verbs.sweep import grid, sweep
 
-    picture = app.optional_path(plot)
-    if picture is not None:
-        from persona.cli import heatmap
-
-        heatmap.check(picture)
+    picture = Picture(app, plot)
     done = sweep(
         app.repository(), vector, grid(alphas), suite=suite, by=by, write=write, within=app.folder,
         command=app.command, progress=app.progress(), **how,
     )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")
-    if picture is not None:
-        from persona.cli import scoremap
+    picture.write(lambda suffix: _drawn(done, suffix))
+    app.show("sweep", done, picture.below(lambda console: _render(console, done)))
 
-        files.write_file(picture, scoremap.curves(done, picture.suffix))
 
-    def render(console: Console) -> None:
-        _render(console, done)
-        if plot is not None:
-            console.print(f"\nDrawn into {escape(utf8(plot))}")
+def _drawn(done: Swept, suffix: str) -> bytes:
+    from persona.cli import scoremap
 
-    app.show("sweep", done, render)
+    return scoremap.curves(done, suffix)
 
 
 def _render(console: Console, done: Swept) -> None:

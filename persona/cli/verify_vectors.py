@@ -8,10 +8,10 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona import files
-from persona.cli.app import App, json_option, note, utf8
+from persona.cli.app import App, json_option, note
 from persona.cli.complete import SUITE
 from persona.cli.eval import how_options
+from persona.cli.picture import Picture
 from persona.cli.render import table
 from persona.cli.scores import LEGEND, called, interval, marked, moved, number
 
@@ -41,27 +41,20 @@ def command(app: App, /, suites: tuple[str, ...], alpha: float | None, plot: str
     """
     from persona.verbs.verify_vectors import verify_vectors
 
-    picture = app.optional_path(plot)
-    if picture is not None:
-        from persona.cli import heatmap
-
-        heatmap.check(picture)
+    picture = Picture(app, plot)
     done = verify_vectors(
         app.repository(), suites, alpha=alpha, within=app.folder, command=app.command, progress=app.progress(), **how
     )
     for text in done.notes:
         note(f"note: {text}")
-    if picture is not None:
-        from persona.cli import scoremap
+    picture.write(lambda suffix: _drawn(done, suffix))
+    app.show("verify-vectors", done, picture.below(lambda console: _render(console, done)))
 
-        files.write_file(picture, scoremap.draw(done, picture.suffix))
 
-    def render(console: Console) -> None:
-        _render(console, done)
-        if plot is not None:
-            console.print(f"\nDrawn into {escape(utf8(plot))}")
+def _drawn(done: VectorsVerified, suffix: str) -> bytes:
+    from persona.cli import scoremap
 
-    app.show("verify-vectors", done, render)
+    return scoremap.draw(done, suffix)
 
 
 def _render(console: Console, done: VectorsVerified) -> None:
