@@ -6,10 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from persona.cli.picture import drawn
+from persona.history.evaluations import number_called
 
 if TYPE_CHECKING:
     from persona.verbs.sweep import Swept
     from persona.verbs.verify_vectors import Cell, Column, VectorsVerified
+
+
+_DARK = 2.4
+"""Of 4 half widths, from where on a cell is so dark that its number is white."""
 
 
 def draw(done: VectorsVerified, suffix: str) -> bytes:
@@ -41,10 +46,13 @@ def _map(done: VectorsVerified) -> Any:
         for row, _ in enumerate(names):
             for at, column in enumerate(columns):
                 change = column.cells[row].control if control else column.cells[row].effect
-                axis.text(at, row, f"{change.value:+.3g}" if change else "", ha="center", va="center", fontsize=7)
-    labels = [f"{c.suite}\n{c.measure} {c.name}" for c in columns]
+                said, dark = f"{change.value:+.3g}" if change else "", abs(values[row][at]) > _DARK
+                axis.text(at, row, said, ha="center", va="center", fontsize=7, color="white" if dark else "0.15")
+    labels = [f"{c.suite}\n{number_called(c.measure, c.name)}" for c in columns]
     axes[1].set_xticks(range(len(columns)), labels, rotation=90, fontsize=8, parse_math=False)
-    bar = figure.colorbar(image, ax=axes, aspect=30, label="change from the base, in half widths of its interval")
+    bar = figure.colorbar(image, ax=axes, aspect=30)
+    bar.set_label("change from the base,\nin half widths of its interval", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     return figure
 
@@ -72,7 +80,7 @@ def _curves(done: Swept) -> Any:
         axis.plot(alphas, [one.value for one in points], marker="o", markersize=3)
         bounds = [(math.nan if b is None else b) for one in points for b in (one.low, one.high)]
         axis.fill_between(alphas, bounds[::2], bounds[1::2], alpha=0.2, linewidth=0)
-        axis.set_title(" ".join(key), fontsize=9, loc="left", parse_math=False)
+        axis.set_title(number_called(*key), fontsize=9, loc="left", parse_math=False)
         if not isinstance(done.now, tuple):
             axis.axvline(done.now, color="0.6", linestyle="--", linewidth=0.8)
         if done.best is not None and key == (done.measure, done.name):

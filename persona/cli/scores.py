@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from persona.cli.render import table
+from persona.history.evaluations import number_called
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,4 +61,4 @@ def moves(console: Console, found: Iterable[Moved]) -> None:
 
 def called(measure: str, name: str) -> str:
     """``listening loss``: what a measure is called in its suite, and which of its numbers this is."""
-    return escape(measure if measure == name else f"{measure} {name}")
+    return escape(number_called(measure, name))

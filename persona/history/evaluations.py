@@ -31,6 +31,11 @@ FOLDER = "evaluations"
 Better = Literal["lower", "higher"]
 
 
+def number_called(measure: str, name: str) -> str:
+    """``neutral loss``: what a measure is called in its suite, and which of its numbers this is."""
+    return measure if measure == name else f"{measure} {name}"
+
+
 @dataclass(frozen=True)
 class Figure:
     """One number of a measure: Σ ``totals`` / Σ ``counts`` over examples, and its 95 % interval, null where it has none.

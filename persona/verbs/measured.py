@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from persona.history.evaluations import Better, Evaluation, Figure
+from persona.history.evaluations import Better, Evaluation, Figure, number_called
 from persona.recipe.builds import build_digest
 from persona.recipe.model import Recipe
 from persona.repository import Repository
@@ -27,8 +27,7 @@ class Reading:
     @property
     def text(self) -> str:
         """In a few words."""
-        what = self.measure if self.measure == self.name else f"{self.measure} {self.name}"
-        return f"{what} {self.value:.4g}"
+        return f"{number_called(self.measure, self.name)} {self.value:.4g}"
 
 
 @dataclass(frozen=True)
