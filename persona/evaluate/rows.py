@@ -10,13 +10,13 @@ Other keys of a line are left alone and handed to a measure in Python.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
+from persona.jsonlines import decoded, lines_of, object_in
 
 SHAPES = '{"prompt": …, "completion": …}, {"messages": […]} or {"text": …}'
 
@@ -37,10 +37,7 @@ class Row:
 
 def read_rows(path: Path, data: bytes) -> tuple[Row, ...]:
     """The examples in the bytes of a file; an error names the line."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8.") from None
+    text = decoded(path, data)
     rows = (Row(str(path), text=text),) if path.suffix == ".txt" and text.strip() else tuple(_lines(path, text))
     if not rows:
         raise UsageError(f"{path} has no examples", f"Write one a line: {SHAPES}.")
@@ -48,20 +45,12 @@ def read_rows(path: Path, data: bytes) -> tuple[Row, ...]:
 
 
 def _lines(path: Path, text: str) -> Iterator[Row]:
-    if path.suffix == ".txt":
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _row(f"{path}:{number}", line)
+    if path.suffix != ".txt":
+        yield from (_row(where, line) for where, line in lines_of(path, text))
 
 
 def _row(where: str, line: str) -> Row:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}", "Write one JSON object a line.") from None
-    if not isinstance(fields, dict):
-        raise UsageError(f"{where} is not a JSON object", f"Write {SHAPES}.")
+    fields = object_in(where, line, f"Write {SHAPES}.")
     shapes = [key for key in ("prompt", "messages", "text") if key in fields]
     if len(shapes) != 1:
         what = " and ".join(f"'{key}'" for key in shapes) if shapes else "none of 'prompt', 'messages' and 'text'"

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
-from persona.files import translated
+from persona.jsonlines import lines_of, object_in, read_text
 from persona.readout.extract import concept_name, key_of
-from persona.readout.pairs import Example, is_text, line_of
+from persona.readout.pairs import Example, is_text
 
 SIGNED = {1: True, -1: False}
 GRADED = {5: True, 1: False}
@@ -134,30 +134,14 @@ def _check_sides(found: Sequence[tuple[str, Example]]) -> None:
 
 
 def _rows(path: Path, concept: str | None) -> Iterator[_Labelled | _Pair]:
-    with translated(path):
-        data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}:{line_of(error)} is not UTF-8", "Save the file as UTF-8.") from None
+    text = read_text(path)
     if path.suffix.lower() == ".json":
         return _of_object(path, text, concept)
-    return _of_lines(path, text, concept)
-
-
-def _of_lines(path: Path, text: str, concept: str | None) -> Iterator[_Labelled | _Pair]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _of_line(f"{path}:{number}", line, concept)
+    return (_of_line(where, line, concept) for where, line in lines_of(path, text))
 
 
 def _of_line(where: str, line: str, concept: str | None) -> _Labelled | _Pair:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}", FORMS) from None
-    if not isinstance(fields, dict):
-        raise UsageError(f"{where} is not a JSON object", FORMS)
+    fields = object_in(where, line, FORMS, FORMS)
     name = _about(where, fields.get("concept", concept))
     if "positive" in fields or "negative" in fields:
         positive, negative = (_statement(where, key, fields.get(key)) for key in ("positive", "negative"))

@@ -9,13 +9,14 @@ concept; both may be missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from persona import files
 from persona.errors import UsageError
+from persona.jsonlines import lines_of, object_in, read_text
 
 POLARITIES = ("positive", "negative")
 
@@ -55,36 +56,14 @@ def is_text(value: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
-def line_of(error: UnicodeDecodeError) -> int:
-    """The line on which something is not UTF-8."""
-    return bytes(error.object[: error.start]).count(b"\n") + 1
-
-
 def read_pairs(path: Path | str) -> tuple[Example, ...]:
     """Read a file of pairs; an error names the line."""
     path = Path(path)
-    with files.translated(path):
-        data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}:{line_of(error)} is not UTF-8: {error.reason}", "Save it as UTF-8.") from None
-    return tuple(_examples(path, text))
-
-
-def _examples(path: Path, text: str) -> Iterator[Example]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _example(f"{path}:{number}", line)
+    return tuple(_example(where, line) for where, line in lines_of(path, read_text(path)))
 
 
 def _example(where: str, line: str) -> Example:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}", "Write one JSON object a line.") from None
-    if not isinstance(fields, dict):
-        raise UsageError(f"{where} is not a JSON object", 'Write {"concept": …, "polarity": "positive", "text": …}.')
+    fields = object_in(where, line, 'Write {"concept": …, "polarity": "positive", "text": …}.')
     concept, polarity, text = (fields.get(key) for key in ("concept", "polarity", "text"))
     if not isinstance(concept, str) or not concept.strip() or not isinstance(text, str):
         raise UsageError(f"{where}: 'concept' and 'text' must be texts", "Make the file with 'persona readout pairs'.")

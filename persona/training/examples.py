@@ -18,7 +18,6 @@ A line without a name goes on with the turn above it; an empty line ends a conve
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError, did_you_mean
-from persona.files import translated
+from persona.jsonlines import lines_of, object_in, read_text
 
 FORMS = ("messages", "prompt and completion", "text")
 _TAG = re.compile(r"\[([^\[\]\n]{1,64})\](.*)", re.DOTALL)
@@ -77,18 +76,11 @@ class Example:
 
 def read_examples(path: Path, speaker: str | None = None, turns: int = 0, everything: bool = False) -> list[Example]:
     """Every example of a file. ``speaker`` is whose turns are learnt of a conversation; ``everything`` learns all."""
-    with translated(path):
-        data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"{path}:{row} is not UTF-8: {error.reason}", "Save it as UTF-8.") from None
+    text = read_text(path)
     if path.suffix.lower() == ".txt":
         found = list(conversations(str(path), text, speaker, turns, everything))
     else:
-        lines = ((f"{path}:{number}", one) for number, one in enumerate(text.split("\n"), 1) if one.strip())
-        found = [one for where, said in lines for one in _line(where, said, speaker, turns, everything)]
+        found = [one for where, said in lines_of(path, text) for one in _line(where, said, speaker, turns, everything)]
     if not found and speaker is not None:
         raise UsageError(f"{path} has no turn of '{speaker}'", "Turns are written: [NAME] what was said")
     if not found:
@@ -97,12 +89,7 @@ def read_examples(path: Path, speaker: str | None = None, turns: int = 0, everyt
 
 
 def _line(where: str, line: str, speaker: str | None, turns: int, everything: bool) -> Iterator[Example]:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}", "Write one JSON object a line.") from None
-    if not isinstance(fields, dict):
-        raise UsageError(f"{where} is not a JSON object", 'Write {"messages": […]}, {"prompt": …, "completion": …}, …')
+    fields = object_in(where, line, 'Write {"messages": […]}, {"prompt": …, "completion": …}, …')
     if "messages" in fields:
         yield Example(where, _chat(where, fields, everything))
     elif "prompt" in fields or "completion" in fields:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona import files
 from persona.errors import UsageError
+from persona.jsonlines import json_in, lines_of, read_text
 from persona.readout.model import Readout
 from persona.repository import Repository
 from persona.verbs.readouts import open_readout
@@ -40,12 +39,7 @@ def texts_in(path: Path, *, whole: bool = False) -> tuple[str, ...]:
 
     With ``whole``, another file than ``.jsonl`` is one text.
     """
-    with files.translated(path):
-        data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}", "Save it as UTF-8.") from None
+    text = read_text(path)
     found = tuple(_of_lines(path, text)) if path.suffix == ".jsonl" else (text,) if whole else tuple(text.splitlines())
     found = tuple(one for one in found if one.strip())
     if not found:
@@ -54,15 +48,10 @@ def texts_in(path: Path, *, whole: bool = False) -> tuple[str, ...]:
 
 
 def _of_lines(path: Path, text: str) -> Iterator[str]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path}:{number} is not JSON: {error}", "Write one JSON object a line.") from None
+    for where, line in lines_of(path, text):
+        fields = json_in(where, line)
         if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-            raise UsageError(f"{path}:{number} has no 'text'", 'Write {"text": …} on each line.')
+            raise UsageError(f"{where} has no 'text'", 'Write {"text": …} on each line.')
         yield fields["text"]
 
 
