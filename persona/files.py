@@ -268,6 +268,18 @@ def make_staging_folder(beside: Path) -> Path:
 
 
 @contextlib.contextmanager
+def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder that gets its name, ``target``, at the end of the block, whole; or goes."""
+    staging = make_staging_folder(target)
+    try:
+        yield staging
+        publish_folder(staging, target, replace=replace)
+    finally:
+        if staging.exists():
+            remove_tree(staging)
+
+
+@contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder outside of what users own, for those who can only be given files; it goes at the end."""
     import tempfile  # it brings much along that light commands never need

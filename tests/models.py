@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 VOCAB = 96
 
@@ -26,6 +30,26 @@ def tiny_config(**changes: Any) -> LlamaConfig:
 def tiny_llama(dtype: torch.dtype = torch.bfloat16, seed: int = 0, **changes: Any) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     return LlamaForCausalLM(tiny_config(**changes)).to(dtype)
+
+
+def word_tokenizer(
+    words: Sequence[str], template: str | None = None, *, side: str = "right", opens: bool = True
+) -> PreTrainedTokenizerFast:
+    """Whole words between blanks; ``<s>`` before a text if it ``opens``. ``words`` begin with the special ones, ``<s>`` second."""
+    core = Tokenizer(WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = WhitespaceSplit()
+    if opens:
+        core.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        padding_side=side,
+    )
+    made.chat_template = template
+    return made
 
 
 def nudge(model: PreTrainedModel, seed: int, std: float = 1e-3, only: str = "") -> PreTrainedModel:

@@ -66,15 +66,10 @@ def write_factors(target: Path, pairs: Sequence[Pair], base_name: str, config: M
 @contextlib.contextmanager
 def several(target: Path, *, replace: bool) -> Iterator[Path]:
     """A folder for several models; it gets its name, ``target``, at the end of the block, or goes."""
-    staging = files.make_staging_folder(target)
-    try:
+    with files.staged_folder(target, replace=replace) as staging:
         yield staging
         listing = {"schema": 1, "files": _sizes(staging)}
         files.write_file(staging / LISTING, (json.dumps(listing, indent=1) + "\n").encode())
-        files.publish_folder(staging, target, replace=replace)
-    finally:
-        if staging.exists():
-            files.remove_tree(staging)
 
 
 def check_own(target: Path) -> None:

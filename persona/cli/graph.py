@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from persona.cli.app import App, json_option, note
 from persona.cli.commit import recorded
 from persona.cli.complete import NODE, REV, VECTOR
 from persona.cli.render import count, short, table
+from persona.cli.sources import place_of, server_options
 
 if TYPE_CHECKING:
     from persona.verbs.graph_diff import GraphDiff
@@ -44,14 +44,7 @@ def command() -> None:
 @command.command("import")
 @click.argument("place", metavar="PATH|URL")
 @click.option("--keep-missing", is_flag=True, help="Keep nodes that the place no longer has.")
-@click.option(
-    "--tool", "tools", metavar="NAME", multiple=True,
-    help="The server's tool that lists nodes; given again, the one that reads a node.",
-)  # fmt: skip
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, metavar="S",
-    help="Seconds that a server may take to answer; 30 otherwise.",
-)  # fmt: skip
+@server_options
 @click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
 @json_option
 @click.pass_obj
@@ -67,12 +60,11 @@ def import_(
     """
     from persona.verbs.graph_import import graph_import
 
-    if not place:
-        raise click.BadParameter("the path is empty")
+    source = place_of(app, place)
     repo = app.repository()
     done = graph_import(
         repo,
-        place if re.match(r"https?://", place) else app.path(place),
+        source,
         keep_missing=keep_missing,
         tools=tools,
         patience=timeout,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +11,7 @@ from rich.markup import escape
 from persona.cli.app import App, json_option, note, utf8
 from persona.cli.complete import REV
 from persona.cli.render import count, table
+from persona.cli.sources import place_of, server_options
 from persona.errors import NoRepository, UsageError
 
 if TYPE_CHECKING:
@@ -62,14 +61,7 @@ MOST = 12
     help="Leave out concepts with fewer texts of either side.",
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Decides which texts are chosen.")
-@click.option(
-    "--tool", "tools", metavar="NAME", multiple=True,
-    help="The server's tool that lists nodes; given again, the one that reads a node.",
-)  # fmt: skip
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, metavar="S",
-    help="Seconds that a server may take to answer; 30 otherwise.",
-)  # fmt: skip
+@server_options
 @json_option
 @click.pass_obj
 def command(
@@ -107,15 +99,14 @@ def command(
     from persona.readout.extract import Rules
     from persona.verbs.readout_pairs import readout_pairs
 
-    if source == "":
-        raise click.BadParameter("the path is empty")
+    place = None if source is None else place_of(app, source)
     if (out is None) != dry_run:
         raise UsageError(
             "there is no file to write" if out is None else "--dry-run writes no file",
             "Give one of -o PAIRS and --dry-run.",
         )
     done = readout_pairs(
-        _place(app, source),
+        place,
         app.optional_path(out),
         repo=_repository(app, source, rev, bool(contrast)),
         rev=rev,
@@ -138,10 +129,6 @@ def command(
     if not app.json:
         for text in done.notes:
             note(text)
-
-
-def _place(app: App, source: str | None) -> Path | str | None:
-    return source if source is None or re.match(r"https?://", source) else app.path(source)
 
 
 def _repository(app: App, source: str | None, rev: str | None, contrast: bool) -> Repository | None:

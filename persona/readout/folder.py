@@ -74,14 +74,9 @@ def write_readout(folder: Path, readout: Readout, *, replace: bool = False) -> N
     """Write both files into the new folder ``folder``, which appears whole or not at all."""
     if folder.exists() and not (replace and is_readout(folder)) and any(folder.iterdir()):
         raise Refusal(f"{folder} is there already", "Choose another name; it was left alone.")
-    staging = files.make_staging_folder(folder)
-    try:
+    with files.staged_folder(folder, replace=replace) as staging:
         for name, data in encode(readout).items():
             files.write_file(staging / name, data)
-        files.publish_folder(staging, folder, replace=replace)
-    finally:
-        if staging.exists():
-            files.remove_tree(staging)
 
 
 def is_readout(folder: Path) -> bool:

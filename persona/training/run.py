@@ -358,17 +358,12 @@ def _how_saved(model: Any) -> dict[str, bool]:
 
 def _publish(model: Any, trainer: Any, folder: Path, done: Fit) -> None:
     """What can be committed appears whole, after the numbers that go with it."""
-    staging = files.make_staging_folder(folder / FINAL)
-    try:
+    with files.staged_folder(folder / FINAL) as staging:
         model.save_pretrained(staging, **_how_saved(model))
         trainer.state.save_to_json(str(staging / "trainer_state.json"))
         files.write_file(folder / RESULT, (json.dumps(asdict(done)) + "\n").encode())
-        files.publish_folder(staging, folder / FINAL)
-        if (folder / CHECKPOINTS).is_dir():
-            files.remove_tree(folder / CHECKPOINTS)  # there is nothing left to go on with
-    finally:
-        if staging.exists():
-            files.remove_tree(staging)
+    if (folder / CHECKPOINTS).is_dir():
+        files.remove_tree(folder / CHECKPOINTS)  # there is nothing left to go on with
 
 
 @contextlib.contextmanager

@@ -101,14 +101,9 @@ def _write_file(target: Path, made: Mapping[str, bytes], replace: bool) -> tuple
 def _write_folder(target: Path, made: Mapping[str, bytes], replace: bool) -> tuple[Path, ...]:
     """All of them in a folder that appears whole or not at all."""
     _check_free(target, replace)
-    staging = files.make_staging_folder(target.resolve())
-    try:
+    with files.staged_folder(target.resolve(), replace=replace) as staging:
         for name, data in made.items():
             files.write_file(staging / name, data)
-        files.publish_folder(staging, target.resolve(), replace=replace)
-    finally:
-        if staging.exists():
-            files.remove_tree(staging)
     return tuple(target / name for name in made)
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from persona.live.load import Live
-from tests.models import nudge, tiny_config
+from tests.models import nudge, tiny_config, word_tokenizer
 
 WORDS = [f"w{number}" for number in range(40)]
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
@@ -25,20 +24,7 @@ TEMPLATE = (
 
 def tokenizer(side: str = "right", template: str | None = TEMPLATE) -> Any:
     """Words of WORDS and roles; ``<s>`` before a text."""
-    known = [*SPECIAL, "user", "assistant", ":", *WORDS]
-    core = Tokenizer(models.WordLevel({word: at for at, word in enumerate(known)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        padding_side=side,
-    )
-    made.chat_template = template
-    return made
+    return word_tokenizer([*SPECIAL, "user", "assistant", ":", *WORDS], template, side=side)
 
 
 def vocabulary() -> int:

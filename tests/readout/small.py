@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM
 
 from persona.readout.pairs import Example, write_pairs
-from tests.models import tiny_config
+from tests.models import tiny_config, word_tokenizer
 
 WORDS = [f"w{number}" for number in range(60)]
 MARK = "marked"
@@ -31,20 +30,7 @@ MARKED_TEMPLATE = (
 
 def words_tokenizer(template: str | None = None, side: str = "right") -> Any:
     """Words of WORDS, MARK, roles; ``<s>`` before a text."""
-    known = [*SPECIAL, MARK, *ROLES[:3], *WORDS]
-    core = Tokenizer(models.WordLevel({word: at for at, word in enumerate(known)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        padding_side=side,
-    )
-    tokenizer.chat_template = template
-    return tokenizer
+    return word_tokenizer([*SPECIAL, MARK, *ROLES[:3], *WORDS], template, side=side)
 
 
 def small_model(folder: Path, dtype: torch.dtype = torch.float32, template: str | None = None, **changes: Any) -> Path:

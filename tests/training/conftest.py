@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
+from tests import models
 from tests.models import tiny_llama
 
 WORDS = [
@@ -53,12 +52,7 @@ FORGETFUL = "{% for m in messages %}{% if loop.last %}A {{ m.content }} </s> {% 
 
 
 def word_tokenizer(template: str | None = PLAIN) -> Any:
-    core = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
-        chat_template=template,
-    )  # fmt: skip
+    return models.word_tokenizer(WORDS, template, opens=False)
 
 
 @pytest.fixture
