@@ -2,8 +2,8 @@
 
     eval_loss 1.83 @ step 600
 
-A readout is told by its AUC. In this order: ``eval_loss`` of ``--metrics``; the best value of the metric that the run itself was judged by; the last
-``eval_loss``; the last training loss.
+A readout is told by its AUC. In this order: ``eval_loss`` of ``--metrics``; the best value of the metric that the run
+itself was judged by; the last ``eval_loss``; the last training loss.
 """
 
 from __future__ import annotations

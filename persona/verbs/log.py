@@ -25,7 +25,8 @@ Found = tuple[CommitId, commits.Commit]
 class Logged:
     """One commit as the log shows it; ``names`` are the branches and tags that stand on it.
 
-    ``measured`` is what is kept of its build, the headline of each suite. ``nearest`` are its nearest ancestors that the log shows, too: its parents, where nothing is left out between.
+    ``measured`` is what is kept of its build, the headline of each suite. ``nearest`` are its nearest ancestors that the
+    log shows, too: its parents, where nothing is left out between.
     """
 
     commit: CommitId
@@ -57,9 +58,10 @@ def log(
     """The commits that ``rev`` means, and their ancestors; ``A..B`` is what B has and A has not.
 
     ``everything`` begins at all branches and tags, too. ``vector`` leaves the commits that changed the vector of that
-    name (added, retrained, turned up or down, linked, removed) or the readout of that name, ``node`` those that changed a node of the memory graph or
-    the vectors that implement it. ``since`` and ``until`` are times. ``in_lines`` puts every commit behind all of its children.
-    Without ``measured`` nobody looks up what suites found, for which each commit's recipe must be read.
+    name (added, retrained, turned up or down, linked, removed) or the readout of that name, ``node`` those that changed a
+    node of the memory graph or the vectors that implement it. ``since`` and ``until`` are times. ``in_lines`` puts every
+    commit behind all of its children. Without ``measured`` nobody looks up what suites found, for which each
+    commit's recipe must be read.
     """
     refs = repo.refs()
     starts, hidden = _range(repo, [rev] if isinstance(rev, str) else rev)

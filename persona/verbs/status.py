@@ -24,7 +24,8 @@ class Status:
     """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one.
 
     ``stale`` are vectors that do not implement what their nodes say now, ``merging`` what an unfinished merge merges.
-    ``readouts`` are those of the recipe, and how old they are. ``outside`` are files that the repository needs and keeps no bytes of; without any it is self-contained.
+    ``readouts`` are those of the recipe, and how old they are. ``outside`` are files that the repository needs and keeps no
+    bytes of; without any it is self-contained.
     """
 
     branch: str | None
