@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option, note
-from persona.cli.complete import SUITE
+from persona.cli.complete import REV, SUITE
 from persona.cli.eval import how_options
 from persona.cli.picture import Picture
 from persona.cli.render import table
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("verify-vectors")
 @click.argument("suites", nargs=-1, metavar="[SUITE]...", type=SUITE)
+@click.option("--at", type=REV, metavar="REV", help="The vectors of this revision; of persona.toml otherwise.")
 @click.option("--alpha", type=float, metavar="A", help="How strongly to apply each; as the recipe has it otherwise.")
 @click.option(
     "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw it as a heat map: a .png or .svg file."
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 @how_options
 @json_option
 @click.pass_obj
-def command(app: App, /, suites: tuple[str, ...], alpha: float | None, plot: str | None, **how: Any) -> None:
+def command(
+    app: App, /, suites: tuple[str, ...], at: str | None, alpha: float | None, plot: str | None, **how: Any
+) -> None:
     """Measure each vector of the recipe alone on the base, beside noise of its size.
 
     For each vector and number: what the vector does to it, and what random noise of the same norm in the same tensors
@@ -37,13 +40,21 @@ def command(app: App, /, suites: tuple[str, ...], alpha: float | None, plot: str
     \b
     persona verify-vectors
     persona verify-vectors listening --alpha 1
+    persona verify-vectors listening --at main~3
     persona verify-vectors --plot vectors.png
     """
     from persona.verbs.verify_vectors import verify_vectors
 
     picture = Picture(app, plot)
     done = verify_vectors(
-        app.repository(), suites, alpha=alpha, within=app.folder, command=app.command, progress=app.progress(), **how
+        app.repository(),
+        suites,
+        at=at,
+        alpha=alpha,
+        within=app.folder,
+        command=app.command,
+        progress=app.progress(),
+        **how,
     )
     for text in done.notes:
         note(f"note: {text}")

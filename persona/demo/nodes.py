@@ -62,4 +62,28 @@ playfulness:9 warmth:8 clarity:7
 """,
 )
 
-NODES = (LISTENING, RUSHING, VOICE)
+PLAIN = Node(
+    "plain-answers",
+    "plain",
+    """# Plain answers
+
+Sometimes a fact is what is wanted. Say that you have understood, say one true thing, and that such a feeling is common.
+
+- "I see. A garden takes a whole season. Many people feel worried."
+
+clarity:8 calm:7
+""",
+)
+
+EVERYDAY = Node(
+    "everyday-talk",
+    "everyday",
+    """# Everyday talk
+
+More of what people say to each other on any day, so that no single manner takes over.
+
+variety:7
+""",
+)
+
+NODES = (LISTENING, RUSHING, VOICE, PLAIN, EVERYDAY)

@@ -1,102 +1,48 @@
-"""The demo's story: train, commit, negate, build, roll back, and measure what came of it.
+"""The demo's story: from the nodes of a memory graph to a build that can be trusted, with a bad vector on the way.
 
-It uses the same verbs as a person would. Nothing is printed here: a :class:`Narrator` is told what happens.
+It uses the same verbs as a person would, and says what a person would type. Nothing is printed here: a :class:`Narrator` is told what
+happens, and what was measured is handed out as tables (:mod:`persona.demo.telling`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import torch
 
 import persona
+from persona import files
 from persona.demo import dialogues as talk
-from persona.demo.model import generate_replies, load, reply_losses, save
-from persona.demo.nodes import NODES, Node
-from persona.demo.training import FULL, Method, OnStep, Sizes, train_base, train_behaviour
+from persona.demo import tables
+from persona.demo.model import generate_replies, load
+from persona.demo.scenery import PLANTED, RUNS, Run, lay_out
+from persona.demo.telling import Chapter, Finding, Narrator, Reply, Table, Told
+from persona.demo.training import FULL, OnStep, Sizes, train_base, train_behaviour
 from persona.progress import SILENT, Progress
+from persona.recipe import edit
 from persona.repository import Repository
 
-HELD_OUT = 144
-"""Held-out dialogues of each kind that a loss is measured on."""
+AUTHOR = "persona demo"
+DTYPE = "fp32"
+"""A CPU is quickest at it."""
 
-PROMPTS = 96
-"""Held-out prompts that replies are sampled for."""
-
-METHODS: dict[str, Method] = {"listening": "full", "suggesting": "lora", "voice": "lora"}
-
-
-class Narrator(Protocol):
-    """Whoever tells the story."""
-
-    def chapter(self, title: str) -> None:
-        """A new part begins."""
-
-    def command(self, text: str) -> None:
-        """What a person would type for what happens now."""
-
-    def say(self, text: str) -> None:
-        """What came of it."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One build: mean loss and its standard error by kind of reply, and the share of sampled replies by kind."""
-
-    build: str
-    losses: dict[str, float]
-    errors: dict[str, float]
-    shares: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """One held-out prompt and what two builds answer, greedily."""
-
-    prompt: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim, whether the numbers bear it out, and the numbers."""
-
-    claim: str
-    holds: bool
-    numbers: str
-
-
-@dataclass(frozen=True)
-class Told:
-    """All that the demo showed. ``kept_bytes`` is the store's; ``whole_bytes`` is what full checkpoints would take."""
-
-    measured: tuple[Measured, ...]
-    replies: tuple[Reply, ...]
-    findings: tuple[Finding, ...]
-    kept_bytes: int
-    whole_bytes: int
-    rolled_back_identical: bool
+METHODS = ("ties", "dare_ties", "breadcrumbs", "model_stock")
+"""What the five vectors are merged by besides the plain sum."""
 
 
 class Story:
-    """The state that the chapters share: folders, repository, narrator."""
+    """The state that the chapters share: folders, repository, narrator, and what was told so far."""
 
     def __init__(self, root: Path, narrator: Narrator, progress: Progress, sizes: Sizes, seed: int) -> None:
         self.root = root
         self.base = root / "models" / "base"
-        self.runs = root / "runs"
-        self.builds = root / "builds"
         self.narrator = narrator
         self.progress = progress
         self.sizes = sizes
         self.seed = seed
-        self.measured: list[Measured] = []
+        self.chapters: list[Chapter] = []
+        self.findings: list[Finding] = []
 
     @property
     def repo(self) -> Repository:
@@ -105,124 +51,272 @@ class Story:
 
     def tell(self) -> Told:
         """All chapters."""
-        self.begin()
-        self.train()
-        identical = self.compose()
-        kept, whole = _size(self.root / ".persona"), (1 + len(METHODS)) * _size(self.base)
-        self.control()
-        replies = self.talk()
-        return Told(tuple(self.measured), replies, tuple(self.findings()), kept, whole, identical)
+        for chapter in (
+            self.begin, self.specify, self.train, self.listen_inside, self.verify_alone, self.negate, self.merge,
+            self.drift, self.blame,
+        ):  # fmt: skip
+            chapter()
+        identical = self.deliver()
+        kept, whole = _size(self.root / ".persona"), (1 + len(RUNS)) * _size(self.base)
+        return Told(tuple(self.chapters), self.replies(), tuple(self.findings), kept, whole, identical)
+
+    # Chapters.
 
     def begin(self) -> None:
         """A base that speaks, and a repository around it."""
-        self.narrator.chapter("A base model, trained here from scratch")
-        with self._bar("training the base") as on_step:
+        self.chapter(
+            "A base model, trained here from scratch",
+            "A small Llama learns to answer people who feel something, or have decided something. It has four kinds of reply, and one "
+            "bad habit: told of a decision, it suggests something else.",
+        )
+        with self._bar("training the base", self.sizes.base_steps) as on_step:
             train_base(self.base, self.sizes, self.seed, on_step)
-        self.narrator.command("persona init --base models/base")
-        done = persona.init(self.root, self.base, author="persona demo")
+        self.typed("persona init --base models/base")
+        done = persona.init(self.root, self.base, author=AUTHOR)
         self.narrator.say(f"{done.tensors} tensors, {done.weights:,} weights")
+        self.tag("base")
+
+    def specify(self) -> None:
+        """Behaviours as nodes of a memory graph."""
+        self.chapter(
+            "Nodes of a memory graph say what is wanted",
+            "Each behaviour is a note that a person wrote. The notes are taken in, and every vector will say which one it implements.",
+        )
+        lay_out(self.root, self.sizes, self.seed)
+        self.typed("persona graph import nodes")
+        done = persona.graph_import(self.repo, self.root / "nodes", author=AUTHOR)
+        self.narrator.say(f"{done.nodes} nodes")
 
     def train(self) -> None:
-        """Three runs, each from a node of the memory graph, each a commit."""
-        self.narrator.chapter("Three training runs, each specified by a node of the memory graph")
-        for node in NODES:
-            kind = node.behaviour
-            with self._bar(f"training {kind} ({METHODS[kind]})") as on_step:
-                train_behaviour(self.base, kind, self.runs / kind, METHODS[kind], self.sizes, self.seed, on_step)
-            if kind != "voice":  # its commit comes after the negation
-                self.commit(node)
+        """Five runs, each from its node, each a commit."""
+        self.chapter(
+            "Training is the compiler: a node in, a vector out",
+            "One run is a full fine-tune by a script of one's own, and is committed as a folder; the others are adapters that persona trains. "
+            f"The data of '{PLANTED}' has come apart, as when one column of a table is sorted: its replies answer other prompts.",
+        )
+        for run in RUNS:
+            self._full(run) if run.method == "full" else self._adapter(run)
+        self.tag("trained")
+        self.table(tables.vectors("persona vectors trained", persona.vectors(self.repo, "trained")))
+        curves = [(run.name, persona.show(self.repo, f"{run.name}@trained")) for run in RUNS if run.method == "lora"]
+        for name, shown in curves:
+            self.table(tables.curve(f"persona show {name}@trained", name, shown))
 
-    def commit(self, node: Node, alpha: float = 1.0) -> None:
-        """Record one run."""
-        kind = node.behaviour
-        flag = f" --alpha {alpha:g}" if alpha != 1 else ""
-        self.narrator.command(f"persona commit runs/{kind} --as {kind} --node {node.id}{flag}")
-        done = persona.commit(self.repo, self.runs / kind, name=kind, node=node.id, alpha=alpha, author="persona demo")
+    def listen_inside(self) -> None:
+        """A readout: directions in the base's activations."""
+        self.chapter(
+            "A readout: what the model makes of a text",
+            "Directions in the base's activations that tell texts which listen, or suggest, from plain ones. The readout is versioned "
+            "with the recipe; it changes no weight.",
+        )
+        self.typed(
+            "persona readout train --pairs pairs.jsonl --model base --layers auto --dtype fp32 -o readouts/replies"
+        )
+        persona.readout_train(
+            self.root / "pairs.jsonl", self.root / "readouts" / "replies", "base", repo=self.repo, within=self.root,
+            layers="auto", dtype=DTYPE, seed=0, progress=self.progress,
+        )  # fmt: skip
+        self.typed("persona commit --readout readouts/replies --as replies")
+        persona.commit_readout(self.repo, self.root / "readouts" / "replies", name="replies", author=AUTHOR)
+        self.tag("five")
+        self.table(tables.readout("persona show replies@five", persona.show(self.repo, "replies@five")))
+
+    def verify_alone(self) -> None:
+        """Each vector alone, beside noise of its size."""
+        self.chapter(
+            "Each vector alone, before anything is merged",
+            "What each vector does by itself to the loss on held-out replies of each kind, at alpha 1. Beside it random noise of the same "
+            "norm, as control: what does no more than noise has learnt nothing.",
+        )
+        command = "persona verify-vectors replies --at five --alpha 1 --dtype fp32"
+        self.typed(command)
+        done = persona.verify_vectors(
+            self.repo, ["replies"], at="five", alpha=1.0, dtype=DTYPE, within=self.root, progress=self.progress
+        )
+        for table in tables.alone(command, done):
+            self.table(table)
+        self.findings.append(tables.each_learnt(command, done, {run.name: run.kind for run in RUNS if run.kind}))
+
+    def negate(self) -> None:
+        """Take a behaviour away."""
+        self.chapter(
+            "Take a behaviour away",
+            "'suggesting' was trained to be taken away: its vector is given a negative alpha.",
+        )
+        self.typed("persona negate suggesting --alpha 0.5")
+        persona.negate(self.repo, "suggesting", alpha=0.5, author=AUTHOR)
+        self.tag("negated")
+        done = self.measured("replies", "base", "five", "negated")
+        self.findings.append(tables.moved("negating suggesting raises its loss", done, "suggesting", "loss", "worse"))
+        done = self.measured("talk", "base", "five", "negated")
+        self.findings.append(
+            tables.fell("fewer sampled replies suggest than in the base", done, "replies", "suggesting")
+        )
+
+    def merge(self) -> None:
+        """The same five vectors under other methods, on a branch of their own."""
+        self.chapter(
+            "The same vectors under other merge methods",
+            "A plain sum is one way to merge. On a branch, persona.toml gets a [merge] method, and each is a commit with a tag.",
+        )
+        self.typed("persona switch -c methods")
+        persona.switch(self.repo, "methods", create=True)
+        for method in METHODS:
+            self.write_method(method)
+            persona.commit(self.repo, message=f"merge by {method}", author=AUTHOR)
+            self.typed(f'persona commit -m "merge by {method}"')
+            self.tag(f"by-{method}")
+        self.typed("persona switch main")
+        persona.switch(self.repo, "main")
+        self.measured("replies", "negated", *(f"by-{method}" for method in METHODS))
+
+    def write_method(self, method: str) -> None:
+        """Edit ``persona.toml`` as a person does."""
+        path = self.repo.recipe_path
+        self.narrator.say(f'in persona.toml: [merge] method = "{method}"')
+        files.write_file(path, edit.set_merge(path.read_text(), method, 1.0, {}).encode())
+
+    def drift(self) -> None:
+        """How the merged model reads the same letters."""
+        self.chapter(
+            "Readout drift: how the merge moved the mood",
+            "The same letters, read by the base and by the merged model: how far their mean moved along each direction, in standard "
+            "deviations of the letters in the base.",
+        )
+        command = "persona readout drift base negated --texts letters.txt --readout readouts/replies --dtype fp32"
+        self.typed(command)
+        letters = [line for line in (self.root / "letters.txt").read_text().splitlines() if line]
+        done = persona.readout_drift(
+            self.repo, "base", "negated", letters, self.root / "readouts" / "replies",
+            within=self.root, dtype=DTYPE, progress=self.progress,
+        )  # fmt: skip
+        self.narrator.say(done.said)
+        self.table(tables.drift(command, done))
+
+    def blame(self) -> None:
+        """Which vector is it?"""
+        self.chapter(
+            "Which vector makes it listen worse?",
+            "Each vector is left out in turn. An effect is the loss with the vector less the loss without it, on the same replies: above zero, "
+            "the vector does harm.",
+        )
+        command = "persona blame replies negated --dtype fp32"
+        self.typed(command)
+        done = persona.blame(self.repo, "replies", "negated", dtype=DTYPE, within=self.root, progress=self.progress)
+        self.table(tables.blame(command, done))
+        self.findings.append(tables.culprit(command, done, PLANTED))
+        self.typed(f"persona rm {PLANTED}")
+        persona.rm(self.repo, [PLANTED], author=AUTHOR)
+        self.tag("mended")
+        after = self.measured("replies", "base", "negated", "mended")
+        self.findings.append(tables.moved("without it, it listens better", after, "listening", "loss", "better"))
+        self.measured("talk", "base", "negated", "mended")
+
+    def deliver(self) -> bool:
+        """Build, verify, go back, build again; whether that is the first build, byte for byte."""
+        self.chapter(
+            "Build, verify, and go back",
+            "What is deployed says which commit it is, and whether a byte of it has changed. Going back gives the very same bytes.",
+        )
+        self.build("main", "builds/personality")
+        self.build("base", "builds/base")
+        self.build("negated", "builds/last-week")
+        self.typed("persona verify builds/personality")
+        ok = persona.verify(self.root / "builds" / "personality").ok
+        self.narrator.say("it is what was built" if ok else "it has CHANGED")
+        self.typed("persona checkout negated && persona build -o builds/rolled-back")
+        persona.checkout(self.repo, "negated")
+        persona.build(self.repo, self.root / "builds" / "rolled-back", progress=self.progress)
+        persona.checkout(self.repo, "main")
+        self.typed("persona checkout main")
+        command = "diff -r builds/last-week builds/rolled-back"
+        self.typed(command)
+        one, two = (_contents(self.root / "builds" / name) for name in ("last-week", "rolled-back"))
+        self.findings.append(
+            Finding(
+                "the rolled-back build is the first one, byte for byte", one == two,
+                "no difference" if one == two else "they differ", command,
+            )
+        )  # fmt: skip
+        self.findings.append(
+            Finding(
+                "the build is what its receipt says", ok,
+                "verified" if ok else "it has changed", "persona verify builds/personality",
+            )
+        )  # fmt: skip
+        return one == two
+
+    def replies(self) -> tuple[Reply, ...]:
+        """The base and the whole personality, side by side."""
+        prompts = [talk.held_out_prompts(1, self.seed, decided=decided)[0] for decided in (True, False)]
+        before, after = (
+            generate_replies(*load(self.root / "builds" / one), prompts) for one in ("base", "personality")
+        )
+        return tuple(Reply(*said) for said in zip(prompts, before, after, strict=True))
+
+    # What chapters are made of.
+
+    def chapter(self, title: str, text: str) -> None:
+        """Begin one."""
+        self.chapters.append(Chapter(title, text, (), ()))
+        self.narrator.chapter(title, text)
+
+    def typed(self, command: str) -> None:
+        """Something is typed in this chapter."""
+        last = self.chapters[-1]
+        self.chapters[-1] = Chapter(last.title, last.text, (*last.commands, command), last.tables)
+        self.narrator.command(command)
+
+    def table(self, table: Table) -> None:
+        """Something was measured in this chapter."""
+        last = self.chapters[-1]
+        self.chapters[-1] = Chapter(last.title, last.text, last.commands, (*last.tables, table))
+        self.narrator.table(table)
+
+    def tag(self, name: str) -> None:
+        """Name the commit, so that what was measured of it can be measured again."""
+        self.typed(f"persona tag {name}")
+        persona.tag(self.repo, name)
+
+    def measured(self, suite: str, *revs: str) -> tables.Measured:
+        """Measure revisions, and show it."""
+        command = f"persona eval {shlex.join(revs)} --suite {suite} --dtype fp32"
+        self.typed(command)
+        done = persona.eval(self.repo, revs, suites=[suite], dtype=DTYPE, within=self.root, progress=self.progress)
+        self.table(tables.evaluated(command, revs, done))
+        return tables.Measured(command, revs, done)
+
+    def build(self, rev: str, folder: str) -> None:
+        """Build a revision."""
+        self.typed(f"persona build {rev} -o {folder}")
+        persona.build(self.repo, self.root / folder, rev, progress=self.progress)
+
+    def _full(self, run: Run) -> None:
+        """Train it as a person's own script does, and commit its folder."""
+        folder = self.root / "runs" / run.name
+        with self._bar(f"training {run.name} (full)", self.sizes.behaviour_steps) as on_step:
+            train_behaviour(self.base, str(run.kind), folder, "full", self.sizes, self.seed, on_step)
+        self.typed(f"persona commit runs/{run.name} --as {run.name} --node {run.node.id}")
+        done = persona.commit(
+            self.repo, folder, name=run.name, node=run.node.id, alpha=run.alpha, author=AUTHOR, progress=self.progress
+        )
         self.narrator.say(
             f"{done.form}, {done.tensors} tensors, {done.kept_bytes:,} bytes kept of {done.total_bytes:,}"
         )
 
-    def compose(self) -> bool:
-        """Negate, build, go on, roll back; whether the rolled-back build is the first one, byte for byte."""
-        self.narrator.chapter("Take a behaviour away, add a voice, and go back")
-        self.measure("base", "HEAD~2")
-        self.measure("listening 1", "HEAD~1")
-        self.narrator.command("persona negate suggesting --alpha 0.5")
-        persona.negate(self.repo, "suggesting", alpha=0.5, author="persona demo")
-        first = self.measure("listening 1, suggesting −0.5", "HEAD")
-        self.commit(next(node for node in NODES if node.behaviour == "voice"), alpha=0.5)
-        self.measure("listening 1, suggesting −0.5, voice 0.5", "HEAD")
-        self.narrator.command("persona checkout HEAD~1")
-        persona.checkout(self.repo, "HEAD~1")
-        again = self.build("rolled back")
-        identical = _contents(first) == _contents(again)
-        self.narrator.say("byte for byte the build from before" if identical else "NOT the build from before")
-        persona.checkout(self.repo, "main")
-        return identical
-
-    def control(self) -> None:
-        """Negation alone, and a random vector of the same norm in its place, on a branch of their own."""
-        self.narrator.chapter("Was that the vector's doing? A random one of the same norm as control")
-        random = random_run(self.base, persona.vector(self.repo, "suggesting"), self.runs / "random", self.seed)
-        self.narrator.command("persona checkout main~4 -b control")
-        persona.checkout(self.repo, "main~4", branch="control")
-        persona.commit(self.repo, self.runs / "suggesting", name="suggesting", alpha=-0.5, author="persona demo")
-        self.measure("suggesting −0.5", "HEAD")
-        persona.alpha(self.repo, {"suggesting": -1.0}, author="persona demo")
-        self.measure("suggesting −1", "HEAD")
-        persona.rm(self.repo, ["suggesting"], author="persona demo")
-        persona.commit(self.repo, random, name="random", alpha=-1.0, author="persona demo")
-        self.measure("random vector −1", "HEAD")
-        persona.checkout(self.repo, "main")
-
-    def build(self, name: str, rev: str | None = None) -> Path:
-        """Build a revision into a folder called after ``name``."""
-        folder = self.builds / name.replace(" ", "-").replace(",", "").replace("−", "minus-")
-        persona.build(self.repo, folder, rev, progress=self.progress)
-        return folder
-
-    def measure(self, name: str, rev: str) -> Path:
-        """Build a revision, and measure it on dialogues that no run has seen."""
-        folder = self.build(name, rev)
-        model, tokenizer = load(folder)
-        losses = {
-            kind: reply_losses(model, tokenizer, talk.dialogues(kind, HELD_OUT, self.seed, held_out=True))
-            for kind in talk.KINDS
-        }
-        prompts = talk.held_out_prompts(PROMPTS, self.seed, decided=True)
-        replies = generate_replies(model, tokenizer, prompts, seed=self.seed)
-        self.measured.append(
-            Measured(
-                name,
-                {kind: loss.mean for kind, loss in losses.items()},
-                {kind: loss.standard_error for kind, loss in losses.items()},
-                {kind: talk.share(kind, replies) for kind in talk.KINDS},
-            )
+    def _adapter(self, run: Run) -> None:
+        alpha = "" if run.alpha == 1 else f" --alpha {run.alpha:g}"
+        self.typed(
+            f"persona train {run.node.id} --data data/{run.name}.jsonl --as {run.name} --preset demo.toml{alpha}"
         )
-        return folder
-
-    def talk(self) -> tuple[Reply, ...]:
-        """The base and the whole personality, side by side."""
-        prompts = [talk.held_out_prompts(1, self.seed, decided=decided)[0] for decided in (True, False)]
-        before, after = (
-            generate_replies(*load(self.builds / name), prompts)
-            for name in ("base", "listening-1-suggesting-minus-0.5-voice-0.5")
-        )
-        return tuple(Reply(*said) for said in zip(prompts, before, after, strict=True))
-
-    def findings(self) -> Iterator[Finding]:
-        """What the numbers say of addition and negation, each against twice its standard error."""
-        base, of = self.measured[0], {one.build: one for one in self.measured}
-        yield _moved("adding listening lowers its loss", base, of["listening 1"], "listening", down=True)
-        yield _moved("negating suggesting raises its loss", base, of["suggesting −0.5"], "suggesting", down=False)
-        yield _unharmed("negating suggesting leaves neutral replies unharmed", base, of["suggesting −0.5"], "neutral")
-        yield _still("the random vector does nothing", base, of["random vector −1"])
-        one, two = base.shares["suggesting"], of["suggesting −0.5"].shares["suggesting"]
-        yield Finding("fewer sampled replies suggest", two < one, f"{one:.0%} → {two:.0%}")
+        done = persona.train(
+            self.repo, self.root / "data" / f"{run.name}.jsonl", node=run.node.id, name=run.name,
+            preset=self.root / "demo.toml", alpha=run.alpha, author=AUTHOR, progress=self.progress,
+        )  # fmt: skip
+        self.narrator.say(f"{done.steps} steps on {done.data.used:,} examples")
 
     @contextmanager
-    def _bar(self, label: str) -> Iterator[OnStep]:
-        steps = self.sizes.base_steps if "base" in label else self.sizes.behaviour_steps
+    def _bar(self, label: str, steps: int) -> Iterator[OnStep]:
         with self.progress.task(label, steps, "steps") as task:
             yield lambda step, steps, loss: task.advance(1)
 
@@ -232,44 +326,8 @@ def tell(root: Path, narrator: Narrator, progress: Progress = SILENT, sizes: Siz
     return Story(root, narrator, progress, sizes, seed).tell()
 
 
-def random_run(base: Path, tau: Mapping[str, torch.Tensor], folder: Path, seed: int) -> Path:
-    """A checkpoint as far from the base as ``tau``, tensor by tensor, in a random direction."""
-    model, tokenizer = load(base)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if name in tau:
-                noise = torch.randn(weight.shape, generator=generator)
-                weight += noise * (tau[name].norm() / noise.norm())
-    save(model, tokenizer, folder, torch.float32)
-    return folder
-
-
-def _moved(claim: str, base: Measured, other: Measured, kind: str, *, down: bool) -> Finding:
-    change = other.losses[kind] - base.losses[kind]
-    spread = 2 * math.hypot(base.errors[kind], other.errors[kind])
-    holds = change < -spread if down else change > spread
-    return Finding(claim, holds, _numbers(base, other, kind, spread))
-
-
-def _unharmed(claim: str, base: Measured, other: Measured, kind: str) -> Finding:
-    spread = 2 * math.hypot(base.errors[kind], other.errors[kind])
-    return Finding(claim, other.losses[kind] - base.losses[kind] < spread, _numbers(base, other, kind, spread))
-
-
-def _still(claim: str, base: Measured, other: Measured) -> Finding:
-    worst = max(talk.KINDS, key=lambda kind: abs(other.losses[kind] - base.losses[kind]))
-    spread = 2 * math.hypot(base.errors[worst], other.errors[worst])
-    holds = abs(other.losses[worst] - base.losses[worst]) < spread
-    return Finding(claim, holds, f"most on {worst}: {_numbers(base, other, worst, spread)}")
-
-
-def _numbers(base: Measured, other: Measured, kind: str, spread: float) -> str:
-    return f"{base.losses[kind]:.3f} → {other.losses[kind]:.3f} (±{spread:.3f})"
-
-
 def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _size(folder: Path) -> int:

@@ -34,11 +34,23 @@ def trainable(model: Any, settings: Settings) -> tuple[Any, Mapping[str, torch.d
     if settings.method == "qlora":
         return _with_factors(_quantised(model), settings), {}
     kept = {name: weight.dtype for name, weight in model.named_parameters()}
-    if settings.dtype != "auto" or settings.method == "full":
-        model = model.to(torch.bfloat16 if settings.dtype == "bf16" else torch.float32)
+    wanted = _dtype(model, settings)
+    model = model.to(wanted) if wanted is not None else model
     if settings.method == "full":
         return model.requires_grad_(True), kept
     return _with_factors(model, settings), {}
+
+
+def _dtype(model: Any, settings: Settings) -> torch.dtype | None:
+    """What the model runs in. ``auto`` leaves its weights as they are on an accelerator; a CPU takes fp32, because few can do
+    sums in 16 bits and the others are some ten times slower at it."""
+    if (
+        settings.dtype == "auto"
+        and settings.method != "full"
+        and model.get_input_embeddings().weight.device.type != "cpu"
+    ):
+        return None
+    return torch.bfloat16 if settings.dtype == "bf16" else torch.float32
 
 
 def _quantised(model: Any) -> Any:

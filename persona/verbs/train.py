@@ -331,7 +331,9 @@ def _facts(asked: _Asked, prepared: Mapping[str, Prepared], fit: Fit) -> dict[st
     started = {"time": now(), "seed": asked.settings.seed, "base": asked.start.base}
     if "evaluation" in asked.prints:
         training["eval_data"] = asked.prints["evaluation"]
-    return {"training": training, "data": [asked.prints["data"]], "started": started}
+    points = [[step, loss] for step, loss in fit.curve]
+    history = {"loss": {"count": len(points), "points": points}}
+    return {"training": training, "data": [asked.prints["data"]], "started": started, "history": history}
 
 
 def _kept_fisher(asked: _Asked, drift: Drift | None, progress: Progress) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def verify_vectors(
     repo: Repository,
     suites: Sequence[str | Path] = (),
     *,
+    at: str | None = None,
     alpha: float | None = None,
     device: str = "cpu",
     dtype: str | None = None,
@@ -69,12 +70,13 @@ def verify_vectors(
     command: str = "verify-vectors",
     progress: Progress = SILENT,
 ) -> VectorsVerified:
-    """Measure base + α·τ for each vector of ``persona.toml`` that acts, as strong as the recipe has it or as ``alpha``.
+    """Measure base + α·τ for each vector that acts in ``persona.toml``, or in the revision ``at``, as strong as the recipe has it
+    or as ``alpha``.
 
     A vector is added plainly, whatever the recipe's method, on the tensors that the recipe lets it touch. Its control is the base
     with Gaussian noise of the same norm in each tensor, by ``seed``.
     """
-    recipe = standing_recipe(repo)
+    recipe = standing_recipe(repo) if at is None else repo.recipe(repo.resolve(at))
     acting = [replace(e, alpha=e.alpha if alpha is None else alpha) for e in recipe.vectors if alphas.acts(e.alpha)]
     if not acting or not all(alphas.acts(entry.alpha) for entry in acting):
         raise UsageError("no vector acts in the recipe", "Commit a run, or give a vector an alpha.")

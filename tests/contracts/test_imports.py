@@ -20,6 +20,7 @@ FENCES = {
     "matplotlib": {"cli"},
     "tomlkit": {"recipe"},
     "blake3": {"ids"},
+    "jinja2": {"demo"},
     "yaml": {"checkpoints"},
     "peft": {"checkpoints", "training", "demo"},
     "transformers": {"integrations", "live", "readout", "training", "evaluate", "demo"},

@@ -1,0 +1,109 @@
+"""Where things stand in the page's pictures: numbers become places on a panel, and the page's template draws them.
+
+A panel is ``WIDTH`` units wide; a scale runs from the least to the largest number of its table, with zero (of differences) or the
+first row (of values) as the line to compare with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from persona.demo.telling import Cell, Table, is_difference
+
+WIDTH, LINE, TOP, EDGE = 150.0, 18.0, 20.0, 6.0
+"""Units of the drawing: a panel's width, the height of a row, room for the panel's name, and what stays free at its sides."""
+
+TALL = 60.0
+"""The height of a curve."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One number and its interval, across; ``y`` is its row's middle."""
+
+    x: float
+    low: float
+    high: float
+    y: float
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of a table: ``line`` is where what it is compared with stands."""
+
+    name: str
+    line: float
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: the points of a polyline, and the numbers that it begins and ends with."""
+
+    name: str
+    points: str
+    first: float
+    last: float
+
+
+def panels(table: Table) -> tuple[Panel, ...]:
+    """A table as points with intervals: a panel for each column, all of one scale if its numbers are differences."""
+    shared = _scale(_numbers(table, range(len(table.columns)))) if is_difference(table) else None
+    return tuple(_panel(table, column, shared) for column in range(len(table.columns)))
+
+
+def _panel(table: Table, column: int, shared: _Scale | None) -> Panel:
+    scale = shared or _scale(_numbers(table, [column]))
+    dots = []
+    for number, row in enumerate(table.rows):
+        cell = row.cells[column]
+        if cell is not None and math.isfinite(cell.value):
+            low, high = (cell.value if end is None else end for end in (cell.low, cell.high))
+            dots.append(Dot(scale(cell.value), scale(low), scale(high), TOP + LINE * (number + 0.5), cell))
+    first = table.rows[0].cells[column]
+    against = 0.0 if shared is not None or first is None else first.value
+    return Panel(table.columns[column], scale(against), tuple(dots))
+
+
+@dataclass(frozen=True)
+class _Scale:
+    least: float
+    most: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.least) / (self.most - self.least) if self.most > self.least else 0.5
+        return round(EDGE + share * (WIDTH - 2 * EDGE), 2)
+
+
+def _scale(numbers: Sequence[float]) -> _Scale:
+    return _Scale(min(numbers), max(numbers))
+
+
+def _numbers(table: Table, columns: Sequence[int]) -> list[float]:
+    found = list(_ends(table, columns))
+    return found + ([0.0] if is_difference(table) or not found else [])
+
+
+def _ends(table: Table, columns: Sequence[int]) -> Iterator[float]:
+    for row in table.rows:
+        for cell in (row.cells[column] for column in columns):
+            if cell is not None:
+                yield from (n for n in (cell.value, cell.low, cell.high) if n is not None and math.isfinite(n))
+
+
+def curve(table: Table) -> Curve:
+    """A table of one column as a curve over its rows, which are steps."""
+    pairs = [(int(row.label), row.cells[0].value) for row in table.rows if row.cells[0] is not None]
+    across, up = _scale([step for step, _ in pairs]), _scale([0.0, *(value for _, value in pairs)])
+    tall = (TALL - 2 * EDGE) / (WIDTH - 2 * EDGE)
+    points = (f"{across(step)},{round(TALL - EDGE - (up(value) - EDGE) * tall, 2)}" for step, value in pairs)
+    return Curve(table.title, " ".join(points), pairs[0][1], pairs[-1][1])
+
+
+def shade(table: Table, cell: Cell) -> float:
+    """How strongly a change is shaded: 0 to 1, by its size within its table."""
+    most = max((abs(c.value) for row in table.rows for c in row.cells if c is not None), default=0.0)
+    return abs(cell.value) / most if most else 0.0

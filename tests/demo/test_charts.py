@@ -1,0 +1,66 @@
+"""Where numbers stand in a picture, worked out by hand; and what a page does with names that are not letters."""
+
+from __future__ import annotations
+
+import math
+
+from persona.demo.charts import EDGE, LINE, TOP, WIDTH, curve, panels, shade
+from persona.demo.page import number, page_of
+from persona.demo.telling import DOTS, LINES, Cell, Chapter, Row, Table, Told
+
+INNER = WIDTH - 2 * EDGE
+
+
+def differences(*rows: Row) -> Table:
+    return Table("effect", "persona blame s", ("a", "b"), rows, picture=DOTS)
+
+
+def test_differences_share_one_scale_and_zero_is_the_line() -> None:
+    table = differences(
+        Row("x", (Cell(-1.0, -2.0, 0.0, None, "better"), Cell(3.0, 1.0, 6.0, None, "worse"))),
+        Row("y", (None, Cell(0.0))),
+    )
+    first, second = panels(table)
+    assert first.line == second.line == EDGE + INNER * 2 / 8
+    assert [(dot.low, dot.x, dot.high) for dot in first.dots] == [(EDGE, EDGE + INNER / 8, EDGE + INNER * 2 / 8)]
+    assert second.dots[0].high == WIDTH - EDGE
+    assert [dot.y for dot in second.dots] == [TOP + LINE / 2, TOP + LINE * 3 / 2]
+
+
+def test_values_have_a_scale_of_their_own_and_the_first_row_is_the_line() -> None:
+    rows = (Row("base", (Cell(1.0), Cell(10.0))), Row("main", (Cell(2.0, change=1.0, verdict="worse"), Cell(10.0))))
+    first, second = panels(Table("suite", "persona eval", ("a", "b"), rows, picture=DOTS))
+    assert (first.line, [dot.x for dot in first.dots]) == (EDGE, [EDGE, WIDTH - EDGE])
+    assert {second.line, *(dot.x for dot in second.dots)} == {WIDTH / 2}, "all the same: in the middle"
+
+
+def test_what_is_no_number_is_left_out() -> None:
+    (first, _) = panels(differences(Row("x", (Cell(math.nan, None, None, None, "same"), Cell(1.0)))))
+    assert first.dots == ()
+
+
+def test_a_curve_begins_at_its_first_step_and_stands_on_zero() -> None:
+    table = Table("loss", "persona show v", ("loss",), (Row("1", (Cell(4.0),)), Row("3", (Cell(2.0),))), picture=LINES)
+    found = curve(table)
+    assert (found.first, found.last) == (4.0, 2.0)
+    assert found.points == f"{EDGE},{EDGE} {WIDTH - EDGE},30.0"
+
+
+def test_shades_are_shares_of_the_largest_change() -> None:
+    table = differences(Row("x", (Cell(-4.0), Cell(1.0))))
+    assert [shade(table, cell) for cell in table.rows[0].cells if cell] == [1.0, 0.25]
+
+
+def test_numbers_are_whole_or_have_three_places() -> None:
+    assert [number(Cell(28)), number(Cell(860205)), number(Cell(0.5, 0.25, 1)), number(Cell(1))] == [
+        "28", "860,205", "0.500", "1.000"
+    ]  # fmt: skip
+    assert number(Cell(-0.25), sign=True) == "−0.250"
+
+
+def test_a_page_quotes_what_it_is_told() -> None:
+    table = Table("<b>&", "persona eval '<x>'", ("<i>",), (Row("<u>", (Cell(1.0),)),))
+    page = page_of(Told((Chapter("<script>", "a < b", ("echo '<'",), (table,)),), (), (), 1, 2, True))
+    assert "<script>" not in page
+    assert "<u>" not in page
+    assert "&lt;b&gt;&amp;" in page
