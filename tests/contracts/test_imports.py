@@ -26,7 +26,7 @@ FENCES = {
     "tokenizers": {"training", "demo"},
     "numba": {"kernels"},
     "sklearn": {"readout"},
-    "optuna": {"readout"},
+    "optuna": {"suggestions"},
 }
 
 
