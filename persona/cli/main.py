@@ -29,7 +29,7 @@ GROUPS = {
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
     "find": ("bisect",),
     "specify": ("graph",),
-    "measure": ("readout", "eval", "verify-vectors", "blame", "sweep"),
+    "measure": ("readout", "eval", "verify-vectors", "blame", "sweep", "tune"),
     "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc", "completion"),
 }

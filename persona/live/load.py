@@ -105,6 +105,8 @@ def _class_for(config: Any) -> Any:
 
 def checked_device(name: str) -> str:
     """A device that torch has here: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; or an error that says which there are."""
+    if name == "cpu":  # what is only looked up needs no torch, which takes seconds to import
+        return name
     import torch
 
     here = ["cpu"]

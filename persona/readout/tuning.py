@@ -12,15 +12,16 @@ what it would have found.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from persona import suggestions
 from persona.errors import UsageError
 from persona.readout.model import Readout
 from persona.readout.replies import Judged, Tokens, generate, judge
 from persona.readout.steering import steer
+from persona.suggestions import Known, Options, Range
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -81,16 +82,6 @@ class Trial:
     def feasible(self) -> bool:
         """Whether it keeps within the bounds."""
         return not self.broken
-
-
-def require_optuna() -> None:
-    """Raise if the package is not there, before any work."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"tuning needs optuna, which cannot be imported: {error}", "Install it: pip install 'persona-vcs[tune]'"
-        ) from None
 
 
 def checked(readout: Readout, search: Search) -> None:
@@ -181,40 +172,22 @@ def trials(
 
 def suggested(readout: Readout, search: Search, known: Sequence[Trial]) -> tuple[int, float, float]:
     """Layer and strengths of the next trial."""
-    import optuna
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
     named = [name for name in ("toward", "away_from") if getattr(search, name) is not None]
-    space: dict[str, Any] = {"layer": CategoricalDistribution(readout.layers)}
-    space |= {name: FloatDistribution(search.most * LEAST, search.most, log=True) for name in named}
-    with _quiet():
-        study = optuna.create_study(
-            direction="maximize", sampler=optuna.samplers.TPESampler(seed=search.seed + len(known), constant_liar=False)
+    space: dict[str, Range | Options] = {"layer": Options(readout.layers)}
+    space |= {name: Range(search.most * LEAST, search.most, log=True) for name in named}
+    there = [
+        Known(
+            {"layer": one.layer, **{name: getattr(one, name) for name in named}},
+            (-one.effect,),
+            excesses(one, known[0], search.bounds),
         )
-        for one in known[1:]:
-            values = {"layer": one.layer, **{name: getattr(one, name) for name in named}}
-            limits = excesses(one, known[0], search.bounds)
-            study.add_trial(
-                optuna.create_trial(params=values, distributions=space, value=one.effect, constraints=limits)
-            )
-        params = study.ask(space).params
-    return params["layer"], params.get("toward", 0.0), params.get("away_from", 0.0)
+        for one in known[1:]
+    ]
+    found = suggestions.suggested(space, there, search.seed + len(known))
+    return found["layer"], found.get("toward", 0.0), found.get("away_from", 0.0)
 
 
 def best(found: Sequence[Trial]) -> Trial | None:
     """The largest effect within the bounds, if it is more than twice its standard error; else None."""
     good = [one for one in found[1:] if one.feasible and one.effect > 2 * one.error]
     return max(good, key=lambda one: one.effect, default=None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna tells of each trial on stderr, unless it is told not to."""
-    import optuna
-
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -107,6 +107,15 @@ def times(alpha: Alpha, factor: float) -> Alpha:
     return tuple(value * factor for value in numbers(alpha))
 
 
+def rounded(alpha: Alpha, places: int) -> Alpha:
+    """Every number of it, to so many places."""
+    if not isinstance(alpha, tuple):
+        return round(alpha, places)
+    if is_patterns(alpha):
+        return tuple((pattern, round(value, places)) for pattern, value in alpha)  # type: ignore[misc,unused-ignore]
+    return tuple(round(value, places) for value in numbers(alpha))
+
+
 def said(alpha: Alpha) -> str:
     """As people read it: 0.8, 0.2 … 1, or *.mlp.* 0.5, * 1."""
     if not isinstance(alpha, tuple):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona.errors import Locked, UsageError
+from persona.errors import Locked, UsageError, did_you_mean
 from persona.evaluate import run as running
 from persona.evaluate import suite as suites_
 from persona.evaluate.suite import Suite
-from persona.history.evaluations import Better, Evaluation, Figure
+from persona.history.evaluations import Better, Evaluation, Figure, number_called
 from persona.ids import object_digest
 from persona.progress import SILENT, Progress
 from persona.recipe.builds import build_digest
@@ -66,6 +66,16 @@ def suites_of(repo: Repository, said: Sequence[str | Path] = (), within: Path | 
     return found
 
 
+def figure_called(here: Evaluation, said: str) -> Figure:
+    """The number that ``MEASURE`` (its first) or ``MEASURE NAME`` means."""
+    known = {number_called(*one.key): one for one in reversed(here.figures)}
+    known |= {f"{one.measure} {one.name}": one for one in reversed(here.figures)}
+    known |= {one.measure: one for one in reversed(here.figures)}
+    if said not in known:
+        raise UsageError(f"the suite has no number '{said}'", did_you_mean(said, known))
+    return known[said]
+
+
 def base_of(recipe: Recipe) -> Recipe:
     """Its base alone."""
     return Recipe(recipe.base, recipe.base_name)
@@ -93,11 +103,15 @@ class Evaluator:
     def __exit__(self, *failure: object) -> None:
         self._references.__exit__(*failure)
 
-    def of(self, recipe: Recipe, label: str, *, control: int | None = None) -> tuple[Evaluation, ...]:
-        """One evaluation for each suite; with ``control``, of noise of the size of the recipe's change."""
+    def of(
+        self, recipe: Recipe, label: str, *, control: int | None = None, suites: Sequence[Suite] | None = None
+    ) -> tuple[Evaluation, ...]:
+        """One evaluation for each suite (of ``self.suites``, if not of all of them); with ``control``, of noise of the size of
+        the recipe's change."""
+        asked = self.suites if suites is None else suites
         build = build_digest(recipe, self._how.dtype, control)
-        found = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in self.suites}
-        missing = [suite for suite in self.suites if found[suite.name] is None]
+        found = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in asked}
+        missing = [suite for suite in asked if found[suite.name] is None]
         self._refer(base_of(recipe), [suite for suite in missing if suite.refers])
         if missing:
             live = self._live(recipe, label, control)
@@ -105,10 +119,11 @@ class Evaluator:
                 found[suite.name] = self._measure(live, suite, build)
         return tuple(one for one in found.values() if one is not None)
 
-    def known(self, recipe: Recipe) -> tuple[Evaluation, ...]:
+    def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
         """What is kept of a recipe by these suites."""
         build = build_digest(recipe, self._how.dtype)
-        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in self.suites)
+        asked = self.suites if suites is None else suites
+        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in asked)
         return tuple(one for one in found if one is not None)
 
     def _live(self, recipe: Recipe, label: str, control: int | None) -> Live:

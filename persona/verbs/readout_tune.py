@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from persona import suggestions
 from persona.errors import UsageError
 from persona.progress import SILENT, Progress
 from persona.readout.tuning import Bounds, Search, Trial
@@ -68,7 +69,7 @@ def readout_tune(
     from persona.readout.trialfile import question, read_trials, same_start, write_trials
     from persona.readout.units import centers, sizes
 
-    tuning.require_optuna()
+    suggestions.require_optuna()
     found, name = readout_named(repo, readout, Path(within))
     tuning.checked(found, search)
     sizes(found, "std"), centers(found)  # an error before the model is loaded

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from persona.errors import UsageError, did_you_mean
+from persona.errors import UsageError
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas, edit
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST
 from persona.repository import Repository
-from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, suites_of
+from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, figure_called, suites_of
 from persona.verbs.recording import entry_of, refuse_while_merging, standing_recipe, standing_text
 
 MOST = 1000
@@ -139,11 +139,7 @@ def _goal(here: Evaluation, by: str | None) -> Figure:
     """The number to go by."""
     if by is None:
         return next((one for one in here.figures if one.better is not None), here.figures[0])
-    known = {f"{one.measure} {one.name}": one for one in reversed(here.figures)}
-    known |= {one.measure: one for one in reversed(here.figures)}
-    if by not in known:
-        raise UsageError(f"the suite has no number '{by}'", did_you_mean(by, known))
-    return known[by]
+    return figure_called(here, by)
 
 
 def _best(done: dict[float, Evaluation], here: Evaluation, goal: Figure, seed: int) -> tuple[float | None, bool]:

@@ -1,4 +1,4 @@
-"""What ``eval`` and a sweep cost: memory beside the model's own, and a second alpha beside the first.
+"""What ``eval``, a sweep and a search cost: memory beside the model's own, a second alpha or trial beside the first.
 
     python -m tests.bench.evaluate DIR [--size 374M] [--rounds 3]
 
@@ -52,6 +52,9 @@ def main() -> None:
         turns = [swept(work, vector, 100 + seed) for seed in range(args.rounds)]
         first, second = (median(one[at] for one in turns) for at in (0, 1))
         print(f"sweep of {vector}: first alpha {first:.1f} s, another {second:.1f} s, {second / first:.0%}")
+    turns = [tuned(work, 300 + seed) for seed in range(args.rounds)]
+    first, second = (median(one[at] for one in turns) for at in (0, 1))
+    print(f"tune of both: a process of one trial {first:.1f} s, another trial {second:.1f} s, {second / first:.0%}")
 
 
 def prepare(folder: Path, size: str) -> tuple[Path, Path]:
@@ -88,11 +91,20 @@ def evaluated(work: Path, seed: int) -> object:
 
 def swept(work: Path, vector: str, seed: int) -> tuple[float, float]:
     """Seconds of a process that tries one alpha, and of each further one in it."""
-    persona = [sys.executable, "-m", "persona", "sweep", vector, "--seed"]
+    return _further(work, seed, ["sweep", vector, "--alpha"], ("0.1", "0.1,0.2,0.3,0.4"))
+
+
+def tuned(work: Path, seed: int) -> tuple[float, float]:
+    """Seconds of a process that tries one trial beside the recipe as it stands, and of each further one in it."""
+    return _further(work, seed, ["tune", "bench", "--trials"], ("1", "4"))
+
+
+def _further(work: Path, seed: int, argv: list[str], values: tuple[str, str]) -> tuple[float, float]:
+    """The second of ``values`` asks for three more than the first; another seed, so that nothing is known."""
     times = []
-    for number, alphas in enumerate(("0.1", "0.1,0.2,0.3,0.4")):
+    for number, value in enumerate(values):
         start = time.perf_counter()
-        run([*persona, str(2 * seed + number), "--alpha", alphas], work)
+        run([sys.executable, "-m", "persona", *argv, value, "--seed", str(2 * seed + number)], work)
         times.append(time.perf_counter() - start)
     return times[0], (times[1] - times[0]) / 3
 

@@ -385,6 +385,11 @@ def evaluate(story: Story) -> None:
     story.say("blame", "calm", "--history", at="spoken")
     story.say("verify-vectors", "--limit", "4", at="spoken")
     story.say("sweep", "two", "--alpha", "0:1:2", "--limit", "4", at="spoken")
+    (story.work / "spoken" / "evals" / "held.toml").write_text(
+        '[[measures]]\nkind = "loss"\nname = "answers"\ndata = "neutral.jsonl"\n'
+    )
+    wanted = ("--trials", "1", "--pick", "1", "--keep", "forgetting=9", "--check", "held", "--limit", "4")
+    story.say("tune", "calm", *wanted, at="spoken")
 
 
 def keep(story: Story) -> None:

@@ -27,7 +27,7 @@ FENCES = {
     "tokenizers": {"training", "demo"},
     "numba": {"kernels"},
     "sklearn": {"readout"},
-    "optuna": {"readout"},
+    "optuna": {"suggestions"},
 }
 
 

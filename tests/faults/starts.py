@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import persona
+from persona.cli.main import invoke
 from persona.progress import SILENT
 from persona.readout import Rules
 from persona.verbs import bisect
@@ -19,6 +20,13 @@ from tests.readout.handmade import written
 EMPTY = "empty"
 FEW = Rules(min_content_chars=1, min_examples=1)
 EDIT = "\n# what I was trying\n"
+SIZE = """\
+def size(live, rows, seed):
+    norm = sum(float(weight.float().square().sum()) for weight in live.model.parameters()) ** 0.5
+    return [norm for row in rows]
+"""
+SWEEP = ("sweep", "a", "--alpha", "0.5")
+TUNE = ("tune", "size", "--vary", "a=0:0.9", "--trials", "1")
 
 
 class Starts:
@@ -44,6 +52,7 @@ class Starts:
                 "parted": self._parted, "searching": self._searching, "clashing": self._clashing, "settled": self._settled,
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
                 "measured": self._measured, "journal": self._journal,
+                "weighed": self._weighed,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -69,6 +78,18 @@ class Starts:
         written(root / "again", handmade_readout(base=base, seed=1))
         persona.build(repo, root / "old", replace=True)
         persona.readout_export(repo, "mood", root / "given", format="gguf")
+
+    def _weighed(self, root: Path) -> None:
+        """A suite, by which the builds of SWEEP and TUNE are measured already: weights are smaller without the vector."""
+        self.copy("plain", root)
+        (root / "evals").mkdir()
+        (root / "evals" / "weigh_all.py").write_text(SIZE)
+        (root / "evals" / "rows.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+        (root / "evals" / "size.toml").write_text(
+            '[[measures]]\nkind = "python"\nfunction = "weigh_all:size"\nbetter = "lower"\ndata = "rows.jsonl"\n'
+        )
+        for argv in (SWEEP, TUNE):
+            assert invoke(["-C", str(root), *argv, "--json"]) == 0
 
     def _adapters(self, root: Path) -> None:
         """Two adapters in a folder."""

@@ -22,7 +22,7 @@ from persona.readout.folder import read_readout
 from persona.verbs.fsck import open_damaged, place_of
 from persona.verbs.readouts import load_readout
 from tests.faults.conftest import Zygote
-from tests.faults.starts import EDIT, EMPTY, Starts
+from tests.faults.starts import EDIT, EMPTY, SWEEP, TUNE, Starts
 from tests.models import TinyModels
 from tests.readout.handmade import CONCEPTS
 
@@ -94,6 +94,22 @@ def check_merge(root: Path, start: Path) -> None:
     repo = persona.open(root)
     check_readable(repo)
     assert repo.recipe_bytes() in ((start / "persona.toml").read_bytes(), repo.head_text().encode())
+
+
+def check_offer(root: Path, start: Path) -> None:
+    """Everything can be read, and ``persona.toml`` is as it was, or has the best alpha: never a part of either."""
+    repo = persona.open(root)
+    check_readable(repo)
+    ends = start, root.with_name("done")
+    assert repo.recipe_bytes() in [(one / "persona.toml").read_bytes() for one in ends]
+
+
+def check_taken(root: Path, end: Path) -> None:
+    """The best alpha is written, and not committed."""
+    check_offer(root, end)
+    repo = persona.open(root)
+    assert repo.is_edited()
+    assert repo.recipe_bytes() == (end / "persona.toml").read_bytes()
 
 
 def check_no_worse(root: Path, start: Path) -> None:
@@ -212,6 +228,8 @@ CASES = {
         done=lambda root, end: check_given(root, end),
     ),
     "readout pairs": Case((*PAIRS, "notes", "-o", "pairs.jsonl"), "journal", whole=check_pairs, done=check_all_pairs),
+    "sweep --write": Case((*SWEEP, "--write"), "weighed", whole=check_offer, done=check_taken),
+    "tune --write": Case((*TUNE, "--write"), "weighed", whole=check_offer, done=check_taken),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
     "remake": Case(("fsck", "--repair-from", "{a}"), "unmade", whole=check_no_worse, done=check_healed),

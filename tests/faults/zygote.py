@@ -25,7 +25,8 @@ from persona.store import packwriter
 
 def warm_up() -> None:
     """Import what commands import when they run: a fork then begins with it, and most of a trial's time is saved."""
-    importlib.import_module("numpy")
+    for name in ("numpy", "optuna"):
+        importlib.import_module(name)
     for package in ("persona.cli", "persona.verbs", "persona.building", "persona.store.codecs", "persona.methods"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
             importlib.import_module(module.name)

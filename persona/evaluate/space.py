@@ -1,0 +1,216 @@
+"""What a search varies in a recipe, and the recipe that it comes to.
+
+    alpha     of a vector that has one number, on the side where it stands: 0 … 1.5 · max(1, |α|), or the same below 0
+    factor    of a vector whose alpha goes by depth or by pattern: what all its numbers are multiplied by, 0 … 1.5
+    method    one of those that are named
+    density   of the method; where a method has none, it means nothing
+
+A vector that is off (alpha 0) stays off unless it is named. Numbers are rounded to a thousandth of their range, so that ``persona.toml`` stays
+a file that people read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from persona import methods
+from persona.errors import UsageError, did_you_mean
+from persona.methods.parts.parameters import Number
+from persona.recipe import alphas
+from persona.recipe.model import Entry, Recipe
+from persona.recipe.parse import LARGEST
+from persona.suggestions import Options, Range, Setting
+
+Bounds = tuple[float, float]
+Settings = Mapping[str, Setting]
+
+REACH = 1.5
+"""How far beyond itself, or beyond 1, an alpha is varied."""
+
+METHOD, DENSITY = "method", "density"
+
+
+@dataclass(frozen=True)
+class Varied:
+    """What a search varies: a vector's alpha, a factor of all of them where it has several, the method, or its density.
+
+    From ``low`` to ``high``, or one of ``options``; ``now`` is where the recipe stands, null where that means nothing.
+    """
+
+    name: str
+    kind: Literal["alpha", "factor", "method", "density"]
+    low: float | None = None
+    high: float | None = None
+    options: tuple[str, ...] = ()
+    now: float | str | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is called beside others: a vector may be called ``method``."""
+        return f"{self.kind} {self.name}"
+
+    @property
+    def space(self) -> Range | Options:
+        """What there is to choose from."""
+        if self.low is None or self.high is None:
+            return Options(self.options)
+        return Range(self.low, self.high)
+
+    def rounded(self, value: Setting) -> Setting:
+        """``value`` to a thousandth of the range, and within it."""
+        if isinstance(value, str) or self.low is None or self.high is None:
+            return value
+        places = max(0, 3 - math.floor(math.log10(self.high - self.low)))
+        return min(max(round(value, places) + 0.0, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be varied: the vectors named in ``vary``, with their range or the common one; all that act if none is.
+
+    ``alphas`` is the common range; methods and density are left alone unless they are there.
+    """
+
+    vary: Mapping[str, Bounds | None]
+    alphas: Bounds | None = None
+    methods: tuple[str, ...] = ()
+    density: Bounds | None = None
+
+
+def varied(recipe: Recipe, wanted: Wanted) -> tuple[Varied, ...]:
+    """Everything that varies, vectors first; raises where a range or a name makes no sense."""
+    found = (*_vectors(recipe, wanted), *_method(recipe, wanted), *_density(recipe, wanted))
+    if not found:
+        raise UsageError("there is nothing to vary: no vector acts", "Name one with --vary, or see 'persona vectors'.")
+    return found
+
+
+def _vectors(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
+    for name in wanted.vary:
+        if recipe.entry(name) is None:
+            raise UsageError(f"no vector '{name}' in the recipe", did_you_mean(name, recipe.names))
+    for entry in recipe.vectors:
+        if entry.name in wanted.vary or (not wanted.vary and alphas.acts(entry.alpha)):
+            bounds = wanted.vary.get(entry.name) or wanted.alphas
+            yield _vector(entry, None if bounds is None else _checked(entry.name, bounds, LARGEST))
+
+
+def _vector(entry: Entry, bounds: Bounds | None) -> Varied:
+    if isinstance(entry.alpha, tuple):
+        return Varied(entry.name, "factor", *(bounds or (0.0, REACH)), now=1.0)
+    far = REACH * max(1.0, abs(entry.alpha))
+    return Varied(entry.name, "alpha", *(bounds or ((-far, 0.0) if entry.alpha < 0 else (0.0, far))), now=entry.alpha)
+
+
+def _method(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
+    known = (*methods.names(), *methods.ALIASES)
+    for name in wanted.methods:
+        if name not in known:
+            raise UsageError(f"unknown method '{name}'", did_you_mean(name, known))
+    if wanted.methods:
+        options = tuple(dict.fromkeys(methods.ALIASES.get(name, name) for name in wanted.methods))
+        yield Varied(METHOD, "method", options=options, now=recipe.method)
+
+
+def _density(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
+    if wanted.density is None:
+        return
+    having = [name for name in wanted.methods or (recipe.method,) if has_density(name)]
+    if not having:
+        raise UsageError(
+            f"{', '.join(wanted.methods or (recipe.method,))} has no density",
+            f"Vary the method, too: --method {','.join(name for name in methods.names() if has_density(name))}",
+        )
+    low, high = _checked(DENSITY, wanted.density, 1.0)
+    if low <= 0:
+        raise UsageError(f"a density of {low:g} keeps nothing", "Begin above 0: --density 0.1:1.")
+    now = recipe.parameters.get(DENSITY, _declared(recipe.method).default) if has_density(recipe.method) else None
+    yield Varied(DENSITY, "density", low, high, now=None if now is None else float(now))
+
+
+def _checked(name: str, bounds: Bounds, most: float) -> Bounds:
+    low, high = (value + 0.0 for value in bounds)
+    if not (low < high and abs(low) <= most and abs(high) <= most):  # also true for NaN
+        raise UsageError(
+            f"{low:g} to {high:g} is no range for {name}",
+            f"Give LOW:HIGH, LOW the smaller, of at most {most:g} in size.",
+        )
+    return low, high
+
+
+def has_density(method: str) -> bool:
+    """Whether a method has one."""
+    return DENSITY in methods.load(method).PARAMETERS
+
+
+def _declared(method: str) -> Number:
+    found = methods.load(method).PARAMETERS[DENSITY]
+    assert isinstance(found, Number)
+    return found
+
+
+def now(things: Sequence[Varied]) -> dict[str, Any]:
+    """Where the recipe stands."""
+    return {one.key: one.now for one in things}
+
+
+def middle(things: Sequence[Varied]) -> dict[str, Setting]:
+    """Settings in the middle of everything."""
+    return {
+        one.key: one.options[-1] if one.low is None or one.high is None else one.rounded((one.low + one.high) / 2)
+        for one in things
+    }
+
+
+def recipe_at(recipe: Recipe, things: Sequence[Varied], settings: Settings) -> Recipe:
+    """The recipe with other settings. Parameters that another method does not know go."""
+    found = recipe
+    for one in things:
+        value = settings[one.key]
+        if one.kind == "method":
+            found = _with_method(found, str(value))
+        elif one.kind == "density":
+            found = _with_density(found, float(value))
+        else:
+            found = _with_alpha(found, one, float(value))
+    return found
+
+
+def _with_alpha(recipe: Recipe, one: Varied, value: float) -> Recipe:
+    def changed(entry: Entry) -> Entry:
+        if entry.name != one.name:
+            return entry
+        scaled = alphas.rounded(alphas.times(entry.alpha, value), 6) if one.kind == "factor" else value
+        return replace(entry, alpha=scaled)
+
+    return replace(recipe, vectors=tuple(map(changed, recipe.vectors)))
+
+
+def _with_method(recipe: Recipe, method: str) -> Recipe:
+    if method == recipe.method:
+        return recipe
+    declared = methods.load(method).PARAMETERS
+    own = {name for name, one in declared.items() if one.per_vector}
+
+    def kept(entry: Entry) -> Entry:
+        return replace(entry, parameters={key: value for key, value in entry.parameters.items() if key in own})
+
+    parameters = {key: value for key, value in recipe.parameters.items() if key in declared}
+    return replace(recipe, method=method, parameters=parameters, vectors=tuple(map(kept, recipe.vectors)))
+
+
+def _with_density(recipe: Recipe, value: float) -> Recipe:
+    return replace(recipe, parameters={**recipe.parameters, DENSITY: value}) if has_density(recipe.method) else recipe
+
+
+def complaint(recipe: Recipe) -> str | None:
+    """What is wrong with parameters that are each in their range, and do not fit each other."""
+    module = methods.load(recipe.method)
+    for own in ({}, *(entry.parameters for entry in recipe.vectors)):
+        what = methods.complaint(module, methods.settings(module.PARAMETERS, recipe.parameters, own))
+        if what is not None:
+            return what
+    return None
