@@ -116,15 +116,20 @@ def ids(live: Live, text: str) -> list[int]:
 
 
 def _templated(live: Live, row: Row, messages: Sequence[Any], *, asks: bool) -> list[int]:
+    text = written(live, row, messages, asks=asks)
+    found: list[int] = live.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return found
+
+
+def written(live: Live, row: Row, messages: Sequence[Any], *, asks: bool = False) -> str:
+    """Messages of a row as the chat template writes them; with ``asks``, up to where the answer begins."""
     tokenizer = live.need_tokenizer()
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"{row.where} has messages, and the tokenizer of {live.label} has no chat template",
             "Write prompt and completion instead, or save a template with the base's tokenizer.",
         )
-    text = rendered(tokenizer, messages, row.where, asks=asks)
-    found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return found
+    return rendered(tokenizer, messages, row.where, asks=asks)
 
 
 def answers(look: Look, examples: Sequence[Encoded]) -> Iterator[tuple[int, torch.Tensor]]:
