@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from persona.verbs.switch import switch
     from persona.verbs.tag import tag
     from persona.verbs.train import train
+    from persona.verbs.train_nodes import train_nodes
     from persona.verbs.undo import undo
     from persona.verbs.vector import vector
     from persona.verbs.vectors import vectors
@@ -124,6 +125,7 @@ __all__ = [
     "switch",
     "tag",
     "train",
+    "train_nodes",
     "undo",
     "vector",
     "vectors",
