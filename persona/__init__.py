@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from persona.verbs.switch import switch
     from persona.verbs.tag import tag
     from persona.verbs.train import train
+    from persona.verbs.train_nodes import train_nodes
     from persona.verbs.tune import tune
     from persona.verbs.undo import undo
     from persona.verbs.vector import vector
@@ -125,6 +126,7 @@ __all__ = [
     "switch",
     "tag",
     "train",
+    "train_nodes",
     "tune",
     "undo",
     "vector",

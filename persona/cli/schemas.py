@@ -46,6 +46,7 @@ VERBS = {
     "tag": ("persona.verbs.tag", "tags", "tag", "delete_tags"),
     "merge": ("persona.verbs.merge", "merge", "go_on", "abort"),
     "methods": ("persona.verbs.merge_methods", "merge_methods"),
+    "train": ("persona", "train", "train_nodes"),
     "demo": ("persona.demo.story", "tell"),
     "completion": ("persona.cli.completion", "made_for"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,18 @@ from persona.cli.commit import headline
 from persona.cli.complete import NODE, REV, VECTOR
 from persona.cli.facts import sparkline
 from persona.cli.render import count, size
+from persona.errors import UsageError
 from persona.recipe.alphas import said
 from persona.training.settings import CHOICES
 
 if TYPE_CHECKING:
     from persona.training.problems import DataSummary
-    from persona.verbs.train import Trained
+    from persona.verbs.train_nodes import TrainedNodes
+    from persona.verbs.training import Trained
 
 
 @click.command("train")
-@click.argument("node", required=False, type=NODE)
+@click.argument("nodes", nargs=-1, metavar="[NODE]...", type=NODE)
 @click.option(
     "--data", metavar="FILE", required=True, type=click.Path(readable=False),
     help="What is learnt: JSONL of messages, prompt and completion, or text; or a .txt of [NAME] turns.",
@@ -69,7 +72,7 @@ if TYPE_CHECKING:
 def command(
     app: App,
     /,
-    node: str | None,
+    nodes: tuple[str, ...],
     data: str,
     evaluation: str | None,
     preset: str,
@@ -90,55 +93,81 @@ def command(
     Training begins with the base, as a vector is a difference to it. What is wrong with the data is said first. The loss
     is over the assistant's tokens, as the chat template has them. After a kill or Ctrl-C the same command goes on.
 
+    With several NODEs each is trained by itself, one after the other, on the rows of FILE that say "node": "NODE".
+
     \b
     persona train pattern-listening --data listening.jsonl --as listening
     persona train --data chat.txt --speaker RIYA --as riya --dry-run
     persona train --data turns.jsonl --preset limbic --set max_length=8192
     persona train --data new.jsonl --as new --ewc 100 --ewc-data old.jsonl
+    persona train listening pacing --data all.jsonl
     """
     from persona.checkpoints.runfacts.code import training_code
     from persona.training.settings import parse_changes
     from persona.verbs.train import train
+    from persona.verbs.train_nodes import train_nodes
 
     repo = app.repository()
     names = {"lr": "learning_rate"}
     flags = {names.get(key, key): value for key, value in common.items() if value is not None}
-    try:
-        done = train(
-            repo,
-            app.path(data),
-            node=node,
-            name=name,
-            evaluation=app.optional_path(evaluation),
-            preset=app.path(preset) if app.path(preset).suffix == ".toml" else preset,
-            changes={**parse_changes(settings), **flags},
-            speaker=speaker,
-            on=on,
-            out=app.optional_path(out),
-            ewc_data=app.optional_path(ewc_data),
-            alpha=alpha,
-            message=message,
-            author=app.author(repo),
-            device=device,
-            dry_run=dry_run,
-            code=None if dry_run else training_code([Path(app.folder)]),
-            command=app.command,
-            progress=app.progress(),
+    heard: list[str] = []
+
+    def tell(text: str) -> None:
+        heard.append(text)
+        note(f"note: {text}")
+
+    how: dict[str, Any] = {
+        "evaluation": app.optional_path(evaluation),
+        "preset": app.path(preset) if app.path(preset).suffix == ".toml" else preset,
+        "changes": {**parse_changes(settings), **flags},
+        "speaker": speaker,
+        "on": on,
+        "out": app.optional_path(out),
+        "ewc_data": app.optional_path(ewc_data),
+        "alpha": alpha,
+        "message": message,
+        "author": app.author(repo),
+        "device": device,
+        "dry_run": dry_run,
+        "code": None if dry_run else training_code([Path(app.folder)]),
+        "command": app.command,
+        "told": tell,
+        "progress": app.progress(),
+    }
+    if len(nodes) > 1 and name is not None:
+        raise UsageError(
+            "--as names one vector, and there are several nodes", "Each is called as its node: leave it out."
         )
+    done: Trained | TrainedNodes
+    try:
+        if len(nodes) > 1:
+            done = train_nodes(repo, app.path(data), nodes, **how)
+        else:
+            done = train(repo, app.path(data), node=nodes[0] if nodes else None, name=name, **how)
     except KeyboardInterrupt:
         note("what was trained up to the newest checkpoint is kept: the same command goes on from there")
         raise
-    app.show("train", done, lambda console: _render(console, done))
+    app.show("train", done, lambda console: _render_all(console, done, heard))
 
 
-def _render(console: Console, done: Trained) -> None:
+def _render_all(console: Console, done: Trained | TrainedNodes, heard: Sequence[str]) -> None:
+    for number, one in enumerate(getattr(done, "runs", (done,))):
+        if number:
+            console.print()
+        if one is not done:
+            console.print(f"[bold]{escape(one.name)}[/]")
+        _render(console, one, heard)
+
+
+def _render(console: Console, done: Trained, heard: Sequence[str]) -> None:
     _data(console, "data", done.data)
     if done.evaluation:
         _data(console, "evaluation", done.evaluation)
     if done.old:
         _data(console, "old task", done.old)
     for text in done.notes:
-        console.print(f"[yellow]{escape(text)}[/]")
+        if text not in heard:
+            console.print(f"[yellow]{escape(text)}[/]")
     if done.dry_run:
         console.print(
             f"would train {escape(done.name)}: {_how(done)}, {count(done.steps, 'step')}, in {escape(str(done.run))}"

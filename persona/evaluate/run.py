@@ -46,7 +46,7 @@ class References:
         with progress.task(f"{suite.name}: the base", rows, "rows") as task:
             for asked in _referring(suite):
                 reference = Reference(self._stack.enter_context(files.scratch_file()))
-                look = Look(live, seed, batch_size, task=task)
+                look = Look(live, seed, batch_size, task=task, reads=asked.reads)
                 asked.module.refer(look, asked.rows, asked.settings, reference)  # type: ignore[attr-defined]
                 self._kept[(suite.digest, asked.name)] = reference
 
@@ -70,7 +70,8 @@ def run(
 def _figures(
     live: Live, asked: Asked, reference: Reference | None, seed: int, batch_size: int, task: Task
 ) -> Sequence[Figure]:
-    found = asked.module.measure(Look(live, seed, batch_size, reference, task), asked.rows, asked.settings)
+    look = Look(live, seed, batch_size, reference, task, asked.reads)
+    found = asked.module.measure(look, asked.rows, asked.settings)
     return [
         Figure(asked.name, one.name, one.better, one.unit, *_interval(one, seed), tuple(one.totals), tuple(one.counts))
         for one in found

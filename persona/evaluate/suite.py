@@ -8,7 +8,8 @@
     data = "listening.jsonl"                   JSON lines beside the suite, or elsewhere by a relative path
 
 and the settings of its kind. A suite's digest covers its text, the bytes of its data, the versions of its measures and Python modules
-that lie beside it: whatever changes what would be measured makes another suite of it.
+that lie beside it: whatever changes what would be measured makes another suite of it. A readout that a measure reads by is found in
+the recipe, and its id then becomes a part of the digest (``Suite.given``).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from typing import Any
 from persona import files
 from persona.errors import UsageError, did_you_mean
 from persona.evaluate import measures
+from persona.evaluate.measures import Reads, Said
 from persona.evaluate.rows import Row, read_rows
 from persona.ids import blob_id, object_digest
-from persona.methods.parts.parameters import Value
 from persona.store.objects import canonical
 
 FOLDER = "evals"
@@ -36,17 +37,23 @@ _HEADER = re.compile(r"^[ \t]*\[\[\s*measures\s*\]\]", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Asked:
-    """One measure of a suite, with its rows read and every setting that it has."""
+    """One measure of a suite, with its rows read and every setting that it has. ``reads`` is a readout, if it was given one."""
 
     kind: str
     name: str
     rows: tuple[Row, ...]
-    settings: Mapping[str, Value] = field(default_factory=dict)
+    settings: Mapping[str, Said] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict, compare=False)
+    reads: Reads | None = None
 
     @property
     def module(self) -> measures.Measure:
         """Its code."""
         return measures.load(self.kind)
+
+    def place(self, key: str) -> str:
+        """``evals/calm.toml:7``: where the suite says ``key``, or else where it names the measure's kind."""
+        return self.lines.get(key, self.lines.get("kind", self.name))
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,15 @@ class Suite:
     def rows(self) -> int:
         """How many rows a model is run over."""
         return sum(len(one.rows) for one in self.measures)
+
+    def given(self, readouts: Mapping[str, Reads]) -> Suite:
+        """With readouts for the measures of these names; by another readout it is another suite."""
+        if not readouts:
+            return self
+        ids = {name: one.id for name, one in readouts.items()}
+        digest = object_digest(b"persona suite\n" + canonical({"suite": self.digest, "readouts": ids}))
+        given = tuple(replace(one, reads=readouts.get(one.name)) for one in self.measures)
+        return replace(self, digest=digest, measures=given)
 
     def limited(self, limit: int | None) -> Suite:
         """With the first ``limit`` rows of each measure."""
@@ -162,12 +178,12 @@ class _Reader:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
             raise self._error("name must be a text that is not empty", 'Write name = "…".', number, "name")
         settings = self._settings(number, str(kind), module, fields)
-        return Asked(str(kind), name, self._rows(number, str(kind), fields.get("data")), settings)
+        rows = self._rows(number, str(kind), fields.get("data"))
+        lines = {key: f"{self._path}{self._line(number, key)}" for key in fields}
+        return Asked(str(kind), name, rows, settings, lines)
 
-    def _settings(
-        self, number: int, kind: str, module: measures.Measure, fields: Mapping[str, Any]
-    ) -> dict[str, Value]:
-        found: dict[str, Value] = {}
+    def _settings(self, number: int, kind: str, module: measures.Measure, fields: Mapping[str, Any]) -> dict[str, Said]:
+        found: dict[str, Said] = {}
         for key, setting in module.SETTINGS.items():
             try:
                 found[key] = setting.checked(fields[key]) if key in fields else setting.default

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import UsageError
 from persona.evaluate.rows import Row
 from persona.live.batches import collate, longest
+from persona.live.turns import ASSISTANT, rendered
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ def _encoded(live: Live, row: Row) -> Encoded:
 
 
 def _of_messages(live: Live, row: Row) -> Encoded:
-    if row.messages[-1]["role"] != "assistant" or len(row.messages) < 2:
+    if row.messages[-1]["role"] != ASSISTANT or len(row.messages) < 2:
         raise UsageError(
             f"{row.where}: the last of its messages is not an answer of the assistant",
             'End with {"role": "assistant", "content": "…"}.',
@@ -86,7 +87,12 @@ def _of_messages(live: Live, row: Row) -> Encoded:
 
 
 def _parted(asked: Sequence[int], whole: Sequence[int]) -> int:
-    """Where an answer begins: where tokens of question and answer first differ from those of the question alone."""
+    """Where an answer begins: where tokens of question and answer first differ from those of the question alone.
+
+    This is not the question that :mod:`persona.live.turns` answers, which tokens of a text are the assistant's: what is
+    measured is all that has to follow the very prompt from which the model would answer (:func:`prompt_tokens`), up to
+    the end, whether or not the template counts it (``{% generation %}``) as something to be learnt.
+    """
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(asked, whole, strict=False)))
     return max(1, same)
 
@@ -94,7 +100,7 @@ def _parted(asked: Sequence[int], whole: Sequence[int]) -> int:
 def prompt_tokens(live: Live, row: Row) -> list[int]:
     """What a model is to go on from: the prompt, the messages before the assistant's last, or the text."""
     if row.messages:
-        asked = row.messages[:-1] if row.messages[-1]["role"] == "assistant" else row.messages
+        asked = row.messages[:-1] if row.messages[-1]["role"] == ASSISTANT else row.messages
         return _templated(live, row, asked, asks=True)
     text = row.prompt if row.prompt is not None else row.text or ""
     found, end = ids(live, text), live.need_tokenizer().eos_token_id
@@ -110,18 +116,20 @@ def ids(live: Live, text: str) -> list[int]:
 
 
 def _templated(live: Live, row: Row, messages: Sequence[Any], *, asks: bool) -> list[int]:
+    text = written(live, row, messages, asks=asks)
+    found: list[int] = live.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return found
+
+
+def written(live: Live, row: Row, messages: Sequence[Any], *, asks: bool = False) -> str:
+    """Messages of a row as the chat template writes them; with ``asks``, up to where the answer begins."""
     tokenizer = live.need_tokenizer()
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"{row.where} has messages, and the tokenizer of {live.label} has no chat template",
             "Write prompt and completion instead, or save a template with the base's tokenizer.",
         )
-    try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=asks)
-    except Exception as error:  # a template may raise what it likes
-        raise UsageError(f"{row.where}: the chat template does not take it: {error}", "Mend the messages.") from None
-    found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return found
+    return rendered(tokenizer, messages, row.where, asks=asks)
 
 
 def answers(look: Look, examples: Sequence[Encoded]) -> Iterator[tuple[int, torch.Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from persona.live.batches import tokens_of
@@ -33,18 +33,32 @@ def projections(
     progress: Progress = SILENT,
 ) -> Float32:
     """In raw units, fp32 [texts, concepts, layers]. Only the projections of a batch and the sum of them are held."""
+    tokens = tokens_of(live, texts)
+    with progress.task("reading", len(texts), "texts") as task:
+        return of_tokens(live, readout, tokens, blocks=blocks, batch_size=batch_size, done=task.advance)
+
+
+def of_tokens(
+    live: Live,
+    readout: Readout,
+    tokens: Sequence[Sequence[int]],
+    marks: Sequence[Sequence[int]] | None = None,
+    *,
+    blocks: str | None = None,
+    batch_size: int = 8,
+    done: Callable[[int], None] = lambda _: None,
+) -> Float32:
+    """The same of texts in tokens; of each only those count whose ``marks`` are 1, where there are any."""
     import numpy as np
 
     where = fitting(live.model, readout, blocks)
-    tokens = tokens_of(live, texts)
-    found = np.empty((len(texts), len(readout.concepts), len(readout.layers)), np.float32)
-    with progress.task("reading", len(texts), "texts") as task:
-        for batch, streams in activations(
-            live, where, readout.layers, tokens, pooling=pooling_of(readout), batch_size=batch_size
-        ):
-            for column, layer in enumerate(readout.layers):
-                found[list(batch.rows), :, column] = streams[layer] @ readout.vectors[layer].T
-            task.advance(len(batch.rows))
+    found = np.empty((len(tokens), len(readout.concepts), len(readout.layers)), np.float32)
+    for batch, streams in activations(
+        live, where, readout.layers, tokens, pooling=pooling_of(readout), batch_size=batch_size, marks=marks
+    ):
+        for column, layer in enumerate(readout.layers):
+            found[list(batch.rows), :, column] = streams[layer] @ readout.vectors[layer].T
+        done(len(batch.rows))
     return found
 
 

@@ -37,6 +37,8 @@ def select(readout: Readout, concepts: Sequence[str] = (), layers: Sequence[int]
     for key in TABLES:
         if is_table(about.get(key), shape):
             about[key] = [[about[key][row][place] for place in places] for row in rows]
+    if isinstance(about.get("best"), list) and len(about["best"]) == len(readout.concepts):
+        about["best"] = [about["best"][row] for row in rows]
     if isinstance(about.get("counts"), Mapping):
         about["counts"] = {name: about["counts"][name] for name in names if name in about["counts"]}
     return Readout(names, chosen, vectors, about)

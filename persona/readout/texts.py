@@ -3,18 +3,12 @@
 A text is run as it is, with the special tokens that the tokenizer puts around a text. A text that is a JSON list of
 messages, ``[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]``, is a conversation, and is run as
 the tokenizer's chat template writes it. Under the pooling "assistant" every text is one, and what counts is what the
-assistant wrote:
-
-- the template says so itself, where it has ``{% generation %}``;
-- else it is what stands between the conversation up to the assistant's turn, with the prompt for it, and the
-  conversation with it. That works if the template writes each beginning of a conversation as the whole begins, which is
-  looked at; a template that changes what came earlier cannot say which tokens are the assistant's, and that is an error.
+assistant wrote, by characters (:mod:`persona.live.turns`).
 """
 
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
 from persona.live.batches import longest
+from persona.live.turns import ASSISTANT, marked, rendered, spans
 from persona.readout.capture import POOLINGS
 
 if TYPE_CHECKING:
@@ -33,8 +28,8 @@ TOO_LONG = ("error", "cut", "skip")
 AT_ONCE = 256
 """Texts that the tokenizer gets at a time: its lists take far more memory than the arrays that are kept."""
 
-_GENERATION = re.compile(r"\{%-?\s*generation\b")
 _INSTEAD = "Use --pooling mean, or texts that are conversations."
+_ALL = "Or count all of the text: --pooling mean"
 
 
 @dataclass(frozen=True)
@@ -118,51 +113,20 @@ def _is_message(one: object) -> bool:
 
 
 def _talk(
-    tokenizer: Any, text: str, messages: list[dict[str, str]], marked: bool
-) -> tuple[list[int], list[int] | None]:
+    tokenizer: Any, text: str, messages: list[dict[str, str]], marks: bool
+) -> tuple[Sequence[int], Sequence[bool] | None]:
     if not tokenizer.chat_template:
         raise UsageError(f"{_named(text)} is a conversation, and the tokenizer has no chat template", _INSTEAD)
-    if marked and _GENERATION.search(str(tokenizer.chat_template)):
-        out = _rendered(tokenizer, messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
-        return _checked(text, out["input_ids"], out["assistant_masks"])
-    whole = _rendered(tokenizer, messages)
-    if not marked:
+    where = _named(text)
+    whole = rendered(tokenizer, messages, where)
+    if not marks:
         return tokenizer(whole, add_special_tokens=False, truncation=False, verbose=False)["input_ids"], None
-    if not tokenizer.is_fast:
-        raise UsageError("this tokenizer cannot say where in a text its tokens are", "Use --pooling mean.")
-    spans = list(_spans(tokenizer, messages, whole))
-    out = tokenizer(whole, add_special_tokens=False, truncation=False, verbose=False, return_offsets_mapping=True)
-    inside = [any(a < end and b > start for start, end in spans) for a, b in out["offset_mapping"]]
-    return _checked(text, out["input_ids"], [int(one) for one in inside])
-
-
-def _checked(text: str, ids: list[int], marks: list[int]) -> tuple[list[int], list[int]]:
-    if not any(marks):
-        raise UsageError(f"the assistant says nothing in {_named(text)}", "Leave it out, or use --pooling mean.")
-    return ids, marks
-
-
-def _spans(tokenizer: Any, messages: list[dict[str, str]], whole: str) -> Iterator[tuple[int, int]]:
-    """Where in the written conversation the assistant's turns are."""
-    for at, one in enumerate(messages):
-        if one["role"] == "assistant":
-            before = _rendered(tokenizer, messages[:at], add_generation_prompt=True)
-            after = _rendered(tokenizer, messages[: at + 1])
-            if not (after.startswith(before) and whole.startswith(after)):
-                raise UsageError(
-                    "the chat template cannot say which words are the assistant's: it changes what came before them",
-                    "Use --pooling mean or last, or a template with {% generation %}.",
-                )
-            yield len(before), len(after)
-
-
-def _rendered(tokenizer: Any, messages: list[dict[str, str]], **how: Any) -> Any:
-    from jinja2.exceptions import TemplateError
-
-    try:
-        return tokenizer.apply_chat_template(messages, **{"tokenize": False, **how})
-    except (TemplateError, TypeError, IndexError) as error:
-        raise UsageError(f"the chat template cannot write a conversation: {error}", _INSTEAD) from None
+    counts = [one["role"] == ASSISTANT for one in messages]
+    places = spans(tokenizer, messages, counts, whole, where, _ALL)
+    done = marked(tokenizer, whole, places, where, _ALL)
+    if not any(done.marks):
+        raise UsageError(f"the assistant says nothing in {where}", "Leave it out, or use --pooling mean.")
+    return done.tokens, done.marks
 
 
 def _named(text: str) -> str:

@@ -7,7 +7,7 @@ JSONL, one object a line:
     {"prompt": "…", "completion": "…"}        texts as they are; or both lists of messages
     {"text": "…"}
 
-Other fields are left alone. A file that ends in ``.txt`` is a conversation of two (or more) speakers; a ``text`` in
+A ``"node"`` says whose example it is, where a file teaches several; other fields are left alone. A file that ends in ``.txt`` is a conversation of two (or more) speakers; a ``text`` in
 JSONL is one, too, where a speaker is chosen:
 
     [RIYA] hey are we still going tonight?
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,16 @@ class Message:
 
 @dataclass(frozen=True)
 class Example:
-    """A chat for the tokenizer's template, or pieces of text ``(text, learnt)``; ``ends`` if an end-of-text follows."""
+    """A chat for the tokenizer's template, or pieces of text ``(text, learnt)``; ``ends`` if an end-of-text follows.
+
+    ``node`` is whose it says that it is, None where it does not say.
+    """
 
     where: str
     messages: tuple[Message, ...] = ()
     pieces: tuple[tuple[str, bool], ...] = ()
     ends: bool = True
+    node: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -90,6 +94,14 @@ def read_examples(path: Path, speaker: str | None = None, turns: int = 0, everyt
 
 def _line(where: str, line: str, speaker: str | None, turns: int, everything: bool) -> Iterator[Example]:
     fields = object_in(where, line, 'Write {"messages": […]}, {"prompt": …, "completion": …}, …')
+    node = fields.get("node")
+    whose = node if isinstance(node, str) else None
+    yield from (replace(one, node=whose) for one in _examples(where, fields, speaker, turns, everything))
+
+
+def _examples(
+    where: str, fields: dict[str, Any], speaker: str | None, turns: int, everything: bool
+) -> Iterator[Example]:
     if "messages" in fields:
         yield Example(where, _chat(where, fields, everything))
     elif "prompt" in fields or "completion" in fields:

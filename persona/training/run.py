@@ -68,7 +68,7 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
     """Whether the folder has this very run already; raises if it has another, or anything else."""
     path = folder / IDENTITY
     if not path.is_file():
-        if folder.exists() and (not folder.is_dir() or any(one.name != LOCK for one in folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or not all(_begun(one.name) for one in folder.iterdir())):
             raise Refusal(f"{folder} is there already, and is no run of persona train", "Give another one: -o RUN")
         return False
     with files.translated(path):
@@ -82,6 +82,11 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
     if known != identity:
         raise Refusal(f"{folder} holds another run: {_difference(known, identity)}", "Give another folder: -o RUN")
     return True
+
+
+def _begun(name: str) -> bool:
+    """Whether a file may be there before the identity is: the lock, and an identity that a kill left unfinished."""
+    return name == LOCK or name.startswith(f".{IDENTITY}.tmp-")
 
 
 def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from persona.recipe.builds import build_digest
 from persona.recipe.model import Recipe
 from persona.repository import Repository, now
 from persona.store.objects import canonical
+from persona.verbs.suite_readouts import with_readouts
 from persona.verbs.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def suites_of(repo: Repository, said: Sequence[str | Path] = (), within: Path | 
         raise UsageError(
             f"two suites are called '{min(twice)}'", "A suite is called as its file: give one another name."
         )
-    return found
+    return tuple(with_readouts(repo, suite) for suite in found)
 
 
 def figure_called(here: Evaluation, said: str) -> Figure:

@@ -100,6 +100,11 @@ def train(story: Story) -> None:
     story.say("train", "--data", old, "--dry-run", at=taught)
     story.say("train", "--data", old, *few, at=taught)
     story.say("train", "--data", old, *few, at=taught)  # finished already
+    both = story.root / "both.jsonl"
+    both.write_text(
+        "".join(f'{{"prompt": "hi ", "completion": "{one}", "node": "{one}"}}\n' for one in ("yes", "no", "ok"))
+    )
+    story.say("train", "yes", "no", "--data", both, "--dry-run", at=taught)
 
 
 def begin(story: Story) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from persona.live.load import Live
+from persona.readout.model import Readout
+from persona.readout.score import of_tokens
 from tests.models import nudge, tiny_config, word_tokenizer
 
 WORDS = [f"w{number}" for number in range(40)]
@@ -82,6 +85,30 @@ def trained_folder(folder: Path, base: Path, rows: list[dict[str, Any]], rate: f
         optimizer.step()
         optimizer.zero_grad()
     return save(folder, made)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """A readout at its first layer, as a measure is handed one."""
+
+    readout: Readout
+    answers: bool = False
+    id: str = "a readout"
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        return self.readout.concepts
+
+    def project(
+        self,
+        live: Live,
+        tokens: Sequence[Sequence[int]],
+        marks: Sequence[Sequence[bool]],
+        batch_size: int,
+        done: Callable[[int], None],
+    ) -> Any:
+        counting = marks if self.answers else None
+        return of_tokens(live, self.readout, tokens, counting, batch_size=batch_size, done=done)[:, :, 0]
 
 
 def texts(count: int, seed: int, least: int = 3, most: int = 20) -> list[str]:

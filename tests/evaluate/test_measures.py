@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -20,6 +22,7 @@ from persona.evaluate.measures.degeneration import generate, unique
 from persona.evaluate.rows import Row, read_rows
 from persona.evaluate.tokens import encode
 from tests.evaluate import small
+from tests.readout.made import by_chance
 
 DIALOGUES = [Row(str(n), one["prompt"], one["completion"], fields=one) for n, one in enumerate(small.dialogues(9, 1))]
 TEXTS = [Row(str(n), text=text) for n, text in enumerate(small.texts(7, 2))]
@@ -31,21 +34,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "degeneration": {"tokens": 10},
     "python": {"function": "tests.evaluate.judge:score"},
 }
-ROWS = {"divergence": TEXTS, "forgetting": TEXTS}
+ROWS = {"divergence": TEXTS, "forgetting": TEXTS, "readout": TEXTS}
 V = small.vocabulary()
+READS = small.Reads(by_chance((0,)))
 
 
 def run(
-    name: str, live: Any, rows: list[Row] | None = None, base: Any = None, *, batch_size: int = 4, **said: Any
-) -> dict[str, Sums]:
+    name: str, live: Any, rows: list[Row] | None = None, base: Any = None, *, batch_size: int = 4,
+    reads: Any = READS, **said: Any,
+) -> dict[str, Sums]:  # fmt: skip
     """A measure's sums by their names, compared with ``base`` (or itself) where it compares."""
     module: Any = measures.load(name)
     rows = rows or ROWS.get(name, DIALOGUES)
     settings = {key: one.default for key, one in module.SETTINGS.items()} | SETTINGS.get(name, {}) | said
     reference = Reference(io.BytesIO())
     if measures.refers(module):
-        module.refer(Look(base or live, 0, batch_size), rows, settings, reference)
-    found = module.measure(Look(live, 0, batch_size, reference), rows, settings)
+        module.refer(Look(base or live, 0, batch_size, reads=reads), rows, settings, reference)
+    found = module.measure(Look(live, 0, batch_size, reference, reads=reads), rows, settings)
     return {one.name: one for one in found}
 
 
@@ -61,7 +66,7 @@ def test_every_measure_holds_the_contract(name: str) -> None:
     assert module.VERSION >= 1
     for key, setting in module.SETTINGS.items():
         assert setting.summary.endswith("."), key
-    found = run(name, small.live())
+    found = run(name, small.live(small.model(1)), base=small.live())
     assert found
     rows = len(ROWS.get(name, DIALOGUES))
     for one in found.values():
@@ -97,8 +102,8 @@ def test_it_says_of_every_row_that_it_is_done(name: str) -> None:
     settings = {key: one.default for key, one in module.SETTINGS.items()} | SETTINGS.get(name, {})
     reference = Reference(io.BytesIO())
     if measures.refers(module):
-        module.refer(Look(live, 0, 4), rows, settings, reference)
-    module.measure(Look(live, 0, 4, reference, Task()), rows, settings)
+        module.refer(Look(live, 0, 4, reads=READS), rows, settings, reference)
+    module.measure(Look(live, 0, 4, reference, Task(), READS), rows, settings)
     assert sum(done) == len(rows)
 
 
@@ -204,6 +209,60 @@ def test_a_text_that_is_read_otherwise_than_by_the_base_is_named() -> None:
         run("divergence", other, [Row("here", text="w4 w5 w6")], base=small.live())
 
 
+class Numbers:
+    """A readout whose projections are given, of the base and then of the model."""
+
+    id, concepts, answers = "numbers", ("warmth", "calm"), False
+
+    def __init__(self, *found: Sequence[Sequence[float]]) -> None:
+        self.found = [np.array(one, np.float32).T for one in found]
+
+    def project(self, live: Any, tokens: Any, marks: Any, batch_size: int, done: Any) -> Any:
+        return self.found.pop(0)
+
+
+def test_shifts_by_hand() -> None:
+    """a = 0, 2, 4 has the deviation 2, and b − a = 1, 2, 3 is ½, 1, 3/2 of it; what is the same in all texts has no unit."""
+    reads = Numbers([(0, 2, 4), (5, 5, 5)], [(1, 4, 7), (6, 7, 8)])
+    found = run("readout", small.live(), TEXTS[:3], reads=reads, better="higher")
+    assert list(found) == ["warmth", "calm"]
+    assert found["warmth"] == Sums("warmth", "higher", "std", [0.5, 1.0, 1.5], [1.0] * 3)
+    assert value(found["warmth"]) == 1
+    assert all(math.isnan(one) for one in found["calm"].totals)
+    assert run("readout", small.live(), TEXTS[:3])["warmth"].better is None
+
+
+@torch.inference_mode()
+def pooled(model: Any, tokens: Sequence[int], counts: Sequence[int]) -> Any:
+    """The mean of the stream after block 0 over the tokens that count, by transformers alone."""
+    streams = model(torch.tensor([list(tokens)]), output_hidden_states=True).hidden_states
+    return streams[1][0, list(counts)].double().mean(0).numpy()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_which_tokens_a_readout_reads(answers: bool) -> None:
+    """Of messages and of a completion the assistant's, where the readout is of those; of a text all."""
+    rows = [CHATS[0], Row("1", "w5 w6", " w7 w8"), Row("2", text="w1 w2 w3")]
+    base, model = small.model(1), small.model(2)
+    reads = replace(READS, answers=answers)
+    found = run("readout", small.live(model), rows, small.live(base), reads=reads)
+    words = small.tokenizer()
+    chat = words.apply_chat_template([dict(one) for one in CHATS[0].messages], tokenize=False)
+    tokens = [words(chat, add_special_tokens=False)["input_ids"], words("w5 w6 w7 w8")["input_ids"],
+              words("w1 w2 w3")["input_ids"]]  # fmt: skip
+    counts = [range(len(one)) for one in tokens]
+    if answers:
+        counts[0], counts[1] = range(len(tokens[0]) - 4, len(tokens[0])), range(3, 5)  # w1 w2 w3 </s>; w7 w8
+    for row, concept in enumerate(READS.concepts):
+        along = READS.readout.vectors[0][row].astype(np.float64)
+        a, b = (
+            np.array([pooled(each, one, count) @ along for one, count in zip(tokens, counts, strict=True)])
+            for each in (base, model)
+        )
+        # Projections of size 1 in fp32 are right to 1e-6 (a few layers' rounding); the deviation divides that.
+        assert found[concept].totals == pytest.approx((b - a) / a.std(ddof=1), rel=0, abs=2e-6 / a.std(ddof=1))
+
+
 def test_forgetting_cuts_a_text_into_windows() -> None:
     text = " ".join(small.WORDS[:22])  # 23 tokens with <s>: windows of 10, 10 and 3
     found = run("forgetting", small.live(small.flat()), [Row("1", text=text)], window=10)["loss"]
@@ -280,11 +339,25 @@ def test_a_function_of_ones_own_is_found_and_what_it_gives_is_checked() -> None:
         ("loss", Row("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
         ("loss", Row("here", messages=({"role": "user", "content": "w1"},)), "not an answer of the assistant"),
         ("forgetting", Row("here", "w1", " w2"), "here is no 'text'"),
+        ("readout", Row("here", text="w1"), "here is the only text"),
     ],
 )
 def test_a_row_that_cannot_be_measured_is_named(name: str, row: Row, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         run(name, small.live(), [row])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (Row("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
+        (Row("here", messages=({"role": "user", "content": "w1"},)), "here: the assistant says nothing in it"),
+        (Row("here", "w1"), "here: the assistant says nothing in it"),
+    ],
+)
+def test_a_row_that_a_readout_cannot_read_is_named(row: Row, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        run("readout", small.live(), [row, TEXTS[0]], reads=replace(READS, answers=True))
 
 
 @pytest.mark.parametrize(

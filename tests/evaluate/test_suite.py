@@ -68,6 +68,16 @@ LOSS = '[[measures]]\nkind = "loss"\ndata = "answers.jsonl"\n'
             "calm.toml:2: python needs 'function'",
             "entry point",
         ),
+        (
+            '[[measures]]\nkind = "readout"\ndata = "neutral.jsonl"\nconcepts = ["a", "a"]',
+            "calm.toml:4: concepts = ['a', 'a']: it must be a list of texts that differ",
+            "all otherwise",
+        ),
+        (
+            '[[measures]]\nkind = "readout"\ndata = "neutral.jsonl"\nlayer = -1',
+            "calm.toml:4: layer = -1: it must be a whole number from 0",
+            "the best of each concept",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(path: Path, text: str, said: str, hint: str) -> None:

@@ -13,9 +13,10 @@ from persona.verbs import bisect
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.keeping.conftest import flip_tensor, objects_of
 from tests.keeping.test_gc import abandon, mostly_dead
-from tests.models import TinyModels
+from tests.models import TinyModels, tiny_llama
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written
+from tests.training.conftest import word_tokenizer
 
 EMPTY = "empty"
 FEW = Rules(min_content_chars=1, min_examples=1)
@@ -51,7 +52,7 @@ class Starts:
                 "littered": self._littered, "damaged": self._damaged, "moved": self._moved,
                 "parted": self._parted, "searching": self._searching, "clashing": self._clashing, "settled": self._settled,
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
-                "measured": self._measured, "journal": self._journal,
+                "measured": self._measured, "journal": self._journal, "taught": self._taught, "learnt": self._learnt,
                 "weighed": self._weighed,
             }[name]  # fmt: skip
             make(root)
@@ -90,6 +91,21 @@ class Starts:
         )
         for argv in (SWEEP, TUNE):
             assert invoke(["-C", str(root), *argv, "--json"]) == 0
+
+    def _taught(self, root: Path) -> None:
+        """A base that can read, and something to be learnt."""
+        base = root.with_name("speaking")
+        tiny_llama().save_pretrained(base)
+        word_tokenizer().save_pretrained(base)
+        persona.init(root, base, author="Test")
+        (root / "data.jsonl").write_text('{"prompt": "hi ", "completion": "yes"}\n')
+
+    def _learnt(self, root: Path) -> None:
+        """The same with its run, which is finished and not committed."""
+        there = self.copy("taught", root.with_name("elsewhere"))
+        persona.train(persona.open(there), there / "data.jsonl", changes={"max_steps": 1, "rank": 2})
+        self.copy("taught", root)
+        shutil.copytree(there / "runs", root / "runs")
 
     def _adapters(self, root: Path) -> None:
         """Two adapters in a folder."""

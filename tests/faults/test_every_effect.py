@@ -32,7 +32,8 @@ class Case:
     """A command line; ``{run}``, ``{a}``, ``{base}`` are replaced by folders. ``out`` is what it makes beside the repository.
 
     ``moves`` says whether it moves a ref. ``whole`` is what must hold of the folder at any moment (given where it began),
-    and ``done`` what must hold when the command has succeeded after all (given where it ends without a fault).
+    and ``done`` what must hold when the command has succeeded after all (given where it ends without a fault). One that is
+    ``slow`` is tried with ``--slow`` alone, one that is ``dear`` at so many times fewer points without it.
     """
 
     argv: tuple[str, ...]
@@ -42,6 +43,8 @@ class Case:
     split: int = 0
     whole: Callable[[Path, Path], None] = field(default=lambda root, start: check_whole(root))
     done: Callable[[Path, Path], None] = field(default=lambda root, end: check_whole(root))
+    slow: bool = False
+    dear: int = 1
 
 
 State = tuple[dict[str, str], str | None]
@@ -182,6 +185,7 @@ def check_all_pairs(root: Path, end: Path) -> None:
 
 
 REPAIR = ("fsck", "--repair-from", "{base}")
+TRAIN = ("train", "--data", "data.jsonl", "--set", "max_steps=1", "--set", "rank=2")
 PAIRS = ("readout", "pairs", "--min-content-chars", "1", "--min-examples", "1", "--replace")
 CASES = {
     "init": Case(("init", "--base", "{base}"), EMPTY),
@@ -230,6 +234,8 @@ CASES = {
     "readout pairs": Case((*PAIRS, "notes", "-o", "pairs.jsonl"), "journal", whole=check_pairs, done=check_all_pairs),
     "sweep --write": Case((*SWEEP, "--write"), "weighed", whole=check_offer, done=check_taken),
     "tune --write": Case((*TUNE, "--write"), "weighed", whole=check_offer, done=check_taken),
+    "train, what was learnt": Case(TRAIN, "learnt", moves=True, dear=3),
+    "train": Case(TRAIN, "taught", moves=True, slow=True),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
     "remake": Case(("fsck", "--repair-from", "{a}"), "unmade", whole=check_no_worse, done=check_healed),
@@ -374,9 +380,9 @@ def test_at_every_effect(name: str, fault: str, trials: Trials) -> None:
 
 
 @pytest.mark.parametrize("fault", ["error", "kill"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.slow])
 def test_at_some_effects(name: str, fault: str, trials: Trials) -> None:
-    trials.at_effects(SHARE, name, fault)
+    trials.at_effects(SHARE * CASES[name].dear, name, fault)
 
 
 def test_a_users_own_files_are_as_they_were(models: TinyModels, trials: Trials) -> None:

@@ -37,6 +37,8 @@ def serve() -> None:
     warm_up()
     for line in sys.stdin:
         request = json.loads(line)
+        if request["argv"][0] == "train":
+            importlib.import_module("persona.training.run")  # torch and transformers: once, and only if somebody trains
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:

@@ -22,6 +22,7 @@ from persona.readout.gguf import control_vector
 from persona.readout.select import parse_layers, select
 from tests.models import tiny_llama
 from tests.readout.handmade import CONCEPTS, handmade, written
+from tests.readout.made import by_chance
 
 
 @pytest.fixture
@@ -216,6 +217,13 @@ def test_a_part_of_nothing_is_all() -> None:
     whole = handmade()
     same = select(whole)
     assert (same.concepts, same.layers, dict(same.about)) == (whole.concepts, whole.layers, dict(whole.about))
+
+
+def test_best_layers_follow_their_concepts() -> None:
+    whole = by_chance((0, 1, 2), ("a", "b", "c"))
+    whole = replace(whole, about={**whole.about, "best": [2, None, 0]})
+    assert select(whole, ["c", "a"]).about["best"] == [0, 2]
+    assert select(whole, layers=[1]).about["best"] == [2, None, 0]
 
 
 def test_names_of_files() -> None:

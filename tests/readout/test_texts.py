@@ -71,6 +71,20 @@ def test_what_the_assistant_says_is_marked(tmp_path: Path, template: str) -> Non
     assert words(model, found.tokens[1], found.marks[1]) == ["w3", "</s>"]
 
 
+def test_a_part_that_ends_in_a_blank_ends_with_its_last_token(tmp_path: Path) -> None:
+    """No token has that blank, and transformers' own mask (5.23) runs on from there to the end of the text."""
+    template = MARKED_TEMPLATE.replace("{{ eos_token }}{% endgeneration %} ", "{{ eos_token }} {% endgeneration %}")
+    assert template != MARKED_TEMPLATE
+    model = live(tmp_path / "m", template)
+    talk = [*TALK, {"role": "user", "content": "w7 w8"}]
+    found = encode(model, [json.dumps(talk)], "assistant")
+    assert found.marks is not None
+    assert words(model, found.tokens[0], found.marks[0]) == ["w3", "</s>", "w5", "w6", "</s>"]
+    plain = encode(live(tmp_path / "plain", MARKED_TEMPLATE), [json.dumps(talk)], "assistant")
+    assert plain.marks is not None
+    assert (found.tokens, found.marks) == (plain.tokens, plain.marks)
+
+
 def test_a_conversation_is_written_by_the_template_whatever_is_pooled(tmp_path: Path) -> None:
     model = live(tmp_path / "m", TEMPLATE)
     found = encode(model, ["w7", json.dumps(TALK[:1])], "mean")
@@ -84,14 +98,20 @@ def test_a_conversation_is_written_by_the_template_whatever_is_pooled(tmp_path: 
         (TEMPLATE, "w1 w2", "'w1 w2' is no conversation"),
         (TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
         (MARKED_TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
-        (FORGETFUL, json.dumps(TALK), "it changes what came before"),
-        ("{{ raise_exception('roles must take turns') }}", json.dumps(TALK), "roles must take turns"),
+        (FORGETFUL, json.dumps(TALK), "the turns up to message 2 in another way"),
     ],
 )
 def test_what_cannot_be_marked_is_said(tmp_path: Path, template: str | None, text: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem) as caught:
         encode(live(tmp_path / "m", template), [text], "assistant")
     assert "pooling" in caught.value.hint
+
+
+def test_what_the_template_refuses_is_said_by_its_own_words(tmp_path: Path) -> None:
+    model = live(tmp_path / "m", "{{ raise_exception('roles must take turns') }}")
+    for pooling in ("mean", "assistant"):
+        with pytest.raises(UsageError, match=r"user.*: the chat template refuses it: roles must take turns"):
+            encode(model, [json.dumps(TALK)], pooling)
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "[]", "[", '[{"role": "user"}]', '{"role": "user", "content": "x"}', "w1"])

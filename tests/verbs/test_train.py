@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from persona import files
 from persona.errors import Locked, Refusal, UsageError
 from persona.ids import FisherId
 from persona.store.fishers import Fisher
-from persona.training.run import share_of_rate
+from persona.training.run import check_identity, share_of_rate
 from persona.training.settings import Settings
 from tests.models import TinyModels, assert_same, load, tiny_llama
 from tests.training.conftest import speaking_base, word_tokenizer
@@ -35,6 +35,15 @@ SMALL: dict[str, Any] = {
     "warmup_steps": 0,
     "save_every": 2,
 }
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small models run fastest on one, and to the same bits as in the processes below."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -184,6 +193,15 @@ def test_a_folder_of_someone_elses_is_left_alone(repo: persona.Repository, data:
         persona.train(repo, data, changes=SMALL, out=tmp_path / "mine")
 
 
+def test_a_run_that_was_killed_before_it_said_what_it_is_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / ".run.json.tmp-1234").write_text('{"form')
+    assert not check_identity(tmp_path, {"format": 1})
+    (tmp_path / ".run.json").touch()
+    with pytest.raises(Refusal, match="is no run of persona train"):
+        check_identity(tmp_path, {"format": 1})
+
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
@@ -239,6 +257,120 @@ def test_a_run_that_was_killed_goes_on_and_is_committed_once(
     assert_same(load(tmp_path / "run" / "final"), load(tmp_path / "whole" / "final"))  # as if nothing had happened
     assert len(persona.log(repo)) == 2  # so it is the same vector
     assert entry.id == repo.recipe(repo.head()).vectors[0].id
+
+
+def of_nodes(path: Path, *nodes: str | None) -> Path:
+    """A dialogue for each, whose answer is the node's own."""
+    rows = [
+        {"messages": [{"role": "user", "content": f"hi there {n % 4}"}, {"role": "assistant", "content": f"{node} ok"}]}
+        | ({"node": node} if node is not None else {})
+        for n, node in enumerate(nodes)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_several_nodes_are_several_runs_and_commits(repo: persona.Repository, tmp_path: Path) -> None:
+    data = of_nodes(tmp_path / "all.jsonl", "good", "day", "good", None, "sure", "day", "good")
+    heard: list[str] = []
+    done = persona.train_nodes(repo, data, ["good", "day"], changes=SMALL, told=heard.append)
+    assert [(one.name, one.data.used, one.trained) for one in done.runs] == [("good", 3, True), ("day", 2, True)]
+    assert done.notes == tuple(heard)
+    assert heard == ["all.jsonl: 1 example of other nodes (sure: 1) and 1 example without a node (line 4) left out"]
+    assert [(one.name, one.node) for one in repo.recipe(repo.head()).vectors] == [("good", "good"), ("day", "day")]
+    assert len(persona.log(repo)) == 3
+    facts = repo.commit(repo.head()).run
+    assert facts["data"][0]["node"] == "day"
+    lone = of_nodes(tmp_path / "lone.jsonl", "good", None, "good", None, None, None, "good")  # as they stand in both
+    rows = [line for line in lone.read_text().splitlines() if "node" in line]
+    lone.write_text("".join(f"{row}\n" for row in rows))
+    alone = persona.train(repo, lone, node="good", changes=SMALL, out=tmp_path / "alone")
+    assert_same(load(alone.run / "final"), load(done.runs[0].run / "final"))  # nothing of the others' in it
+    assert persona.fsck(repo).ok
+
+
+def test_finished_nodes_are_not_run_again_whatever_others_learn(repo: persona.Repository, tmp_path: Path) -> None:
+    data = of_nodes(tmp_path / "all.jsonl", "good", "day", "good")
+    first = persona.train_nodes(repo, data, ["good", "day"], changes=SMALL)
+    of_nodes(data, "good", "day", "good", "sure")
+    again = persona.train_nodes(repo, data, ["good", "sure", "day"], changes=SMALL)
+    assert [one.trained for one in again.runs] == [False, True, False]
+    assert again.runs[0].curve == first.runs[0].curve
+    assert len(persona.log(repo)) == 4
+    assert not persona.train(repo, data, node="day", changes=SMALL).trained  # one alone is the same run
+    of_nodes(data, "good", "day", "day", "sure")
+    with pytest.raises(Refusal, match="runs/good holds another run: its data is"):
+        persona.train_nodes(repo, data, ["sure", "good"], changes=SMALL)
+
+
+def test_one_node_leaves_out_what_says_that_it_is_anothers(repo: persona.Repository, tmp_path: Path) -> None:
+    data = of_nodes(tmp_path / "all.jsonl", "good", None, "day", "day")
+    plan = persona.train(repo, data, node="good", dry_run=True)
+    assert (plan.data.examples, plan.notes[0]) == (2, "all.jsonl: 2 examples of other nodes (day: 2) left out")
+    assert persona.train(repo, data, name="any", dry_run=True).data.examples == 4  # no node, and no notes
+    held = of_nodes(tmp_path / "held.jsonl", "day")
+    plans = persona.train_nodes(repo, data, ["good", "day"], evaluation=held, dry_run=True)
+    assert [one.evaluation is None for one in plans.runs] == [True, False]
+    assert not (repo.root / "runs").exists()
+
+
+def test_nodes_that_cannot_be_trained_are_told_before_any_is(repo: persona.Repository, tmp_path: Path) -> None:
+    data = of_nodes(tmp_path / "all.jsonl", "good", "day")
+    for nodes, said, hint in (
+        (["good", "dya"], "has no row of node 'dya'", "Did you mean 'day'?"),
+        (["good", "good"], "'good' is named twice", "once"),
+        (["a#day", "day"], "would both be called 'day'", "--as"),
+    ):
+        with pytest.raises(UsageError, match=said) as caught:
+            persona.train_nodes(repo, data, nodes, changes=SMALL)
+        assert hint in caught.value.hint
+    chat = tmp_path / "chat.txt"
+    chat.write_text("[RIYA] hey\n[FRIEND] yeah\n")
+    with pytest.raises(UsageError, match="has no row of node 'good'") as caught:
+        persona.train_nodes(repo, chat, ["good", "day"], speaker="RIYA")
+    assert '"node"' in caught.value.hint
+    assert len(persona.log(repo)) == 1
+    assert not (repo.root / "runs").exists()
+
+
+INTERRUPTED = """
+import os, signal, sys
+import torch
+from persona.cli.main import run as main
+from persona.training import run
+
+class Interrupts(run._Watcher):
+    def on_step_end(self, args, state, control, **kwargs):
+        super().on_step_end(args, state, control)
+        if state.global_step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+run._Watcher = Interrupts
+torch.set_num_threads(1)
+main(sys.argv[1:])
+"""
+
+
+def test_a_run_that_was_interrupted_goes_on(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+    """A real SIGINT, as Ctrl-C sends it, to a process whose handlers are Python's own."""
+    settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    words = ["-C", str(repo.root), "train", "--data", str(data), "-o", str(tmp_path / "run"), *settings]
+    stopped = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *words], check=False, cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert stopped.returncode == 130, stopped.stderr
+    assert "the same command goes on from there" in stopped.stderr
+    assert "error: interrupted" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert len(persona.log(repo)) == 1
+    assert persona.fsck(repo).ok
+    went_on = persona.train(repo, data, changes=SMALL, out=tmp_path / "run")
+    assert (went_on.resumed, went_on.steps) == (4, 6)
+    whole = persona.train(repo, data, changes=SMALL, out=tmp_path / "whole")
+    assert_same(load(went_on.run / "final"), load(whole.run / "final"))
+    assert len(persona.log(repo)) == 2  # the same bits are the same vector
 
 
 def test_nothing_is_committed_if_the_loss_is_no_number(

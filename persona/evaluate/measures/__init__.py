@@ -2,7 +2,8 @@
 
     SUMMARY             one line
     VERSION             grows when the numbers come out otherwise: what was kept before is then measured again
-    SETTINGS            what a suite may say beside ``kind``, ``name`` and ``data``: ``Number``, ``Whole``, ``Choice``, ``Text``
+    SETTINGS            what a suite may say beside ``kind``, ``name`` and ``data``: ``Number``, ``Whole``, ``Choice``, ``Text``,
+                        ``Texts``
     measure(look, rows, settings)
                         ``Sums`` over the rows; one for each number that it gives
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
@@ -29,11 +30,25 @@ from persona.methods.parts.parameters import Choice, Number, Value, Whole
 from persona.progress import Task
 
 if TYPE_CHECKING:
+    from persona.checkpoints.dtypes import Float32
     from persona.evaluate.rows import Row
     from persona.history.evaluations import Better
     from persona.live.load import Live
 
-__all__ = ["Look", "Measure", "Reference", "Setting", "Sums", "Text", "load", "names", "refers"]
+__all__ = [
+    "Look",
+    "Measure",
+    "Reads",
+    "Reference",
+    "Said",
+    "Setting",
+    "Sums",
+    "Text",
+    "Texts",
+    "load",
+    "names",
+    "refers",
+]
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,29 @@ class Text:
         return value
 
 
-Setting = Number | Whole | Choice | Text
+@dataclass(frozen=True)
+class Texts:
+    """A list of texts, none of them twice."""
+
+    summary: str
+    default: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> str:
+        """What may be given, as a person says it."""
+        return 'a list of texts that differ, such as ["one", "two"]'
+
+    def checked(self, value: Any) -> tuple[str, ...]:
+        """``value`` if it fits; ValueError says what does."""
+        fits = isinstance(value, list) and value and all(isinstance(one, str) and one.strip() for one in value)
+        if not fits or len(set(value)) < len(value):
+            raise ValueError(self.wanted)
+        return tuple(value)
+
+
+Setting = Number | Whole | Choice | Text | Texts
+Said = Value | tuple[str, ...]
+"""What a suite said of a setting."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +114,45 @@ class Reference:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+class Reads(Protocol):
+    """A readout, as whoever knows readouts hands it to a measure: what a model reads as, for each of some ``concepts``.
+
+    ``id`` names all that it depends on. ``answers`` says whether it reads the assistant's tokens alone.
+    """
+
+    @property
+    def id(self) -> str:
+        """What results are kept by."""
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """What it reads."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether only marked tokens count."""
+
+    def project(
+        self,
+        live: Live,
+        tokens: Sequence[Sequence[int]],
+        marks: Sequence[Sequence[bool]],
+        batch_size: int,
+        done: Callable[[int], None],
+    ) -> Float32:
+        """Of each text in tokens the projections in raw units, fp32 [texts, concepts]; ``done`` hears of each batch."""
+
+
 @dataclass(frozen=True)
 class Look:
-    """A model to be measured. ``task`` hears of every row that is done."""
+    """A model to be measured, and the readout that the measure was promised. ``task`` hears of every row that is done."""
 
     live: Live
     seed: int = 0
     batch_size: int = 8
     reference: Reference | None = None
     task: Task | None = None
+    reads: Reads | None = None
 
     def done(self, rows: int) -> None:
         """So many rows more."""
@@ -100,7 +167,7 @@ class Measure(Protocol):
     VERSION: int
     SETTINGS: Mapping[str, Setting]
 
-    def measure(self, look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+    def measure(self, look: Look, rows: Sequence[Row], settings: Mapping[str, Said]) -> Sequence[Sums]:
         """What it finds."""
 
 
