@@ -132,11 +132,11 @@ def command(
 
 
 def _render(console: Console, done: Trained) -> None:
-    _data(console, "data", done.data)
+    summary(console, "data", done.data)
     if done.evaluation:
-        _data(console, "evaluation", done.evaluation)
+        summary(console, "evaluation", done.evaluation)
     if done.old:
-        _data(console, "old task", done.old)
+        summary(console, "old task", done.old)
     for text in done.notes:
         console.print(f"[yellow]{escape(text)}[/]")
     if done.dry_run:
@@ -154,8 +154,8 @@ def _how(done: Trained) -> str:
     return f"{settings['method']}{rank}, learning rate {settings['learning_rate']:g}, preset {escape(Path(done.preset).name)}"
 
 
-def _data(console: Console, what: str, data: DataSummary) -> None:
-    """Counts, and one line for each problem."""
+def summary(console: Console, what: str, data: DataSummary) -> None:
+    """What a file of examples has: counts, and one line for each problem."""
     used = (
         f"{data.used} of {count(data.examples, 'example')}"
         if data.used != data.examples

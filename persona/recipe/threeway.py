@@ -159,7 +159,8 @@ def _merge_table(table: Path, sides: Sequence[dict[str, Any]], merged: Slots, se
             if key == _FISHER and o["id"] != t["id"]:
                 value = (o if merged[(*table, "id")] == o["id"] else t).get(key)
             else:
-                value = settle(path, b.get(key), o.get(key), t.get(key))
+                is_of_another = key == _FISHER and b.get("id") != o["id"]
+                value = settle(path, MISSING if is_of_another else b.get(key), o.get(key), t.get(key))
             if value is not MISSING:
                 merged[path] = value
         return

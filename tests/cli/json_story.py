@@ -100,6 +100,9 @@ def train(story: Story) -> None:
     story.say("train", "--data", old, "--dry-run", at=taught)
     story.say("train", "--data", old, *few, at=taught)
     story.say("train", "--data", old, *few, at=taught)  # finished already
+    for _ in range(2):  # the second is there already
+        story.say("fisher", "old", "--data", old, at=taught)
+    story.say("show", "old", at=taught)
 
 
 def begin(story: Story) -> None:
