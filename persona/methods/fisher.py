@@ -1,4 +1,4 @@
-"""fisher: the mean, in which each run counts for most at the weights that it needs most (Matena and Raffel 2022, arXiv:2111.09832).
+"""fisher: the mean, where each vector counts most at the weights that it needs (Matena and Raffel 2022, arXiv:2111.09832).
 
     F̂ᵢ = max(rᵢ Fᵢ, floor)
     δ  = Σ αᵢ F̂ᵢ τᵢ / Σ |αᵢ| F̂ᵢ              per entry, over the vectors that touch the tensor

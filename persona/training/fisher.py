@@ -143,7 +143,9 @@ def estimate(
         for name, one in weights.items():
             one.requires_grad_(wanted[name])
         model.train(training)
-    return {name: total / max(1, tokens) for name, total in sums.items()}, tokens
+    for total in sums.values():
+        total /= max(1, tokens)
+    return sums, tokens
 
 
 def _score(model: Any, row: Tokenized, chance: torch.Generator) -> torch.Tensor:

@@ -304,6 +304,24 @@ def test_an_adapter_a_sum_and_vectors_that_are_kept_off(repo: persona.Repository
     assert_same(load(tmp_path / "baked"), load(tmp_path / "out"))
 
 
+def test_what_else_reads_such_a_recipe(repo: persona.Repository, tmp_path: Path) -> None:
+    """It works, or is refused for what it is."""
+    weigh(repo)
+    persona.commit(repo, message="weigh")
+    with pytest.raises(Refusal, match="mergekit has no method 'fisher'"):
+        persona.export(repo, tmp_path / "recipe.yml")
+    with pytest.raises(Refusal, match="fisher"):
+        persona.build(repo, tmp_path / "exact", as_adapter=True)
+    near = persona.build(repo, tmp_path / "near", as_adapter=True, rank=32)
+    assert near.adapter is not None
+    assert near.adapter.error is not None
+    assert persona.interference(repo).vectors == ("a", "b")
+    assert persona.diff(repo, "HEAD~1", "HEAD", weights=True).differs
+    assert not persona.diff(repo, "HEAD~2", "HEAD~1", weights=True).tensors.whole.changed  # type: ignore[union-attr]
+    (one,) = persona.merge_methods("fisher")
+    assert one.weighs
+
+
 @pytest.mark.parametrize(
     ("name", "more", "said"),
     [
