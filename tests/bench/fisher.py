@@ -1,6 +1,6 @@
 """Fisher-weighted merging against the plain mean: how much of two behaviours a merge keeps.
 
-python -m tests.bench.fisher [SEEDS]
+python -m tests.bench.fisher [SEEDS] [lora|full]
 
 The demo's small base learns two kinds of reply, each as a vector of its own (``persona train``), and each vector gets its
 Fisher diagonal from what it was trained on (``persona fisher``). Merges are measured on held-out replies of both kinds, in
@@ -11,6 +11,7 @@ even shares and λ = 1, and at the point of the grid that is best for it, seed b
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
@@ -32,7 +33,8 @@ from persona.verbs.workbench import Workbench
 from tests.bench.ewc import NEW, OLD, RATE, SIZES, T95, interval, write
 
 KINDS = (NEW, OLD)
-SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
+HELD_OUT = 150
+SHARES = (0.35, 0.5, 0.65)
 """Of the first kind."""
 SCALES = (1.0, 1.5)
 WAYS: dict[str, dict[str, str]] = {
@@ -57,7 +59,7 @@ def runs(folder: Path, seeds: int, method: str) -> Iterator[tuple[str, int, floa
     train_base(folder / "base", SIZES)
     persona.init(folder / "work", folder / "base", author="Bench")
     repo = persona.open(folder / "work")
-    held = [write(folder / f"{kind}-held.jsonl", kind, 300, 0, held_out=True) for kind in KINDS]
+    held = [write(folder / f"{kind}-held.jsonl", kind, HELD_OUT, 0, held_out=True) for kind in KINDS]
     bench, base = Workbench(repo), Recipe(standing_recipe(repo).base, "")
     tokenizer = bench.become(base, "base").tokenizer
     rows = [prepare(tokenizer, read_examples(path), Settings(), None).rows for path in held]
@@ -128,11 +130,12 @@ def main() -> None:
     torch.set_num_threads(1)
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     assert seeds in T95, "from 2 to 10 seeds"
-    for method in METHODS:
+    for method in sys.argv[2:] or METHODS:
         found: Found = {}
         with tempfile.TemporaryDirectory() as folder:
             for way, seed, share, scale, gains in runs(Path(folder), seeds, method):
                 found.setdefault(way, {}).setdefault(seed, {})[share, scale] = gains
+                print(json.dumps([method, way, seed, share, scale, gains]), file=sys.stderr, flush=True)
         print(f"{method}, {seeds} seeds; means with 95 % intervals (t); nats per token below the base")
         table(found)
 

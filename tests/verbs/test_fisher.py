@@ -180,11 +180,28 @@ def test_a_retrained_vector_has_none(repo: persona.Repository, runs: list[Path])
     done = persona.commit(repo, runs[2], name="a")
     assert done.recorded is not None
     assert [one.kind for one in done.recorded.changes] == ["retrained", "fisher"]
+    assert done.recorded.notes[0].startswith("a has no Fisher diagonal any more: it was of the vector before.")
     entry = repo.recipe(repo.head()).entry("a")
     assert entry is not None
     assert entry.fisher is None
     persona.revert(repo, "HEAD")
     assert diagonal_of(repo, "a")[1].seed == 0
+
+
+@pytest.mark.parametrize(("how", "keeps"), [("ours", True), ("theirs", False), ("mean", False), ("both", True)])
+def test_a_merge_takes_it_with_the_vector(repo: persona.Repository, runs: list[Path], how: str, keeps: bool) -> None:
+    persona.switch(repo, "side", create=True)
+    persona.commit(repo, runs[2], name="a")
+    persona.switch(repo, "main")
+    persona.commit(repo, runs[1], name="a")
+    put_diagonal(repo, "a", weights_in(repo, diagonal_of(repo, "b")[1]))
+    persona.commit(repo, message="weigh a")
+    done = persona.merge(repo, ["side"], retrained=how)
+    assert done.ok
+    found = {entry.name: entry.fisher is not None for entry in repo.recipe(repo.head()).vectors}
+    assert found.pop("a") is keeps
+    assert found.pop("b")
+    assert found == ({"a-side": False} if how == "both" else {})
 
 
 def test_one_of_another_vector_is_refused_with_its_line(repo: persona.Repository) -> None:
