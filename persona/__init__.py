@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from persona.verbs.diff import diff
     from persona.verbs.eval import eval
     from persona.verbs.export import export
+    from persona.verbs.fisher import fisher
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
     from persona.verbs.graph_diff import graph_diff
@@ -91,6 +92,7 @@ __all__ = [
     "diff",
     "eval",
     "export",
+    "fisher",
     "fsck",
     "gc",
     "graph_diff",

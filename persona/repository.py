@@ -28,7 +28,7 @@ from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal,
 from persona.history import commits, revisions
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
-from persona.ids import BaseId, CommitId, ObjectId, OperationId, VectorId
+from persona.ids import BaseId, CommitId, FisherId, ObjectId, OperationId, VectorId
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
@@ -36,6 +36,7 @@ from persona.store.objects import ObjectStore
 if TYPE_CHECKING:
     from persona.history.ancestry import Ancestry
     from persona.history.evaluations import Evaluations
+    from persona.store.fishers import Fisher
     from persona.store.tensors import TensorStore
 
 FOLDER = ".persona"
@@ -145,6 +146,17 @@ class Repository:
     def vector(self, name: VectorId) -> Vector:
         """Read a vector, and what it is a sum of."""
         return Vector.whole(self.objects, name)
+
+    def diagonals(self, recipe: Recipe) -> dict[str, Fisher]:
+        """By vectors' names what a resolved recipe weighs them by; nothing where its method weighs none."""
+        from persona import methods
+
+        if not methods.weighs(methods.load(recipe.method)):
+            return {}
+        from persona.store.fishers import Fisher
+
+        named = {entry.name: entry.fisher for entry in recipe.vectors if entry.fisher}
+        return {name: Fisher.get(self.objects, FisherId(fisher)) for name, fisher in named.items()}
 
     def head_text(self) -> str:
         """``persona.toml`` as it was committed."""

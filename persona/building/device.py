@@ -86,7 +86,14 @@ def _check_cuda(name: str) -> None:
 
 
 def changed_rows(
-    device: Device, plan: Plan, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, block: int
+    device: Device,
+    plan: Plan,
+    output: Output,
+    base: TensorSpec,
+    deltas: list[Delta],
+    before: Stream,
+    weights: list[Stream],
+    block: int,
 ) -> Iterator[Bits]:
     """W of the rows that the base has, in blocks, rounded to the output's dtype."""
     import torch
@@ -95,11 +102,13 @@ def changed_rows(
         w = _moved(before.take(base.entries), base, device.torch)
         pairs = zip(output.terms, deltas, strict=True)
         taus = [_tau(term.source, delta, w, base, device.torch) for term, delta in pairs]
-        merged = _merged(plan, output, w, taus)
+        weighed = zip([term.weight for term in output.terms if term.weight], weights, strict=True)
+        counts = [_moved(one.take(base.entries), said.source, device.torch) for said, one in weighed]
+        merged = _merged(plan, output, w, taus, counts)
         if plan.scale != 1.0:
             merged = merged * plan.scale
         bits = _bits(merged + w, output)
-        del w, taus, merged
+        del w, taus, counts, merged
     for start in range(0, base.entries, block):
         yield bits[start : start + block]
 
@@ -174,7 +183,9 @@ def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Ten
     return (total * scale).reshape(-1)
 
 
-def _merged(plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor]) -> torch.Tensor:
+def _merged(
+    plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor], counts: list[torch.Tensor]
+) -> torch.Tensor:
     from persona.methods.parts import rules
 
     assert output.base is not None
@@ -190,7 +201,8 @@ def _merged(plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor
     if methods.takes_matrices(method) and len(output.base.shape) == 2:
         rules.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
     shaped = [one.reshape(output.base.shape) for one in (w, *taus)]
-    return method.reference(shaped[0], shaped[1:], shares, plan.parameters).reshape(-1)
+    weights = [[one.reshape(output.base.shape) for one in counts]] if methods.weighs(method) else []
+    return method.reference(shaped[0], shaped[1:], shares, plan.parameters, *weights).reshape(-1)
 
 
 def _bits(values: torch.Tensor, output: Output) -> Any:

@@ -9,6 +9,8 @@ Rules beyond the method's own arithmetic:
   not scaled: as they are, or, where several vectors bring them, as the mean weighted by their alphas. Vectors
   with a negative alpha bring none.
 - A tensor that a vector with positive alpha lacks is left out, unless another one changes it.
+- A method that weighs entries is given the Fisher diagonal of each vector at a tensor that several of them change, and none
+  where one of them has none there.
 - A derived vector is one vector to the method. It brings the rows, tensors, files and settings of its terms with a positive
   coefficient, each as strongly as alpha times that.
 - dtype: as asked; else the one in which all full fine-tunes of the recipe have the tensor; else the base's.
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from persona import methods
@@ -27,10 +29,11 @@ from persona.checkpoints.dtypes import ARITHMETIC, BITS
 from persona.errors import Refusal, UsageError
 from persona.ids import draw_key
 from persona.methods.parts.parameters import Value
-from persona.methods.parts.share import Cut, Share
+from persona.methods.parts.share import ONE, Cut, Share, Size
 from persona.recipe import alphas
 from persona.recipe.alphas import Depths
 from persona.recipe.model import Entry, Recipe
+from persona.store.fishers import Fisher
 from persona.store.nouns import Base, Source, TensorSpec, Vector, parts_of
 
 WHOLE = frozenset({"dense", "baked"})
@@ -44,6 +47,7 @@ class Active:
     entry: Entry
     vector: Vector
     depths: Depths = field(default_factory=lambda: Depths({}))
+    diagonal: Fisher | None = None
 
     @property
     def name(self) -> str:
@@ -94,8 +98,19 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Weight:
+    """What the entries of a vector are weighed by at a tensor, and the size of all of it."""
+
+    source: TensorSpec
+    size: Size
+
+
+@dataclass(frozen=True)
 class Term:
-    """One vector at an output tensor. ``source`` is None where it leaves the tensor alone and yet counts."""
+    """One vector at an output tensor. ``source`` is None where it leaves the tensor alone and yet counts.
+
+    ``weight`` is None where the method weighs no entries; of the terms of an output all have one, or none.
+    """
 
     vector: str
     alpha: float
@@ -103,11 +118,13 @@ class Term:
     key: int = 0
     parameters: Mapping[str, Value] = field(default_factory=dict)
     cut: Cut | None = None
+    weight: Weight | None = None
 
     @property
     def share(self) -> Share:
         """What the method knows of it."""
-        return Share(self.alpha, self.key, self.parameters, self.cut)
+        size = self.weight.size if self.weight else ONE
+        return Share(self.alpha, self.key, self.parameters, self.cut, size)
 
 
 @dataclass(frozen=True)
@@ -153,15 +170,27 @@ class Plan:
     is_cut: bool = False
 
 
-def active_vectors(recipe: Recipe, base: Base, vectors: Mapping[str, Vector]) -> list[Active]:
+def active_vectors(
+    recipe: Recipe, base: Base, vectors: Mapping[str, Vector], diagonals: Mapping[str, Fisher] | None = None
+) -> list[Active]:
     """The vectors that act, in recipe order."""
-    depths = Depths.of(base.tensors)
-    return [Active(entry, vectors[entry.name], depths) for entry in recipe.vectors if alphas.acts(entry.alpha)]
+    depths, known = Depths.of(base.tensors), diagonals or {}
+    acting = (entry for entry in recipe.vectors if alphas.acts(entry.alpha))
+    return [Active(entry, vectors[entry.name], depths, known.get(entry.name)) for entry in acting]
 
 
-def make_plan(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], dtype: str | None = None) -> Plan:
-    """The plan of ``recipe``; ``vectors`` by their names in it, ``dtype`` for every float tensor if given."""
-    active = active_vectors(recipe, base, vectors)
+def make_plan(
+    recipe: Recipe,
+    base: Base,
+    vectors: Mapping[str, Vector],
+    dtype: str | None = None,
+    diagonals: Mapping[str, Fisher] | None = None,
+) -> Plan:
+    """The plan of ``recipe``; ``vectors`` by their names in it, ``dtype`` for every float tensor if given.
+
+    ``diagonals`` are needed if the method weighs entries: those of the vectors that have one, by their names.
+    """
+    active = active_vectors(recipe, base, vectors, diagonals)
     for entry in recipe.vectors:
         check_patterns(entry, vectors[entry.name])
     _check_growth(base, active)
@@ -255,7 +284,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
     copy = _copied(recipe, before, touching, dense, wanted, shape)
     if copy is not None:
         return Output(name, wanted, shape, before, copy=copy)
-    terms = _terms(name, recipe, active, touching) if before is not None else ()
+    terms = _terms(name, recipe, active, touching, before, base) if before is not None else ()
     output = Output(name, wanted, shape, before, None, terms, _carried(before, shape, dense))
     _check_computable(output, dense)
     return output
@@ -271,7 +300,9 @@ def touch_at(active: Active, name: str, base: Base) -> Touch | None:
     return Touch(active, alpha, source) if alpha != 0 else None
 
 
-def _terms(name: str, recipe: Recipe, active: list[Active], touching: list[Touch]) -> tuple[Term, ...]:
+def _terms(
+    name: str, recipe: Recipe, active: list[Active], touching: list[Touch], before: TensorSpec, base: Base
+) -> tuple[Term, ...]:
     """The vectors that touch a tensor; where the method counts all, the others too, in recipe order."""
     method = methods.load(recipe.method)
     there = {t.active.name: t for t in touching}
@@ -285,7 +316,37 @@ def _terms(name: str, recipe: Recipe, active: list[Active], touching: list[Touch
     what = methods.alphas_complaint(method, [term.alpha for term in terms]) if terms else None
     if what is not None:
         raise UsageError(what, f"At {name} they are {', '.join(f'{t.vector} {t.alpha:g}' for t in terms)}.")
+    if methods.weighs(method) and len(terms) > 1:
+        return _weighed(terms, recipe, [t.active for t in touching], name, before, base.tied.get(name, ""))
     return tuple(terms)
+
+
+def _weighed(
+    terms: list[Term], recipe: Recipe, active: list[Active], name: str, before: TensorSpec, alias: str
+) -> tuple[Term, ...]:
+    """Terms with their diagonals; as they are if one of these has nothing of the tensor."""
+    found = [_weight(one, recipe.method, name, before, alias) for one in active]
+    return tuple(replace(term, weight=one) for term, one in zip(terms, found, strict=True)) if all(found) else (*terms,)
+
+
+def _weight(active: Active, method: str, name: str, before: TensorSpec, alias: str) -> Weight | None:
+    """What a vector is weighed by at a tensor; None if its diagonal has nothing of it."""
+    diagonal, again = active.diagonal, f"persona fisher {active.name} --data FILE.jsonl"
+    if diagonal is None:
+        raise Refusal(
+            f"method '{method}' weighs vector '{active.name}' at {name} by its Fisher diagonal, and it has none",
+            f"Estimate it: {again}; or choose another method.",
+        )
+    spec = diagonal.tensors.get(name) or diagonal.tensors.get(alias)
+    if spec is None:
+        return None
+    if (spec.dtype, spec.shape) != ("F32", before.shape):
+        raise Refusal(
+            f"the Fisher diagonal of vector '{active.name}' has {name} as {spec.dtype} {list(spec.shape)}, "
+            f"and it must be F32 {list(before.shape)}, as the base's",
+            f"Estimate it anew: {again}",
+        )
+    return Weight(spec, Size(diagonal.mean, diagonal.norm or 0.0))
 
 
 def _alpha_of_absent(active: Active, name: str) -> float:

@@ -22,7 +22,7 @@ from persona.building.budget import DEFAULT, Budget
 from persona.building.plan import Output, Plan
 from persona.building.rounding import narrowed, rounded
 from persona.building.scratch import Scratch
-from persona.building.streams import Delta, Stream, mean, open_delta, streams_of, tau_blocks
+from persona.building.streams import Delta, Stream, mean, open_delta, streams_of, tau_blocks, weights_of
 from persona.building.wholecut import with_cuts
 from persona.ids import TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
@@ -205,25 +205,26 @@ class _Blocks:
         return rounded(mean([(stream.take_fp32(count), c.share) for stream, c in pairs]), output)
 
     def _changed_rows(self, output: Output, base: TensorSpec, deltas: list[Delta]) -> Iterator[Bits]:
-        before = Stream(self.store, base)
+        before, weights = Stream(self.store, base), weights_of(output, self.store, self.block)
         if not deltas:
             for start in range(0, base.entries, self.block):
                 yield rounded(before.take_fp32(min(self.block, base.entries - start)), output)
         elif self.on is not None:
-            yield from self._on_device(self.on, output, base, deltas, before)
+            yield from self._on_device(self.on, output, base, deltas, before, weights)
         elif self.loops.FUSED and self._is_fusable():
             yield from self._fused(output, base, deltas, before)
         else:
-            yield from self._by_rule(output, base, deltas, before)
-        before.drain()
+            yield from self._by_rule(output, base, deltas, before, weights)
+        for one in (before, *weights):
+            one.drain()
 
     def _on_device(
-        self, on: Device, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream
+        self, on: Device, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, weights: list[Stream]
     ) -> Iterator[Bits]:
         from persona.building.device import changed_rows
 
-        with self.budget.borrowed(4 * base.entries * (len(deltas) + 1)):
-            yield from changed_rows(on, self.plan, output, base, deltas, before, self.block)
+        with self.budget.borrowed(4 * base.entries * (len(deltas) + len(weights) + 1)):
+            yield from changed_rows(on, self.plan, output, base, deltas, before, weights, self.block)
 
     def _is_fusable(self) -> bool:
         from persona.building import fused
@@ -240,7 +241,9 @@ class _Blocks:
         for out in fused.blocks(job):
             yield out if fused.form_of(output) == "BF16" else narrowed(out, output)
 
-    def _by_rule(self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream) -> Iterator[Bits]:
+    def _by_rule(
+        self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, weights: list[Stream]
+    ) -> Iterator[Bits]:
         """As the method's module says it, in numpy."""
         from persona.methods.parts import rules
 
@@ -250,7 +253,7 @@ class _Blocks:
         held = base.entries * (4 * (len(deltas) + 1) + _WIDEST) if rule.cut == rules.WHOLE else 0
         with self.budget.borrowed(held):
             state = rule.prepare(work)
-            for piece in _pieces(base, deltas, before, step):
+            for piece in _pieces(base, deltas, before, weights, step):
                 yield from self._finished(rule, work, piece, state, output)
 
     def _finished(self, rule: Rule, work: Work, piece: Piece, state: object, output: Output) -> Iterator[Bits]:
@@ -268,9 +271,12 @@ class _Blocks:
 
         def afresh() -> Iterator[Piece]:
             own = [open_delta(term, self.store, self.block) for term in output.terms]
-            yield from _pieces(base, own, Stream(self.store, base), step)
+            weights = weights_of(output, self.store, self.block)
+            yield from _pieces(base, own, Stream(self.store, base), weights, step)
             for delta in own:
                 delta.drain()
+            for weight in weights:
+                weight.drain()
 
         return Work(
             output.name,
@@ -282,13 +288,14 @@ class _Blocks:
         )
 
 
-def _pieces(base: TensorSpec, deltas: list[Delta], before: Stream, step: int) -> Iterator[Piece]:
+def _pieces(base: TensorSpec, deltas: list[Delta], before: Stream, weights: list[Stream], step: int) -> Iterator[Piece]:
     from persona.methods.parts.work import Piece
 
     for start in range(0, base.entries, step):
         count = min(step, base.entries - start)
         w = before.take_fp32(count)
-        yield Piece(start, w, [delta.take(w, start, count) for delta in deltas])
+        taus = [delta.take(w, start, count) for delta in deltas]
+        yield Piece(start, w, taus, [weight.take_fp32(count) for weight in weights])
 
 
 def _step(rule: Rule, base: TensorSpec, block: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from persona.building.plan import Term
+from persona.building.plan import Output, Term
 from persona.checkpoints.dtypes import ARITHMETIC, widen
 from persona.methods.parts.lowrank import delta_rows
 from persona.store.nouns import LowRankSpec, Source, SumSpec, TensorSpec
@@ -203,6 +203,11 @@ def open_delta(term: Term, store: TensorStore, block: int, room: Rooms | None = 
         return _one_delta(term.source, store, block, room(0) if room else None)
     parts = enumerate(term.source.parts)
     return SumDelta([(c, _one_delta(spec, store, block, room(n) if room else None)) for n, (c, spec) in parts])
+
+
+def weights_of(output: Output, store: TensorStore, block: int) -> list[Stream]:
+    """What the entries of an output's terms are weighed by, in their order; none where nothing is weighed."""
+    return [Stream(store, term.weight.source, block) for term in output.terms if term.weight is not None]
 
 
 def _one_delta(spec: TensorSpec | LowRankSpec, store: TensorStore, block: int, room: Room | None) -> Delta:

@@ -9,6 +9,7 @@ from typing import Any
 NEXT = {
     "commit": "persona build -o OUT makes the model, persona undo takes this back",
     "train": "persona build -o OUT makes the model, persona undo takes this back",
+    "fisher": "persona show NAME says what it was estimated on, persona undo takes this back",
     "import": "persona status shows the recipe, persona undo takes this back",
     "import-adapter": "persona diff --weights shows how far they get in each other's way",
     "alpha": "persona build -o OUT makes the model, persona undo takes this back",

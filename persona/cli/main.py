@@ -24,7 +24,7 @@ from persona.errors import PersonaError, UsageError
 
 GROUPS = {
     "start": ("init", "demo"),
-    "record": ("train", "commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
+    "record": ("train", "fisher", "commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
     "look": ("status", "log", "show", "diff", "vectors", "methods"),
     "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
     "find": ("bisect",),

@@ -55,7 +55,10 @@ def _one(console: Console, one: Described) -> None:
     console.print(escape(f"{one.source}\n"), style="dim")
     console.print(f"{escape(one.text)}\n", soft_wrap=True)
     every = "; a vector that leaves a tensor alone counts there with τ = 0" if one.counts_every else ""
-    console.print(f"Vectors: {one.vectors}{every}.\n")
+    weighed = (
+        "; where several meet, each needs a Fisher diagonal: persona fisher NAME --data FILE" if one.weighs else ""
+    )
+    console.print(f"Vectors: {one.vectors}{every}{weighed}.\n")
     if one.parameters:
         rows = table("parameter", "default", "takes", "per vector", "what it is")
         for p in one.parameters:

@@ -43,6 +43,7 @@ when you have measured that vectors get in each other's way:
 | vectors carry much small noise beside what matters | `ties` or `breadcrumbs` with a lower `density` |
 | a few huge changes dominate | `breadcrumbs`: drops them |
 | runs are repetitions of one task, and you want the steady part of them | `model_stock`, `karcher` |
+| you have examples of what each vector is for, and want each weight from the vector that needs it most | `fisher`, after `persona fisher` for each vector ([what it did](decisions/0022-fisher-weighted-merging.md)) |
 | two models, and a way between them | `slerp` (models), `nuslerp` (task vectors) |
 | many vectors of different tasks | `iso_c`, `tsv_m`: they work on singular directions, a matrix at a time, and take longer |
 | you carry a recipe over from mergekit | the same name; see [beside mergekit](#beside-mergekit) |
@@ -148,7 +149,10 @@ def _section(one: Described) -> Iterator[str]:
     for paragraph in one.text.split("\n\n"):
         yield f"{_paragraph(paragraph)}\n"
     every = " One that leaves a tensor alone counts there with τ = 0." if one.counts_every else ""
-    yield f"Vectors: {one.vectors}.{every}\n"
+    weighed = (
+        " Where several meet, each needs a Fisher diagonal: `persona fisher NAME --data FILE`." if one.weighs else ""
+    )
+    yield f"Vectors: {one.vectors}.{every}{weighed}\n"
     if one.parameters:
         yield _parameters(one)
     yield f"```toml\n{one.recipe}\n```\n"

@@ -91,6 +91,13 @@ def _vector(console: Console, shown: ShownVector) -> None:
     console.print(f"Base:   {escape(shown.base_name)}")
     if one.node:
         console.print(f"Node:   {escape(one.node)}{_state(shown.link)}")
+    if shown.fisher is not None:
+        kept = shown.fisher
+        used = f"{count(kept.tokens, 'token')} of {count(kept.examples, 'example')}, seed {kept.seed}"
+        trace = f", trace {kept.trace:.4g}" if kept.trace is not None else ""
+        console.print(
+            f"Fisher: {kept.id.short}, {count(kept.tensors, 'tensor')}, {size(kept.nbytes)}{trace}, from {used}"
+        )
     if shown.commit is not None and shown.time is not None:
         console.print(f"Commit: {shown.commit.short}, {when(shown.time)}")
     if one.baked_from is not None:

@@ -160,11 +160,11 @@ def _render_all(console: Console, done: Trained | TrainedNodes, heard: Sequence[
 
 
 def _render(console: Console, done: Trained, heard: Sequence[str]) -> None:
-    _data(console, "data", done.data)
+    summary(console, "data", done.data)
     if done.evaluation:
-        _data(console, "evaluation", done.evaluation)
+        summary(console, "evaluation", done.evaluation)
     if done.old:
-        _data(console, "old task", done.old)
+        summary(console, "old task", done.old)
     for text in done.notes:
         if text not in heard:
             console.print(f"[yellow]{escape(text)}[/]")
@@ -183,8 +183,8 @@ def _how(done: Trained) -> str:
     return f"{settings['method']}{rank}, learning rate {settings['learning_rate']:g}, preset {escape(Path(done.preset).name)}"
 
 
-def _data(console: Console, what: str, data: DataSummary) -> None:
-    """Counts, and one line for each problem."""
+def summary(console: Console, what: str, data: DataSummary) -> None:
+    """What a file of examples has: counts, and one line for each problem."""
     used = (
         f"{data.used} of {count(data.examples, 'example')}"
         if data.used != data.examples

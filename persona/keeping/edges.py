@@ -78,7 +78,8 @@ def _recipe(fields: Mapping[str, Any]) -> Edges:
     vectors = ((ObjectId(entry["id"]), "vector") for entry in fields["vectors"])
     pins = ((ObjectId(e["specification"]), "node") for e in fields["vectors"] if "specification" in e)
     readouts = ((ObjectId(entry["id"]), "readout") for entry in fields.get("readouts", ()))
-    return Edges(((ObjectId(fields["base"]), "base"), *vectors, *pins, *readouts))
+    fishers = ((ObjectId(entry["fisher"]), "fisher") for entry in fields["vectors"] if "fisher" in entry)
+    return Edges(((ObjectId(fields["base"]), "base"), *vectors, *pins, *fishers, *readouts))
 
 
 def _readout(fields: Mapping[str, Any]) -> Edges:

@@ -20,6 +20,10 @@ and one way to compute the same block by block:
 and where it needs them
 
     EVERY           True if a vector that leaves a tensor alone counts there with τ = 0
+    WEIGHTED        True if it weighs entries: the Fᵢ of a vector, a number ≥ 0 for each entry of its τᵢ, then come as a
+                    second tensor. ``reference`` has one more argument, ``weights``, the list of Fᵢ; a piece has them in
+                    ``weights``; a share has the size of all of a vector's in ``size``. Where a vector is alone at a
+                    tensor, or where one of several has no F there, the list is empty
     VECTORS         how many it takes: (least, most)
     check(parameters), check_alphas(alphas)
                     a sentence that says what is wrong with values that are each in their range, or None
@@ -75,6 +79,11 @@ def load(name: str) -> Method:
 def counts_every(method: Method) -> bool:
     """Whether a vector that leaves a tensor alone counts there."""
     return bool(getattr(method, "EVERY", False))
+
+
+def weighs(method: Method) -> bool:
+    """Whether it weighs entries by a second tensor of each vector."""
+    return bool(getattr(method, "WEIGHTED", False))
 
 
 def takes_matrices(method: Method) -> bool:

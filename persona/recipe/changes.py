@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from persona.ids import ReadoutId
+from persona.ids import SHORT, ReadoutId
 from persona.recipe import alphas, derived
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.store.objects import ObjectStore
 from persona.store.readouts import StoredReadout
 
+FISHER = "fisher"
 READOUT_ADDED, READOUT_REMOVED, READOUT_RETRAINED = "readout added", "readout removed", "readout retrained"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved or specification; and of
+    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved, specification or fisher; and of
     readouts: readout added, readout removed or readout retrained.
 
     ``meaning`` says of a derived vector, added or derived anew, what sum it is now, and of a readout that is added what
@@ -51,6 +52,8 @@ class Change:
             return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
         if self.kind == "specification":
             return f"{self.name} implements another text of {self.after.rpartition('@')[0]}"
+        if self.kind == FISHER:
+            return f"{self.name} Fisher diagonal {_short(self.before)} → {_short(self.after)}"
         if self.kind == "moved":
             return f"order of vectors: {', '.join(self.before)} → {', '.join(self.after)}"
         return f"{self.name}: {_said(self.before)} → {_said(self.after)}"
@@ -63,6 +66,10 @@ class Change:
         if self.cosine is not None:
             return f"readout {self.name} retrained (cos {round(self.cosine, 2) + 0.0:.2f} with before)"
         return f"readout {self.name} retrained ({self.before[:12]} → {self.after[:12]})"
+
+
+def _short(name: str | None) -> str:
+    return name[:SHORT] if name else "unset"
 
 
 def _said(value: Any) -> str:
@@ -140,6 +147,8 @@ def _entry(old: Entry, new: Entry) -> Iterator[Change]:
     ):  # fmt: skip
         if before != after:
             yield Change("setting", f"{old.name} {key}", before, after)
+    if old.fisher != new.fisher:
+        yield Change(FISHER, old.name, old.fisher, new.fisher)
     if old.node == new.node and old.specification and new.specification not in (None, old.specification):
         pins = [f"{new.node}@{pin[:12]}" for pin in (old.specification, new.specification) if pin]
         yield Change("specification", old.name, pins[0], pins[-1])

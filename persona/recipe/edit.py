@@ -15,7 +15,7 @@ from typing import Any
 import tomlkit
 
 from persona.errors import RecipeError, UsageError
-from persona.ids import Id
+from persona.ids import SHORT, Id
 from persona.recipe import alphas
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import FILE, parse
@@ -63,14 +63,16 @@ def put_vector(text: str, entry: Entry, comment: str = "") -> str:
     if recipe.readout(entry.name) is not None:
         raise UsageError(f"there is a readout '{entry.name}' already", "Give the vector another name.")
     if before is None:
-        wanted = replace(entry, id=entry.id[:12])
+        wanted = replace(entry, id=entry.id[:12], fisher=_short(entry.fisher))
         text = _noted(append_vector(text, entry), entry.name, comment)
         return _checked(text, replace(recipe, vectors=(*recipe.vectors, wanted)))
-    if not entry.id.startswith(before.id):
+    same = entry.id.startswith(before.id)
+    if not same:
         text = _noted(text, entry.name, comment)
     wanted = replace(
         entry,
         id=entry.id[:12],
+        fisher=_short(entry.fisher) or (before.fisher if same else None),
         node=before.node if entry.node is None else entry.node,
         only=entry.only or before.only,
         excepted=entry.excepted or before.excepted,
@@ -94,6 +96,13 @@ def set_node(text: str, name: str, node: str | None) -> str:
         return _update(text, recipe, before, replace(before, node=node))
     vectors = tuple(replace(entry, node=None) if entry is before else entry for entry in recipe.vectors)
     return _checked(unset_key(text, ("vectors", name), "node"), replace(recipe, vectors=vectors))
+
+
+def set_fisher(text: str, name: str, fisher: Id) -> str:
+    """``text`` with the Fisher diagonal that was estimated for a vector."""
+    recipe = parse(text)
+    before = _entry(recipe, name)
+    return _update(text, recipe, before, replace(before, fisher=fisher.short))
 
 
 def remove_vector(text: str, name: str) -> str:
@@ -182,7 +191,12 @@ def fields_of(entry: Entry) -> dict[str, Any]:
         fields["only"] = list(entry.only)
     if entry.excepted:
         fields["except"] = list(entry.excepted)
+    fields |= {"fisher": _short(entry.fisher)} if entry.fisher else {}
     return fields | dict(entry.parameters)
+
+
+def _short(name: str | None) -> str | None:
+    return name[:SHORT] if name else None
 
 
 def toml_alpha(alpha: alphas.Alpha) -> Any:
@@ -195,8 +209,10 @@ def toml_alpha(alpha: alphas.Alpha) -> Any:
 
 
 def _update(text: str, recipe: Recipe, before: Entry, after: Entry) -> str:
-    old = fields_of(before) | {"id": before.id}
-    for key, value in (fields_of(after) | {"id": after.id}).items():
+    old, new = fields_of(before) | {"id": before.id}, fields_of(after) | {"id": after.id}
+    if before.fisher and not after.fisher:
+        text = unset_key(text, ("vectors", after.name), "fisher")
+    for key, value in new.items():
         if old.get(key) != value:
             text = set_key(text, ("vectors", after.name), key, value)
     vectors = tuple(after if entry is before else entry for entry in recipe.vectors)

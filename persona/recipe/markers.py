@@ -103,7 +103,7 @@ def _their_table(kind: str, name: str, text: str, recipe: Recipe) -> str:
 def _line(key: str, value: Any) -> str:
     if key == "alpha":
         value = toml_alpha(value)
-    elif key == "id":
+    elif key in ("id", "fisher"):
         value = value[:12]
     elif isinstance(value, tuple):
         value = list(value)

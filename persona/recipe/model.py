@@ -2,8 +2,9 @@
 
     recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
 
-and a vector has ``parameters`` where it has some of its own, and ``specification`` where it is known which text of its
-node it implements: the id of that snapshot. A person writes the node's name only; the snapshot is pinned at a commit.
+and a vector has ``parameters`` where it has some of its own, ``fisher`` where a Fisher diagonal was estimated for it, and
+``specification`` where it is known which text of its node it implements: the id of that snapshot. A person writes the
+node's name only; the snapshot is pinned at a commit.
 A recipe with readouts has ``readouts: [{name, id}]`` besides, sorted by name, for their order means nothing.
 
 As parsed, ids may be prefixes, as a person types them; resolved, they are whole.
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from persona.ids import BaseId, NodeId, ReadoutId, RecipeId, VectorId
+from persona.ids import BaseId, FisherId, NodeId, ReadoutId, RecipeId, VectorId
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
 from persona.store.objects import ObjectStore
@@ -34,6 +35,7 @@ class Entry:
     only: tuple[str, ...] = ()
     excepted: tuple[str, ...] = ()
     parameters: Mapping[str, Value] = field(default_factory=dict)
+    fisher: str | None = None
     specification: NodeId | None = field(default=None, compare=False)  # known of the vector, and no part of a build
 
     def touches(self, tensor: str) -> bool:
@@ -41,6 +43,10 @@ class Entry:
         if self.only and not any(fnmatchcase(tensor, pattern) for pattern in self.only):
             return False
         return not any(fnmatchcase(tensor, pattern) for pattern in self.excepted)
+
+    def with_vector(self, name: str) -> Entry:
+        """The same with the vector ``name``; what was estimated for another one stays behind."""
+        return replace(self, id=name, fisher=self.fisher if name == self.id else None)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class Recipe:
     def put(self, objects: ObjectStore) -> RecipeId:
         """Keep it, resolved; its id."""
         _ = self.base_id, [VectorId(entry.id) for entry in self.vectors], [ReadoutId(one.id) for one in self.readouts]
+        _ = [FisherId(entry.fisher) for entry in self.vectors if entry.fisher]
         return RecipeId(objects.put("recipe", self.encode()))
 
     @classmethod
@@ -149,7 +156,8 @@ def _encode_entry(entry: Entry) -> dict[str, Any]:
         "except": list(entry.excepted),
     }
     own = {"parameters": dict(entry.parameters)} if entry.parameters else {}
-    return fields | own | ({"specification": entry.specification} if entry.specification else {})
+    fisher = {"fisher": entry.fisher} if entry.fisher else {}  # absent from others, whose recipes' ids stay
+    return fields | own | fisher | ({"specification": entry.specification} if entry.specification else {})
 
 
 def _decode_entry(fields: Mapping[str, Any]) -> Entry:
@@ -161,5 +169,6 @@ def _decode_entry(fields: Mapping[str, Any]) -> Entry:
         only=tuple(fields["only"]),
         excepted=tuple(fields["except"]),
         parameters=fields.get("parameters", {}),
+        fisher=FisherId(fields["fisher"]) if "fisher" in fields else None,
         specification=NodeId(fields["specification"]) if "specification" in fields else None,
     )

@@ -29,7 +29,7 @@ _ID = re.compile(r"[0-9a-f]{4,64}")
 _CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
 _TOP = ("base", "merge", "vectors", "readouts")
 _BASE = ("name", "id")
-_VECTOR = ("id", "alpha", "node", "only", "except")
+_VECTOR = ("id", "alpha", "node", "only", "except", "fisher")
 _READOUT = ("id",)
 
 
@@ -163,6 +163,7 @@ def _parse_vector(
         only=reader.patterns(entry, (*path, "only")),
         excepted=reader.patterns(entry, (*path, "except")),
         parameters=parameters,
+        fisher=reader.id(entry, (*path, "fisher")) if "fisher" in entry else None,
     )
 
 

@@ -1,13 +1,15 @@
-"""From the ids that a person types to whole ones, and the check that vectors belong to their base."""
+"""From the ids that a person types to whole ones, and the checks that vectors belong to their base, and what was estimated
+for a vector to that vector."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from persona.errors import RecipeError, WrongBase
-from persona.ids import BaseId, ObjectId, ReadoutId, VectorId
+from persona.ids import BaseId, FisherId, ObjectId, ReadoutId, VectorId
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import FILE, find_line
+from persona.store.fishers import Fisher
 from persona.store.nouns import Vector
 from persona.store.objects import ObjectStore
 from persona.store.readouts import StoredReadout
@@ -23,6 +25,7 @@ def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, t
     bases = {known.base} if known else set()
     trusted = {entry.id for entry in known.vectors} if known else set()
     pins = {(entry.id, entry.node): entry.specification for entry in known.vectors} if known else {}
+    weighed = {(entry.id, entry.fisher) for entry in known.vectors} if known else set()
     base = BaseId(_whole(recipe.base, "base", ("base", "id"), objects, bases, text))
     same_base = known is not None and known.base == base
     vectors = []
@@ -30,9 +33,45 @@ def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, t
         name = VectorId(_whole(entry.id, "vector", ("vectors", entry.name, "id"), objects, trusted, text))
         if not (same_base and name in trusted):
             _check_base(entry, name, base, recipe.base_name, objects)
-        vectors.append(replace(entry, id=name, specification=pins.get((name, entry.node))))
+        fisher = _fisher(entry, name, base, objects, weighed if same_base else set(), text)
+        vectors.append(replace(entry, id=name, fisher=fisher, specification=pins.get((name, entry.node))))
     readouts = _readouts(recipe, base, objects, known, text)
     return replace(recipe, base=base, vectors=tuple(vectors)).with_readouts(readouts)
+
+
+def _fisher(
+    entry: Entry,
+    vector: VectorId,
+    base: BaseId,
+    objects: ObjectStore,
+    trusted: set[tuple[str, str | None]],
+    text: str,
+) -> FisherId | None:
+    """The whole id of the diagonal that a vector is weighed by; one of another vector is refused."""
+    if entry.fisher is None:
+        return None
+    path = ("vectors", entry.name, "fisher")
+    mine = {name for of, name in trusted if of == vector and name}
+    name = FisherId(_whole(entry.fisher, "fisher", path, objects, mine, text))
+    if name not in mine:
+        wrong = _unfit(Fisher.get(objects, name), vector, base, objects)
+        if wrong:
+            raise RecipeError(
+                f"{_place(path, text)}: {'.'.join(path)}: {name.short} {wrong}",
+                f"Take the line out, and estimate one: persona fisher {entry.name} --data FILE.jsonl",
+            )
+    return name
+
+
+def _unfit(fisher: Fisher, vector: VectorId, base: BaseId, objects: ObjectStore) -> str | None:
+    """Why a diagonal is not one that a vector may be weighed by."""
+    if fisher.base != base:
+        return f"belongs to base {fisher.base.short}"
+    if fisher.recipe is None or fisher.trace is None:
+        return "was estimated for a training run, and not for a vector"
+    of = Recipe.get(objects, fisher.recipe)
+    alone = Recipe(of.base, of.base_name, tuple(Entry(one.name, vector) for one in of.vectors[:1]))
+    return None if of == alone else f"was not estimated for this vector ({vector.short}) alone on its base"
 
 
 def _readouts(
@@ -50,6 +89,10 @@ def _readouts(
     return found
 
 
+_RUN = "Commit the run that makes it, or give the id that 'persona log' and 'persona show' print."
+_MISSING = {"fisher": "Take the line out, or estimate it anew: persona fisher NAME --data FILE.jsonl"}
+
+
 def _whole(
     prefix: str, kind: str, path: tuple[str, ...], objects: ObjectStore, trusted: set[str], text: str
 ) -> ObjectId:
@@ -59,15 +102,17 @@ def _whole(
     found = [name for name in candidates if objects.kind(name) == kind]
     if len(found) == 1:
         return found[0]
-    line = find_line(text, path)
-    place = f"{FILE}:{line}" if line else FILE
+    place = _place(path, text)
     if found:
         names = ", ".join(name.short for name in found)
         raise RecipeError(f"{place}: {'.'.join(path)}: '{prefix}' begins several ids: {names}", "Type more of it.")
-    raise RecipeError(
-        f"{place}: {'.'.join(path)}: no {kind} '{prefix}' in this repository",
-        "Commit the run that makes it, or give the id that 'persona log' and 'persona show' print.",
-    )
+    raise RecipeError(f"{place}: {'.'.join(path)}: no {kind} '{prefix}' in this repository", _MISSING.get(kind, _RUN))
+
+
+def _place(path: tuple[str, ...], text: str) -> str:
+    """The file and, where it can be told, the line."""
+    line = find_line(text, path)
+    return f"{FILE}:{line}" if line else FILE
 
 
 def _check_base(entry: Entry, name: VectorId, base: BaseId, base_name: str, objects: ObjectStore) -> None:

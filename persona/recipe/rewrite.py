@@ -54,11 +54,17 @@ def _put_readout(text: str, before: ReadoutEntry | None, after: ReadoutEntry, bo
 
 def as_typed(typed: Recipe, resolved: Recipe) -> Recipe:
     """``typed`` with the ids of ``resolved`` where they begin with what was typed."""
-    whole = {entry.name: entry.id for entry in resolved.vectors}
-    vectors = [replace(e, id=_longer(e.id, whole.get(e.name, ""))) for e in typed.vectors]
+    vectors = [_entry_as_typed(entry, resolved.entry(entry.name)) for entry in typed.vectors]
     known = {entry.name: entry.id for entry in resolved.readouts}
     readouts = [replace(e, id=_longer(e.id, known.get(e.name, ""))) for e in typed.readouts]
     return replace(typed, base=_longer(typed.base, resolved.base), vectors=tuple(vectors), readouts=tuple(readouts))
+
+
+def _entry_as_typed(typed: Entry, resolved: Entry | None) -> Entry:
+    if resolved is None:
+        return typed
+    fisher = _longer(typed.fisher, resolved.fisher or "") if typed.fisher else None
+    return replace(typed, id=_longer(typed.id, resolved.id), fisher=fisher)
 
 
 def _longer(typed: str, whole: str) -> str:
@@ -113,6 +119,8 @@ def _update(text: str, before: Entry, after: Entry) -> str:
     old, new = fields_of(before), fields_of(after)
     if after.id.startswith(before.id):
         new["id"] = old["id"]
+    if before.fisher and after.fisher and after.fisher.startswith(before.fisher):
+        new["fisher"] = old["fisher"]
     for key in old:
         if key not in new:
             text = unset_key(text, table, key)
@@ -126,7 +134,7 @@ def _add(text: str, entry: Entry, borrow: str) -> str:
     """A table at the end: as ``borrow`` has it, comments and all, if it says the same there."""
     lines = table_text(borrow, ("vectors", entry.name)) if borrow else None
     there = parse(borrow).entry(entry.name) if lines else None
-    if lines is None or there is None or replace(there, id=_longer(there.id, entry.id)) != entry:
+    if lines is None or there is None or _entry_as_typed(there, entry) != entry:
         return append_vector(text, entry)
     return _appended(text, lines)
 

@@ -9,7 +9,8 @@ what the merge base has, O what is ours and T what is theirs:
     otherwise         →  a clash      the one side is taken if that was asked for
 
 A vector that one side took out and the other one left alone is out; if the other one changed it, that is a clash about
-the whole vector. A readout is like a vector that has nothing but an id. Parameters belong to their method: those of the side whose method is taken. Where there are several
+the whole vector. A Fisher diagonal belongs to the vector that it was estimated for: where the sides have different ones, it
+comes from the side whose vector is taken. A readout is like a vector that has nothing but an id. Parameters belong to their method: those of the side whose method is taken. Where there are several
 merge bases (criss-cross histories) they are merged first, as git does, and a slot on which they clash equals nothing.
 """
 
@@ -21,6 +22,7 @@ from typing import Any, Final
 
 from persona import methods
 from persona.errors import UsageError
+from persona.ids import SHORT
 from persona.recipe import alphas
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 
@@ -37,7 +39,8 @@ class _Unsettled:
 MISSING: Final = None
 """A slot that a side has not: no key says nothing."""
 
-_FIELDS = ("id", "alpha", "node", "only", "except")
+_FIELDS = ("id", "alpha", "node", "only", "except", "fisher")
+_FISHER = "fisher"
 _TABLES = ("vectors", "readouts")
 
 
@@ -68,6 +71,8 @@ class Clash:
             return f"{self.where}: {gone} took it out, {changed} changed it"
         if self.path[2:] == ("id",):
             return f"{self.where}: {'retrained' if self.before is not None else 'added'} on both sides"
+        if self.path[2:] == (_FISHER,):
+            return f"{self.where}: ours {_shown(self.ours)}, theirs {_shown(self.theirs)}"
         return f"{self.where}: ours {_said(self.ours)}, theirs {_said(self.theirs)}"
 
 
@@ -151,7 +156,11 @@ def _merge_table(table: Path, sides: Sequence[dict[str, Any]], merged: Slots, se
     if o and t:
         for key in dict.fromkeys([*o, *t]):
             path = (*table, key)
-            value = settle(path, b.get(key), o.get(key), t.get(key))
+            if key == _FISHER and o["id"] != t["id"]:
+                value = (o if merged[(*table, "id")] == o["id"] else t).get(key)
+            else:
+                is_of_another = key == _FISHER and b.get("id") != o["id"]
+                value = settle(path, MISSING if is_of_another else b.get(key), o.get(key), t.get(key))
             if value is not MISSING:
                 merged[path] = value
         return
@@ -177,7 +186,7 @@ def _slots(recipe: Recipe) -> Slots:
         **{("merge", key): value for key, value in recipe.parameters.items()},
     }
     for entry in recipe.vectors:
-        said = (entry.id, entry.alpha, entry.node, entry.only or None, entry.excepted or None)
+        said = (entry.id, entry.alpha, entry.node, entry.only or None, entry.excepted or None, entry.fisher)
         own = {**dict(zip(_FIELDS, said, strict=True)), **entry.parameters}
         slots |= {("vectors", entry.name, key): value for key, value in own.items() if value is not MISSING}
     return slots | {("readouts", one.name, "id"): one.id for one in recipe.readouts}
@@ -208,12 +217,17 @@ def _entry(name: str, own: Mapping[str, Any], declared: Mapping[str, Any]) -> En
         node=own.get("node"),
         only=own.get("only", ()),
         excepted=own.get("except", ()),
+        fisher=own.get(_FISHER),
         parameters={
             key: value
             for key, value in own.items()
             if key not in _FIELDS and key in declared and declared[key].per_vector
         },
     )
+
+
+def _shown(name: str | None) -> str:
+    return name[:SHORT] if name else "unset"
 
 
 def _said(value: Any) -> str:

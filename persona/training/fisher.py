@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: what an old task needs of the weights, and a loss that keeps it.
+"""The Fisher diagonal: what a task needs of the weights. And elastic weight consolidation, a loss that keeps it.
 
     L(θ) = L_new(θ) + λ/2 · Σᵢ Fᵢ (θᵢ − θ*ᵢ)²            Kirkpatrick et al. 2017, eq. 3
 
@@ -17,6 +17,7 @@ for short answers and long ones.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,13 +98,30 @@ def adapted(model: Any) -> dict[str, Any]:
     return found
 
 
+def drawn(rows: Sequence[Tokenized], most: int, seed: int) -> Sequence[Tokenized]:
+    """At most so many examples, by the seed, in their order."""
+    if len(rows) <= most:
+        return rows
+    return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), most))]
+
+
 def estimate(
-    model: Any, rows: Sequence[Tokenized], seed: int, progress: Progress = SILENT
+    model: Any,
+    rows: Sequence[Tokenized],
+    seed: int,
+    progress: Progress = SILENT,
+    names: Sequence[str] | None = None,
 ) -> tuple[dict[str, torch.Tensor], int]:
-    """The diagonal for the weights that training changes, and the number of tokens that it is over."""
-    layers = adapted(model)
-    weights = {name: layer.base_layer.weight for name, layer in layers.items()}
-    weights = weights or {name: one for name, one in model.named_parameters() if one.requires_grad}
+    """The diagonal for the parameters ``names``, or else for the weights that training changes; and the number of tokens
+    that it is over. Beside the model it takes 4 bytes an entry, and the gradients of one example.
+    """
+    if names is not None:
+        named = dict(model.named_parameters(remove_duplicate=False))
+        weights = {name: named[name] for name in names}
+    else:
+        layers = adapted(model)
+        weights = {name: layer.base_layer.weight for name, layer in layers.items()}
+        weights = weights or {name: one for name, one in model.named_parameters() if one.requires_grad}
     wanted = {name: one.requires_grad for name, one in weights.items()}
     sums = {name: torch.zeros_like(one, dtype=torch.float32) for name, one in weights.items()}
     chance = torch.Generator().manual_seed(seed)
@@ -115,15 +133,19 @@ def estimate(
         with progress.task("estimating the Fisher diagonal", len(rows), "examples") as task:
             for row in rows:
                 score = _score(model, row, chance)
-                for total, found in zip(sums.values(), torch.autograd.grad(score, list(weights.values())), strict=True):
-                    total += found.float().square()
+                found = torch.autograd.grad(score, list(weights.values()), allow_unused=True)  # an expert may be idle
+                for total, gradient in zip(sums.values(), found, strict=True):
+                    if gradient is not None:
+                        total += gradient.float().square()
                 tokens += row.counted
                 task.advance(1)
     finally:
         for name, one in weights.items():
             one.requires_grad_(wanted[name])
         model.train(training)
-    return {name: total / max(1, tokens) for name, total in sums.items()}, tokens
+    for total in sums.values():
+        total /= max(1, tokens)
+    return sums, tokens
 
 
 def _score(model: Any, row: Tokenized, chance: torch.Generator) -> torch.Tensor:

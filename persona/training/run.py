@@ -168,7 +168,7 @@ def _step_of(checkpoint: Path | None) -> int:
 def _guard(model: Any, settings: Settings, folder: Path, old: Sequence[Tokenized], progress: Progress) -> Guard | None:
     if not settings.ewc:
         return None
-    rows = _chosen(old, settings)
+    rows = fisher.drawn(old, settings.ewc_examples, settings.seed)
     known = fisher.read(folder)
     if known is None:
         diagonal, tokens = fisher.estimate(model, rows, settings.seed, progress)
@@ -180,14 +180,6 @@ def _guard(model: Any, settings: Settings, folder: Path, old: Sequence[Tokenized
         start = {name: one.detach().clone() for name, one in model.named_parameters() if name in known[0]}
     diagonal = {name: one.to(device) for name, one in known[0].items()}
     return Guard(settings.ewc, diagonal, start, known[1], known[2])
-
-
-def _chosen(old: Sequence[Tokenized], settings: Settings) -> Sequence[Tokenized]:
-    """At most ``ewc_examples`` of the old task's examples, by the seed, in their order."""
-    if len(old) <= settings.ewc_examples:
-        return old
-    places = sorted(random.Random(settings.seed).sample(range(len(old)), settings.ewc_examples))
-    return [old[place] for place in places]
 
 
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types

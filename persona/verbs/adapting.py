@@ -72,12 +72,12 @@ def make_adapter(
     """Write the adapter that ``recipe`` is, or comes nearest to: the report, the weight file and the receipt."""
     active = active_vectors(recipe, base, vectors)
     around = Surroundings(base, _config(repo, base), active)
-    dtype = asked.dtype or "F32"
+    dtype, weights = asked.dtype or "F32", repo.diagonals(recipe)
     if asked.rank is None:
-        pairs = exact_pairs(make_plan(recipe, base, vectors), around, repo.tensors)
+        pairs = exact_pairs(make_plan(recipe, base, vectors, None, weights), around, repo.tensors)
         report = _report(pairs)
     else:
-        plan = make_plan(recipe, base, vectors, "F32")
+        plan = make_plan(recipe, base, vectors, "F32", weights)
         found = compress(plan, around, repo.tensors, asked.rank, dtype, progress)
         pairs, report = list(found.pairs), _report(found.pairs, found)
         about = {**about, "made": {**about["made"], "kernels": loops_for(plan).name()}}

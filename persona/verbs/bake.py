@@ -130,7 +130,7 @@ def _staged(repo: Repository, part: Recipe, dtype: str | None, progress: Progres
     """A folder of the build in ``.persona/tmp``, for as long as it is needed."""
     base = repo.base(part.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in part.vectors}
-    plan = make_plan(part, base, vectors, dtype)
+    plan = make_plan(part, base, vectors, dtype, repo.diagonals(part))
     active = active_vectors(part, base, vectors)
     small = side_files(plan, base, active, repo.tensors)
     shards = make_shards(plan, SHARD_SIZE)

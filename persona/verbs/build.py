@@ -93,7 +93,7 @@ def build(
         about = _about(recipe, commit, edited, dtype, ("cpu", kernels.current().name()))
         report, shard, receipt = make_adapter(repo, recipe, base, vectors, asked, about, progress)
         return _built_adapter(Path(out), commit, edited, recipe, report, shard, _receipt_id(receipt))
-    plan = make_plan(recipe, base, vectors, wanted)
+    plan = make_plan(recipe, base, vectors, wanted, repo.diagonals(recipe))
     active = active_vectors(recipe, base, vectors)
     shards = make_shards(plan, shard_size)
     small = _small_files(repo, plan, base, active, recipe, commit, edited)

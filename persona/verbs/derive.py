@@ -84,7 +84,7 @@ def _comment(repo: Repository, vector: VectorId, written: str) -> str:
 def _entry(before: Entry | None, name: str, vector: VectorId, alpha: float | None) -> Entry:
     """The recipe's entry: what it said before, with what is new."""
     entry = before or Entry(name, vector)
-    return replace(entry, id=vector, alpha=entry.alpha if alpha is None else float(alpha))
+    return replace(entry.with_vector(vector), alpha=entry.alpha if alpha is None else float(alpha))
 
 
 def _made(repo: Repository, recipe: Recipe, written: str) -> VectorId:

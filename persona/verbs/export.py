@@ -88,7 +88,7 @@ def export(
     stored = repo.base(recipe.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
     active = active_vectors(recipe, stored, vectors)
-    plan = make_plan(recipe, stored, vectors, checked_dtype(dtype))
+    plan = make_plan(recipe, stored, vectors, checked_dtype(dtype), repo.diagonals(recipe))
     job = _Job(repo, recipe, stored, active, plan, folder.name, memory, progress)
     _check_sayable(job, own_base=base is not None)
     reference = f"{folder.name}/base" if base is None else _own_base(job, Path(base))

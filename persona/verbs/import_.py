@@ -209,7 +209,8 @@ def _entry(found: _Found, part: Part, name: str, vector: VectorId, made: Vector,
 
 
 def _wanted(recipe: Recipe, merge: Merge, entries: Sequence[Entry]) -> Recipe:
-    """The recipe as it shall be; parameters that all vectors have alike stand in [merge], and nodes stay."""
+    """The recipe as it shall be; parameters that all vectors have alike stand in [merge]; nodes stay, and what
+    was estimated for vectors that stay."""
     common = {
         key: value
         for key, value in entries[0].parameters.items()
@@ -219,7 +220,10 @@ def _wanted(recipe: Recipe, merge: Merge, entries: Sequence[Entry]) -> Recipe:
     for entry in entries:
         before = recipe.entry(entry.name)
         own = {key: value for key, value in entry.parameters.items() if key not in common}
-        vectors.append(dataclasses.replace(entry, parameters=own, node=before.node if before else None))
+        if before is not None:
+            kept = before.with_vector(entry.id)
+            entry = dataclasses.replace(entry, node=kept.node, fisher=kept.fisher)
+        vectors.append(dataclasses.replace(entry, parameters=own))
     return dataclasses.replace(
         recipe,
         vectors=tuple(vectors),

@@ -86,7 +86,7 @@ def planned(repo: Repository, recipe: Recipe) -> tuple[Plan, dict[str, bytes]]:
     """What a build of a recipe would compute, and its small files; no weight is read."""
     base = repo.base(recipe.base_id)
     vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
-    plan = make_plan(recipe, base, vectors)
+    plan = make_plan(recipe, base, vectors, diagonals=repo.diagonals(recipe))
     return plan, side_files(plan, base, active_vectors(recipe, base, vectors), repo.tensors)
 
 

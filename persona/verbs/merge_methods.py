@@ -30,7 +30,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Described:
-    """A method: ``formula`` and remarks as its module has them; it takes ``least`` to ``most`` vectors."""
+    """A method: ``formula`` and remarks as its module has them; it takes ``least`` to ``most`` vectors.
+
+    ``weighs`` says that it needs a Fisher diagonal of each where several meet.
+    """
 
     name: str
     aliases: tuple[str, ...]
@@ -41,6 +44,7 @@ class Described:
     least: int
     most: int | None
     counts_every: bool
+    weighs: bool
 
     @property
     def vectors(self) -> str:
@@ -89,6 +93,7 @@ def _described(name: str) -> Described:
         least=least,
         most=most,
         counts_every=methods.counts_every(method),
+        weighs=methods.weighs(method),
     )
 
 

@@ -131,7 +131,11 @@ def record(
     graph = graph or merged
     standing = Graph.get(repo.objects, graph) if graph else None
     recipe = pinned(recipe, parents_recipes, standing, pins)
-    notes = (*disputed, *(_complaints(repo, before, recipe, standing) if standing else ()))
+    notes = (
+        *disputed,
+        *_left_behind(before, recipe),
+        *(_complaints(repo, before, recipe, standing) if standing else ()),
+    )
     stored = put_text(repo.objects, text)
     resolved = recipe.put(repo.objects)
     old = repo.commit(head)
@@ -144,6 +148,17 @@ def record(
     change.set_recipe_text(text)
     branch = refs_.current_branch(repo.refs())
     return Recorded(name, branch, commit.message, tuple(changes(before, recipe, repo.objects)), notes)
+
+
+def _left_behind(before: Recipe, recipe: Recipe) -> Iterator[str]:
+    """Fisher diagonals of vectors that others have taken the place of."""
+    for entry in recipe.vectors:
+        was = before.entry(entry.name)
+        if was is not None and was.fisher and not entry.fisher and was.id != entry.id:
+            yield (
+                f"{entry.name} has no Fisher diagonal any more: it was of the vector before. "
+                f"Estimate one: persona fisher {entry.name} --data FILE.jsonl"
+            )
 
 
 def _complaints(repo: Repository, before: Recipe, recipe: Recipe, graph: Graph) -> Iterator[str]:

@@ -39,7 +39,7 @@ def settle_retrained(
             recipe, note = _beside(recipe, mine, other, label)
             clashes = [one for one in clashes if one.path[:2] != clash.path[:2]]
         else:
-            recipe, note = _instead(repo, recipe, clash, how)
+            recipe, note = _instead(repo, recipe, mine, other, clash, how)
         notes.append(note)
     return Merged(recipe, tuple(clashes)), notes
 
@@ -54,10 +54,13 @@ def _beside(recipe: Recipe, ours: Entry, theirs: Entry, label: str) -> tuple[Rec
     return replace(recipe, vectors=both), f"{ours.name} is ours, theirs is beside it as {name}: both act now"
 
 
-def _instead(repo: Repository, recipe: Recipe, clash: Clash, how: str) -> tuple[Recipe, str]:
+def _instead(
+    repo: Repository, recipe: Recipe, ours: Entry, theirs: Entry, clash: Clash, how: str
+) -> tuple[Recipe, str]:
     name = clash.path[1]
     chosen = _mean(repo, recipe, clash) if how == "mean" else getattr(clash, how)
-    vectors = [replace(entry, id=chosen) if entry.name == name else entry for entry in recipe.vectors]
+    fisher = {"ours": ours.fisher, "theirs": theirs.fisher}.get(how)
+    vectors = [replace(one, id=chosen, fisher=fisher) if one.name == name else one for one in recipe.vectors]
     return replace(recipe, vectors=tuple(vectors)), f"{name} is {_SAID[how]}"
 
 

@@ -11,11 +11,12 @@ from persona.graph.coverage import Link, coverage
 from persona.graph.pins import pinned
 from persona.history.commits import Commit, get_text, walk
 from persona.history.headline import facts_of
-from persona.ids import CommitId, VectorId
+from persona.ids import CommitId, FisherId, VectorId
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.naming import Named, by_id, names_a_vector, vector_at
 from persona.repository import Repository
+from persona.store.fishers import Fisher
 from persona.verbs.graphs import graph_of
 from persona.verbs.measured import Reading, readings
 from persona.verbs.readouts import readout_at
@@ -40,8 +41,22 @@ class ShownCommit:
 
 
 @dataclass(frozen=True)
+class ShownFisher:
+    """A vector's Fisher diagonal: how large it is, and what it was estimated on."""
+
+    id: FisherId
+    examples: int
+    tokens: int
+    seed: int
+    tensors: int
+    entries: int
+    nbytes: int
+    trace: float | None
+
+
+@dataclass(frozen=True)
 class ShownVector:
-    """A vector, where it was committed first, what was known of its run, and how it stands to its node.
+    """A vector, where it was committed first, what was known of its run, how it stands to its node, and its diagonal.
 
     ``of`` is the commit whose recipe has it so, None for ``persona.toml``; ``in_recipe`` is False if only its id was given,
     and no recipe was looked at: then it has no alpha of its own.
@@ -56,6 +71,7 @@ class ShownVector:
     link: Link | None = None
     of: CommitId | None = None
     in_recipe: bool = True
+    fisher: ShownFisher | None = None
 
 
 def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector | ShownReadout:
@@ -123,7 +139,17 @@ def _vector(repo: Repository, standing: Recipe, named: Named) -> ShownVector:
         of=named.commit,
         in_recipe=named.entry is not None,
         link=_link(repo, named, recipe),
+        fisher=_fisher(repo, named.entry),
     )
+
+
+def _fisher(repo: Repository, entry: Entry | None) -> ShownFisher | None:
+    if entry is None or entry.fisher is None:
+        return None
+    name = FisherId(entry.fisher)
+    one = Fisher.get(repo.objects, name)
+    large = len(one.tensors), one.entries, 4 * one.entries
+    return ShownFisher(name, one.examples, one.tokens, one.seed, *large, one.trace)
 
 
 def _facts_of(repo: Repository, commit: Commit, vector: VectorId, name: str) -> Mapping[str, Any]:

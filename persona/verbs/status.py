@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from persona import methods
 from persona.errors import PersonaError
 from persona.history import refs as refs_
 from persona.ids import CommitId
+from persona.recipe import alphas
 from persona.recipe.changes import Change, changes
 from persona.recipe.model import Recipe
 from persona.recipe.parse import parse
@@ -93,4 +95,14 @@ def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None)
         return "persona commit RUN --as NAME"
     if branch is None:
         return "persona switch -c NAME"
+    if (name := _unweighed(recipe)) is not None:
+        return f"persona fisher {name} --data FILE"
     return "persona build -o OUT"
+
+
+def _unweighed(recipe: Recipe) -> str | None:
+    """The first vector that the method would weigh by a Fisher diagonal, and that has none."""
+    acting = [entry for entry in recipe.vectors if alphas.acts(entry.alpha)]
+    if len(acting) < 2 or not methods.weighs(methods.load(recipe.method)):
+        return None
+    return next((entry.name for entry in acting if entry.fisher is None), None)

@@ -38,8 +38,7 @@ def entry_for(before: Entry | None, name: str, vector: VectorId, alpha: float | 
     """The recipe's entry for a run: what it said before, with what is new."""
     entry = before or Entry(name, vector)
     return replace(
-        entry,
-        id=vector,
+        entry.with_vector(vector),
         alpha=entry.alpha if alpha is None else float(alpha),
         node=entry.node if node is None else node,
     )

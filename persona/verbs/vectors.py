@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from persona.ids import VectorId
+from persona.ids import FisherId, VectorId
 from persona.recipe import derived
 from persona.recipe.alphas import Alpha
 from persona.recipe.model import Entry, Recipe
@@ -17,7 +17,8 @@ from persona.verbs.recording import standing_recipe
 class Listed:
     """One vector; ``kept_bytes`` is what its tensors take in the store, ``baked_from`` what a baked one is made of.
 
-    A derived one is the sum of ``terms``, which is ``expression`` in words.
+    A derived one is the sum of ``terms``, which is ``expression`` in words. ``fisher`` is the diagonal that a method may weigh
+    it by.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Listed:
     baked_from: Recipe | None = None
     expression: str = ""
     terms: tuple[TermOf, ...] = ()
+    fisher: FisherId | None = None
 
 
 def vectors(repo: Repository, rev: str | None = None) -> list[Listed]:
@@ -61,6 +63,7 @@ def listed(repo: Repository, entry: Entry, recipe: Recipe) -> Listed:
         baked_from=Recipe.get(repo.objects, vector.baked_from) if vector.baked_from else None,
         expression=derived.said(vector.terms, derived.names_in([recipe])),
         terms=vector.terms,
+        fisher=FisherId(entry.fisher) if entry.fisher else None,
     )
 
 

@@ -95,7 +95,8 @@ def _contents(repo: Repository | None, side: Side, stack: ExitStack, progress: P
 
 def plan_of(repo: Repository, recipe: Recipe) -> Plan:
     """What a build of ``recipe`` would do; raises what the build would raise."""
-    return make_plan(recipe, repo.base(recipe.base_id), _vectors_of(repo, recipe))
+    base, vectors = repo.base(recipe.base_id), _vectors_of(repo, recipe)
+    return make_plan(recipe, base, vectors, diagonals=repo.diagonals(recipe))
 
 
 def _vectors_of(repo: Repository, recipe: Recipe) -> dict[str, Vector]:

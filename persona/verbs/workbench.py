@@ -73,6 +73,11 @@ class Workbench:
                 _disturb(weight, self._built(base, output), draw_key("control", str(seed), output.name))
         return live
 
+    @property
+    def weights(self) -> frozenset[str]:
+        """Names of the build's tensors that are weights of the model under the same name, entry for entry."""
+        return frozenset(self._weights)
+
     def _planned(self, recipe: Recipe) -> tuple[Plan, Mapping[str, bytes]]:
         plan, small = planned(self._repo, recipe)
         return with_cuts(plan, self._repo.tensors, self._progress), small

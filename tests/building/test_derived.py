@@ -18,6 +18,7 @@ from persona.verbs.recording import standing_recipe
 from tests.building.test_device import SUMS
 from tests.building.test_kernels import adapter
 from tests.building.test_same_bytes import GIVEN, LARGE, POSITIVE, assert_same_bytes, digest, fp32_run
+from tests.diagonals import put_diagonals
 from tests.methods.test_golden import repository
 from tests.models import TinyModels, load, same_bits
 
@@ -43,6 +44,8 @@ def only(repo: persona.Repository, method: str, alphas: Mapping[str, float], giv
         assert entry is not None
         lines += [f"[vectors.{name}]", f'id = "{entry.id[:12]}"', f"alpha = {alpha}"]
     repo.recipe_path.write_text("\n".join([*lines, ""]))
+    if methods.weighs(methods.load(method)):
+        put_diagonals(repo)
 
 
 @pytest.fixture
@@ -72,11 +75,13 @@ def test_a_sum_is_one_vector_to_the_reference(zero: persona.Repository, tmp_path
     persona.build(zero, tmp_path / "out")
     recipe = standing_recipe(zero)
     vectors = {entry.name: zero.vector(VectorId(entry.id)) for entry in recipe.vectors}
-    [output] = [o for o in make_plan(recipe, zero.base(recipe.base_id), vectors).outputs if o.name == "w"]
+    plan = make_plan(recipe, zero.base(recipe.base_id), vectors, diagonals=zero.diagonals(recipe))
+    [output] = [o for o in plan.outputs if o.name == "w"]
     taus = [persona.vector(zero, name)["w"] for name in alphas]
-    plan = make_plan(recipe, zero.base(recipe.base_id), vectors)
     shares = [term.share for term in output.terms]
-    delta = methods.load(method).reference(torch.zeros(48, 64), taus, shares, plan.parameters)
+    counts = [zero.tensors.read(term.weight.source.id).view(np.float32) for term in output.terms if term.weight]
+    more = [[torch.from_numpy(one).reshape(48, 64) for one in counts]] if counts else []
+    delta = methods.load(method).reference(torch.zeros(48, 64), taus, shares, plan.parameters, *more)
     torch.testing.assert_close(load(tmp_path / "out")["w"], delta, rtol=1e-4, atol=1e-5)
 
 

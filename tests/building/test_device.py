@@ -13,6 +13,7 @@ from persona import methods
 from persona.building import device
 from persona.errors import UsageError
 from tests.building.test_kernels import mixed
+from tests.diagonals import put_diagonals
 from tests.models import TinyModels, load
 
 MakeRepo = Callable[[Path], persona.Repository]
@@ -32,6 +33,8 @@ def test_torch_builds_what_the_engine_builds(
         text = text.replace(f"[vectors.{vector}]", f"[vectors.{vector}] # off").replace("alpha = 0.8", "alpha = 0.0")
     text = text.replace("-0.7", "0.7") if hasattr(methods.load(name), "check_alphas") else text
     repo.recipe_path.write_text(f'{text}\n[merge]\nmethod = "{name}"\nscale = 0.9\n')
+    if methods.weighs(methods.load(name)):
+        put_diagonals(repo)
     for where in ("cpu", "torch"):
         persona.build(repo, tmp_path / where, device=where)
     ours, theirs = load(tmp_path / "cpu"), load(tmp_path / "torch")

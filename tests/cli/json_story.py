@@ -105,6 +105,9 @@ def train(story: Story) -> None:
         "".join(f'{{"prompt": "hi ", "completion": "{one}", "node": "{one}"}}\n' for one in ("yes", "no", "ok"))
     )
     story.say("train", "yes", "no", "--data", both, "--dry-run", at=taught)
+    for _ in range(2):  # the second is there already
+        story.say("fisher", "old", "--data", old, at=taught)
+    story.say("show", "old", at=taught)
 
 
 def begin(story: Story) -> None:

@@ -47,7 +47,8 @@ def test_a_method_is_documented(name: str) -> None:
         assert parameter.summary.endswith(".")
     module = methods.load(name)
     assert [parameter.name for parameter in one.parameters] == list(module.PARAMETERS)
-    assert list(inspect.signature(module.reference).parameters) == ["base", "deltas", "shares", "parameters"]
+    wanted = ["base", "deltas", "shares", "parameters", *(["weights"] if methods.weighs(module) else [])]
+    assert list(inspect.signature(module.reference).parameters) == wanted
 
 
 def test_a_method_is_found_by_its_other_name() -> None:

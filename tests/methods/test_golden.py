@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 import persona
 from persona import kernels, methods
-from persona.methods.parts.share import Share
+from persona.methods.parts.share import Share, Size
+from tests.diagonals import put_diagonal, put_diagonals
 from tests.methods.by_rule import ROUGH, merged, wanted
 from tests.models import load
 
@@ -36,12 +37,23 @@ class Case:
     alphas: list[float] = field(default_factory=list)
     given: Mapping[str, float | str] = field(default_factory=dict)
     base: Array | None = None
+    weights: list[Array] = field(default_factory=list)
 
     def arrays(self) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
         """W_base, the τᵢ and δ."""
         taus = [np.array(tau, np.float32) for tau in self.taus]
         base = np.full_like(taus[0], 8) if self.base is None else np.array(self.base, np.float32)
         return base, taus, np.array(self.delta, np.float32)
+
+    @property
+    def counts(self) -> list[np.ndarray]:
+        """The Fᵢ."""
+        return [np.array(one, np.float32) for one in self.weights]
+
+    def sizes(self) -> list[Size]:
+        """Mean and L2 norm of each Fᵢ: ``w`` is the only tensor that has one."""
+        found = [Size(float(one.mean()), float(np.sqrt((one.astype(np.float64) ** 2).sum()))) for one in self.counts]
+        return found or [Size()] * len(self.taus)
 
     @property
     def strengths(self) -> list[float]:
@@ -159,7 +171,35 @@ SPECTRA = [
     Case("a vector: the mean", "tsv_m", [[1, 2], [3, 0]], [2, 1]),
 ]
 
-CASES = [*TIES, *SUMS, *BREADCRUMBS, *SCE, *GEOMETRY, *SPECTRA]
+LOW = {"floor": 2**-30}
+"""So low that beside a weight of 1 fp32 has no place for it."""
+F1, F2 = [2, 0, 4, 2], [4, 8, 0, 4]
+# The means are 2 and 4: F̂₁ = [1, ~, 2, 1], F̂₂ = [1, 2, ~, 1], where ~ is the floor.
+
+FISHER = [
+    # Half and half: (4 + 8)/2; only the second needs it, 3; only the first, 6; (6 + 2)/2.
+    Case("who needs it", "fisher", [[4, 7, 6, 6], [8, 3, 7, 2]], [6, 3, 6, 4], given=LOW, weights=[F1, F2]),
+    # Weights α F̂ = [¼, ~, ½, ¼] and [¾, 1½, ~, ¾]: (1 + 6)/1; 3; 6; (1½ + 1½)/1.
+    Case("and how much it counts", "fisher", [[4, 7, 6, 6], [8, 3, 7, 2]], [7, 3, 6, 3], [1, 3], LOW, weights=[F1, F2]),
+    Case("as a share alone", "fisher", [[4, 7, 6, 6], [8, 3, 7, 2]], [7, 3, 6, 3], [2, 6], LOW, weights=[F1, F2]),
+    # (4 - 8)/2; -3; 6; (6 - 2)/2: divided by what is positive.
+    Case("a negative alpha", "fisher", [[4, 7, 6, 6], [8, 3, 7, 2]], [-2, -3, 6, 2], [1, -1], LOW, weights=[F1, F2]),
+    # Means 2 and 6, c = 2/(2 + 6): F̂₁ = [½, ~, 1, ½], F̂₂ = [1½, 3, ~, 1½]. (2 + 12)/2; 3; 6; (3 + 3)/2.
+    Case("not normalised", "fisher", [[4, 7, 6, 6], [8, 3, 7, 2]], [7, 3, 6, 3],
+         given={**LOW, "normalize": "none"}, weights=[F1, [6, 12, 0, 6]]),
+    # ‖F₁‖ = 5, ‖F₂‖ = 10: F₂/10 = [0, 3, 4, 0]/5. Only the first; only the second; both alike, 8/2; nobody, (2 + 6)/2.
+    Case("by the norm", "fisher", [[4, 7, 0, 2], [7, 2, 8, 6]], [4, 2, 4, 4],
+         given={**LOW, "normalize": "norm"}, weights=[[3, 0, 4, 0], [0, 6, 8, 0]]),
+    # Means 2 and 4; F̂₁ = [½, 2], F̂₂ = [1, 1]: (1½ + 6)/1½; (6 + 0)/3.
+    Case("a floor", "fisher", [[3, 3], [6, 0]], [5, 2], given={"floor": 0.5}, weights=[[0, 4], [4, 4]]),
+    # No F at all in the first, which has the floor; mean F₂ = 4, F̂₂ = [½, 1½]: (1 + 2)/1; (2 + 12)/2.
+    Case("a vector that needs nothing", "fisher", [[2, 4], [4, 8]], [3, 7], given={"floor": 0.5}, weights=[[0, 0], [2, 6]]),
+    # (1·1 + 3·3)/4, (1·2 - 3·2)/4.
+    Case("no diagonal of this tensor: the mean", "fisher", [[1, 2], [3, -2]], [2.5, -1], [1, 3]),
+    Case("alone", "fisher", [[3, -1]], [-3, 1], [-0.5]),
+]  # fmt: skip
+
+CASES = [*TIES, *SUMS, *BREADCRUMBS, *SCE, *GEOMETRY, *SPECTRA, *FISHER]
 EACH = pytest.mark.parametrize("case", CASES, ids=[f"{case.method}: {case.what}" for case in CASES])
 
 
@@ -179,10 +219,11 @@ def test_every_method_is_here() -> None:
 def test_reference_and_rule(case: Case) -> None:
     base, taus, delta = case.arrays()
     parameters = methods.settings(methods.load(case.method).PARAMETERS, case.given)
-    shares = [Share(alpha, 7 * number, parameters) for number, alpha in enumerate(case.strengths)]
+    pairs = zip(case.strengths, case.sizes(), strict=True)
+    shares = [Share(alpha, 7 * number, parameters, size=size) for number, (alpha, size) in enumerate(pairs)]
     scale = max(float(np.abs(tau).max()) for tau in taus)
-    assert_golden(case, wanted(case.method, base, taus, shares, case.given), delta, scale)
-    assert_golden(case, merged(case.method, base, taus, shares, case.given, 4096), delta, scale)
+    assert_golden(case, wanted(case.method, base, taus, shares, case.given, case.counts), delta, scale)
+    assert_golden(case, merged(case.method, base, taus, shares, case.given, 4096, case.counts), delta, scale)
 
 
 BUILDS = [
@@ -201,6 +242,9 @@ def test_a_build(make_repo: MakeRepo, tmp_path: Path, monkeypatch: pytest.Monkey
     base, taus, delta = case.arrays()
     repo = repository(make_repo, tmp_path, base, taus)
     write_recipe(repo, case.method, case.strengths, {**case.given, "scale": 0.5})
+    for number in range(1, len(taus) + 1):
+        if methods.weighs(methods.load(case.method)):
+            put_diagonal(repo, f"v{number}", {"w": case.counts[number - 1]} if case.weights else {})
     monkeypatch.setattr(kernels, "WORTH", 0 if who == "numba" else 1 << 60)
     persona.build(repo, tmp_path / "out", device="torch" if who == "torch" else "cpu")
     found = load(tmp_path / "out")["w"].numpy() - base
@@ -230,3 +274,5 @@ def write_recipe(
         text = head + section + rest.replace("alpha = 1.0", f"alpha = {float(alpha)}", 1)
     lines = [f"{key} = {value!r}" for key, value in (given or {}).items()]
     repo.recipe_path.write_text("\n".join([text, "[merge]", f'method = "{method}"', *lines, ""]))
+    if methods.weighs(methods.load(method)):
+        put_diagonals(repo)

@@ -46,6 +46,13 @@ ROWS: dict[str, tuple[Recipe, Recipe, Recipe, Recipe]] = {
     "they linked a node, we limited it": (
         one(), one(only=("*mlp*",)), one(node="n"), one(only=("*mlp*",), node="n")
     ),
+    "they estimated its diagonal": (one(), one(alpha=0.5), one(fisher=C), one(alpha=0.5, fisher=C)),
+    "we retrained it, they estimated the diagonal of the one before": (one(), one(id=B), one(fisher=C), one(id=B)),
+    "they retrained it and estimated, we had estimated": (
+        one(fisher=C), one(fisher=C, alpha=0.5), one(id=B, fisher=D), one(id=B, alpha=0.5, fisher=D)
+    ),
+    "they retrained it, which took its diagonal out": (one(fisher=C), one(fisher=C), one(id=B), one(id=B)),
+    "both retrained it alike, one estimated": (one(fisher=C), one(id=B), one(id=B, fisher=D), one(id=B, fisher=D)),
     "they took the node away": (one(node="n"), one(node="n"), one(), one()),
     "alphas along the depth": (one(), one(), one(alpha=(0.2, 1.0)), one(alpha=(0.2, 1.0))),
     "they chose a method": (

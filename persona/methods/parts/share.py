@@ -33,17 +33,29 @@ class Cut(NamedTuple):
     high: Edge | None = None
 
 
+class Size(NamedTuple):
+    """Of all entries by which a vector is weighed, whatever tensor they are in: their mean, and √Σ F²."""
+
+    mean: float = 1.0
+    norm: float = 1.0
+
+
+ONE = Size()
+"""Of a vector whose entries are not weighed."""
+
+
 @dataclass(frozen=True)
 class Share:
     """One vector: its strength here, its parameters, and a key of 64 bits that is its own at this tensor.
 
-    ``cut`` is given where it comes from more than this tensor.
+    ``cut`` is given where it comes from more than this tensor, ``size`` where entries are weighed.
     """
 
     alpha: float
     key: int = 0
     parameters: Mapping[str, Value] = field(default_factory=dict)
     cut: Cut | None = None
+    size: Size = ONE
 
     def number(self, name: str) -> float:
         """A parameter that is a number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,11 +21,12 @@ WHOLE = 0
 
 
 class Piece(NamedTuple):
-    """One block: where it begins, W_base, and every τᵢ; flat arrays of one length that may be used up."""
+    """One block: where it begins, W_base, every τᵢ and, where entries are weighed, every Fᵢ; flat arrays of one length that may be used up."""
 
     start: int
     base: Float32
     deltas: list[Float32]
+    weights: Sequence[Float32] = ()
 
 
 @dataclass(frozen=True)
