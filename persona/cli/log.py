@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +17,9 @@ from persona.cli.graphlines import draw
 from persona.cli.render import print_lines, when
 
 if TYPE_CHECKING:
+    from persona.ids import CommitId
     from persona.verbs.log import Logged
+    from persona.verbs.measured import Reading
 
 
 @click.command("log")
@@ -51,10 +55,11 @@ def command(
     persona log --vector listening --since "2 weeks ago"
     persona log main..voice
     """
-    from persona.verbs.log import log
+    from persona.verbs.log import log, measured_of
 
+    repo = app.repository()
     found = log(
-        app.repository(),
+        repo,
         revs or "HEAD",
         limit=limit,
         everything=everything,
@@ -63,52 +68,58 @@ def command(
         since=since,
         until=until,
         in_lines=graph,
-        measured=app.json or not oneline,
+        measured=app.json,
     )
 
     def render(console: Console) -> None:
-        print_lines(console, _drawn(found, oneline=oneline) if graph else _plain(found, oneline=oneline))
+        told = _Told(oneline, partial(measured_of, repo))
+        print_lines(console, told.drawn(found) if graph else told.plain(found))
 
     app.show("log", found, render)
 
 
-def _plain(found: list[Logged], *, oneline: bool) -> Iterator[str]:
-    for number, one in enumerate(found):
-        if oneline:
-            yield _line(one)
-        else:
-            yield from ("",) if number else ()
-            yield from _long(one)
+@dataclass(frozen=True)
+class _Told:
+    """How commits are told. What was measured is looked up line by line: who quits the pager has not waited for the rest."""
 
+    oneline: bool
+    measured: Callable[[CommitId], tuple[Reading, ...]]
 
-def _drawn(found: list[Logged], *, oneline: bool) -> Iterator[str]:
-    shown = {one.commit for one in found}
-    history = [(one.commit, tuple(p for p in one.nearest if p in shown)) for one in found]
-    for one, drawn in zip(found, draw(history), strict=True):
-        yield from (f"[dim]{escape(row)}[/]" for row in drawn.above)
-        first, *rest = [_line(one)] if oneline else [*_long(one), ""]
-        yield f"[dim]{escape(drawn.row)}[/] {first}"
-        rest = rest if drawn.beside or oneline else rest[:-1]
-        yield from (f"[dim]{escape(row)}[/]" for row in drawn.below)
-        yield from (f"[dim]{escape(drawn.beside or ' ')}[/] {line}".rstrip() for line in rest)
+    def plain(self, found: list[Logged]) -> Iterator[str]:
+        for number, one in enumerate(found):
+            if self.oneline:
+                yield _line(one)
+            else:
+                yield from ("",) if number else ()
+                yield from self.long(one)
+
+    def drawn(self, found: list[Logged]) -> Iterator[str]:
+        shown = {one.commit for one in found}
+        history = [(one.commit, tuple(p for p in one.nearest if p in shown)) for one in found]
+        for one, drawn in zip(found, draw(history), strict=True):
+            yield from (f"[dim]{escape(row)}[/]" for row in drawn.above)
+            first, *rest = [_line(one)] if self.oneline else [*self.long(one), ""]
+            yield f"[dim]{escape(drawn.row)}[/] {first}"
+            rest = rest if drawn.beside or self.oneline else rest[:-1]
+            yield from (f"[dim]{escape(row)}[/]" for row in drawn.below)
+            yield from (f"[dim]{escape(drawn.beside or ' ')}[/] {line}".rstrip() for line in rest)
+
+    def long(self, one: Logged) -> Iterator[str]:
+        yield f"[yellow]commit {one.commit}[/]{_names(one)}"
+        if len(one.parents) > 1:
+            yield f"Merge:  {' '.join(parent[:7] for parent in one.parents)}"
+        yield f"Author: {escape(one.author)}"
+        yield f"Date:   {when(one.time)}"
+        yield ""
+        yield f"    {escape(one.subject)}"
+        if one.headline:
+            yield f"    [dim]{escape(one.headline)}[/]"
+        for reading in self.measured(one.commit):
+            yield f"    [dim]{escape(reading.suite)}: {escape(reading.text)}[/]"
 
 
 def _line(one: Logged) -> str:
     return f"[yellow]{one.commit[:7]}[/]{_names(one)} {escape(one.subject)}{_headline(one)}"
-
-
-def _long(one: Logged) -> Iterator[str]:
-    yield f"[yellow]commit {one.commit}[/]{_names(one)}"
-    if len(one.parents) > 1:
-        yield f"Merge:  {' '.join(parent[:7] for parent in one.parents)}"
-    yield f"Author: {escape(one.author)}"
-    yield f"Date:   {when(one.time)}"
-    yield ""
-    yield f"    {escape(one.subject)}"
-    if one.headline:
-        yield f"    [dim]{escape(one.headline)}[/]"
-    for reading in one.measured:
-        yield f"    [dim]{escape(reading.suite)}: {escape(reading.text)}[/]"
 
 
 def _headline(one: Logged) -> str:
