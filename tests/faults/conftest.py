@@ -4,41 +4,51 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+HEAVY = {"train": ("persona.training.run",), "tune": ("optuna",)}
+"""What commands import that takes long. They have a zygote of their own: a fork with torch in it takes four times as long as one without."""
 
-@dataclass(frozen=True)
+
 class Zygote:
-    """The process that forks children which fail."""
+    """The processes that fork children which fail."""
 
-    process: subprocess.Popen[str]
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._processes: dict[tuple[str, ...], subprocess.Popen[str]] = {}
 
     def run(self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none", split: int = 0) -> tuple[int, int]:
         """Exit code (or minus a signal) and the number of effects of a command line."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
+        process = self._with(HEAVY.get(argv[0], ()))
+        assert process.stdin is not None
+        assert process.stdout is not None
         request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault, "split": split}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
         return answer["status"], answer["effects"]
+
+    def _with(self, modules: tuple[str, ...]) -> subprocess.Popen[str]:
+        """The process that has these modules; it ends with its standard input."""
+        if modules not in self._processes:
+            started = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.zygote", *modules],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=Path(__file__).parents[2],
+            )
+            self._processes[modules] = self._stack.enter_context(started)
+        return self._processes[modules]
 
 
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.zygote"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as process:
-        yield Zygote(process)
-        assert process.stdin is not None
-        process.stdin.close()
+    with ExitStack() as stack:
+        yield Zygote(stack)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -25,20 +25,19 @@ from persona.store import packwriter
 
 def warm_up() -> None:
     """Import what commands import when they run: a fork then begins with it, and most of a trial's time is saved."""
-    for name in ("numpy", "optuna"):
-        importlib.import_module(name)
+    importlib.import_module("numpy")
     for package in ("persona.cli", "persona.verbs", "persona.building", "persona.store.codecs", "persona.methods"):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
             importlib.import_module(module.name)
 
 
 def serve() -> None:
-    """Answer until standard input ends."""
+    """Answer until standard input ends. What is named on the command line is imported, too."""
     warm_up()
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
-        if request["argv"][0] == "train":
-            importlib.import_module("persona.training.run")  # torch and transformers: once, and only if somebody trains
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
