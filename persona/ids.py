@@ -10,6 +10,7 @@ stored (raw, compressed, as a delta) is not part of an id. Any BLAKE3 tool compu
 
 from __future__ import annotations
 
+import os
 import string
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Self
@@ -101,11 +102,26 @@ def flat(data: Data) -> memoryview:
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
+class _Threads:
+    """How many a hash may use. The threads of the process that forked are not there in its child, which would wait for them
+    for ever."""
+
+    most = blake3.AUTO
+
+    @classmethod
+    def forget(cls) -> None:
+        cls.most = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Threads.forget)
+
+
 class Hasher:
     """A running BLAKE3; ``threads=True`` uses all cores and pays from about 1 MiB per update."""
 
     def __init__(self, domain: bytes = b"", *, threads: bool = False) -> None:
-        self._hash = blake3(domain, max_threads=blake3.AUTO if threads else 1)
+        self._hash = blake3(domain, max_threads=_Threads.most if threads else 1)
 
     def update(self, data: Data) -> None:
         """Add bytes."""

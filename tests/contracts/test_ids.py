@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,3 +45,20 @@ def test_canonical_json() -> None:
 def test_what_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match="not an id"):
         CommitId(text)
+
+
+FORKED = """
+import os
+from persona.ids import tensor_id
+large = bytes(1 << 24)
+wanted = tensor_id("U8", (len(large),), [large], threads=True)
+child = os.fork()
+if child == 0:
+    os._exit(tensor_id("U8", (len(large),), [large], threads=True) != wanted)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_does_not_wait_for_threads_that_it_has_not() -> None:
+    """What a DataLoader's worker would do; it hung, where the parent had hashed anything large before."""
+    assert subprocess.run([sys.executable, "-c", FORKED], timeout=60, check=False).returncode == 0
