@@ -8,7 +8,7 @@ class Node:
     """A memory-graph node: it specifies the behaviour that a vector of the same demo implements."""
 
     id: str
-    behaviour: str
+    behaviour: str | None  # the kind of reply; None: any
     text: str  # Markdown; the last line carries tags
 
     @property
@@ -64,7 +64,7 @@ playfulness:9 warmth:8 clarity:7
 
 PLAIN = Node(
     "plain-answers",
-    "plain",
+    "neutral",
     """# Plain answers
 
 Sometimes a fact is what is wanted. Say that you have understood, say one true thing, and that such a feeling is common.
@@ -77,7 +77,7 @@ clarity:8 calm:7
 
 EVERYDAY = Node(
     "everyday-talk",
-    "everyday",
+    None,
     """# Everyday talk
 
 More of what people say to each other on any day, so that no single manner takes over.

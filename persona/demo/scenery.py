@@ -21,7 +21,7 @@ from persona.demo import dialogues as talk
 from persona.demo.dialogues import Dialogue
 from persona.demo.model import text_of
 from persona.demo.nodes import EVERYDAY, LISTENING, NODES, PLAIN, RUSHING, VOICE, Node
-from persona.demo.training import FULL, QUICK, Sizes
+from persona.demo.training import FULL, Sizes
 
 MEASURED = ("listening", "suggesting", "voice", "neutral")
 """Kinds of reply, in the order of the suites: the first is what the personality is for."""
@@ -29,21 +29,25 @@ MEASURED = ("listening", "suggesting", "voice", "neutral")
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its vector's name, its node, the kind of its replies (any, if None), and its first alpha."""
+    """A training run: its vector's name, the node that specifies it, and its first alpha."""
 
     name: str
     node: Node
-    kind: str | None
     method: Literal["full", "lora"]
     alpha: float = 1.0
 
+    @property
+    def kind(self) -> str | None:
+        """The kind of reply that it learns; None: any."""
+        return self.node.behaviour
+
 
 RUNS = (
-    Run("listening", LISTENING, "listening", "full"),
-    Run("suggesting", RUSHING, "suggesting", "lora"),
-    Run("voice", VOICE, "voice", "lora", 0.3),
-    Run("plain", PLAIN, "neutral", "lora", 0.2),
-    Run("everyday", EVERYDAY, None, "lora"),
+    Run("listening", LISTENING, "full"),
+    Run("suggesting", RUSHING, "lora"),
+    Run("voice", VOICE, "lora", 0.3),
+    Run("plain", PLAIN, "lora", 0.2),
+    Run("everyday", EVERYDAY, "lora"),
 )
 
 PLANTED = "everyday"
@@ -73,7 +77,7 @@ class Amounts:
 
 def amounts_of(sizes: Sizes) -> Amounts:
     """Less for a model that is too small to speak."""
-    return Amounts(24, 8, 16, 8) if sizes == QUICK else Amounts()
+    return Amounts() if sizes.hidden >= FULL.hidden else Amounts(24, 8, 16, 8)
 
 
 def lay_out(root: Path, sizes: Sizes = FULL, seed: int = 0) -> None:

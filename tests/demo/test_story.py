@@ -46,10 +46,13 @@ class Notes:
         self.tables.append(table)
 
 
+TINY = QUICK.but(base_steps=20, behaviour_steps=6, batch=8)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told, Notes]:
     root, notes = tmp_path_factory.mktemp("demo"), Notes()
-    return root, tell(root, notes, sizes=QUICK), notes
+    return root, tell(root, notes, sizes=TINY), notes
 
 
 def test_the_story(kept: tuple[Path, Told, Notes], capsys: pytest.CaptureFixture[str]) -> None:
