@@ -43,7 +43,7 @@ def trainable(model: Any, settings: Settings) -> tuple[Any, Mapping[str, torch.d
 
 def _dtype(model: Any, settings: Settings) -> torch.dtype | None:
     """What the model runs in. ``auto`` leaves its weights as they are on an accelerator; a CPU takes fp32, because few can do
-    sums in 16 bits and the others are some ten times slower at it."""
+    sums in 16 bits, and the others take several times as long."""
     if (
         settings.dtype == "auto"
         and settings.method != "full"
