@@ -23,7 +23,10 @@ from persona.demo.telling import LINES, Table, Told
 from persona.demo.training import QUICK
 from tests.cli.schema import check
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+]
 
 
 class Notes:
@@ -50,7 +53,7 @@ TINY = QUICK.but(base_steps=20, behaviour_steps=6, batch=8)
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told, Notes]:
+def kept(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told, Notes]:
     root, notes = tmp_path_factory.mktemp("demo"), Notes()
     return root, tell(root, notes, sizes=TINY), notes
 

@@ -22,11 +22,14 @@ from persona.demo.model import (
 from persona.demo.training import QUICK, train_base, train_behaviour
 
 # peft asks transformers by an old name.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     train_base(folder / "base", QUICK)
     train_behaviour(folder / "base", "listening", folder / "listening", "full", QUICK)

@@ -24,6 +24,8 @@ from persona.evaluate.tokens import encode
 from tests.evaluate import small
 from tests.readout.made import by_chance
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
 DIALOGUES = [Row(str(n), one["prompt"], one["completion"], fields=one) for n, one in enumerate(small.dialogues(9, 1))]
 TEXTS = [Row(str(n), text=text) for n, text in enumerate(small.texts(7, 2))]
 CHATS = [

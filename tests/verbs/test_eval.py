@@ -21,11 +21,13 @@ from persona.verbs.workbench import Workbench
 from tests.evaluate import small
 from tests.models import same_bits
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
 GOOD, BAD = ("one", "two", "three", "four"), "planted"
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base, four fine-tunes that learn the suite's answers, and one that learns others."""
     folder = tmp_path_factory.mktemp("tuned")
     base = small.base_folder(folder / "base")

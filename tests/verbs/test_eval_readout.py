@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import persona
 from persona.errors import UsageError
@@ -18,6 +16,8 @@ from persona.readout.folder import write_readout
 from persona.readout.model import Readout
 from tests.evaluate import small
 from tests.readout.made import by_chance
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
 
 SUITE = """\
 [[measures]]
@@ -36,17 +36,8 @@ def mood(seed: int = 0, best: Any = (1, 0)) -> Readout:
     return Readout(made.concepts, made.layers, made.vectors, {**made.about, "best": list(best)})
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small models run fastest on one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folders(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     base = small.base_folder(folder / "base")
     for seed, name in enumerate(("one", "two"), 1):

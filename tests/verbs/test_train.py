@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from persona.training.settings import Settings
 from tests.models import TinyModels, assert_same, load, tiny_llama
 from tests.training.conftest import speaking_base, word_tokenizer
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
 __all__ = ["speaking_base"]
 
 SMALL: dict[str, Any] = {
@@ -35,15 +37,6 @@ SMALL: dict[str, Any] = {
     "warmup_steps": 0,
     "save_every": 2,
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small models run fastest on one, and to the same bits as in the processes below."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
