@@ -9,7 +9,7 @@ from typing import Any
 from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
 from persona.graph.coverage import Link, coverage
 from persona.graph.pins import pinned
-from persona.history.commits import Commit, get_text, walk
+from persona.history.commits import Commit, children_first, get_text, walk
 from persona.history.headline import facts_of
 from persona.ids import CommitId, FisherId, VectorId
 from persona.recipe.changes import Change, changes
@@ -168,7 +168,7 @@ def _link(repo: Repository, named: Named, recipe: Recipe) -> Link | None:
 
 def _first_commit(repo: Repository, vector: VectorId, heads: list[CommitId]) -> CommitId | None:
     """The oldest commit at or below ``heads`` whose recipe has ``vector``."""
-    walked = list(walk(repo.objects, heads))
+    walked = children_first(list(walk(repo.objects, heads)))  # one head may be an ancestor of the other
     mention = {commit.recipe for _, commit in walked if repo.objects.mentions(commit.recipe, vector)}
     for name, commit in reversed(walked):
         if commit.recipe in mention and any(entry.id == vector for entry in repo.recipe(name).vectors):
