@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import persona
@@ -264,13 +265,13 @@ class Story:
     def typed(self, command: str) -> None:
         """Something is typed in this chapter."""
         last = self.chapters[-1]
-        self.chapters[-1] = Chapter(last.title, last.text, (*last.commands, command), last.tables)
+        self.chapters[-1] = replace(last, commands=(*last.commands, command))
         self.narrator.command(command)
 
     def table(self, table: Table) -> None:
         """Something was measured in this chapter."""
         last = self.chapters[-1]
-        self.chapters[-1] = Chapter(last.title, last.text, last.commands, (*last.tables, table))
+        self.chapters[-1] = replace(last, tables=(*last.tables, table))
         self.narrator.table(table)
 
     def tag(self, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -165,11 +165,3 @@ def _in_words(change: Change | None) -> str:
         return "not comparable"
     sure = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"
     return f"{change.value:+.3f}{sure}"
-
-
-def numbers_of(table: Table) -> Iterable[float]:
-    """Every number that a table shows."""
-    for row in table.rows:
-        for cell in row.cells:
-            if cell is not None:
-                yield from (n for n in (cell.value, cell.low, cell.high, cell.change) if n is not None)

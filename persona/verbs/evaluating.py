@@ -77,6 +77,11 @@ def figure_called(here: Evaluation, said: str) -> Figure:
     return known[said]
 
 
+def goal_of(here: Evaluation) -> Figure:
+    """The number to go by unless one is named: the first that has a good way, or the first."""
+    return next((one for one in here.figures if one.better is not None), here.figures[0])
+
+
 def base_of(recipe: Recipe) -> Recipe:
     """Its base alone."""
     return Recipe(recipe.base, recipe.base_name)

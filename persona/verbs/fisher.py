@@ -158,8 +158,6 @@ def _prepare(repo: Repository, alone: Recipe, path: Path, speaker: str | None, s
     label = f"base + {alone.vectors[0].name}"
     examples = read_examples(path, speaker, settings.turns, settings.loss == "all")
     tokenizer, most = reader_of_recipe(repo, alone, label)
-    if tokenizer is None:
-        raise UsageError(f"{label} has no tokenizer", "Save one beside the base: tokenizer.save_pretrained.")
     prepared = prepare(tokenizer, examples, settings, most)
     if not prepared.rows:
         said = "; ".join(f"{one.count} × {one.what}" for one in prepared.summary.problems)

@@ -91,7 +91,10 @@ def planned(repo: Repository, recipe: Recipe) -> tuple[Plan, dict[str, bytes]]:
 
 
 def reader_of_recipe(repo: Repository, recipe: Recipe, label: str) -> tuple[Any, int | None]:
-    """The tokenizer of what a recipe builds, and how many tokens it reads at once; no weight is read."""
+    """The tokenizer of what a recipe builds, and how many tokens it reads at once; no weight is read. Raises where it has none."""
     from persona.live.load import reader_of
 
-    return reader_of(planned(repo, recipe)[1], label)
+    tokenizer, most = reader_of(planned(repo, recipe)[1], label)
+    if tokenizer is None:
+        raise UsageError(f"{label} has no tokenizer", "Save one beside the base: tokenizer.save_pretrained.")
+    return tokenizer, most

@@ -70,14 +70,20 @@ def _moves(repo: Repository, before: Recipe, after: Recipe) -> Iterator[Moved]:
     old = {(one.suite_digest, one.seed): one for one in repo.evaluations.of(build_digest(before))}
     for new in repo.evaluations.of(build_digest(after)):
         other = old.get((new.suite_digest, new.seed))
-        for figure in new.figures if other is not None else ():
-            from persona.verbs.evaluating import change  # only now is there something to be calculated
+        if other is not None:
+            yield from moved(other, new, new.seed)
 
-            past = other.figure(figure.key) if other is not None else None
-            found = change(figure, past, new.seed)
-            if past is not None and found is not None:
-                bounds = found.low, found.high, found.verdict
-                yield Moved(new.suite, figure.measure, figure.name, past.value, figure.value, *bounds)
+
+def moved(before: Evaluation, after: Evaluation, seed: int) -> Iterator[Moved]:
+    """The numbers of one suite that both sides have and that can be compared."""
+    from persona.verbs.evaluating import change  # only now is there something to be calculated
+
+    for figure in after.figures:
+        past = before.figure(figure.key)
+        found = change(figure, past, seed)
+        if past is not None and found is not None:
+            bounds = found.low, found.high, found.verdict
+            yield Moved(after.suite, figure.measure, figure.name, past.value, figure.value, *bounds)
 
 
 def _reading(one: Evaluation, figure: Figure) -> Reading:

@@ -18,9 +18,9 @@ from persona.ids import draw_key
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.suggestions import Known
-from persona.verbs.evaluating import Evaluator, change, figure_called
+from persona.verbs.evaluating import Evaluator, change, figure_called, goal_of
 from persona.verbs.living import planned
-from persona.verbs.measured import Moved
+from persona.verbs.measured import Moved, moved
 from persona.verbs.sweep import Reached
 
 Stopped = Literal["trials", "minutes", "interrupted"]
@@ -118,7 +118,8 @@ class Search:
     def begin(self, by: Sequence[str], keep: Mapping[str, float]) -> None:
         """Measure the recipe as it stands, and find the numbers to go by."""
         here = self._evaluator.of(self._recipe, self._repo.recipe_path.name, suites=self._suite)[0]
-        self.objectives = tuple(dict.fromkeys(_objective(figure) for figure in _goals(here, by)))
+        goals = [figure_called(here, said) for said in by] or [goal_of(here)]
+        self.objectives = tuple(dict.fromkeys(_objective(figure) for figure in goals))
         self.limits = tuple(_limit(figure_called(here, said), slack) for said, slack in keep.items())
         for one in self.limits:
             figure = here.figure(one.key)
@@ -150,7 +151,7 @@ class Search:
         """All numbers of another suite, of the recipe as it stands and of a trial."""
         before = self._evaluator.of(self._recipe, self._repo.recipe_path.name, suites=[suite])[0]
         after = self._evaluator.of(self.recipe_of(number), f"trial {number}", suites=[suite])[0]
-        return tuple(_moves(suite.name, before, after, self._seed))
+        return tuple(moved(before, after, self._seed))
 
     def shown(self) -> tuple[Tried, ...]:
         """All trials, as a result has them."""
@@ -231,13 +232,6 @@ def _in_turn(one: Varied, number: int) -> str | None:
 _METHOD = Varied(space.METHOD, "method").key
 
 
-def _goals(here: Evaluation, by: Sequence[str]) -> list[Figure]:
-    """The numbers that are asked for; the first that has a good way if none is."""
-    if by:
-        return [figure_called(here, said) for said in by]
-    return [next((one for one in here.figures if one.better is not None), here.figures[0])]
-
-
 def _objective(figure: Figure) -> Objective:
     return Objective(figure.measure, figure.name, figure.unit, _way(figure))
 
@@ -265,12 +259,3 @@ def _value(evaluation: Evaluation, one: Objective | Limit) -> float:
 
 def _sign(better: Better) -> int:
     return 1 if better == "lower" else -1
-
-
-def _moves(suite: str, before: Evaluation, after: Evaluation, seed: int) -> Iterator[Moved]:
-    for figure in after.figures:
-        past = before.figure(figure.key)
-        found = change(figure, past, seed)
-        if past is not None and found is not None:
-            bounds = found.low, found.high, found.verdict
-            yield Moved(suite, figure.measure, figure.name, past.value, figure.value, *bounds)

@@ -9,7 +9,7 @@ from typing import Any
 from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
 from persona.graph.coverage import Link, coverage
 from persona.graph.pins import pinned
-from persona.history.commits import Commit, children_first, get_text, walk
+from persona.history.commits import Commit, get_text
 from persona.history.headline import facts_of
 from persona.ids import CommitId, FisherId, VectorId
 from persona.recipe.changes import Change, changes
@@ -19,6 +19,7 @@ from persona.repository import Repository
 from persona.store.fishers import Fisher
 from persona.verbs.graphs import graph_of
 from persona.verbs.measured import Reading, readings
+from persona.verbs.origin import first_commit
 from persona.verbs.readouts import readout_at
 from persona.verbs.recording import standing_recipe
 from persona.verbs.show_readout import ShownReadout, shown_readout
@@ -127,7 +128,7 @@ def _commit(repo: Repository, name: CommitId) -> ShownCommit:
 
 def _vector(repo: Repository, standing: Recipe, named: Named) -> ShownVector:
     vector, recipe = named.id, named.recipe or standing
-    first = _first_commit(repo, vector, [repo.head(), *([named.commit] if named.commit else [])])
+    first = first_commit(repo, vector, named.commit)
     commit = repo.commit(first) if first else None
     return ShownVector(
         vector=listed(repo, named.entry or Entry(named.name, vector), recipe),
@@ -164,13 +165,3 @@ def _link(repo: Repository, named: Named, recipe: Recipe) -> Link | None:
     graph = graph_of(repo, head)
     links = coverage(pinned(recipe, (repo.recipe(head),), graph), graph, repo.objects).links if graph else ()
     return next((link for link in links if named.entry and link.vector == named.entry.name), None)
-
-
-def _first_commit(repo: Repository, vector: VectorId, heads: list[CommitId]) -> CommitId | None:
-    """The oldest commit at or below ``heads`` whose recipe has ``vector``."""
-    walked = children_first(list(walk(repo.objects, heads)))  # one head may be an ancestor of the other
-    mention = {commit.recipe for _, commit in walked if repo.objects.mentions(commit.recipe, vector)}
-    for name, commit in reversed(walked):
-        if commit.recipe in mention and any(entry.id == vector for entry in repo.recipe(name).vectors):
-            return name
-    return None

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona.history.commits import children_first, walk
 from persona.ids import BaseId, CommitId, ReadoutId
 from persona.readout.select import TABLES, is_table
 from persona.repository import Repository
 from persona.store.readouts import StoredReadout
+from persona.verbs.origin import first_commit
 from persona.verbs.readouts import NamedReadout, changed_since
 
 
@@ -44,7 +44,7 @@ class ShownReadout:
 def shown_readout(repo: Repository, named: NamedReadout) -> ShownReadout:
     """The readout that a text means."""
     stored = StoredReadout.get(repo.objects, named.id)
-    first = _first_commit(repo, named.id, [repo.head(), *([named.commit] if named.commit else [])])
+    first = first_commit(repo, named.id, named.commit)
     shape = (len(stored.concepts), len(stored.layers))
     tables = {key: stored.about[key] for key in TABLES if is_table(stored.about.get(key), shape)}
     counts = stored.about.get("counts")
@@ -66,10 +66,3 @@ def shown_readout(repo: Repository, named: NamedReadout) -> ShownReadout:
         time=repo.commit(first).time if first else None,
         of=named.commit,
     )
-
-
-def _first_commit(repo: Repository, readout: ReadoutId, heads: list[CommitId]) -> CommitId | None:
-    """The oldest commit at or below ``heads`` whose recipe has it."""
-    walked = children_first(list(walk(repo.objects, heads)))
-    having = {commit.recipe for _, commit in walked if repo.objects.mentions(commit.recipe, readout)}
-    return next((name for name, commit in reversed(walked) if commit.recipe in having), None)

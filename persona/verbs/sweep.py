@@ -14,7 +14,7 @@ from persona.recipe import alphas, edit
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST
 from persona.repository import Repository
-from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, figure_called, suites_of
+from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, figure_called, goal_of, suites_of
 from persona.verbs.recording import entry_of, refuse_while_merging, standing_recipe, standing_text
 
 MOST = 1000
@@ -92,7 +92,7 @@ def sweep(
         raise UsageError(f"there are {len(found)} suites", f"Say by which: --suite {found[0].name}.")
     with Evaluator(repo, found, How(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
         here = evaluator.of(recipe, repo.recipe_path.name)[0]
-        goal = _goal(here, by)
+        goal = goal_of(here) if by is None else figure_called(here, by)
         done = {value: evaluator.of(_with(recipe, entry, value), f"{vector} {value:g}")[0] for value in wanted}
         best, clear = _best(done, here, goal, seed)
         written = write and best is not None and _write(repo, entry, best, command)
@@ -133,13 +133,6 @@ def _checked(values: Sequence[float]) -> list[float]:
 def _with(recipe: Recipe, entry: Entry, alpha: float) -> Recipe:
     changed = replace(entry, alpha=alpha)
     return replace(recipe, vectors=tuple(changed if other is entry else other for other in recipe.vectors))
-
-
-def _goal(here: Evaluation, by: str | None) -> Figure:
-    """The number to go by."""
-    if by is None:
-        return next((one for one in here.figures if one.better is not None), here.figures[0])
-    return figure_called(here, by)
 
 
 def _best(done: dict[float, Evaluation], here: Evaluation, goal: Figure, seed: int) -> tuple[float | None, bool]:

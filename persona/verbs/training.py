@@ -291,8 +291,6 @@ def _start(repo: Repository, standing: Recipe, on: str | None) -> tuple[Recipe, 
 def prepare_all(asked: Asked) -> dict[str, Prepared]:
     """Every file of data in tokens; raises where there is nothing to learn."""
     tokenizer, most = reader_of_recipe(asked.repo, asked.start, asked.label)
-    if tokenizer is None:
-        raise UsageError(f"{asked.label} has no tokenizer", "Save one beside the base: tokenizer.save_pretrained.")
     _check_own(asked)
     found = {}
     for key, these in asked.examples.items():
