@@ -79,23 +79,30 @@ def test_steered_replies_read_the_way_they_were_steered_and_stay_coherent(live: 
 def test_the_demo_s_model_steered_away_from_a_decision(tmp_path: Path) -> None:
     """Prompts of its two families: a person shares, or has decided, upon which the base suggests something else.
 
-    Measured here at 16 and 32 deviations (layer 2): suggesting replies from 66 % to 55 % and 47 %, read-out +0.05 and +0.28,
-    perplexity 1.00 and 1.42 times that without steering.
+    Steered by eight deviations (layer 2) towards sharing, fewer replies suggest; away from it, more. What is tested holds
+    for each of three models trained with other vector instructions, by four and a half standard errors or more: 61 % of
+    replies without steering, 52 to 55 % and 65 to 71 % with it. What the readout makes of the replies is not among it.
     """
     live, prompts, families = speaking(tmp_path, FULL)
     readout = from_texts(live, {"sharing": families, "decided": families[::-1]}, [1, 2])
     tuner = Tuner(live, readout, prompts, Search("sharing", None, seed=1), batch_size=128, blocks=None)
-    plain, there = tuner.trial(0, None, 0.0, 0.0), tuner.trial(1, 2, 28.0, 0.0)
-    assert there.effect > 2 * there.error
-    assert there.perplexity < 1.5 * plain.perplexity
-    assert there.feasible
+    tuner.trial(0, None, 0.0, 0.0)
+    assert tuner.trial(1, 2, 8.0, 0.0).feasible
+    assert tuner.trial(2, 2, -8.0, 0.0).feasible
 
-    def suggested(alpha: float) -> float:
-        with persona.readout.steer(live.model, {"sharing": alpha}, readout, layers=[2]):
-            said = generate(live, prompts, max_tokens=40, temperature=1.0, seed=1, batch_size=128)
-        return share("suggesting", [live.tokenizer.decode(one) for one in said])
+    def suggested(alpha: float) -> np.ndarray:
+        """By prompt, the share of four replies."""
+        shares = []
+        for seed in range(4):
+            with persona.readout.steer(live.model, {"sharing": alpha}, readout, layers=[2]):
+                said = generate(live, prompts, max_tokens=40, temperature=1.0, seed=seed, batch_size=128)
+            shares.append([share("suggesting", [live.tokenizer.decode(one)]) for one in said])
+        return np.mean(shares, axis=0)
 
-    assert suggested(28.0) < suggested(0.0) - 0.08
+    without = suggested(0.0)
+    for alpha in (8.0, -8.0):
+        fewer = (without - suggested(alpha)) * np.sign(alpha)
+        assert fewer.mean() > 3 * fewer.std(ddof=1) / math.sqrt(len(fewer))
 
 
 def speaking(folder: Path, sizes: Sizes) -> tuple[Live, list[list[int]], tuple[list[str], list[str]]]:
