@@ -46,9 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "out", metavar="RUN", type=click.Path(readable=False), help="The run's folder; runs/NAME otherwise."
 )
-@click.option(
-    "--method", type=click.Choice(CHOICES["method"]), help="What is trained; qlora needs CUDA and bitsandbytes."
-)
+@click.option("--method", type=click.Choice(CHOICES["method"]), help="What is trained; qlora needs bitsandbytes.")
 @click.option("--epochs", type=float, metavar="N", help="How often each example is seen.")
 @click.option("--lr", type=float, metavar="R", help="The learning rate.")
 @click.option("--seed", type=int, metavar="N", help="Of the order of examples, and of what begins at random.")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, get_peft_model
 
 from persona.demo.dialogues import Dialogue, dialogues, mixture
 from persona.demo.model import (
@@ -23,6 +22,10 @@ from persona.demo.model import (
     text_of,
     token_losses,
 )
+from persona.live.imports import quiet_imports
+
+with quiet_imports():
+    from peft import LoraConfig, get_peft_model
 
 OnStep = Callable[[int, int, float], None]  # step (from 1), steps, loss of the step
 Method = Literal["full", "lora"]

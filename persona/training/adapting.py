@@ -2,77 +2,93 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from persona import files
 from persona.errors import UsageError, did_you_mean
+from persona.live.imports import quiet_imports
 from persona.training.settings import Settings
 
 
-def check_method(settings: Settings, device: str) -> None:
+def check_method(settings: Settings) -> None:
     """Raise before any work if the method cannot run here."""
     if settings.method != "qlora":
         return
     if settings.ewc:
         raise UsageError("ewc needs gradients of the weights, and qlora keeps them in 4 bits", "Give --method lora")
-    import importlib.util
-
-    if importlib.util.find_spec("bitsandbytes") is None:
+    try:
+        with quiet_imports():
+            import bitsandbytes  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
         raise UsageError(
-            "qlora needs bitsandbytes, which is not installed", "pip install bitsandbytes, or: --method lora"
-        )
-    if not device.startswith("cuda"):
-        raise UsageError(f"qlora needs a CUDA device, not {device}", "Give --device cuda, or: --method lora")
+            f"qlora needs bitsandbytes, which cannot be imported: {error}",
+            "Install it: pip install 'persona-vcs[qlora]', or: --method lora",
+        ) from None
 
 
-def trainable(model: Any, settings: Settings) -> tuple[Any, Mapping[str, torch.dtype]]:
-    """The model with what is trained of it, and the dtypes that weights have where they are kept."""
+def trainable(model: Any, settings: Settings, device: str = "cpu") -> tuple[Any, Mapping[str, torch.dtype]]:
+    """The model with what is trained of it, on ``device``, and the dtypes that weights have where they are kept.
+
+    With ``qlora`` the model that was given is empty afterwards: what is trained is another, in 4 bits.
+    """
     if settings.method == "qlora":
-        return _with_factors(_quantised(model), settings), {}
+        return _with_factors(_quantised(model, settings, device), settings), {}
+    model = model.to(device)
     kept = {name: weight.dtype for name, weight in model.named_parameters()}
-    wanted = _dtype(model, settings)
+    wanted = _dtype(settings, device)
     model = model.to(wanted) if wanted is not None else model
     if settings.method == "full":
         return model.requires_grad_(True), kept
     return _with_factors(model, settings), {}
 
 
-def _dtype(model: Any, settings: Settings) -> torch.dtype | None:
+def _dtype(settings: Settings, device: str) -> torch.dtype | None:
     """What the model runs in. ``auto`` leaves its weights as they are on an accelerator; a CPU takes fp32, because few can do
     sums in 16 bits, and the others take several times as long."""
-    if (
-        settings.dtype == "auto"
-        and settings.method != "full"
-        and model.get_input_embeddings().weight.device.type != "cpu"
-    ):
+    if settings.dtype == "auto" and settings.method != "full" and device != "cpu":
         return None
     return torch.bfloat16 if settings.dtype == "bf16" else torch.float32
 
 
-def _quantised(model: Any) -> Any:
-    """The model with its matrices in 4 bits (NF4), by way of a folder, as that is what bitsandbytes loads from."""
-    from peft import prepare_model_for_kbit_training
+def _quantised(model: Any, settings: Settings, device: str) -> Any:
+    """The model with its matrices in 4 bits (NF4, its scales quantised again: Dettmers et al. 2023), sums in ``settings.dtype``.
+
+    One tensor after another goes to the device, so that never more than the small model is there.
+    """
+    with quiet_imports():
+        from peft import prepare_model_for_kbit_training
     from transformers import BitsAndBytesConfig
 
-    place = model.get_input_embeddings().weight.device
+    sums = _dtype(settings, device) or torch.bfloat16
     how = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=sums
     )
-    with files.temporary_folder() as folder:
-        model.save_pretrained(folder)
-        small = type(model).from_pretrained(folder, quantization_config=how, device_map={"": place})
-    return prepare_model_for_kbit_training(small)
+    small = type(model).from_pretrained(
+        None,
+        config=copy.deepcopy(model.config),
+        state_dict=model.state_dict(),
+        dtype=sums,
+        quantization_config=how,
+        device_map={"": device},
+    )
+    model.to("meta")
+    for module in small.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # Measuring would turn its weights, for good, into a layout without gradients (bitsandbytes 0.50, on some CPUs).
+            module.support_avx512bf16_for_cpu = False
+    with warnings.catch_warnings():
+        # peft still asks transformers by names that go away in its next major version.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing_enable`", FutureWarning)
+        return prepare_model_for_kbit_training(small, gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _with_factors(model: Any, settings: Settings) -> Any:
-    from peft import LoraConfig, get_peft_model
+    with quiet_imports():
+        from peft import LoraConfig, get_peft_model
 
     targets = settings.targets
     if targets != "all-linear":

@@ -22,13 +22,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
-from transformers.utils import logging
 
 from persona import files
 from persona.checkpoints.folder import numbered_folders
 from persona.errors import Refusal
+from persona.live.imports import quiet_imports
 from persona.live.load import Live
 from persona.progress import SILENT, Progress, Task
 from persona.training import fisher
@@ -36,6 +34,11 @@ from persona.training.adapting import restore_dtypes, trainable
 from persona.training.fisher import Drift, Guard
 from persona.training.settings import Settings
 from persona.training.tokens import Tokenized
+
+with quiet_imports():
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers.trainer_callback import PrinterCallback
+    from transformers.utils import logging
 
 IDENTITY, RESULT, FINAL, CHECKPOINTS, LOCK = "run.json", "result.json", "final", "checkpoints", "lock"
 IGNORED = -100
@@ -137,14 +140,21 @@ def fit(
     folder: Path,
     evaluation: Sequence[Tokenized] = (),
     old: Sequence[Tokenized] = (),
+    device: str = "cpu",
     progress: Progress = SILENT,
 ) -> Fit:
     """Train, or go on where a checkpoint in ``folder`` ends; the adapter or model is in ``folder/final`` afterwards."""
     files.make_folder(folder)
     pad = live.need_tokenizer().pad_token_id or 0
+
+    def measured(model: Any) -> float | None:
+        """In what the weights are kept in, or else in what the model runs in."""
+        return loss_of(model, evaluation, settings.batch, pad) if evaluation else None
+
     with _own_chance(settings.seed), _quiet():
-        before = loss_of(live.model, evaluation, settings.batch, pad) if evaluation else None
-        model, dtypes = trainable(live.model, settings)
+        before = measured(live.model) if settings.method == "full" else None
+        model, dtypes = trainable(live.model, settings, device)
+        before = measured(model) if before is None else before  # factors begin as nothing
         guard = _guard(model, settings, folder, old, progress)
         newest = _newest(folder)
         with progress.task("training", steps_of(settings, len(rows)), "steps") as task:
@@ -154,7 +164,7 @@ def fit(
         _check_finite(model, folder)
         drift = guard.report(model) if guard else None
         model = restore_dtypes(model, dtypes)
-        after = loss_of(model, evaluation, settings.batch, pad) if evaluation else None
+        after = measured(model)
         done = Fit(trainer.state.global_step, _step_of(newest), trainer.curve(), before, after, drift)
         _publish(model, trainer, folder, done)
     return done

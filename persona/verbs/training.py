@@ -253,7 +253,7 @@ def _check_machine(asked: Asked, device: str) -> None:
     from persona.training.run import check_identity
 
     checked_device(device)
-    check_method(asked.settings, device)
+    check_method(asked.settings)
     check_identity(asked.folder, asked.identity)
 
 
@@ -331,10 +331,11 @@ def _trained(asked: Asked, prepared: Mapping[str, Prepared], device: str, progre
     with _alone(asked.folder):
         if not run.check_identity(asked.folder, asked.identity):
             files.write_file(asked.folder / run.IDENTITY, (json.dumps(asked.identity, indent=1) + "\n").encode())
-        live = live_recipe(asked.repo, asked.start, asked.label, asked.on, device=device, progress=progress)
+        place = "cpu" if asked.settings.method == "qlora" else device  # it goes to the device in 4 bits
+        live = live_recipe(asked.repo, asked.start, asked.label, asked.on, device=place, progress=progress)
         rows = {key: one.rows for key, one in prepared.items()}
         measured, old = rows.get(EVALUATION, ()), rows.get(OLD, ())
-        return run.fit(live, rows[DATA], asked.settings, asked.folder, measured, old, progress), True
+        return run.fit(live, rows[DATA], asked.settings, asked.folder, measured, old, device, progress), True
 
 
 @contextlib.contextmanager
@@ -413,6 +414,8 @@ def _result(asked: Asked, prepared: Mapping[str, Prepared], *, dry_run: bool) ->
         notes.append(
             f"the warm-up of {settings.warmup_steps} steps takes all {steps} of them: the learning rate is never reached"
         )
+    if settings.method == "qlora" and EVALUATION in prepared:
+        notes.append("the losses are of the model in 4 bits, and a build is not: persona eval measures what is built")
     return Trained(
         asked.name,
         asked.folder,

@@ -28,6 +28,7 @@ FENCES = {
     "numba": {"kernels"},
     "sklearn": {"readout"},
     "optuna": {"suggestions"},
+    "bitsandbytes": {"training"},
 }
 
 

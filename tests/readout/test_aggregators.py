@@ -148,6 +148,19 @@ def test_sides_that_are_the_same_have_no_direction(name: str, paired: bool) -> N
         aggregate(name, Sample(rows, rows, pairs))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_rounding_is_no_direction(name: str) -> None:
+    """The same text in another batch has other last bits: a model's sums depend on the shapes that it is given."""
+    rows = np.random.default_rng(0).standard_normal((8, HIDDEN)).astype(np.float32)
+    others = np.nextafter(rows, np.float32(np.inf))
+    assert (rows != others).all()
+    with pytest.raises(NoDirection, match="both sides have the same activations"):
+        aggregate(name, Sample(rows, others))
+    nearly = rows.copy()
+    nearly[:, 0] += 1e-3
+    assert abs(aggregate(name, Sample(nearly, rows, tuple((row, row) for row in range(8))))[0][0]) > NEAR
+
+
 def test_mean_is_the_difference_of_means() -> None:
     one = Sample(np.array([[1, 2], [3, 6]], np.float32), np.array([[0, 1]], np.float32))
     vector, norm = aggregate("mean", one)

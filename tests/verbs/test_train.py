@@ -24,6 +24,7 @@ from persona.training.run import check_identity, share_of_rate
 from persona.training.settings import Settings
 from tests.models import TinyModels, assert_same, load, tiny_llama
 from tests.training.conftest import speaking_base, word_tokenizer
+from tests.training.test_adapting import WIDE
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
 
@@ -212,13 +213,13 @@ run._Watcher = Dies
 torch.set_num_threads(1)
 changes = {"rank": 2, "batch": 2, "max_steps": 6, "learning_rate": 1e-2, "warmup_steps": 0, "save_every": 2, "dropout": 0.1}
 more = {"ewc_data": sys.argv[2]} if "ewc" in sys.argv else {}
-changes |= {"ewc": 10.0} if more else {}
+changes |= {"ewc": 10.0} if more else {"method": "qlora"} if "qlora" in sys.argv else {}
 done = persona.train(persona.open(sys.argv[1]), sys.argv[2], out=sys.argv[3], changes=changes, **more)
 print(done.resumed, len(done.curve))
 """
 
 
-@pytest.mark.parametrize("more", [(), ("ewc",)], ids=["plain", "ewc"])
+@pytest.mark.parametrize("more", [(), ("ewc",), ("qlora",)], ids=["plain", "ewc", "qlora"])
 def test_a_run_that_was_killed_goes_on_and_is_committed_once(
     repo: persona.Repository, data: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
@@ -382,7 +383,7 @@ def test_nothing_is_committed_if_the_loss_is_no_number(
 
 
 def test_nothing_is_committed_of_a_model_that_came_apart(repo: persona.Repository, data: Path) -> None:
-    hard = {**SMALL, "method": "full", "learning_rate": 1e3, "max_grad_norm": 0}
+    hard = {**SMALL, "method": "full", "learning_rate": 10.0, "max_grad_norm": 0}
     with pytest.raises(Refusal, match="training has taken the model apart") as caught:
         persona.train(repo, data, changes=hard)
     assert "learning_rate" in caught.value.hint
@@ -401,9 +402,45 @@ def test_two_at_once_in_one_folder(repo: persona.Repository, data: Path, tmp_pat
     assert persona.train(repo, data, changes=SMALL, out=tmp_path / "run").trained
 
 
-def test_qlora_says_what_it_needs_before_any_work(repo: persona.Repository, data: Path) -> None:
-    with pytest.raises(UsageError, match=r"qlora needs"):
+def test_factors_are_learnt_beside_a_model_in_4_bits(
+    make_repo: Callable[[Path], persona.Repository], data: Path, tmp_path: Path
+) -> None:
+    """They are added to the base as it is, so that nothing of the 4 bits is in what is built."""
+    tiny_llama(torch.float32, **WIDE).save_pretrained(tmp_path / "wide")
+    word_tokenizer().save_pretrained(tmp_path / "wide")
+    repo = make_repo(tmp_path / "wide")
+    base = load(speaking(repo, tmp_path))
+    held = dialogues(tmp_path / "held.jsonl", "sure yes")
+    done = persona.train(repo, data, evaluation=held, changes={**SMALL, "method": "qlora"})
+    assert done.before is not None
+    assert done.after is not None
+    assert done.after < done.before
+    assert done.curve[-1][1] < done.curve[0][1]
+    assert any("in 4 bits" in note for note in done.notes)
+    assert done.committed is not None
+    assert done.committed.form == "lora"
+    factors = load(done.run / "final")
+    found = built(repo, tmp_path / "built")
+    assert {name for name, one in found.items() if not torch.equal(one, base[name])} == {
+        name.removeprefix("base_model.model.").replace(".lora_A", "") for name in factors if ".lora_A" in name
+    }
+    for name in factors:
+        if ".lora_A" in name:
+            target = name.removeprefix("base_model.model.").replace(".lora_A", "")
+            change = factors[name.replace(".lora_A", ".lora_B")] @ factors[name]
+            scale = Settings(rank=2).alpha / 2
+            assert torch.allclose(found[target], base[target] + scale * change, atol=1e-6), target
+
+
+def test_qlora_says_what_it_needs_before_any_work(
+    repo: persona.Repository, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="qlora keeps them in 4 bits"):
+        persona.train(repo, data, ewc_data=data, changes={"method": "qlora", "ewc": 1.0})
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
+    with pytest.raises(UsageError, match="qlora needs bitsandbytes") as caught:
         persona.train(repo, data, changes={"method": "qlora"})
+    assert "persona-vcs[qlora]" in caught.value.hint
     assert not (repo.root / "runs").exists()
 
 

@@ -55,6 +55,10 @@ class Rows(Protocol):
         """Those of some texts, [n, hidden], in that order."""
 
 
+ROUNDING = 2.0**-20
+"""Of an activation's length: eight units in the last place of fp32."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One concept at one layer. ``pairs`` are ``(positive, negative)``, by their places among the texts of their side.
@@ -110,13 +114,25 @@ def aggregate(name: str, sample: Sample) -> tuple[Float64, float]:
     """The direction of length 1, and how long it was."""
     import numpy as np
 
+    same = NoDirection("both sides have the same activations", "Look at the texts, or use another layer or aggregator.")
+    if _are_level(sample):
+        raise same
     found = load(name).direction(sample)
     length = float(np.linalg.norm(found))
     if not np.isfinite(length) or length == 0:
-        raise NoDirection(
-            "both sides have the same activations", "Look at the texts, or use another layer or aggregator."
-        )
+        raise same
     return found / length, length
+
+
+def _are_level(sample: Sample) -> bool:
+    """Whether the sides' means differ by no more than rounding does: the same text in another batch has other last bits."""
+    import numpy as np
+
+    sides = sample.positive, sample.negative
+    squares = sum(float(np.square(block, dtype=np.float64).sum()) for rows in sides for block in blocks(rows))
+    usual = (squares / sum(map(len, sides))) ** 0.5
+    one, other = map(mean_of, sides)
+    return bool(np.linalg.norm(one - other) <= ROUNDING * usual)
 
 
 def blocks(rows: Rows) -> Iterator[Float32]:
