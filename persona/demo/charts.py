@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from persona.demo.telling import Cell, Table, is_difference
+from persona.demo.telling import Cell, Table, is_difference, largest
 
 WIDTH, LINE, TOP, EDGE = 150.0, 18.0, 20.0, 6.0
 """Units of the drawing: a panel's width, the height of a row, room for the panel's name, and what stays free at its sides."""
@@ -104,6 +104,6 @@ def curve(table: Table) -> Curve:
 
 
 def shade(table: Table, cell: Cell) -> float:
-    """How strongly a change is shaded: 0 to 1, by its size within its table."""
-    most = max((abs(c.value) for row in table.rows for c in row.cells if c is not None), default=0.0)
-    return abs(cell.value) / most if most else 0.0
+    """How strongly a change is shaded: 0 to 1, by its size within its table, or beside those that it stands with."""
+    most = table.fullest if table.fullest is not None else largest(table.rows)
+    return min(1.0, abs(cell.value) / most) if most else 0.0

@@ -169,12 +169,12 @@ class Story:
             self.tag(f"by-{method}")
         self.typed("persona switch main")
         persona.switch(self.repo, "main")
-        self.measured("replies", "negated", *(f"by-{method}" for method in METHODS))
+        self.measured("replies", "base", "negated", *(f"by-{method}" for method in METHODS))
 
     def write_method(self, method: str) -> None:
         """Edit ``persona.toml`` as a person does."""
         path = self.repo.recipe_path
-        self.narrator.say(f'in persona.toml: [merge] method = "{method}"')
+        self.typed(f'# in persona.toml: [merge] method = "{method}"')
         files.write_file(path, edit.set_merge(path.read_text(), method, 1.0, {}).encode())
 
     def drift(self) -> None:

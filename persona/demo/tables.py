@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from persona.demo.telling import DOTS, LINES, MATRIX, Cell, Finding, Row, Table
+from persona.demo.telling import DOTS, LINES, MATRIX, Cell, Finding, Row, Table, largest
 from persona.history.evaluations import number_called
 from persona.recipe.alphas import said
 from persona.verbs.show import ShownVector
@@ -67,15 +67,18 @@ def _known(value: float | None) -> Cell | None:
 
 
 def alone(command: str, done: VectorsVerified) -> Iterator[Table]:
-    """Vectors by numbers: what each does, and what noise of its size does."""
+    """Vectors by numbers: what each does, and what noise of its size does; both in the same shades."""
     columns = tuple(number_called(one.measure, one.name) for one in done.columns)
     parts: tuple[tuple[str, str], ...] = (("effect", "each vector alone"), ("control", "noise of each vector's size"))
+    fullest = None
     for part, title in parts:
         rows = tuple(
             Row(name, tuple(_changed(getattr(one.cells[at], part)) for one in done.columns))
             for at, name in enumerate(done.vectors)
         )
-        yield Table(f"Change from the base: {title}", command, columns, rows, "nats per token", picture=MATRIX)
+        fullest = largest(rows) if fullest is None else fullest
+        title = f"Change from the base: {title}"
+        yield Table(title, command, columns, rows, "nats per token", picture=MATRIX, fullest=fullest)
 
 
 def each_learnt(command: str, done: VectorsVerified, kinds: Mapping[str, str]) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,7 +36,7 @@ class Row:
 class Table:
     """Numbers of one command, typed in the demo's folder: with ``--json`` it prints every one of them again.
 
-    ``picture`` is how it is drawn; empty where it is not.
+    ``picture`` is how it is drawn; empty where it is not. ``fullest`` is the number that is shaded fully, null for its own largest.
     """
 
     title: str
@@ -45,6 +46,12 @@ class Table:
     unit: str = ""
     note: str = ""
     picture: str = ""
+    fullest: float | None = None
+
+
+def largest(rows: Iterable[Row]) -> float:
+    """The largest size of a number."""
+    return max((abs(cell.value) for row in rows for cell in row.cells if cell is not None), default=0.0)
 
 
 def is_difference(table: Table) -> bool:

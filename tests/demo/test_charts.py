@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from persona.demo.charts import EDGE, LINE, TOP, WIDTH, curve, panels, shade
 from persona.demo.page import number, page_of
@@ -49,6 +50,11 @@ def test_a_curve_begins_at_its_first_step_and_stands_on_zero() -> None:
 def test_shades_are_shares_of_the_largest_change() -> None:
     table = differences(Row("x", (Cell(-4.0), Cell(1.0))))
     assert [shade(table, cell) for cell in table.rows[0].cells if cell] == [1.0, 0.25]
+
+
+def test_shades_of_two_tables_are_the_same_where_they_stand_together() -> None:
+    noise = replace(differences(Row("x", (Cell(0.5), Cell(-0.1)))), fullest=2.0)
+    assert [shade(noise, cell) for cell in noise.rows[0].cells if cell] == [0.25, 0.05]
 
 
 def test_numbers_are_whole_or_have_three_places() -> None:
