@@ -189,7 +189,7 @@ def summary(console: Console, what: str, data: DataSummary) -> None:
         else count(data.used, "example")
     )
     lengths = f"{data.shortest}–{data.longest} (median {data.median})"
-    console.print(f"{what:10} {used}, {count(data.tokens, 'token')}, {data.learnt} learnt, lengths {lengths}")
+    console.print(f"{what:10} {used}, {count(data.tokens, 'token')}, {data.learnt:,} learnt, lengths {lengths}")
     for one in data.problems:
         lines = ", ".join(where.rpartition(":")[2] for where in one.where) + (
             ", …" if one.count > len(one.where) else ""
