@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, note
 from persona.cli.complete import REV, SUITE
-from persona.cli.eval import how_options
 from persona.cli.render import short, table
+from persona.cli.running import measuring_options
 from persona.cli.scores import LEGEND, called, interval, moved, number
 from persona.recipe.alphas import said
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("rev", required=False, type=REV)
 @click.option("--history", is_flag=True, help="Which commit did it, along first parents, instead of which vector.")
 @click.option("-n", "most", type=click.IntRange(min=1), metavar="N", help="With --history: the N newest commits.")
-@how_options
+@measuring_options
 @json_option
 @click.pass_obj
 def command(app: App, /, suite: str, rev: str | None, history: bool, most: int | None, **how: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,25 +11,11 @@ from rich.markup import escape
 from persona.cli.app import App, json_option, note
 from persona.cli.complete import SHOWN, SUITE
 from persona.cli.render import short, table
+from persona.cli.running import measuring_options
 from persona.cli.scores import LEGEND, called, interval, moved, number
 
 if TYPE_CHECKING:
     from persona.verbs.eval import Built, Evaluated, Suited
-
-DTYPES = ("bf16", "fp16", "fp32")
-
-
-def how_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How to run a model, on every command that measures."""
-    for option in reversed((
-        click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:1, mps."),
-        click.option("--dtype", type=click.Choice(DTYPES), help="What the model runs in; that of its weights otherwise."),
-        click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Examples at a time."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of intervals and samples."),
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples of each measure."),
-    )):  # fmt: skip
-        function = option(function)
-    return function
 
 
 @click.command("eval")
@@ -38,7 +23,7 @@ def how_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--suite", "suites", multiple=True, type=SUITE, metavar="NAME|FILE", help="A suite; all of them otherwise."
 )
-@how_options
+@measuring_options
 @json_option
 @click.pass_obj
 def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], **how: Any) -> None:

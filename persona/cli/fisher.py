@@ -11,8 +11,8 @@ from rich.markup import escape
 from persona.cli.app import App, json_option
 from persona.cli.commit import headline
 from persona.cli.complete import VECTOR
-from persona.cli.eval import DTYPES
 from persona.cli.render import count, size
+from persona.cli.running import device_option, dtype_option
 from persona.cli.train import summary
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Any other setting of the preset; repeatable.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the labels, and of --limit.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use N of the examples, drawn by the seed.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="What the model runs in; that of its weights otherwise.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="cpu, cuda, cuda:1, mps.")
+@dtype_option
+@device_option
 @click.option("-m", "--message", metavar="MSG", help="What the commit is for.")
 @json_option
 @click.pass_obj

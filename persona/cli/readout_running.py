@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from persona.cli.app import App, F, note, utf8
+from persona.cli.running import batch_option, blocks_option, device_option, dtype_option
 from persona.errors import NoRepository
 from persona.repository import Repository
 
@@ -19,13 +20,10 @@ def running_options(function: F) -> F:
                 "--readout", type=click.Path(readable=False), metavar="FOLDER",
                 help="The readout: the folder that 'persona readout train' wrote.",
             ),
-            click.option("--dtype", type=click.Choice(("bf16", "fp16", "fp32")), help="Run in this; else as stored."),
-            click.option("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1, mps; cpu otherwise."),
-            click.option("--blocks", metavar="PATH", help="Where its layers are, if that is not found: model.layers"),
-            click.option(
-                "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, metavar="N",
-                help="Texts at a time.",
-            ),
+            dtype_option,
+            device_option,
+            blocks_option,
+            batch_option,
         ]
     ):  # fmt: skip
         function = option(function)

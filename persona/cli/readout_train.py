@@ -15,6 +15,7 @@ from persona.cli.app import App, json_option, note, utf8
 from persona.cli.complete import AGGREGATOR, SIDE
 from persona.cli.diff import expanded
 from persona.cli.render import count, print_lines, table
+from persona.cli.running import batch_option, blocks_option, device_option, dtype_option
 from persona.errors import NoRepository
 
 if TYPE_CHECKING:
@@ -52,14 +53,10 @@ ACROSS = 8
     help="Over which tokens of a text.",
 )  # fmt: skip
 @click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Only this concept; may be repeated.")
-@click.option("--dtype", metavar="DTYPE", help="Run the model in bf16, fp16 or fp32; as its weights are otherwise.")
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, metavar="N", help="Texts at a time."
-)
-@click.option(
-    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where the model runs: cpu, cuda, mps."
-)
-@click.option("--blocks", metavar="PATH", help="Where in the model its list of blocks is, such as model.layers.")
+@dtype_option
+@batch_option
+@device_option
+@blocks_option
 @click.option(
     "--too-long", type=click.Choice(["error", "cut", "skip"]), default="error", show_default=True,
     help="What becomes of texts that are longer than the model reads.",

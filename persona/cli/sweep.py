@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, note
 from persona.cli.complete import SUITE, VECTOR
-from persona.cli.eval import how_options
 from persona.cli.picture import Picture
 from persona.cli.render import table
+from persona.cli.running import measuring_options
 from persona.cli.scores import called, interval, moved, number
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--by", metavar="MEASURE", help="The number to go by; the first of the suite otherwise.")
 @click.option("--write", is_flag=True, help="Write the best alpha into persona.toml, to be committed or restored.")
 @click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves: a .png or .svg file.")
-@how_options
+@measuring_options
 @json_option
 @click.pass_obj
 def command(

@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, note, once, utf8
 from persona.cli.complete import METHOD, SUITE, VECTOR
-from persona.cli.eval import how_options
 from persona.cli.picture import Picture
 from persona.cli.render import count, table
+from persona.cli.running import measuring_options
 from persona.cli.scores import called, moved, moves, number
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ INTERRUPTED = 130
 @click.option("--pick", type=click.IntRange(min=1), metavar="TRIAL", help="Choose this trial.")
 @click.option("--write", is_flag=True, help="Write the choice into persona.toml, to be committed or restored.")
 @click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the search: a .png or .svg file.")
-@how_options
+@measuring_options
 @json_option
 @click.pass_obj
 def command(

@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, note
 from persona.cli.complete import REV, SUITE
-from persona.cli.eval import how_options
 from persona.cli.picture import Picture
 from persona.cli.render import table
+from persona.cli.running import measuring_options
 from persona.cli.scores import LEGEND, called, interval, marked, moved, number
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw it as a heat map: a .png or .svg file."
 )
-@how_options
+@measuring_options
 @json_option
 @click.pass_obj
 def command(
