@@ -53,12 +53,12 @@ def command(
     persona readout export feelings@HEAD~2 -o out/gguf --format gguf --concept warmth
     persona readout export out/feelings -o feelings.npz --format npz --layers 14-18
     """
-    from persona.readout.select import parse_layers
+    from persona.readout.layers import parse_indices
     from persona.verbs.readout_export import readout_export
 
     done = readout_export(
         _repository(app), readout, app.path(out), format=format, concepts=concepts,
-        layers=parse_layers(layers) if layers is not None else (), scale=scale, replace=replace, within=app.folder,
+        layers=parse_indices(layers) if layers is not None else (), scale=scale, replace=replace, within=app.folder,
     )  # fmt: skip
     for text in done.notes:
         note(f"note: {utf8(text)}")

@@ -22,6 +22,7 @@ AUTO = "auto"
 _NUMBER = r"\d+|\d*\.\d+|\d+\."
 _PART = re.compile(rf"({_NUMBER})(?:-({_NUMBER}))?")
 _EXAMPLES = "Write indices (3,18,33), ranges (14-18), depths (0.6-0.8), or auto."
+_INDICES = "Give indices of blocks, counted from 0, such as 3,5-8."
 
 
 def check_layers(text: str) -> None:
@@ -36,6 +37,17 @@ def parse_layers(text: str, blocks: int) -> tuple[int, ...]:
     if text.strip() == AUTO:
         return tuple(range(blocks))
     return tuple(sorted(set(chain.from_iterable(_layers(text, part, blocks) for part in _parts(text)))))
+
+
+def parse_indices(text: str) -> tuple[int, ...]:
+    """The layers that ``text`` names by index, ascending, for which no model has to be known."""
+    found: set[int] = set()
+    for part in _parts(text):
+        low, high = _bounds(text, part, _INDICES)
+        if not isinstance(low, int) or not isinstance(high, int):
+            raise UsageError(f"layers '{text}': '{part}' is a depth", _INDICES)
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
 
 
 def _parts(text: str) -> list[str]:
@@ -55,21 +67,21 @@ def _nearest(depth: Fraction | float, blocks: int) -> int:
     return min(range(blocks), key=lambda layer: (abs(Fraction(layer + 1, blocks) - Fraction(depth)), -layer))
 
 
-def _bounds(text: str, part: str) -> tuple[int | Fraction, int | Fraction]:
+def _bounds(text: str, part: str, examples: str = _EXAMPLES) -> tuple[int | Fraction, int | Fraction]:
     found = _PART.fullmatch(part)
     if found is None:
-        raise UsageError(f"layers '{text}': '{part}' is no layer", _EXAMPLES)
+        raise UsageError(f"layers '{text}': '{part}' is no layer", examples)
     low, high = (_number(said) for said in (found[1], found[2] or found[1]))
     if isinstance(low, int) != isinstance(high, int):
         raise UsageError(
-            f"layers '{text}': '{part}' begins with an index and ends with a depth, or the other way", _EXAMPLES
+            f"layers '{text}': '{part}' begins with an index and ends with a depth, or the other way", examples
         )
     if low > high:
         raise UsageError(f"layers '{text}': '{part}' runs backwards", f"Write {found[2]}-{found[1]}.")
     if not isinstance(low, int) and not 0 < low <= high <= 1:
-        raise UsageError(f"layers '{text}': depths are above 0 and at most 1", _EXAMPLES)
+        raise UsageError(f"layers '{text}': depths are above 0 and at most 1", examples)
     if isinstance(high, int) and high > MOST:
-        raise UsageError(f"layers '{text}': no model has a layer {high}", _EXAMPLES)
+        raise UsageError(f"layers '{text}': no model has a layer {high}", examples)
     return low, high
 
 

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
-from persona.errors import UsageError
 from persona.readout.model import Readout
 
 TABLES = ("norms", "centers", "spreads", "auc", "auc_low", "auc_high", "control", "control_high")
 """Fields of a manifest that are ``[concepts][layers]``."""
-
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
-
-
-def parse_layers(text: str) -> tuple[int, ...]:
-    """``3,5-8`` → 3, 5, 6, 7, 8."""
-    found: set[int] = set()
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if match is None or len(part) > 9 or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(f"'{text}' are no layers", "Give indices of blocks, counted from 0, such as 3,5-8.")
-        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(found))
 
 
 def select(readout: Readout, concepts: Sequence[str] = (), layers: Sequence[int] = ()) -> Readout:

@@ -19,7 +19,7 @@ import persona
 from persona.errors import Refusal, UsageError
 from persona.readout.export import file_names
 from persona.readout.gguf import control_vector
-from persona.readout.select import parse_layers, select
+from persona.readout.select import select
 from tests.models import tiny_llama
 from tests.readout.handmade import CONCEPTS, handmade, written
 from tests.readout.made import by_chance
@@ -204,13 +204,6 @@ def test_what_cannot_be_exported(folder: Path, tmp_path: Path) -> None:
     refused("directions of length 1", format="vllm", scale="raw")
     bare = written(tmp_path / "bare", replace(handmade(), about={"norms": [[1], [2]]}))
     refused("does not say how long its directions were", bare, format="npz", scale="raw")
-
-
-def test_layers_as_typed() -> None:
-    assert parse_layers("3,5-8, 5") == (3, 5, 6, 7, 8)
-    for text in ("", "a", "8-5", "1,,2", "-1", "0.6-0.8", "1-9999999999"):
-        with pytest.raises(UsageError, match="are no layers"):
-            parse_layers(text)
 
 
 def test_a_part_of_nothing_is_all() -> None:

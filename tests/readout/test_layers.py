@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import UsageError
-from persona.readout.layers import check_layers, parse_layers
+from persona.readout.layers import check_layers, parse_indices, parse_layers
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,28 @@ def test_layers(text: str, blocks: int, layers: tuple[int, ...]) -> None:
 def test_what_is_no_layer(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         check_layers(text)
+
+
+def test_indices_need_no_model() -> None:
+    assert parse_indices("3,5-8, 5") == (3, 5, 6, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is no layer"),
+        ("1,,2", "is no layer"),
+        ("-1", "is no layer"),
+        ("auto", "is no layer"),
+        ("8-5", "runs backwards"),
+        ("0.6-0.8", "is a depth"),
+        ("2,0.7", "'0.7' is a depth"),
+        ("1-9999999999", "no model has"),
+    ],
+)
+def test_what_is_no_index(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_indices(text)
 
 
 @given(st.integers(1, 200), st.integers(1, 100), st.integers(1, 100))
