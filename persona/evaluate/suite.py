@@ -25,6 +25,7 @@ from typing import Any
 from persona import files
 from persona.errors import UsageError, did_you_mean
 from persona.evaluate import measures
+from persona.evaluate.imports import file_of
 from persona.evaluate.measures import Reads, Said
 from persona.evaluate.rows import Row, read_rows
 from persona.ids import blob_id, object_digest
@@ -196,15 +197,17 @@ class _Reader:
                 raise self._error(f"{kind} needs '{key}'", module.SETTINGS[key].summary, number, "kind")
         if kind == "python":
             found["folder"] = str(self._path.parent)
-            self._cover_module(str(found["function"]))
+            found["code"] = self._covered(str(found["function"]).partition(":")[0])
         return found
 
-    def _cover_module(self, function: str) -> None:
-        """The file of a function's module, where it lies beside the suite, is a part of the suite."""
-        beside = self._path.parent / f"{function.partition(':')[0].replace('.', '/')}.py"
-        if beside.is_file():
-            with files.translated(beside):
-                self._blobs.append(blob_id(beside.read_bytes()))
+    def _covered(self, module: str) -> str:
+        """The digest of a module's file where it lies beside the suite, and is a part of it; or else nothing."""
+        beside = file_of(self._path.parent, module)
+        if beside is None:
+            return ""
+        with files.translated(beside):
+            self._blobs.append(blob_id(beside.read_bytes()))
+        return self._blobs[-1]
 
     def _rows(self, number: int, kind: str, said: Any) -> tuple[Row, ...]:
         if not isinstance(said, str) or not said:

@@ -113,9 +113,8 @@ def made(folders: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def work(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> persona.Repository:
+def work(made: Path, tmp_path: Path) -> persona.Repository:
     """A copy of it, with a judge of its own."""
-    monkeypatch.delitem(sys.modules, "tune_judge", raising=False)
     return persona.open(Path(shutil.copytree(made, tmp_path / "work")))
 
 

@@ -8,18 +8,21 @@ as tables. It gives a number for each row, or a table of such lists by name. The
 rows. ``better`` says which way is good.
 
 It is code, and it runs as you, when the suite that names it is run and never otherwise: read a suite before you run it. A module that lies
-beside the suite is a part of the suite's digest; of an installed one the results are kept until the suite changes.
+beside the suite is a part of the suite's digest, and may import others there, which are not; of an installed one the results are kept
+until the suite changes.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError, did_you_mean
+from persona.evaluate.imports import importable
 from persona.evaluate.measures import Look, Setting, Sums, Text
 from persona.methods.parts.parameters import Choice
 
@@ -42,24 +45,33 @@ REQUIRED = ("function",)
 def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
     """What the function says, by the names that it gives."""
     name = str(settings["function"])
-    function = find(name, str(settings.get("folder", "")))
+    with _importable(name, settings):
+        found = _called(name, look, rows)
+    better: dict[str, Better | None] = {"lower": "lower", "higher": "higher", "neither": None}
+    look.done(len(rows))
+    return [
+        Sums(key, better[str(settings["better"])], str(settings["unit"]), numbers, [1.0] * len(rows))
+        for key, numbers in found.items()
+    ]
+
+
+def _importable(name: str, settings: Mapping[str, Value]) -> AbstractContextManager[None]:
+    """While this lasts, the function can be imported from beside the suite."""
+    module, colon, _ = name.partition(":")
+    if not colon or "folder" not in settings:
+        return nullcontext()
+    return importable(Path(str(settings["folder"])), module, str(settings["code"]))
+
+
+def _called(name: str, look: Look, rows: Sequence[Row]) -> dict[str, list[float]]:
+    """What the function gives, as tables of numbers."""
+    function = find(name)
     try:
         said = function(look.live, [dict(row.fields) for row in rows], look.seed)
     except Exception as error:
         raise UsageError(f"{name} failed: {type(error).__name__}: {error}", "Mend the function.") from error
-    better: dict[str, Better | None] = {"lower": "lower", "higher": "higher", "neither": None}
     tables = said if isinstance(said, Mapping) else {"value": said}
-    look.done(len(rows))
-    return [
-        Sums(
-            str(key),
-            better[str(settings["better"])],
-            str(settings["unit"]),
-            _numbers(name, values, rows),
-            [1.0] * len(rows),
-        )
-        for key, values in tables.items()
-    ]
+    return {str(key): _numbers(name, values, rows) for key, values in tables.items()}
 
 
 def _numbers(name: str, said: Any, rows: Sequence[Row]) -> list[float]:
@@ -75,21 +87,19 @@ def _numbers(name: str, said: Any, rows: Sequence[Row]) -> list[float]:
     return found
 
 
-def find(name: str, folder: str = "") -> Any:
-    """The function that ``name`` means; ``folder`` is looked at before what is installed."""
+def find(name: str) -> Any:
+    """The function that ``name`` means."""
     module, colon, attribute = name.partition(":")
     if not colon:
         return _entry_point(name)
-    sys.path.insert(0, folder) if folder else None
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"{name} cannot be imported: {error}", "Put the module beside the suite, or install it."
         ) from error
-    finally:
-        sys.path.remove(folder) if folder else None
-    return found
+    except Exception as error:
+        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}", "Mend the module.") from error
 
 
 def _entry_point(name: str) -> Any:
