@@ -97,7 +97,7 @@ def of_vector(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], store: 
     (active,) = active_vectors(recipe, base, vectors)
     parts = {}
     for name in active.vector.names:
-        touch, before = touch_at(active, name, base), spec_of(base, name)
+        touch, before = touch_at(active, name, base), base.spec(name)
         if touch is None or before is None or before.dtype not in ARITHMETIC:
             continue
         if isinstance(touch.source, TensorSpec) and touch.source.dtype not in ARITHMETIC:
@@ -114,15 +114,10 @@ def _of_term(term: Term, before: TensorSpec, store: TensorStore) -> Iterator[Bit
         yield tau.view(np.uint32)
 
 
-def spec_of(base: Base, name: str) -> TensorSpec | None:
-    """A tensor of the base, under its own name or that of a head that it shares."""
-    return base.tensors.get(name) or base.tensors.get(base.tied.get(name, ""))
-
-
 def of_base(base: Base, store: TensorStore) -> dict[str, Part]:
     """The tensors that changes are measured from, shared ones under both of their names."""
     names = [*base.tensors, *base.tied]
-    specs = {name: spec for name in names if (spec := spec_of(base, name)) is not None}
+    specs = {name: spec for name in names if (spec := base.spec(name)) is not None}
     return {
         name: Part(spec.dtype, spec.shape, partial(store.blocks, spec.id), ("stored", spec.id))
         for name, spec in specs.items()

@@ -49,4 +49,4 @@ def _check_shapes(base: Base, active: Sequence[Active]) -> None:
         touches = [touch for one in active if (touch := touch_at(one, tensor, base)) is not None]
         dense = [one for touch in touches for one in touch.dense if one.share > 0]
         if dense:
-            agreed_shape(tensor, base.tensors.get(tensor) or base.tensors.get(base.tied.get(tensor, "")), dense)
+            agreed_shape(tensor, base.spec(tensor), dense)

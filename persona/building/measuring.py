@@ -99,7 +99,7 @@ def subjects(trim: Trim, base: Base, vectors: Vectors, before: tuple[Recipe, Vec
     names = {**base.tensors, **{name: None for a in (*active, *once) for name in a.vector.names}}
     found = []
     for name in sorted(names, key=lambda name: (layer_of(name)[0], natural(name))):
-        spec = base.tensors.get(name) or base.tensors.get(base.tied.get(name, ""))
+        spec = base.spec(name)
         if spec is not None and spec.dtype in ARITHMETIC:
             terms = tuple(_terms(trim, base, active, name))
             subject = _beside(Output(name, spec.dtype, spec.shape, spec, None, terms), base, once)

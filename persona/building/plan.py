@@ -272,7 +272,7 @@ def dropped(active: Iterable[Active]) -> set[str]:
 
 
 def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: str | None) -> Output | None:
-    before = base.tensors.get(name) or base.tensors.get(base.tied.get(name, ""))
+    before = base.spec(name)
     touching = [touch for a in active if (touch := touch_at(a, name, base)) is not None]
     if before is None:
         touching = [t for t in touching if t.alpha > 0]
@@ -292,11 +292,11 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
 
 def touch_at(active: Active, name: str, base: Base) -> Touch | None:
     """What a vector does to a tensor; to a head that this build unties, what it does to the matrix it was."""
-    alias = base.tied.get(name, "")
-    source = active.vector.source(name, alias)
+    names = base.names_of(name)
+    source = active.vector.source(*names)
     if source is None:
         return None
-    alpha = active.at(name if active.vector.source(name) is not None else alias)
+    alpha = active.at(name if active.vector.source(name) is not None else names[-1])
     return Touch(active, alpha, source) if alpha != 0 else None
 
 
@@ -317,32 +317,32 @@ def _terms(
     if what is not None:
         raise UsageError(what, f"At {name} they are {', '.join(f'{t.vector} {t.alpha:g}' for t in terms)}.")
     if methods.weighs(method) and len(terms) > 1:
-        return _weighed(terms, recipe, [t.active for t in touching], name, before, base.tied.get(name, ""))
+        return _weighed(terms, recipe, [t.active for t in touching], before, base.names_of(name))
     return tuple(terms)
 
 
 def _weighed(
-    terms: list[Term], recipe: Recipe, active: list[Active], name: str, before: TensorSpec, alias: str
+    terms: list[Term], recipe: Recipe, active: list[Active], before: TensorSpec, names: tuple[str, ...]
 ) -> tuple[Term, ...]:
     """Terms with their diagonals; as they are if one of these has nothing of the tensor."""
-    found = [_weight(one, recipe.method, name, before, alias) for one in active]
+    found = [_weight(one, recipe.method, before, names) for one in active]
     return tuple(replace(term, weight=one) for term, one in zip(terms, found, strict=True)) if all(found) else (*terms,)
 
 
-def _weight(active: Active, method: str, name: str, before: TensorSpec, alias: str) -> Weight | None:
-    """What a vector is weighed by at a tensor; None if its diagonal has nothing of it."""
+def _weight(active: Active, method: str, before: TensorSpec, names: tuple[str, ...]) -> Weight | None:
+    """What a vector is weighed by at a tensor of these names; None if its diagonal has nothing of it."""
     diagonal, again = active.diagonal, f"persona fisher {active.name} --data FILE.jsonl"
     if diagonal is None:
         raise Refusal(
-            f"method '{method}' weighs vector '{active.name}' at {name} by its Fisher diagonal, and it has none",
+            f"method '{method}' weighs vector '{active.name}' at {names[0]} by its Fisher diagonal, and it has none",
             f"Estimate it: {again}; or choose another method.",
         )
-    spec = diagonal.tensors.get(name) or diagonal.tensors.get(alias)
+    spec = next((one for name in names if (one := diagonal.tensors.get(name)) is not None), None)
     if spec is None:
         return None
     if (spec.dtype, spec.shape) != ("F32", before.shape):
         raise Refusal(
-            f"the Fisher diagonal of vector '{active.name}' has {name} as {spec.dtype} {list(spec.shape)}, "
+            f"the Fisher diagonal of vector '{active.name}' has {names[0]} as {spec.dtype} {list(spec.shape)}, "
             f"and it must be F32 {list(before.shape)}, as the base's",
             f"Estimate it anew: {again}",
         )

@@ -129,6 +129,14 @@ class Base:
     files: Mapping[str, BlobId]
     tied: Mapping[str, str] = field(default_factory=dict)
 
+    def names_of(self, name: str) -> tuple[str, ...]:
+        """Under which names vectors may have a tensor: its own, and of a tied head that of the matrix that it shares."""
+        return (name, self.tied[name]) if name in self.tied else (name,)
+
+    def spec(self, name: str) -> TensorSpec | None:
+        """The tensor of that name, of a tied head the matrix that it shares; None if there is none."""
+        return next((self.tensors[one] for one in self.names_of(name) if one in self.tensors), None)
+
     def put(self, objects: ObjectStore) -> BaseId:
         """Keep it; its id."""
         fields = {

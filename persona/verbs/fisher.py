@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona import methods
-from persona.building.contents import spec_of
 from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.runfacts.dataset import fingerprint
 from persona.errors import Refusal, UsageError
@@ -199,7 +198,7 @@ def _changed(repo: Repository, alone: Recipe) -> Iterator[tuple[str, tuple[int, 
     """The tensors of the base that the vector changes, with their shapes there."""
     base = repo.base(alone.base_id)
     for name in repo.vector(VectorId(alone.vectors[0].id)).names:
-        spec = spec_of(base, name)
+        spec = base.spec(name)
         if spec is not None and spec.dtype in ARITHMETIC:
             yield name, spec.shape
 

@@ -34,8 +34,7 @@ class TaskVector(Mapping[str, "torch.Tensor"]):
 
         if name not in self._names:
             raise KeyError(name)
-        alias = self._base.tied.get(name, "")
-        source, base = self._vector.source(name, alias), self._base.tensors.get(name) or self._base.tensors.get(alias)
+        source, base = self._vector.source(*self._base.names_of(name)), self._base.spec(name)
         assert source is not None
         try:
             return torch.from_numpy(tau(self._repo.tensors, source, base))
