@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from persona.building.plan import Active, Output, Plan, Term
+from persona.building.acting import Active
+from persona.building.plan import Output, Plan, Term
 from persona.building.streams import factor
 from persona.checkpoints.adapters.writing import Module, Unsaid, module_of
 from persona.errors import Refusal

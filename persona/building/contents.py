@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from persona.building.plan import Plan, Term, active_vectors, touch_at
+from persona.building.acting import active_vectors, touch_at
+from persona.building.plan import Plan, Term
 from persona.building.run import streamed
 from persona.building.streams import tau_blocks
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, byte_size

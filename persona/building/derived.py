@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from persona.building.plan import Active, agreed_shape, dropped, grown, touch_at
+from persona.building.acting import Active, agreed_shape, dropped, grown, touch_at
 from persona.building.sidefiles import brought, patches
 from persona.ids import BaseId
 from persona.recipe.model import Entry

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from persona import kernels, methods
+from persona.building.acting import Active, Touch, active_vectors, touch_at
 from persona.building.budget import DEFAULT, Budget
-from persona.building.plan import Active, Output, Plan, Term, Touch, active_vectors, natural, touch_at
+from persona.building.plan import Output, Plan, Term, natural
 from persona.building.streams import Stream, open_delta, tau_blocks
 from persona.building.wholecut import with_cuts
 from persona.checkpoints.dtypes import ARITHMETIC

@@ -20,81 +20,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 
 from persona import methods
+from persona.building.acting import (
+    WHOLE,
+    Active,
+    Dense,
+    Touch,
+    active_vectors,
+    agreed_shape,
+    check_growth,
+    check_patterns,
+    dropped,
+    touch_at,
+)
 from persona.checkpoints.dtypes import ARITHMETIC, BITS
 from persona.errors import Refusal, UsageError
 from persona.ids import draw_key
 from persona.methods.parts.parameters import Value
 from persona.methods.parts.share import ONE, Cut, Share, Size
 from persona.recipe import alphas
-from persona.recipe.alphas import Depths
 from persona.recipe.model import Entry, Recipe
 from persona.store.fishers import Fisher
-from persona.store.nouns import Base, Source, TensorSpec, Vector, parts_of
-
-WHOLE = frozenset({"dense", "baked"})
-"""Forms of vectors that have a dtype of their own: what changes is kept as whole tensors."""
-
-
-@dataclass(frozen=True)
-class Active:
-    """A vector of the recipe that acts somewhere."""
-
-    entry: Entry
-    vector: Vector
-    depths: Depths = field(default_factory=lambda: Depths({}))
-    diagonal: Fisher | None = None
-
-    @property
-    def name(self) -> str:
-        """What the recipe calls it."""
-        return self.entry.name
-
-    def at(self, tensor: str) -> float:
-        """Its strength at a tensor that it touches, 0 at another."""
-        if not self.entry.touches(tensor):
-            return 0.0
-        alpha = alphas.alpha_at(self.entry.alpha, tensor, self.depths)
-        if alpha is None:
-            raise UsageError(
-                f"vectors.{self.name}.alpha: none of its patterns matches {tensor}, which the vector changes",
-                f'Say how strong it is there, or everywhere else: "*" = 1.0, or keep it off: except = ["{tensor}"].',
-            )
-        return alpha
-
-
-@dataclass(frozen=True)
-class Touch:
-    """A vector that changes an output tensor, how strongly, and by what."""
-
-    active: Active
-    alpha: float
-    source: Source
-
-    @property
-    def dense(self) -> list[Dense]:
-        """The whole tensors in it."""
-        parts = enumerate(parts_of(self.source))
-        return [Dense(self, c, part, n) for n, (c, part) in parts if isinstance(part, TensorSpec)]
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A whole tensor that changes an output: the vector's own, or the ``part``-th of the sum that it is."""
-
-    touch: Touch
-    coefficient: float
-    spec: TensorSpec
-    part: int
-
-    @property
-    def share(self) -> float:
-        """How strongly it brings what the base has not; negative if it, or all of its vector, is taken away."""
-        return self.touch.alpha * (self.coefficient if self.touch.alpha > 0 else 1.0)
+from persona.store.nouns import Base, Source, TensorSpec, Vector
 
 
 @dataclass(frozen=True)
@@ -170,15 +120,6 @@ class Plan:
     is_cut: bool = False
 
 
-def active_vectors(
-    recipe: Recipe, base: Base, vectors: Mapping[str, Vector], diagonals: Mapping[str, Fisher] | None = None
-) -> list[Active]:
-    """The vectors that act, in recipe order."""
-    depths, known = Depths.of(base.tensors), diagonals or {}
-    acting = (entry for entry in recipe.vectors if alphas.acts(entry.alpha))
-    return [Active(entry, vectors[entry.name], depths, known.get(entry.name)) for entry in acting]
-
-
 def make_plan(
     recipe: Recipe,
     base: Base,
@@ -193,7 +134,7 @@ def make_plan(
     active = active_vectors(recipe, base, vectors, diagonals)
     for entry in recipe.vectors:
         check_patterns(entry, vectors[entry.name])
-    _check_growth(base, active)
+    check_growth(base, active)
     _check_count(recipe, active)
     left_out = dropped(active)
     names = {**base.tensors, **{n: None for a in active for n in a.vector.names if a.at(n) > 0}}
@@ -225,52 +166,6 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def check_patterns(entry: Entry, vector: Vector) -> None:
-    """Raise if a pattern of ``only``, ``except`` or ``alpha`` matches none of a vector's tensors."""
-    names = [*vector.names, *vector.gone]
-    said = (("only", entry.only), ("except", entry.excepted), ("alpha", alphas.patterns(entry.alpha)))
-    for key, patterns in said:
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise UsageError(
-                    f"vectors.{entry.name}.{key}: '{pattern}' matches none of its {len(names)} tensors",
-                    f"Its tensors are named like '{names[0]}'." if names else "It has no tensors.",
-                )
-
-
-def grown(base: Base, vector: Vector) -> list[str]:
-    """The tensors to which a vector adds rows, and those it brings anew."""
-    found = (n for n, spec in vector.wholes if n not in base.tensors or spec.shape != base.tensors[n].shape)
-    return list(dict.fromkeys(found))
-
-
-def _check_growth(base: Base, active: Iterable[Active]) -> None:
-    """Raise if a vector grows one matrix of the vocabulary and is kept off the other, or not positive there."""
-    for a in active:
-        rows = [name for name in grown(base, a.vector) if name in base.tensors]
-        kept = [name for name in rows if a.at(name) > 0]
-        if kept and len(kept) < len(rows):
-            left = next(name for name in rows if name not in kept)
-            raise Refusal(
-                f"vector '{a.name}' adds rows to {kept[0]} and is kept off {left}, to which it adds them too",
-                "Embedding and head must have the same rows: let only, except and alpha treat both alike.",
-            )
-
-
-def dropped(active: Iterable[Active]) -> set[str]:
-    """Tensors that are left out, because a vector lacks them."""
-    active = list(active)
-    lacking = {name: a for a in active for name in a.vector.gone if a.at(name) > 0}
-    for name, lacks in lacking.items():
-        for other in active:
-            if name in other.vector.names and other.at(name) > 0:
-                raise Refusal(
-                    f"vector '{lacks.name}' was saved without {name}, and vector '{other.name}' changes it",
-                    f'Decide in persona.toml: except = ["{name}"] on one of them.',
-                )
-    return set(lacking)
-
-
 def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: str | None) -> Output | None:
     before = base.spec(name)
     touching = [touch for a in active if (touch := touch_at(a, name, base)) is not None]
@@ -288,16 +183,6 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
     output = Output(name, wanted, shape, before, None, terms, _carried(before, shape, dense))
     _check_computable(output, dense)
     return output
-
-
-def touch_at(active: Active, name: str, base: Base) -> Touch | None:
-    """What a vector does to a tensor; to a head that this build unties, what it does to the matrix it was."""
-    names = base.names_of(name)
-    source = active.vector.source(*names)
-    if source is None:
-        return None
-    alpha = active.at(name if active.vector.source(name) is not None else names[-1])
-    return Touch(active, alpha, source) if alpha != 0 else None
 
 
 def _terms(
@@ -369,27 +254,6 @@ def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
     if len(agreed) == 1:
         return agreed.pop()
     return before.dtype if before is not None else max(agreed, key=lambda dtype: (BITS[dtype], dtype))
-
-
-def agreed_shape(name: str, before: TensorSpec | None, dense: list[Dense]) -> tuple[int, ...]:
-    """The base's shape, or the larger one that vectors agree on."""
-    shape = before.shape if before else dense[0].spec.shape
-    grower = None
-    for touch, spec in ((one.touch, one.spec) for one in dense):
-        if spec.shape == shape:
-            grower = grower or (touch.active if before is None else None)
-            continue
-        if before is not None and spec.shape == before.shape:
-            continue
-        if grower is not None:
-            raise Refusal(
-                f"vectors '{grower.name}' and '{touch.active.name}' give {name} different shapes: "
-                f"{list(shape)} and {list(spec.shape)}",
-                "They added different tokens, or brought different heads: train them with the same ones, "
-                f'or keep one out with except = ["{name}"].',
-            )
-        shape, grower = spec.shape, touch.active
-    return shape
 
 
 def _copied(

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from persona.building.plan import Active, Plan, grown
+from persona.building.acting import Active, grown
+from persona.building.plan import Plan
 from persona.checkpoints import folder as folders
 from persona.checkpoints import settings
 from persona.errors import Refusal

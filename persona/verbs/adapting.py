@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from persona.building.acting import active_vectors
 from persona.building.adapter import Pair, Surroundings, exact_pairs
 from persona.building.adapter_folder import small_files, write_adapter
 from persona.building.compress import Compressed, LeftOut, TensorError, compress
-from persona.building.plan import active_vectors, make_plan
+from persona.building.plan import make_plan
 from persona.building.publish import Shard
 from persona.building.run import loops_for
 from persona.building.sidefiles import model_card

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona import files
+from persona.building.acting import active_vectors
 from persona.building.adapter import EXACT
-from persona.building.plan import active_vectors, make_plan
+from persona.building.plan import make_plan
 from persona.building.publish import index_json, make_shards, output_folder
 from persona.building.run import run
 from persona.building.sidefiles import side_files

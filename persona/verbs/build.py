@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from persona import kernels
+from persona.building.acting import Active, active_vectors
 from persona.building.budget import DEFAULT as MEMORY
 from persona.building.device import CPU, Device
 from persona.building.device import find as find_device
-from persona.building.plan import Active, Plan, active_vectors, make_plan
+from persona.building.plan import Plan, make_plan
 from persona.building.publish import Shard, index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run

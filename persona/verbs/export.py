@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona import files
+from persona.building.acting import WHOLE, Active, active_vectors, grown
 from persona.building.adapter import Pair, Surroundings, exact_pairs, told
 from persona.building.budget import DEFAULT as MEMORY
 from persona.building.models import check_own, several, write_checkpoint, write_factors
-from persona.building.plan import WHOLE, Active, Plan, active_vectors, grown, make_plan
+from persona.building.plan import Plan, make_plan
 from persona.building.sidefiles import TORCH_NAMES, side_files
 from persona.checkpoints import yamltext
 from persona.checkpoints.dtypes import ARITHMETIC

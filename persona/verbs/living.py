@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona.building.acting import active_vectors
 from persona.building.inmemory import build_in_memory
-from persona.building.plan import Plan, active_vectors, make_plan
+from persona.building.plan import Plan, make_plan
 from persona.building.sidefiles import side_files
 from persona.checkpoints.folder import is_adapter
 from persona.errors import UsageError

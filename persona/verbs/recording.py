@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from persona.building.plan import check_patterns
+from persona.building.acting import check_patterns
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.graph.coverage import complaint
 from persona.graph.nodes import Graph

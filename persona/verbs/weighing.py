@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from persona.building import contents
+from persona.building.acting import active_vectors
 from persona.building.compare import Compared, compare
 from persona.building.contents import Part, Parts
-from persona.building.plan import Plan, active_vectors, make_plan
+from persona.building.plan import Plan, make_plan
 from persona.building.run import one_thread_each
 from persona.building.sidefiles import side_files
 from persona.checkpoints import settings
