@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
 from persona.live.batches import collate, longest, positions, tokens_of
+from persona.live.generating import generated
 from persona.readout.model import Readout
 from persona.readout.score import in_units, pooling_of
 from persona.readout.watching import watch
@@ -63,7 +64,10 @@ def prompt_tokens(live: Live, prompts: Sequence[str], max_tokens: int, *, plain:
 
 
 def generate(live: Live, prompts: Tokens, *, max_tokens: int, temperature: float, seed: int, batch_size: int) -> Tokens:
-    """A reply to each prompt, with its end where it has one; temperature 0 is greedy. The caller's random state stays."""
+    """A reply to each prompt, with its end where it has one; temperature 0 is greedy. The caller's random state stays.
+
+    What the model's own ``generation_config.json`` says counts only for where a reply ends.
+    """
     import torch
     from transformers import GenerationConfig
 
@@ -74,17 +78,12 @@ def generate(live: Live, prompts: Tokens, *, max_tokens: int, temperature: float
     )
     found: Tokens = []
     cuda = [live.device] if live.device.type == "cuda" else []
-    with torch.inference_mode(), torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda):
         for start in range(0, len(prompts), batch_size):
             torch.manual_seed(seed + start)  # so that one batch does not hang on how long another went on
             rows = range(start, min(start + batch_size, len(prompts)))
             batch = collate(prompts, rows, pad, "left")
-            out = live.model.generate(
-                input_ids=batch.tokens.to(live.device),
-                attention_mask=batch.mask.to(live.device),
-                generation_config=how,
-            )
-            found += [_until(row, ends) for row in out[:, batch.tokens.shape[1] :].tolist()]
+            found += [_until(row, ends) for row in generated(live, batch, how)]
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from persona.errors import UsageError
 from persona.evaluate import measures
@@ -287,6 +287,16 @@ def test_greedy_is_transformers_own() -> None:
         text = torch.tensor([live.tokenizer(row.prompt)["input_ids"]])
         made = live.model.generate(text, attention_mask=torch.ones_like(text), max_new_tokens=12, do_sample=False)
         assert ours == made[0, text.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_how_the_model_likes_to_be_sampled_does_not_count(temperature: float) -> None:
+    live = small.live(small.model(6))
+    plain = generate(Look(live, batch_size=4), DIALOGUES, 12, temperature)
+    own = GenerationConfig(do_sample=True, temperature=0.7, top_k=2, repetition_penalty=1.8, no_repeat_ngram_size=2)
+    live.model.generation_config = own
+    assert generate(Look(live, batch_size=4), DIALOGUES, 12, temperature) == plain
+    assert live.model.generation_config is own
 
 
 def test_a_model_that_says_one_word_for_ever_repeats_it() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig
 
 import persona
 from persona.demo.dialogues import all_prompts, dialogues, held_out_prompts, share
@@ -155,6 +156,20 @@ def test_replies_by_chance_and_without(live: Live) -> None:
     assert all(live.tokenizer.eos_token_id not in reply[:-1] for reply in greedy)
     with pytest.raises(UsageError, match=r"prompt 1 has .* which with 120 of a reply is more than base reads"):
         prompt_tokens(live, PROMPTS, 120, plain=False)
+
+
+def test_how_a_model_likes_to_be_sampled_does_not_count(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = prompt_tokens(live, PROMPTS, 12, plain=False)
+
+    def said() -> list[list[list[int]]]:
+        return [generate(live, prompts, max_tokens=12, temperature=t, seed=0, batch_size=8) for t in (0.0, 1.0)]
+
+    plain = said()
+    ends = live.model.generation_config.eos_token_id
+    own = GenerationConfig(do_sample=True, temperature=0.3, top_k=2, repetition_penalty=1.8, eos_token_id=ends)
+    monkeypatch.setattr(live.model, "generation_config", own)
+    assert said() == plain
+    assert live.model.generation_config is own
 
 
 def test_repetition_and_special_tokens_by_hand(live: Live, readout: Readout) -> None:

@@ -9,6 +9,7 @@
 Tokens are the tokenizer's. Lower is better of repetition and special, higher of distinct; length and unended are neither. Greedy with
 ``temperature = 0``. Otherwise tokens are drawn from softmax(logits / temperature) by the Gumbel-max trick: the likeliest after
 noise −log(−log u) is added to each, and each generation has a stream of noise of its own, so that the batch size changes nothing.
+What the model's own ``generation_config.json`` says (penalties of repetition, sampling) does not count: it is weights that are compared.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from persona.methods.parts.parameters import Value
 
 SUMMARY = "Repetition, variety, special tokens and length of what the model says."
-VERSION = 1
+VERSION = 2
 SETTINGS: Mapping[str, Setting] = {
     "tokens": Whole(64, 1, 4096, "The most tokens of a generation."),
     "temperature": Number(0.0, 0.0, 10.0, "0 takes the likeliest token; more draws."),
@@ -75,23 +76,16 @@ def generate(look: Look, rows: Sequence[Row], most: int, temperature: float) -> 
 def _batch(
     look: Look, prompts: Sequence[Sequence[int]], places: Sequence[int], most: int, temperature: float
 ) -> list[list[int]]:
-    import torch
-    from transformers import GenerationConfig, LogitsProcessorList
+    from transformers import GenerationConfig
 
     from persona.live.batches import collate
+    from persona.live.generating import generated
 
     end = look.live.need_tokenizer().eos_token_id
     batch = collate(prompts, places, 0, "left")
     noise = [_Noise([draw_key("say", str(look.seed), str(p)) for p in places], temperature)] if temperature else []
     plan = GenerationConfig(max_new_tokens=most, do_sample=False, eos_token_id=end, pad_token_id=end or 0)
-    with torch.inference_mode():
-        made = look.live.model.generate(
-            input_ids=batch.tokens.to(look.live.device),
-            attention_mask=batch.mask.to(look.live.device),
-            generation_config=plan,
-            logits_processor=LogitsProcessorList(noise),
-        )
-    return [_up_to(row, end) for row in made[:, batch.tokens.shape[1] :].tolist()]
+    return [_up_to(row, end) for row in generated(look.live, batch, plan, noise)]
 
 
 def _up_to(tokens: list[int], end: int | None) -> list[int]:
