@@ -48,10 +48,18 @@ class Interval:
 
 def ratio(totals: Sequence[float], counts: Sequence[float], seed: int = 0) -> Interval:
     """R and its interval."""
-    value = math.fsum(totals) / math.fsum(counts)
+    value = _sum(totals) / _sum(counts)
     if len(totals) < FEWEST:
         return Interval(value, None, None)
     return Interval(value, *_quantiles(_drawn([(totals, counts)], seed)))
+
+
+def _sum(values: Sequence[float]) -> float:
+    """Exact; of what no exact sum has (infinities of both signs, more than a float holds) what floats make of it."""
+    try:
+        return math.fsum(values)
+    except (ValueError, OverflowError):
+        return float(sum(values))
 
 
 def difference(after: Figure, before: Figure, seed: int = 0) -> Interval | None:

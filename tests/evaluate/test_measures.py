@@ -335,6 +335,10 @@ def test_a_function_of_ones_own_is_found_and_what_it_gives_is_checked() -> None:
     assert found["words"].totals == [float(len((row.prompt or "").split())) for row in DIALOGUES]
     for function, said in (
         ("tests.evaluate.judge:few", "gave 1 numbers for 9 rows"),
+        ("tests.evaluate.judge:none", "gave no numbers"),
+        ("tests.evaluate.judge:alone", "gave 0 numbers for 9 rows"),
+        ("tests.evaluate.judge:huge", "gave 0 numbers for 9 rows"),
+        ("tests.evaluate.judge:late", "failed: ZeroDivisionError"),
         ("tests.evaluate.judge:fails", "failed: KeyError"),
         ("tests.evaluate.judge:nothing", "cannot be imported"),
         ("no.such.module:score", "cannot be imported"),
@@ -351,6 +355,12 @@ def test_a_function_of_ones_own_is_found_and_what_it_gives_is_checked() -> None:
         ("loss", Row("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
         ("loss", Row("here", messages=({"role": "user", "content": "w1"},)), "not an answer of the assistant"),
         ("forgetting", Row("here", "w1", " w2"), "here is no 'text'"),
+        ("forgetting", Row("here", text=" "), "here has no token that could be predicted"),
+        (
+            "degeneration",
+            Row("here", " ".join(["w1"] * 60)),
+            "here has 61 tokens, which with 10 more is beyond what model",
+        ),
         ("readout", Row("here", text="w1"), "here is the only text"),
     ],
 )

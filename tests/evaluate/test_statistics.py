@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -28,6 +29,13 @@ def test_there_is_none_of_one_example_or_of_what_is_no_number() -> None:
     assert (ratio([2.0], [1.0]).low, ratio([2.0], [1.0]).high) == (None, None)
     found = ratio([2.0, float("nan")], [1.0, 1.0])
     assert (found.low, found.high) == (None, None)
+
+
+def test_what_has_no_exact_sum_is_what_floats_make_of_it() -> None:
+    infinite = float("inf")
+    assert math.isnan(ratio([infinite, -infinite], [1.0, 1.0]).value)
+    assert ratio([1e308, 1e308], [1.0, 1.0]).value == infinite
+    assert ratio([1.0, -infinite], [1.0, 1.0]).value == -infinite
 
 
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:

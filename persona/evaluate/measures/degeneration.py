@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from persona.errors import UsageError
 from persona.evaluate.measures import Look, Setting, Sums
 from persona.ids import draw_key
 from persona.methods.parts.parameters import Number, Whole
@@ -63,6 +64,7 @@ def generate(look: Look, rows: Sequence[Row], most: int, temperature: float) -> 
     from persona.evaluate.tokens import prompt_tokens
 
     prompts = [prompt_tokens(look.live, row) for row in rows]
+    _check(look, rows, prompts, most)
     order = sorted(range(len(rows)), key=lambda row: (len(prompts[row]), row))
     found: list[list[int]] = [[] for _ in rows]
     for start in range(0, len(order), look.batch_size):
@@ -71,6 +73,21 @@ def generate(look: Look, rows: Sequence[Row], most: int, temperature: float) -> 
             found[place] = tokens
         look.done(len(places))
     return found
+
+
+def _check(look: Look, rows: Sequence[Row], prompts: Sequence[Sequence[int]], most: int) -> None:
+    """Raise if the model has nothing to go on from, or cannot read on to the end."""
+    from persona.live.batches import longest
+
+    reads = longest(look.live.model)
+    for row, prompt in zip(rows, prompts, strict=True):
+        if not prompt:
+            raise UsageError(f"{row.where} has no token to go on from", "Give it a prompt, or leave it out.")
+        if reads is not None and len(prompt) + most > reads:
+            raise UsageError(
+                f"{row.where} has {len(prompt)} tokens, which with {most} more is beyond what {look.live.label} reads",
+                f"It reads {reads}: shorten it, leave it out, or say a lower 'tokens'.",
+            )
 
 
 def _batch(

@@ -33,6 +33,8 @@ def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> S
     from persona.evaluate.tokens import losses
 
     windows = list(_windows(look, rows, int(settings["window"])))
+    if not windows:
+        raise UsageError(f"{rows[0].where} has no token that could be predicted", "Give longer texts.")
     look.done(len(rows))
     quiet = Look(look.live, look.seed, look.batch_size)
     return [Sums("loss", "lower", "nats/token", losses(quiet, windows), [float(one.answers) for one in windows])]

@@ -15,7 +15,7 @@ until the suite changes.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -68,16 +68,19 @@ def _called(name: str, look: Look, rows: Sequence[Row]) -> dict[str, list[float]
     function = find(name)
     try:
         said = function(look.live, [dict(row.fields) for row in rows], look.seed)
+        tables = said if isinstance(said, Mapping) else {"value": said}
+        found = {str(key): list(values) if isinstance(values, Iterable) else [] for key, values in tables.items()}
     except Exception as error:
         raise UsageError(f"{name} failed: {type(error).__name__}: {error}", "Mend the function.") from error
-    tables = said if isinstance(said, Mapping) else {"value": said}
-    return {str(key): _numbers(name, values, rows) for key, values in tables.items()}
+    if not found:
+        raise UsageError(f"{name} gave no numbers", "It must give one number for each row, or a table of such lists.")
+    return {key: _numbers(name, values, rows) for key, values in found.items()}
 
 
-def _numbers(name: str, said: Any, rows: Sequence[Row]) -> list[float]:
+def _numbers(name: str, said: Sequence[Any], rows: Sequence[Row]) -> list[float]:
     try:
         found = [float(value) for value in said]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = []
     if len(found) != len(rows):
         raise UsageError(
