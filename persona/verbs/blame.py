@@ -92,8 +92,10 @@ def blame(
 
     Differences are of pairs: both builds answer the same examples.
     """
+    if most is not None and most < 1:
+        raise UsageError(f"{most} commits are none to blame", "Give a number from 1 on.")
     found = suites_of(repo, [suite], within)
-    recipe, label = _of(repo, rev, Path(within))
+    recipe, label = _of(repo, "HEAD" if history and rev is None else rev, Path(within))
     if not history and sum(alphas.acts(entry.alpha) for entry in recipe.vectors) == 0:
         raise UsageError(f"no vector acts in {label}, so none can be blamed", "See 'persona vectors'.")
     with Evaluator(repo, found, How(device, dtype, batch_size, seed, limit), command, progress) as evaluator:

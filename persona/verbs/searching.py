@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Literal
 
 from persona import suggestions
-from persona.errors import UsageError
+from persona.errors import Refusal, UsageError
 from persona.evaluate import choice, space
 from persona.evaluate.space import Varied
 from persona.evaluate.suite import Suite
@@ -188,7 +188,7 @@ class Search:
             return ""
         try:
             planned(self._repo, recipe)
-        except UsageError as error:
+        except (UsageError, Refusal) as error:
             return error.message
         return space.complaint(recipe) or ""
 

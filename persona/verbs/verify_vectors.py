@@ -14,6 +14,7 @@ from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 from persona.verbs.evaluating import BASE, BATCH, Change, Evaluator, How, base_of, change, suites_of
 from persona.verbs.recording import standing_recipe
+from persona.verbs.taking import check_alpha
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def verify_vectors(
     A vector is added plainly, whatever the recipe's method, on the tensors that the recipe lets it touch. Its control is the base
     with Gaussian noise of the same norm in each tensor, by ``seed``.
     """
+    if alpha is not None:
+        check_alpha(alpha)
     recipe = standing_recipe(repo) if at is None else repo.recipe(repo.resolve(at))
     acting = [replace(e, alpha=e.alpha if alpha is None else alpha) for e in recipe.vectors if alphas.acts(e.alpha)]
     if not acting or not all(alphas.acts(entry.alpha) for entry in acting):

@@ -296,7 +296,10 @@ def test_blame_finds_the_planted_vector_by_the_numbers(work: persona.Repository)
 
 
 def test_blame_finds_the_commit(work: persona.Repository) -> None:
-    loss = persona.blame(work, "calm", history=True).verdicts[0]
+    persona.sweep(work, "one", [0.3], suite="calm", write=True)  # an edit, which is no commit
+    done = persona.blame(work, "calm", history=True)
+    assert done.of == persona.blame(work, "calm", "HEAD", history=True).of
+    loss = done.verdicts[0]
     assert loss.commits[0].changes[0].name == BAD
     assert loss.commits[0].commit == work.resolve("HEAD~2")
     assert len(loss.commits) == 5
@@ -366,6 +369,9 @@ def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
         (lambda: persona.eval(work, [str(folders / "one")]), "is a folder"),
         (lambda: persona.blame(work, "calm", "HEAD~5"), "no vector acts"),
         (lambda: persona.blame(work, "calm", "one"), "'one' is a vector"),
+        (lambda: persona.blame(work, "calm", history=True, most=-1), "-1 commits"),
+        (lambda: persona.verify_vectors(work, alpha=float("nan")), "alpha nan is not a finite number"),
+        (lambda: persona.verify_vectors(work, alpha=float("inf")), "alpha inf is not a finite number"),
         (lambda: persona.sweep(work, "on", [0.0]), "no vector 'on'"),
         (lambda: persona.sweep(work, "one", [float("nan")]), "not a finite number"),
         (lambda: persona.sweep(work, "one", []), "no alphas"),

@@ -317,6 +317,13 @@ def test_a_trial_without_a_number_has_failed(work: persona.Repository) -> None:
         persona.tune(work, "odd", trials=14, by=["odd", "far"], pick=failed[0].number)
 
 
+def test_a_method_that_needs_what_a_vector_has_not_fails_in_its_trials_alone(work: persona.Repository) -> None:
+    found = persona.tune(work, "near", trials=4, vary={"one": (0.5, 1.0)}, methods=["fisher", "linear"])
+    failed = [trial.settings[1] for trial in found.trials if "Fisher diagonal, and it has none" in trial.failed]
+    assert failed == ["fisher"] * 2
+    assert found.chosen is None or found.trials[found.chosen].settings[1] == "linear"
+
+
 def test_methods_and_densities(work: persona.Repository) -> None:
     found = persona.tune(
         work, "near", trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9)
