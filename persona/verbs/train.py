@@ -10,7 +10,8 @@ from typing import Any
 from persona.progress import SILENT, Progress
 from persona.repository import Repository
 from persona.training.settings import read_settings
-from persona.verbs.training import Trained, checked, data_of, prepare_all, trained_and_committed
+from persona.verbs.training import Trained, trained_and_committed
+from persona.verbs.training_plan import checked, data_of, prepare_all
 
 
 def train(

@@ -11,16 +11,8 @@ from persona.errors import UsageError
 from persona.progress import SILENT, Progress
 from persona.repository import Repository
 from persona.training.settings import read_settings
-from persona.verbs.training import (
-    RUNS,
-    Asked,
-    Trained,
-    checked,
-    data_of,
-    name_of,
-    prepare_all,
-    trained_and_committed,
-)  # fmt: skip
+from persona.verbs.training import Trained, trained_and_committed
+from persona.verbs.training_plan import RUNS, Asked, checked, data_of, name_of, prepare_all
 
 
 @dataclass(frozen=True)
