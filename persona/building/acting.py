@@ -35,6 +35,10 @@ class Active:
         """What the recipe calls it."""
         return self.entry.name
 
+    def called(self, tensor: str, base: Base) -> str:
+        """Under which name it has a tensor, which is the one that patterns match: a tied head may be the matrix that it shares."""
+        return next((name for name in base.names_of(tensor) if self.vector.source(name) is not None), tensor)
+
     def at(self, tensor: str) -> float:
         """Its strength at a tensor that it touches, 0 at another."""
         if not self.entry.touches(tensor):
@@ -89,11 +93,10 @@ def active_vectors(
 
 def touch_at(active: Active, name: str, base: Base) -> Touch | None:
     """What a vector does to a tensor; to a head that this build unties, what it does to the matrix it was."""
-    names = base.names_of(name)
-    source = active.vector.source(*names)
+    source = active.vector.source(*base.names_of(name))
     if source is None:
         return None
-    alpha = active.at(name if active.vector.source(name) is not None else names[-1])
+    alpha = active.at(active.called(name, base))
     return Touch(active, alpha, source) if alpha != 0 else None
 
 

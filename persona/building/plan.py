@@ -175,7 +175,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
         return None
     dense = [one for touch in touching for one in touch.dense if before is not None or one.share > 0]
     shape = agreed_shape(name, before, [one for one in dense if one.share > 0])
-    wanted = dtype if dtype and _computable(before, dense) else _dtype(name, before, active)
+    wanted = dtype if dtype and _computable(before, dense) else _dtype(name, base, active)
     copy = _copied(recipe, before, touching, dense, wanted, shape)
     if copy is not None:
         return Output(name, wanted, shape, before, copy=copy)
@@ -244,10 +244,11 @@ def _computable(before: TensorSpec | None, dense: list[Dense]) -> bool:
     return all(spec.dtype in ARITHMETIC for spec in specs)
 
 
-def _dtype(name: str, before: TensorSpec | None, active: list[Active]) -> str:
+def _dtype(name: str, base: Base, active: list[Active]) -> str:
     """What all full fine-tunes have the tensor in (one that leaves it alone has the base's), else the base's."""
-    runs = [part for a in active if a.entry.touches(name) for _, part in a.vector.weighted]
-    specs = [run.tensors.get(name, before) for run in runs if run.form in WHOLE]
+    before, names = base.spec(name), base.names_of(name)
+    runs = [part for a in active if a.entry.touches(a.called(name, base)) for _, part in a.vector.weighted]
+    specs = [next((run.tensors[n] for n in names if n in run.tensors), before) for run in runs if run.form in WHOLE]
     if before is None:
         specs = [run.tensors[name] for run in runs if name in run.tensors]
     agreed = {spec.dtype for spec in specs if spec is not None}

@@ -383,6 +383,27 @@ def test_an_untied_head_gets_what_others_did_to_the_shared_matrix(make_repo: Mak
     assert same_bits(load(tmp_path / "out")["lm_head.weight"], wanted)
 
 
+@pytest.mark.parametrize("only", ["", '\nonly = ["model.embed_tokens.weight"]'])
+def test_an_untied_head_is_in_the_dtype_of_all_fine_tunes(make_repo: MakeRepo, tmp_path: Path, only: str) -> None:
+    base = tiny_llama(dtype=torch.float32, tie_word_embeddings=True)
+    base.save_pretrained(tmp_path / "base")
+    repo = make_repo(tmp_path / "base")
+    untied = tiny_llama(dtype=torch.float32, tie_word_embeddings=False)
+    untied.load_state_dict(base.state_dict())
+    nudge(untied, 4, 0.01).bfloat16().save_pretrained(tmp_path / "untied")
+    persona.commit(repo, tmp_path / "untied", name="untied", alpha=0.5)
+    nudge(base, 5, 0.01).bfloat16().save_pretrained(tmp_path / "tied")
+    persona.commit(repo, tmp_path / "tied", name="tied", alpha=0.25)
+    repo.recipe_path.write_text(repo.recipe_path.read_text().replace("alpha = 0.25", f"alpha = 0.25{only}"))
+    persona.build(repo, tmp_path / "out")
+    built = load(tmp_path / "out")
+    assert built["model.embed_tokens.weight"].dtype == torch.bfloat16
+    e = load(tmp_path / "base")["model.embed_tokens.weight"]
+    head = load(tmp_path / "untied")["lm_head.weight"].float()
+    moved = load(tmp_path / "tied")["model.embed_tokens.weight"].float()
+    assert same_bits(built["lm_head.weight"], (e + (0.5 * (head - e) + 0.25 * (moved - e))).bfloat16())
+
+
 def test_a_vector_kept_off_a_tensor_has_no_say_in_its_dtype(
     models: TinyModels, repo: persona.Repository, tmp_path: Path
 ) -> None:
