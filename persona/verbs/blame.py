@@ -16,7 +16,7 @@ from persona.recipe.changes import Change as Edit
 from persona.recipe.changes import changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, suites_of
+from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, same_figure, suites_of
 from persona.verbs.recording import standing_recipe
 from persona.verbs.sides import REVISION, side_of
 
@@ -123,8 +123,7 @@ def _by_vector(evaluator: Evaluator, recipe: Recipe, label: str, seed: int) -> I
     for figure in whole.figures:
         found = []
         for entry in acting:
-            other = without[entry.name].figure(figure.key)
-            assert other is not None
+            other = same_figure(without[entry.name], figure.key)
             found.append(Blamed(entry.name, entry.alpha, other.value, change(figure, other, seed)))
         yield _verdict(figure, vectors=tuple(sorted(found, key=lambda one: -_harm(one.effect, figure.better))))
 
@@ -163,8 +162,7 @@ def _step(
     seed: int,
 ) -> Step:
     parent = commit.parents[0]
-    after, before = done[name].figure(key), done[parent].figure(key)
-    assert after is not None
+    after, before = same_figure(done[name], key), done[parent].figure(key)
     edits = tuple(changes(repo.recipe(parent), repo.recipe(name), repo.objects))
     return Step(name, commit.subject, after.value, change(after, before, seed), edits)
 

@@ -77,6 +77,17 @@ def figure_called(here: Evaluation, said: str) -> Figure:
     return known[said]
 
 
+def same_figure(there: Evaluation, key: tuple[str, str]) -> Figure:
+    """The number that another build has, too; a function of one's own may have named it otherwise."""
+    found = there.figure(key)
+    if found is None:
+        raise UsageError(
+            f"{there.suite}: '{number_called(*key)}' was measured of one build and not of another",
+            "A function must give the same names whatever the model.",
+        )
+    return found
+
+
 def goal_of(here: Evaluation) -> Figure:
     """The number to go by unless one is named: the first that has a good way, or the first."""
     return next((one for one in here.figures if one.better is not None), here.figures[0])

@@ -12,7 +12,7 @@ from persona.progress import SILENT, Progress
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
-from persona.verbs.evaluating import BASE, BATCH, Change, Evaluator, How, base_of, change, suites_of
+from persona.verbs.evaluating import BASE, BATCH, Change, Evaluator, How, base_of, change, same_figure, suites_of
 from persona.verbs.recording import standing_recipe
 from persona.verbs.taking import check_alpha
 
@@ -112,9 +112,7 @@ def _columns(base: Sequence[Evaluation], names: Sequence[str], runs: Sequence[Ru
 
 
 def _cell(name: str, one: Evaluation, noise: Evaluation, base: Evaluation, key: tuple[str, str], seed: int) -> Cell:
-    figure, control, before = one.figure(key), noise.figure(key), base.figure(key)
-    assert figure is not None
-    assert control is not None
+    figure, control, before = same_figure(one, key), same_figure(noise, key), base.figure(key)
     return Cell(
         name, figure.value, figure.low, figure.high,
         change(figure, before, seed), change(control, before, seed), change(figure, control, seed),

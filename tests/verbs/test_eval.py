@@ -295,6 +295,22 @@ def test_blame_finds_the_planted_vector_by_the_numbers(work: persona.Repository)
     assert persona.blame(work, "calm").measured == 0
 
 
+@pytest.mark.parametrize("verb", [persona.blame, persona.verify_vectors])
+def test_a_function_must_name_its_numbers_alike_for_every_build(work: persona.Repository, verb: Any) -> None:
+    evals = work.root / "evals"
+    (evals / "namer.py").write_text(
+        "def named(live, rows, seed):\n"
+        "    total = float(sum(one.double().sum() for one in live.model.parameters()))\n"
+        "    return {f'total {total:.9f}': [1.0] * len(rows)}\n"
+    )
+    measure = '[[measures]]\nkind = "python"\nfunction = "namer:named"\ndata = "named.jsonl"\n'
+    (evals / "named.toml").write_text(measure)
+    (evals / "named.jsonl").write_text('{"prompt": "one"}\n')
+    with pytest.raises(UsageError, match=r"named: 'python total .*' was measured of one build and not of another") as caught:
+        verb(work, "named" if verb is persona.blame else ["named"])
+    assert "the same names" in caught.value.hint
+
+
 def test_blame_finds_the_commit(work: persona.Repository) -> None:
     persona.sweep(work, "one", [0.3], suite="calm", write=True)  # an edit, which is no commit
     done = persona.blame(work, "calm", history=True)
