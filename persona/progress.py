@@ -21,6 +21,9 @@ class Progress(Protocol):
     def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
         """Show a task of ``total`` units until the block ends."""
 
+    def note(self, text: str) -> None:
+        """Say something that a person should know before it takes long."""
+
 
 class _SilentTask:
     def advance(self, amount: int) -> None:
@@ -34,6 +37,9 @@ class Silent:
     def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
         """A task that nobody sees."""
         yield _SilentTask()
+
+    def note(self, text: str) -> None:
+        """Nothing that anybody hears."""
 
 
 SILENT: Progress = Silent()

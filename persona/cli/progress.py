@@ -18,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from persona.cli.app import note
 from persona.progress import Task
 
 
@@ -39,6 +40,10 @@ class Bars:
         console = Console(stderr=True, emoji=False)
         with Progress(*_columns(unit), console=console, transient=True) as bars:
             yield _BarTask(bars, bars.add_task(label, total=total))
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        note(f"note: {text}")
 
 
 def _columns(unit: str) -> list[ProgressColumn]:

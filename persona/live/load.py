@@ -121,6 +121,18 @@ def checked_device(name: str) -> str:
     return name
 
 
+def crawls(live: Live) -> bool:
+    """Whether a model runs on a CPU in a 16-bit dtype that the CPU has no sums in, which takes many times as long as fp32 does."""
+    import torch
+
+    if live.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    ours = torch.ops.mkldnn
+    quick = {torch.bfloat16: ours._is_mkldnn_bf16_supported, torch.float16: ours._is_mkldnn_fp16_supported}
+    ask = quick.get(live.model.dtype)
+    return ask is not None and not ask()
+
+
 def checked_dtype(name: str | None) -> str | None:
     """A dtype by torch's name for it (``bf16`` is ``bfloat16``); an error that says which there are."""
     if name is not None and name not in DTYPES:

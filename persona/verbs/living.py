@@ -59,10 +59,24 @@ def live_side(
                 "Commit it and give the vector's name, or build the recipe and give that folder.",
             )
         base = side.recipe.base if side.recipe is not None else None
-        return from_folder(side.folder, side.label, dtype, device, base=base, revision=side.commit)
+        return told(from_folder(side.folder, side.label, dtype, device, base=base, revision=side.commit), progress)
     assert repo is not None
     assert side.recipe is not None
-    return live_recipe(repo, side.recipe, side.label, side.commit, dtype=dtype, device=device, progress=progress)
+    live = live_recipe(repo, side.recipe, side.label, side.commit, dtype=dtype, device=device, progress=progress)
+    return told(live, progress)
+
+
+def told(live: Live, progress: Progress) -> Live:
+    """The model; before it is run, whoever waits hears if there is a much quicker way."""
+    from persona.live.load import crawls
+
+    if crawls(live):
+        dtype = str(live.model.dtype).removeprefix("torch.")
+        progress.note(
+            f"{live.label} runs in {dtype}, which this CPU has no sums in: --dtype fp32 takes twice the memory, "
+            "and a small part of the time"
+        )
+    return live
 
 
 def live_recipe(

@@ -20,7 +20,7 @@ from persona.ids import draw_key
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.verbs.living import planned
+from persona.verbs.living import planned, told
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +49,7 @@ class Workbench:
         self._small: Mapping[str, bytes] = {}
         self._weights: dict[str, torch.Tensor] = {}
         self._there: dict[str, Stamp | None] = {}
+        self._has_told = False
 
     def become(self, recipe: Recipe, label: str) -> Live:
         """The model that ``recipe`` builds. The one before is this one, changed: it must not be used any more."""
@@ -88,6 +89,9 @@ class Workbench:
         self._live, self._weights, self._there = None, {}, {}  # the old one goes before the new one comes
         tensors = build_in_memory(plan, self._repo.tensors, self._progress, memory=MEMORY)
         live = from_tensors(small, tensors, label, self._dtype, self._device, base=recipe.base)
+        if not self._has_told:
+            told(live, self._progress)
+            self._has_told = True
         self._weights = dict(_in_place(live, tensors))
         self._there = {output.name: _stamp(plan, output) for output in plan.outputs}
         self._live, self._small = live, small

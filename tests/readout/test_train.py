@@ -56,6 +56,9 @@ class Stopping:
         self.unit = unit
         yield self
 
+    def note(self, text: str) -> None:
+        pass
+
     def advance(self, amount: int) -> None:
         self.left -= amount if self.unit == "tokens" else 0
         if self.left < 0:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +310,9 @@ def test_a_function_must_name_its_numbers_alike_for_every_build(work: persona.Re
     measure = '[[measures]]\nkind = "python"\nfunction = "namer:named"\ndata = "named.jsonl"\n'
     (evals / "named.toml").write_text(measure)
     (evals / "named.jsonl").write_text('{"prompt": "one"}\n')
-    with pytest.raises(UsageError, match=r"named: 'python total .*' was measured of one build and not of another") as caught:
+    with pytest.raises(
+        UsageError, match=r"named: 'python total .*' was measured of one build and not of another"
+    ) as caught:
         verb(work, "named" if verb is persona.blame else ["named"])
     assert "the same names" in caught.value.hint
 
@@ -397,3 +403,33 @@ def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
     (work.root / "evals" / "calm.toml").rename(work.root / "evals" / "calm.txt")
     with pytest.raises(UsageError, match="there are no suites"):
         persona.eval(work)
+
+
+SLOW = """
+import sys
+from contextlib import contextmanager
+import persona
+from persona.progress import Silent
+
+class Heard(Silent):
+    def note(self, text):
+        print(text)
+
+persona.eval(persona.open(sys.argv[1]), ["HEAD"], suites=["calm"], dtype=sys.argv[2], limit=1, progress=Heard())
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable that takes instructions away is of x86 alone")
+def test_a_cpu_without_sums_in_16_bits_is_told_before_the_wait(work: persona.Repository) -> None:
+    place = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(place), "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+
+    def heard(dtype: str) -> str:
+        command = [sys.executable, "-c", SLOW, str(work.root), dtype]
+        done = subprocess.run(command, check=True, cwd=place, env=environment, capture_output=True, text=True)
+        return done.stdout
+
+    assert heard("bf16").strip() == (
+        "base runs in bfloat16, which this CPU has no sums in: --dtype fp32 takes twice the memory, and a small part of the time"
+    )
+    assert heard("fp32") == ""
