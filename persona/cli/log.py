@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -17,9 +16,8 @@ from persona.cli.graphlines import draw
 from persona.cli.render import print_lines, when
 
 if TYPE_CHECKING:
-    from persona.ids import CommitId
     from persona.verbs.log import Logged
-    from persona.verbs.measured import Reading
+    from persona.verbs.measured import Headlines
 
 
 @click.command("log")
@@ -55,7 +53,8 @@ def command(
     persona log --vector listening --since "2 weeks ago"
     persona log main..voice
     """
-    from persona.verbs.log import log, measured_of
+    from persona.verbs.log import log
+    from persona.verbs.measured import Headlines
 
     repo = app.repository()
     found = log(
@@ -72,7 +71,7 @@ def command(
     )
 
     def render(console: Console) -> None:
-        told = _Told(oneline, partial(measured_of, repo))
+        told = _Told(oneline, Headlines(repo))
         print_lines(console, told.drawn(found) if graph else told.plain(found))
 
     app.show("log", found, render)
@@ -83,7 +82,7 @@ class _Told:
     """How commits are told. What was measured is looked up line by line: who quits the pager has not waited for the rest."""
 
     oneline: bool
-    measured: Callable[[CommitId], tuple[Reading, ...]]
+    headlines: Headlines
 
     def plain(self, found: list[Logged]) -> Iterator[str]:
         for number, one in enumerate(found):
@@ -114,7 +113,7 @@ class _Told:
         yield f"    {escape(one.subject)}"
         if one.headline:
             yield f"    [dim]{escape(one.headline)}[/]"
-        for reading in self.measured(one.commit):
+        for reading in self.headlines.of(one.recipe):
             yield f"    [dim]{escape(reading.suite)}: {escape(reading.text)}[/]"
 
 

@@ -164,6 +164,11 @@ class Evaluations:
                 newest[found.suite] = found
         return tuple(newest[name] for name in sorted(newest))
 
+    def builds(self) -> frozenset[str]:
+        """The builds of which something is kept, as the names of their folders say."""
+        with files.translated(self.folder):
+            return frozenset(one.name for one in self.folder.iterdir()) if self.folder.is_dir() else frozenset()
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing was ever measured here."""

@@ -44,6 +44,21 @@ class Entry:
             return False
         return not any(fnmatchcase(tensor, pattern) for pattern in self.excepted)
 
+    @classmethod
+    def decode(cls, fields: Mapping[str, Any]) -> Entry:
+        """From an object."""
+        return cls(
+            name=fields["name"],
+            id=fields["id"],
+            alpha=alphas.decode(fields["alpha"]),
+            node=fields["node"],
+            only=tuple(fields["only"]),
+            excepted=tuple(fields["except"]),
+            parameters=fields.get("parameters", {}),
+            fisher=FisherId(fields["fisher"]) if "fisher" in fields else None,
+            specification=NodeId(fields["specification"]) if "specification" in fields else None,
+        )
+
     def with_vector(self, name: str) -> Entry:
         """The same with the vector ``name``; what was estimated for another one stays behind."""
         return replace(self, id=name, fisher=self.fisher if name == self.id else None)
@@ -111,7 +126,7 @@ class Recipe:
         return cls(
             base=fields["base"],
             base_name=fields["base_name"],
-            vectors=tuple(_decode_entry(value) for value in fields["vectors"]),
+            vectors=tuple(Entry.decode(value) for value in fields["vectors"]),
             method=fields["method"],
             scale=fields["scale"],
             parameters=fields["parameters"],
@@ -138,11 +153,11 @@ class Recipe:
         at = text.find(said, vectors)
         if at < 0:
             return Recipe.decode(json.loads(text)).readout(what) if said in text[:vectors] else None
-        fields, _ = json.JSONDecoder().raw_decode(text, text.rfind(_ENTRY, 0, at))
-        return _decode_entry(fields)
+        fields, _ = json.JSONDecoder().raw_decode(text, text.rfind(ENTRY_BEGINS, 0, at))
+        return Entry.decode(fields)
 
 
-_ENTRY = '{"alpha":'
+ENTRY_BEGINS = '{"alpha":'
 """How a vector begins in canonical JSON, whose keys are sorted: every one has an alpha, and no key before it."""
 
 
@@ -158,17 +173,3 @@ def _encode_entry(entry: Entry) -> dict[str, Any]:
     own = {"parameters": dict(entry.parameters)} if entry.parameters else {}
     fisher = {"fisher": entry.fisher} if entry.fisher else {}  # absent from others, whose recipes' ids stay
     return fields | own | fisher | ({"specification": entry.specification} if entry.specification else {})
-
-
-def _decode_entry(fields: Mapping[str, Any]) -> Entry:
-    return Entry(
-        name=fields["name"],
-        id=fields["id"],
-        alpha=alphas.decode(fields["alpha"]),
-        node=fields["node"],
-        only=tuple(fields["only"]),
-        excepted=tuple(fields["except"]),
-        parameters=fields.get("parameters", {}),
-        fisher=FisherId(fields["fisher"]) if "fisher" in fields else None,
-        specification=NodeId(fields["specification"]) if "specification" in fields else None,
-    )

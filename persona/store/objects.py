@@ -74,7 +74,7 @@ class ObjectStore:
 
     def path(self, name: Id) -> Path:
         """Where an object lies."""
-        return self.folder / name[:2] / name[2:]
+        return self.folder.joinpath(name[:2], name[2:])
 
     def kind(self, name: Id) -> str:
         """What kind of object ``name`` is."""

@@ -13,23 +13,24 @@ from persona.history import commits
 from persona.history import refs as refs_
 from persona.history.headline import headline
 from persona.history.times import parse_time
-from persona.ids import CommitId
+from persona.ids import CommitId, RecipeId
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
-from persona.verbs.measured import Reading, first_readings, readings
+from persona.verbs.measured import Headlines, Reading
 
 Found = tuple[CommitId, commits.Commit]
 
 
 @dataclass(frozen=True)
 class Logged:
-    """One commit as the log shows it; ``names`` are the branches and tags that stand on it.
+    """One commit as the log shows it; ``names`` are the branches and tags that stand on it, ``recipe`` is its recipe's id.
 
     ``measured`` is what is kept of its build, the headline of each suite. ``nearest`` are its nearest ancestors that the
     log shows, too: its parents, where nothing is left out between.
     """
 
     commit: CommitId
+    recipe: RecipeId
     subject: str
     author: str
     time: str
@@ -184,10 +185,12 @@ def _told(
     for ref, value in sorted(refs.items()):
         if ref.startswith((refs_.BRANCHES, refs_.TAGS)):
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
+    headlines = Headlines(repo) if measured else None
     nearest = _nearest({name for name, _ in shown}, seen) if filtered else None
     return [
         Logged(
             commit=name,
+            recipe=commit.recipe,
             subject=commit.subject,
             author=commit.author,
             time=commit.time,
@@ -197,17 +200,10 @@ def _told(
             run=commit.run,
             headline=headline(commit.run),
             nearest=commit.parents if nearest is None else nearest(commit),
-            measured=measured_of(repo, name) if measured else (),
+            measured=() if headlines is None else headlines.of(commit.recipe),
         )
         for name, commit in shown
     ]
-
-
-def measured_of(repo: Repository, name: CommitId) -> tuple[Reading, ...]:
-    """The headline of each suite that a commit's build was measured by. Its whole recipe is read: some 3 ms where it has 300 vectors."""
-    if repo.evaluations.is_empty:
-        return ()
-    return first_readings(readings(repo, Recipe.get(repo.objects, repo.commit(name).recipe)))
 
 
 def _nearest(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from persona.history.evaluations import Better, Evaluation, Figure, number_called
-from persona.recipe.builds import build_digest
+from persona.ids import RecipeId
+from persona.recipe.builds import BuildDigests, build_digest
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 
@@ -52,11 +53,19 @@ def readings(repo: Repository, recipe: Recipe) -> tuple[Reading, ...]:
     return tuple(_reading(one, figure) for one in found for figure in one.figures)
 
 
-def first_readings(found: tuple[Reading, ...]) -> tuple[Reading, ...]:
-    """The first number of each suite, which is its headline."""
-    return tuple(
-        {one.suite: one for one in reversed(found)}[suite] for suite in dict.fromkeys(one.suite for one in found)
-    )
+class Headlines:
+    """What was measured of the recipes of a history: of each suite the first number."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._measured = repo.evaluations.builds()
+        self._digests = BuildDigests(repo.objects)
+
+    def of(self, recipe: RecipeId) -> tuple[Reading, ...]:
+        """Of one recipe, by the suites' names. Its text is read where anything was measured in this repository."""
+        build = self._digests.of(recipe) if self._measured else ""
+        found = self._repo.evaluations.of(build) if build in self._measured else ()
+        return tuple(_reading(one, one.figures[0]) for one in found if one.figures)
 
 
 def moves(repo: Repository, before: Recipe, after: Recipe) -> tuple[Moved, ...]:

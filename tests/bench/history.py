@@ -1,4 +1,4 @@
-"""How long commands take in a long history: ``python -m tests.bench.history DIR [--rounds 5] [--git git]``.
+"""How long commands take in a long history: ``python -m tests.bench.history DIR [--rounds 5] [--git git] [--only TABLE]``.
 
 Makes a repository of 2,000 commits and 300 vectors in DIR, unless it is there: 200 branches with two commits each, merged
 one after the other; 300 runs recorded; and alphas changed in between. One branch is not merged yet. Every commit has its
@@ -6,7 +6,8 @@ operation, as when commands had made them; times of commits are four hours apart
 repository with the same history, too.
 
 Each command is a process of its own. Those that change something are taken back by the next one, so that every round
-finds the same. Prints a table of median wall times, and git's for the same, where git has a command for it.
+finds the same. Prints a table of median wall times, and git's for the same, where git has a command for it. A second
+table has ``log`` where something was measured, turn by turn with ``log`` where nothing was. ``--only measured`` prints that alone.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,8 +29,11 @@ from safetensors.torch import load_file, save_file
 import persona
 from persona.history import refs as refs_
 from persona.history.commits import Commit, get_text, put_text, walk
-from persona.ids import CommitId
+from persona.history.evaluations import FOLDER as EVALUATIONS
+from persona.history.evaluations import Evaluation, Figure
+from persona.ids import CommitId, RecipeId
 from persona.progress import SILENT
+from persona.recipe.builds import build_digest
 from persona.recipe.edit import new_text
 from persona.recipe.model import Entry, Recipe
 from persona.verbs.taking import take
@@ -82,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["commands", "measured"], help="one of the tables")
     parser.add_argument("--git", help="the git to measure beside persona; none otherwise")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +95,13 @@ def main() -> None:
     root, peer = args.folder.absolute() / "history", args.folder.absolute() / "history-git"
     if not root.exists():
         _make(root, args.folder)
+    if args.only != "measured":
+        _commands(root, peer, args)
+    if args.only != "commands":
+        _beside_measurements(root, args.folder.absolute(), args.rounds)
+
+
+def _commands(root: Path, peer: Path, args: argparse.Namespace) -> None:
     if args.git and not peer.exists():
         _make_git(peer, root, args.git)
     ours = _rounds([[_persona(), *words] for words, _ in ROUND], root, args.rounds)
@@ -97,6 +110,49 @@ def main() -> None:
     for number, (words, _) in enumerate(ROUND):
         beside = f"{theirs[number].wall:.3f} s" if theirs and theirs[number].wall else ""
         print(f"| `{' '.join(words)}` | {ours[number].wall:.2f} s | {ours[number].cpu:.2f} s | {beside} |")
+
+
+LOGS = (["log"], ["log", "--json"], ["log", "-n", "20"])
+
+
+def _beside_measurements(root: Path, folder: Path, rounds: int) -> None:
+    """``log`` with the build of HEAD measured, and with every build; each divided by the ``log`` of its turn without."""
+    shelves = {"one build": folder / "measured-one", "every build": folder / "measured-all"}
+    if not all(shelf.exists() for shelf in shelves.values()):
+        repo = persona.open(root)
+        recipes = [commit.recipe for _, commit in walk(repo.objects, [repo.head()])]
+        for shelf, chosen in zip(shelves.values(), (recipes[:1], dict.fromkeys(recipes)), strict=True):
+            _measure(repo, chosen)
+            repo.evaluations.folder.rename(shelf)
+    print("| | nothing measured, CPU | one build | every build |\n|---|---|---|---|")
+    for words in LOGS:
+        command = [_persona(), *words]
+        turns = [
+            [run(command, root), *(_with(shelf, command, root) for shelf in shelves.values())]
+            for _ in range(rounds + 1)
+        ]
+        plain, *others = zip(*turns[1:], strict=True)
+        ratios = [sorted(b.cpu / a.cpu for a, b in zip(plain, other, strict=True)) for other in others]
+        cells = " | ".join(f"{median(one):.2f} × ({one[0]:.2f} to {one[-1]:.2f})" for one in ratios)
+        print(f"| `{' '.join(words)}` | {middle(plain).cpu:.2f} s | {cells} |")
+
+
+def _measure(repo: persona.Repository, recipes: Iterable[RecipeId]) -> None:
+    """One suite's number of each recipe, over 100 examples, as if it had been measured."""
+    figure = Figure("answers", "loss", "lower", "nats/token", 1.5, 1.25, 1.75, (3.0,) * 100, (2.0,) * 100)
+    for recipe in recipes:
+        build = build_digest(Recipe.get(repo.objects, recipe))
+        found = Evaluation(build, "calm", "d" * 64, 0, None, BEGUN.isoformat(), {"device": "cpu"}, (figure,))
+        repo.evaluations.keep("c" * 64, found)
+
+
+def _with(shelf: Path, command: Sequence[str], root: Path) -> Took:
+    place = root / ".persona" / EVALUATIONS
+    shelf.rename(place)
+    try:
+        return run(command, root)
+    finally:
+        place.rename(shelf)
 
 
 def _as_installed(folder: Path) -> None:

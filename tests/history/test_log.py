@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +15,9 @@ import persona
 from persona.cli.graphlines import draw
 from persona.errors import Damaged, UsageError
 from persona.history import commits
+from persona.history.evaluations import Evaluation, Figure
+from persona.ids import object_digest
+from persona.recipe.builds import build_digest
 from persona.recipe.model import Entry, Recipe
 from persona.store.objects import ObjectStore
 from persona.verbs.log import Logged
@@ -181,6 +185,58 @@ def one_before(repo: persona.Repository, commit: commits.CommitId, steps: int) -
     for _ in range(steps):
         commit = repo.commit(commit).parents[0]
     return commit
+
+
+def measure(repo: persona.Repository, rev: str, suite: str, value: float, limit: int | None = None) -> None:
+    """Keep two numbers of a commit's build, as a suite would have found them."""
+    build = build_digest(repo.recipe(repo.resolve(rev)))
+    figures = tuple(
+        Figure("answers", name, "lower", "nats", value, None, None, (value,), (1.0,)) for name in ("loss", "kl")
+    )
+    found = Evaluation(build, suite, "d" * 64, 0, limit, "2026-11-24T20:00:00+00:00", {}, figures)
+    repo.evaluations.keep(object_digest(suite.encode()), found)
+
+
+def measured(repo: persona.Repository) -> list[tuple[str, list[str]]]:
+    return [(one.subject, [f"{r.suite} {r.text}" for r in one.measured]) for one in persona.log(repo, limit=5)]
+
+
+def test_every_commit_has_what_was_measured_of_its_build(merged: persona.Repository) -> None:
+    """However it came to it: with a vector that does not act, by another name, or by a strength that came back."""
+    assert {tuple(one.measured) for one in persona.log(merged)} == {()}
+    measure(merged, "HEAD", "warm", 1.5)
+    measure(merged, "HEAD", "calm", 2.5)
+    measure(merged, "HEAD", "part", 9.0, limit=2)
+    text = merged.head_text()
+    persona.alpha(merged, {"calm": 0.0})
+    measure(merged, "HEAD", "warm", 3.5)
+    persona.rm(merged, ["calm"])
+    merged.recipe_path.write_text(merged.head_text().replace("[vectors.voice]", "[vectors.speech]"))
+    persona.commit(merged, message="another name")
+    merged.recipe_path.write_text(f"# a remark\n{text}")
+    persona.commit(merged, message="as it was")
+    before, without = ["calm answers loss 2.5", "warm answers loss 1.5"], ["warm answers loss 3.5"]
+    expected = [
+        ("as it was", before),
+        ("another name", without),
+        ("remove calm", without),
+        ("calm α 1 → 0", without),
+        ("listening α 1 → 1.5", before),
+    ]
+    assert measured(merged) == expected
+    shutil.rmtree(merged.folder / "evaluations" / build_digest(merged.recipe(merged.head())))
+    assert [found for _, found in measured(merged)] == [[], without, without, without, []]
+    (merged.folder / "evaluations" / "no build").write_text("")
+    assert [found for _, found in measured(merged)] == [[], without, without, without, []]
+
+
+def test_a_recipe_is_read_only_where_something_was_measured(merged: persona.Repository) -> None:
+    merged.objects.path(merged.commit(merged.resolve("voice")).recipe).unlink()
+    assert len(persona.log(merged)) == 6
+    measure(merged, "HEAD", "warm", 1.5)
+    assert len(persona.log(merged, measured=False)) == 6
+    with pytest.raises(Damaged, match=r"recipe \w+ is missing"):
+        persona.log(merged)
 
 
 NASTY = st.sampled_from(['"name":"a"', '{"alpha":1', '\\"name\\":\\"b\\"', "a", "ä", 'b","name":"a'])
