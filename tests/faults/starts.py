@@ -53,7 +53,7 @@ class Starts:
                 "parted": self._parted, "searching": self._searching, "clashing": self._clashing, "settled": self._settled,
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
                 "measured": self._measured, "journal": self._journal, "taught": self._taught, "learnt": self._learnt,
-                "weighed": self._weighed,
+                "weighed": self._weighed, "skilled": self._skilled,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -106,6 +106,11 @@ class Starts:
         persona.train(persona.open(there), there / "data.jsonl", changes={"max_steps": 1, "rank": 2})
         self.copy("taught", root)
         shutil.copytree(there / "runs", root / "runs")
+
+    def _skilled(self, root: Path) -> None:
+        """The same, committed."""
+        repo = persona.open(self.copy("learnt", root))
+        persona.train(repo, root / "data.jsonl", name="a", changes={"max_steps": 1, "rank": 2}, author="Test")
 
     def _adapters(self, root: Path) -> None:
         """Two adapters in a folder."""

@@ -16,9 +16,11 @@ import pytest
 
 import persona
 from persona.building.models import check_own
+from persona.ids import FisherId
 from persona.keeping.examine import examine
 from persona.readout import read_pairs
 from persona.readout.folder import read_readout
+from persona.store.fishers import Fisher
 from persona.verbs.fsck import open_damaged, place_of
 from persona.verbs.readouts import load_readout
 from tests.faults.conftest import Zygote
@@ -77,6 +79,9 @@ def check_readable(repo: persona.Repository) -> None:
                 repo.tensors.read(spec.id)
             for entry in persona.vectors(repo, one.commit[:20]):
                 for spec in repo.vector(entry.id).tensors.values():
+                    repo.tensors.read(spec.id)
+            for named in filter(None, (entry.fisher for entry in recipe.vectors)):
+                for spec in Fisher.get(repo.objects, FisherId(named)).tensors.values():
                     repo.tensors.read(spec.id)
             for measure in recipe.readouts:
                 load_readout(repo, measure.id)
@@ -236,6 +241,7 @@ CASES = {
     "tune --write": Case((*TUNE, "--write"), "weighed", whole=check_offer, done=check_taken),
     "train, what was learnt": Case(TRAIN, "learnt", moves=True, dear=3),
     "train": Case(TRAIN, "taught", moves=True, slow=True),
+    "fisher": Case(("fisher", "a", "--data", "data.jsonl"), "skilled", moves=True, dear=2),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
     "remake": Case(("fsck", "--repair-from", "{a}"), "unmade", whole=check_no_worse, done=check_healed),
