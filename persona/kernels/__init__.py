@@ -14,6 +14,8 @@ import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -52,6 +54,9 @@ class Kernels(Protocol):
 
     def split_digits(self, folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
         """min(folded, escape) as digits, and of those that are at least ``escape`` what goes beyond it."""
+
+    def join_planes(self, planes: Sequence[Bytes], out: Bits) -> None:
+        """Entries of their bytes: one plane of each, the lowest first."""
 
     # Rounding.
 

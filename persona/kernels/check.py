@@ -48,7 +48,15 @@ def results(kernels: Kernels) -> Iterator[tuple[str, Any]]:
     """What every kernel makes of the same entries."""
     for width in (2, 4):
         yield from _differences(kernels, width)
+        yield from _planes(kernels, width)
     yield from _roundings(kernels)
+
+
+def _planes(kernels: Kernels, width: int) -> Iterator[tuple[str, Any]]:
+    bits = _entries(width, 3)
+    out = np.empty_like(bits)
+    kernels.join_planes([(bits >> bits.dtype.type(8 * k)).astype(np.uint8) for k in range(width)], out)
+    yield f"join_planes, {width} bytes", out.tobytes() == bits.tobytes()
 
 
 def _differences(kernels: Kernels, width: int) -> Iterator[tuple[str, Any]]:

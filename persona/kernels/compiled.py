@@ -10,7 +10,7 @@ An order-preserving integer is a bit pattern XOR ``full`` (all ones) if its sign
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numba
@@ -101,6 +101,15 @@ def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
     if len(rest):
         _beyond(values, escape, rest)
     return None
+
+
+def join_planes(planes: Sequence[Bytes], out: Bits) -> None:
+    """One pass over fp32's four; others are rare or fast enough."""
+    if len(planes) == 4:
+        lowest, low, high, highest = map(read, planes)
+        _join(lowest, low, high, highest, out)
+    else:
+        plain.join_planes(planes, out)
 
 
 def widen_bf16(bits: Bits, out: Float32) -> None:
@@ -268,6 +277,13 @@ def _beyond(folded: Any, escape: Any, rest: Any) -> None:
         done = u8(done + found)
         for k in range(len(part)):
             part[k] = large[k]
+
+
+@_jit
+def _join(lowest: Any, low: Any, high: Any, highest: Any, out: Any) -> None:
+    for i in range(len(out)):
+        upper = u4(u4(highest[i]) << u4(24)) | u4(u4(high[i]) << u4(16))
+        out[i] = u4(upper) | u4(u4(low[i]) << u4(8)) | u4(lowest[i])
 
 
 @_jit

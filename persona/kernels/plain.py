@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from persona.kernels import Bits, Bytes, Float32
 
 FUSED = False
@@ -64,6 +66,17 @@ def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
     small[where] = escape
     digits[:] = _join_nibbles(small) if escape == 15 else small[: len(folded)]
     np.subtract(folded[where], _of(folded, escape), out=rest)
+
+
+def join_planes(planes: Sequence[Bytes], out: Bits) -> None:
+    """Each plane to its place in every entry; two are faster shifted."""
+    if len(planes) == 2:
+        np.left_shift(planes[1], _of(out, 8), out=out, dtype=out.dtype)
+        out |= planes[0]
+        return
+    places = out.view(np.uint8).reshape(len(out), len(planes))
+    for number, plane in enumerate(planes):
+        places[:, number] = plane
 
 
 def _digits(digits: Bytes, escape: int, count: int) -> Bytes:

@@ -1,9 +1,10 @@
 """``commit`` and ``build`` against the peers, turn by turn in one run.
 
-    python -m tests.bench.peers DIR [--size 374M] [--rounds 3] [--mergekit PATH] [--dvc PATH] [--git-lfs PATH]
+    python -m tests.bench.peers DIR [--size 374M] [--rounds 3] [--only methods] [--mergekit PATH] [--dvc PATH] [--git-lfs PATH]
 
 Writes checkpoints into DIR (3 GB for 374M) unless they are there. Peers are left out where no program is given or, for
-git-lfs, found: ``pip install mergekit`` and ``pip install dvc``, each in an environment of its own.
+git-lfs, found: ``pip install mergekit`` and ``pip install dvc``, each in an environment of its own. The last table has methods of
+persona's own beside ``linear``; Fisher diagonals are made up, 4 bytes for each weight that a vector changes.
 """
 
 from __future__ import annotations
@@ -14,14 +15,28 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
+import persona
+from persona.ids import VectorId
+from persona.recipe.edit import set_fisher
+from persona.recipe.model import Entry, Recipe
+from persona.store.fishers import Fisher, keep_fisher
 from tests.bench import checkpoints
 from tests.bench.measure import HEAD, Took, middle, row, run
 
 RUNS = ("ft0", "ft1", "ft2")
 ALPHA = 0.5
+METHODS: dict[str, dict[str, object]] = {
+    "linear": {},
+    "dare_linear": {"density": 0.5},
+    "ties": {"density": 0.2},
+    "fisher": {},
+}
 
 
 def main() -> None:
@@ -30,10 +45,15 @@ def main() -> None:
     models = args.folder / args.size
     checkpoints.make(models, args.size)
     bench = _Bench(models, args.folder / "work", args)
-    _table("commit of a full fine-tune (ft0)", bench.commits(), args.rounds)
+    peers = args.only != "methods"
+    if peers:
+        _table("commit of a full fine-tune (ft0)", bench.commits(), args.rounds)
     bench.repository()
-    _table("build, linear, of three vectors", bench.builds("linear", "task_arithmetic"), args.rounds)
-    _table("build, TIES at density 0.2, of three vectors", bench.builds("ties", "ties", density=0.2), args.rounds)
+    if peers:
+        _table("build, linear, of three vectors", bench.builds("linear", "task_arithmetic"), args.rounds)
+        _table("build, TIES at density 0.2, of three vectors", bench.builds("ties", "ties", density=0.2), args.rounds)
+    bench.weigh()
+    _table("build of the same by several methods", bench.methods(), args.rounds)
     bench.kept()
 
 
@@ -42,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", choices=checkpoints.SIZES, default="374M")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["methods"], help="leave the peers out")
     parser.add_argument("--mergekit", type=Path, help="the program mergekit-yaml")
     parser.add_argument("--dvc", type=Path, help="the program dvc")
     parser.add_argument(
@@ -71,9 +92,11 @@ def _table(title: str, contestants: Contestants, rounds: int) -> None:
         print(row(name, middle(runs)))
     first, *others = took
     for other in others:
-        ratios = sorted(b.wall / a.wall for a, b in zip(took[first], took[other], strict=True))
-        low, high = ratios[0], ratios[-1]
-        print(f"\n{other} takes {median(ratios):.1f} × the wall time of {first} ({low:.1f} to {high:.1f})")
+        for what, called in (("wall", "wall"), ("cpu", "CPU")):
+            pairs = zip(took[first], took[other], strict=True)
+            ratios = sorted(getattr(b, what) / getattr(a, what) for a, b in pairs)
+            said = f"{median(ratios):.1f} × the {called} time of {first} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+            print(f"\n{other} takes {said}")
     sys.stdout.flush()
 
 
@@ -163,6 +186,36 @@ class _Bench:
         found["cat of its inputs, cp of its output"] = (lambda: self._clear("floor"), self._floor)
         return found
 
+    def methods(self) -> Contestants:
+        """``persona build`` of the same by each of METHODS."""
+        repo = self.work / "build"
+
+        def prepare(method: str, parameters: Mapping[str, object]) -> None:
+            self._set_method(repo, method, parameters)
+            self._clear("out")
+
+        return {
+            f"persona build, {name}": (partial(prepare, name, said), lambda: self._build(repo))
+            for name, said in METHODS.items()
+        }
+
+    def weigh(self) -> None:
+        """A Fisher diagonal for each vector: squares of normal numbers, as large as their tensors."""
+        repo = persona.open(self.work / "build")
+        recipe, text = repo.recipe(repo.head()), repo.head_text()
+        for seed, entry in enumerate(recipe.vectors):
+            shapes = {name: one.shape for name, one in repo.vector(VectorId(entry.id)).tensors.items()}
+            rng = np.random.default_rng(seed)
+            found = {name: 1e-8 * np.square(rng.standard_normal(shape, np.float32)) for name, shape in shapes.items()}
+            trace, norm = (
+                float(sum(np.sum(one**power, dtype=np.float64) for one in found.values())) for power in (1, 2)
+            )
+            alone = Recipe(recipe.base, recipe.base_name, (Entry(entry.name, entry.id),)).put(repo.objects)
+            kept = keep_fisher(found, repo.tensors)
+            of = Fisher(recipe.base_id, ("0" * 64,), 1, 1, seed, kept, alone, trace, norm**0.5)
+            text = set_fisher(text, entry.name, of.put(repo.objects))
+        repo.recipe_path.write_text(text)
+
     def _set_method(self, repo: Path, method: str, parameters: Mapping[str, object]) -> None:
         recipe = repo / "persona.toml"
         lines = [f'method = "{method}"', *(f"{key} = {value}" for key, value in parameters.items())]
@@ -194,8 +247,6 @@ class _Bench:
         """Bytes that the store keeps for each run."""
         whole = sum(path.stat().st_size for path in (self.models / "ft0").glob("*.safetensors"))
         print(f"\n**kept on disk** of {whole / 1e6:.0f} MB\n\n| run | kept | share |\n|---|---|---|")
-        import persona
-
         for one in persona.vectors(persona.open(self.work / "build")):
             print(f"| {one.name} | {one.kept_bytes / 1e6:.0f} MB | {one.kept_bytes / whole:.3f} |")
 

@@ -133,13 +133,13 @@ class Reader:
             return np.frombuffer(compression.expand(part, count), np.uint8)
         raise ValueError("a plane has another length than its block says")
 
-    def planes(self, count: int, width: int) -> Bits:
-        """``count`` entries from ``width`` planes."""
-        bits = self.plane(count).astype(f"<u{width}")
-        for k in range(1, width):
-            high = self.plane(count).astype(bits.dtype)
-            high <<= _of(bits, 8 * k)
-            bits |= high
+    def planes(self, count: int, width: int, out: Bits | None = None) -> Bits:
+        """``count`` entries from ``width`` planes, in ``out`` if given; a single plane may be read-only."""
+        planes = [self.plane(count) for _ in range(width)]
+        if width == 1:
+            return planes[0].view("<u1")
+        bits: Bits = np.empty(count, f"<u{width}") if out is None else out
+        kernels.current().join_planes(planes, bits)
         return bits
 
     def integers(self, count: int, width: int) -> Integers:

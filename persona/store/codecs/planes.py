@@ -29,6 +29,6 @@ def encode(bits: Bits, base: Bits | None) -> bytes:
 def decode(payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
     """The entries from their planes."""
     reader = _planes.Reader(payload)
-    bits = reader.planes(count, width)
+    bits = reader.planes(count, width, out)
     reader.finish()
     return bits
