@@ -41,14 +41,14 @@ def work(trained: Path, tmp_path: Path) -> Path:
 
 
 def run(script: str, *args: str | Path, folder: Path, code: int = 0) -> str:
-    """What a script printed; on stderr where it failed as it should."""
+    """What a script printed; on stderr, too, where it failed as it should."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
         [sys.executable, EXAMPLES / script, *args], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    return done.stderr if code else done.stdout
+    return done.stdout + done.stderr if code else done.stdout
 
 
 def test_every_example_is_run_here() -> None:
@@ -148,3 +148,31 @@ def test_compare_thresholds(tmp_path: Path) -> None:
     assert len(said) == 2 + 7
     assert not [*tmp_path.iterdir()]
     assert "Did you mean" in run("compare_thresholds.py", EXAMPLES / "journal", "warmht", "8", folder=tmp_path, code=1)
+
+
+def test_train_with_trainer(work: Path, tmp_path: Path) -> None:
+    data = EXAMPLES / "evals" / "listening.jsonl"
+    said = run("train_with_trainer.py", data, tmp_path / "runs" / "kind", "--epochs", "1", folder=work)
+    repo = persona.open(work)
+    assert f"commit {repo.head().short}: add kind" in said
+    (entry,) = [one for one in repo.recipe(repo.head()).vectors if one.name == "kind"]
+    assert {one.name: one.form for one in persona.vectors(repo)}["kind"] == "lora"
+    about = repo.commit(repo.head()).run
+    assert about["started"]["base"] == repo.recipe(repo.head()).base
+    assert [one["lines"] for one in about["data"]] == [24]
+    assert entry.alpha == 1
+    assert "persona init" in run("train_with_trainer.py", data, "out", folder=tmp_path, code=1)
+
+
+def test_check_release(work: Path, tmp_path: Path) -> None:
+    """What is worse is said, and which vector it is; a released build says itself what it was built from."""
+    repo = persona.open(work)
+    suite = EXAMPLES / "evals" / "manners.toml"
+    persona.tag(repo, "v1")
+    persona.build(repo, tmp_path / "deployed")
+    assert run("check_release.py", suite, "--released", "v1", folder=work) == "HEAD makes the same weights as v1\n"
+    persona.alpha(repo, {"suggesting": 60.0}, author="Test")
+    said = run("check_release.py", suite, "--released", tmp_path / "deployed", folder=work, code=1)
+    assert re.search(r"^listening loss: [\d.]+ → [\d.]+, worse$", said, re.MULTILINE)
+    assert re.search(r"^listening loss would be [\d.]+ without suggesting$", said, re.MULTILINE)
+    assert "Known: HEAD" in run("check_release.py", suite, "--released", "v2", folder=work, code=1)
