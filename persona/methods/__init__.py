@@ -39,6 +39,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from persona.errors import UsageError
 from persona.methods.parts.parameters import Parameter, Value, settings
 
 if TYPE_CHECKING:
@@ -71,8 +72,15 @@ ALIASES = {"task_arithmetic": "linear"}
 
 
 def load(name: str) -> Method:
-    """One method's module; an error inside it is raised as it is."""
-    module: Any = importlib.import_module(f"{__name__}.{ALIASES.get(name, name)}")
+    """One method's module; an error inside it is raised as it is. UsageError if there is none of that name."""
+    place = f"{__name__}.{ALIASES.get(name, name)}"
+    try:
+        module: Any = importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name != place:
+            raise
+        hint = "It came with another version of persona, or is a module of somebody's own. See 'persona methods'."
+        raise UsageError(f"unknown method '{name}'", hint) from None
     return module  # type: ignore[no-any-return]
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from persona import methods
+from persona.errors import UsageError
 from persona.ids import RecipeId, object_digest
 from persona.recipe import alphas
 from persona.recipe.model import ENTRY_BEGINS, Entry, Recipe
@@ -20,7 +21,7 @@ def build_digest(recipe: Recipe, dtype: str | None = None, control: int | None =
     A vector's Fisher diagonal counts where the method weighs by it, and nowhere else. ``dtype`` is the one that it runs in if
     that is not its own; ``control`` the seed of noise that stands in for its change.
     """
-    weighs = methods.weighs(methods.load(recipe.method))
+    weighs = may_weigh(recipe.method)
     vectors = [_meaning(entry, weighs) for entry in recipe.vectors if alphas.acts(entry.alpha)]
     fields: dict[str, Any] = {"base": recipe.base, "dtype": dtype, "vectors": vectors}
     if vectors:
@@ -28,6 +29,15 @@ def build_digest(recipe: Recipe, dtype: str | None = None, control: int | None =
     if control is not None:
         fields["control"] = control
     return object_digest(_DOMAIN + canonical(fields))
+
+
+def may_weigh(method: str) -> bool:
+    """Whether vectors' diagonals can matter to a method. Those of one that is not known here may, so that one build is never
+    taken for another."""
+    try:
+        return methods.weighs(methods.load(method))
+    except UsageError:
+        return True
 
 
 def _meaning(entry: Entry, weighs: bool) -> list[Any]:
@@ -76,7 +86,7 @@ class BuildDigests:
         fields = json.loads(head + _VECTORS + _END)
         merge = {key: fields[key] for key in ("base", "method", "scale", "parameters")}
         around = canonical({**merge, "dtype": None, "vectors": []})
-        return self._meanings[methods.weighs(methods.load(fields["method"]))], _DOMAIN + around.removesuffix(b"]}")
+        return self._meanings[may_weigh(fields["method"])], _DOMAIN + around.removesuffix(b"]}")
 
 
 _VECTORS = '"vectors":['

@@ -103,6 +103,6 @@ def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None)
 def _unweighed(recipe: Recipe) -> str | None:
     """The first vector that the method would weigh by a Fisher diagonal, and that has none."""
     acting = [entry for entry in recipe.vectors if alphas.acts(entry.alpha)]
-    if len(acting) < 2 or not methods.weighs(methods.load(recipe.method)):
+    if len(acting) < 2 or recipe.method not in methods.names() or not methods.weighs(methods.load(recipe.method)):
         return None
     return next((entry.name for entry in acting if entry.fisher is None), None)
