@@ -149,3 +149,15 @@ def test_what_cannot_be_run_is_named(work: persona.Repository, models: TinyModel
     (folder / "model.safetensors").write_bytes((models.base() / "model.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match="transformers cannot load it"):
         live_model(None, folder, tmp_path)
+
+
+def test_the_head_gets_a_few_states_in_one_piece(models: TinyModels) -> None:
+    """Or else torch would copy the head's weight for each text of a batch."""
+    live = from_folder(models.base(), "tiny")
+    heard: list[bool] = []
+    live.model.lm_head.register_forward_pre_hook(lambda _, given: heard.append(given[0].is_contiguous()))
+    with torch.inference_mode():
+        whole = live.model(input_ids=TOKENS).logits
+        few = live.model(input_ids=TOKENS, logits_to_keep=2).logits
+    assert heard == [True, True]
+    assert torch.allclose(few, whole[:, -2:], atol=1e-2)
