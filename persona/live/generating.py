@@ -33,3 +33,17 @@ def generated(live: Live, batch: Batch, how: Any, processors: Sequence[Any] = ()
         model.generation_config = own
     found: list[list[int]] = made[:, batch.tokens.shape[1] :].tolist()
     return found
+
+
+def end_tokens(live: Live) -> set[int]:
+    """What ends a reply: one or several tokens, as the model's ``generation_config.json`` has them, or else the tokenizer's."""
+    said: Any = getattr(live.model.generation_config, "eos_token_id", None)
+    if said is None:
+        said = live.need_tokenizer().eos_token_id
+    return set() if said is None else {said} if isinstance(said, int) else {*said}
+
+
+def up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
+    """Up to and with the first end."""
+    stop = next((at for at, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: stop + 1]

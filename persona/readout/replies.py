@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from persona.errors import UsageError
 from persona.live.batches import collate, longest, positions, tokens_of
-from persona.live.generating import generated
+from persona.live.generating import end_tokens, generated, up_to_end
 from persona.readout.model import Readout
 from persona.readout.score import in_units, pooling_of
 from persona.readout.watching import watch
@@ -83,7 +83,7 @@ def generate(live: Live, prompts: Tokens, *, max_tokens: int, temperature: float
             torch.manual_seed(seed + start)  # so that one batch does not hang on how long another went on
             rows = range(start, min(start + batch_size, len(prompts)))
             batch = collate(prompts, rows, pad, "left")
-            found += [_until(row, ends) for row in generated(live, batch, how)]
+            found += [up_to_end(row, ends) for row in generated(live, batch, how)]
     return found
 
 
@@ -136,23 +136,9 @@ def _read(
     return np.stack([one.numpy() for one in values], 2), losses.cpu()
 
 
-def end_tokens(live: Live) -> set[int]:
-    """What ends a reply."""
-    said: Any = getattr(live.model.generation_config, "eos_token_id", None)
-    if said is None:
-        said = live.need_tokenizer().eos_token_id
-    return set() if said is None else {said} if isinstance(said, int) else {*said}
-
-
 def _pad(live: Live) -> int:
     pad = live.need_tokenizer().pad_token_id
     return int(pad) if pad is not None else min(end_tokens(live), default=0)
-
-
-def _until(tokens: list[int], ends: set[int]) -> list[int]:
-    """Up to and with the first end."""
-    stop = next((at for at, token in enumerate(tokens) if token in ends), len(tokens))
-    return tokens[: stop + 1]
 
 
 def repetition(reply: Sequence[int]) -> float:

@@ -299,12 +299,24 @@ def test_how_the_model_likes_to_be_sampled_does_not_count(temperature: float) ->
     assert live.model.generation_config is own
 
 
-def test_a_model_that_says_one_word_for_ever_repeats_it() -> None:
+def says(word: int) -> Any:
+    """A model that says one word for ever."""
     model = small.flat()
-    model.lm_head.weight[9] = 1.0
     model.model.norm.weight.fill_(0.0)
     model.lm_head.bias = torch.nn.Parameter(torch.zeros(V), requires_grad=False)
-    model.lm_head.bias[9] = 5.0
+    model.lm_head.bias[word] = 5.0
+    return model
+
+
+def test_a_reply_ends_with_any_of_the_tokens_that_end_it() -> None:
+    model = says(9)
+    model.generation_config = GenerationConfig(eos_token_id=[2, 9])
+    found = run("degeneration", small.live(model), tokens=11)
+    assert (value(found["length"]), value(found["unended"]), value(found["special"])) == (0, 0, 0)
+
+
+def test_a_model_that_says_one_word_for_ever_repeats_it() -> None:
+    model = says(9)
     found = run("degeneration", small.live(model), tokens=11)
     assert value(found["repetition"]) == 1 - 1 / 8
     assert value(found["distinct"]) == 1 / 10

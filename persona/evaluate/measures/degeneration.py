@@ -9,7 +9,8 @@
 Tokens are the tokenizer's. Lower is better of repetition and special, higher of distinct; length and unended are neither. Greedy with
 ``temperature = 0``. Otherwise tokens are drawn from softmax(logits / temperature) by the Gumbel-max trick: the likeliest after
 noise −log(−log u) is added to each, and each generation has a stream of noise of its own, so that the batch size changes nothing.
-What the model's own ``generation_config.json`` says (penalties of repetition, sampling) does not count: it is weights that are compared.
+Of what the model's own ``generation_config.json`` says, only which tokens end a reply counts, and no sampling and no penalty of
+repetition: it is weights that are compared.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import UsageError
 from persona.evaluate.measures import Look, Setting, Sums
 from persona.ids import draw_key
+from persona.live.generating import end_tokens, generated, up_to_end
 from persona.methods.parts.parameters import Number, Whole
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> S
     """All figures, over generations."""
     said = generate(look, rows, int(settings["tokens"]), float(settings["temperature"]))
     tokenizer = look.live.need_tokenizer()
-    special = set(tokenizer.all_special_ids)
-    plain = [one[:-1] if one[-1:] == [tokenizer.eos_token_id] else one for one in said]
+    special, ends = set(tokenizer.all_special_ids), end_tokens(look.live)
+    plain = [one[:-1] if one and one[-1] in ends else one for one in said]
     ones = [1.0] * len(said)
     cut = [float(len(one) == len(bare)) for one, bare in zip(said, plain, strict=True)]
     return [
@@ -96,17 +98,14 @@ def _batch(
     from transformers import GenerationConfig
 
     from persona.live.batches import collate
-    from persona.live.generating import generated
 
-    end = look.live.need_tokenizer().eos_token_id
+    ends = end_tokens(look.live)
     batch = collate(prompts, places, 0, "left")
     noise = [_Noise([draw_key("say", str(look.seed), str(p)) for p in places], temperature)] if temperature else []
-    plan = GenerationConfig(max_new_tokens=most, do_sample=False, eos_token_id=end, pad_token_id=end or 0)
-    return [_up_to(row, end) for row in generated(look.live, batch, plan, noise)]
-
-
-def _up_to(tokens: list[int], end: int | None) -> list[int]:
-    return tokens[: tokens.index(end) + 1] if end is not None and end in tokens else tokens
+    plan = GenerationConfig(
+        max_new_tokens=most, do_sample=False, eos_token_id=sorted(ends) or None, pad_token_id=min(ends, default=0)
+    )
+    return [up_to_end(row, ends) for row in generated(look.live, batch, plan, noise)]
 
 
 class _Noise:
