@@ -10,16 +10,24 @@ if TYPE_CHECKING:
     from persona.live.load import Live
 
 
-def generated(live: Live, batch: Batch, how: Any, processors: Sequence[Any] = ()) -> list[list[int]]:
-    """New tokens of each row of a batch that is padded on the left, by ``how``, a ``GenerationConfig``.
+def generated(live: Live, batch: Batch, most: int, processors: Sequence[Any] = (), **sampled: Any) -> list[list[int]]:
+    """New tokens of each row of a batch that is padded on the left, ``most`` of them, up to and with the one that ends it.
 
-    What ``how`` leaves open, transformers takes from the ``generation_config.json`` that came with the model: it would sample
-    where nothing was said of sampling, and punish repetition that is to be measured. So that is out of the way meanwhile.
+    Greedy, unless ``sampled`` says otherwise in words of a ``GenerationConfig``. What that leaves open, transformers takes from the
+    ``generation_config.json`` that came with the model: it would sample where nothing was said of sampling, and punish
+    repetition that is to be measured. So that is out of the way meanwhile.
     """
     import torch
-    from transformers import LogitsProcessorList
+    from transformers import GenerationConfig, LogitsProcessorList
 
-    model = live.model
+    model, ends = live.model, end_tokens(live)
+    how = GenerationConfig(
+        max_new_tokens=most,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=min(ends, default=0),  # comes after an end, and is cut off
+        disable_compile=True,
+        **{"do_sample": False, **sampled},
+    )
     own, model.generation_config = model.generation_config, how
     try:
         with torch.inference_mode():
@@ -31,8 +39,7 @@ def generated(live: Live, batch: Batch, how: Any, processors: Sequence[Any] = ()
             )
     finally:
         model.generation_config = own
-    found: list[list[int]] = made[:, batch.tokens.shape[1] :].tolist()
-    return found
+    return [_up_to_end(row, ends) for row in made[:, batch.tokens.shape[1] :].tolist()]
 
 
 def end_tokens(live: Live) -> set[int]:
@@ -43,7 +50,7 @@ def end_tokens(live: Live) -> set[int]:
     return set() if said is None else {said} if isinstance(said, int) else {*said}
 
 
-def up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
+def _up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
     """Up to and with the first end."""
     stop = next((at for at, token in enumerate(tokens) if token in ends), len(tokens))
     return tokens[: stop + 1]

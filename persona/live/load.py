@@ -41,6 +41,11 @@ class Live:
         found: torch.device = self.model.get_input_embeddings().weight.device
         return found
 
+    @property
+    def dtype(self) -> str:
+        """What it runs in, by torch's name: ``bfloat16``."""
+        return str(self.model.dtype).removeprefix("torch.")
+
     def need_tokenizer(self) -> Any:
         """The tokenizer, or an error that says where it was looked for."""
         if self.tokenizer is None:

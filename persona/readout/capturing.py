@@ -105,9 +105,8 @@ def _stacked(live: Live, by_layer: dict[int, Any], layers: Sequence[int]) -> Any
 
     for layer in layers:
         if not np.isfinite(by_layer[layer]).all():
-            dtype = str(live.model.dtype).removeprefix("torch.")
             raise Refusal(
-                f"{live.label}: an activation at layer {layer} is no finite number in {dtype}",
+                f"{live.label}: an activation at layer {layer} is no finite number in {live.dtype}",
                 "Use --dtype fp32, or bf16; what is captured so far is of no use then: give another -o OUT.",
             )
     return np.stack([by_layer[layer] for layer in layers])
@@ -122,7 +121,7 @@ def _plan(live: Live, blocks: Blocks, layers: Sequence[int], encoded: Encoded, h
         if encoded.marks is not None:
             digest.update(encoded.marks[row])
     return {
-        "model": identity(live), "dtype": str(live.model.dtype).removeprefix("torch."), "blocks": blocks.path,
+        "model": identity(live), "dtype": live.dtype, "blocks": blocks.path,
         "layers": list(layers), "hidden": blocks.hidden, "pooling": how.pooling,
         "texts": digest.hexdigest(), "rows": len(encoded.tokens),
     }  # fmt: skip

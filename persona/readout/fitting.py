@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona.ids import draw_key
 from persona.progress import Progress
-from persona.readout.aggregators import NoDirection, Rows, Sample, aggregate, blocks, mean_of
+from persona.readout.aggregators import NoDirection, Rows, Sample, aggregate, blocks
 from persona.readout.capturing import Captured
 from persona.readout.labels import Labels
 from persona.readout.quality import LayerQuality, auc, interval
@@ -154,7 +154,7 @@ def _fit(data: Captured, layer: int, labels: Labels, held: frozenset[str], takin
         ) from None
     vector = unit.astype(np.float32)
     usual = _projections(sample.negative, vector[None])[:, 0]
-    turned = chance * np.where(chance @ (mean_of(sample.positive) - mean_of(sample.negative)) < 0, -1, 1)[:, None]
+    turned = chance * np.where(chance @ sample.apart < 0, -1, 1)[:, None]
     away = [_held(data, layer, labels.side(side), held, np.vstack([vector, turned])) for side in (True, False)]
     if not (len(away[0]) and len(away[1])):
         away_none = _projections(sample.positive, vector[None])[:, 0]

@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
 from persona.live.batches import collate, longest, positions, tokens_of
-from persona.live.generating import end_tokens, generated, up_to_end
+from persona.live.generating import end_tokens, generated
 from persona.readout.model import Readout
 from persona.readout.score import in_units, pooling_of
 from persona.readout.watching import watch
@@ -69,12 +69,9 @@ def generate(live: Live, prompts: Tokens, *, max_tokens: int, temperature: float
     What the model's own ``generation_config.json`` says counts only for where a reply ends.
     """
     import torch
-    from transformers import GenerationConfig
 
-    ends, pad = end_tokens(live), _pad(live)
-    sampled = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    how = GenerationConfig(
-        max_new_tokens=max_tokens, eos_token_id=list(ends) or None, pad_token_id=pad, disable_compile=True, **sampled
+    sampled: dict[str, Any] = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     )
     found: Tokens = []
     cuda = [live.device] if live.device.type == "cuda" else []
@@ -82,8 +79,8 @@ def generate(live: Live, prompts: Tokens, *, max_tokens: int, temperature: float
         for start in range(0, len(prompts), batch_size):
             torch.manual_seed(seed + start)  # so that one batch does not hang on how long another went on
             rows = range(start, min(start + batch_size, len(prompts)))
-            batch = collate(prompts, rows, pad, "left")
-            found += [up_to_end(row, ends) for row in generated(live, batch, how)]
+            batch = collate(prompts, rows, _pad(live), "left")
+            found += generated(live, batch, max_tokens, **sampled)
     return found
 
 

@@ -152,9 +152,11 @@ def fit(
         return loss_of(model, evaluation, settings.batch, pad) if evaluation else None
 
     with _own_chance(settings.seed), _quiet():
-        before = measured(live.model) if settings.method == "full" else None
+        full = settings.method == "full"
+        before = measured(live.model) if full else None
         model, dtypes = trainable(live.model, settings, device)
-        before = measured(model) if before is None else before  # factors begin as nothing
+        if not full:
+            before = measured(model)  # factors begin as nothing
         guard = _guard(model, settings, folder, old, progress)
         newest = _newest(folder)
         with progress.task("training", steps_of(settings, len(rows)), "steps") as task:

@@ -175,7 +175,7 @@ class Evaluator:
 
 def _made(live: Live) -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-    return {"device": live.device.type, "dtype": str(live.model.dtype).removeprefix("torch."), **versions}
+    return {"device": live.device.type, "dtype": live.dtype, **versions}
 
 
 @dataclass(frozen=True)

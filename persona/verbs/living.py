@@ -71,9 +71,8 @@ def told(live: Live, progress: Progress) -> Live:
     from persona.live.load import crawls
 
     if crawls(live):
-        dtype = str(live.model.dtype).removeprefix("torch.")
         progress.note(
-            f"{live.label} runs in {dtype}, which this CPU has no sums in: --dtype fp32 takes twice the memory, "
+            f"{live.label} runs in {live.dtype}, which this CPU has no sums in: --dtype fp32 takes twice the memory, "
             "and a small part of the time"
         )
     return live

@@ -121,6 +121,6 @@ def _about(live: Live, blocks: Blocks, how: How, taking: Taking, trained: Traine
     return {
         "site": SITE, "pooling": how.pooling, "aggregator": taking.aggregator, **components, "normalisation": "unit",
         **trained.fields, "seed": taking.seed, "hidden": blocks.hidden, "blocks": len(blocks), "base": live.base,
-        "revision": live.revision, "model": live.label, "dtype": str(live.model.dtype).removeprefix("torch."),
+        "revision": live.revision, "model": live.label, "dtype": live.dtype,
         "source": {"file": source.name, "digest": file_digest([source.read_bytes()])},
     }  # fmt: skip

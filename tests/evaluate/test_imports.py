@@ -94,22 +94,24 @@ def test_what_is_imported_already_is_not_taken_for_it_and_stays(tmp_path: Path, 
     assert "other" in sys.modules
 
 
-def test_a_judge_that_was_edited_is_imported_anew(tmp_path: Path) -> None:
-    old = suites.read(written(tmp_path, {"judge.py": says(1)}))
+def edited(folder: Path, name: str) -> suites.Suite:
+    """The suite as it was before its judge, the file of that name, was changed; either has its own digest and results."""
+    old = suites.read(written(folder, {name: says(1)}))
     assert measured(old) == [1, 1]
-    new = suites.read(written(tmp_path, {"judge.py": says(22)}))
+    new = suites.read(written(folder, {name: says(22)}))
     assert new.digest != old.digest
     assert measured(new) == [22, 22]
+    return old
+
+
+def test_a_judge_that_was_edited_is_imported_anew(tmp_path: Path) -> None:
+    old = edited(tmp_path, "judge.py")
     with pytest.raises(UsageError, match=r"judge\.py was changed since the suite was read"):
         measured(old)
 
 
 def test_a_package_is_a_part_of_the_suite_too(tmp_path: Path) -> None:
-    old = suites.read(written(tmp_path, {"judge/__init__.py": says(1)}))
-    assert measured(old) == [1, 1]
-    new = suites.read(written(tmp_path, {"judge/__init__.py": says(22)}))
-    assert new.digest != old.digest
-    assert measured(new) == [22, 22]
+    edited(tmp_path, "judge/__init__.py")
     assert measured(suites.read(written(tmp_path, {"judge/inner.py": says(3)}, "judge.inner:score"))) == [3, 3]
     (tmp_path / "judge" / "__init__.py").unlink()
     path = written(tmp_path, {"judge/inner.py": says(44)}, "judge.inner:score")  # in a package without a file

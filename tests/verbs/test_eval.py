@@ -407,7 +407,6 @@ def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
 
 SLOW = """
 import sys
-from contextlib import contextmanager
 import persona
 from persona.progress import Silent
 

@@ -421,15 +421,14 @@ def test_factors_are_learnt_beside_a_model_in_4_bits(
     assert done.committed.form == "lora"
     factors = load(done.run / "final")
     found = built(repo, tmp_path / "built")
-    assert {name for name, one in found.items() if not torch.equal(one, base[name])} == {
-        name.removeprefix("base_model.model.").replace(".lora_A", "") for name in factors if ".lora_A" in name
+    targets = {
+        name.removeprefix("base_model.model.").replace(".lora_A", ""): name for name in factors if ".lora_A" in name
     }
-    for name in factors:
-        if ".lora_A" in name:
-            target = name.removeprefix("base_model.model.").replace(".lora_A", "")
-            change = factors[name.replace(".lora_A", ".lora_B")] @ factors[name]
-            scale = Settings(rank=2).alpha / 2
-            assert torch.allclose(found[target], base[target] + scale * change, atol=1e-6), target
+    assert {name for name, one in found.items() if not torch.equal(one, base[name])} == targets.keys()
+    scale = Settings(rank=2).alpha / 2
+    for target, name in targets.items():
+        change = factors[name.replace(".lora_A", ".lora_B")] @ factors[name]
+        assert torch.allclose(found[target], base[target] + scale * change, atol=1e-6), target
 
 
 def test_qlora_says_what_it_needs_before_any_work(

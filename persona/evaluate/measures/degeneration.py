@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import UsageError
 from persona.evaluate.measures import Look, Setting, Sums
 from persona.ids import draw_key
-from persona.live.generating import end_tokens, generated, up_to_end
+from persona.live.generating import end_tokens, generated
 from persona.methods.parts.parameters import Number, Whole
 
 if TYPE_CHECKING:
@@ -95,17 +95,11 @@ def _check(look: Look, rows: Sequence[Row], prompts: Sequence[Sequence[int]], mo
 def _batch(
     look: Look, prompts: Sequence[Sequence[int]], places: Sequence[int], most: int, temperature: float
 ) -> list[list[int]]:
-    from transformers import GenerationConfig
-
     from persona.live.batches import collate
 
-    ends = end_tokens(look.live)
     batch = collate(prompts, places, 0, "left")
     noise = [_Noise([draw_key("say", str(look.seed), str(p)) for p in places], temperature)] if temperature else []
-    plan = GenerationConfig(
-        max_new_tokens=most, do_sample=False, eos_token_id=sorted(ends) or None, pad_token_id=min(ends, default=0)
-    )
-    return [up_to_end(row, ends) for row in generated(look.live, batch, plan, noise)]
+    return generated(look.live, batch, most, noise)
 
 
 class _Noise:

@@ -24,7 +24,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from persona.errors import Refusal, UsageError, did_you_mean
@@ -71,6 +71,17 @@ class Sample:
     pairs: tuple[tuple[int, int], ...] = ()
     seed: int = 0
     components: int | None = None
+
+    @cached_property
+    def means(self) -> tuple[Float64, Float64]:
+        """The mean of each side, positive first: rows may lie on disk, and several ask."""
+        return mean_of(self.positive), mean_of(self.negative)
+
+    @property
+    def apart(self) -> Float64:
+        """How far the mean of the positives is from that of the negatives, and where."""
+        positive, negative = self.means
+        return positive - negative
 
     @property
     def is_paired(self) -> bool:
@@ -131,8 +142,7 @@ def _are_level(sample: Sample) -> bool:
     sides = sample.positive, sample.negative
     squares = sum(float(np.square(block, dtype=np.float64).sum()) for rows in sides for block in blocks(rows))
     usual = (squares / sum(map(len, sides))) ** 0.5
-    one, other = map(mean_of, sides)
-    return bool(np.linalg.norm(one - other) <= ROUNDING * usual)
+    return bool(np.linalg.norm(sample.apart) <= ROUNDING * usual)
 
 
 def blocks(rows: Rows) -> Iterator[Float32]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from persona.readout.aggregators import Sample, deltas, mean_of
+from persona.readout.aggregators import Sample, deltas
 
 if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
@@ -52,5 +52,5 @@ def _sides(sample: Sample) -> tuple[Any, Any]:
     import numpy as np
 
     sides = [rows[range(len(rows))] for rows in (sample.positive, sample.negative)]
-    centre = (mean_of(sample.positive) + mean_of(sample.negative)) / 2
+    centre = sum(sample.means) / 2
     return np.concatenate(sides) - centre, np.repeat([1, -1], [len(rows) for rows in sides])

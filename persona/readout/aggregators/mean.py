@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from persona.readout.aggregators import Sample, mean_of
+from persona.readout.aggregators import Sample
 
 if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 
 def direction(sample: Sample) -> Float64:
     """The difference of the means."""
-    return mean_of(sample.positive) - mean_of(sample.negative)
+    return sample.apart

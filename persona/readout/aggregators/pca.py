@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from persona.readout.aggregators import NoDirection, Sample, components, deltas, mean_of, pairing
+from persona.readout.aggregators import NoDirection, Sample, components, deltas, pairing
 
 if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
@@ -24,7 +24,7 @@ def direction(sample: Sample) -> Float64:
     values, vectors = components(deltas(sample, pairs), len(pairs), sample.positive[[0]].shape[1])
     if not len(values):
         raise NoDirection("every text is as its partner", "Look at the pairs, or use another layer.")
-    towards = float((mean_of(sample.positive) - mean_of(sample.negative)) @ vectors[0])
+    towards = float(sample.apart @ vectors[0])
     if towards == 0:
         raise NoDirection("positives project no higher than negatives", "Use the aggregator 'mean'.")
     length = float(values[0] / len(pairs)) ** 0.5

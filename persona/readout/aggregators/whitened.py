@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from persona.readout.aggregators import Sample, blocks, components, mean_of
+from persona.readout.aggregators import Sample, blocks, components
 
 if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
@@ -30,8 +30,7 @@ def direction(sample: Sample) -> Float64:
     """The difference of the means, less its share in the leading neutral components."""
     import numpy as np
 
-    centre = mean_of(sample.negative)
-    apart = mean_of(sample.positive) - centre
+    centre, apart = sample.means[1], sample.apart
 
     def neutral() -> Iterator[Float64]:
         for block in blocks(sample.negative):
