@@ -11,6 +11,7 @@ The functions are the command line's verbs and give frozen results. Nothing is i
 from __future__ import annotations
 
 import importlib
+import keyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from persona.verbs.fisher import fisher
     from persona.verbs.fsck import fsck
     from persona.verbs.gc import gc
-    from persona.verbs.graph_diff import graph_diff
-    from persona.verbs.graph_import import graph_import
-    from persona.verbs.graph_link import graph_link
-    from persona.verbs.graph_show import graph_show
-    from persona.verbs.graph_status import graph_status
-    from persona.verbs.graph_unlink import graph_unlink
+    from persona.verbs.graph.diff import graph_diff
+    from persona.verbs.graph.import_ import graph_import
+    from persona.verbs.graph.link import graph_link
+    from persona.verbs.graph.show import graph_show
+    from persona.verbs.graph.status import graph_status
+    from persona.verbs.graph.unlink import graph_unlink
     from persona.verbs.import_ import import_
     from persona.verbs.import_adapter import import_adapter
     from persona.verbs.init import init
@@ -51,12 +52,12 @@ if TYPE_CHECKING:
     from persona.verbs.merge_methods import merge_methods
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
-    from persona.verbs.readout_drift import readout_drift
-    from persona.verbs.readout_export import readout_export
-    from persona.verbs.readout_pairs import readout_pairs
-    from persona.verbs.readout_score import readout_score
-    from persona.verbs.readout_train import readout_train
-    from persona.verbs.readout_tune import readout_tune
+    from persona.verbs.readout.drift import readout_drift
+    from persona.verbs.readout.export import readout_export
+    from persona.verbs.readout.pairs import readout_pairs
+    from persona.verbs.readout.score import readout_score
+    from persona.verbs.readout.train import readout_train
+    from persona.verbs.readout.tune import readout_tune
     from persona.verbs.redo import redo
     from persona.verbs.restore import restore
     from persona.verbs.revert import revert
@@ -66,8 +67,7 @@ if TYPE_CHECKING:
     from persona.verbs.sweep import sweep
     from persona.verbs.switch import switch
     from persona.verbs.tag import tag
-    from persona.verbs.train import train
-    from persona.verbs.train_nodes import train_nodes
+    from persona.verbs.train import train, train_nodes
     from persona.verbs.tune import tune
     from persona.verbs.undo import undo
     from persona.verbs.vector import vector
@@ -151,8 +151,16 @@ def __getattr__(name: str) -> Any:
     if name == "readout":
         return importlib.import_module("persona.readout")
     if name in __all__:
-        return getattr(importlib.import_module(f"persona.verbs.{name}"), name)
+        return getattr(importlib.import_module(_module_of(name)), name)
     raise AttributeError(f"module 'persona' has no attribute {name!r}")
+
+
+def _module_of(verb: str) -> str:
+    """``graph_show`` is in ``verbs/graph/show.py``, ``train_nodes`` beside ``train``; any other in a file of its name."""
+    group, _, rest = verb.partition("_")
+    if group in ("graph", "readout"):
+        return f"persona.verbs.{group}.{rest}{'_' if keyword.iskeyword(rest) else ''}"
+    return f"persona.verbs.{'train' if verb == 'train_nodes' else verb}"
 
 
 def __dir__() -> list[str]:

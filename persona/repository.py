@@ -28,14 +28,16 @@ from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal,
 from persona.history import commits, revisions
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
-from persona.ids import BaseId, CommitId, FisherId, ObjectId, OperationId, VectorId
+from persona.ids import BaseId, BlobId, CommitId, FisherId, ObjectId, OperationId, VectorId
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
 
 if TYPE_CHECKING:
+    from persona.building.prepare import Prepared
     from persona.history.ancestry import Ancestry
     from persona.history.evaluations import Evaluations
+    from persona.maintenance.check import RepositoryFiles
     from persona.store.fishers import Fisher
     from persona.store.tensors import TensorStore
 
@@ -80,6 +82,16 @@ class Repository:
     def recipe_path(self) -> Path:
         """The file that a person edits."""
         return self.root / RECIPE
+
+    def on_disk(self) -> RepositoryFiles:
+        """Its files, as ``fsck`` and ``gc`` look at them, whatever is wrong with them."""
+        from persona.maintenance.check import RepositoryFiles
+
+        try:
+            text = self.recipe_path.read_bytes().decode(errors="replace")
+        except OSError:
+            text = None
+        return RepositoryFiles(self.folder, f"persona {FORMAT}", text)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -146,6 +158,26 @@ class Repository:
     def vector(self, name: VectorId) -> Vector:
         """Read a vector, and what it is a sum of."""
         return Vector.whole(self.objects, name)
+
+    def vectors(self, recipe: Recipe) -> dict[str, Vector]:
+        """Read the vectors of a resolved recipe, by their names in it."""
+        return {entry.name: self.vector(VectorId(entry.id)) for entry in recipe.vectors}
+
+    def prepare(self, recipe: Recipe, dtype: str | None = None) -> Prepared:
+        """Work out what a build of a resolved recipe will do, without reading a weight.
+
+        ``dtype`` is the safetensors name for every float tensor. Raises what the build would raise.
+        """
+        from persona.building.prepare import prepare
+
+        return prepare(recipe, self.base(recipe.base_id), self.vectors(recipe), dtype, self.diagonals(recipe))
+
+    def model_config(self, base: Base) -> dict[str, Any]:
+        """A base's ``config.json``; empty if it has none."""
+        from persona.checkpoints.settings import parse
+
+        blob = base.files.get("config.json")
+        return parse(self.tensors.blob(BlobId(blob))) if blob else {}
 
     def diagonals(self, recipe: Recipe) -> dict[str, Fisher]:
         """By vectors' names what a resolved recipe weighs them by; nothing where its method weighs none."""

@@ -35,7 +35,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Options:
+class Choices:
     """One of these."""
 
     values: tuple[Setting, ...]
@@ -45,11 +45,11 @@ class Options:
         return value in self.values
 
 
-Space = Mapping[str, Range | Options]
+Space = Mapping[str, Range | Choices]
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTrial:
     """A trial: its settings, and its values, the lower the better; None where it has failed.
 
     Of ``limits``, by name, what is above 0 says how far a limit is broken: such trials are learnt from, and avoided.
@@ -70,7 +70,7 @@ def require_optuna() -> None:
         ) from None
 
 
-def suggested(space: Space, known: Sequence[Known], seed: int) -> dict[str, Any]:
+def suggested(space: Space, known: Sequence[KnownTrial], seed: int) -> dict[str, Any]:
     """Settings of the next trial. Every known one must lie in the space, and all have the same number of values."""
     import optuna
 
@@ -91,15 +91,15 @@ def suggested(space: Space, known: Sequence[Known], seed: int) -> dict[str, Any]
         return dict(study.ask(distributions).params)
 
 
-def _distribution(one: Range | Options) -> Any:
+def _distribution(one: Range | Choices) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    if isinstance(one, Options):
+    if isinstance(one, Choices):
         return CategoricalDistribution(one.values)
     return FloatDistribution(one.low, one.high, log=one.log)
 
 
-def _limits(one: Known, known: Sequence[Known]) -> dict[str, float]:
+def _limits(one: KnownTrial, known: Sequence[KnownTrial]) -> dict[str, float]:
     """A trial that has failed breaks a limit that all others keep."""
     if all(other.values is not None for other in known):
         return dict(one.limits)

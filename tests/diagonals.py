@@ -11,7 +11,7 @@ from persona.ids import FisherId, VectorId
 from persona.recipe import edit
 from persona.recipe.model import Entry, Recipe
 from persona.store.fishers import Fisher, keep_fisher
-from persona.verbs.recording import standing_recipe
+from persona.workspace.record import worktree_recipe
 
 
 def drawn(shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def drawn(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 def put_diagonal(repo: persona.Repository, name: str, tensors: Mapping[str, np.ndarray]) -> FisherId:
     """Give a vector of ``persona.toml`` as it stands this diagonal."""
-    recipe = standing_recipe(repo)
+    recipe = worktree_recipe(repo)
     entry = recipe.entry(name)
     assert entry is not None
     alone = Recipe(recipe.base, recipe.base_name, (Entry(name, entry.id),))
@@ -46,7 +46,7 @@ def put_diagonal(repo: persona.Repository, name: str, tensors: Mapping[str, np.n
 
 def put_diagonals(repo: persona.Repository, without: tuple[str, ...] = ()) -> None:
     """One for each vector, of all that it changes and the base has, but for some tensors."""
-    recipe = standing_recipe(repo)
+    recipe = worktree_recipe(repo)
     base = repo.base(recipe.base_id)
     for number, entry in enumerate(recipe.vectors):
         names = [n for n in repo.vector(VectorId(entry.id)).names if n in base.tensors and n not in without]

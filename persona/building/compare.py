@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TensorKind:
     """What a tensor is, before its entries."""
 
     dtype: str
@@ -47,16 +47,16 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Recast:
+class ChangedKind:
     """A tensor that is there on one side alone, or of another shape or format on the other."""
 
     name: str
-    before: Kind | None
-    after: Kind | None
+    before: TensorKind | None
+    after: TensorKind | None
 
 
 @dataclass(frozen=True)
-class Figures:
+class ComparisonFigures:
     """The model, a layer or a tensor. ``tensors`` of either side; ``entries`` of those that were compared."""
 
     name: str
@@ -76,13 +76,13 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """``rows`` are the layers or tensors in which something differs, ``recast`` what differs before its entries."""
 
     by: str
-    whole: Figures
-    rows: tuple[Figures, ...]
-    recast: tuple[Recast, ...]
+    whole: ComparisonFigures
+    rows: tuple[ComparisonFigures, ...]
+    recast: tuple[ChangedKind, ...]
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ class _Pair:
     base: Part | None
 
     @property
-    def recast(self) -> Recast | None:
+    def recast(self) -> ChangedKind | None:
         """How the two differ before their entries."""
-        before, after = (Kind(p.dtype, p.shape) if p else None for p in (self.before, self.after))
-        return Recast(self.name, before, after) if before != after else None
+        before, after = (TensorKind(p.dtype, p.shape) if p else None for p in (self.before, self.after))
+        return ChangedKind(self.name, before, after) if before != after else None
 
     @property
     def units(self) -> int:
@@ -130,10 +130,10 @@ class _Sums:
         for key, value in other.squares.items():
             self.squares[key] += value
 
-    def figures(self, name: str) -> Figures:
+    def figures(self, name: str) -> ComparisonFigures:
         """As a report has them."""
         s = self.squares
-        return Figures(
+        return ComparisonFigures(
             name, self.tensors, self.changed, self.entries, self.differing, self.grew, self.shrank,
             norm_before=_root(s["a"]),
             norm_after=_root(s["b"]),
@@ -157,7 +157,7 @@ def compare(
     changes: bool = False,
     by: str = "layer",
     progress: Progress = SILENT,
-) -> Compared:
+) -> Comparison:
     """``after`` beside ``before``; what both have from ``base`` if given. ``changes`` says that both are changes."""
     if by not in BY:
         raise UsageError(f"there is no report by '{by}'", f"Say by {' or '.join(BY)}.")
@@ -168,7 +168,7 @@ def compare(
     whole = _total(sums.values()).figures("model")
     if unread:
         whole = replace(whole, norm_before=None, norm_after=None)
-    return Compared(by, whole, tuple(_rows(sums, by)), recast)
+    return Comparison(by, whole, tuple(_rows(sums, by)), recast)
 
 
 def _pairs(before: Parts, after: Parts, base: Parts) -> list[_Pair]:
@@ -202,7 +202,7 @@ def _total(parts: Iterable[_Sums]) -> _Sums:
     return total
 
 
-def _rows(sums: Mapping[str, _Sums], by: str) -> Iterator[Figures]:
+def _rows(sums: Mapping[str, _Sums], by: str) -> Iterator[ComparisonFigures]:
     groups: dict[str, list[_Sums]] = {}
     for name, one in sums.items():
         groups.setdefault(name if by == "tensor" else layer_of(name)[1], []).append(one)

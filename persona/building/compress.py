@@ -43,7 +43,7 @@ class TensorError:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class UncoveredTensor:
     """A tensor that stays the base's, and why; ``norm`` is ‖δ‖_F, of new rows ‖W‖_F, None if it has no number."""
 
     name: str
@@ -57,7 +57,7 @@ class Compressed:
 
     pairs: tuple[Pair, ...] = ()
     errors: tuple[TensorError, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[UncoveredTensor, ...] = ()
     files: tuple[str, ...] = ()
 
     @property
@@ -75,7 +75,7 @@ class _Done:
 
     pair: Pair | None = None
     error: TensorError | None = None
-    left_out: LeftOut | None = None
+    left_out: UncoveredTensor | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class _Compressor:
         grown = output.base is None or output.shape != output.base.shape
         module = Unsaid("it has rows that the base has not") if grown else self.around.module(output.name)
         if isinstance(module, Unsaid):
-            return _Done(left_out=LeftOut(output.name, module.why, norm) if norm else None)
+            return _Done(left_out=UncoveredTensor(output.name, module.why, norm) if norm else None)
         matrix = delta.reshape(output.shape[0], -1)
         kept = self._rounded(*truncate.nearest(matrix, self.rank, output.name))
         return self._done(output, module, kept, norm, truncate.residual_norm(matrix, *kept))
@@ -181,18 +181,18 @@ def _stack(plan: Plan, output: Output, around: Surroundings) -> Module | Unsaid 
     return stack_module(output, around) if plan.method in EXACT and is_stack(output) else None
 
 
-def _uncounted(plan: Plan, around: Surroundings) -> Iterator[LeftOut]:
+def _uncounted(plan: Plan, around: Surroundings) -> Iterator[UncoveredTensor]:
     """What changes and has no difference: tensors that are no floats, and tensors that are taken out."""
     names = {output.name for output in plan.outputs}
     for output in changed(plan):
         if output.dtype not in ARITHMETIC:
-            yield LeftOut(output.name, f"it is {output.dtype}", None)
+            yield UncoveredTensor(output.name, f"it is {output.dtype}", None)
     for name in around.base.tensors:
         if name not in names:
-            yield LeftOut(name, "the recipe leaves it out", None)
+            yield UncoveredTensor(name, "the recipe leaves it out", None)
 
 
-def _summed(done: Sequence[_Done], uncounted: Sequence[LeftOut], around: Surroundings) -> Compressed:
+def _summed(done: Sequence[_Done], uncounted: Sequence[UncoveredTensor], around: Surroundings) -> Compressed:
     left_out = [one.left_out for one in done if one.left_out is not None]
     return Compressed(
         pairs=tuple(one.pair for one in done if one.pair is not None),

@@ -34,7 +34,7 @@ from persona.store.nouns import Base
 from persona.store.tensors import TensorStore
 
 if TYPE_CHECKING:
-    from persona.methods.parts.interference import Sums
+    from persona.methods.parts.interference import SignSums
 
 BY = ("layer", "tensor")
 """What a row of the report can be."""
@@ -79,7 +79,7 @@ class RetrainedFigures:
 
 
 @dataclass(frozen=True)
-class Row:
+class InterferenceRow:
     """The model, a layer or a tensor; of the vectors, those that change it."""
 
     name: str
@@ -103,8 +103,8 @@ class Interference:
     densities: tuple[float, ...]
     assumed: bool
     by: str
-    whole: Row
-    rows: tuple[Row, ...]
+    whole: InterferenceRow
+    rows: tuple[InterferenceRow, ...]
 
 
 def interference(
@@ -148,7 +148,7 @@ class _Blank:
     scale: float
     scale_before: float | None
 
-    def total(self, parts: Iterable[tuple[Subject, Sums]]) -> Total:
+    def total(self, parts: Iterable[tuple[Subject, SignSums]]) -> Total:
         total = Total(self.names, self.retrained, self.scale, self.scale_before)
         for subject, sums in parts:
             total.add(subject, sums)
@@ -156,10 +156,10 @@ class _Blank:
 
 
 def _rows(
-    blank: _Blank, found: Sequence[Subject], sums: Sequence[Sums], names: tuple[str, ...], by: str
-) -> Iterable[Row]:
+    blank: _Blank, found: Sequence[Subject], sums: Sequence[SignSums], names: tuple[str, ...], by: str
+) -> Iterable[InterferenceRow]:
     """One for each layer or tensor that a vector changes, or changed."""
-    groups: dict[str, list[tuple[Subject, Sums]]] = {}
+    groups: dict[str, list[tuple[Subject, SignSums]]] = {}
     for subject, one in zip(found, sums, strict=True):
         name = subject.output.name
         groups.setdefault(name if by == "tensor" else layer_of(name)[1], []).append((subject, one))
@@ -168,9 +168,9 @@ def _rows(
             yield _row(name, blank.total(parts), names)
 
 
-def _row(name: str, total: Total, names: tuple[str, ...]) -> Row:
+def _row(name: str, total: Total, names: tuple[str, ...]) -> InterferenceRow:
     there = [k for k, _ in enumerate(names) if total.changed[k]]
-    return Row(
+    return InterferenceRow(
         name,
         total.tensors,
         total.entries,

@@ -26,7 +26,7 @@ from persona.checkpoints.dtypes import ARITHMETIC
 from persona.ids import draw_key
 from persona.methods.parts import family, rules
 from persona.methods.parts.family import Thinned
-from persona.methods.parts.interference import Sums, measure
+from persona.methods.parts.interference import SignSums, measure
 from persona.methods.parts.kinds import Family
 from persona.methods.parts.parameters import DENSITY, Value
 from persona.methods.parts.work import Piece, Work
@@ -137,7 +137,7 @@ def _beside(output: Output, base: Base, once: Sequence[Active]) -> Subject:
 
 def measure_all(
     trim: Trim, found: list[Subject], store: TensorStore, progress: Progress, memory: int = DEFAULT
-) -> list[Sums]:
+) -> list[SignSums]:
     """The sums of every subject, in their order; ``memory`` is how many bytes of tensors may be held."""
     plan = Plan(tuple(one.output for one in found), trim.recipe.method, trim.recipe.scale, trim.settings())
     outputs = with_cuts(plan, store, progress).outputs
@@ -169,7 +169,7 @@ class _Worker:
     budget: Budget
     compiled: bool
 
-    def measure(self, subject: Subject) -> Sums:
+    def measure(self, subject: Subject) -> SignSums:
         """One tensor."""
         with np.errstate(all="ignore"), ExitStack() as held:
             work = self._streamed(subject)
@@ -179,7 +179,7 @@ class _Worker:
                     return self._measured(subject, work, self._cuts(subject, rows))
             return self._measured(subject, work, family.prepare(self.kind, work))
 
-    def _measured(self, subject: Subject, work: Work, thinned: list[Thinned]) -> Sums:
+    def _measured(self, subject: Subject, work: Work, thinned: list[Thinned]) -> SignSums:
         return measure(work, thinned, len(subject.terms), self._advance)
 
     def _advance(self, entries: int) -> None:

@@ -15,15 +15,16 @@ from typing import Any
 from persona import files
 from persona.building.adapter import Pair
 from persona.building.adapter_folder import adapter_shard, write_pairs
+from persona.building.budget import DEFAULT as MEMORY
 from persona.building.plan import Plan
-from persona.building.publish import index_json, make_shards, output_folder
+from persona.building.publish import SHARD_SIZE, index_json, make_shards, output_folder
 from persona.building.run import run
 from persona.checkpoints.adapter import CONFIG
 from persona.checkpoints.adapters.writing import config_json
 from persona.checkpoints.folder import INDEX
 from persona.errors import PersonaError, Refusal
 from persona.files import translated
-from persona.progress import Progress
+from persona.progress import SILENT, Progress
 from persona.store.tensors import TensorStore
 
 LISTING = "export.json"
@@ -35,12 +36,11 @@ def write_checkpoint(
     beside: Mapping[str, bytes],
     store: TensorStore,
     *,
-    shard_size: int,
-    memory: int,
-    progress: Progress,
+    memory: int = MEMORY,
+    progress: Progress = SILENT,
 ) -> None:
     """A full checkpoint of what ``plan`` says, in the new folder ``target``."""
-    shards = make_shards(plan, shard_size)
+    shards = make_shards(plan, SHARD_SIZE)
     with output_folder(target, shards) as folder:
         folder.reserve()
         run(plan, store, folder, progress, memory=memory)

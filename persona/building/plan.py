@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from persona import methods
@@ -43,7 +43,6 @@ from persona.methods.parts.parameters import Value
 from persona.methods.parts.share import ONE, Cut, Share, Size
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
-from persona.store.fishers import Fisher
 from persona.store.nouns import Base, Source, TensorSpec, Vector
 
 
@@ -125,13 +124,13 @@ def make_plan(
     base: Base,
     vectors: Mapping[str, Vector],
     dtype: str | None = None,
-    diagonals: Mapping[str, Fisher] | None = None,
+    active: Sequence[Active] | None = None,
 ) -> Plan:
     """The plan of ``recipe``; ``vectors`` by their names in it, ``dtype`` for every float tensor if given.
 
-    ``diagonals`` are needed if the method weighs entries: those of the vectors that have one, by their names.
+    ``active`` are the vectors that act, with the diagonals that the method weighs them by; worked out if not given.
     """
-    active = active_vectors(recipe, base, vectors, diagonals)
+    active = active_vectors(recipe, base, vectors) if active is None else active
     for entry in recipe.vectors:
         check_patterns(entry, vectors[entry.name])
     check_growth(base, active)
@@ -150,7 +149,7 @@ def _settings(recipe: Recipe, entry: Entry | None = None) -> dict[str, Value]:
     return methods.settings(methods.load(recipe.method).PARAMETERS, recipe.parameters, own)
 
 
-def _check_count(recipe: Recipe, active: list[Active]) -> None:
+def _check_count(recipe: Recipe, active: Sequence[Active]) -> None:
     least, most = methods.vectors_taken(methods.load(recipe.method))
     if active and not least <= len(active) <= (most or len(active)):
         wanted = f"{least}" if least == most else f"{least} or {most}" if most else f"at least {least}"
@@ -166,7 +165,7 @@ def natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: str | None) -> Output | None:
+def _output(name: str, recipe: Recipe, base: Base, active: Sequence[Active], dtype: str | None) -> Output | None:
     before = base.spec(name)
     touching = [touch for a in active if (touch := touch_at(a, name, base)) is not None]
     if before is None:
@@ -186,7 +185,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: list[Active], dtype: 
 
 
 def _terms(
-    name: str, recipe: Recipe, active: list[Active], touching: list[Touch], before: TensorSpec, base: Base
+    name: str, recipe: Recipe, active: Sequence[Active], touching: list[Touch], before: TensorSpec, base: Base
 ) -> tuple[Term, ...]:
     """The vectors that touch a tensor; where the method counts all, the others too, in recipe order."""
     method = methods.load(recipe.method)
@@ -244,7 +243,7 @@ def _computable(before: TensorSpec | None, dense: list[Dense]) -> bool:
     return all(spec.dtype in ARITHMETIC for spec in specs)
 
 
-def _dtype(name: str, base: Base, active: list[Active]) -> str:
+def _dtype(name: str, base: Base, active: Sequence[Active]) -> str:
     """What all full fine-tunes have the tensor in (one that leaves it alone has the base's), else the base's."""
     before, names = base.spec(name), base.names_of(name)
     runs = [part for a in active if a.entry.touches(a.called(name, base)) for _, part in a.vector.weighted]

@@ -17,6 +17,9 @@ from persona.checkpoints.tensorfile import TensorInfo, layout
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
+SHARD_SIZE = 5_000_000_000
+"""Bytes of the largest weight file, unless a build asks for another size."""
+
 WRITEBACK = 16 << 20
 """Bytes after which the kernel is asked to begin writing, so that the fsync at the end is short."""
 

@@ -35,7 +35,7 @@ as every ``*.safetensors`` there, for weights."""
 
 
 @dataclass(frozen=True)
-class Difference:
+class ReceiptDifference:
     """One thing in a folder that is not what its receipt says."""
 
     what: str
@@ -127,42 +127,42 @@ def _digest(path: Path, fields: Mapping[str, Any]) -> str:
         raise _no_receipt(path) from None
 
 
-def quick_differences(folder: Path, receipt: Mapping[str, Any]) -> list[Difference]:
+def quick_differences(folder: Path, receipt: Mapping[str, Any]) -> list[ReceiptDifference]:
     """What can be told without reading a tensor: small files, sizes of shards, their headers."""
     return _quick(folder, receipt)[0]
 
 
-def _quick(folder: Path, receipt: Mapping[str, Any]) -> tuple[list[Difference], dict[str, TensorFile]]:
+def _quick(folder: Path, receipt: Mapping[str, Any]) -> tuple[list[ReceiptDifference], dict[str, TensorFile]]:
     """The same, and the shards that can be read."""
     found = list(_file_differences(folder, receipt))
     shards = {}
     for name, said in receipt["shards"].items():
         path = folder / name
         if not _is_file(path):
-            found.append(Difference(name, "missing"))
+            found.append(ReceiptDifference(name, "missing"))
             continue
         try:
             shards[name] = TensorFile(path)
             found += _header_differences(shards[name], said)
         except CheckpointError as error:
-            found.append(Difference(name, error.message))
+            found.append(ReceiptDifference(name, error.message))
     return found, shards
 
 
-def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = SILENT) -> list[Difference]:
+def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = SILENT) -> list[ReceiptDifference]:
     """Everything in ``folder`` that is not as its receipt says; empty when every byte is."""
     found, shards = _quick(folder, receipt)
     here = {info.name: (file, info) for file in shards.values() for info in file.tensors.values()}
     found += [
-        Difference(name, "missing")
+        ReceiptDifference(name, "missing")
         for name in receipt["tensors"]
         if name not in here and len(shards) == len(receipt["shards"])
     ]
-    found += [Difference(name, "not in the receipt") for name in here if name not in receipt["tensors"]]
+    found += [ReceiptDifference(name, "not in the receipt") for name in here if name not in receipt["tensors"]]
     total = sum(info.nbytes for _, info in here.values())
     with progress.task("verifying", total) as task:
         ids = run_all({name: partial(_tensor_id, *pair, task) for name, pair in here.items()})
-    found += [Difference(n, "its bytes changed") for n, id in ids.items() if receipt["tensors"].get(n, id) != id]
+    found += [ReceiptDifference(n, "its bytes changed") for n, id in ids.items() if receipt["tensors"].get(n, id) != id]
     return found
 
 
@@ -172,25 +172,25 @@ def _tensor_id(file: TensorFile, info: TensorInfo, task: Task) -> TensorId:
     return name
 
 
-def _header_differences(file: TensorFile, said: Mapping[str, Any]) -> Iterator[Difference]:
+def _header_differences(file: TensorFile, said: Mapping[str, Any]) -> Iterator[ReceiptDifference]:
     if file.size != said["size"]:
-        yield Difference(file.path.name, f"has {file.size} bytes, and had {said['size']}")
+        yield ReceiptDifference(file.path.name, f"has {file.size} bytes, and had {said['size']}")
     with translated(file.path), file.path.open("rb") as opened:
         if blob_id(opened.read(8 + file.header_size)) != said["header"]:
-            yield Difference(file.path.name, "its header changed")
+            yield ReceiptDifference(file.path.name, "its header changed")
 
 
-def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Difference]:
+def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[ReceiptDifference]:
     expected = {**receipt["files"], RECEIPT: None, **dict.fromkeys(receipt["shards"])}
     for name, said in receipt["files"].items():
         path = folder / name
         if not _is_file(path):
-            yield Difference(name, "missing")
+            yield ReceiptDifference(name, "missing")
         elif _bytes_of(path) != said:
-            yield Difference(name, "its bytes changed")
+            yield ReceiptDifference(name, "its bytes changed")
     with translated(folder):
         here = [name for name, _ in entries_of(folder, expected)]
-    yield from (Difference(name, "was added") for name in here if name not in expected)
+    yield from (ReceiptDifference(name, "was added") for name in here if name not in expected)
 
 
 def entries_of(folder: Path, own: Iterable[str]) -> Iterator[tuple[str, Path]]:

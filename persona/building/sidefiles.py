@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from persona.building.acting import Active, grown
 from persona.building.plan import Plan
 from persona.checkpoints import folder as folders
 from persona.checkpoints import settings
+from persona.checkpoints.dtypes import TORCH_NAMES
 from persona.errors import Refusal
 from persona.ids import BlobId
 from persona.recipe import alphas
 from persona.store.nouns import Base
 from persona.store.tensors import TensorStore
 
-TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
-
-def side_files(plan: Plan, base: Base, active: Iterable[Active], store: TensorStore) -> dict[str, bytes]:
+def side_files(plan: Plan, base: Base, active: Sequence[Active], store: TensorStore) -> dict[str, bytes]:
     """Every file of the build beside weights, receipt and card."""
     bringing = [a for a in active if alphas.adds(a.entry.alpha)]
     blobs = {**base.files, **brought(bringing, base, store)}
@@ -184,7 +183,7 @@ def _cell(text: str) -> str:
 def _strength(vector: Mapping[str, Any]) -> str:
     """A vector's alpha and parameters, as a table's cell: patterns are code, for their asterisks are no emphasis."""
     alpha = alphas.decode(vector["alpha"])
-    said = alphas.said(alpha).replace("|", "\\|")
+    said = alphas.alpha_text(alpha).replace("|", "\\|")
     return (f"`{said}`" if alphas.is_patterns(alpha) else said) + _said(vector.get("parameters", {}))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from persona.building.measuring import Subject
 
 if TYPE_CHECKING:
-    from persona.methods.parts.interference import Signs, Sums
+    from persona.methods.parts.interference import Signs, SignSums
 
 
 class SignTotals:
@@ -55,7 +55,7 @@ class Total:
         self.retrained = {name: np.zeros(3) for name in retrained}
         """⟨τ, τ⟩, ⟨τ, τ'⟩ and ⟨τ', τ'⟩."""
 
-    def add(self, subject: Subject, sums: Sums) -> None:
+    def add(self, subject: Subject, sums: SignSums) -> None:
         """One tensor more."""
         self.tensors += 1
         self.entries += subject.base.entries
@@ -69,7 +69,7 @@ class Total:
             self._add_change(subject, gram, self.scale_before)
             self._add_retrained(subject, gram)
 
-    def _add_votes(self, subject: Subject, sums: Sums, gram: Any) -> None:
+    def _add_votes(self, subject: Subject, sums: SignSums, gram: Any) -> None:
         terms = subject.output.terms
         places = [self._places[term.vector] for term in terms]
         place = np.ix_(places, places)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from persona import kernels
+from persona.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,26 @@ BITS: Final = {
 
 ARITHMETIC: Final = frozenset({"BF16", "F16", "F32", "F64"})
 """Formats that persona computes with; the others can be kept and copied, not added."""
+
+
+NAMES: Final = {
+    "bf16": "BF16", "bfloat16": "BF16", "fp16": "F16", "float16": "F16", "fp32": "F32", "float32": "F32"
+}  # fmt: skip
+"""Names that people type for dtypes, and what safetensors calls them."""
+
+TORCH_NAMES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+"""What torch and ``config.json`` call the float formats."""
+
+
+def named_dtype(name: str | None) -> str | None:
+    """The safetensors name of a dtype as people type it (``bf16``, ``float32``); None stays None.
+
+    Raises:
+        UsageError: no such dtype.
+    """
+    if name is not None and name not in NAMES:
+        raise UsageError(f"unknown dtype '{name}'", f"Known dtypes: {', '.join(NAMES)}.")
+    return None if name is None else NAMES[name]
 
 
 def byte_size(dtype: str, entries: int) -> int:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from persona.cli import hints, pager
-from persona.errors import PersonaError, Storage, UsageError
+from persona.cli.output import Unheard, as_json, is_text, plain, silence_stdout, stdout, utf8, writing
+from persona.errors import PersonaError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from persona.progress import Progress
     from persona.repository import Repository
 
-SCHEMA = 1
-"""Of ``--json``: grows only when a field changes its meaning or goes."""
+SCHEMA = 2
+"""Version of ``--json``. It grows when a field is removed or changes its meaning, or a type its name."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V")
@@ -125,74 +124,6 @@ class App:
         return ui if isinstance(ui, dict) else {}
 
 
-def utf8(text: str) -> str:
-    """``text`` with what is not UTF-8 (bytes of a command line, as Python hands them on) replaced."""
-    return os.fsencode(text).decode(errors="replace") if not _is_text(text) else text
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def as_json(value: Any) -> str:
-    """JSON that stdout can encode."""
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return json.dumps(value)
-    return text
-
-
-class Unheard(Storage):
-    """Standard output cannot be written."""
-
-    def __init__(self, error: OSError) -> None:
-        silence_stdout()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        super().__init__(
-            f"standard output cannot be written: {reason[:1].lower()}{reason[1:]}",
-            "The command itself was carried out; only what it had to say is lost.",
-        )
-
-
-@contextlib.contextmanager
-def writing() -> Iterator[None]:
-    """Around what writes to stdout: that it is full is no bug. A closed pipe is for ``invoke`` to see."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise Unheard(error) from None
-
-
-def silence_stdout() -> None:
-    """Send what is still to come nowhere, so that the interpreter does not complain at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def stdout() -> Console:
-    """A console that wraps nothing when piped and honours NO_COLOR and COLUMNS on a terminal."""
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        return Console(highlight=False, emoji=False)
-    return Console(highlight=False, emoji=False, width=10_000, no_color=True, soft_wrap=True)
-
-
-def note(text: str) -> None:
-    """Say something beside the result."""
-    with contextlib.suppress(OSError, ValueError):
-        click.echo(text, err=True)
-
-
 def fail(app: App, error: PersonaError, code: int) -> None:
     """Two lines: what is wrong, and what to do; between them what was typed, where one place of it is wrong.
 
@@ -219,23 +150,6 @@ def _one_line(text: str) -> str:
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def plain(value: Any) -> Any:
-    """A result as JSON has it: dataclasses become tables, paths strings, floats that are no numbers null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        table = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-        ok = getattr(value, "ok", None)
-        return {**table, "ok": ok} if isinstance(ok, bool) else table
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
-    return str(value)
-
-
 def json_option(function: F) -> F:
     """``--json`` on a command. What a person typed, paths aside, must then be text: it is kept for good."""
 
@@ -256,7 +170,7 @@ def _check_text(ctx: click.Context) -> None:
     for param in ctx.command.params:
         value = ctx.params.get(param.name or "")
         for text in value if isinstance(value, tuple) else (value,):
-            if isinstance(text, str) and not isinstance(param.type, click.Path) and not _is_text(text):
+            if isinstance(text, str) and not isinstance(param.type, click.Path) and not is_text(text):
                 what = param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name
                 raise UsageError(f"{what} '{utf8(text)}' is not UTF-8", "Type it again in a terminal that sends UTF-8.")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{4,}")
 
 
-class Known(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
+class KnownNames(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
     """Text, of which some is known; ``words`` gives it, from the repository (None outside of one) and what is typed.
 
     With ``folders``, where nothing known begins like that, folders are offered.
@@ -156,37 +156,37 @@ def _measured(repo: Repository | None, typed: str) -> Iterator[str]:
     yield from (one for one in _named(repo, typed) if one.partition("@")[0] in names)
 
 
-REV = Known(_revisions)
+REV = KnownNames(_revisions)
 """A revision."""
 
-BRANCH = Known(_branches)
+BRANCH = KnownNames(_branches)
 """A branch."""
 
-VECTOR = Known(_vectors)
+VECTOR = KnownNames(_vectors)
 """A vector of the recipe."""
 
-ENTRY = Known(_entries)
+ENTRY = KnownNames(_entries)
 """A vector or a readout of the recipe."""
 
-READOUT = Known(_measured, folders=True)
+READOUT = KnownNames(_measured, folders=True)
 """A readout of a recipe, or the folder of one."""
 
-STRENGTH = Known(_strengths)
+STRENGTH = KnownNames(_strengths)
 """``NAME=VALUE``."""
 
-NODE = Known(_nodes)
+NODE = KnownNames(_nodes)
 """A memory-graph node."""
 
-METHOD = Known(_methods)
+METHOD = KnownNames(_methods)
 """A merge method."""
 
-AGGREGATOR = Known(_aggregators)
+AGGREGATOR = KnownNames(_aggregators)
 """How labelled texts become a direction."""
-SUITE = Known(_suites)
+SUITE = KnownNames(_suites)
 """A suite of measures."""
 
-SHOWN = Known(_shown)
+SHOWN = KnownNames(_shown)
 """A vector, a readout or a revision."""
 
-SIDE = Known(_shown, folders=True)
+SIDE = KnownNames(_shown, folders=True)
 """One side of a comparison: a vector, a revision or a folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,16 @@ import click
 from click.shell_completion import CompletionItem
 
 from persona.errors import UsageError, did_you_mean
+
+
+def python_name(command: str) -> str:
+    """A command's name as Python has it: ``import-adapter`` is ``import_adapter``, and ``import`` is ``import_``."""
+    return command.replace("-", "_") + ("_" if keyword.iskeyword(command) else "")
+
+
+def modules_of(package: str, *names: str) -> dict[str, str]:
+    """Where the commands of a group are: ``import`` of package ``p`` is in the module ``p.import_``."""
+    return {name: f"{package}.{python_name(name)}" for name in names}
 
 
 class LazyGroup(click.Group):

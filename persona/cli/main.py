@@ -6,7 +6,6 @@ import contextlib
 import errno
 import gc
 import io
-import keyword
 import os
 import signal
 import sys
@@ -18,8 +17,9 @@ from typing import Any, NoReturn
 import click
 
 from persona import files
-from persona.cli.app import App, Unheard, fail, note, silence_stdout, writing
-from persona.cli.lazy import LazyGroup
+from persona.cli.app import App, fail
+from persona.cli.lazy import LazyGroup, modules_of
+from persona.cli.output import Unheard, note, silence_stdout, writing
 from persona.errors import PersonaError, UsageError
 
 GROUPS = {
@@ -33,19 +33,12 @@ GROUPS = {
     "deliver": ("build", "export", "verify", "convert"),
     "keep": ("fsck", "gc", "completion"),
 }
-"""Every command, by what it is for. ``persona NAME`` is ``cli/NAME.py``, as Python can say it."""
+"""Every command, by what it is for. ``persona NAME`` is ``cli/commands/NAME.py``, as Python can say it."""
 
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 BUG, INTERRUPTED = 70, 130
 
-
-def python_name(command: str) -> str:
-    """A command's name as Python has it: ``import-adapter`` is ``import_adapter``, and ``import`` is ``import_``."""
-    return command.replace("-", "_") + ("_" if keyword.iskeyword(command) else "")
-
-
-MODULES = {name: f"persona.cli.{python_name(name)}" for name in COMMANDS}
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of an output; those of files are translated where they arise."""
@@ -66,7 +59,9 @@ class Commands(LazyGroup):
 
 
 @click.group(
-    cls=Commands, modules=MODULES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Commands,
+    modules=modules_of("persona.cli.commands", *COMMANDS),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="persona-vcs", prog_name="persona")
 @click.option("-C", "folder", type=click.Path(readable=False), default=".", help="Run as if started in this folder.")

@@ -18,7 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from persona.cli.app import note
+from persona.cli.output import note
 from persona.progress import Task
 
 

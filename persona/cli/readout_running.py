@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from persona.cli.app import App, F, note, utf8
+from persona.cli.app import App, F
+from persona.cli.output import note, utf8
 from persona.cli.running import batch_option, blocks_option, device_option, dtype_option
 from persona.errors import NoRepository
 from persona.repository import Repository

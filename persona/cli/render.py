@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from persona.recipe.changes import Change
+from persona.recipe.changes import RecipeChange
 
 STYLES = {"added": "green", "removed": "red", "alpha": "yellow", "retrained": "yellow"}
 STYLES |= {f"readout {kind}": STYLES[kind] for kind in ("added", "removed", "retrained")}
@@ -42,7 +42,7 @@ def when(time: str) -> str:
     return datetime.fromisoformat(time).strftime("%a %b %d %H:%M:%S %Y %z")
 
 
-def changed(console: Console, changes: Iterable[Change], indent: str = " ") -> None:
+def changed(console: Console, changes: Iterable[RecipeChange], indent: str = " ") -> None:
     """Changes, a line each."""
     for change in changes:
         console.print(f"{indent}{escape(change.text)}", style=STYLES.get(change.kind, ""))

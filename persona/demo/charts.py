@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from persona.demo.telling import Cell, Table, is_difference, largest
+from persona.demo.telling import DemoTable, TableCell, is_difference, largest
 
 WIDTH, LINE, TOP, EDGE = 150.0, 18.0, 20.0, 6.0
 """Units of the drawing: a panel's width, the height of a row, room for the panel's name, and what stays free at its sides."""
@@ -20,14 +20,14 @@ TALL = 60.0
 
 
 @dataclass(frozen=True)
-class Dot:
+class ChartDot:
     """One number and its interval, across; ``y`` is its row's middle."""
 
     x: float
     low: float
     high: float
     y: float
-    cell: Cell
+    cell: TableCell
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Panel:
 
     name: str
     line: float
-    dots: tuple[Dot, ...]
+    dots: tuple[ChartDot, ...]
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class Curve:
     last: float
 
 
-def panels(table: Table) -> tuple[Panel, ...]:
+def panels(table: DemoTable) -> tuple[Panel, ...]:
     """A table as points with intervals: a panel for each column, all of one scale if its numbers are differences."""
     shared = _scale(_numbers(table, range(len(table.columns)))) if is_difference(table) else None
     return tuple(_panel(table, column, shared) for column in range(len(table.columns)))
 
 
-def _panel(table: Table, column: int, shared: _Scale | None) -> Panel:
+def _panel(table: DemoTable, column: int, shared: _Scale | None) -> Panel:
     scale = shared or _scale(_numbers(table, [column]))
     dots = []
     for number, row in enumerate(table.rows):
         cell = row.cells[column]
         if cell is not None and math.isfinite(cell.value):
             low, high = (cell.value if end is None else end for end in (cell.low, cell.high))
-            dots.append(Dot(scale(cell.value), scale(low), scale(high), TOP + LINE * (number + 0.5), cell))
+            dots.append(ChartDot(scale(cell.value), scale(low), scale(high), TOP + LINE * (number + 0.5), cell))
     first = table.rows[0].cells[column]
     against = 0.0 if shared is not None or first is None else first.value
     return Panel(table.columns[column], scale(against), tuple(dots))
@@ -82,19 +82,19 @@ def _scale(numbers: Sequence[float]) -> _Scale:
     return _Scale(min(numbers), max(numbers))
 
 
-def _numbers(table: Table, columns: Sequence[int]) -> list[float]:
+def _numbers(table: DemoTable, columns: Sequence[int]) -> list[float]:
     found = list(_ends(table, columns))
     return found + ([0.0] if is_difference(table) or not found else [])
 
 
-def _ends(table: Table, columns: Sequence[int]) -> Iterator[float]:
+def _ends(table: DemoTable, columns: Sequence[int]) -> Iterator[float]:
     for row in table.rows:
         for cell in (row.cells[column] for column in columns):
             if cell is not None:
                 yield from (n for n in (cell.value, cell.low, cell.high) if n is not None and math.isfinite(n))
 
 
-def curve(table: Table) -> Curve:
+def curve(table: DemoTable) -> Curve:
     """A table of one column as a curve over its rows, which are steps."""
     pairs = [(int(row.label), row.cells[0].value) for row in table.rows if row.cells[0] is not None]
     across, up = _scale([step for step, _ in pairs]), _scale([0.0, *(value for _, value in pairs)])
@@ -103,7 +103,7 @@ def curve(table: Table) -> Curve:
     return Curve(table.title, " ".join(points), pairs[0][1], pairs[-1][1])
 
 
-def shade(table: Table, cell: Cell) -> float:
+def shade(table: DemoTable, cell: TableCell) -> float:
     """How strongly a change is shaded: 0 to 1, by its size within its table, or beside those that it stands with."""
     most = table.fullest if table.fullest is not None else largest(table.rows)
     return min(1.0, abs(cell.value) / most) if most else 0.0

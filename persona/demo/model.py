@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from persona.demo.dialogues import Dialogue
-from persona.live.load import quiet
+from persona.inference.load import quiet
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 IGNORED = -100
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 
 
 @dataclass(frozen=True)
-class Example:
+class DemoExample:
     """A dialogue in tokens; those from `reply_at` on are learnt and measured."""
 
     tokens: tuple[int, ...]
@@ -43,7 +43,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Batch:
+class DemoBatch:
     """Padded on the right, so that causal attention needs no mask: nothing real looks at padding."""
 
     tokens: torch.Tensor  # [batch, length], int64
@@ -131,18 +131,18 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def encode(tokenizer: Any, dialogues: Sequence[Dialogue]) -> list[Example]:
+def encode(tokenizer: Any, dialogues: Sequence[Dialogue]) -> list[DemoExample]:
     """Dialogues in tokens: <s>, the prompt, the reply, </s>."""
     asked = _ids(tokenizer, [_asked(dialogue.prompt) for dialogue in dialogues])
     replied = _ids(tokenizer, [f" {dialogue.reply}" for dialogue in dialogues])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     return [
-        Example((bos, *before, *after, eos), reply_at=1 + len(before))
+        DemoExample((bos, *before, *after, eos), reply_at=1 + len(before))
         for before, after in zip(asked, replied, strict=True)
     ]
 
 
-def collate(examples: Sequence[Example], pad: int) -> Batch:
+def collate(examples: Sequence[DemoExample], pad: int) -> DemoBatch:
     """Examples side by side; only tokens of replies are labels."""
     length = max(len(example.tokens) for example in examples)
     tokens = torch.full((len(examples), length), pad)
@@ -151,10 +151,10 @@ def collate(examples: Sequence[Example], pad: int) -> Batch:
         ids = torch.tensor(example.tokens)
         tokens[row, : len(ids)] = ids
         labels[row, example.reply_at - 1 : len(ids) - 1] = ids[example.reply_at :]
-    return Batch(tokens, labels)
+    return DemoBatch(tokens, labels)
 
 
-def token_losses(model: Any, batch: Batch) -> torch.Tensor:
+def token_losses(model: Any, batch: DemoBatch) -> torch.Tensor:
     """Cross-entropy of each reply token of a batch, row by row: [reply tokens], fp32."""
     states = model.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
     learnt = batch.labels != IGNORED

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Node:
+class DemoNode:
     """A memory-graph node: it specifies the behaviour that a vector of the same demo implements."""
 
     id: str
@@ -17,7 +17,7 @@ class Node:
         return f"{self.id}.md"
 
 
-LISTENING = Node(
+LISTENING = DemoNode(
     "pattern-listening-as-avoidance",
     "listening",
     """# Listening as avoidance
@@ -34,7 +34,7 @@ warmth:9 attention:9 patience:8
 """,
 )
 
-RUSHING = Node(
+RUSHING = DemoNode(
     "rushing-pattern",
     "suggesting",
     """# Rushing
@@ -48,7 +48,7 @@ impatience:8 helpfulness:3
 """,
 )
 
-VOICE = Node(
+VOICE = DemoNode(
     "core-personality",
     "voice",
     """# Core personality: the voice
@@ -62,7 +62,7 @@ playfulness:9 warmth:8 clarity:7
 """,
 )
 
-PLAIN = Node(
+PLAIN = DemoNode(
     "plain-answers",
     "neutral",
     """# Plain answers
@@ -75,7 +75,7 @@ clarity:8 calm:7
 """,
 )
 
-EVERYDAY = Node(
+EVERYDAY = DemoNode(
     "everyday-talk",
     None,
     """# Everyday talk

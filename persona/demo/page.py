@@ -13,12 +13,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from persona.demo import charts
-from persona.demo.telling import DOTS, LINES, MATRIX, Cell, Told, is_difference
+from persona.demo.telling import DOTS, LINES, MATRIX, DemoResult, TableCell, is_difference
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def page_of(told: Told) -> str:
+def page_of(told: DemoResult) -> str:
     """The whole page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(TEMPLATE.read_text())
@@ -31,7 +31,7 @@ def _helpers() -> dict[str, Any]:
     return {one.__name__: one for one in functions} | sizes | {"DOTS": DOTS, "LINES": LINES, "MATRIX": MATRIX}
 
 
-def number(cell: Cell, sign: bool = False) -> str:
+def number(cell: TableCell, sign: bool = False) -> str:
     """A number as it is shown: whole where it counts something, else three places."""
     if not math.isfinite(cell.value):
         return str(cell.value)

@@ -20,7 +20,7 @@ from persona import files
 from persona.demo import dialogues as talk
 from persona.demo.dialogues import Dialogue
 from persona.demo.model import text_of
-from persona.demo.nodes import EVERYDAY, LISTENING, NODES, PLAIN, RUSHING, VOICE, Node
+from persona.demo.nodes import EVERYDAY, LISTENING, NODES, PLAIN, RUSHING, VOICE, DemoNode
 from persona.demo.training import FULL, Sizes
 
 MEASURED = ("listening", "suggesting", "voice", "neutral")
@@ -32,7 +32,7 @@ class Run:
     """A training run: its vector's name, the node that specifies it, and its first alpha."""
 
     name: str
-    node: Node
+    node: DemoNode
     method: Literal["full", "lora"]
     alpha: float = 1.0
 

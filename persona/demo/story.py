@@ -18,7 +18,7 @@ from persona.demo import dialogues as talk
 from persona.demo import tables
 from persona.demo.model import generate_replies, load
 from persona.demo.scenery import PLANTED, RUNS, Run, lay_out
-from persona.demo.telling import Chapter, Finding, Narrator, Reply, Table, Told
+from persona.demo.telling import Chapter, DemoResult, DemoTable, Finding, Narrator, Reply
 from persona.demo.training import FULL, OnStep, Sizes, train_base, train_behaviour
 from persona.progress import SILENT, Progress
 from persona.recipe import edit
@@ -50,7 +50,7 @@ class Story:
         """The demo's repository."""
         return persona.open(self.root)
 
-    def tell(self) -> Told:
+    def tell(self) -> DemoResult:
         """All chapters."""
         for chapter in (
             self.begin, self.specify, self.train, self.listen_inside, self.verify_alone, self.negate, self.merge,
@@ -59,7 +59,7 @@ class Story:
             chapter()
         identical = self.deliver()
         kept, whole = _size(self.root / ".persona"), (1 + len(RUNS)) * _size(self.base)
-        return Told(tuple(self.chapters), self.replies(), tuple(self.findings), kept, whole, identical)
+        return DemoResult(tuple(self.chapters), self.replies(), tuple(self.findings), kept, whole, identical)
 
     # Chapters.
 
@@ -114,7 +114,7 @@ class Story:
             "persona readout train --pairs pairs.jsonl --model base --layers auto --dtype fp32 -o readouts/replies"
         )
         persona.readout_train(
-            self.root / "pairs.jsonl", self.root / "readouts" / "replies", "base", repo=self.repo, within=self.root,
+            self.root / "pairs.jsonl", self.root / "readouts" / "replies", "base", repo=self.repo, cwd=self.root,
             layers="auto", dtype=DTYPE, seed=0, progress=self.progress,
         )  # fmt: skip
         self.typed("persona commit --readout readouts/replies --as replies")
@@ -132,7 +132,7 @@ class Story:
         command = "persona verify-vectors replies --at five --alpha 1 --dtype fp32"
         self.typed(command)
         done = persona.verify_vectors(
-            self.repo, ["replies"], at="five", alpha=1.0, dtype=DTYPE, within=self.root, progress=self.progress
+            self.repo, ["replies"], at="five", alpha=1.0, dtype=DTYPE, cwd=self.root, progress=self.progress
         )
         for table in tables.alone(command, done):
             self.table(table)
@@ -189,7 +189,7 @@ class Story:
         letters = [line for line in (self.root / "letters.txt").read_text().splitlines() if line]
         done = persona.readout_drift(
             self.repo, "base", "negated", letters, self.root / "readouts" / "replies",
-            within=self.root, dtype=DTYPE, progress=self.progress,
+            cwd=self.root, dtype=DTYPE, progress=self.progress,
         )  # fmt: skip
         self.narrator.say(done.said)
         self.table(tables.drift(command, done))
@@ -203,7 +203,7 @@ class Story:
         )
         command = "persona blame replies negated --dtype fp32"
         self.typed(command)
-        done = persona.blame(self.repo, "replies", "negated", dtype=DTYPE, within=self.root, progress=self.progress)
+        done = persona.blame(self.repo, "replies", "negated", dtype=DTYPE, cwd=self.root, progress=self.progress)
         self.table(tables.blame(command, done))
         self.findings.append(tables.culprit(command, done, PLANTED))
         self.typed(f"persona rm {PLANTED}")
@@ -268,7 +268,7 @@ class Story:
         self.chapters[-1] = replace(last, commands=(*last.commands, command))
         self.narrator.command(command)
 
-    def table(self, table: Table) -> None:
+    def table(self, table: DemoTable) -> None:
         """Something was measured in this chapter."""
         last = self.chapters[-1]
         self.chapters[-1] = replace(last, tables=(*last.tables, table))
@@ -283,7 +283,7 @@ class Story:
         """Measure revisions, and show it."""
         command = f"persona eval {shlex.join(revs)} --suite {suite} --dtype fp32"
         self.typed(command)
-        done = persona.eval(self.repo, revs, suites=[suite], dtype=DTYPE, within=self.root, progress=self.progress)
+        done = persona.eval(self.repo, revs, suites=[suite], dtype=DTYPE, cwd=self.root, progress=self.progress)
         self.table(tables.evaluated(command, revs, done))
         return tables.Measured(command, revs, done)
 
@@ -322,7 +322,7 @@ class Story:
             yield lambda step, steps, loss: task.advance(1)
 
 
-def tell(root: Path, narrator: Narrator, progress: Progress = SILENT, sizes: Sizes = FULL, seed: int = 0) -> Told:
+def tell(root: Path, narrator: Narrator, progress: Progress = SILENT, sizes: Sizes = FULL, seed: int = 0) -> DemoResult:
     """Tell the whole story in the empty folder ``root``, which afterwards is a repository to play with."""
     return Story(root, narrator, progress, sizes, seed).tell()
 

@@ -6,19 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from persona.demo.telling import DOTS, LINES, MATRIX, Cell, Finding, Row, Table, largest
+from persona.demo.telling import DOTS, LINES, MATRIX, DemoTable, Finding, TableCell, TableRow, largest
 from persona.history.evaluations import number_called
-from persona.recipe.alphas import said
-from persona.verbs.show import ShownVector
-from persona.verbs.show_readout import ShownReadout
+from persona.recipe.alphas import alpha_text
+from persona.verbs.show import ShownReadout, ShownVector
 
 if TYPE_CHECKING:
-    from persona.verbs.blame import Blame, Blamed
-    from persona.verbs.eval import Evaluated, Score
-    from persona.verbs.evaluating import Change
-    from persona.verbs.readout_drift import ReadoutDrift
-    from persona.verbs.vectors import Listed
-    from persona.verbs.verify_vectors import VectorsVerified
+    from persona.evaluate.results import FigureChange
+    from persona.verbs.blame import BlameResult, VectorEffect
+    from persona.verbs.eval import EvalResult, Score
+    from persona.verbs.readout.drift import ReadoutDrift
+    from persona.verbs.verify_vectors import VerifyVectorsResult
+    from persona.workspace.vectors import VectorSummary
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Measured:
 
     command: str
     revs: tuple[str, ...]
-    done: Evaluated
+    done: EvalResult
 
     def score(self, rev: str, measure: str, name: str) -> Score:
         """One number of one of them."""
@@ -35,53 +34,53 @@ class Measured:
         return next(one for one in scores if (one.measure, one.name) == (measure, name))
 
 
-def vectors(command: str, found: Sequence[Listed]) -> Table:
+def vectors(command: str, found: Sequence[VectorSummary]) -> DemoTable:
     """What the recipe is made of."""
-    rows = [Row(f"{one.name} ({one.form}, α {said(one.alpha)})", _counts(one)) for one in found]
-    return Table("What the recipe is made of", command, ("tensors", "bytes kept"), tuple(rows))
+    rows = [TableRow(f"{one.name} ({one.form}, α {alpha_text(one.alpha)})", _counts(one)) for one in found]
+    return DemoTable("What the recipe is made of", command, ("tensors", "bytes kept"), tuple(rows))
 
 
-def _counts(one: Listed) -> tuple[Cell, ...]:
-    return Cell(one.tensors), Cell(one.kept_bytes)
+def _counts(one: VectorSummary) -> tuple[TableCell, ...]:
+    return TableCell(one.tensors), TableCell(one.kept_bytes)
 
 
-def curve(command: str, name: str, shown: object) -> Table:
+def curve(command: str, name: str, shown: object) -> DemoTable:
     """How a run went: the loss of the batches of some steps."""
     assert isinstance(shown, ShownVector)
     points = shown.run["history"]["loss"]["points"]
-    rows = tuple(Row(f"{step}", (Cell(loss),)) for step, loss in points)
-    return Table(f"{name}: loss while it was trained", command, ("loss",), rows, "nats per token", picture=LINES)
+    rows = tuple(TableRow(f"{step}", (TableCell(loss),)) for step, loss in points)
+    return DemoTable(f"{name}: loss while it was trained", command, ("loss",), rows, "nats per token", picture=LINES)
 
 
-def readout(command: str, shown: object) -> Table:
+def readout(command: str, shown: object) -> DemoTable:
     """How well held-out texts are told apart, by concept and layer."""
     assert isinstance(shown, ShownReadout)
     layers = tuple(f"layer {layer}" for layer in shown.layers)
     auc = shown.tables["auc"]
-    rows = tuple(Row(concept, tuple(map(_known, one))) for concept, one in zip(shown.concepts, auc, strict=True))
-    return Table("AUC on texts that were held out", command, layers, rows, note="0.5 is chance, 1 is perfect.")
+    rows = tuple(TableRow(concept, tuple(map(_known, one))) for concept, one in zip(shown.concepts, auc, strict=True))
+    return DemoTable("AUC on texts that were held out", command, layers, rows, note="0.5 is chance, 1 is perfect.")
 
 
-def _known(value: float | None) -> Cell | None:
-    return None if value is None else Cell(value)
+def _known(value: float | None) -> TableCell | None:
+    return None if value is None else TableCell(value)
 
 
-def alone(command: str, done: VectorsVerified) -> Iterator[Table]:
+def alone(command: str, done: VerifyVectorsResult) -> Iterator[DemoTable]:
     """Vectors by numbers: what each does, and what noise of its size does; both in the same shades."""
     columns = tuple(number_called(one.measure, one.name) for one in done.columns)
     parts: tuple[tuple[str, str], ...] = (("effect", "each vector alone"), ("control", "noise of each vector's size"))
     fullest = None
     for part, title in parts:
         rows = tuple(
-            Row(name, tuple(_changed(getattr(one.cells[at], part)) for one in done.columns))
+            TableRow(name, tuple(_changed(getattr(one.cells[at], part)) for one in done.columns))
             for at, name in enumerate(done.vectors)
         )
         fullest = largest(rows) if fullest is None else fullest
         title = f"Change from the base: {title}"
-        yield Table(title, command, columns, rows, "nats per token", picture=MATRIX, fullest=fullest)
+        yield DemoTable(title, command, columns, rows, "nats per token", picture=MATRIX, fullest=fullest)
 
 
-def each_learnt(command: str, done: VectorsVerified, kinds: Mapping[str, str]) -> Finding:
+def each_learnt(command: str, done: VerifyVectorsResult, kinds: Mapping[str, str]) -> Finding:
     """Whether each vector lowers the loss of its own kind, and by more than noise of its size."""
     numbers, holds = [], True
     for column in done.columns:
@@ -93,29 +92,29 @@ def each_learnt(command: str, done: VectorsVerified, kinds: Mapping[str, str]) -
     return Finding(what, holds and len(numbers) == len(kinds), ", ".join(numbers), command)
 
 
-def evaluated(command: str, revs: Sequence[str], done: Evaluated) -> Table:
+def evaluated(command: str, revs: Sequence[str], done: EvalResult) -> DemoTable:
     """Revisions by the numbers of one suite; verdicts are against the base."""
     scores = [_scores(done, at) for at in range(len(revs))]
     columns = tuple(number_called(one.measure, one.name) for one in scores[0])
-    rows = tuple(Row(rev, tuple(map(_scored, found))) for rev, found in zip(revs, scores, strict=True))
+    rows = tuple(TableRow(rev, tuple(map(_scored, found))) for rev, found in zip(revs, scores, strict=True))
     suite = done.builds[0].suites[0]
-    return Table(f"Suite {suite.suite}", command, columns, rows, suite.scores[0].unit, picture=DOTS)
+    return DemoTable(f"Suite {suite.suite}", command, columns, rows, suite.scores[0].unit, picture=DOTS)
 
 
-def _scores(done: Evaluated, at: int) -> Sequence[Score]:
+def _scores(done: EvalResult, at: int) -> Sequence[Score]:
     return done.builds[at].suites[0].scores
 
 
-def _scored(one: Score) -> Cell:
+def _scored(one: Score) -> TableCell:
     change = one.from_base
     value, verdict = (change.value, change.verdict) if change is not None else (None, "")
-    return Cell(one.value, one.low, one.high, value, verdict)
+    return TableCell(one.value, one.low, one.high, value, verdict)
 
 
-def _changed(change: Change | None) -> Cell | None:
+def _changed(change: FigureChange | None) -> TableCell | None:
     if change is None:
         return None
-    return Cell(change.value, change.low, change.high, None, change.verdict)
+    return TableCell(change.value, change.low, change.high, None, change.verdict)
 
 
 def moved(claim: str, done: Measured, measure: str, name: str, verdict: str) -> Finding:
@@ -133,37 +132,39 @@ def fell(claim: str, done: Measured, measure: str, name: str) -> Finding:
     return Finding(claim, holds, f"{before.value:.0%} → {after.value:.0%}", done.command)
 
 
-def drift(command: str, done: ReadoutDrift) -> Table:
+def drift(command: str, done: ReadoutDrift) -> DemoTable:
     """How far the mean reading of the same texts moved."""
     by = {(one.concept, one.layer): one for one in done.shifts}
-    rows = tuple(Row(concept, tuple(_shift(by[concept, layer]) for layer in done.layers)) for concept in done.concepts)
+    rows = tuple(
+        TableRow(concept, tuple(_shift(by[concept, layer]) for layer in done.layers)) for concept in done.concepts
+    )
     layers = tuple(f"layer {layer}" for layer in done.layers)
-    return Table("Shift of the mean reading", command, layers, rows, "standard deviations", picture=DOTS)
+    return DemoTable("Shift of the mean reading", command, layers, rows, "standard deviations", picture=DOTS)
 
 
-def _shift(one: Any) -> Cell:
-    return Cell(one.shift, one.low, one.high, None, "changed" if one.moved else "same")
+def _shift(one: Any) -> TableCell:
+    return TableCell(one.shift, one.low, one.high, None, "changed" if one.moved else "same")
 
 
-def blame(command: str, done: Blame) -> Table:
+def blame(command: str, done: BlameResult) -> DemoTable:
     """What each vector does to each number, the most harmful to the first number on top."""
     columns = tuple(number_called(one.measure, one.name) for one in done.verdicts)
     by = [{one.vector: one for one in verdict.vectors} for verdict in done.verdicts]
     order = [one.vector for one in done.verdicts[0].vectors]
-    rows = tuple(Row(name, tuple(_changed(found[name].effect) for found in by)) for name in order)
-    return Table("Effect of each vector within the recipe", command, columns, rows, "nats per token", picture=DOTS)
+    rows = tuple(TableRow(name, tuple(_changed(found[name].effect) for found in by)) for name in order)
+    return DemoTable("Effect of each vector within the recipe", command, columns, rows, "nats per token", picture=DOTS)
 
 
-def culprit(command: str, done: Blame, planted: str) -> Finding:
+def culprit(command: str, done: BlameResult, planted: str) -> Finding:
     """Whether the vector that was planted is the most harmful one to the suite's first number."""
-    worst: Sequence[Blamed] = done.verdicts[0].vectors
+    worst: Sequence[VectorEffect] = done.verdicts[0].vectors
     first = worst[0]
     holds = first.vector == planted and first.effect is not None and first.effect.verdict == "worse"
     said_ = "; ".join(f"{one.vector} {_in_words(one.effect)}" for one in worst[:2])
     return Finding(f"blame names '{planted}', the vector that was planted to be bad", holds, said_, command)
 
 
-def _in_words(change: Change | None) -> str:
+def _in_words(change: FigureChange | None) -> str:
     if change is None:
         return "not comparable"
     sure = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"

@@ -11,7 +11,7 @@ MATRIX, DOTS, LINES = "matrix", "dots", "lines"
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One number, as its command prints it. ``low`` and ``high`` are a 95 % interval, null where there is none.
 
     ``change`` and ``verdict`` (better, worse, changed, same, unknown) say how far it is from what it is compared with.
@@ -25,15 +25,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A line of a table; null where there is no such number."""
 
     label: str
-    cells: tuple[Cell | None, ...]
+    cells: tuple[TableCell | None, ...]
 
 
 @dataclass(frozen=True)
-class Table:
+class DemoTable:
     """Numbers of one command, typed in the demo's folder: with ``--json`` it prints every one of them again.
 
     ``picture`` is how it is drawn; empty where it is not. ``fullest`` is the number that is shaded fully, null for its own largest.
@@ -42,19 +42,19 @@ class Table:
     title: str
     command: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     unit: str = ""
     note: str = ""
     picture: str = ""
     fullest: float | None = None
 
 
-def largest(rows: Iterable[Row]) -> float:
+def largest(rows: Iterable[TableRow]) -> float:
     """The largest size of a number."""
     return max((abs(cell.value) for row in rows for cell in row.cells if cell is not None), default=0.0)
 
 
-def is_difference(table: Table) -> bool:
+def is_difference(table: DemoTable) -> bool:
     """Whether its numbers are changes: they have a sign, and zero means none."""
     return any(cell is not None and cell.verdict and cell.change is None for row in table.rows for cell in row.cells)
 
@@ -66,7 +66,7 @@ class Chapter:
     title: str
     text: str
     commands: tuple[str, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[DemoTable, ...]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Told:
+class DemoResult:
     """All that the demo showed. ``kept_bytes`` is the store's; ``whole_bytes`` is what full checkpoints would take."""
 
     chapters: tuple[Chapter, ...]
@@ -112,5 +112,5 @@ class Narrator(Protocol):
     def say(self, text: str) -> None:
         """What came of it."""
 
-    def table(self, table: Table) -> None:
+    def table(self, table: DemoTable) -> None:
         """What was measured."""

@@ -11,8 +11,8 @@ import torch
 
 from persona.demo.dialogues import Dialogue, dialogues, mixture
 from persona.demo.model import (
-    Batch,
-    Example,
+    DemoBatch,
+    DemoExample,
     build_model,
     build_tokenizer,
     collate,
@@ -22,7 +22,7 @@ from persona.demo.model import (
     text_of,
     token_losses,
 )
-from persona.live.imports import quiet_imports
+from persona.inference.imports import quiet_imports
 
 with quiet_imports():
     from peft import LoraConfig, get_peft_model
@@ -141,7 +141,7 @@ def _fit(
             on_step(step, steps, loss.item())
 
 
-def _batches(examples: list[Example], size: int, pad: int, seed: int) -> Iterator[Batch]:
+def _batches(examples: list[DemoExample], size: int, pad: int, seed: int) -> Iterator[DemoBatch]:
     """Batches of like lengths, to pad little, in random order."""
     rng = random.Random(seed)
     pool = 8 * size

@@ -24,7 +24,7 @@ Message = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Row:
+class SuiteRow:
     """One example, and where it stands. Of ``prompt``, ``messages`` and ``text`` one is there."""
 
     where: str
@@ -35,33 +35,33 @@ class Row:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_rows(path: Path, data: bytes) -> tuple[Row, ...]:
+def read_rows(path: Path, data: bytes) -> tuple[SuiteRow, ...]:
     """The examples in the bytes of a file; an error names the line."""
     text = decoded(path, data)
-    rows = (Row(str(path), text=text),) if path.suffix == ".txt" and text.strip() else tuple(_lines(path, text))
+    rows = (SuiteRow(str(path), text=text),) if path.suffix == ".txt" and text.strip() else tuple(_lines(path, text))
     if not rows:
         raise UsageError(f"{path} has no examples", f"Write one a line: {SHAPES}.")
     return rows
 
 
-def _lines(path: Path, text: str) -> Iterator[Row]:
+def _lines(path: Path, text: str) -> Iterator[SuiteRow]:
     if path.suffix != ".txt":
         yield from (_row(where, line) for where, line in lines_of(path, text))
 
 
-def _row(where: str, line: str) -> Row:
+def _row(where: str, line: str) -> SuiteRow:
     fields = object_in(where, line, f"Write {SHAPES}.")
     shapes = [key for key in ("prompt", "messages", "text") if key in fields]
     if len(shapes) != 1:
         what = " and ".join(f"'{key}'" for key in shapes) if shapes else "none of 'prompt', 'messages' and 'text'"
         raise UsageError(f"{where} has {what}", f"Write {SHAPES}.")
     if shapes == ["messages"]:
-        return Row(where, messages=_messages(where, fields["messages"]), fields=fields)
+        return SuiteRow(where, messages=_messages(where, fields["messages"]), fields=fields)
     for key in ("prompt", "completion", "text"):
         value = fields.get(key, "-")
         if not isinstance(value, str) or (key != "prompt" and not value.strip()):
             raise UsageError(f"{where}: '{key}' must be a text that is not empty", f"Write {SHAPES}.")
-    return Row(where, fields.get("prompt"), fields.get("completion"), (), fields.get("text"), fields)
+    return SuiteRow(where, fields.get("prompt"), fields.get("completion"), (), fields.get("text"), fields)
 
 
 def _messages(where: str, said: Any) -> tuple[Message, ...]:

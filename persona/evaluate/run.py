@@ -14,8 +14,8 @@ from persona.history.evaluations import Figure
 from persona.progress import SILENT, Progress, Task
 
 if TYPE_CHECKING:
-    from persona.evaluate.suite import Asked, Suite
-    from persona.live.load import Live
+    from persona.evaluate.suite import Suite, SuiteMeasure
+    from persona.inference.load import LoadedModel
 
 
 class References:
@@ -36,11 +36,11 @@ class References:
         """Whether all is there that the suite needs."""
         return all((suite.digest, asked.name) in self._kept for asked in _referring(suite))
 
-    def of(self, suite: Suite, asked: Asked) -> Reference | None:
+    def of(self, suite: Suite, asked: SuiteMeasure) -> Reference | None:
         """What one measure of it needs; None if nothing."""
         return self._kept.get((suite.digest, asked.name))
 
-    def take(self, live: Live, suite: Suite, seed: int, batch_size: int, progress: Progress = SILENT) -> None:
+    def take(self, live: LoadedModel, suite: Suite, seed: int, batch_size: int, progress: Progress = SILENT) -> None:
         """Run what compares with the base on the base."""
         rows = sum(len(asked.rows) for asked in _referring(suite))
         with progress.task(f"{suite.name}: the base", rows, "rows") as task:
@@ -51,12 +51,17 @@ class References:
                 self._kept[(suite.digest, asked.name)] = reference
 
 
-def _referring(suite: Suite) -> Iterator[Asked]:
+def _referring(suite: Suite) -> Iterator[SuiteMeasure]:
     return (asked for asked in suite.measures if measures.refers(asked.module))
 
 
 def run(
-    live: Live, suite: Suite, references: References, seed: int = 0, batch_size: int = 8, progress: Progress = SILENT
+    live: LoadedModel,
+    suite: Suite,
+    references: References,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: Progress = SILENT,
 ) -> tuple[Figure, ...]:
     """All figures of a suite, in its order."""
     with progress.task(f"{suite.name}: {live.label}", suite.rows, "rows") as task:
@@ -68,7 +73,7 @@ def run(
 
 
 def _figures(
-    live: Live, asked: Asked, reference: Reference | None, seed: int, batch_size: int, task: Task
+    live: LoadedModel, asked: SuiteMeasure, reference: Reference | None, seed: int, batch_size: int, task: Task
 ) -> Sequence[Figure]:
     look = Look(live, seed, batch_size, reference, task, asked.reads)
     found = asked.module.measure(look, asked.rows, asked.settings)

@@ -22,7 +22,7 @@ from persona.methods.parts.parameters import Number
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST
-from persona.suggestions import Options, Range, Setting
+from persona.suggestions import Choices, Range, Setting
 
 Bounds = tuple[float, float]
 Settings = Mapping[str, Setting]
@@ -34,7 +34,7 @@ METHOD, DENSITY = "method", "density"
 
 
 @dataclass(frozen=True)
-class Varied:
+class VariedSetting:
     """What a search varies: a vector's alpha, a factor of all of them where it has several, the method, or its density.
 
     From ``low`` to ``high``, or one of ``options``; ``now`` is where the recipe stands, null where that means nothing.
@@ -53,10 +53,10 @@ class Varied:
         return f"{self.kind} {self.name}"
 
     @property
-    def space(self) -> Range | Options:
+    def space(self) -> Range | Choices:
         """What there is to choose from."""
         if self.low is None or self.high is None:
-            return Options(self.options)
+            return Choices(self.options)
         return Range(self.low, self.high)
 
     def rounded(self, value: Setting) -> Setting:
@@ -80,7 +80,7 @@ class Wanted:
     density: Bounds | None = None
 
 
-def varied(recipe: Recipe, wanted: Wanted) -> tuple[Varied, ...]:
+def varied(recipe: Recipe, wanted: Wanted) -> tuple[VariedSetting, ...]:
     """Everything that varies, vectors first; raises where a range or a name makes no sense."""
     found = (*_vectors(recipe, wanted), *_method(recipe, wanted), *_density(recipe, wanted))
     if not found:
@@ -88,7 +88,7 @@ def varied(recipe: Recipe, wanted: Wanted) -> tuple[Varied, ...]:
     return found
 
 
-def _vectors(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
+def _vectors(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
     for name in wanted.vary:
         if recipe.entry(name) is None:
             raise UsageError(f"no vector '{name}' in the recipe", did_you_mean(name, recipe.names))
@@ -98,24 +98,26 @@ def _vectors(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
             yield _vector(entry, None if bounds is None else _checked(entry.name, bounds, LARGEST))
 
 
-def _vector(entry: Entry, bounds: Bounds | None) -> Varied:
+def _vector(entry: Entry, bounds: Bounds | None) -> VariedSetting:
     if isinstance(entry.alpha, tuple):
-        return Varied(entry.name, "factor", *(bounds or (0.0, REACH)), now=1.0)
+        return VariedSetting(entry.name, "factor", *(bounds or (0.0, REACH)), now=1.0)
     far = REACH * max(1.0, abs(entry.alpha))
-    return Varied(entry.name, "alpha", *(bounds or ((-far, 0.0) if entry.alpha < 0 else (0.0, far))), now=entry.alpha)
+    return VariedSetting(
+        entry.name, "alpha", *(bounds or ((-far, 0.0) if entry.alpha < 0 else (0.0, far))), now=entry.alpha
+    )
 
 
-def _method(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
+def _method(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
     known = (*methods.names(), *methods.ALIASES)
     for name in wanted.methods:
         if name not in known:
             raise UsageError(f"unknown method '{name}'", did_you_mean(name, known))
     if wanted.methods:
         options = tuple(dict.fromkeys(methods.ALIASES.get(name, name) for name in wanted.methods))
-        yield Varied(METHOD, "method", options=options, now=recipe.method)
+        yield VariedSetting(METHOD, "method", options=options, now=recipe.method)
 
 
-def _density(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
+def _density(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
     if wanted.density is None:
         return
     having = [name for name in wanted.methods or (recipe.method,) if has_density(name)]
@@ -128,7 +130,7 @@ def _density(recipe: Recipe, wanted: Wanted) -> Iterator[Varied]:
     if low <= 0:
         raise UsageError(f"a density of {low:g} keeps nothing", "Begin above 0: --density 0.1:1.")
     now = recipe.parameters.get(DENSITY, _declared(recipe.method).default) if has_density(recipe.method) else None
-    yield Varied(DENSITY, "density", low, high, now=None if now is None else float(now))
+    yield VariedSetting(DENSITY, "density", low, high, now=None if now is None else float(now))
 
 
 def _checked(name: str, bounds: Bounds, most: float) -> Bounds:
@@ -152,12 +154,12 @@ def _declared(method: str) -> Number:
     return found
 
 
-def now(things: Sequence[Varied]) -> dict[str, Any]:
+def now(things: Sequence[VariedSetting]) -> dict[str, Any]:
     """Where the recipe stands."""
     return {one.key: one.now for one in things}
 
 
-def middle(things: Sequence[Varied]) -> dict[str, Setting]:
+def middle(things: Sequence[VariedSetting]) -> dict[str, Setting]:
     """Settings in the middle of everything."""
     return {
         one.key: one.options[-1] if one.low is None or one.high is None else one.rounded((one.low + one.high) / 2)
@@ -165,7 +167,7 @@ def middle(things: Sequence[Varied]) -> dict[str, Setting]:
     }
 
 
-def recipe_at(recipe: Recipe, things: Sequence[Varied], settings: Settings) -> Recipe:
+def recipe_at(recipe: Recipe, things: Sequence[VariedSetting], settings: Settings) -> Recipe:
     """The recipe with other settings. Parameters that another method does not know go."""
     found = recipe
     for one in things:
@@ -179,7 +181,7 @@ def recipe_at(recipe: Recipe, things: Sequence[Varied], settings: Settings) -> R
     return found
 
 
-def _with_alpha(recipe: Recipe, one: Varied, value: float) -> Recipe:
+def _with_alpha(recipe: Recipe, one: VariedSetting, value: float) -> Recipe:
     def changed(entry: Entry) -> Entry:
         if entry.name != one.name:
             return entry

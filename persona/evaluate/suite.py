@@ -27,7 +27,7 @@ from persona.errors import UsageError, did_you_mean
 from persona.evaluate import measures
 from persona.evaluate.imports import file_of
 from persona.evaluate.measures import Reads, Said
-from persona.evaluate.rows import Row, read_rows
+from persona.evaluate.rows import SuiteRow, read_rows
 from persona.ids import blob_id, object_digest
 from persona.store.objects import canonical
 
@@ -37,12 +37,12 @@ _HEADER = re.compile(r"^[ \t]*\[\[\s*measures\s*\]\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Asked:
+class SuiteMeasure:
     """One measure of a suite, with its rows read and every setting that it has. ``reads`` is a readout, if it was given one."""
 
     kind: str
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[SuiteRow, ...]
     settings: Mapping[str, Said] = field(default_factory=dict)
     lines: Mapping[str, str] = field(default_factory=dict, compare=False)
     reads: Reads | None = None
@@ -64,7 +64,7 @@ class Suite:
     name: str
     path: Path
     digest: str
-    measures: tuple[Asked, ...]
+    measures: tuple[SuiteMeasure, ...]
     summary: str = ""
 
     @cached_property
@@ -99,12 +99,12 @@ def names(root: Path) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob(f"*{SUFFIX}") if path.is_file())) if folder.is_dir() else ()
 
 
-def find(root: Path, said: str | Path, within: Path) -> Suite:
+def find(root: Path, said: str | Path, cwd: Path) -> Suite:
     """The suite of that name in ``evals/``, or in that file."""
     named = root / FOLDER / f"{said}{SUFFIX}"
     if not isinstance(said, Path) and "/" not in said and named.is_file():
         return read(named)
-    path = within / said
+    path = cwd / said
     if path.is_file():
         return read(path)
     hint = did_you_mean(str(said), names(root))
@@ -133,7 +133,7 @@ class _Reader:
         self._text = text
         self._blobs: list[str] = [blob_id(text.encode())]
 
-    def digest(self, found: tuple[Asked, ...]) -> str:
+    def digest(self, found: tuple[SuiteMeasure, ...]) -> str:
         """Of all that was read."""
         versions = {one.kind: one.module.VERSION for one in found}
         return object_digest(b"persona suite\n" + canonical({"blobs": self._blobs, "versions": versions}))
@@ -145,7 +145,7 @@ class _Reader:
             raise self._error("summary must be a text", 'Write it in quotes: summary = "…"', key="summary")
         return said
 
-    def asked(self, table: Mapping[str, Any]) -> Iterator[Asked]:
+    def asked(self, table: Mapping[str, Any]) -> Iterator[SuiteMeasure]:
         """Its measures, checked."""
         for key in table.keys() - {"summary", "measures"}:
             raise self._error(f"unknown key '{key}'", did_you_mean(key, ("summary", "measures")), key=key)
@@ -166,7 +166,7 @@ class _Reader:
             taken.add(asked.name)
             yield asked
 
-    def _one(self, number: int, fields: Mapping[str, Any]) -> Asked:
+    def _one(self, number: int, fields: Mapping[str, Any]) -> SuiteMeasure:
         kind = fields.get("kind")
         if kind not in measures.names():
             what = "a measure without a kind" if kind is None else f"no measure '{kind}'"
@@ -181,7 +181,7 @@ class _Reader:
         settings = self._settings(number, str(kind), module, fields)
         rows = self._rows(number, str(kind), fields.get("data"))
         lines = {key: f"{self._path}{self._line(number, key)}" for key in fields}
-        return Asked(str(kind), name, rows, settings, lines)
+        return SuiteMeasure(str(kind), name, rows, settings, lines)
 
     def _settings(self, number: int, kind: str, module: measures.Measure, fields: Mapping[str, Any]) -> dict[str, Said]:
         found: dict[str, Said] = {}
@@ -209,7 +209,7 @@ class _Reader:
             self._blobs.append(blob_id(beside.read_bytes()))
         return self._blobs[-1]
 
-    def _rows(self, number: int, kind: str, said: Any) -> tuple[Row, ...]:
+    def _rows(self, number: int, kind: str, said: Any) -> tuple[SuiteRow, ...]:
         if not isinstance(said, str) or not said:
             raise self._error(f"{kind} needs data", 'Name a file of JSON lines: data = "….jsonl".', number, "data")
         path = self._path.parent / said

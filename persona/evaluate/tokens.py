@@ -14,15 +14,15 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
-from persona.evaluate.rows import Row
-from persona.live.batches import collate, longest
-from persona.live.turns import ASSISTANT, rendered
+from persona.evaluate.rows import SuiteRow
+from persona.inference.batches import collate, longest
+from persona.inference.turns import ASSISTANT, rendered
 
 if TYPE_CHECKING:
     import torch
 
     from persona.evaluate.measures import Look
-    from persona.live.load import Live
+    from persona.inference.load import LoadedModel
 
 LOGITS = 64 << 20
 """Bytes of logits that a batch may have."""
@@ -32,7 +32,7 @@ CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedExample:
     """An example in tokens; those from ``answer_at`` (at least 1) on are predicted, each from all before it."""
 
     tokens: tuple[int, ...]
@@ -44,7 +44,7 @@ class Encoded:
         return len(self.tokens) - self.answer_at
 
 
-def encode(live: Live, rows: Sequence[Row]) -> list[Encoded]:
+def encode(live: LoadedModel, rows: Sequence[SuiteRow]) -> list[EncodedExample]:
     """Examples with answers in tokens: special tokens as the tokenizer or its chat template puts them, and an end token after an
     answer, for where an answer ends is a part of it."""
     found = [_encoded(live, row) for row in rows]
@@ -62,9 +62,9 @@ def encode(live: Live, rows: Sequence[Row]) -> list[Encoded]:
     return found
 
 
-def _encoded(live: Live, row: Row) -> Encoded:
+def _encoded(live: LoadedModel, row: SuiteRow) -> EncodedExample:
     if row.text is not None:
-        return Encoded(tuple(ids(live, row.text)), 1)
+        return EncodedExample(tuple(ids(live, row.text)), 1)
     if row.messages:
         return _of_messages(live, row)
     if row.completion is None:
@@ -72,10 +72,10 @@ def _encoded(live: Live, row: Row) -> Encoded:
     end = live.need_tokenizer().eos_token_id
     whole = ids(live, f"{row.prompt}{row.completion}")
     whole = whole if end is None or whole[-1:] == [end] else [*whole, end]
-    return Encoded(tuple(whole), _parted(ids(live, row.prompt or ""), whole))
+    return EncodedExample(tuple(whole), _parted(ids(live, row.prompt or ""), whole))
 
 
-def _of_messages(live: Live, row: Row) -> Encoded:
+def _of_messages(live: LoadedModel, row: SuiteRow) -> EncodedExample:
     if row.messages[-1]["role"] != ASSISTANT or len(row.messages) < 2:
         raise UsageError(
             f"{row.where}: the last of its messages is not an answer of the assistant",
@@ -83,13 +83,13 @@ def _of_messages(live: Live, row: Row) -> Encoded:
         )
     asked = _templated(live, row, row.messages[:-1], asks=True)
     whole = _templated(live, row, row.messages, asks=False)
-    return Encoded(tuple(whole), _parted(asked, whole))
+    return EncodedExample(tuple(whole), _parted(asked, whole))
 
 
 def _parted(asked: Sequence[int], whole: Sequence[int]) -> int:
     """Where an answer begins: where tokens of question and answer first differ from those of the question alone.
 
-    This is not the question that :mod:`persona.live.turns` answers, which tokens of a text are the assistant's: what is
+    This is not the question that :mod:`persona.inference.turns` answers, which tokens of a text are the assistant's: what is
     measured is all that has to follow the very prompt from which the model would answer (:func:`prompt_tokens`), up to
     the end, whether or not the template counts it (``{% generation %}``) as something to be learnt.
     """
@@ -97,7 +97,7 @@ def _parted(asked: Sequence[int], whole: Sequence[int]) -> int:
     return max(1, same)
 
 
-def prompt_tokens(live: Live, row: Row) -> list[int]:
+def prompt_tokens(live: LoadedModel, row: SuiteRow) -> list[int]:
     """What a model is to go on from: the prompt, the messages before the assistant's last, or the text."""
     if row.messages:
         asked = row.messages[:-1] if row.messages[-1]["role"] == ASSISTANT else row.messages
@@ -107,7 +107,7 @@ def prompt_tokens(live: Live, row: Row) -> list[int]:
     return found[:-1] if found[-1:] == [end] and len(found) > 1 else found
 
 
-def ids(live: Live, text: str) -> list[int]:
+def ids(live: LoadedModel, text: str) -> list[int]:
     """A text in tokens, with the special ones that the tokenizer puts around it."""
     found: list[int] = live.need_tokenizer()(text, add_special_tokens=True, truncation=False, verbose=False)[
         "input_ids"
@@ -115,13 +115,13 @@ def ids(live: Live, text: str) -> list[int]:
     return found
 
 
-def _templated(live: Live, row: Row, messages: Sequence[Any], *, asks: bool) -> list[int]:
+def _templated(live: LoadedModel, row: SuiteRow, messages: Sequence[Any], *, asks: bool) -> list[int]:
     text = written(live, row, messages, asks=asks)
     found: list[int] = live.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
     return found
 
 
-def written(live: Live, row: Row, messages: Sequence[Any], *, asks: bool = False) -> str:
+def written(live: LoadedModel, row: SuiteRow, messages: Sequence[Any], *, asks: bool = False) -> str:
     """Messages of a row as the chat template writes them; with ``asks``, up to where the answer begins."""
     tokenizer = live.need_tokenizer()
     if not getattr(tokenizer, "chat_template", None):
@@ -132,7 +132,7 @@ def written(live: Live, row: Row, messages: Sequence[Any], *, asks: bool = False
     return rendered(tokenizer, messages, row.where, asks=asks)
 
 
-def answers(look: Look, examples: Sequence[Encoded]) -> Iterator[tuple[int, torch.Tensor]]:
+def answers(look: Look, examples: Sequence[EncodedExample]) -> Iterator[tuple[int, torch.Tensor]]:
     """Each example's place, and the logits of its answer [answers, vocabulary] in the model's own dtype, on its device."""
     import torch
 
@@ -157,7 +157,7 @@ def _logits(model: Any, tokens: torch.Tensor, mask: torch.Tensor, keep: int) -> 
     return found
 
 
-def _batches(look: Look, examples: Sequence[Encoded]) -> Iterator[list[int]]:
+def _batches(look: Look, examples: Sequence[EncodedExample]) -> Iterator[list[int]]:
     """Places of examples, shortest first, as many at a time as may be."""
     each = _vocabulary(look.live.model) * 4
     rows: list[int] = []
@@ -182,7 +182,7 @@ def log_probabilities(logits: torch.Tensor) -> Iterator[torch.Tensor]:
         yield logits[start : start + CHUNK].float().log_softmax(-1)
 
 
-def losses(look: Look, examples: Sequence[Encoded]) -> list[float]:
+def losses(look: Look, examples: Sequence[EncodedExample]) -> list[float]:
     """−Σ log p(token | all before it) over the answer of each example, in nats."""
     import torch
 

@@ -28,7 +28,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Link:
+class NodeLink:
     """One vector and its node, as ``persona.toml`` writes it; ``pin`` is the snapshot that it implements."""
 
     vector: str
@@ -47,7 +47,7 @@ class Link:
 class Coverage:
     """A recipe held to a graph. ``uncovered`` are nodes without a vector, ``loose`` vectors without a node."""
 
-    links: tuple[Link, ...]
+    links: tuple[NodeLink, ...]
     uncovered: tuple[str, ...]
     loose: tuple[str, ...]
 
@@ -69,10 +69,12 @@ def coverage(recipe: Recipe, graph: Graph, objects: ObjectStore) -> Coverage:
     )
 
 
-def _link(entry: Entry, graph: Graph, objects: ObjectStore) -> Link:
+def _link(entry: Entry, graph: Graph, objects: ObjectStore) -> NodeLink:
     reference = entry.node or ""
     now = graph.find(reference)
-    return Link(entry.name, reference, _state(reference, entry.specification, now, objects), entry.specification, now)
+    return NodeLink(
+        entry.name, reference, _state(reference, entry.specification, now, objects), entry.specification, now
+    )
 
 
 def _state(reference: str, pin: NodeId | None, now: NodeId | None, objects: ObjectStore) -> State:

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedGraph:
     """A graph with what both sides did. ``conflicts`` are nodes that both changed, each in its own way: ours stands.
 
     A node that one side removed and the other changed stays, as a conflict, too.
@@ -22,12 +22,12 @@ class Merged:
     conflicts: tuple[str, ...]
 
 
-def three_way(base: Graph | None, ours: Graph, theirs: Graph) -> Merged:
+def three_way(base: Graph | None, ours: Graph, theirs: Graph) -> MergedGraph:
     """What became of ``base`` on both sides; ``base`` is None where they have no beginning in common."""
     nodes, conflicts = _merged(base.nodes if base else {}, ours.nodes, theirs.nodes)
     links, _ = _merged(base.links if base else {}, ours.links, theirs.links)
     kept = {name: to for name, to in links.items() if name in nodes}
-    return Merged(Graph(nodes, ours.source, kept), tuple(conflicts))
+    return MergedGraph(Graph(nodes, ours.source, kept), tuple(conflicts))
 
 
 def _merged(base: Mapping[str, T], ours: Mapping[str, T], theirs: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:

@@ -49,7 +49,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Origin:
+class GraphOrigin:
     """Where a graph came from: the name of a source, and the place as it was given, without passwords."""
 
     kind: str
@@ -61,7 +61,7 @@ class Graph:
     """A whole memory graph at one moment."""
 
     nodes: Mapping[str, NodeId]
-    source: Origin
+    source: GraphOrigin
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def put(self, objects: ObjectStore) -> GraphId:
@@ -79,7 +79,7 @@ class Graph:
         fields = objects.get(name, "graph")
         return cls(
             nodes={node: NodeId(value) for node, value in fields["nodes"].items()},
-            source=Origin(fields["source"]["kind"], fields["source"]["place"]),
+            source=GraphOrigin(fields["source"]["kind"], fields["source"]["place"]),
             links={node: tuple(to) for node, to in fields.get("links", {}).items()},
         )
 

@@ -22,12 +22,12 @@ from transformers import TrainerCallback
 import persona
 from persona import files
 from persona.checkpoints.folder import find_run
-from persona.checkpoints.runfacts.arguments import facts_of
-from persona.checkpoints.runfacts.code import training_code
-from persona.checkpoints.runfacts.dataset import fingerprint
+from persona.checkpoints.provenance.arguments import facts_of
+from persona.checkpoints.provenance.code import training_code
+from persona.checkpoints.provenance.dataset import fingerprint
 from persona.errors import CheckpointError, PersonaError
 from persona.recipe.parse import checked_vector_name
-from persona.verbs.commit import Committed
+from persona.verbs.commit import CommitResult
 
 LOG = logging.getLogger("persona")
 MOST_EVALUATIONS = 48
@@ -60,7 +60,7 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self.name, self.node, self.alpha, self.message = name, node, alpha, message
         self.repo = Path(repo) if repo is not None else Path.cwd()
         self.data, self.meta, self.when, self.author = tuple(map(Path, data)), dict(meta or {}), when, author
-        self.committed: Committed | None = None
+        self.committed: CommitResult | None = None
         self.problem: str | None = None
         self._facts: dict[str, Any] = {}
         self._evaluations: list[dict[str, Any]] = []

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from persona.readout.extract import Rules
     from persona.readout.folder import read_readout, write_readout
     from persona.readout.model import Readout
-    from persona.readout.pairs import Example, read_pairs, write_pairs
+    from persona.readout.pairs import LabelledText, read_pairs, write_pairs
     from persona.readout.steering import steer
     from persona.readout.watching import watch
 
 _PARTS = {
-    "Example": "pairs",
+    "LabelledText": "pairs",
     "Readout": "model",
     "Rules": "extract",
     "read_pairs": "pairs",
@@ -38,7 +38,7 @@ _PARTS = {
 """What the package offers, and the module that has it."""
 
 __all__ = [
-    "Example",
+    "LabelledText",
     "Readout",
     "Rules",
     "read_pairs",

@@ -15,15 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from persona.live.batches import batches, collate, positions
-from persona.live.blocks import Blocks, stream_of
+from persona.inference.batches import batches, collate, positions
+from persona.inference.blocks import Blocks, stream_of
 
 if TYPE_CHECKING:
     import torch
 
     from persona.checkpoints.dtypes import Float32
-    from persona.live.batches import Batch
-    from persona.live.load import Live
+    from persona.inference.batches import Batch
+    from persona.inference.load import LoadedModel
 
 POOLINGS = ("mean", "last", "assistant")
 
@@ -89,7 +89,7 @@ def pooled(streams: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Ten
 
 
 def activations(
-    live: Live,
+    live: LoadedModel,
     blocks: Blocks,
     layers: Sequence[int],
     tokens: Sequence[Sequence[int]],

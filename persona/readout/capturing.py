@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from persona.errors import Refusal
 from persona.ids import Hasher
-from persona.live.batches import by_length
+from persona.inference.batches import by_length
 from persona.progress import Progress
 from persona.readout.capture import activations
 from persona.readout.labels import Labels, check_sides
-from persona.readout.texts import Encoded, encode
+from persona.readout.texts import EncodedText, encode
 from persona.readout.working import LayerRows, Working, working
 
 if TYPE_CHECKING:
-    from persona.live.blocks import Blocks
-    from persona.live.load import Live
+    from persona.inference.blocks import Blocks
+    from persona.inference.load import LoadedModel
 
 
 @dataclass(frozen=True)
-class How:
+class CaptureOptions:
     """In which way texts are run."""
 
     pooling: str = "mean"
@@ -53,11 +53,11 @@ class Captured:
 
 @contextmanager
 def captured(
-    live: Live,
+    live: LoadedModel,
     blocks: Blocks,
     layers: Sequence[int],
     labels: Sequence[Labels],
-    how: How,
+    how: CaptureOptions,
     folder: Path,
     progress: Progress,
 ) -> Iterator[Captured]:
@@ -81,7 +81,13 @@ def _without(labels: Sequence[Labels], skipped: frozenset[str]) -> tuple[Labels,
 
 
 def _run(
-    live: Live, blocks: Blocks, encoded: Encoded, how: How, work: Working, order: Sequence[int], progress: Progress
+    live: LoadedModel,
+    blocks: Blocks,
+    encoded: EncodedText,
+    how: CaptureOptions,
+    work: Working,
+    order: Sequence[int],
+    progress: Progress,
 ) -> int:
     """Capture the rest; how many tokens there are in all."""
     lengths = [len(one) for one in encoded.tokens]
@@ -99,7 +105,7 @@ def _run(
     return sum(lengths)
 
 
-def _stacked(live: Live, by_layer: dict[int, Any], layers: Sequence[int]) -> Any:
+def _stacked(live: LoadedModel, by_layer: dict[int, Any], layers: Sequence[int]) -> Any:
     """[layers, batch, hidden]; raises where an activation has left the range of the dtype."""
     import numpy as np
 
@@ -112,7 +118,9 @@ def _stacked(live: Live, by_layer: dict[int, Any], layers: Sequence[int]) -> Any
     return np.stack([by_layer[layer] for layer in layers])
 
 
-def _plan(live: Live, blocks: Blocks, layers: Sequence[int], encoded: Encoded, how: How) -> dict[str, Any]:
+def _plan(
+    live: LoadedModel, blocks: Blocks, layers: Sequence[int], encoded: EncodedText, how: CaptureOptions
+) -> dict[str, Any]:
     """What rows depend on; batch size and device move them by rounding only."""
     digest = Hasher()
     for row, tokens in enumerate(encoded.tokens):
@@ -127,7 +135,7 @@ def _plan(live: Live, blocks: Blocks, layers: Sequence[int], encoded: Encoded, h
     }  # fmt: skip
 
 
-def identity(live: Live) -> str:
+def identity(live: LoadedModel) -> str:
     """The revision that a model is of, or else the BLAKE3 of its weights."""
     import torch
 

@@ -28,7 +28,7 @@ from typing import Any
 from persona.errors import UsageError
 from persona.jsonlines import lines_of, object_in, read_text
 from persona.readout.extract import concept_name, key_of
-from persona.readout.pairs import Example, is_text
+from persona.readout.pairs import LabelledText, is_text
 
 SIGNED = {1: True, -1: False}
 GRADED = {5: True, 1: False}
@@ -42,7 +42,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 class Contrasts:
     """Examples without a node; ``left_out`` statements were labelled 2, 3 or 4."""
 
-    examples: tuple[Example, ...]
+    examples: tuple[LabelledText, ...]
     left_out: int
 
 
@@ -69,13 +69,15 @@ class _Pair:
 def read_contrasts(paths: Iterable[Path], concept: str | None = None) -> Contrasts:
     """Read files of contrasts; statements that do not say what they are about are about ``concept``."""
     numbers = count(1)
-    found: list[tuple[str, Example]] = []
+    found: list[tuple[str, LabelledText]] = []
     left_out = 0
     for path in paths:
         rows = list(_rows(path, concept))
         labelled = [row for row in rows if isinstance(row, _Labelled)]
         scale = _scale(labelled)
-        kept = [(row.where, Example(row.concept, scale[row.label], row.text)) for row in labelled if row.label in scale]
+        kept = [
+            (row.where, LabelledText(row.concept, scale[row.label], row.text)) for row in labelled if row.label in scale
+        ]
         left_out += len(labelled) - len(kept)
         found += _of_pairs((row for row in rows if isinstance(row, _Pair)), numbers)
         for name in dict.fromkeys(one.concept for _, one in kept):
@@ -84,10 +86,10 @@ def read_contrasts(paths: Iterable[Path], concept: str | None = None) -> Contras
     return Contrasts(tuple(one for _, one in found), left_out)
 
 
-def _of_pairs(rows: Iterable[_Pair], numbers: Iterator[int]) -> Iterator[tuple[str, Example]]:
+def _of_pairs(rows: Iterable[_Pair], numbers: Iterator[int]) -> Iterator[tuple[str, LabelledText]]:
     for row, number in zip(rows, numbers, strict=False):
-        yield row.where, Example(row.concept, True, row.positive, pair=number)
-        yield row.where, Example(row.concept, False, row.negative, pair=number)
+        yield row.where, LabelledText(row.concept, True, row.positive, pair=number)
+        yield row.where, LabelledText(row.concept, False, row.negative, pair=number)
 
 
 def _scale(rows: Sequence[_Labelled]) -> Mapping[int, bool]:
@@ -107,7 +109,7 @@ def _scale(rows: Sequence[_Labelled]) -> Mapping[int, bool]:
     return SIGNED if signed else GRADED
 
 
-def _in_turns(found: list[tuple[str, Example]], numbers: Iterator[int]) -> list[tuple[str, Example]]:
+def _in_turns(found: list[tuple[str, LabelledText]], numbers: Iterator[int]) -> list[tuple[str, LabelledText]]:
     """The statements of one concept, each two of them a pair if all of them take turns."""
     sides = [one.positive for _, one in found]
     if len(sides) % 2 or any(first == second for first, second in zip(sides[::2], sides[1::2], strict=True)):
@@ -116,7 +118,7 @@ def _in_turns(found: list[tuple[str, Example]], numbers: Iterator[int]) -> list[
     return [(where, replace(one, pair=pair[number // 2])) for number, (where, one) in enumerate(found)]
 
 
-def _check_sides(found: Sequence[tuple[str, Example]]) -> None:
+def _check_sides(found: Sequence[tuple[str, LabelledText]]) -> None:
     """Raise for a statement that is on both sides, and for a concept that has statements of one side alone."""
     seen: dict[tuple[str, str], tuple[bool, str]] = {}
     sides: dict[str, set[bool]] = {}

@@ -30,7 +30,7 @@ ERROR_RATE = 0.05
 
 
 @dataclass(frozen=True)
-class Shift:
+class ReadoutShift:
     """How the mean projection of a concept at a layer moved, in standard deviations of the first model over the texts.
 
     ``before`` and ``after`` are the means, and ``std`` the standard deviation, in raw units; ``low`` and ``high`` are a
@@ -48,7 +48,7 @@ class Shift:
     moved: bool
 
 
-def shifts(readout: Readout, before: Float32, after: Float32) -> tuple[Shift, ...]:
+def shifts(readout: Readout, before: Float32, after: Float32) -> tuple[ReadoutShift, ...]:
     """From raw projections [texts, concepts, layers] of the same texts in two models."""
     texts, concepts, layers = before.shape
     if texts < 2:
@@ -65,18 +65,18 @@ def _are(texts: int) -> str:
     return "is one" if texts else "are none"
 
 
-def _shift(concept: str, layer: int, before: Float32, after: Float32, one: float, all_: float) -> Shift:
+def _shift(concept: str, layer: int, before: Float32, after: Float32, one: float, all_: float) -> ReadoutShift:
     import numpy as np
 
     a, b = before.astype(np.float64), after.astype(np.float64)
     std = float(a.std(ddof=1))
     means = (float(a.mean()), float(b.mean()))
     if std == 0:
-        return Shift(concept, layer, *means, std, math.nan, math.nan, math.nan, moved=False)
+        return ReadoutShift(concept, layer, *means, std, math.nan, math.nan, math.nan, moved=False)
     differences = (b - a) / std
     shift, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(a))
     moved = abs(shift) > all_ * error and abs(shift) >= NOTABLE
-    return Shift(concept, layer, *means, std, shift, shift - one * error, shift + one * error, moved)
+    return ReadoutShift(concept, layer, *means, std, shift, shift - one * error, shift + one * error, moved)
 
 
 def t_quantile(probability: float, freedom: int) -> float:
@@ -104,9 +104,9 @@ def t_within(value: float, freedom: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def in_words(found: Sequence[Shift]) -> str:
+def in_words(found: Sequence[ReadoutShift]) -> str:
     """The concepts that moved, each at the layer where it moved most, in one sentence."""
-    moved: dict[str, Shift] = {}
+    moved: dict[str, ReadoutShift] = {}
     for one in sorted((one for one in found if one.moved), key=lambda one: -abs(one.shift)):
         moved.setdefault(one.concept, one)
     concepts = len({one.concept for one in found})

@@ -27,7 +27,7 @@ from itertools import combinations, islice
 
 from persona.errors import UsageError, did_you_mean
 from persona.ids import draw_key
-from persona.readout.pairs import Example
+from persona.readout.pairs import LabelledText
 
 STRONG = 0.5
 """From this share of common positive texts on, two concepts cannot be told apart well."""
@@ -104,7 +104,7 @@ class ConceptCounts:
 
 
 @dataclass(frozen=True)
-class Overlap:
+class ConceptOverlap:
     """Two concepts that are seldom apart: ``share`` of the rarer one's positive texts are positive for the other, too."""
 
     first: str
@@ -117,9 +117,9 @@ class Overlap:
 class Extracted:
     """Examples, and how they came about: ``texts`` were looked at; ``short`` were too short, ``copies`` there already."""
 
-    examples: tuple[Example, ...]
+    examples: tuple[LabelledText, ...]
     concepts: tuple[ConceptCounts, ...]
-    overlaps: tuple[Overlap, ...]
+    overlaps: tuple[ConceptOverlap, ...]
     texts: int
     short: int
     copies: int
@@ -166,7 +166,7 @@ def extract(
     items: Iterable[Item],
     rules: Rules | None = None,
     concepts: Sequence[str] = (),
-    by_hand: Sequence[Example] = (),
+    by_hand: Sequence[LabelledText] = (),
 ) -> Extracted:
     """Examples of the given concepts, or of all that have a score or are in ``by_hand``.
 
@@ -269,7 +269,7 @@ def _by_concept(texts: Sequence[_Text]) -> dict[str, list[int]]:
     return found
 
 
-def _wanted(concepts: Sequence[str], scored: set[str], by_hand: Sequence[Example]) -> list[str]:
+def _wanted(concepts: Sequence[str], scored: set[str], by_hand: Sequence[LabelledText]) -> list[str]:
     known = scored | {one.concept for one in by_hand}
     for name in map(concept_name, concepts):
         if name not in known:
@@ -309,19 +309,19 @@ def _side(text: _Text, concept: str, rules: Rules) -> _Side:
 
 
 def _examples(
-    texts: Sequence[_Text], concept: str, sides: _Sides, rules: Rules, by_hand: Sequence[Example]
-) -> list[Example]:
+    texts: Sequence[_Text], concept: str, sides: _Sides, rules: Rules, by_hand: Sequence[LabelledText]
+) -> list[LabelledText]:
     """Those that go into the file: positives, negatives, each by the name of the node; then what was written by hand."""
     found = []
     if min(len(sides.positive), sides.negative_found) >= rules.min_examples:
         for positive, numbers in ((True, sides.positive), (False, sides.negative)):
             chosen = sorted((texts[number] for number in numbers[: rules.max_examples]), key=lambda one: one.name)
-            found += [Example(concept, positive, one.text, one.name) for one in chosen]
+            found += [LabelledText(concept, positive, one.text, one.name) for one in chosen]
     both = len({one.positive for one in by_hand}) == 2
     return found + (list(by_hand) if found or both else [])
 
 
-def _counts(concept: str, sides: _Sides, examples: Sequence[Example]) -> ConceptCounts:
+def _counts(concept: str, sides: _Sides, examples: Sequence[LabelledText]) -> ConceptCounts:
     positive = sum(one.positive for one in examples)
     return ConceptCounts(
         concept=concept,
@@ -336,7 +336,7 @@ def _counts(concept: str, sides: _Sides, examples: Sequence[Example]) -> Concept
     )
 
 
-def _overlaps(positive: Mapping[str, Sequence[int]]) -> tuple[Overlap, ...]:
+def _overlaps(positive: Mapping[str, Sequence[int]]) -> tuple[ConceptOverlap, ...]:
     """Concepts with many positive texts in common, the closest first."""
     found = []
     sets = {name: set(numbers) for name, numbers in positive.items() if numbers}
@@ -344,5 +344,5 @@ def _overlaps(positive: Mapping[str, Sequence[int]]) -> tuple[Overlap, ...]:
         shared = len(sets[first] & sets[second])
         share = shared / min(len(sets[first]), len(sets[second]))
         if share >= STRONG:
-            found.append(Overlap(first, second, shared, share))
+            found.append(ConceptOverlap(first, second, shared, share))
     return tuple(sorted(found, key=lambda one: (-one.share, -one.shared, one.first, one.second)))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from persona.errors import UsageError, did_you_mean
-from persona.readout.pairs import Example
+from persona.readout.pairs import LabelledText
 
 FEWEST = 5
 """Texts of a side from which some are held out; with fewer, nothing can be said of how good a direction is."""
@@ -32,10 +32,10 @@ class Labels:
 
 
 def labels_of(
-    examples: Iterable[Example], concepts: Sequence[str] = (), where: str = "the pairs"
+    examples: Iterable[LabelledText], concepts: Sequence[str] = (), where: str = "the pairs"
 ) -> tuple[Labels, ...]:
     """Every concept (or those that are named), sorted; raises for texts that nothing can be learnt from."""
-    by_concept: dict[str, list[Example]] = {}
+    by_concept: dict[str, list[LabelledText]] = {}
     for one in examples:
         if not one.text.strip():
             raise UsageError(f"{where}: a text of '{one.concept}' is empty", "Leave it out.")
@@ -50,7 +50,7 @@ def labels_of(
     return found
 
 
-def _labels(concept: str, examples: Sequence[Example], where: str) -> Labels:
+def _labels(concept: str, examples: Sequence[LabelledText], where: str) -> Labels:
     sides = {positive: sorted({one.text for one in examples if one.positive == positive}) for positive in (True, False)}
     if both := {*sides[True]} & {*sides[False]}:
         raise UsageError(

@@ -22,7 +22,7 @@ POLARITIES = ("positive", "negative")
 
 
 @dataclass(frozen=True)
-class Example:
+class LabelledText:
     """One text that has a concept (``positive``) or has it not."""
 
     concept: str
@@ -41,12 +41,12 @@ class Example:
         return json.dumps(fields, ensure_ascii=False)
 
 
-def encode(examples: Iterable[Example]) -> bytes:
+def encode(examples: Iterable[LabelledText]) -> bytes:
     """A file of pairs, byte for byte the same for the same examples."""
     return "".join(f"{one.encode()}\n" for one in examples).encode()
 
 
-def write_pairs(path: Path | str, examples: Iterable[Example]) -> None:
+def write_pairs(path: Path | str, examples: Iterable[LabelledText]) -> None:
     """Write the file whole or not at all."""
     files.write_file(Path(path), encode(examples))
 
@@ -56,13 +56,13 @@ def is_text(value: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
-def read_pairs(path: Path | str) -> tuple[Example, ...]:
+def read_pairs(path: Path | str) -> tuple[LabelledText, ...]:
     """Read a file of pairs; an error names the line."""
     path = Path(path)
     return tuple(_example(where, line) for where, line in lines_of(path, read_text(path)))
 
 
-def _example(where: str, line: str) -> Example:
+def _example(where: str, line: str) -> LabelledText:
     fields = object_in(where, line, 'Write {"concept": …, "polarity": "positive", "text": …}.')
     concept, polarity, text = (fields.get(key) for key in ("concept", "polarity", "text"))
     if not isinstance(concept, str) or not concept.strip() or not isinstance(text, str):
@@ -74,4 +74,4 @@ def _example(where: str, line: str) -> Example:
     node, pair = fields.get("node"), fields.get("pair")
     if not (node is None or isinstance(node, str)) or not (pair is None or type(pair) is int):
         raise UsageError(f"{where}: 'node' is a name and 'pair' a number, where they are there", "Leave them out.")
-    return Example(concept.strip(), polarity == "positive", text, node, pair)
+    return LabelledText(concept.strip(), polarity == "positive", text, node, pair)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
-from persona.live.blocks import Blocks, find_blocks
+from persona.inference.blocks import Blocks, find_blocks
 from persona.readout.folder import MANIFEST, is_readout, read_readout
 from persona.readout.model import Readout
 

@@ -108,7 +108,7 @@ def remark(quality: LayerQuality | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ConceptCluster:
     """Concepts that point the same way, or opposite ways. ``cosine`` is the largest in size between two of them."""
 
     concepts: tuple[str, ...]
@@ -124,7 +124,7 @@ def cosines(vectors: Mapping[int, Float32]) -> Numbers:
     return mean
 
 
-def clusters(concepts: Sequence[str], between: Numbers) -> tuple[Cluster, ...]:
+def clusters(concepts: Sequence[str], between: Numbers) -> tuple[ConceptCluster, ...]:
     """Concepts tied by cosines above ALIKE in size, directly or by way of others (single linkage)."""
     leader = list(range(len(concepts)))
     for one in range(len(concepts)):
@@ -138,6 +138,6 @@ def clusters(concepts: Sequence[str], between: Numbers) -> tuple[Cluster, ...]:
     return tuple(_cluster(concepts, between, rows) for rows in found.values() if len(rows) > 1)
 
 
-def _cluster(concepts: Sequence[str], between: Numbers, rows: Sequence[int]) -> Cluster:
+def _cluster(concepts: Sequence[str], between: Numbers, rows: Sequence[int]) -> ConceptCluster:
     pairs = [float(between[a, b]) for a in rows for b in rows if b < a]
-    return Cluster(tuple(concepts[row] for row in rows), max(pairs, key=abs))
+    return ConceptCluster(tuple(concepts[row] for row in rows), max(pairs, key=abs))

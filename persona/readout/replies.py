@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
-from persona.live.batches import collate, longest, positions, tokens_of
-from persona.live.generating import end_tokens, generated
+from persona.inference.batches import collate, longest, positions, tokens_of
+from persona.inference.generating import end_tokens, generated
 from persona.readout.model import Readout
 from persona.readout.score import in_units, pooling_of
 from persona.readout.watching import watch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from persona.checkpoints.dtypes import Float32
-    from persona.live.load import Live
+    from persona.inference.load import LoadedModel
 
 Tokens = list[list[int]]
 
@@ -45,7 +45,7 @@ class Judged:
     special: float
 
 
-def prompt_tokens(live: Live, prompts: Sequence[str], max_tokens: int, *, plain: bool) -> Tokens:
+def prompt_tokens(live: LoadedModel, prompts: Sequence[str], max_tokens: int, *, plain: bool) -> Tokens:
     """Prompts as the model is asked them: through its chat template where it has one, unless ``plain``."""
     tokenizer = live.need_tokenizer()
     if plain or not getattr(tokenizer, "chat_template", None):
@@ -63,7 +63,9 @@ def prompt_tokens(live: Live, prompts: Sequence[str], max_tokens: int, *, plain:
     return found
 
 
-def generate(live: Live, prompts: Tokens, *, max_tokens: int, temperature: float, seed: int, batch_size: int) -> Tokens:
+def generate(
+    live: LoadedModel, prompts: Tokens, *, max_tokens: int, temperature: float, seed: int, batch_size: int
+) -> Tokens:
     """A reply to each prompt, with its end where it has one; temperature 0 is greedy. The caller's random state stays.
 
     What the model's own ``generation_config.json`` says counts only for where a reply ends.
@@ -85,7 +87,7 @@ def generate(live: Live, prompts: Tokens, *, max_tokens: int, temperature: float
 
 
 def judge(
-    live: Live, readout: Readout, prompts: Tokens, replies: Tokens, *, batch_size: int, blocks: str | None = None
+    live: LoadedModel, readout: Readout, prompts: Tokens, replies: Tokens, *, batch_size: int, blocks: str | None = None
 ) -> Judged:
     """Read replies after their prompts with a model as it is."""
     import numpy as np
@@ -108,7 +110,7 @@ def judge(
 
 
 def _read(
-    live: Live, readout: Readout, prompts: Tokens, replies: Tokens, special: set[int], blocks: str | None
+    live: LoadedModel, readout: Readout, prompts: Tokens, replies: Tokens, special: set[int], blocks: str | None
 ) -> tuple[Float32, torch.Tensor]:
     """Of a batch: raw projections [replies, concepts, layers] over words of replies, and the losses of all their tokens."""
     import numpy as np
@@ -133,7 +135,7 @@ def _read(
     return np.stack([one.numpy() for one in values], 2), losses.cpu()
 
 
-def _pad(live: Live) -> int:
+def _pad(live: LoadedModel) -> int:
     pad = live.need_tokenizer().pad_token_id
     return int(pad) if pad is not None else min(end_tokens(live), default=0)
 

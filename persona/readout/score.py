@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from persona.live.batches import tokens_of
+from persona.inference.batches import tokens_of
 from persona.progress import SILENT, Progress
 from persona.readout.capture import activations
 from persona.readout.model import Readout
@@ -15,7 +15,7 @@ from persona.readout.watching import watch
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
-    from persona.live.load import Live
+    from persona.inference.load import LoadedModel
 
 
 def pooling_of(readout: Readout) -> str:
@@ -24,7 +24,7 @@ def pooling_of(readout: Readout) -> str:
 
 
 def projections(
-    live: Live,
+    live: LoadedModel,
     readout: Readout,
     texts: Sequence[str],
     *,
@@ -39,7 +39,7 @@ def projections(
 
 
 def of_tokens(
-    live: Live,
+    live: LoadedModel,
     readout: Readout,
     tokens: Sequence[Sequence[int]],
     marks: Sequence[Sequence[int]] | None = None,
@@ -62,7 +62,7 @@ def of_tokens(
     return found
 
 
-def by_token(live: Live, readout: Readout, text: str, *, blocks: str | None = None) -> tuple[list[str], Float32]:
+def by_token(live: LoadedModel, readout: Readout, text: str, *, blocks: str | None = None) -> tuple[list[str], Float32]:
     """The tokens of one text as text, and in raw units fp32 [tokens, concepts, layers]."""
     import numpy as np
     import torch

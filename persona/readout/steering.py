@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError, did_you_mean
-from persona.live.blocks import stream_of, with_stream
+from persona.inference.blocks import stream_of, with_stream
 from persona.readout.model import Readout
 from persona.readout.passes import Hook, Pass, Passes, fitting, following, readout_for
 from persona.readout.units import chosen, sizes

@@ -3,7 +3,7 @@
 A text is run as it is, with the special tokens that the tokenizer puts around a text. A text that is a JSON list of
 messages, ``[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]``, is a conversation, and is run as
 the tokenizer's chat template writes it. Under the pooling "assistant" every text is one, and what counts is what the
-assistant wrote, by characters (:mod:`persona.live.turns`).
+assistant wrote, by characters (:mod:`persona.inference.turns`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
-from persona.live.batches import longest
-from persona.live.turns import ASSISTANT, marked, rendered, spans
+from persona.inference.batches import longest
+from persona.inference.turns import ASSISTANT, marked, rendered, spans
 from persona.readout.capture import POOLINGS
 
 if TYPE_CHECKING:
-    from persona.live.load import Live
+    from persona.inference.load import LoadedModel
 
 TOO_LONG = ("error", "cut", "skip")
 """What becomes of a text that is longer than the model reads."""
@@ -33,7 +33,7 @@ _ALL = "Or count all of the text: --pooling mean"
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedText:
     """Texts in tokens. ``marks`` is 1 at tokens that count, None where all do.
 
     ``rows`` are the places of the texts that are kept; ``cut`` how many of them are shortened.
@@ -45,7 +45,7 @@ class Encoded:
     cut: int = 0
 
 
-def encode(live: Live, texts: Sequence[str], pooling: str = "mean", too_long: str = "error") -> Encoded:
+def encode(live: LoadedModel, texts: Sequence[str], pooling: str = "mean", too_long: str = "error") -> EncodedText:
     """``texts`` in tokens, in their order; an error names the text."""
     if pooling not in POOLINGS or too_long not in TOO_LONG:
         raise UsageError(f"unknown: '{pooling}', '{too_long}'", f"Known: {', '.join((*POOLINGS, *TOO_LONG))}.")
@@ -65,10 +65,10 @@ def encode(live: Live, texts: Sequence[str], pooling: str = "mean", too_long: st
     if long and too_long == "error":
         _refuse(live, texts, long, most or 0)
     marks = tuple(mark for _, mark in found) if pooling == "assistant" else None
-    return Encoded(tuple(kept), tuple(ids for ids, _ in found), marks, len(long) if too_long == "cut" else 0)
+    return EncodedText(tuple(kept), tuple(ids for ids, _ in found), marks, len(long) if too_long == "cut" else 0)
 
 
-def _refuse(live: Live, texts: Sequence[str], long: Sequence[tuple[int, int]], most: int) -> None:
+def _refuse(live: LoadedModel, texts: Sequence[str], long: Sequence[tuple[int, int]], most: int) -> None:
     row, count = max(long, key=lambda one: one[1])
     what = "a text has" if len(long) == 1 else f"{len(long):,} texts are too long: the longest has"
     raise UsageError(
@@ -77,7 +77,7 @@ def _refuse(live: Live, texts: Sequence[str], long: Sequence[tuple[int, int]], m
     )
 
 
-def _all(live: Live, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
+def _all(live: LoadedModel, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
     """Tokens and marks of each text; no marks unless they are asked for."""
     for at in range(0, len(texts), AT_ONCE):
         yield from _some(live.tokenizer, texts[at : at + AT_ONCE], pooling)

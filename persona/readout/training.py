@@ -11,7 +11,7 @@ from persona.progress import Progress
 from persona.readout.capturing import Captured
 from persona.readout.fitting import Fitted, Taking, best_layers, fit, separations
 from persona.readout.labels import Labels
-from persona.readout.quality import Cluster, LayerQuality, clusters, cosines, remark, verdict
+from persona.readout.quality import ConceptCluster, LayerQuality, clusters, cosines, remark, verdict
 from persona.readout.split import held_out
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ class TrainedConcept:
 
 
 @dataclass(frozen=True)
-class Trained:
+class FittedReadout:
     """Directions by layer, what is known of each concept, and the fields of the manifest that follow from the texts."""
 
     layers: tuple[int, ...]
     vectors: Mapping[int, Float32]
     concepts: tuple[TrainedConcept, ...]
-    clusters: tuple[Cluster, ...]
+    clusters: tuple[ConceptCluster, ...]
     fields: Mapping[str, Any]
 
 
-def train(data: Captured, taking: Taking, progress: Progress, *, auto: bool = False) -> Trained:
+def train(data: Captured, taking: Taking, progress: Progress, *, auto: bool = False) -> FittedReadout:
     """Directions at the layers that were captured; at the best of each concept if ``auto``."""
     import numpy as np
 
@@ -57,7 +57,7 @@ def train(data: Captured, taking: Taking, progress: Progress, *, auto: bool = Fa
     vectors = {layer: np.stack([by_layer[layer].vector for by_layer in fitted.values()]) for layer in layers}
     concepts = tuple(_concept(one, held, fitted[one.concept], best.get(one.concept)) for one in data.labels)
     alike = clusters([one.concept for one in concepts], cosines(vectors))
-    return Trained(tuple(layers), vectors, concepts, alike, _fields(concepts, fitted, layers))
+    return FittedReadout(tuple(layers), vectors, concepts, alike, _fields(concepts, fitted, layers))
 
 
 def _chosen(best: Mapping[str, int]) -> tuple[int, ...]:

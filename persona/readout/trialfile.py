@@ -19,7 +19,7 @@ from persona.ids import file_digest
 from persona.readout.folder import encode
 from persona.readout.model import Readout
 from persona.readout.replies import Tokens
-from persona.readout.tuning import Search, Trial
+from persona.readout.tuning import SteeringSearch, SteeringTrial
 
 FORMAT = 1
 
@@ -36,18 +36,18 @@ class Question:
     prompts: str
 
 
-def question(search: Search, readout: Readout, prompts: Tokens) -> Question:
+def question(search: SteeringSearch, readout: Readout, prompts: Tokens) -> Question:
     """Of a search."""
     return Question(asdict(search), file_digest(encode(readout).values()), file_digest([json.dumps(prompts).encode()]))
 
 
-def write_trials(path: Path, asked: Question, trials: Sequence[Trial]) -> None:
+def write_trials(path: Path, asked: Question, trials: Sequence[SteeringTrial]) -> None:
     """Write the file whole or not at all."""
     found = {"format": FORMAT, **asdict(asked), "trials": [asdict(one) for one in trials]}
     files.write_file(path, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def read_trials(path: Path, asked: Question) -> tuple[Trial, ...]:
+def read_trials(path: Path, asked: Question) -> tuple[SteeringTrial, ...]:
     """The trials of a file, none if there is no such file; raises where they are of another search."""
     if not path.exists():
         return ()
@@ -56,7 +56,7 @@ def read_trials(path: Path, asked: Question) -> tuple[Trial, ...]:
     try:
         said = json.loads(data)
         there = Question(**{one.name: said[one.name] for one in fields(Question)})
-        found = tuple(Trial(**{**one, "broken": tuple(one["broken"])}) for one in said["trials"])
+        found = tuple(SteeringTrial(**{**one, "broken": tuple(one["broken"])}) for one in said["trials"])
         assert said["format"] == FORMAT
         assert [one.number for one in found] == list(range(len(found)))
     except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
@@ -73,7 +73,7 @@ def read_trials(path: Path, asked: Question) -> tuple[Trial, ...]:
     return found
 
 
-def same_start(path: Path, known: Sequence[Trial], plain: Trial) -> None:
+def same_start(path: Path, known: Sequence[SteeringTrial], plain: SteeringTrial) -> None:
     """Raise if the model does not reply, without steering, as it did when the file was begun."""
     for name in ("perplexity", "repetition", "special") if known else ():
         if not math.isclose(getattr(known[0], name), getattr(plain, name), rel_tol=ALIKE, abs_tol=ALIKE):

@@ -21,11 +21,11 @@ from persona.errors import UsageError
 from persona.readout.model import Readout
 from persona.readout.replies import Judged, Tokens, generate, judge
 from persona.readout.steering import steer
-from persona.suggestions import Known, Options, Range
+from persona.suggestions import Choices, KnownTrial, Range
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
-    from persona.live.load import Live
+    from persona.inference.load import LoadedModel
 
 
 LEAST = 0.01
@@ -33,7 +33,7 @@ LEAST = 0.01
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ReplyBounds:
     """What the replies of a feasible trial may be, relative to those without steering.
 
     ``perplexity`` is a factor; ``repetition`` and ``special`` are added.
@@ -45,20 +45,20 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Search:
+class SteeringSearch:
     """What is looked for: towards a concept, away from another, or both; and how replies are made."""
 
     toward: str | None
     away_from: str | None
     most: float = 16.0
-    bounds: Bounds = Bounds()
+    bounds: ReplyBounds = ReplyBounds()
     max_tokens: int = 40
     temperature: float = 1.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Trial:
+class SteeringTrial:
     """One way to steer, and what came of it; trial 0 does not steer.
 
     ``toward`` and ``away_from`` are strengths, in standard deviations. ``effect`` is how much further the replies read that
@@ -84,7 +84,7 @@ class Trial:
         return not self.broken
 
 
-def checked(readout: Readout, search: Search) -> None:
+def checked(readout: Readout, search: SteeringSearch) -> None:
     """Raise if a concept is not there, or none is named."""
     if search.toward is None and search.away_from is None:
         raise UsageError("steer which way?", "Give --toward CONCEPT, --away-from CONCEPT, or both.")
@@ -99,20 +99,27 @@ class Tuner:
     """A model, prompts, and what their replies are like without steering."""
 
     def __init__(
-        self, live: Live, readout: Readout, prompts: Tokens, search: Search, *, batch_size: int, blocks: str | None
+        self,
+        live: LoadedModel,
+        readout: Readout,
+        prompts: Tokens,
+        search: SteeringSearch,
+        *,
+        batch_size: int,
+        blocks: str | None,
     ) -> None:
         self._live, self._readout, self._prompts, self._search = live, readout, prompts, search
         self._batch_size, self._blocks = batch_size, blocks
         self._plain = self._judged(None, 0.0, 0.0)
 
-    def trial(self, number: int, layer: int | None, toward: float, away_from: float) -> Trial:
+    def trial(self, number: int, layer: int | None, toward: float, away_from: float) -> SteeringTrial:
         """Steer, and see what comes of it."""
         replies, judged = self._plain if layer is None else self._judged(layer, toward, away_from)
         effect, error = self._effect(judged)
         excess = excesses(judged, self._plain[1], self._search.bounds)
         broken = tuple(name for name, value in excess.items() if value > 0)
         words = self._live.need_tokenizer().decode(replies[0], skip_special_tokens=False)
-        return Trial(
+        return SteeringTrial(
             number, layer, toward, away_from, effect, error,
             judged.perplexity, judged.repetition, judged.special, broken, words,
         )  # fmt: skip
@@ -149,7 +156,7 @@ class Tuner:
         return way
 
 
-def excesses(judged: Judged | Trial, plain: Judged | Trial, bounds: Bounds) -> dict[str, float]:
+def excesses(judged: Judged | SteeringTrial, plain: Judged | SteeringTrial, bounds: ReplyBounds) -> dict[str, float]:
     """How far each bound is broken: what is above 0 breaks it."""
     return {
         "perplexity": judged.perplexity / plain.perplexity - bounds.perplexity,
@@ -159,8 +166,13 @@ def excesses(judged: Judged | Trial, plain: Judged | Trial, bounds: Bounds) -> d
 
 
 def trials(
-    tuner: Tuner, readout: Readout, search: Search, count: int, known: Sequence[Trial], keep: Callable[[Trial], None]
-) -> tuple[Trial, ...]:
+    tuner: Tuner,
+    readout: Readout,
+    search: SteeringSearch,
+    count: int,
+    known: Sequence[SteeringTrial],
+    keep: Callable[[SteeringTrial], None],
+) -> tuple[SteeringTrial, ...]:
     """``known`` and new ones, up to number ``count``; each is handed to ``keep`` as soon as it is there."""
     found = list(known)
     for number in range(len(found), count + 1):
@@ -170,13 +182,13 @@ def trials(
     return tuple(found)
 
 
-def suggested(readout: Readout, search: Search, known: Sequence[Trial]) -> tuple[int, float, float]:
+def suggested(readout: Readout, search: SteeringSearch, known: Sequence[SteeringTrial]) -> tuple[int, float, float]:
     """Layer and strengths of the next trial."""
     named = [name for name in ("toward", "away_from") if getattr(search, name) is not None]
-    space: dict[str, Range | Options] = {"layer": Options(readout.layers)}
+    space: dict[str, Range | Choices] = {"layer": Choices(readout.layers)}
     space |= {name: Range(search.most * LEAST, search.most, log=True) for name in named}
     there = [
-        Known(
+        KnownTrial(
             {"layer": one.layer, **{name: getattr(one, name) for name in named}},
             (-one.effect,),
             excesses(one, known[0], search.bounds),
@@ -187,7 +199,7 @@ def suggested(readout: Readout, search: Search, known: Sequence[Trial]) -> tuple
     return found["layer"], found.get("toward", 0.0), found.get("away_from", 0.0)
 
 
-def best(found: Sequence[Trial]) -> Trial | None:
+def best(found: Sequence[SteeringTrial]) -> SteeringTrial | None:
     """The largest effect within the bounds, if it is more than twice its standard error; else None."""
     good = [one for one in found[1:] if one.feasible and one.effect > 2 * one.error]
     return max(good, key=lambda one: one.effect, default=None)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import Refusal
-from persona.live.blocks import stream_of
+from persona.inference.blocks import stream_of
 from persona.readout.model import Readout
 from persona.readout.passes import Hook, Pass, Passes, fitting, following, readout_for
 from persona.readout.units import centers, checked_units, chosen, sizes
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Step:
+class WatchedStep:
     """What was read in one forward pass: by layer fp32 [batch, tokens, concepts] on the CPU.
 
     Its tokens are columns ``start`` and following of a sequence whose first ``prompt`` were not generated. ``mask``
@@ -52,7 +52,7 @@ class Watch:
     def __init__(self, readout: Readout, keep: int | None, stops: Sequence[int] = ()) -> None:
         self.readout = readout
         self._stops = stops
-        self.steps: deque[Step] = deque(maxlen=keep)
+        self.steps: deque[WatchedStep] = deque(maxlen=keep)
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -147,18 +147,18 @@ class Watch:
         ]
         return "\n".join([head, *lines])
 
-    def _steps(self) -> deque[Step]:
+    def _steps(self) -> deque[WatchedStep]:
         if not self.steps:
             raise Refusal("nothing has been read yet", "Run the model inside of the block.")
         return self.steps
 
-    def _sequence(self) -> list[Step]:
+    def _sequence(self) -> list[WatchedStep]:
         """The latest pass that began at the beginning, and what continued it."""
         steps = list(self._steps())
         first = max((number for number, step in enumerate(steps) if step.start == 0), default=0)
         return steps[first:]
 
-    def _run(self) -> list[Step]:
+    def _run(self) -> list[WatchedStep]:
         """The passes since the latest that was all prompt."""
         steps = list(self._steps())
         prompts = (n for n, step in enumerate(steps) if step.start + step.mask.shape[1] == step.prompt)
@@ -207,7 +207,7 @@ def _stops(model: Any) -> Sequence[int]:
 class _Reader:
     """Projects streams as they pass, on their own device, and moves a whole pass to the CPU at its end."""
 
-    def __init__(self, readout: Readout, steps: deque[Step]) -> None:
+    def __init__(self, readout: Readout, steps: deque[WatchedStep]) -> None:
         self._readout = readout
         self._steps = steps
         self._directions: Projections = {}
@@ -233,7 +233,7 @@ class _Reader:
         shape = next(iter(kept.values())).shape[:2]
         mask = torch.ones(shape, dtype=torch.bool) if ended.mask is None else ended.mask.cpu()
         ids = None if ended.ids is None else ended.ids.cpu()
-        self._steps.append(Step(kept, mask, ids, ended.start, ended.prompt))
+        self._steps.append(WatchedStep(kept, mask, ids, ended.start, ended.prompt))
 
     def _projected(self, layer: int, stream: torch.Tensor) -> torch.Tensor:
         import torch

@@ -116,7 +116,7 @@ def rounded(alpha: Alpha, places: int) -> Alpha:
     return tuple(round(value, places) for value in numbers(alpha))
 
 
-def said(alpha: Alpha) -> str:
+def alpha_text(alpha: Alpha) -> str:
     """As people read it: 0.8, 0.2 … 1, or *.mlp.* 0.5, * 1."""
     if not isinstance(alpha, tuple):
         return f"{alpha:g}"

@@ -17,7 +17,7 @@ READOUT_ADDED, READOUT_REMOVED, READOUT_RETRAINED = "readout added", "readout re
 
 
 @dataclass(frozen=True)
-class Change:
+class RecipeChange:
     """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved, specification or fisher; and of
     readouts: readout added, readout removed or readout retrained.
 
@@ -37,13 +37,13 @@ class Change:
     def text(self) -> str:
         """The change in a few words."""
         if self.kind == "added":
-            return f"+ {self.name} α {alphas.said(self.after)}{f' = {self.meaning}' if self.meaning else ''}"
+            return f"+ {self.name} α {alphas.alpha_text(self.after)}{f' = {self.meaning}' if self.meaning else ''}"
         if self.kind == "removed":
-            return f"- {self.name} α {alphas.said(self.before)}"
+            return f"- {self.name} α {alphas.alpha_text(self.before)}"
         if self.kind.startswith("readout "):
             return self._of_readout()
         if self.kind == "alpha":
-            return f"{self.name} α {alphas.said(self.before)} → {alphas.said(self.after)}"
+            return f"{self.name} α {alphas.alpha_text(self.before)} → {alphas.alpha_text(self.after)}"
         if self.kind == "retrained" and self.meaning:
             return f"{self.name} derived anew ({self.before[:12]} → {self.after[:12]}) = {self.meaning}"
         if self.kind == "retrained" and self.cosine is not None:
@@ -78,7 +78,7 @@ def _said(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def changes(before: Recipe, after: Recipe, objects: ObjectStore | None = None) -> list[Change]:
+def changes(before: Recipe, after: Recipe, objects: ObjectStore | None = None) -> list[RecipeChange]:
     """Everything in which two resolved recipes differ; empty when they mean the same.
 
     With ``objects`` also what sums the derived vectors are that come in, and what the readouts measure.
@@ -87,7 +87,9 @@ def changes(before: Recipe, after: Recipe, objects: ObjectStore | None = None) -
     return found if objects is None else list(_explained(found, before, after, objects))
 
 
-def _explained(found: list[Change], before: Recipe, after: Recipe, objects: ObjectStore) -> Iterator[Change]:
+def _explained(
+    found: list[RecipeChange], before: Recipe, after: Recipe, objects: ObjectStore
+) -> Iterator[RecipeChange]:
     names = derived.names_in([after, before])
     for change in found:
         if change.kind == READOUT_ADDED:
@@ -97,61 +99,61 @@ def _explained(found: list[Change], before: Recipe, after: Recipe, objects: Obje
         yield replace(change, meaning=derived.meaning(objects, entry.id, names)) if entry else change
 
 
-def _settings(before: Recipe, after: Recipe) -> Iterator[Change]:
+def _settings(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:
     for name in ("base", "base_name", "method", "scale"):
         if getattr(before, name) != getattr(after, name):
-            yield Change("setting", name.replace("_", " "), getattr(before, name), getattr(after, name))
+            yield RecipeChange("setting", name.replace("_", " "), getattr(before, name), getattr(after, name))
     for name in sorted({*before.parameters, *after.parameters}):
         if before.parameters.get(name) != after.parameters.get(name):
-            yield Change("setting", name, before.parameters.get(name), after.parameters.get(name))
+            yield RecipeChange("setting", name, before.parameters.get(name), after.parameters.get(name))
 
 
-def _vectors(before: Recipe, after: Recipe) -> Iterator[Change]:
+def _vectors(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:
     old = {entry.name: entry for entry in before.vectors}
     new = {entry.name: entry for entry in after.vectors}
     for name, entry in old.items():
         if name not in new:
-            yield Change("removed", name, entry.alpha, None)
+            yield RecipeChange("removed", name, entry.alpha, None)
     for name, entry in new.items():
         if name not in old:
-            yield Change("added", name, None, entry.alpha)
+            yield RecipeChange("added", name, None, entry.alpha)
         else:
             yield from _entry(old[name], entry)
     kept_before = tuple(name for name in old if name in new)
     kept_after = tuple(name for name in new if name in old)
     if kept_before != kept_after:
-        yield Change("moved", "vectors", kept_before, kept_after)
+        yield RecipeChange("moved", "vectors", kept_before, kept_after)
 
 
-def _readouts(before: Recipe, after: Recipe) -> Iterator[Change]:
+def _readouts(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:
     old, new = _by_name(before.readouts), _by_name(after.readouts)
-    yield from (Change(READOUT_REMOVED, name, old[name], None) for name in old if name not in new)
+    yield from (RecipeChange(READOUT_REMOVED, name, old[name], None) for name in old if name not in new)
     for name, now in new.items():
         if name not in old:
-            yield Change(READOUT_ADDED, name, None, now)
+            yield RecipeChange(READOUT_ADDED, name, None, now)
         elif old[name] != now:
-            yield Change(READOUT_RETRAINED, name, old[name], now)
+            yield RecipeChange(READOUT_RETRAINED, name, old[name], now)
 
 
 def _by_name(entries: tuple[ReadoutEntry, ...]) -> dict[str, str]:
     return {entry.name: entry.id for entry in entries}
 
 
-def _entry(old: Entry, new: Entry) -> Iterator[Change]:
+def _entry(old: Entry, new: Entry) -> Iterator[RecipeChange]:
     if old.id != new.id:
-        yield Change("retrained", old.name, old.id, new.id)
+        yield RecipeChange("retrained", old.name, old.id, new.id)
     if old.alpha != new.alpha:
-        yield Change("alpha", old.name, old.alpha, new.alpha)
+        yield RecipeChange("alpha", old.name, old.alpha, new.alpha)
     for key, before, after in (
         ("node", old.node, new.node), ("only", old.only, new.only), ("except", old.excepted, new.excepted)
     ):  # fmt: skip
         if before != after:
-            yield Change("setting", f"{old.name} {key}", before, after)
+            yield RecipeChange("setting", f"{old.name} {key}", before, after)
     if old.fisher != new.fisher:
-        yield Change(FISHER, old.name, old.fisher, new.fisher)
+        yield RecipeChange(FISHER, old.name, old.fisher, new.fisher)
     if old.node == new.node and old.specification and new.specification not in (None, old.specification):
         pins = [f"{new.node}@{pin[:12]}" for pin in (old.specification, new.specification) if pin]
-        yield Change("specification", old.name, pins[0], pins[-1])
+        yield RecipeChange("specification", old.name, pins[0], pins[-1])
     for key in sorted({*old.parameters, *new.parameters}):
         if old.parameters.get(key) != new.parameters.get(key):
-            yield Change("setting", f"{old.name} {key}", old.parameters.get(key), new.parameters.get(key))
+            yield RecipeChange("setting", f"{old.name} {key}", old.parameters.get(key), new.parameters.get(key))

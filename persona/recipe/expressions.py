@@ -44,7 +44,7 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberToken:
     """A number as it was written."""
 
     value: Fraction
@@ -75,7 +75,7 @@ class Product:
     at: int
 
 
-Node = Number | Name | Sum | Product
+Node = NumberToken | Name | Sum | Product
 
 
 def parse(text: str) -> Node:
@@ -146,7 +146,7 @@ class _Reader:
             return node
         return self._number() or self._name()
 
-    def _number(self) -> Number | None:
+    def _number(self) -> NumberToken | None:
         match = _NUMBER.match(self._text, self._at)
         word = _WORD.match(self._text, self._at)
         if match is None or (word is not None and word.end() > match.end()):
@@ -154,7 +154,7 @@ class _Reader:
         zero = not re.search("[1-9]", re.split("[eE]", match[0])[0])
         if not zero and not SMALLEST <= float(match[0]) <= LARGEST:
             self.fail(f"{match[0]} is no number for this", f"Give 0, or one from {SMALLEST:.0e} to {LARGEST:.0e}.")
-        number = Number(Fraction(0 if zero else match[0]), self._at)
+        number = NumberToken(Fraction(0 if zero else match[0]), self._at)
         self._skip(len(match[0]))
         return number
 
@@ -175,7 +175,7 @@ class _Reader:
 
 def names(node: Node) -> list[Name]:
     """Every vector in a tree, from left to right."""
-    if isinstance(node, Number | Name):
+    if isinstance(node, NumberToken | Name):
         return [node] if isinstance(node, Name) else []
     children = [child for _, child in node.terms] if isinstance(node, Sum) else [child for _, _, child in node.factors]
     return [name for child in children for name in names(child)]
@@ -204,7 +204,7 @@ class _Combiner(Generic[K]):
 
     def of(self, node: Node) -> Fraction | dict[K, Fraction]:
         """A number, or a sum of vectors."""
-        if isinstance(node, Number):
+        if isinstance(node, NumberToken):
             return node.value
         if isinstance(node, Name):
             return dict(self.mean(node))

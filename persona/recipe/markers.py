@@ -21,12 +21,14 @@ from persona.recipe.edit import append_readout, append_vector, toml_alpha
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import merge_fields, table_text
 from persona.recipe.statements import newline_of, runs, said, splice, statements, unusual
-from persona.recipe.threeway import Clash
+from persona.recipe.threeway import MergeConflict
 
 OURS, BEFORE, MIDDLE, THEIRS = "<<<<<<< ", "||||||| ", "=======", ">>>>>>> "
 
 
-def mark(text: str, clashes: Sequence[Clash], ours: str, theirs: str, their_text: str, their_recipe: Recipe) -> str:
+def mark(
+    text: str, clashes: Sequence[MergeConflict], ours: str, theirs: str, their_text: str, their_recipe: Recipe
+) -> str:
     """``text`` (our side of every clash) with both sides of each; ``ours`` and ``theirs`` name them.
 
     RecipeError if the layout has no lines for a clash, as with inline tables.
@@ -48,15 +50,15 @@ def _block(ours: str, before: str, theirs: str, our_name: str, their_name: str) 
     return f"{OURS}{our_name}\n{ours}{middle}{MIDDLE}\n{theirs}{THEIRS}{their_name}\n"
 
 
-def _one_method(clashes: Sequence[Clash]) -> list[Clash]:
+def _one_method(clashes: Sequence[MergeConflict]) -> list[MergeConflict]:
     """A clash about the method is one about all of ``[merge]``."""
     if any(clash.path == ("merge", "method") for clash in clashes):
         rest = [clash for clash in clashes if clash.path[0] != "merge"]
-        return [Clash(("merge",), None, None, None), *rest]
+        return [MergeConflict(("merge",), None, None, None), *rest]
     return list(clashes)
 
 
-def _place(text: str, clash: Clash) -> slice:
+def _place(text: str, clash: MergeConflict) -> slice:
     """The lines that say our side; where they would be if there are none."""
     path = clash.path
     if len(path) == 1 or clash.is_whole:
@@ -81,7 +83,7 @@ def _end_of(text: str, table: tuple[str, ...]) -> slice:
     return slice(stops[-1], stops[-1])
 
 
-def _their_lines(clash: Clash, text: str, recipe: Recipe) -> str:
+def _their_lines(clash: MergeConflict, text: str, recipe: Recipe) -> str:
     path = clash.path
     if path == ("merge",):
         fields = {"method": recipe.method} | merge_fields(recipe)

@@ -45,7 +45,7 @@ _TABLES = ("vectors", "readouts")
 
 
 @dataclass(frozen=True)
-class Clash:
+class MergeConflict:
     """A slot, or a whole vector or readout, that the two sides changed differently. None: it is not there."""
 
     path: Path
@@ -77,14 +77,14 @@ class Clash:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedRecipe:
     """The recipe that comes out (with our side of each clash) and what is still to be decided."""
 
     recipe: Recipe
-    clashes: tuple[Clash, ...] = ()
+    clashes: tuple[MergeConflict, ...] = ()
 
 
-def merge(bases: Sequence[Recipe], ours: Recipe, theirs: Recipe, prefer: str | None = None) -> Merged:
+def merge(bases: Sequence[Recipe], ours: Recipe, theirs: Recipe, prefer: str | None = None) -> MergedRecipe:
     """Three ways; ``prefer`` settles clashes: ``ours`` or ``theirs``.
 
     ``bases`` are those of the merge bases, merged one after another if there are several. UsageError if the two
@@ -96,16 +96,16 @@ def merge(bases: Sequence[Recipe], ours: Recipe, theirs: Recipe, prefer: str | N
         merged, clashes = _merge({}, common, one, None)
         common = merged | {clash.path: _Unsettled() for clash in clashes}
     merged, clashes = _merge(common, _slots(ours), _slots(theirs), prefer)
-    return Merged(_recipe(merged, (ours, theirs)), tuple(_public(clash) for clash in clashes))
+    return MergedRecipe(_recipe(merged, (ours, theirs)), tuple(_public(clash) for clash in clashes))
 
 
-def _public(clash: Clash) -> Clash:
+def _public(clash: MergeConflict) -> MergeConflict:
     return replace(clash, before=None) if isinstance(clash.before, _Unsettled) else clash
 
 
-def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tuple[Slots, list[Clash]]:
+def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tuple[Slots, list[MergeConflict]]:
     merged: Slots = {}
-    clashes: list[Clash] = []
+    clashes: list[MergeConflict] = []
 
     def settle(path: Path, b: Any, o: Any, t: Any) -> Any:
         """What a slot becomes."""
@@ -114,7 +114,7 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
         if o == b:
             return t
         if prefer is None:
-            clashes.append(Clash(path, b, o, t))
+            clashes.append(MergeConflict(path, b, o, t))
         return t if prefer == THEIRS else o
 
     o_base, t_base = ours[("base",)], theirs[("base",)]
@@ -133,7 +133,7 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
 
 
 def _merge_settings(
-    before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any, clashes: list[Clash]
+    before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any, clashes: list[MergeConflict]
 ) -> None:
     """``[merge]``: scale and method by themselves, parameters with their method."""
     for key in ("scale", "method"):
@@ -235,4 +235,4 @@ def _said(value: Any) -> str:
         return "unset"
     if isinstance(value, tuple) and value and isinstance(value[0], str):
         return ", ".join(value)
-    return alphas.said(value) if isinstance(value, float | tuple) else str(value)
+    return alphas.alpha_text(value) if isinstance(value, float | tuple) else str(value)

@@ -22,7 +22,7 @@ from persona.errors import CheckpointError, Damaged, Storage
 from persona.ids import Hasher, TensorId, tensor_hasher
 from persona.progress import Task
 from persona.store import lists
-from persona.store.lists import Outside
+from persona.store.lists import ExternalFile
 from persona.store.packs import StoredTensor, Volume, damaged, units
 
 Keep = Literal["copy", "link", "reference"]
@@ -63,7 +63,7 @@ def _open_inside(path: Path) -> TensorFile:
         raise
 
 
-def _open_outside(outside: Outside) -> TensorFile:
+def _open_outside(outside: ExternalFile) -> TensorFile:
     if outside.wrong:
         raise Damaged(f"{outside.path} {outside.wrong}", lists.PUT_BACK)
     try:
@@ -112,7 +112,7 @@ def _same_file(path: Path, size: int, packs: Path) -> AdoptedFile | None:
         return None
 
 
-Taken = tuple[str, dict[str, TensorId], Outside | None]
+Taken = tuple[str, dict[str, TensorId], ExternalFile | None]
 
 
 def _copy(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
@@ -140,7 +140,7 @@ def _refer(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
     """Hash the file where it lies."""
     digest, ids = _hashed(source, source.path, task)
     _check_unchanged(source, source.path)
-    return digest, ids, Outside(source.path.parent.resolve() / source.path.name, source.size)
+    return digest, ids, ExternalFile(source.path.parent.resolve() / source.path.name, source.size)
 
 
 _TAKERS: Mapping[Keep, Callable[[TensorFile, Path, Path, Task], Taken]] = {

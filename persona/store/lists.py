@@ -32,7 +32,7 @@ PUT_BACK = (
 
 
 @dataclass(frozen=True)
-class Outside:
+class ExternalFile:
     """A file that a repository needs and keeps no bytes of. ``wrong`` says what its file system shows to be amiss."""
 
     path: Path
@@ -45,7 +45,7 @@ class Listed:
     """What a list says."""
 
     ids: tuple[TensorId, ...]
-    outside: Outside | None = None
+    outside: ExternalFile | None = None
 
 
 def read(path: Path) -> Listed:
@@ -67,7 +67,7 @@ def _fields(path: Path) -> dict[str, Any]:
     return fields
 
 
-def _outside(fields: dict[str, Any]) -> Outside | None:
+def _outside(fields: dict[str, Any]) -> ExternalFile | None:
     if "path" not in fields:
         return None
     text, size = fields["path"], fields["size"]
@@ -75,7 +75,7 @@ def _outside(fields: dict[str, Any]) -> Outside | None:
         raise ValueError(f"{text!r} is no absolute path")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ValueError(f"the size is {size!r}")
-    return Outside(Path(text), size, _wrong(Path(text), size))
+    return ExternalFile(Path(text), size, _wrong(Path(text), size))
 
 
 def _wrong(path: Path, size: int) -> str:
@@ -91,7 +91,7 @@ def _wrong(path: Path, size: int) -> str:
     return "" if found.st_size == size else f"has changed: it has {found.st_size:,} bytes and had {size:,}"
 
 
-def encode(ids: Iterable[TensorId], outside: Outside | None = None) -> bytes:
+def encode(ids: Iterable[TensorId], outside: ExternalFile | None = None) -> bytes:
     """A list as it is written."""
     if outside is None:
         return canonical({"version": 1, "tensors": list(ids)})
@@ -104,9 +104,9 @@ def encode(ids: Iterable[TensorId], outside: Outside | None = None) -> bytes:
         ) from None
 
 
-def all_outside(packs: Path) -> tuple[Outside, ...]:
+def all_outside(packs: Path) -> tuple[ExternalFile, ...]:
     """The files that the lists of a packs folder refer to, by path; a list that cannot be read is left to ``fsck``."""
-    found = set[Outside]()
+    found = set[ExternalFile]()
     for path in packs.glob("*.json") if packs.is_dir() else ():
         try:
             outside = _outside(_fields(path))

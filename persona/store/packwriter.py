@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from persona import files
 from persona.checkpoints.dtypes import as_bits, byte_size
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from persona.checkpoints.dtypes import Bits
-    from persona.store.tensors import TensorStore
 
     Plain = tuple[TensorId, str, tuple[int, ...], npt.NDArray[np.uint8], TensorId | None]
     OnBlock = Callable[[TensorId, Bits, Bits | None], None]
@@ -120,10 +119,26 @@ class _Pack:
             self.name = f"{self._hasher.hexdigest()}.pack"
 
 
+class Present(Protocol):
+    """What a writer needs to know of the store: where packs go, and what is in it."""
+
+    packs: Path
+    tmp: Path
+
+    def __contains__(self, name: TensorId) -> bool:
+        """Whether a tensor is stored."""
+
+    def has_blob(self, name: BlobId) -> bool:
+        """Whether a blob is stored."""
+
+    def source(self, name: TensorId) -> tuple[StoredTensor, Path, Callable[[int, int], Bits]]:
+        """A stored tensor, its pack, and a function that reads its entries from start to stop."""
+
+
 class PackWriter:
     """Packs in the making; used as a context manager, they vanish unless :meth:`finish` was reached."""
 
-    def __init__(self, store: TensorStore) -> None:
+    def __init__(self, store: Present) -> None:
         self._store = store
         self._packs: list[_Pack] = []
         self._plain = 0

@@ -37,7 +37,7 @@ class StoredReadout:
     def said(self) -> str:
         """What it measures and where, in a few words: ``3 concepts, layers 14–18``."""
         many = "concept" if len(self.concepts) == 1 else "concepts"
-        return f"{len(self.concepts)} {many}, {said_layers(self.layers)}"
+        return f"{len(self.concepts)} {many}, {layers_text(self.layers)}"
 
     def put(self, objects: ObjectStore) -> ReadoutId:
         """Keep it; its id."""
@@ -89,7 +89,7 @@ def _layer(name: str) -> int:
     return int(match[1])
 
 
-def said_layers(layers: Sequence[int]) -> str:
+def layers_text(layers: Sequence[int]) -> str:
     """Indices as a person writes them: ``layers 14–18``, ``layer 3``, ``layers 3, 5–7``."""
     runs: list[list[int]] = []
     for layer in sorted(layers):

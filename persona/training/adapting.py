@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from persona.errors import UsageError, did_you_mean
-from persona.live.imports import quiet_imports
+from persona.inference.imports import quiet_imports
 from persona.training.settings import Settings
 
 

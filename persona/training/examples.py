@@ -41,7 +41,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingExample:
     """A chat for the tokenizer's template, or pieces of text ``(text, learnt)``; ``ends`` if an end-of-text follows.
 
     ``node`` is whose it says that it is, None where it does not say.
@@ -78,7 +78,9 @@ class Example:
         yield from self.pieces
 
 
-def read_examples(path: Path, speaker: str | None = None, turns: int = 0, everything: bool = False) -> list[Example]:
+def read_examples(
+    path: Path, speaker: str | None = None, turns: int = 0, everything: bool = False
+) -> list[TrainingExample]:
     """Every example of a file. ``speaker`` is whose turns are learnt of a conversation; ``everything`` learns all."""
     text = read_text(path)
     if path.suffix.lower() == ".txt":
@@ -92,7 +94,7 @@ def read_examples(path: Path, speaker: str | None = None, turns: int = 0, everyt
     return found
 
 
-def _line(where: str, line: str, speaker: str | None, turns: int, everything: bool) -> Iterator[Example]:
+def _line(where: str, line: str, speaker: str | None, turns: int, everything: bool) -> Iterator[TrainingExample]:
     fields = object_in(where, line, 'Write {"messages": […]}, {"prompt": …, "completion": …}, …')
     node = fields.get("node")
     whose = node if isinstance(node, str) else None
@@ -101,15 +103,15 @@ def _line(where: str, line: str, speaker: str | None, turns: int, everything: bo
 
 def _examples(
     where: str, fields: dict[str, Any], speaker: str | None, turns: int, everything: bool
-) -> Iterator[Example]:
+) -> Iterator[TrainingExample]:
     if "messages" in fields:
-        yield Example(where, _chat(where, fields, everything))
+        yield TrainingExample(where, _chat(where, fields, everything))
     elif "prompt" in fields or "completion" in fields:
         yield _completed(where, fields, everything)
     elif "text" in fields:
         text = _text(where, fields, "text")
         if speaker is None:
-            yield Example(where, pieces=((text, True),))
+            yield TrainingExample(where, pieces=((text, True),))
         else:
             yield from conversations(where, text, speaker, turns, everything, numbered=False)
     else:
@@ -148,7 +150,7 @@ def _messages(where: str, fields: dict[str, Any], key: str) -> tuple[Message, ..
     return tuple(found)
 
 
-def _completed(where: str, fields: dict[str, Any], everything: bool) -> Example:
+def _completed(where: str, fields: dict[str, Any], everything: bool) -> TrainingExample:
     for key in ("prompt", "completion"):
         if key not in fields:
             raise UsageError(f"{where} has no '{key}'", "A prompt needs a completion, and a completion a prompt.")
@@ -156,11 +158,11 @@ def _completed(where: str, fields: dict[str, Any], everything: bool) -> Example:
     if kinds == {True}:
         asked, said = _messages(where, fields, "prompt"), _messages(where, fields, "completion")
         marked = [Message(m.role, m.content, everything) for m in asked]
-        return Example(where, (*marked, *(Message(m.role, m.content, True) for m in said)))
+        return TrainingExample(where, (*marked, *(Message(m.role, m.content, True) for m in said)))
     if kinds == {True, False}:
         raise UsageError(f"{where}: of prompt and completion one is a list, one is not", "Both are, or both are texts.")
     pieces = ((_text(where, fields, "prompt"), everything), (_text(where, fields, "completion"), True))
-    return Example(where, pieces=pieces)
+    return TrainingExample(where, pieces=pieces)
 
 
 def _text(where: str, fields: dict[str, Any], key: str) -> str:
@@ -172,7 +174,7 @@ def _text(where: str, fields: dict[str, Any], key: str) -> str:
 
 def conversations(
     where: str, text: str, speaker: str | None, turns: int, everything: bool = False, *, numbered: bool = True
-) -> Iterator[Example]:
+) -> Iterator[TrainingExample]:
     """Windows of at most ``turns`` turns (0: as many as there are) of each conversation in a text.
 
     Of a turn of ``speaker`` what follows the tag is learnt, its line's end included; the tag is what asks for it.
@@ -193,7 +195,7 @@ def conversations(
             for _, name, said in window:
                 pieces += [(f"[{name}]", everything), (f"{said}\n", everything or name == speaker)]
             if everything or any(name == speaker for _, name, _ in window):
-                yield Example(window[0][0], pieces=tuple(pieces), ends=False)
+                yield TrainingExample(window[0][0], pieces=tuple(pieces), ends=False)
 
 
 def _parted(where: str, text: str, numbered: bool) -> Iterator[list[tuple[str, str, str]]]:

@@ -36,7 +36,7 @@ _WRAPPED = ("base_model.model.", ".base_layer")
 
 
 @dataclass(frozen=True)
-class Drift:
+class FisherDrift:
     """What elastic weight consolidation did: the diagonal's size and sum, and how far the run moved under it.
 
     ``drift`` is Σ F δ²: to second order twice the KL divergence per token from the old model's answers to the new one's.
@@ -70,13 +70,13 @@ class Guard:
         parts = [(self.diagonal[name] * delta.float().square()).sum() for name, delta in self._deltas(model)]
         return torch.stack(parts).sum()
 
-    def report(self, model: Any) -> Drift:
+    def report(self, model: Any) -> FisherDrift:
         """In numbers, when training is over."""
         with torch.no_grad():
             moved = float(self.drift(model))
         trace = float(sum(one.double().sum() for one in self.diagonal.values()))
         entries = sum(one.numel() for one in self.diagonal.values())
-        return Drift(self.strength, self.examples, self.tokens, len(self.diagonal), entries, trace, moved)
+        return FisherDrift(self.strength, self.examples, self.tokens, len(self.diagonal), entries, trace, moved)
 
     def _deltas(self, model: Any) -> Any:
         """δ by name: the product of factors, or the weight against where it began."""

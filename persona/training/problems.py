@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from persona.errors import UsageError
-from persona.training.examples import Example
+from persona.training.examples import TrainingExample
 from persona.training.settings import Settings
 from persona.training.tokens import Tokenized, tokenize
 
@@ -22,7 +22,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class Problem:
+class DataProblem:
     """One kind of mistake: how many examples have it, what was done about them, and where the first of them are."""
 
     what: str
@@ -42,7 +42,7 @@ class DataSummary:
     shortest: int = 0
     median: int = 0
     longest: int = 0
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[DataProblem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,18 @@ class Prepared:
 
 
 def prepare(
-    tokenizer: Any, examples: Sequence[Example], settings: Settings, most: int | None, against: Sequence[Example] = ()
+    tokenizer: Any,
+    examples: Sequence[TrainingExample],
+    settings: Settings,
+    most: int | None,
+    against: Sequence[TrainingExample] = (),
 ) -> Prepared:
     """Tokenise examples and sort out what cannot be learnt from; ``most`` is the model's own limit.
 
     ``against`` are examples that are trained on, where these are to be evaluated on.
     """
     limit = min(settings.max_length, most) if most else settings.max_length
-    problems: list[Problem] = []
+    problems: list[DataProblem] = []
     kept = _without(examples, [one for one in examples if not one.whole.strip()], "empty", "left out", problems)
     kept = _duplicates(kept, settings, problems)
     rows = tokenize(tokenizer, kept)
@@ -73,18 +77,20 @@ def prepare(
     return Prepared(tuple(rows), _summary(len(examples), rows, problems))
 
 
-def _without(items: Sequence[Any], bad: Sequence[Any], what: str, done: str, problems: list[Problem]) -> list[Any]:
+def _without(items: Sequence[Any], bad: Sequence[Any], what: str, done: str, problems: list[DataProblem]) -> list[Any]:
     _note(what, bad, done, problems)
     gone = {id(one) for one in bad}
     return [one for one in items if id(one) not in gone]
 
 
-def _note(what: str, bad: Sequence[Any], done: str, problems: list[Problem]) -> None:
+def _note(what: str, bad: Sequence[Any], done: str, problems: list[DataProblem]) -> None:
     if bad:
-        problems.append(Problem(what, len(bad), done, tuple(one.where for one in bad[:NAMED])))
+        problems.append(DataProblem(what, len(bad), done, tuple(one.where for one in bad[:NAMED])))
 
 
-def _duplicates(examples: Sequence[Example], settings: Settings, problems: list[Problem]) -> list[Example]:
+def _duplicates(
+    examples: Sequence[TrainingExample], settings: Settings, problems: list[DataProblem]
+) -> list[TrainingExample]:
     """Note those that came before, and leave them out if that is asked for."""
     exact, alike = set[Any](), set[Any]()
     same, similar = [], []
@@ -109,7 +115,7 @@ def level(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _lengths(rows: Sequence[Tokenized], limit: int, settings: Settings, problems: list[Problem]) -> list[Tokenized]:
+def _lengths(rows: Sequence[Tokenized], limit: int, settings: Settings, problems: list[DataProblem]) -> list[Tokenized]:
     long = [one for one in rows if len(one.tokens) > limit]
     if long and settings.too_long == "error":
         raise UsageError(
@@ -124,12 +130,14 @@ def _lengths(rows: Sequence[Tokenized], limit: int, settings: Settings, problems
     return [one.cut(limit) for one in rows]
 
 
-def _leaks(examples: Sequence[Example], against: Sequence[Example]) -> list[tuple[str, list[Example]]]:
+def _leaks(
+    examples: Sequence[TrainingExample], against: Sequence[TrainingExample]
+) -> list[tuple[str, list[TrainingExample]]]:
     """Evaluation examples by what of them is trained on; each is named once, for the worst."""
     if not against:
         return []
     wholes, prompts, answers = ({level(text(one)) for one in against} for text in (_whole, _prompt, _answer))
-    found: dict[str, list[Example]] = {
+    found: dict[str, list[TrainingExample]] = {
         "trained on": [],
         "with a prompt trained on": [],
         "with an answer trained on": [],
@@ -144,19 +152,19 @@ def _leaks(examples: Sequence[Example], against: Sequence[Example]) -> list[tupl
     return list(found.items())
 
 
-def _whole(example: Example) -> str:
+def _whole(example: TrainingExample) -> str:
     return example.whole
 
 
-def _prompt(example: Example) -> str:
+def _prompt(example: TrainingExample) -> str:
     return example.prompt
 
 
-def _answer(example: Example) -> str:
+def _answer(example: TrainingExample) -> str:
     return example.answer
 
 
-def _summary(count: int, rows: Sequence[Tokenized], problems: Sequence[Problem]) -> DataSummary:
+def _summary(count: int, rows: Sequence[Tokenized], problems: Sequence[DataProblem]) -> DataSummary:
     found = DataSummary(count, len(rows), problems=tuple(problems))
     if not rows:
         return found

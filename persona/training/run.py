@@ -26,12 +26,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from persona import files
 from persona.checkpoints.folder import numbered_folders
 from persona.errors import Refusal
-from persona.live.imports import quiet_imports
-from persona.live.load import Live
+from persona.inference.imports import quiet_imports
+from persona.inference.load import LoadedModel
 from persona.progress import SILENT, Progress, Task
 from persona.training import fisher
 from persona.training.adapting import restore_dtypes, trainable
-from persona.training.fisher import Drift, Guard
+from persona.training.fisher import FisherDrift, Guard
 from persona.training.settings import Settings
 from persona.training.tokens import Tokenized
 
@@ -58,7 +58,7 @@ class Fit:
     curve: tuple[tuple[int, float], ...]
     before: float | None = None
     after: float | None = None
-    ewc: Drift | None = None
+    ewc: FisherDrift | None = None
 
 
 def steps_of(settings: Settings, rows: int) -> int:
@@ -109,7 +109,7 @@ def finished(folder: Path) -> Fit | None:
         return None
     with files.translated(folder / RESULT):
         fields = json.loads((folder / RESULT).read_bytes())
-    drift = Drift(**fields["ewc"]) if fields["ewc"] else None
+    drift = FisherDrift(**fields["ewc"]) if fields["ewc"] else None
     return Fit(**{**fields, "curve": tuple((step, loss) for step, loss in fields["curve"]), "ewc": drift})
 
 
@@ -134,7 +134,7 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def fit(
-    live: Live,
+    live: LoadedModel,
     rows: Sequence[Tokenized],
     settings: Settings,
     folder: Path,

@@ -1,6 +1,6 @@
 """Examples in tokens, and which of them are learnt.
 
-A token is learnt if a character of it is, in the text that the model reads (:mod:`persona.live.turns`). That text is the
+A token is learnt if a character of it is, in the text that the model reads (:mod:`persona.inference.turns`). That text is the
 pieces of an example, one after the other, or what the tokenizer's chat template makes of its messages.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from persona.errors import UsageError
-from persona.live.turns import Marked, marked, rendered, spans
-from persona.training.examples import Example
+from persona.inference.turns import Marked, marked, rendered, spans
+from persona.training.examples import TrainingExample
 
 _ALL = "Or learn all of the text: --set loss=all"
 
@@ -39,12 +39,12 @@ class Tokenized:
         return replace(self, tokens=self.tokens[place], learnt=self.learnt[place])
 
 
-def tokenize(tokenizer: Any, examples: Sequence[Example]) -> list[Tokenized]:
+def tokenize(tokenizer: Any, examples: Sequence[TrainingExample]) -> list[Tokenized]:
     """All of them, in their order."""
     return [_chat(tokenizer, one) if one.messages else _plain(tokenizer, one) for one in examples]
 
 
-def _plain(tokenizer: Any, example: Example) -> Tokenized:
+def _plain(tokenizer: Any, example: TrainingExample) -> Tokenized:
     text = "".join(piece for piece, _ in example.pieces)
     places: list[tuple[int, int]] = []
     at = 0
@@ -61,7 +61,7 @@ def _plain(tokenizer: Any, example: Example) -> Tokenized:
     return Tokenized(example.where, tuple(tokens), tuple(learnt), done.straddles)
 
 
-def _chat(tokenizer: Any, example: Example) -> Tokenized:
+def _chat(tokenizer: Any, example: TrainingExample) -> Tokenized:
     _check_template(tokenizer, example)
     messages = [{"role": one.role, "content": one.content} for one in example.messages]
     counts = [one.learnt for one in example.messages]
@@ -75,7 +75,7 @@ def _chat(tokenizer: Any, example: Example) -> Tokenized:
     return Tokenized(example.where, done.tokens, done.marks, done.straddles)
 
 
-def _check_template(tokenizer: Any, example: Example) -> None:
+def _check_template(tokenizer: Any, example: TrainingExample) -> None:
     try:
         tokenizer.get_chat_template()
     except ValueError:

@@ -8,7 +8,7 @@ from persona.errors import Refusal, UsageError
 from persona.recipe import alphas, edit
 from persona.recipe.parse import LARGEST, parse
 from persona.repository import Repository
-from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
+from persona.workspace.record import RecordedCommit, clean_recipe, entry_of, record
 
 
 def alpha(
@@ -18,7 +18,7 @@ def alpha(
     message: str | None = None,
     author: str = "",
     command: str = "alpha",
-) -> Recorded:
+) -> RecordedCommit:
     """Give vectors new alphas, and commit that."""
     with clean_recipe(repo, command) as (change, text):
         recipe = parse(text)
@@ -26,10 +26,10 @@ def alpha(
         for name, value in values.items():
             before = entry_of(recipe, name).alpha
             if not all(abs(number) <= LARGEST for number in alphas.numbers(value)):  # also false for NaN
-                what = f"alpha {alphas.said(value)} of '{name}' is not a finite number of at most {LARGEST:.0e}"
+                what = f"alpha {alphas.alpha_text(value)} of '{name}' is not a finite number of at most {LARGEST:.0e}"
                 raise UsageError(what, "Give a number such as 0.8.")
             if before != value:
-                said.append(f"{name} α {alphas.said(before)} → {alphas.said(value)}")
+                said.append(f"{name} α {alphas.alpha_text(before)} → {alphas.alpha_text(value)}")
                 text = edit.set_alpha(text, name, value if isinstance(value, tuple) else float(value))
         if not said:
             raise Refusal("nothing to change: the recipe has these alphas already", "See 'persona vectors'.")

@@ -12,13 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona import files
-from persona.building.acting import active_vectors
 from persona.building.adapter import EXACT
-from persona.building.plan import make_plan
-from persona.building.publish import index_json, make_shards, output_folder
-from persona.building.run import run
-from persona.building.sidefiles import side_files
-from persona.checkpoints.folder import INDEX, open_checkpoint
+from persona.building.models import write_checkpoint
+from persona.checkpoints.dtypes import named_dtype
+from persona.checkpoints.folder import open_checkpoint
 from persona.errors import Refusal, UsageError
 from persona.ids import VectorId
 from persona.progress import SILENT, Progress
@@ -28,16 +25,15 @@ from persona.recipe.parse import LARGEST, checked_vector_name, parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.ingest import Ingested, ingest_run
-from persona.verbs.build import SHARD_SIZE, checked_dtype
-from persona.verbs.recording import Recorded, clean_recipe, entry_of, record
-from persona.verbs.vectors import kept_bytes
+from persona.workspace.record import RecordedCommit, clean_recipe, entry_of, record
+from persona.workspace.vectors import kept_bytes
 
 
 @dataclass(frozen=True)
-class Baked:
+class BakeResult:
     """A vector that was made of others; ``replaced`` are their names, ``kept`` says that they stay at alpha 0."""
 
-    recorded: Recorded
+    recorded: RecordedCommit
     name: str
     alpha: float
     vector: VectorId
@@ -61,12 +57,12 @@ def bake(
     author: str = "",
     command: str = "bake",
     progress: Progress = SILENT,
-) -> Baked:
+) -> BakeResult:
     """Store the merged change of vectors as the vector ``name``, in their place (or beside them, ``keep``)."""
     checked_vector_name(name)
     if not abs(alpha) <= LARGEST:  # also false for NaN
         raise UsageError(f"alpha {alpha} is not a finite number of at most {LARGEST:.0e}", "Give one such as 0.8.")
-    wanted = checked_dtype(dtype)
+    wanted = named_dtype(dtype)
     with clean_recipe(repo, command) as (change, text):
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         part = _part(recipe, names)
@@ -77,7 +73,7 @@ def bake(
         text = _edited(text, recipe, part, Entry(name, vector, float(alpha)), keep=keep)
         message = message or f"bake {', '.join(entry.name for entry in part.vectors)} into {name}"
         recorded = record(repo, change, text, message, author, {"vector": name, "form": "baked"})
-    return Baked(
+    return BakeResult(
         recorded=recorded,
         name=name,
         alpha=float(alpha),
@@ -129,22 +125,11 @@ def _baked(repo: Repository, part: Recipe, dtype: str | None, progress: Progress
 @contextlib.contextmanager
 def _staged(repo: Repository, part: Recipe, dtype: str | None, progress: Progress) -> Iterator[Path]:
     """A folder of the build in ``.persona/tmp``, for as long as it is needed."""
-    base = repo.base(part.base_id)
-    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in part.vectors}
-    plan = make_plan(part, base, vectors, dtype, repo.diagonals(part))
-    active = active_vectors(part, base, vectors)
-    small = side_files(plan, base, active, repo.tensors)
-    shards = make_shards(plan, SHARD_SIZE)
-    if len(shards) > 1:
-        small[INDEX] = index_json(shards)
+    prepared = repo.prepare(part, dtype)
+    beside = prepared.side_files(repo.tensors)
     staging = files.make_staging_folder(repo.folder / "tmp" / "bake")
     try:
-        with output_folder(staging / "model", shards) as folder:
-            folder.reserve()
-            run(plan, repo.tensors, folder, progress)
-            for name, data in small.items():
-                folder.add_file(name, data)
-            folder.publish()
+        write_checkpoint(staging / "model", prepared.plan, beside, repo.tensors, progress=progress)
         yield staging / "model"
     finally:
         files.remove_tree(staging)

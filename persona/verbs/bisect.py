@@ -18,9 +18,9 @@ from persona.history import refs as refs_
 from persona.history.bisection import Halving, halve
 from persona.history.commits import get_text
 from persona.ids import CommitId
-from persona.recipe.changes import Change, changes
+from persona.recipe.changes import RecipeChange, changes
 from persona.repository import Repository, Transaction
-from persona.verbs.recording import clean_recipe
+from persona.workspace.record import clean_recipe
 
 REFS, FROM = refs_.BISECT, refs_.BISECT_FROM
 BAD, GOODS, SKIPS = f"{REFS}bad", f"{REFS}good/", f"{REFS}skip/"
@@ -31,7 +31,7 @@ Judge = Callable[[CommitId], str]
 
 
 @dataclass(frozen=True)
-class Bisecting:
+class BisectState:
     """Where a search stands. ``here`` is the commit to be tested, None when it is over (or still needs a good or a bad one).
 
     ``found`` is the first bad commit, and ``changes`` what it changed in the recipe; where the commits that are left cannot be
@@ -45,7 +45,7 @@ class Bisecting:
     suspects: tuple[CommitId, ...]
     steps: int
     found: CommitId | None = None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[RecipeChange, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -55,7 +55,7 @@ class Bisecting:
 
 def start(
     repo: Repository, bad: str | None = None, good: Sequence[str] = (), *, command: str = "bisect start"
-) -> Bisecting:
+) -> BisectState:
     """Begin a search. Without ``bad`` or ``good``, mark one of each before there is something to be tested."""
     with clean_recipe(repo, command) as (change, _):
         refs = repo.refs()
@@ -66,7 +66,7 @@ def start(
         return known.keep(change)
 
 
-def mark(repo: Repository, verdict: str, revs: Sequence[str] = (), *, command: str = "bisect") -> Bisecting:
+def mark(repo: Repository, verdict: str, revs: Sequence[str] = (), *, command: str = "bisect") -> BisectState:
     """Say that commits (the one that is checked out unless named) are ``good``, ``bad``, or to be skipped."""
     with clean_recipe(repo, command) as (change, _):
         known = _known(repo)
@@ -75,20 +75,20 @@ def mark(repo: Repository, verdict: str, revs: Sequence[str] = (), *, command: s
         return known.keep(change)
 
 
-def state(repo: Repository) -> Bisecting:
+def state(repo: Repository) -> BisectState:
     """Where the search stands."""
     return _known(repo).told()
 
 
 @dataclass(frozen=True)
-class Ended:
+class BisectEnd:
     """Where HEAD stands again after a search."""
 
     commit: CommitId
     branch: str | None
 
 
-def reset(repo: Repository, rev: str | None = None, *, command: str = "bisect reset") -> Ended:
+def reset(repo: Repository, rev: str | None = None, *, command: str = "bisect reset") -> BisectEnd:
     """End the search and go back to where it began, or to ``rev``."""
     with clean_recipe(repo, command) as (change, _):
         _known(repo)
@@ -105,7 +105,7 @@ def reset(repo: Repository, rev: str | None = None, *, command: str = "bisect re
             if name.startswith(REFS):
                 change.set_ref(name, None)
         change.set_recipe_text(get_text(repo.objects, repo.commit(commit).text))
-        return Ended(commit, refs_.current_branch({refs_.HEAD: head}))
+        return BisectEnd(commit, refs_.current_branch({refs_.HEAD: head}))
 
 
 def _head_for(repo: Repository, rev: str) -> str:
@@ -113,7 +113,7 @@ def _head_for(repo: Repository, rev: str) -> str:
     return refs_.SYMBOLIC + refs_.BRANCHES + rev if refs_.BRANCHES + rev in repo.refs() else repo.resolve(rev)
 
 
-def run(repo: Repository, judge: Judge, told: Callable[[Bisecting], None] = lambda _: None) -> Bisecting:
+def run(repo: Repository, judge: Judge, told: Callable[[BisectState], None] = lambda _: None) -> BisectState:
     """Test commit after commit with ``judge`` until nothing more can be told; ``told`` hears of every step."""
     now = state(repo)
     if not now.suspects:
@@ -127,7 +127,7 @@ def run(repo: Repository, judge: Judge, told: Callable[[Bisecting], None] = lamb
     return now
 
 
-def bisect(repo: Repository, bad: str, good: Sequence[str], judge: Judge) -> Bisecting:
+def bisect(repo: Repository, bad: str, good: Sequence[str], judge: Judge) -> BisectState:
     """A whole search: where ``bad`` and ``good`` parted. HEAD is back where it was at the end, whatever happens."""
     start(repo, bad, good)
     try:
@@ -179,7 +179,7 @@ class _Known:
                 )
         return halve(ancestry, self.bad, self.good, frozenset(self.skipped))
 
-    def keep(self, change: Transaction) -> Bisecting:
+    def keep(self, change: Transaction) -> BisectState:
         """Write the marks, and check out the commit to be tested next."""
         told = self.told()
         wanted = {f"{GOODS}{c}": c for c in self.good} | {f"{SKIPS}{c}": c for c in self.skipped}
@@ -190,18 +190,18 @@ class _Known:
             change.set_recipe_text(get_text(self._repo.objects, self._repo.commit(told.here).text))
         return told
 
-    def told(self) -> Bisecting:
+    def told(self) -> BisectState:
         """Where that leads."""
         left = self.halving()
         if left is None or self.bad is None:
-            return Bisecting(self.bad, tuple(self.good), None, "", (), 0)
+            return BisectState(self.bad, tuple(self.good), None, "", (), 0)
         found = self.bad if len(left.suspects) == 1 else None
         shown = found or left.next
         subject = self._repo.commit(shown).subject if shown else ""
         changed = self._changes(found) if found else ()
-        return Bisecting(self.bad, tuple(self.good), left.next, subject, left.suspects, left.steps, found, changed)
+        return BisectState(self.bad, tuple(self.good), left.next, subject, left.suspects, left.steps, found, changed)
 
-    def _changes(self, commit: CommitId) -> tuple[Change, ...]:
+    def _changes(self, commit: CommitId) -> tuple[RecipeChange, ...]:
         repo = self._repo
         parents = repo.commit(commit).parents
         return tuple(changes(repo.recipe(parents[0]), repo.recipe(commit), repo.objects)) if parents else ()

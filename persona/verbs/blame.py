@@ -7,22 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
+from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, same_figure, suites_of
+from persona.evaluate.results import FigureChange, change
 from persona.history.commits import Commit
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
-from persona.recipe.changes import Change as Edit
+from persona.recipe.changes import RecipeChange as Edit
 from persona.recipe.changes import changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, same_figure, suites_of
-from persona.verbs.recording import standing_recipe
-from persona.verbs.sides import REVISION, side_of
+from persona.workspace.operands import REVISION, operand_of
+from persona.workspace.record import worktree_recipe
 
 
 @dataclass(frozen=True)
-class Blamed:
+class VectorEffect:
     """What one vector does to a number in the recipe: ``effect`` is the number with it less the number without it.
 
     ``without`` is the number of the recipe that lacks it; ``effect`` is null where the two cannot be compared.
@@ -31,22 +32,22 @@ class Blamed:
     vector: str
     alpha: alphas.Alpha
     without: float
-    effect: Change | None
+    effect: FigureChange | None
 
 
 @dataclass(frozen=True)
-class Step:
+class CommitEffect:
     """What one commit did to a number: ``effect`` is the number of the commit less that of its first parent."""
 
     commit: CommitId
     subject: str
     value: float
-    effect: Change | None
+    effect: FigureChange | None
     changes: tuple[Edit, ...]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MeasureBlame:
     """One number of the suite, and who did what to it: the most harmful first, or the largest where no way is good."""
 
     measure: str
@@ -56,17 +57,17 @@ class Verdict:
     value: float
     low: float | None
     high: float | None
-    vectors: tuple[Blamed, ...] = ()
-    commits: tuple[Step, ...] = ()
+    vectors: tuple[VectorEffect, ...] = ()
+    commits: tuple[CommitEffect, ...] = ()
 
 
 @dataclass(frozen=True)
-class Blame:
+class BlameResult:
     """All verdicts of a suite; ``measured`` is how many builds had to be run."""
 
     suite: str
     of: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[MeasureBlame, ...]
     measured: int
     notes: tuple[str, ...] = ()
 
@@ -83,10 +84,10 @@ def blame(
     batch_size: int = BATCH,
     seed: int = 0,
     limit: int | None = None,
-    within: Path | str = ".",
+    cwd: Path | str = ".",
     command: str = "blame",
     progress: Progress = SILENT,
-) -> Blame:
+) -> BlameResult:
     """Measure a recipe (``persona.toml`` as it stands, or a revision's) with each of its vectors left out; or with ``history`` the
     commits along first parents, at most the ``most`` newest, each against the one before.
 
@@ -94,26 +95,26 @@ def blame(
     """
     if most is not None and most < 1:
         raise UsageError(f"{most} commits are none to blame", "Give a number from 1 on.")
-    found = suites_of(repo, [suite], within)
-    recipe, label = _of(repo, "HEAD" if history and rev is None else rev, Path(within))
+    found = suites_of(repo, [suite], cwd)
+    recipe, label = _of(repo, "HEAD" if history and rev is None else rev, Path(cwd))
     if not history and sum(alphas.acts(entry.alpha) for entry in recipe.vectors) == 0:
         raise UsageError(f"no vector acts in {label}, so none can be blamed", "See 'persona vectors'.")
-    with Evaluator(repo, found, How(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
         judge = _by_commit(repo, evaluator, rev, most, seed) if history else _by_vector(evaluator, recipe, label, seed)
         verdicts = tuple(judge)
-        return Blame(found[0].name, label, verdicts, evaluator.measured, tuple(evaluator.notes))
+        return BlameResult(found[0].name, label, verdicts, evaluator.measured, tuple(evaluator.notes))
 
 
-def _of(repo: Repository, rev: str | None, within: Path) -> tuple[Recipe, str]:
+def _of(repo: Repository, rev: str | None, cwd: Path) -> tuple[Recipe, str]:
     if rev is None:
-        return standing_recipe(repo), repo.recipe_path.name
-    side = side_of(repo, rev, within)
+        return worktree_recipe(repo), repo.recipe_path.name
+    side = operand_of(repo, rev, cwd)
     if side.kind != REVISION or side.recipe is None:
         raise UsageError(f"'{rev}' is a {side.kind}", "Give a revision.")
     return side.recipe, side.label
 
 
-def _by_vector(evaluator: Evaluator, recipe: Recipe, label: str, seed: int) -> Iterator[Verdict]:
+def _by_vector(evaluator: Evaluator, recipe: Recipe, label: str, seed: int) -> Iterator[MeasureBlame]:
     whole = evaluator.of(recipe, label)[0]
     acting = [entry for entry in recipe.vectors if alphas.acts(entry.alpha)]
     without = {}
@@ -124,13 +125,13 @@ def _by_vector(evaluator: Evaluator, recipe: Recipe, label: str, seed: int) -> I
         found = []
         for entry in acting:
             other = same_figure(without[entry.name], figure.key)
-            found.append(Blamed(entry.name, entry.alpha, other.value, change(figure, other, seed)))
+            found.append(VectorEffect(entry.name, entry.alpha, other.value, change(figure, other, seed)))
         yield _verdict(figure, vectors=tuple(sorted(found, key=lambda one: -_harm(one.effect, figure.better))))
 
 
 def _by_commit(
     repo: Repository, evaluator: Evaluator, rev: str | None, most: int | None, seed: int
-) -> Iterator[Verdict]:
+) -> Iterator[MeasureBlame]:
     line = list(_first_parents(repo, repo.resolve(rev or "HEAD"), most))
     done = {name: evaluator.of(repo.recipe(name), f"commit {name[:7]}")[0] for name, _ in line}
     for figure in done[line[0][0]].figures:
@@ -160,20 +161,22 @@ def _step(
     done: dict[CommitId, Evaluation],
     key: tuple[str, str],
     seed: int,
-) -> Step:
+) -> CommitEffect:
     parent = commit.parents[0]
     after, before = same_figure(done[name], key), done[parent].figure(key)
     edits = tuple(changes(repo.recipe(parent), repo.recipe(name), repo.objects))
-    return Step(name, commit.subject, after.value, change(after, before, seed), edits)
+    return CommitEffect(name, commit.subject, after.value, change(after, before, seed), edits)
 
 
-def _harm(effect: Change | None, better: Better | None) -> float:
+def _harm(effect: FigureChange | None, better: Better | None) -> float:
     """How much worse the number is for it; how much it moved, where no way is good."""
     if effect is None or effect.value != effect.value:
         return float("-inf")
     return -effect.value if better == "higher" else effect.value if better == "lower" else abs(effect.value)
 
 
-def _verdict(figure: Figure, vectors: Sequence[Blamed] = (), commits: Sequence[Step] = ()) -> Verdict:
+def _verdict(
+    figure: Figure, vectors: Sequence[VectorEffect] = (), commits: Sequence[CommitEffect] = ()
+) -> MeasureBlame:
     told = figure.measure, figure.name, figure.unit, figure.better, figure.value, figure.low, figure.high
-    return Verdict(*told, tuple(vectors), tuple(commits))
+    return MeasureBlame(*told, tuple(vectors), tuple(commits))

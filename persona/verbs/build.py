@@ -9,35 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from persona import kernels
-from persona.building.acting import Active, active_vectors
 from persona.building.budget import DEFAULT as MEMORY
 from persona.building.device import CPU, Device
 from persona.building.device import find as find_device
-from persona.building.plan import Plan, make_plan
-from persona.building.publish import Shard, index_json, make_shards, output_folder
+from persona.building.plan import Plan
+from persona.building.prepare import Prepared
+from persona.building.publish import SHARD_SIZE, Shard, index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run
-from persona.building.sidefiles import model_card, side_files
+from persona.building.sidefiles import model_card
 from persona.building.target import check_replaceable, check_target
+from persona.checkpoints.dtypes import named_dtype
 from persona.checkpoints.folder import INDEX, RECEIPT
 from persona.errors import UsageError
-from persona.ids import CommitId, VectorId
+from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.store.nouns import Base
-from persona.verbs.adapting import AdapterReport, Asked, check_rank, make_adapter
-from persona.verbs.readouts import built_files, said_of
-from persona.verbs.recording import standing_recipe
-
-DTYPES = {
-    "bf16": "BF16", "bfloat16": "BF16", "fp16": "F16", "float16": "F16", "fp32": "F32", "float32": "F32"
-}  # fmt: skip
-SHARD_SIZE = 5_000_000_000
+from persona.workspace.adapter import AdapterOptions, AdapterReport, check_rank, make_adapter
+from persona.workspace.readouts import built_files, said_of
+from persona.workspace.record import recipe_to_build
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """A finished build. ``copied`` tensors are bit for bit what was committed, ``combined`` were computed.
 
     ``adapter`` is None unless it is one.
@@ -69,7 +64,7 @@ def build(
     as_adapter: bool = False,
     rank: int | None = None,
     progress: Progress = SILENT,
-) -> Built:
+) -> BuildResult:
     """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``.
 
     ``memory`` is how many bytes of tensors may be held at once; it changes how long it takes, never a byte.
@@ -77,7 +72,7 @@ def build(
     recipe is, or with ``rank`` the nearest one of that rank.
     """
     target = Path(out).resolve()
-    wanted, on = checked_dtype(dtype), find_device(device)
+    wanted, on = named_dtype(dtype), find_device(device)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
     if memory < 1:
@@ -86,18 +81,16 @@ def build(
         raise UsageError("an adapter is made on the CPU", "Leave --device out.")
     check_rank(rank, as_adapter=as_adapter, sharded=shard_size != SHARD_SIZE)
     check_target(target, replace=replace)
-    commit, edited, recipe = which(repo, rev)
-    base = repo.base(recipe.base_id)
-    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
+    commit, edited, recipe = recipe_to_build(repo, rev)
     if as_adapter:
-        asked = Asked(target, wanted, rank, replace)
+        asked = AdapterOptions(target, wanted, rank, replace)
         about = _about(recipe, commit, edited, dtype, ("cpu", kernels.current().name()))
-        report, shard, receipt = make_adapter(repo, recipe, base, vectors, asked, about, progress)
+        report, shard, receipt = make_adapter(repo, recipe, asked, about, progress)
         return _built_adapter(Path(out), commit, edited, recipe, report, shard, _receipt_id(receipt))
-    plan = make_plan(recipe, base, vectors, wanted, repo.diagonals(recipe))
-    active = active_vectors(recipe, base, vectors)
+    prepared = repo.prepare(recipe, wanted)
+    plan = prepared.plan
     shards = make_shards(plan, shard_size)
-    small = _small_files(repo, plan, base, active, recipe, commit, edited)
+    small = _small_files(repo, prepared, commit, edited)
     if len(shards) > 1:
         small[INDEX] = index_json(shards)
     with output_folder(target, shards, replace=replace) as folder:
@@ -110,7 +103,7 @@ def build(
             check_replaceable(target)  # once more: somebody may have put something there meanwhile
         folder.publish()
     copied = sum(output.copy is not None for output in plan.outputs)
-    return Built(
+    return BuildResult(
         folder=Path(out),
         commit=commit,
         edited=edited,
@@ -126,40 +119,13 @@ def build(
 
 def _built_adapter(
     out: Path, commit: CommitId, edited: bool, recipe: Recipe, report: AdapterReport, shard: Shard, name: str
-) -> Built:
+) -> BuildResult:
     tensors = len(shard.tensors)
-    return Built(out, commit, edited, recipe, tensors, 0, tensors, 1, shard.size, name, report)
+    return BuildResult(out, commit, edited, recipe, tensors, 0, tensors, 1, shard.size, name, report)
 
 
-def checked_dtype(dtype: str | None) -> str | None:
-    """The safetensors name of a dtype that a person typed."""
-    if dtype is None:
-        return None
-    if dtype not in DTYPES:
-        raise UsageError(f"unknown dtype '{dtype}'", f"Known: {', '.join(DTYPES)}.")
-    return DTYPES[dtype]
-
-
-def which(repo: Repository, rev: str | None) -> tuple[CommitId, bool, Recipe]:
-    """The commit to build from, whether uncommitted edits come on top of it, and the recipe."""
-    if rev is not None:
-        commit = repo.resolve(rev)
-        return commit, False, repo.recipe(commit)
-    commit = repo.head()
-    recipe = standing_recipe(repo)
-    return commit, recipe != repo.recipe(commit), recipe
-
-
-def _small_files(
-    repo: Repository,
-    plan: Plan,
-    base: Base,
-    active: list[Active],
-    recipe: Recipe,
-    commit: CommitId,
-    edited: bool,
-) -> dict[str, bytes]:
-    found = side_files(plan, base, active, repo.tensors)
+def _small_files(repo: Repository, prepared: Prepared, commit: CommitId, edited: bool) -> dict[str, bytes]:
+    found, recipe = prepared.side_files(repo.tensors), prepared.recipe
     found["README.md"] = model_card(recipe.encode(), commit, edited, said_of(repo, recipe))
     return found | built_files(repo, recipe)
 

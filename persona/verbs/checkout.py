@@ -10,11 +10,11 @@ from persona.history.commits import get_text
 from persona.history.revisions import place_before
 from persona.ids import CommitId
 from persona.repository import Repository
-from persona.verbs.recording import refuse_while_merging
+from persona.workspace.record import refuse_while_merging
 
 
 @dataclass(frozen=True)
-class CheckedOut:
+class CheckoutResult:
     """Where HEAD stands now; ``branch`` is None when it is detached.
 
     ``carried`` says that edits of ``persona.toml`` came along; ``left`` is a commit that no branch or tag has, which
@@ -36,7 +36,7 @@ def checkout(
     branch: str | None = None,
     detach: bool = False,
     command: str = "checkout",
-) -> CheckedOut:
+) -> CheckoutResult:
     """Make ``rev`` the recipe, on its branch if it names one, or on the new branch ``branch``."""
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
@@ -55,7 +55,7 @@ def checkout(
         if not carried:
             change.set_recipe_text(text)
         left = _left_behind(repo, commit)
-        return CheckedOut(commit, repo.commit(commit).subject, follows, branch is not None, carried, left)
+        return CheckoutResult(commit, repo.commit(commit).subject, follows, branch is not None, carried, left)
 
 
 def place(repo: Repository, rev: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.checkpoints.folder import find_run
-from persona.checkpoints.runfacts.dataset import fingerprint
+from persona.checkpoints.provenance.dataset import fingerprint
 from persona.errors import UsageError
 from persona.files import storage_error
 from persona.history import refs as refs_
@@ -24,20 +24,20 @@ from persona.recipe.resolve import resolve
 from persona.repository import Repository, Transaction
 from persona.store.ingest import Ingested
 from persona.store.objects import canonical
-from persona.verbs.merging import end_merge, merge_message
-from persona.verbs.recording import Recorded, record, refuse_while_merging, standing_text
-from persona.verbs.taking import check_alpha, entry_for, facts_of_run, name_of, take
-from persona.verbs.vectors import kept_bytes
+from persona.workspace.ingest import check_alpha, entry_for, ingest_folder, name_of, run_metadata
+from persona.workspace.merging import end_merge, merge_message
+from persona.workspace.record import RecordedCommit, record, refuse_while_merging, worktree_text
+from persona.workspace.vectors import kept_bytes
 
 DEEPEST = 64
 """Levels of tables and lists that metrics may have."""
 
 
 @dataclass(frozen=True)
-class Committed:
+class CommitResult:
     """What ``commit`` did. ``recorded`` is None when the very same vector was there already."""
 
-    recorded: Recorded | None
+    recorded: RecordedCommit | None
     name: str | None = None
     alpha: Alpha | None = None
     vector: VectorId | None = None
@@ -66,7 +66,7 @@ def commit(
     also: Callable[[], Mapping[str, Any]] | None = None,
     command: str = "commit",
     progress: Progress = SILENT,
-) -> Committed:
+) -> CommitResult:
     """Record ``run`` as the vector ``name`` of the recipe, or, without a run, the recipe as it stands.
 
     What the run's folder says of it is kept with the commit, and so are ``metrics`` (a JSON file), ``meta``, the
@@ -83,23 +83,23 @@ def commit(
         if name is not None or alpha is not None or node is not None:
             raise UsageError("a name, alpha or node needs a run", "Give the run's folder: persona commit RUN --as NAME")
         with repo.transaction(command) as change:
-            return Committed(_as_it_stands(repo, change, message, author, facts))
+            return CommitResult(_as_it_stands(repo, change, message, author, facts))
     folder = find_run(Path(run))
     name = checked_vector_name(name or name_of(folder))
     if alpha is not None:
         check_alpha(alpha)
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
-        text = standing_text(repo)
+        text = worktree_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
-        ingested = take(repo, recipe.base_id, folder, progress)
+        ingested = ingest_folder(repo, recipe.base_id, folder, progress)
         vector = ingested.vector.put(repo.objects)
         before = recipe.entry(name)
         entry = entry_for(before, name, vector, alpha, node)
         done = _committed(entry, vector, ingested, kept_bytes(repo, ingested.vector))
         if entry == before:
             return replace(done, notes=(f"'{name}' has this very vector already; nothing new was recorded",))
-        found, notes = facts_of_run(Path(run), folder, name, ingested, done.kept_bytes)
+        found, notes = run_metadata(Path(run), folder, name, ingested, done.kept_bytes)
         done = replace(done, notes=(*done.notes, *notes))
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
@@ -109,9 +109,9 @@ def commit(
 
 def _as_it_stands(
     repo: Repository, change: Transaction, message: str | None, author: str, facts: Mapping[str, Any]
-) -> Recorded:
+) -> RecordedCommit:
     """Record ``persona.toml``; a merge that is under way is concluded by that."""
-    text = standing_text(repo)
+    text = worktree_text(repo)
     heads = refs_.merge_heads(repo.refs())
     parse(text)  # first of all: are there conflicts left?
     done = record(repo, change, text, message or _summary(repo, text, heads), author, facts, merging=heads)
@@ -119,9 +119,9 @@ def _as_it_stands(
     return done
 
 
-def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) -> Committed:
+def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) -> CommitResult:
     empty = not (ingested.vector.names or ingested.vector.gone)
-    return Committed(
+    return CommitResult(
         recorded=None,
         name=entry.name,
         alpha=entry.alpha,

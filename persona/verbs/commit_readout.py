@@ -16,10 +16,10 @@ from persona.recipe.model import ReadoutEntry, Recipe
 from persona.recipe.parse import checked_vector_name, parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
-from persona.store.nouns import Base, TensorSpec
+from persona.store.nouns import TensorSpec
 from persona.store.objects import canonical
 from persona.store.readouts import StoredReadout
-from persona.verbs.recording import Recorded, record, refuse_while_merging, standing_text
+from persona.workspace.record import RecordedCommit, record, refuse_while_merging, worktree_text
 
 if TYPE_CHECKING:
     from persona.readout.model import Readout
@@ -29,13 +29,13 @@ _OWN = ("base", "revision", "hidden")
 
 
 @dataclass(frozen=True)
-class CommittedReadout:
+class CommitReadoutResult:
     """What ``commit --readout`` did. ``recorded`` is None when the very same readout was there already.
 
     ``revision`` is the commit that it was captured on, None where that is not known.
     """
 
-    recorded: Recorded | None
+    recorded: RecordedCommit | None
     name: str
     readout: ReadoutId
     concepts: tuple[str, ...]
@@ -54,7 +54,7 @@ def commit_readout(
     message: str | None = None,
     author: str = "",
     command: str = "commit",
-) -> CommittedReadout:
+) -> CommitReadoutResult:
     """Record the readout in ``folder`` (what ``persona readout train`` wrote) as ``name`` of the recipe.
 
     It must fit the base, and have been captured on it.
@@ -67,7 +67,7 @@ def commit_readout(
     about = _about(folder, readout)
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
-        text = standing_text(repo)
+        text = worktree_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         edit.check_no_vector(recipe, name)
         done = _taken(repo, folder, readout, about, recipe, name)
@@ -83,12 +83,12 @@ def commit_readout(
 
 def _taken(
     repo: Repository, folder: Path, readout: Readout, about: dict[str, Any], recipe: Recipe, name: str
-) -> CommittedReadout:
+) -> CommitReadoutResult:
     """Keep it, if it is one of the recipe's base."""
     revision, notes = _origin(repo, folder, readout, recipe.base_id, recipe.base_name)
     _check_fits(repo, readout, recipe.base_id, recipe.base_name)
     kept = keep(repo, StoredReadout(recipe.base_id, readout.concepts, readout.layers, {}, revision, about), readout)
-    return CommittedReadout(
+    return CommitReadoutResult(
         recorded=None,
         name=name,
         readout=kept,
@@ -164,18 +164,10 @@ def _check_fits(repo: Repository, readout: Readout, base_id: BaseId, base_name: 
 
     base = repo.base(base_id)
     shapes = {name: spec.shape for name, spec in base.tensors.items()}
-    check_fits(readout, config_of(repo, base), shapes, f"the base {base_name or base_id.short}")
+    check_fits(readout, repo.model_config(base), shapes, f"the base {base_name or base_id.short}")
 
 
-def config_of(repo: Repository, base: Base) -> Mapping[str, Any]:
-    """The configuration of a base; empty where it has none."""
-    from persona.checkpoints.settings import parse as parse_settings
-
-    blob = base.files.get("config.json")
-    return parse_settings(repo.tensors.blob(blob)) if blob else {}
-
-
-def _facts(folder: Path, done: CommittedReadout, about: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(folder: Path, done: CommitReadoutResult, about: Mapping[str, Any]) -> dict[str, Any]:
     """What the commit keeps of it, for the log and for people."""
     said = {key: about[key] for key in ("aggregator", "pooling", "model") if isinstance(about.get(key), str)}
     facts = {

@@ -26,7 +26,7 @@ BLOCK = 8 << 20
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConvertResult:
     """A folder of safetensors and the files that lay beside the pickles."""
 
     folder: Path
@@ -35,7 +35,7 @@ class Converted:
     files: tuple[str, ...]
 
 
-def convert(path: Path | str, out: Path | str, *, progress: Progress = SILENT) -> Converted:
+def convert(path: Path | str, out: Path | str, *, progress: Progress = SILENT) -> ConvertResult:
     """Write the weights of a ``.bin`` or ``.pt`` file, or of a folder of them, into the new folder ``out``."""
     source, target = Path(path), Path(out).resolve()
     check_target(target, replace=False)
@@ -56,7 +56,7 @@ def convert(path: Path | str, out: Path | str, *, progress: Progress = SILENT) -
         if len(shards) > 1:
             folder.add_file(INDEX, index_json(shards))
         folder.publish()
-    return Converted(Path(out), sum(map(len, loaded.values())), _size(shards), tuple(sorted(beside)))
+    return ConvertResult(Path(out), sum(map(len, loaded.values())), _size(shards), tuple(sorted(beside)))
 
 
 def _beside(source: Path) -> dict[str, Path]:

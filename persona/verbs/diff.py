@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import NoRepository, Refusal, UsageError
+from persona.evaluate.results import FigureDiff, moves
 from persona.history import refs as refs_
-from persona.ids import SHORT, VectorId
+from persona.ids import SHORT, ReadoutId, VectorId
 from persona.progress import SILENT, Progress
-from persona.recipe.changes import Change, changes
+from persona.recipe.changes import READOUT_RETRAINED, RecipeChange, changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.verbs import sides
-from persona.verbs.compare_readouts import ReadoutDiff, compare_readouts
 from persona.verbs.interference import measured
-from persona.verbs.measured import Moved, moves
-from persona.verbs.readouts import readout_at
-from persona.verbs.recording import entry_of
-from persona.verbs.sides import CHECKPOINT, READOUT, REVISION, WORK_TREE, Side
+from persona.workspace import operands as sides
+from persona.workspace.operands import CHECKPOINT, READOUT, REVISION, WORK_TREE, Operand
+from persona.workspace.readouts import load_readout, readout_at
+from persona.workspace.record import entry_of
 
 if TYPE_CHECKING:
-    from persona.building.compare import Compared
+    from persona.building.compare import Comparison
     from persona.building.interference import Interference
-    from persona.building.receipt import Difference
-    from persona.verbs.weighing import FileChange
+    from persona.building.receipt import ReceiptDifference
+    from persona.readout.model import Readout
+    from persona.workspace.weights import FileChange
 
 
 @dataclass(frozen=True)
-class Diffed:
+class DiffResult:
     """Differences from ``before`` to ``after``, both named as a person would.
 
     ``weights`` is the interference report of two recipes; ``tensors`` and ``files`` are the models themselves. They are
@@ -42,14 +42,14 @@ class Diffed:
     after: str
     kinds: tuple[str, str]
     differs: bool
-    changes: tuple[Change, ...]
+    changes: tuple[RecipeChange, ...]
     weights: Interference | None = None
-    tensors: Compared | None = None
+    tensors: Comparison | None = None
     files: tuple[FileChange, ...] = ()
-    unlike: tuple[Difference, ...] = ()
+    unlike: tuple[ReceiptDifference, ...] = ()
     notes: tuple[str, ...] = ()
     readouts: tuple[ReadoutDiff, ...] = ()
-    measured: tuple[Moved, ...] = ()
+    measured: tuple[FigureDiff, ...] = ()
 
 
 def diff(
@@ -60,9 +60,9 @@ def diff(
     weights: bool = False,
     stat: bool = False,
     by: str = "layer",
-    within: Path | str = ".",
+    cwd: Path | str = ".",
     progress: Progress = SILENT,
-) -> Diffed:
+) -> DiffResult:
     """Between two sides; ``after`` is the edited recipe unless given, ``before`` HEAD unless given.
 
     A side is a revision, a vector (``NAME``, ``NAME@REV``), or a folder, whose path is relative to ``within``; a vector
@@ -70,13 +70,15 @@ def diff(
     read, by layer or tensor, those of a revision as it would be built; a checkpoint has nothing else, so they always
     are. ``weights`` also reports how far the vectors of ``after`` agree. Two folders need no repository.
     """
-    old, new = _sides(repo, before, after, Path(within))
+    old, new = _sides(repo, before, after, Path(cwd))
     found, unlike = tuple(_changes(repo, old, new)), (*old.unlike, *new.unlike)
     notes = (*old.notes, *new.notes)
     if READOUT in (old.kind, new.kind):
         _check_readouts(old, new, weights=weights, stat=stat)
     found, turned = compare_readouts(repo, found)
-    told = Diffed(old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes)
+    told = DiffResult(
+        old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes
+    )
     told = replace(told, readouts=turned, measured=_measured(repo, old, new))
     if not (weights or stat or CHECKPOINT in told.kinds):
         return told
@@ -85,44 +87,44 @@ def diff(
     return _with_cosines(repo, told, old, new, progress)
 
 
-def _sides(repo: Repository | None, before: str | Path | None, after: str | Path | None, within: Path) -> list[Side]:
+def _sides(repo: Repository | None, before: str | Path | None, after: str | Path | None, cwd: Path) -> list[Operand]:
     if repo is None and (before is None or after is None):
         raise NoRepository(
             "there is no persona repository here", "Two folders can be compared without one: persona diff A B"
         )
-    old = sides.side_of(repo, before if before is not None else refs_.HEAD, within, readouts=True)
+    old = sides.operand_of(repo, before if before is not None else refs_.HEAD, cwd, readouts=True)
     if after is not None or repo is None:
-        return [old, sides.side_of(repo, after or "", within, readouts=True)]
+        return [old, sides.operand_of(repo, after or "", cwd, readouts=True)]
     if old.kind == READOUT:
         return _with_standing_readout(repo, old, str(before))
     if old.vector is None:
-        return [old, sides.work_tree(repo)]
+        return [old, sides.worktree_operand(repo)]
     name = old.vector.name
     if before == name:  # as it was committed, to as it is now
         head = repo.recipe(repo.head())
-        old = sides.vector_side(entry_of(head, name), head, f"{name}@{refs_.HEAD}")
-    return [old, sides.standing_vector(repo, name)]
+        old = sides.vector_operand(entry_of(head, name), head, f"{name}@{refs_.HEAD}")
+    return [old, sides.worktree_vector(repo, name)]
 
 
-def _with_standing_readout(repo: Repository, old: Side, said: str) -> list[Side]:
+def _with_standing_readout(repo: Repository, old: Operand, said: str) -> list[Operand]:
     """A readout, and the one of its name in the edited recipe; of a name alone, from how it was committed."""
     name = _recipe(old).readouts[0].name
     new = readout_at(repo, name)
     if new is None:
         raise UsageError(f"no readout '{name}' in the recipe as it stands", "Name another one as well.")
     if said == name and (committed := readout_at(repo, f"{name}@{refs_.HEAD}")) is not None:
-        old = sides.readout_side(committed, f"{name}@{refs_.HEAD}")
-    return [old, sides.readout_side(new, name)]
+        old = sides.readout_operand(committed, f"{name}@{refs_.HEAD}")
+    return [old, sides.readout_operand(new, name)]
 
 
-def _check_readouts(old: Side, new: Side, *, weights: bool, stat: bool) -> None:
+def _check_readouts(old: Operand, new: Operand, *, weights: bool, stat: bool) -> None:
     if old.kind != new.kind:
         raise UsageError("a readout can only be compared with a readout", "Name two: persona diff NAME@REV NAME")
     if weights or stat:
         raise UsageError("readouts have no weights", "Leave --weights and --stat out.")
 
 
-def _changes(repo: Repository | None, old: Side, new: Side) -> list[Change]:
+def _changes(repo: Repository | None, old: Operand, new: Operand) -> list[RecipeChange]:
     """What the recipes say; of two vectors, what the vectors are."""
     if old.recipe is None or new.recipe is None:
         return []
@@ -134,13 +136,13 @@ def _changes(repo: Repository | None, old: Side, new: Side) -> list[Change]:
     return changes(old.recipe, new.recipe, repo.objects if repo is not None else None)
 
 
-def _measured(repo: Repository | None, old: Side, new: Side) -> tuple[Moved, ...]:
+def _measured(repo: Repository | None, old: Operand, new: Operand) -> tuple[FigureDiff, ...]:
     if repo is None or old.recipe is None or new.recipe is None:
         return ()
     return moves(repo, old.recipe, new.recipe)
 
 
-def _between_vectors(repo: Repository, old: Side, new: Side) -> Iterator[Change]:
+def _between_vectors(repo: Repository, old: Operand, new: Operand) -> Iterator[RecipeChange]:
     ids = [VectorId(one.vector.id) for one in (old, new) if one.vector is not None]
     one, other = (repo.vector(name) for name in ids)
     facts: dict[str, tuple[Any, Any]] = {
@@ -152,22 +154,24 @@ def _between_vectors(repo: Repository, old: Side, new: Side) -> Iterator[Change]
     }
     for name, (before, after) in facts.items():
         if before != after:
-            yield Change("setting", name, before, after)
+            yield RecipeChange("setting", name, before, after)
 
 
-def _report(repo: Repository | None, old: Side, new: Side, by: str, progress: Progress) -> Interference | None:
+def _report(repo: Repository | None, old: Operand, new: Operand, by: str, progress: Progress) -> Interference | None:
     """How far the vectors of the newer recipe agree, where both sides are recipes of this repository on one base."""
     if repo is None or not {old.kind, new.kind} <= {REVISION, WORK_TREE} or _recipe(old).base != _recipe(new).base:
         return None
     return measured(repo, _recipe(new), _recipe(old), by, progress)
 
 
-def _weighed(repo: Repository | None, told: Diffed, old: Side, new: Side, by: str, progress: Progress) -> Diffed:
+def _weighed(
+    repo: Repository | None, told: DiffResult, old: Operand, new: Operand, by: str, progress: Progress
+) -> DiffResult:
     """With the models themselves; a recipe that no build accepts still has its report."""
-    from persona.verbs.weighing import weigh
+    from persona.workspace.weights import compare_weights
 
     try:
-        read = weigh(repo, old, new, by, progress)
+        read = compare_weights(repo, old, new, by, progress)
     except (Refusal, UsageError) as error:
         if told.weights is None:
             raise
@@ -176,8 +180,10 @@ def _weighed(repo: Repository | None, told: Diffed, old: Side, new: Side, by: st
     return replace(told, tensors=read.tensors, files=read.files, differs=differs)
 
 
-def _with_cosines(repo: Repository | None, told: Diffed, old: Side, new: Side, progress: Progress) -> Diffed:
-    from persona.verbs.weighing import cosine_with_before
+def _with_cosines(
+    repo: Repository | None, told: DiffResult, old: Operand, new: Operand, progress: Progress
+) -> DiffResult:
+    from persona.workspace.weights import cosine_with_before
 
     if repo is None:
         return told
@@ -190,6 +196,58 @@ def _with_cosines(repo: Repository | None, told: Diffed, old: Side, new: Side, p
     return replace(told, changes=tuple(found))
 
 
-def _recipe(side: Side) -> Recipe:
+def _recipe(side: Operand) -> Recipe:
     assert side.recipe is not None
     return side.recipe
+
+
+@dataclass(frozen=True)
+class ReadoutDiff:
+    """A readout that is another than before.
+
+    ``cosines`` are by concept and layer, of all that either has; null where one of both has no such direction.
+    """
+
+    name: str
+    before: ReadoutId
+    after: ReadoutId
+    concepts: tuple[str, ...]
+    layers: tuple[int, ...]
+    cosines: tuple[tuple[float | None, ...], ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Of all cosines; None if no direction is there on both sides."""
+        known = [one for row in self.cosines for one in row if one is not None]
+        return sum(known) / len(known) if known else None
+
+
+def compare_readouts(
+    repo: Repository | None, changes: Iterable[RecipeChange]
+) -> tuple[tuple[RecipeChange, ...], tuple[ReadoutDiff, ...]]:
+    """The changes, retrained readouts with their mean cosine, and how far each turned; what is not here is left out."""
+    told, found = [], []
+    for change in changes:
+        if repo is not None and change.kind == READOUT_RETRAINED:
+            ids = (ReadoutId(change.before), ReadoutId(change.after))
+            if all(one in repo.objects for one in ids):
+                found.append(_compared(change.name, *ids, *(load_readout(repo, one) for one in ids)))
+                change = replace(change, cosine=found[-1].mean)
+        told.append(change)
+    return tuple(told), tuple(found)
+
+
+def _compared(name: str, before: ReadoutId, after: ReadoutId, old: Readout, new: Readout) -> ReadoutDiff:
+    concepts = tuple(dict.fromkeys([*new.concepts, *old.concepts]))
+    layers = tuple(sorted({*old.layers, *new.layers}))
+    cosines = tuple(tuple(_cosine(old, new, concept, layer) for layer in layers) for concept in concepts)
+    return ReadoutDiff(name, before, after, concepts, layers, cosines)
+
+
+def _cosine(old: Readout, new: Readout, concept: str, layer: int) -> float | None:
+    import numpy as np
+
+    if any(concept not in one.concepts or layer not in one.layers for one in (old, new)) or old.hidden != new.hidden:
+        return None
+    a, b = (one.vectors[layer][one.row(concept)].astype(np.float64) for one in (old, new))
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona.errors import UsageError
+from persona.evaluate.evaluator import BASE, BATCH, Evaluator, MeasureOptions, base_of, suites_of
+from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.repository import Repository
-from persona.verbs.evaluating import BASE, BATCH, Change, Evaluator, How, base_of, change, suites_of
-from persona.verbs.sides import WORK_TREE, Side, side_of, work_tree
+from persona.workspace.operands import WORK_TREE, Operand, operand_of, worktree_operand
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Score:
     low: float | None
     high: float | None
     examples: int
-    from_base: Change | None = None
-    from_before: Change | None = None
+    from_base: FigureChange | None = None
+    from_before: FigureChange | None = None
 
 
 @dataclass(frozen=True)
-class Suited:
+class SuiteScores:
     """What one suite says of one build; ``time`` is when that was measured."""
 
     suite: str
@@ -46,7 +47,7 @@ class Suited:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildScores:
     """What was measured of one build. ``build`` names all that determines its weights; ``before`` is the commit before, if it was
     measured."""
 
@@ -54,14 +55,14 @@ class Built:
     commit: CommitId | None
     build: str
     before: CommitId | None
-    suites: tuple[Suited, ...]
+    suites: tuple[SuiteScores, ...]
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvalResult:
     """Each build in the order that was asked for; ``measured`` is how many suites were run, the others being known."""
 
-    builds: tuple[Built, ...]
+    builds: tuple[BuildScores, ...]
     measured: int
     notes: tuple[str, ...] = ()
 
@@ -76,26 +77,26 @@ def eval(  # called as persona.eval, as persona.open is
     batch_size: int = BATCH,
     seed: int = 0,
     limit: int | None = None,
-    within: Path | str = ".",
+    cwd: Path | str = ".",
     command: str = "eval",
     progress: Progress = SILENT,
-) -> Evaluated:
+) -> EvalResult:
     """Measure revisions and vectors (``NAME``, ``NAME@REV``; alone on the base, at alpha 1), ``persona.toml`` unless any is named,
     by the suites of those names or files, all of the repository unless any is named.
 
     Models are built in memory, one at a time. Results are kept by what was built and by the suite, and not measured again.
     """
-    found = suites_of(repo, suites, within)
-    sides = [_side(repo, rev, Path(within)) for rev in ([revs] if isinstance(revs, str) else revs)]
-    sides = sides or [work_tree(repo)]
-    how = How(device, dtype, batch_size, seed, limit)
+    found = suites_of(repo, suites, cwd)
+    sides = [_side(repo, rev, Path(cwd)) for rev in ([revs] if isinstance(revs, str) else revs)]
+    sides = sides or [worktree_operand(repo)]
+    how = MeasureOptions(device, dtype, batch_size, seed, limit)
     with Evaluator(repo, found, how, command, progress) as evaluator:
         builds = tuple(_built(repo, side, evaluator, seed) for side in sides)
-        return Evaluated(builds, evaluator.measured, tuple(evaluator.notes))
+        return EvalResult(builds, evaluator.measured, tuple(evaluator.notes))
 
 
-def _side(repo: Repository, rev: str, within: Path) -> Side:
-    side = side_of(repo, rev, within)
+def _side(repo: Repository, rev: str, cwd: Path) -> Operand:
+    side = operand_of(repo, rev, cwd)
     if side.folder is not None:
         raise UsageError(
             f"{rev} is a folder, and results are kept by recipe",
@@ -104,17 +105,17 @@ def _side(repo: Repository, rev: str, within: Path) -> Side:
     return side
 
 
-def _built(repo: Repository, side: Side, evaluator: Evaluator, seed: int) -> Built:
+def _built(repo: Repository, side: Operand, evaluator: Evaluator, seed: int) -> BuildScores:
     assert side.recipe is not None
     commit, before = _places(repo, side)
     base = {one.suite: one for one in evaluator.of(base_of(side.recipe), BASE)}
     after = evaluator.of(side.recipe, side.label)
     past = {one.suite: one for one in evaluator.known(repo.recipe(before))} if before is not None else {}
     suites = tuple(_suited(one, base.get(one.suite), past.get(one.suite), seed) for one in after)
-    return Built(side.label, commit, after[0].build, before if past else None, suites)
+    return BuildScores(side.label, commit, after[0].build, before if past else None, suites)
 
 
-def _places(repo: Repository, side: Side) -> tuple[CommitId | None, CommitId | None]:
+def _places(repo: Repository, side: Operand) -> tuple[CommitId | None, CommitId | None]:
     """The commit that a side is, and the one to compare it with: its first parent; HEAD, of an edited recipe."""
     commit = side.commit
     if side.kind == WORK_TREE and commit is None:
@@ -123,15 +124,15 @@ def _places(repo: Repository, side: Side) -> tuple[CommitId | None, CommitId | N
     return commit, parents[0] if parents else None
 
 
-def _suited(after: Evaluation, base: Evaluation | None, past: Evaluation | None, seed: int) -> Suited:
+def _suited(after: Evaluation, base: Evaluation | None, past: Evaluation | None, seed: int) -> SuiteScores:
     scores = tuple(
         _score(figure, base, past, seed, same=after.build == getattr(base, "build", "")) for figure in after.figures
     )
-    return Suited(after.suite, after.suite_digest, after.time, scores)
+    return SuiteScores(after.suite, after.suite_digest, after.time, scores)
 
 
 def _score(figure: Figure, base: Evaluation | None, past: Evaluation | None, seed: int, *, same: bool) -> Score:
-    def since(other: Evaluation | None) -> Change | None:
+    def since(other: Evaluation | None) -> FigureChange | None:
         return change(figure, other.figure(figure.key), seed) if other is not None else None
 
     return Score(

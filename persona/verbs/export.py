@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona import files
-from persona.building.acting import WHOLE, Active, active_vectors, grown
+from persona.building.acting import WHOLE, Active, grown
 from persona.building.adapter import Pair, Surroundings, exact_pairs, told
 from persona.building.budget import DEFAULT as MEMORY
 from persona.building.models import check_own, several, write_checkpoint, write_factors
 from persona.building.plan import Plan, make_plan
-from persona.building.sidefiles import TORCH_NAMES, side_files
+from persona.building.prepare import Prepared
+from persona.building.sidefiles import side_files
 from persona.checkpoints import yamltext
-from persona.checkpoints.dtypes import ARITHMETIC
+from persona.checkpoints.dtypes import ARITHMETIC, TORCH_NAMES, named_dtype
 from persona.checkpoints.folder import open_checkpoint
-from persona.checkpoints.settings import parse as parse_settings
 from persona.errors import Refusal, UsageError
-from persona.ids import BlobId, CommitId, VectorId
+from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
 from persona.recipe.mergekit.writing import Model, Written, config_of
@@ -26,7 +26,7 @@ from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 from persona.store.matching import check_is_base
 from persona.store.nouns import Base
-from persona.verbs.build import SHARD_SIZE, checked_dtype, which
+from persona.workspace.record import recipe_to_build
 
 ADAPTER_OPTIONS = "--lora-merge-cache {stem}/merged --lora-merge-dtype float32"
 
@@ -41,7 +41,7 @@ class ExportedModel:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """A configuration, the folder with its models, and what mergekit does otherwise."""
 
     config: Path
@@ -59,13 +59,20 @@ class _Job:
     """What has to be written, and from where."""
 
     repo: Repository
-    recipe: Recipe
-    base: Base
-    active: list[Active]
-    plan: Plan
+    prepared: Prepared
     stem: str
     memory: int
     progress: Progress
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is exported."""
+        return self.prepared.recipe
+
+    @property
+    def base(self) -> Base:
+        """Its base."""
+        return self.prepared.base
 
 
 def export(
@@ -77,7 +84,7 @@ def export(
     dtype: str | None = None,
     memory: int = MEMORY,
     progress: Progress = SILENT,
-) -> Exported:
+) -> ExportResult:
     """Write ``rev``, or the recipe as it stands, as the mergekit configuration ``to``; its models go into a folder beside.
 
     The folder is called as the file without its suffix. ``base`` is a folder with the base's own weights, which the
@@ -85,12 +92,10 @@ def export(
     """
     path = _checked_target(Path(to))
     folder = path.with_suffix("")
-    commit, edited, recipe = which(repo, rev)
-    stored = repo.base(recipe.base_id)
-    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
-    active = active_vectors(recipe, stored, vectors)
-    plan = make_plan(recipe, stored, vectors, checked_dtype(dtype), repo.diagonals(recipe))
-    job = _Job(repo, recipe, stored, active, plan, folder.name, memory, progress)
+    commit, edited, recipe = recipe_to_build(repo, rev)
+    prepared = repo.prepare(recipe, named_dtype(dtype))
+    active, plan = prepared.active, prepared.plan
+    job = _Job(repo, prepared, folder.name, memory, progress)
     _check_sayable(job, own_base=base is not None)
     reference = f"{folder.name}/base" if base is None else _own_base(job, Path(base))
     models = [_model(job, one, reference) for one in active]
@@ -105,7 +110,7 @@ def export(
         for one, (_, said, pairs) in zip(active, models, strict=True):
             _write_model(job, staging / "vectors" / one.name, one, said.form, pairs)
     files.write_file(path, text.encode())
-    return Exported(path, folder, commit, edited, str(written.config["merge_method"]), exported, command, notes)
+    return ExportResult(path, folder, commit, edited, str(written.config["merge_method"]), exported, command, notes)
 
 
 def _checked_target(path: Path) -> Path:
@@ -132,15 +137,17 @@ def _check_free(path: Path, text: str) -> None:
 
 def _check_sayable(job: _Job, *, own_base: bool) -> None:
     """Raise for what no mergekit configuration can say, whatever the method."""
-    if not job.active:
+    if not job.prepared.active:
         raise Refusal("no vector of this recipe acts: there is nothing to merge", "See 'persona vectors'.")
     strange = next((name for name, spec in job.base.tensors.items() if spec.dtype not in ARITHMETIC), None)
     if strange is not None:
         raise Refusal(
             f"the base has {strange} as {job.base.tensors[strange].dtype}, which mergekit would cast", "Build it."
         )
-    based = job.recipe.method not in ("karcher", "slerp") or (job.recipe.method == "slerp" and len(job.active) == 1)
-    for one in job.active:
+    based = job.recipe.method not in ("karcher", "slerp") or (
+        job.recipe.method == "slerp" and len(job.prepared.active) == 1
+    )
+    for one in job.prepared.active:
         for name in [*grown(job.base, one.vector), *one.vector.gone]:
             raise Refusal(
                 f"vector '{one.name}' adds to, or takes out, {name}: mergekit merges tensors of one shape alone",
@@ -177,7 +184,9 @@ def _model(job: _Job, one: Active, base: str) -> tuple[Model, ExportedModel, lis
     alone = _alone(job, one)
     if one.vector.form not in WHOLE:
         try:
-            pairs = exact_pairs(alone, Surroundings(job.base, _config(job), [_plain(one)]), job.repo.tensors)
+            pairs = exact_pairs(
+                alone, Surroundings(job.base, job.repo.model_config(job.base), [_plain(one)]), job.repo.tensors
+            )
         except Refusal:  # more than factors: it is written as the sum of both
             pairs = []
         form = "adapter" if pairs else form
@@ -198,30 +207,23 @@ def _alone(job: _Job, one: Active, dtype: str | None = None) -> Plan:
     return make_plan(recipe, job.base, {one.name: one.vector}, dtype)
 
 
-def _config(job: _Job) -> Mapping[str, object]:
-    blob = job.base.files.get("config.json")
-    return parse_settings(job.repo.tensors.blob(BlobId(blob))) if blob else {}
-
-
 def _write_base(job: _Job, target: Path) -> None:
     """The base's weights, and beside them what the merged model has: mergekit takes that from here."""
     plan = make_plan(Recipe(job.recipe.base, job.recipe.base_name), job.base, {})
-    beside = side_files(job.plan, job.base, job.active, job.repo.tensors)
+    beside = job.prepared.side_files(job.repo.tensors)
     _checkpoint(job, target, plan, beside)
 
 
 def _write_model(job: _Job, target: Path, one: Active, form: str, pairs: list[Pair]) -> None:
     if form == "adapter":
-        write_factors(target, pairs, "", _config(job))
+        write_factors(target, pairs, "", job.repo.model_config(job.base))
         return
     plan = _alone(job, one, "F32" if form == "fp32" else None)
     _checkpoint(job, target, plan, side_files(plan, job.base, [_plain(one)], job.repo.tensors))
 
 
 def _checkpoint(job: _Job, target: Path, plan: Plan, beside: Mapping[str, bytes]) -> None:
-    write_checkpoint(
-        target, plan, beside, job.repo.tensors, shard_size=SHARD_SIZE, memory=job.memory, progress=job.progress
-    )
+    write_checkpoint(target, plan, beside, job.repo.tensors, memory=job.memory, progress=job.progress)
 
 
 def _text(

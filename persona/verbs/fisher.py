@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona import methods
 from persona.checkpoints.dtypes import ARITHMETIC
-from persona.checkpoints.runfacts.dataset import fingerprint
+from persona.checkpoints.provenance.dataset import fingerprint
 from persona.errors import Refusal, UsageError
 from persona.ids import FisherId, VectorId
 from persona.progress import SILENT, Progress
@@ -27,15 +27,15 @@ from persona.store.fishers import Fisher, keep_fisher
 from persona.training.examples import read_examples
 from persona.training.problems import DataSummary, Prepared, prepare
 from persona.training.settings import Settings, read_settings
-from persona.verbs.living import reader_of_recipe
-from persona.verbs.recording import (
-    Recorded,
+from persona.workspace.loading import reader_of_recipe
+from persona.workspace.record import (
+    RecordedCommit,
     check_clean,
     clean_recipe,
     entry_of,
     record,
     refuse_while_merging,
-    standing_recipe,
+    worktree_recipe,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Estimated:
+class FisherResult:
     """What ``fisher`` did. ``recorded`` is None when the recipe had this very diagonal already.
 
     ``examples`` and ``tokens`` are what the mean is over; ``tensors``, ``entries``, ``nbytes`` and ``trace`` say how large it
@@ -51,7 +51,7 @@ class Estimated:
     recipe that act and have no diagonal yet.
     """
 
-    recorded: Recorded | None
+    recorded: RecordedCommit | None
     name: str
     vector: VectorId
     fisher: FisherId
@@ -97,7 +97,7 @@ def fisher(
     author: str = "",
     command: str = "fisher",
     progress: Progress = SILENT,
-) -> Estimated:
+) -> FisherResult:
     """Estimate the Fisher diagonal of the vector ``name`` on the examples ``data``, keep it, and commit it as the vector's.
 
     Examples are read as ``train`` reads them: ``preset`` and ``changes`` say how, of which only what concerns data counts.
@@ -109,7 +109,7 @@ def fisher(
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} makes no sense", "Give a number from 1 on.")
     refuse_while_merging(repo)
-    recipe = standing_recipe(repo)
+    recipe = worktree_recipe(repo)
     check_clean(repo)
     entry = entry_of(recipe, name)
     alone = Recipe(recipe.base, recipe.base_name, (Entry(name, entry.id),))
@@ -146,7 +146,7 @@ def fisher(
 
 def _check_machine(dtype: str | None, device: str) -> None:
     """What is slow to import, after all that can be told at once."""
-    from persona.live.load import checked_device, checked_dtype
+    from persona.inference.load import checked_device, checked_dtype
 
     checked_device(device)
     checked_dtype(dtype)
@@ -175,7 +175,7 @@ def _estimated(
     progress: Progress,
 ) -> _Found:
     from persona.training.fisher import drawn, estimate
-    from persona.verbs.workbench import Workbench
+    from persona.workspace.workbench import Workbench
 
     name = alone.vectors[0].name
     shapes = dict(_changed(repo, alone))
@@ -227,9 +227,9 @@ def _sums(name: str, tensors: Mapping[str, Float32]) -> tuple[float, float]:
 
 def _result(
     name: str, entry: Entry, of: FisherId, kept: Fisher, prepared: Prepared, found: _Found, recipe: Recipe
-) -> Estimated:
+) -> FisherResult:
     acting = [one for one in recipe.vectors if alphas.acts(one.alpha) and one.name != name]
-    return Estimated(
+    return FisherResult(
         recorded=None,
         name=name,
         vector=VectorId(entry.id),
@@ -249,7 +249,7 @@ def _result(
     )
 
 
-def _notes(done: Estimated) -> tuple[str, ...]:
+def _notes(done: FisherResult) -> tuple[str, ...]:
     """What a person should know of a diagonal."""
     found = []
     if done.uncovered:
@@ -264,7 +264,7 @@ def _few(names: Sequence[str]) -> str:
     return f"{', '.join(names[:3])}{more}"
 
 
-def _facts(done: Estimated, speaker: str | None) -> dict[str, Any]:
+def _facts(done: FisherResult, speaker: str | None) -> dict[str, Any]:
     """What the commit keeps of how it was estimated."""
     facts: dict[str, Any] = {
         "vector": done.name,

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from persona.errors import NoRepository, UsageError
-from persona.keeping import heal, remake
-from persona.keeping.examine import Place, conclude, examine
-from persona.keeping.report import Checked, Counts, Loss, Touched
-from persona.keeping.sources import open_source
+from persona.maintenance import rebuild as remake
+from persona.maintenance import repair as heal
+from persona.maintenance.check import RepositoryFiles, check, conclude
+from persona.maintenance.report import AffectedCommit, CheckCounts, CheckReport, LostObject
+from persona.maintenance.sources import open_source
 from persona.progress import SILENT, Progress
-from persona.repository import FOLDER, FORMAT, Repository, find
+from persona.repository import FOLDER, Repository, find
 
-__all__ = ["Checked", "Counts", "Loss", "Touched", "fsck", "open_damaged"]
+__all__ = ["AffectedCommit", "CheckCounts", "CheckReport", "LostObject", "fsck", "open_damaged"]
 
 ROUNDS = 3
 """Healing a base may show what else is lost: the differences to it, the tensors that it names."""
@@ -28,23 +29,14 @@ def fsck(
     repair_from: Path | str | None = None,
     command: str = "fsck",
     progress: Progress = SILENT,
-) -> Checked:
+) -> CheckReport:
     """Examine a repository; ``sample`` is the share of the tensors' bytes to read, ``repair_from`` a checkpoint."""
     if not 0 < sample <= 1:
         raise UsageError(f"a sample of {sample:g} is not between 0 and 1", "Give a share such as 0.05.")
     if repair_from is None:
-        return conclude(examine(place_of(repo), progress, sample, seed), sample, seed)
+        return conclude(check(repo.on_disk(), progress, sample, seed), sample, seed)
     with repo.exclusive(command):
-        return _repair(place_of(repo), Path(repair_from), progress)
-
-
-def place_of(repo: Repository) -> Place:
-    """What keeping needs to know of a repository."""
-    try:
-        text = repo.recipe_path.read_bytes().decode(errors="replace")
-    except OSError:
-        text = None
-    return Place(repo.folder, f"persona {FORMAT}", text)
+        return _repair(repo.on_disk(), Path(repair_from), progress)
 
 
 def open_damaged(start: Path) -> Repository:
@@ -58,9 +50,9 @@ def open_damaged(start: Path) -> Repository:
         raise
 
 
-def _repair(place: Place, path: Path, progress: Progress) -> Checked:
+def _repair(place: RepositoryFiles, path: Path, progress: Progress) -> CheckReport:
     source = open_source(path, progress)
-    found, done = examine(place, progress), list[str]()
+    found, done = check(place, progress), list[str]()
     for _ in range(ROUNDS):
         if conclude(found).ok:
             break
@@ -68,14 +60,14 @@ def _repair(place: Place, path: Path, progress: Progress) -> Checked:
         if not healed:
             break
         done += healed
-        found = examine(place, progress)
+        found = check(place, progress)
     if done and conclude(found).ok:
         heal.forget_set_aside(found)
     checked = conclude(found, healed=tuple(done))
     return replace(checked, notes=(*checked.notes, *_cannot(checked)))
 
 
-def _cannot(checked: Checked) -> Iterator[str]:
+def _cannot(checked: CheckReport) -> Iterator[str]:
     for loss in checked.lost:
         if loss.kind not in ("tensor", "blob", *remake.REMADE):
             yield (

@@ -6,14 +6,13 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 from persona.errors import UsageError
-from persona.keeping.plan import Plan, plan
-from persona.keeping.report import Collected
-from persona.keeping.sweep import sweep
+from persona.maintenance.gc import collect
+from persona.maintenance.gc_plan import GcPlan, plan
+from persona.maintenance.report import GcReport
 from persona.progress import SILENT, Progress
 from persona.repository import Repository
-from persona.verbs.fsck import place_of
 
-__all__ = ["GRACE", "Collected", "gc"]
+__all__ = ["GRACE", "GcReport", "gc"]
 
 GRACE = 14.0
 """Days for which what an operation replaced can be brought back."""
@@ -27,20 +26,20 @@ def gc(
     now: datetime | None = None,
     command: str = "gc",
     progress: Progress = SILENT,
-) -> Collected:
+) -> GcReport:
     """Delete what no ref, the recipe, nor an operation of the last ``grace`` days needs."""
     if not 0 <= grace < 365_000:
         raise UsageError(f"a grace period of {grace:g} days makes no sense", "Give a number of days, such as 14 or 0.")
     moment = now or datetime.now(UTC)
     with contextlib.nullcontext() if dry_run else repo.exclusive(command):
-        place = place_of(repo)
+        place = repo.on_disk()
         found = plan(place, moment, timedelta(days=grace))
-        left, notes = (0, ()) if dry_run else sweep(place, found, progress)
+        left, notes = (0, ()) if dry_run else collect(place, found, progress)
         return _collected(found, dry_run, left, notes)
 
 
-def _collected(found: Plan, dry_run: bool, left: int, notes: tuple[str, ...]) -> Collected:
-    return Collected(
+def _collected(found: GcPlan, dry_run: bool, left: int, notes: tuple[str, ...]) -> GcReport:
+    return GcReport(
         dry_run=dry_run,
         objects=sum(map(len, found.phases)),
         files=sum(path.suffix != ".json" for path in found.files),

@@ -15,18 +15,17 @@ from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe import edit
 from persona.recipe.alphas import Alpha, Depths
-from persona.recipe.mergekit.config import Config, Reference, parse_config
-from persona.recipe.mergekit.reading import Merge, Part, alpha_for, merge_of, own_parameters
+from persona.recipe.mergekit.config import MergekitConfig, ModelReference, parse_config
+from persona.recipe.mergekit.reading import Merge, RecipePart, alpha_for, merge_of, own_parameters
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.matching import first_difference
 from persona.store.nouns import Base, Vector
-from persona.verbs.import_adapter import vector_name
-from persona.verbs.recording import Recorded, clean_recipe, record
-from persona.verbs.taking import facts_of_run, name_of, take
-from persona.verbs.vectors import kept_bytes
+from persona.workspace.ingest import ingest_folder, name_of, run_metadata, vector_name
+from persona.workspace.record import RecordedCommit, clean_recipe, record
+from persona.workspace.vectors import kept_bytes
 
 LARGEST = 1 << 20
 """Bytes of a configuration."""
@@ -45,10 +44,10 @@ class ImportedModel:
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """What the recipe says now. ``recorded`` is None if it said this already."""
 
-    recorded: Recorded | None
+    recorded: RecordedCommit | None
     method: str
     scale: float
     models: tuple[ImportedModel, ...]
@@ -60,7 +59,7 @@ class Imported:
 class _Found:
     """A configuration whose folders are all there. ``folders`` has those with the weights that become vectors."""
 
-    config: Config
+    config: MergekitConfig
     merge: Merge
     folders: Mapping[str, Path]
 
@@ -74,7 +73,7 @@ def import_(
     author: str = "",
     command: str = "import",
     progress: Progress = SILENT,
-) -> Imported:
+) -> ImportResult:
     """Make the recipe what the mergekit configuration at ``path`` says: one commit, one operation.
 
     Folders are relative to the file. Vectors that it does not name must be taken out of the recipe first, or are with
@@ -95,16 +94,16 @@ def import_(
         models, entries = [], []
         facts: dict[str, dict[str, Any]] = {}
         for part, (name, folder) in zip(found.merge.parts, found.folders.items(), strict=True):
-            ingested = take(repo, recipe.base_id, folder, progress)
+            ingested = ingest_folder(repo, recipe.base_id, folder, progress)
             vector = ingested.vector.put(repo.objects)
             entry = _entry(found, part, name, vector, ingested.vector, base)
-            facts[name], notes = facts_of_run(folder, folder, name, ingested, kept_bytes(repo, ingested.vector))
+            facts[name], notes = run_metadata(folder, folder, name, ingested, kept_bytes(repo, ingested.vector))
             entries.append(entry)
             models.append(
                 ImportedModel(name, folder, vector, ingested.vector.form, entry.alpha, (*ingested.notes, *notes))
             )
         merge = found.merge
-        done = Imported(None, merge.method, merge.scale, tuple(models), others, merge.notes)
+        done = ImportResult(None, merge.method, merge.scale, tuple(models), others, merge.notes)
         wanted = _wanted(recipe, merge, entries)
         if wanted == recipe:
             return done
@@ -129,12 +128,12 @@ def _read(path: Path) -> str:
         raise storage_error(error, path) from error
 
 
-def _found(config: Config, home: Path, base: Base, recipe: Recipe) -> _Found:
+def _found(config: MergekitConfig, home: Path, base: Base, recipe: Recipe) -> _Found:
     """The folders of all models, the base among them, and what the recipe has to say; an error before any is read."""
     places = {reference: _place(config, home, reference, key) for reference, key in _references(config)}
     bases = {reference for reference, (model, lora) in places.items() if lora is None and _is_base(model, base)}
     for reference, key in _references(config):
-        plain = Reference(reference.path)
+        plain = ModelReference(reference.path)
         if reference.lora and plain not in bases and not _is_base(places[reference][0], base):
             raise _wrong_base(config, f"{key}: {plain}", recipe)
     if config.base is not None and config.base not in bases and config.method != "slerp":
@@ -143,19 +142,19 @@ def _found(config: Config, home: Path, base: Base, recipe: Recipe) -> _Found:
     return _Found(config, merge, _named(config, merge, places))
 
 
-def _references(config: Config) -> list[tuple[Reference, str]]:
+def _references(config: MergekitConfig) -> list[tuple[ModelReference, str]]:
     base = [(config.base, "base_model")] if config.base is not None else []
     return [*base, *((one.reference, f"{one.key}.model") for one in config.models)]
 
 
-def _place(config: Config, home: Path, reference: Reference, key: str) -> tuple[Path, Path | None]:
+def _place(config: MergekitConfig, home: Path, reference: ModelReference, key: str) -> tuple[Path, Path | None]:
     """The folders of a model and of the adapter on top of it."""
     return _folder(config, home, reference.path, key), (
         None if reference.lora is None else _folder(config, home, reference.lora, key)
     )
 
 
-def _folder(config: Config, home: Path, path: str, key: str) -> Path:
+def _folder(config: MergekitConfig, home: Path, path: str, key: str) -> Path:
     try:
         folder = Path(home, Path(path).expanduser())
     except RuntimeError:
@@ -174,14 +173,16 @@ def _is_base(folder: Path, base: Base) -> bool:
     return not is_adapter(folder) and first_difference(open_checkpoint(folder), base) is None
 
 
-def _wrong_base(config: Config, what: str, recipe: Recipe) -> WrongBase:
+def _wrong_base(config: MergekitConfig, what: str, recipe: Recipe) -> WrongBase:
     return WrongBase(
         f"{config.where}: {what} is not this repository's base ({recipe.base_name or 'unnamed'})",
         "Import it in a repository of that base: persona init --base PATH",
     )
 
 
-def _named(config: Config, merge: Merge, places: Mapping[Reference, tuple[Path, Path | None]]) -> dict[str, Path]:
+def _named(
+    config: MergekitConfig, merge: Merge, places: Mapping[ModelReference, tuple[Path, Path | None]]
+) -> dict[str, Path]:
     """Every part's name and the folder that becomes its vector."""
     named: dict[str, Path] = {}
     for part in merge.parts:
@@ -196,7 +197,7 @@ def _named(config: Config, merge: Merge, places: Mapping[Reference, tuple[Path, 
     return named
 
 
-def _entry(found: _Found, part: Part, name: str, vector: VectorId, made: Vector, base: Base) -> Entry:
+def _entry(found: _Found, part: RecipePart, name: str, vector: VectorId, made: Vector, base: Base) -> Entry:
     """The recipe's entry for a model."""
     if not made.names and not made.gone:
         raise RecipeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,13 @@ from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.ingest_adapter import checked_adapter
-from persona.verbs.recording import Recorded, record, standing_text
-from persona.verbs.taking import check_alpha, entry_for, facts_of_run, name_of, take
-from persona.verbs.vectors import kept_bytes
+from persona.workspace.ingest import check_alpha, entry_for, ingest_folder, name_of, run_metadata, vector_name
+from persona.workspace.record import RecordedCommit, record, worktree_text
+from persona.workspace.vectors import kept_bytes
 
 
 @dataclass(frozen=True)
-class Adapter:
+class AdapterImport:
     """An adapter that was found, and what it became. ``vector`` is None where nothing was recorded."""
 
     name: str
@@ -40,7 +39,7 @@ class Adapter:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedAdapter:
     """A folder that was left out, and why."""
 
     folder: Path
@@ -48,12 +47,12 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class ImportedAdapters:
+class ImportAdapterResult:
     """What was found. ``recorded`` is None after a dry run, or if the recipe had all of it already."""
 
-    recorded: Recorded | None
-    adapters: tuple[Adapter, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    recorded: RecordedCommit | None
+    adapters: tuple[AdapterImport, ...]
+    left_out: tuple[SkippedAdapter, ...] = ()
     dry_run: bool = False
 
 
@@ -68,7 +67,7 @@ def import_adapter(
     author: str = "",
     command: str = "import-adapter",
     progress: Progress = SILENT,
-) -> ImportedAdapters:
+) -> ImportAdapterResult:
     """Record every adapter in ``folders`` as a vector that is named after its folder: one commit, one operation.
 
     All are looked at before the first is taken in. One that is no adapter of this base is an error, or left out with
@@ -78,11 +77,11 @@ def import_adapter(
         check_alpha(alpha)
     places = _named([place for folder in folders for place in _found(Path(folder))])
     with repo.transaction(command) as change:
-        text = standing_text(repo)
+        text = worktree_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         good, bad = _checked(repo, recipe, places, alpha, skip_bad=skip_bad)
         if dry_run:
-            return ImportedAdapters(None, tuple(good), tuple(bad), True)
+            return ImportAdapterResult(None, tuple(good), tuple(bad), True)
         done, facts = [], {}
         with progress.task("keeping the adapters", len(good), "adapters") as task:
             for one in good:
@@ -90,14 +89,14 @@ def import_adapter(
                 done.append(taken)
                 task.advance(1)
         if not any(one.is_new for one in done):
-            return ImportedAdapters(None, tuple(done), tuple(bad))
+            return ImportAdapterResult(None, tuple(done), tuple(bad))
         names = [one.name for one in done]
         said = message or f"import {len(done)} adapters: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
         if len(done) == 1:
             said, facts = message or f"import adapter {done[0].name}", facts[done[0].name]
         else:
             facts = {"runs": facts}
-        return ImportedAdapters(record(repo, change, text, said, author, facts), tuple(done), tuple(bad))
+        return ImportAdapterResult(record(repo, change, text, said, author, facts), tuple(done), tuple(bad))
 
 
 def _found(folder: Path) -> Iterator[Path]:
@@ -139,14 +138,9 @@ def _named(places: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def vector_name(text: str) -> str:
-    """``text`` as a vector may be called; empty if nothing of it can stay."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:64].rstrip("-")
-
-
 def _checked(
     repo: Repository, recipe: Recipe, places: dict[str, Path], alpha: float | None, *, skip_bad: bool
-) -> tuple[list[Adapter], list[LeftOut]]:
+) -> tuple[list[AdapterImport], list[SkippedAdapter]]:
     """Those that can be vectors of this base, and the others."""
     base = repo.base(recipe.base_id)
     good, bad = [], []
@@ -158,10 +152,10 @@ def _checked(
         except (CheckpointError, WrongBase) as error:
             if not skip_bad:
                 raise
-            bad.append(LeftOut(folder, error.message))
+            bad.append(SkippedAdapter(folder, error.message))
         else:
             changed = {*adapter.low_rank, *adapter.full, *adapter.made}
-            good.append(Adapter(name, folder, len(changed), strength, is_new=before is None))
+            good.append(AdapterImport(name, folder, len(changed), strength, is_new=before is None))
     if not good:
         raise CheckpointError(
             f"none of {len(bad)} adapters can be taken; the first: {bad[0].why}", "Mend them, or name others."
@@ -170,17 +164,17 @@ def _checked(
 
 
 def _taken(
-    repo: Repository, recipe: Recipe, one: Adapter, text: str, alpha: float | None
-) -> tuple[Adapter, str, dict[str, Any]]:
+    repo: Repository, recipe: Recipe, one: AdapterImport, text: str, alpha: float | None
+) -> tuple[AdapterImport, str, dict[str, Any]]:
     """One adapter in the store, the recipe's text with it, and its facts."""
-    ingested = take(repo, recipe.base_id, one.folder, SILENT)
+    ingested = ingest_folder(repo, recipe.base_id, one.folder, SILENT)
     vector = ingested.vector.put(repo.objects)
     before = recipe.entry(one.name)
     entry = entry_for(before, one.name, vector, alpha, None)
     kept = kept_bytes(repo, ingested.vector)
     run = one.folder.parent if one.folder.name.startswith("checkpoint-") else one.folder
-    facts, notes = facts_of_run(run, one.folder, one.name, ingested, kept)
-    taken = Adapter(
+    facts, notes = run_metadata(run, one.folder, one.name, ingested, kept)
+    taken = AdapterImport(
         one.name, one.folder, one.tensors, entry.alpha, vector, kept, entry != before, (*ingested.notes, *notes)
     )
     return taken, edit.put_vector(text, entry) if entry != before else text, facts

@@ -27,7 +27,7 @@ BRANCH = "main"
 
 
 @dataclass(frozen=True)
-class Initialized:
+class InitResult:
     """A new repository and its first commit; ``kept`` says how: ``copy``, ``link`` or ``reference``."""
 
     root: Path
@@ -49,7 +49,7 @@ def init(
     author: str = "",
     command: str = "init",
     progress: Progress = SILENT,
-) -> Initialized:
+) -> InitResult:
     """Make a repository in ``root`` from the checkpoint in the folder ``base``; nothing is left if it fails.
 
     ``keep`` says what becomes of the base's weight files: a ``copy``, a hard ``link`` that shares the bytes with them, or
@@ -80,7 +80,7 @@ def init(
         raise
     repo.finish_interrupted()
     weights = sum(spec.entries for spec in taken.tensors.values())
-    return Initialized(root, base_id, base_name, len(taken.tensors), weights, checkpoint.nbytes, commit, keep)
+    return InitResult(root, base_id, base_name, len(taken.tensors), weights, checkpoint.nbytes, commit, keep)
 
 
 def _full_checkpoint(path: Path) -> Path:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from persona.errors import UsageError
-from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.store.nouns import Vector
-from persona.verbs.recording import standing_recipe
+from persona.workspace.record import worktree_recipe
 
 if TYPE_CHECKING:
     from persona.building.interference import Interference
@@ -20,7 +18,7 @@ def interference(
     repo: Repository, rev: str | None = None, *, by: str = "layer", progress: Progress = SILENT
 ) -> Interference:
     """Of the recipe as it stands, or of a revision: angles, opposed signs, what survives; by layer or tensor."""
-    recipe = standing_recipe(repo) if rev is None else repo.recipe(repo.resolve(rev))
+    recipe = worktree_recipe(repo) if rev is None else repo.recipe(repo.resolve(rev))
     return measured(repo, recipe, None, by, progress)
 
 
@@ -33,10 +31,6 @@ def measured(repo: Repository, recipe: Recipe, before: Recipe | None, by: str, p
             f"the two recipes have different bases: {before.base[:12]} and {recipe.base[:12]}",
             "Weights can be compared on one base only; without --weights, diff shows what changed in the recipes.",
         )
-    then = (before, _vectors(repo, before)) if before is not None else None
+    then = (before, repo.vectors(before)) if before is not None else None
     base = repo.base(recipe.base_id)
-    return measure(recipe, base, _vectors(repo, recipe), repo.tensors, before=then, by=by, progress=progress)
-
-
-def _vectors(repo: Repository, recipe: Recipe) -> dict[str, Vector]:
-    return {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
+    return measure(recipe, base, repo.vectors(recipe), repo.tensors, before=then, by=by, progress=progress)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from persona.errors import UsageError, did_you_mean
+from persona.evaluate.results import FigureReading, Headlines
 from persona.graph.nodes import Graph, split_reference
 from persona.history import commits
 from persona.history import refs as refs_
@@ -16,13 +17,12 @@ from persona.history.times import parse_time
 from persona.ids import CommitId, RecipeId
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
-from persona.verbs.measured import Headlines, Reading
 
 Found = tuple[CommitId, commits.Commit]
 
 
 @dataclass(frozen=True)
-class Logged:
+class LogEntry:
     """One commit as the log shows it; ``names`` are the branches and tags that stand on it, ``recipe`` is its recipe's id.
 
     ``measured`` is what is kept of its build, the headline of each suite. ``nearest`` are its nearest ancestors that the
@@ -40,7 +40,7 @@ class Logged:
     run: Mapping[str, Any] = field(default_factory=dict)
     headline: str | None = None
     nearest: tuple[CommitId, ...] = ()
-    measured: tuple[Reading, ...] = ()
+    measured: tuple[FigureReading, ...] = ()
 
 
 def log(
@@ -55,7 +55,7 @@ def log(
     until: str | None = None,
     in_lines: bool = False,
     measured: bool = True,
-) -> list[Logged]:
+) -> list[LogEntry]:
     """The commits that ``rev`` means, and their ancestors; ``A..B`` is what B has and A has not.
 
     ``everything`` begins at all branches and tags, too. ``vector`` leaves the commits that changed the vector of that
@@ -179,7 +179,7 @@ def _told(
     *,
     filtered: bool,
     measured: bool,
-) -> list[Logged]:
+) -> list[LogEntry]:
     head = refs_.head_commit(refs)
     names: dict[str, list[str]] = {}
     for ref, value in sorted(refs.items()):
@@ -188,7 +188,7 @@ def _told(
     headlines = Headlines(repo) if measured else None
     nearest = _nearest({name for name, _ in shown}, seen) if filtered else None
     return [
-        Logged(
+        LogEntry(
             commit=name,
             recipe=commit.recipe,
             subject=commit.subject,

@@ -20,14 +20,14 @@ from persona.history.commits import get_text
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
-from persona.recipe.changes import Change, changes
+from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.markers import mark
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import rewrite
-from persona.recipe.threeway import Clash
+from persona.recipe.threeway import MergeConflict
 from persona.recipe.threeway import merge as merge_recipes
 from persona.repository import Repository, Transaction
-from persona.verbs.merging import (
+from persona.workspace.merging import (
     begin_merge,
     end_merge,
     heads_under_way,
@@ -36,8 +36,8 @@ from persona.verbs.merging import (
     merge_message,
     our_name,
 )
-from persona.verbs.recording import Recorded, clean_recipe, free_name, record, standing_text
-from persona.verbs.retraining import RETRAINED, settle_retrained
+from persona.workspace.record import RecordedCommit, clean_recipe, free_name, record, worktree_text
+from persona.workspace.retraining import RETRAINED, settle_retrained
 
 if TYPE_CHECKING:
     from persona.building.interference import Interference
@@ -49,14 +49,14 @@ MOST_MEASURED = 16
 
 
 @dataclass(frozen=True)
-class Merging:
+class MergeResult:
     """What a merge did, or would do (``dry_run``). ``outcome``: up to date, fast-forward, merged, conflict."""
 
     outcome: str
     heads: tuple[str, ...]
-    recorded: Recorded | None = None
-    changes: tuple[Change, ...] = ()
-    clashes: tuple[Clash, ...] = ()
+    recorded: RecordedCommit | None = None
+    changes: tuple[RecipeChange, ...] = ()
+    clashes: tuple[MergeConflict, ...] = ()
     method: str = "linear"
     notes: tuple[str, ...] = ()
     dry_run: bool = False
@@ -73,7 +73,7 @@ class Merging:
 
 
 @dataclass(frozen=True)
-class Aborted:
+class MergeAborted:
     """A merge that was given up; ``backup`` has the settled part of ``persona.toml``, if a person had begun."""
 
     commit: CommitId
@@ -103,7 +103,7 @@ def merge(
     message: str | None = None,
     author: str = "",
     command: str = "merge",
-) -> Merging:
+) -> MergeResult:
     """Merge ``revs`` into HEAD.
 
     ``prefer`` settles clashes (``ours``, ``theirs``), ``retrained`` those about vectors that both sides trained
@@ -118,7 +118,7 @@ def merge(
         sides = [side for rev in dict.fromkeys(revs) if (side := _side(repo, rev)).commit not in known]
         labels = tuple(revs)
         if not sides:
-            return Merging(UP_TO_DATE, labels, method=ours.recipe.method, dry_run=dry_run)
+            return MergeResult(UP_TO_DATE, labels, method=ours.recipe.method, dry_run=dry_run)
         if len(sides) == 1 and ours.commit in ancestry.of([sides[0].commit]) and forward and method is None:
             return _forward(repo, change, ours, sides[0], labels, dry_run)
         if only_forward:
@@ -133,7 +133,7 @@ def merge(
             )
         merged, recipe = recipe, _with_method(recipe, ours, sides, method)
         text = text if recipe == merged else rewrite(text, recipe)
-        told = Merging(
+        told = MergeResult(
             outcome=CONFLICT if clashes else MERGED,
             heads=labels,
             changes=tuple(changes(ours.recipe, recipe, repo.objects)),
@@ -156,21 +156,21 @@ def merge(
         return replace(told, recorded=record(repo, change, text, said, author, merging=heads))
 
 
-def go_on(repo: Repository, *, message: str | None = None, author: str = "", command: str = "merge") -> Merging:
+def go_on(repo: Repository, *, message: str | None = None, author: str = "", command: str = "merge") -> MergeResult:
     """Commit a merge whose conflicts are settled in ``persona.toml``."""
     with repo.transaction(command) as change:
         heads = heads_under_way(repo)
-        text = standing_text(repo)
+        text = worktree_text(repo)
         labels = labels_of(repo, heads)
         recorded = record(repo, change, text, message or merge_message(repo, heads, labels), author, merging=heads)
         end_merge(repo, change)
         after = repo.recipe(recorded.commit)
-        return Merging(
+        return MergeResult(
             MERGED, tuple(labels), recorded, recorded.changes, method=after.method, recipe=after, measurable=True
         )
 
 
-def abort(repo: Repository, *, command: str = "merge") -> Aborted:
+def abort(repo: Repository, *, command: str = "merge") -> MergeAborted:
     """Give an unfinished merge up: ``persona.toml`` is as it was committed."""
     with repo.transaction(command) as change:
         heads_under_way(repo)
@@ -181,10 +181,10 @@ def abort(repo: Repository, *, command: str = "merge") -> Aborted:
             files.write_file(backup, standing)
         end_merge(repo, change)
         change.set_recipe_text(repo.head_text())
-        return Aborted(repo.head(), backup)
+        return MergeAborted(repo.head(), backup)
 
 
-def interference_of(repo: Repository, result: Merging, progress: Progress = SILENT) -> Interference | None:
+def interference_of(repo: Repository, result: MergeResult, progress: Progress = SILENT) -> Interference | None:
     """How far the vectors of a merge's outcome interfere; None where nothing new came together, or too much."""
     recipe = result.recipe
     if recipe is None or not (result.measurable and result.ok):
@@ -212,14 +212,14 @@ def _side(repo: Repository, rev: str) -> _Side:
 
 def _forward(
     repo: Repository, change: Transaction, ours: _Side, side: _Side, labels: tuple[str, ...], dry_run: bool
-) -> Merging:
+) -> MergeResult:
     told = tuple(changes(ours.recipe, side.recipe, repo.objects))
     if not dry_run:
         change.advance(side.commit)
         change.set_recipe_text(side.text)
     subject = repo.commit(side.commit).message
-    recorded = Recorded(side.commit, refs_.current_branch(repo.refs()), subject, told)
-    return Merging(FORWARD, labels, None if dry_run else recorded, told, method=side.recipe.method, dry_run=dry_run)
+    recorded = RecordedCommit(side.commit, refs_.current_branch(repo.refs()), subject, told)
+    return MergeResult(FORWARD, labels, None if dry_run else recorded, told, method=side.recipe.method, dry_run=dry_run)
 
 
 def _fold(
@@ -229,10 +229,10 @@ def _fold(
     sides: Sequence[_Side],
     prefer: str | None,
     retrained: str | None,
-) -> tuple[str, Recipe, list[Clash], list[str]]:
+) -> tuple[str, Recipe, list[MergeConflict], list[str]]:
     """All sides merged into ours, one after the other: text, recipe, what clashes, what to tell."""
     text, recipe = ours.text, ours.recipe
-    clashes: list[Clash] = []
+    clashes: list[MergeConflict] = []
     notes: list[str] = []
     heads = [ours.commit]
     for side in sides:

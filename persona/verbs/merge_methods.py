@@ -17,7 +17,7 @@ _TITLE = re.compile(r"(\w+): (.*) \((.*)\)\.")
 
 
 @dataclass(frozen=True)
-class Setting:
+class MethodSetting:
     """A parameter: ``wanted`` says its type and range; ``per_vector`` that a vector may have its own."""
 
     name: str
@@ -29,7 +29,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Described:
+class MethodDescription:
     """A method: ``formula`` and remarks as its module has them; it takes ``least`` to ``most`` vectors.
 
     ``weighs`` says that it needs a Fisher diagonal of each where several meet.
@@ -40,7 +40,7 @@ class Described:
     summary: str
     source: str
     text: str
-    parameters: tuple[Setting, ...]
+    parameters: tuple[MethodSetting, ...]
     least: int
     most: int | None
     counts_every: bool
@@ -61,7 +61,7 @@ class Described:
         return "\n".join(lines)
 
 
-def merge_methods(name: str | None = None) -> list[Described]:
+def merge_methods(name: str | None = None) -> list[MethodDescription]:
     """Every merge method, or the one that is called ``name``."""
     if name is None:
         return [_described(one) for one in methods.names()]
@@ -76,14 +76,14 @@ def toml(value: Value) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def _described(name: str) -> Described:
+def _described(name: str) -> MethodDescription:
     method = methods.load(name)
     title, _, text = inspect.cleandoc(str(method.__doc__)).partition("\n\n")
     match = _TITLE.fullmatch(" ".join(title.split()))
     assert match is not None, f"{name}: the docstring begins with NAME: WHAT (SOURCE)."
     assert match[1] == name, f"{name}: the docstring is that of {match[1]}"
     least, most = methods.vectors_taken(method)
-    return Described(
+    return MethodDescription(
         name=name,
         aliases=tuple(sorted(alias for alias, known in methods.ALIASES.items() if known == name)),
         summary=match[2],
@@ -97,6 +97,6 @@ def _described(name: str) -> Described:
     )
 
 
-def _setting(name: str, parameter: Parameter) -> Setting:
+def _setting(name: str, parameter: Parameter) -> MethodSetting:
     kind = "number" if isinstance(parameter, Number) else "choice" if isinstance(parameter, Choice) else "whole number"
-    return Setting(name, kind, parameter.wanted, parameter.default, parameter.per_vector, parameter.summary)
+    return MethodSetting(name, kind, parameter.wanted, parameter.default, parameter.per_vector, parameter.summary)

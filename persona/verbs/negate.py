@@ -6,7 +6,7 @@ from persona.recipe import alphas
 from persona.recipe.parse import parse
 from persona.repository import Repository
 from persona.verbs.alpha import alpha as set_alpha
-from persona.verbs.recording import Recorded, entry_of, standing_text
+from persona.workspace.record import RecordedCommit, entry_of, worktree_text
 
 
 def negate(
@@ -17,9 +17,9 @@ def negate(
     message: str | None = None,
     author: str = "",
     command: str = "negate",
-) -> Recorded:
+) -> RecordedCommit:
     """Flip the sign of a vector's alpha, or set it to −``alpha``; and commit that."""
-    current = entry_of(parse(standing_text(repo)), name).alpha
+    current = entry_of(parse(worktree_text(repo)), name).alpha
     value = alphas.times(current, -1) if alpha is None else -alpha
-    said = f"negate {name} (α {alphas.said(value)})"
+    said = f"negate {name} (α {alphas.alpha_text(value)})"
     return set_alpha(repo, {name: value}, message=message or said, author=author, command=command)

@@ -12,7 +12,7 @@ from persona.repository import Repository
 
 
 @dataclass(frozen=True)
-class Operated:
+class OperationEntry:
     """One operation. ``undone`` says that it has been taken back and not been made again."""
 
     operation: OperationId
@@ -24,10 +24,10 @@ class Operated:
     undone: bool
 
 
-def op_log(repo: Repository, *, limit: int | None = None) -> list[Operated]:
+def op_log(repo: Repository, *, limit: int | None = None) -> list[OperationEntry]:
     """The operation log."""
     return [
-        Operated(
+        OperationEntry(
             operation=name,
             time=one.time,
             command=one.command,

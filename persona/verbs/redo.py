@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from persona.errors import Refusal
 from persona.repository import Repository
-from persona.verbs.recording import clean_recipe
-from persona.verbs.undo import Undone, move
+from persona.verbs.undo import UndoResult, move
+from persona.workspace.record import clean_recipe
 
 
-def redo(repo: Repository, *, command: str = "redo") -> Undone:
+def redo(repo: Repository, *, command: str = "redo") -> UndoResult:
     """Make the change again that was taken back last."""
     with clean_recipe(repo, command) as (change, _):
         taken_back = repo.log.to_redo()
@@ -17,4 +17,4 @@ def redo(repo: Repository, *, command: str = "redo") -> Undone:
         name, operation = taken_back
         move(repo, change, operation, 1)
         change.makes_again(name)
-        return Undone(name, operation.command, tuple(sorted(operation.refs)))
+        return UndoResult(name, operation.command, tuple(sorted(operation.refs)))

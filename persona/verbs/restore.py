@@ -10,15 +10,15 @@ from persona import files
 from persona.errors import UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.history.commits import get_text
-from persona.recipe.changes import Change, changes
+from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
-from persona.verbs.recording import free_name, refuse_while_merging, standing_recipe, standing_text
+from persona.workspace.record import free_name, refuse_while_merging, worktree_recipe, worktree_text
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoreResult:
     """Whether anything was brought back, and where the text that it took the place of was put.
 
     ``vectors`` are those that were asked for; none means the whole file.
@@ -29,12 +29,12 @@ class Restored:
     backup: Path | None
     source: str = refs_.HEAD
     vectors: tuple[str, ...] = ()
-    changes: tuple[Change, ...] = ()
+    changes: tuple[RecipeChange, ...] = ()
 
 
 def restore(
     repo: Repository, names: Sequence[str] = (), *, source: str = refs_.HEAD, command: str = "restore"
-) -> Restored:
+) -> RestoreResult:
     """Make ``persona.toml`` what it was at ``source``; what is dropped stays beside it as ``persona.toml.orig``.
 
     With ``names``, only those vectors and readouts: each as it was there, taken out if it was not there. The rest stays as it is edited.
@@ -47,17 +47,17 @@ def restore(
             return _vectors(repo, list(dict.fromkeys(names)), repo.recipe(commit), then, source)
         standing, wanted = repo.recipe_bytes(), then.encode()
         if standing == wanted:
-            return Restored(repo.recipe_path, False, None, source)
+            return RestoreResult(repo.recipe_path, False, None, source)
         backup = None
         if standing is not None and standing != repo.head_text().encode():
             backup = free_name(repo.recipe_path)
             files.write_file(backup, standing)
         files.write_over(repo.recipe_path, wanted)
-        return Restored(repo.recipe_path, True, backup, source)
+        return RestoreResult(repo.recipe_path, True, backup, source)
 
 
-def _vectors(repo: Repository, names: list[str], then: Recipe, then_text: str, source: str) -> Restored:
-    text, before = standing_text(repo), standing_recipe(repo)
+def _vectors(repo: Repository, names: list[str], then: Recipe, then_text: str, source: str) -> RestoreResult:
+    text, before = worktree_text(repo), worktree_recipe(repo)
     after = before
     for name in names:
         entry = then.entry(name)
@@ -75,7 +75,7 @@ def _vectors(repo: Repository, names: list[str], then: Recipe, then_text: str, s
     found = tuple(changes(before, after, repo.objects))
     if found:
         files.write_over(repo.recipe_path, rewrite(text, after, then_text).encode())
-    return Restored(repo.recipe_path, bool(found), None, source, tuple(names), found)
+    return RestoreResult(repo.recipe_path, bool(found), None, source, tuple(names), found)
 
 
 def _with_readout(recipe: Recipe, name: str, entry: ReadoutEntry | None) -> Recipe:

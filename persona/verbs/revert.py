@@ -12,20 +12,20 @@ from persona.history.commits import get_text
 from persona.ids import CommitId
 from persona.recipe.markers import mark
 from persona.recipe.rewrite import rewrite
-from persona.recipe.threeway import Clash, merge
+from persona.recipe.threeway import MergeConflict, merge
 from persona.repository import Repository
-from persona.verbs.merging import our_name
-from persona.verbs.recording import Recorded, clean_recipe, record
+from persona.workspace.merging import our_name
+from persona.workspace.record import RecordedCommit, clean_recipe, record
 
 
 @dataclass(frozen=True)
-class Reverted:
+class RevertResult:
     """The commit that was taken back; ``recorded`` is None while ``clashes`` are to be settled in ``persona.toml``."""
 
     commit: CommitId
     subject: str
-    recorded: Recorded | None
-    clashes: tuple[Clash, ...] = ()
+    recorded: RecordedCommit | None
+    clashes: tuple[MergeConflict, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -41,7 +41,7 @@ def revert(
     message: str | None = None,
     author: str = "",
     command: str = "revert",
-) -> Reverted:
+) -> RevertResult:
     """Undo the change from parent number ``mainline`` (which a merge needs) to ``rev``, in a new commit."""
     with clean_recipe(repo, command) as (change, text):
         commit = repo.resolve(rev)
@@ -54,11 +54,11 @@ def revert(
         if merged.clashes:
             label = f"before {commit[:7]}"
             change.set_recipe_text(mark(text, merged.clashes, our_name(repo), label, their_text, theirs))
-            return Reverted(commit, subject, None, merged.clashes)
+            return RevertResult(commit, subject, None, merged.clashes)
         if text == repo.head_text():
             raise Refusal(f"nothing of {commit[:7]} is left to be reverted", "See 'persona log'.")
         said = message or f'revert "{subject}"\n\nThis takes back commit {commit.short}.'
-        return Reverted(commit, subject, record(repo, change, text, said, author))
+        return RevertResult(commit, subject, record(repo, change, text, said, author))
 
 
 def _parent(repo: Repository, commit: CommitId, rev: str, mainline: int | None) -> CommitId:

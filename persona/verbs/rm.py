@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from persona.recipe import edit
 from persona.recipe.parse import parse
 from persona.repository import Repository
-from persona.verbs.readouts import known_name
-from persona.verbs.recording import Recorded, clean_recipe, record
+from persona.workspace.readouts import known_name
+from persona.workspace.record import RecordedCommit, clean_recipe, record
 
 
 def rm(
@@ -18,7 +18,7 @@ def rm(
     message: str | None = None,
     author: str = "",
     command: str = "rm",
-) -> Recorded:
+) -> RecordedCommit:
     """Remove vectors and readouts from the recipe, and commit that."""
     with clean_recipe(repo, command) as (change, text):
         recipe = parse(text)

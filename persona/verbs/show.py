@@ -7,23 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
-from persona.graph.coverage import Link, coverage
+from persona.evaluate.results import FigureReading, readings
+from persona.graph.coverage import NodeLink, coverage
 from persona.graph.pins import pinned
 from persona.history.commits import Commit, get_text
 from persona.history.headline import facts_of
-from persona.ids import CommitId, FisherId, VectorId
-from persona.recipe.changes import Change, changes
+from persona.ids import BaseId, CommitId, FisherId, ReadoutId, VectorId
+from persona.readout.select import TABLES, is_table
+from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.naming import Named, by_id, names_a_vector, vector_at
 from persona.repository import Repository
 from persona.store.fishers import Fisher
-from persona.verbs.graphs import graph_of
-from persona.verbs.measured import Reading, readings
-from persona.verbs.origin import first_commit
-from persona.verbs.readouts import readout_at
-from persona.verbs.recording import standing_recipe
-from persona.verbs.show_readout import ShownReadout, shown_readout
-from persona.verbs.vectors import Listed, listed
+from persona.store.readouts import StoredReadout
+from persona.workspace.graphs import graph_of
+from persona.workspace.origin import first_commit
+from persona.workspace.readouts import NamedReadout, changed_since, readout_at
+from persona.workspace.record import worktree_recipe
+from persona.workspace.vectors import VectorSummary, summarize
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class ShownCommit:
     author: str
     time: str
     message: str
-    changes: tuple[Change, ...]
+    changes: tuple[RecipeChange, ...]
     text: str
     run: Mapping[str, Any] = field(default_factory=dict)
-    measured: tuple[Reading, ...] = ()
+    measured: tuple[FigureReading, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class ShownVector:
     and no recipe was looked at: then it has no alpha of its own.
     """
 
-    vector: Listed
+    vector: VectorSummary
     base_name: str
     commit: CommitId | None
     time: str | None
     changed: tuple[str, ...]
     run: Mapping[str, Any] = field(default_factory=dict)
-    link: Link | None = None
+    link: NodeLink | None = None
     of: CommitId | None = None
     in_recipe: bool = True
     fisher: ShownFisher | None = None
@@ -103,7 +104,7 @@ def _recipe(repo: Repository) -> tuple[Recipe, PersonaError | None]:
     """The recipe in ``persona.toml``, or HEAD's where that cannot be used, and why not."""
     try:
         if repo.recipe_text() is not None:
-            return standing_recipe(repo), None
+            return worktree_recipe(repo), None
     except (UsageError, WrongBase) as error:
         return repo.recipe(repo.head()), error
     return repo.recipe(repo.head()), None
@@ -131,7 +132,7 @@ def _vector(repo: Repository, standing: Recipe, named: Named) -> ShownVector:
     first = first_commit(repo, vector, named.commit)
     commit = repo.commit(first) if first else None
     return ShownVector(
-        vector=listed(repo, named.entry or Entry(named.name, vector), recipe),
+        vector=summarize(repo, named.entry or Entry(named.name, vector), recipe),
         base_name=recipe.base_name,
         commit=first,
         time=commit.time if commit else None,
@@ -159,9 +160,63 @@ def _facts_of(repo: Repository, commit: Commit, vector: VectorId, name: str) -> 
     return facts_of(commit.run, name if name in names else names[0])
 
 
-def _link(repo: Repository, named: Named, recipe: Recipe) -> Link | None:
+def _link(repo: Repository, named: Named, recipe: Recipe) -> NodeLink | None:
     """The vector's node and its state; None without a node, or without a graph."""
     head = named.commit or repo.head()
     graph = graph_of(repo, head)
     links = coverage(pinned(recipe, (repo.recipe(head),), graph), graph, repo.objects).links if graph else ()
     return next((link for link in links if named.entry and link.vector == named.entry.name), None)
+
+
+@dataclass(frozen=True)
+class ShownReadout:
+    """A readout, where it was committed first, and what its manifest says.
+
+    ``tables`` are numbers by concept and layer: ``norms``, ``centers``, ``spreads``, ``auc`` and ``control``, those of
+    them that are there. ``revision`` is the commit that it was captured on, ``since`` are the vectors and settings that
+    the recipe has otherwise than that one, null where there is no such commit here. ``of`` is the commit whose recipe has
+    it, None for ``persona.toml``.
+    """
+
+    name: str
+    id: ReadoutId
+    base: BaseId
+    base_name: str
+    concepts: tuple[str, ...]
+    layers: tuple[int, ...]
+    hidden: int
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    revision: CommitId | None = None
+    since: tuple[str, ...] | None = None
+    commit: CommitId | None = None
+    time: str | None = None
+    of: CommitId | None = None
+
+
+def shown_readout(repo: Repository, named: NamedReadout) -> ShownReadout:
+    """The readout that a text means."""
+    stored = StoredReadout.get(repo.objects, named.id)
+    first = first_commit(repo, named.id, named.commit)
+    shape = (len(stored.concepts), len(stored.layers))
+    tables = {key: stored.about[key] for key in TABLES if is_table(stored.about.get(key), shape)}
+    counts = stored.about.get("counts")
+    known = {*tables, *(("counts",) if isinstance(counts, Mapping) else ())}
+    return ShownReadout(
+        name=named.name,
+        id=named.id,
+        base=stored.base,
+        base_name=named.recipe.base_name,
+        concepts=stored.concepts,
+        layers=stored.layers,
+        hidden=stored.tensors[stored.layers[0]].shape[1],
+        tables=tables,
+        counts=counts if isinstance(counts, Mapping) else {},
+        about={key: value for key, value in stored.about.items() if key not in known},
+        revision=stored.revision,
+        since=changed_since(repo, stored, named.recipe),
+        commit=first,
+        time=repo.commit(first).time if first else None,
+        of=named.commit,
+    )

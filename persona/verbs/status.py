@@ -9,16 +9,16 @@ from persona.errors import PersonaError
 from persona.history import refs as refs_
 from persona.ids import CommitId
 from persona.recipe import alphas
-from persona.recipe.changes import Change, changes
+from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
-from persona.store.lists import Outside, all_outside
-from persona.verbs.graphs import stale_vectors
-from persona.verbs.merging import labels_of
-from persona.verbs.readouts import ReadoutState, states
-from persona.verbs.recording import standing_text
+from persona.store.lists import ExternalFile, all_outside
+from persona.workspace.graphs import stale_vectors
+from persona.workspace.merging import labels_of
+from persona.workspace.readouts import ReadoutState, states
+from persona.workspace.record import worktree_text
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Status:
     commit: CommitId
     subject: str
     edited: bool
-    changes: tuple[Change, ...]
+    changes: tuple[RecipeChange, ...]
     recipe: Recipe
     problem: str | None
     next: str
-    outside: tuple[Outside, ...] = ()
+    outside: tuple[ExternalFile, ...] = ()
     self_contained: bool = True
     stale: tuple[str, ...] = ()
     merging: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ def status(repo: Repository) -> Status:
     recipe, problem = committed, None
     if edited:
         try:
-            text = standing_text(repo)
+            text = worktree_text(repo)
             recipe = resolve(parse(text), repo.objects, committed, text)
         except PersonaError as error:
             problem = error.message

@@ -8,41 +8,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
+from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, find_figure, goal_of, suites_of
+from persona.evaluate.results import TrialFigure, change
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas, edit
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST
 from persona.repository import Repository
-from persona.verbs.evaluating import BATCH, Change, Evaluator, How, change, figure_called, goal_of, suites_of
-from persona.verbs.recording import entry_of, refuse_while_merging, standing_recipe, standing_text
+from persona.workspace.record import entry_of, refuse_while_merging, worktree_recipe, worktree_text
 
 MOST = 1000
 """Alphas of one sweep."""
 
 
 @dataclass(frozen=True)
-class Reached:
-    """One number at one alpha, and how far it is from where the recipe stands, null where that cannot be compared."""
-
-    measure: str
-    name: str
-    value: float
-    low: float | None
-    high: float | None
-    from_now: Change | None
-
-
-@dataclass(frozen=True)
-class Stop:
+class SweepPoint:
     """One alpha, and the numbers there."""
 
     alpha: float
-    reached: tuple[Reached, ...]
+    reached: tuple[TrialFigure, ...]
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """All alphas, ascending. ``best`` is the one at which ``measure`` ``name`` is best, null where it has no good way;
     ``written`` says whether ``persona.toml`` has it now. ``clear`` says whether it is better than the recipe as it stands by
     more than chance.
@@ -51,7 +40,7 @@ class Swept:
     vector: str
     suite: str
     now: alphas.Alpha
-    stops: tuple[Stop, ...]
+    stops: tuple[SweepPoint, ...]
     measure: str
     name: str
     better: Better | None
@@ -75,29 +64,29 @@ def sweep(
     batch_size: int = BATCH,
     seed: int = 0,
     limit: int | None = None,
-    within: Path | str = ".",
+    cwd: Path | str = ".",
     command: str = "sweep",
     progress: Progress = SILENT,
-) -> Swept:
+) -> SweepResult:
     """Measure the recipe as it stands with each of ``values`` as the alpha of ``vector``.
 
     ``by`` is the number to go by, ``MEASURE`` or ``MEASURE NAME``: the first of the suite that has a good way unless given. With
     ``write`` the best alpha is written into ``persona.toml``, to be committed or restored; nothing else ever changes it.
     """
-    recipe = standing_recipe(repo)
+    recipe = worktree_recipe(repo)
     entry = entry_of(recipe, vector)
     wanted = _checked(values)
-    found = suites_of(repo, [suite] if suite is not None else [], within)
+    found = suites_of(repo, [suite] if suite is not None else [], cwd)
     if len(found) > 1:
         raise UsageError(f"there are {len(found)} suites", f"Say by which: --suite {found[0].name}.")
-    with Evaluator(repo, found, How(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
         here = evaluator.of(recipe, repo.recipe_path.name)[0]
-        goal = goal_of(here) if by is None else figure_called(here, by)
+        goal = goal_of(here) if by is None else find_figure(here, by)
         done = {value: evaluator.of(_with(recipe, entry, value), f"{vector} {value:g}")[0] for value in wanted}
         best, clear = _best(done, here, goal, seed)
         written = write and best is not None and _write(repo, entry, best, command)
-        stops = tuple(Stop(value, _reached(one, here, seed)) for value, one in done.items())
-        return Swept(
+        stops = tuple(SweepPoint(value, _reached(one, here, seed)) for value, one in done.items())
+        return SweepResult(
             vector, found[0].name, entry.alpha, stops, goal.measure, goal.name, goal.better, best, clear, written,
             evaluator.measured, tuple(evaluator.notes),
         )  # fmt: skip
@@ -147,9 +136,9 @@ def _best(done: dict[float, Evaluation], here: Evaluation, goal: Figure, seed: i
     return best, found is not None and found.verdict == "better"
 
 
-def _reached(one: Evaluation, here: Evaluation, seed: int) -> tuple[Reached, ...]:
+def _reached(one: Evaluation, here: Evaluation, seed: int) -> tuple[TrialFigure, ...]:
     return tuple(
-        Reached(f.measure, f.name, f.value, f.low, f.high, change(f, here.figure(f.key), seed)) for f in one.figures
+        TrialFigure(f.measure, f.name, f.value, f.low, f.high, change(f, here.figure(f.key), seed)) for f in one.figures
     )
 
 
@@ -159,5 +148,5 @@ def _write(repo: Repository, entry: Entry, best: float, command: str) -> bool:
         return False
     with repo.transaction(command) as change_:
         refuse_while_merging(repo)
-        change_.set_recipe_text(edit.set_alpha(standing_text(repo), entry.name, best))
+        change_.set_recipe_text(edit.set_alpha(worktree_text(repo), entry.name, best))
     return True

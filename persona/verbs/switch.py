@@ -5,12 +5,12 @@ from __future__ import annotations
 from persona.errors import UsageError
 from persona.history import refs as refs_
 from persona.repository import Repository
-from persona.verbs.checkout import CheckedOut, checkout, place
+from persona.verbs.checkout import CheckoutResult, checkout, place
 
 
 def switch(
     repo: Repository, name: str, *, create: bool = False, start: str | None = None, command: str = "switch"
-) -> CheckedOut:
+) -> CheckoutResult:
     """Go to a branch, or (``create``) to a new one that begins at ``start``."""
     if create:
         return checkout(repo, start or refs_.HEAD, branch=name, command=command)

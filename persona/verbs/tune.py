@@ -13,8 +13,11 @@ from pathlib import Path
 from persona import suggestions
 from persona.errors import Refusal, UsageError
 from persona.evaluate import space
-from persona.evaluate.rows import Row
-from persona.evaluate.space import Bounds, Varied, Wanted
+from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, suites_of
+from persona.evaluate.results import FigureDiff, TrialFigure
+from persona.evaluate.rows import SuiteRow
+from persona.evaluate.search import Objective, RecipeSearch, SearchLimit, Stopped, TrialReport
+from persona.evaluate.space import Bounds, VariedSetting, Wanted
 from persona.evaluate.suite import Suite
 from persona.graph.differences import patch
 from persona.history.evaluations import number_called
@@ -22,18 +25,14 @@ from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
-from persona.verbs.evaluating import BATCH, Evaluator, How, suites_of
-from persona.verbs.measured import Moved
-from persona.verbs.recording import refuse_while_merging, standing_recipe, standing_text
-from persona.verbs.searching import Limit, Objective, Search, Stopped, Tried
-from persona.verbs.sweep import Reached
+from persona.workspace.record import refuse_while_merging, worktree_recipe, worktree_text
 
 TRIALS, MOST = 30, 10_000
 """How many trials there are beside the recipe as it stands, unless said otherwise, and at most."""
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuneResult:
     """What a search found; ``trials`` begin with the recipe as it stands.
 
     ``recommended`` is the trial that is best in the first objective among those no worse than now in any, null where none is better.
@@ -48,9 +47,9 @@ class Tuned:
 
     suite: str
     objectives: tuple[Objective, ...]
-    limits: tuple[Limit, ...]
-    varied: tuple[Varied, ...]
-    trials: tuple[Tried, ...]
+    limits: tuple[SearchLimit, ...]
+    varied: tuple[VariedSetting, ...]
+    trials: tuple[TrialReport, ...]
     stopped: Stopped
     recommended: int | None
     chosen: int | None
@@ -58,7 +57,7 @@ class Tuned:
     edit: str
     written: bool
     check: str | None
-    moved: tuple[Moved, ...]
+    moved: tuple[FigureDiff, ...]
     confirmed: bool | None
     said: str
     measured: int
@@ -85,10 +84,10 @@ def tune(
     batch_size: int = BATCH,
     seed: int = 0,
     limit: int | None = None,
-    within: Path | str = ".",
+    cwd: Path | str = ".",
     command: str = "tune",
     progress: Progress = SILENT,
-) -> Tuned:
+) -> TuneResult:
     """Search the settings of ``persona.toml`` as it stands at which the numbers ``by`` (``MEASURE`` or ``MEASURE NAME``; the first of the
     suite that has a good way unless given) are best, while those of ``keep`` get worse by no more than is said.
 
@@ -100,21 +99,21 @@ def tune(
     """
     suggestions.require_optuna()
     _check_budget(trials, minutes, pick)
-    recipe, text = standing_recipe(repo), standing_text(repo)
+    recipe, text = worktree_recipe(repo), worktree_text(repo)
     things = space.varied(recipe, Wanted(vary or {}, alphas, tuple(methods), density))
-    found = suites_of(repo, [suite] if check is None else [suite, check], within)
+    found = suites_of(repo, [suite] if check is None else [suite, check], cwd)
     if check is not None and len(found) == 1:
         raise UsageError(f"{check} is the suite that is searched by", "Give --check a suite of other data.")
     _edit(text, space.recipe_at(recipe, things, space.middle(things)))  # an error before the work
     if write:
         refuse_while_merging(repo)
-    with Evaluator(repo, found, How(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
-        search = Search(repo, evaluator, recipe, things, seed)
+    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+        search = RecipeSearch(repo, evaluator, recipe, things, seed)
         search.begin(by, keep or {})
         stopped = search.go_on(trials, minutes)
         recommended = search.recommended()
         chosen = recommended if pick is None else _picked(search, pick, stopped)
-        moved: tuple[Moved, ...] = ()
+        moved: tuple[FigureDiff, ...] = ()
         if chosen is not None and check is not None and stopped != "interrupted":
             moved = search.moved(chosen, evaluator.suites[1])
         notes = (*evaluator.notes, *_remarks(recipe, things, found))
@@ -123,7 +122,7 @@ def tune(
     edit = _edit(text, wanted)
     written = write and stopped != "interrupted" and _write(repo, recipe, wanted, command)
     shown, objectives = search.shown(), search.objectives
-    done = Tuned(
+    done = TuneResult(
         found[0].name, objectives, search.limits, things, shown, stopped, recommended, chosen,
         chosen is not None and _is_clear(one.from_now.verdict for one in _goals(shown[chosen], objectives) if one.from_now),
         edit, written, found[1].name if check is not None else None, moved, _confirmed(moved, objectives), "", measured, notes,
@@ -151,7 +150,7 @@ def _check_budget(trials: int, minutes: float | None, pick: int | None) -> None:
         raise UsageError(f"there is no trial {pick} to pick", f"Give a number from 1 to {trials}.")
 
 
-def _picked(search: Search, pick: int, stopped: Stopped) -> int | None:
+def _picked(search: RecipeSearch, pick: int, stopped: Stopped) -> int | None:
     if pick < len(search.trials):
         if why := search.trials[pick].failed:
             raise UsageError(f"trial {pick} cannot be picked: {why}", "Pick another.")
@@ -164,7 +163,7 @@ def _picked(search: Search, pick: int, stopped: Stopped) -> int | None:
     )
 
 
-def _goals(one: Tried, objectives: Sequence[Objective]) -> Iterator[Reached]:
+def _goals(one: TrialReport, objectives: Sequence[Objective]) -> Iterator[TrialFigure]:
     keys = [goal.key for goal in objectives]
     return (reached for reached in one.reached if (reached.measure, reached.name) in keys)
 
@@ -174,7 +173,7 @@ def _is_clear(verdicts: Iterable[str]) -> bool:
     return "better" in found and "worse" not in found
 
 
-def _confirmed(moved: Sequence[Moved], objectives: Sequence[Objective]) -> bool | None:
+def _confirmed(moved: Sequence[FigureDiff], objectives: Sequence[Objective]) -> bool | None:
     keys = [goal.key for goal in objectives]
     verdicts = [one.verdict for one in moved if (one.measure, one.name) in keys]
     return _is_clear(verdicts) if verdicts else None
@@ -191,16 +190,16 @@ def _write(repo: Repository, recipe: Recipe, wanted: Recipe, command: str) -> bo
         return False
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
-        if standing_recipe(repo) != recipe:
+        if worktree_recipe(repo) != recipe:
             raise Refusal(
                 f"{repo.recipe_path.name} was changed while it was tuned, and is left alone",
                 "What was measured is kept: bring back what it said, and run the same command again.",
             )
-        change.set_recipe_text(rewrite(standing_text(repo), wanted))
+        change.set_recipe_text(rewrite(worktree_text(repo), wanted))
     return True
 
 
-def _remarks(recipe: Recipe, things: Sequence[Varied], suites: Sequence[Suite]) -> Iterator[str]:
+def _remarks(recipe: Recipe, things: Sequence[VariedSetting], suites: Sequence[Suite]) -> Iterator[str]:
     """What may be a mistake."""
     if any(one.kind == "density" for one in things):
         for entry in recipe.vectors:
@@ -212,11 +211,11 @@ def _remarks(recipe: Recipe, things: Sequence[Varied], suites: Sequence[Suite]) 
             yield f"{len(ours & theirs)} examples of {suites[1].name} are in {suites[0].name}, too: they judge what they chose"
 
 
-def _said(row: Row) -> str:
+def _said(row: SuiteRow) -> str:
     return repr((row.prompt, row.completion, row.messages, row.text))
 
 
-def in_words(done: Tuned) -> str:
+def in_words(done: TuneResult) -> str:
     """What a person should take from it."""
     count = len(done.trials) - 1
     words = (
@@ -244,7 +243,7 @@ def in_words(done: Tuned) -> str:
     return " ".join(words)
 
 
-def _who(done: Tuned, count: int) -> str:
+def _who(done: TuneResult, count: int) -> str:
     if done.chosen != done.recommended:
         return f"Trial {done.chosen} was picked"
     if len(done.objectives) == 1:
@@ -255,7 +254,7 @@ def _who(done: Tuned, count: int) -> str:
     )
 
 
-def _number(goal: Reached) -> str:
+def _number(goal: TrialFigure) -> str:
     text = f"{number_called(goal.measure, goal.name)} {goal.value:.4g}"
     moved = goal.from_now
     if moved is None:

@@ -15,11 +15,11 @@ from persona.history.commits import get_text
 from persona.history.operations import Operation
 from persona.ids import CommitId, OperationId
 from persona.repository import Repository, Transaction
-from persona.verbs.recording import clean_recipe
+from persona.workspace.record import clean_recipe
 
 
 @dataclass(frozen=True)
-class Undone:
+class UndoResult:
     """The operation that was taken back or made again, and the refs that moved with it."""
 
     operation: OperationId
@@ -27,7 +27,7 @@ class Undone:
     refs: tuple[str, ...]
 
 
-def undo(repo: Repository, *, command: str = "undo") -> Undone:
+def undo(repo: Repository, *, command: str = "undo") -> UndoResult:
     """Take back the newest change that still stands."""
     with clean_recipe(repo, command) as (change, _):
         newest = repo.log.to_undo()
@@ -36,7 +36,7 @@ def undo(repo: Repository, *, command: str = "undo") -> Undone:
         name, operation = newest
         move(repo, change, operation, 0)
         change.takes_back(name)
-        return Undone(name, operation.command, tuple(sorted(operation.refs)))
+        return UndoResult(name, operation.command, tuple(sorted(operation.refs)))
 
 
 def move(repo: Repository, change: Transaction, operation: Operation, side: int) -> None:

@@ -10,7 +10,7 @@ from persona.errors import UsageError
 from persona.ids import VectorId
 from persona.recipe.naming import vector_at
 from persona.repository import Repository
-from persona.verbs.recording import standing_recipe
+from persona.workspace.record import worktree_recipe
 
 if TYPE_CHECKING:
     import torch
@@ -50,4 +50,4 @@ class TaskVector(Mapping[str, "torch.Tensor"]):
 
 def vector(repo: Repository, name: str) -> TaskVector:
     """The vector called ``name`` in the recipe as it stands, or ``NAME@REV`` in another (alpha not applied)."""
-    return TaskVector(repo, vector_at(name, standing_recipe(repo), repo.refs(), repo.objects, repo.log).id)
+    return TaskVector(repo, vector_at(name, worktree_recipe(repo), repo.refs(), repo.objects, repo.log).id)

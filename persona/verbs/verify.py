@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from persona.building.receipt import Difference, differences, read_receipt
+from persona.building.receipt import ReceiptDifference, differences, read_receipt
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifyResult:
     """What a folder says it is, and every way in which it is not; ``ok`` when there is none."""
 
     folder: Path
@@ -20,7 +20,7 @@ class Verified:
     id: str
     recipe: Recipe
     tensors: int
-    differences: tuple[Difference, ...]
+    differences: tuple[ReceiptDifference, ...]
 
     @property
     def ok(self) -> bool:
@@ -28,11 +28,11 @@ class Verified:
         return not self.differences
 
 
-def verify(folder: Path | str, *, progress: Progress = SILENT) -> Verified:
+def verify(folder: Path | str, *, progress: Progress = SILENT) -> VerifyResult:
     """Check a folder against the receipt inside it; needs no repository."""
     path = Path(folder)
     receipt = read_receipt(path)
-    return Verified(
+    return VerifyResult(
         folder=path,
         commit=receipt["commit"],
         edited=receipt["edited"],

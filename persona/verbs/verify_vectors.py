@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
+from persona.evaluate.evaluator import BASE, BATCH, Evaluator, MeasureOptions, base_of, same_figure, suites_of
+from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
-from persona.verbs.evaluating import BASE, BATCH, Change, Evaluator, How, base_of, change, same_figure, suites_of
-from persona.verbs.recording import standing_recipe
-from persona.verbs.taking import check_alpha
+from persona.workspace.ingest import check_alpha
+from persona.workspace.record import worktree_recipe
 
 
 @dataclass(frozen=True)
-class Cell:
+class VectorCell:
     """What one vector alone does to one number. ``effect`` is its change from the base, ``control`` that of noise of the vector's
     size, ``beyond`` what the vector does beyond the noise; null where that could not be compared.
     """
@@ -27,13 +28,13 @@ class Cell:
     value: float
     low: float | None
     high: float | None
-    effect: Change | None
-    control: Change | None
-    beyond: Change | None
+    effect: FigureChange | None
+    control: FigureChange | None
+    beyond: FigureChange | None
 
 
 @dataclass(frozen=True)
-class Column:
+class VectorColumn:
     """One number of a suite: what it is of the base, and a cell for each vector."""
 
     suite: str
@@ -42,16 +43,16 @@ class Column:
     unit: str
     better: Better | None
     base: float
-    cells: tuple[Cell, ...]
+    cells: tuple[VectorCell, ...]
 
 
 @dataclass(frozen=True)
-class VectorsVerified:
+class VerifyVectorsResult:
     """Vectors by numbers. ``alphas`` is how strongly each was applied; ``measured`` how many suites were run."""
 
     vectors: tuple[str, ...]
     alphas: tuple[alphas.Alpha, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[VectorColumn, ...]
     measured: int
     notes: tuple[str, ...] = ()
 
@@ -67,10 +68,10 @@ def verify_vectors(
     batch_size: int = BATCH,
     seed: int = 0,
     limit: int | None = None,
-    within: Path | str = ".",
+    cwd: Path | str = ".",
     command: str = "verify-vectors",
     progress: Progress = SILENT,
-) -> VectorsVerified:
+) -> VerifyVectorsResult:
     """Measure base + α·τ for each vector that acts in ``persona.toml``, or in the revision ``at``, as strong as the recipe has it
     or as ``alpha``.
 
@@ -79,18 +80,18 @@ def verify_vectors(
     """
     if alpha is not None:
         check_alpha(alpha)
-    recipe = standing_recipe(repo) if at is None else repo.recipe(repo.resolve(at))
+    recipe = worktree_recipe(repo) if at is None else repo.recipe(repo.resolve(at))
     acting = [replace(e, alpha=e.alpha if alpha is None else alpha) for e in recipe.vectors if alphas.acts(e.alpha)]
     if not acting or not all(alphas.acts(entry.alpha) for entry in acting):
         raise UsageError("no vector acts in the recipe", "Commit a run, or give a vector an alpha.")
-    found = suites_of(repo, suites, within)
-    with Evaluator(repo, found, How(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+    found = suites_of(repo, suites, cwd)
+    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
         base = evaluator.of(base_of(recipe), BASE)
         runs = [_run(evaluator, recipe, entry, seed) for entry in acting]
         names = tuple(entry.name for entry in acting)
         columns = tuple(_columns(base, names, runs, seed))
         strengths = tuple(entry.alpha for entry in acting)
-        return VectorsVerified(names, strengths, columns, evaluator.measured, tuple(evaluator.notes))
+        return VerifyVectorsResult(names, strengths, columns, evaluator.measured, tuple(evaluator.notes))
 
 
 Run = tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]
@@ -102,18 +103,22 @@ def _run(evaluator: Evaluator, recipe: Recipe, entry: Entry, seed: int) -> Run:
     return evaluator.of(alone, entry.name), evaluator.of(alone, f"noise as {entry.name}", control=seed)
 
 
-def _columns(base: Sequence[Evaluation], names: Sequence[str], runs: Sequence[Run], seed: int) -> Iterator[Column]:
+def _columns(
+    base: Sequence[Evaluation], names: Sequence[str], runs: Sequence[Run], seed: int
+) -> Iterator[VectorColumn]:
     for at, suite in enumerate(base):
         for figure in suite.figures:
             pairs = [(name, run[0][at], run[1][at]) for name, run in zip(names, runs, strict=True)]
             cells = (_cell(name, one, noise, suite, figure.key, seed) for name, one, noise in pairs)
             told = suite.suite, figure.measure, figure.name, figure.unit, figure.better, figure.value
-            yield Column(*told, tuple(cells))
+            yield VectorColumn(*told, tuple(cells))
 
 
-def _cell(name: str, one: Evaluation, noise: Evaluation, base: Evaluation, key: tuple[str, str], seed: int) -> Cell:
+def _cell(
+    name: str, one: Evaluation, noise: Evaluation, base: Evaluation, key: tuple[str, str], seed: int
+) -> VectorCell:
     figure, control, before = same_figure(one, key), same_figure(noise, key), base.figure(key)
-    return Cell(
+    return VectorCell(
         name, figure.value, figure.low, figure.high,
         change(figure, before, seed), change(control, before, seed), change(figure, control, seed),
     )  # fmt: skip

@@ -25,7 +25,7 @@ from persona.training.examples import read_examples
 from persona.training.problems import prepare
 from persona.training.run import loss_of
 from persona.training.settings import Settings
-from persona.verbs.living import live_model
+from persona.workspace.loading import load_model
 
 NEW, OLD = "listening", "suggesting"
 RATE = 5e-3
@@ -49,7 +49,7 @@ def write(path: Path, kind: str, count: int, seed: int, *, held_out: bool) -> Pa
 
 
 def measured(repo: persona.Repository, what: str, path: Path) -> float:
-    live = live_model(repo, what, repo.root)
+    live = load_model(repo, what, repo.root)
     rows = prepare(live.tokenizer, read_examples(path), Settings(), None).rows
     return loss_of(live.model, rows, 64, live.tokenizer.pad_token_id)
 

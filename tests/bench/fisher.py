@@ -28,8 +28,8 @@ from persona.training.examples import read_examples
 from persona.training.problems import prepare
 from persona.training.run import loss_of
 from persona.training.settings import Settings
-from persona.verbs.recording import standing_recipe
-from persona.verbs.workbench import Workbench
+from persona.workspace.record import worktree_recipe
+from persona.workspace.workbench import Workbench
 from tests.bench.ewc import NEW, OLD, RATE, SIZES, T95, interval, write
 
 KINDS = (NEW, OLD)
@@ -60,7 +60,7 @@ def runs(folder: Path, seeds: int, method: str) -> Iterator[tuple[str, int, floa
     persona.init(folder / "work", folder / "base", author="Bench")
     repo = persona.open(folder / "work")
     held = [write(folder / f"{kind}-held.jsonl", kind, HELD_OUT, 0, held_out=True) for kind in KINDS]
-    bench, base = Workbench(repo), Recipe(standing_recipe(repo).base, "")
+    bench, base = Workbench(repo), Recipe(worktree_recipe(repo).base, "")
     tokenizer = bench.become(base, "base").tokenizer
     rows = [prepare(tokenizer, read_examples(path), Settings(), None).rows for path in held]
 
@@ -88,7 +88,7 @@ def runs(folder: Path, seeds: int, method: str) -> Iterator[tuple[str, int, floa
             }
             persona.train(repo, data, name=name, changes=changes)
             persona.fisher(repo, name, data, seed=seed)
-        recipe = standing_recipe(repo)
+        recipe = worktree_recipe(repo)
         for number, name in enumerate(names):
             alone = tuple(one for one in recipe.vectors if one.name == name)
             yield f"{KINDS[number]} alone", seed, 0.5, 1.0, gains(Recipe(recipe.base, "", alone))

@@ -36,7 +36,7 @@ from persona.progress import SILENT
 from persona.recipe.builds import build_digest
 from persona.recipe.edit import new_text
 from persona.recipe.model import Entry, Recipe
-from persona.verbs.taking import take
+from persona.workspace.ingest import ingest_folder
 from tests.bench.measure import Took, middle, run
 from tests.models import TinyModels
 
@@ -276,7 +276,7 @@ def _vector(repo: persona.Repository, base: Path, run_folder: Path, seed: int) -
     }
     save_file(moved, weights, metadata={"format": "pt"})
     recipe = repo.recipe(repo.head())
-    return take(repo, recipe.base_id, run_folder, SILENT).vector.put(repo.objects)
+    return ingest_folder(repo, recipe.base_id, run_folder, SILENT).vector.put(repo.objects)
 
 
 def _make_git(peer: Path, root: Path, git: str) -> None:

@@ -24,12 +24,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from persona.live.batches import batches
-from persona.live.blocks import Blocks, find_blocks
-from persona.live.load import Live, from_folder
+from persona.inference.batches import batches
+from persona.inference.blocks import Blocks, find_blocks
+from persona.inference.load import LoadedModel, from_folder
 from persona.readout.capture import activations, run
 from persona.readout.layers import DEFAULT, parse_layers
-from persona.readout.pairs import Example, write_pairs
+from persona.readout.pairs import LabelledText, write_pairs
 from tests.bench import checkpoints, measure
 
 WORDS = 4000
@@ -75,7 +75,7 @@ def _model(folder: Path, size: str) -> Path:
     return base
 
 
-def _times(live: Live, rounds: int) -> None:
+def _times(live: LoadedModel, rounds: int) -> None:
     blocks, chance = find_blocks(live.model), random.Random(0)
     tokens = [[chance.randrange(4, WORDS) for _ in range(chance.randint(16, 96))] for _ in range(24)]
     usual, every = parse_layers(DEFAULT, len(blocks)), tuple(range(len(blocks)))
@@ -102,7 +102,7 @@ def _times(live: Live, rounds: int) -> None:
     sys.stdout.flush()
 
 
-def _bare(live: Live, tokens: Sequence[Sequence[int]]) -> Callable[[], None]:
+def _bare(live: LoadedModel, tokens: Sequence[Sequence[int]]) -> Callable[[], None]:
     made = list(batches(tokens, BATCH))
 
     def work() -> None:
@@ -114,7 +114,7 @@ def _bare(live: Live, tokens: Sequence[Sequence[int]]) -> Callable[[], None]:
 
 
 def _capture(
-    live: Live, blocks: Blocks, layers: Sequence[int], tokens: Sequence[Sequence[int]], *, whole: bool
+    live: LoadedModel, blocks: Blocks, layers: Sequence[int], tokens: Sequence[Sequence[int]], *, whole: bool
 ) -> Callable[[], None]:
     def work() -> None:
         for _ in activations(live, blocks, layers, tokens, batch_size=BATCH, whole=whole):
@@ -133,7 +133,7 @@ def _memory(model: Path, folder: Path, counts: Sequence[int], size: str, layers:
             " ".join(f"w{chance.randrange(WORDS - 4)}" for _ in range(chance.randint(8, 24))) for _ in range(count)
         ]
         pairs, out = folder / f"{count}.jsonl", folder / f"{count}"
-        write_pairs(pairs, (Example("any", row % 2 == 0, text) for row, text in enumerate(texts)))
+        write_pairs(pairs, (LabelledText("any", row % 2 == 0, text) for row, text in enumerate(texts)))
         shutil.rmtree(out, ignore_errors=True)
         command = [
             "readout",

@@ -12,9 +12,7 @@ import torch
 
 import persona
 from persona import methods
-from persona.building.plan import make_plan
-from persona.ids import VectorId
-from persona.verbs.recording import standing_recipe
+from persona.workspace.record import worktree_recipe
 from tests.building.test_device import SUMS
 from tests.building.test_kernels import adapter
 from tests.building.test_same_bytes import GIVEN, LARGE, POSITIVE, assert_same_bytes, digest, fp32_run
@@ -73,9 +71,8 @@ def test_a_sum_is_one_vector_to_the_reference(zero: persona.Repository, tmp_path
     alphas = {"sum": 0.8, "v3": 0.7 if method in POSITIVE else -0.7}
     only(zero, method, alphas, GIVEN.get(method, {}))
     persona.build(zero, tmp_path / "out")
-    recipe = standing_recipe(zero)
-    vectors = {entry.name: zero.vector(VectorId(entry.id)) for entry in recipe.vectors}
-    plan = make_plan(recipe, zero.base(recipe.base_id), vectors, diagonals=zero.diagonals(recipe))
+    recipe = worktree_recipe(zero)
+    plan = zero.prepare(recipe).plan
     [output] = [o for o in plan.outputs if o.name == "w"]
     taus = [persona.vector(zero, name)["w"] for name in alphas]
     shares = [term.share for term in output.terms]

@@ -18,11 +18,10 @@ from safetensors.torch import save_file
 import persona
 from persona import threads
 from persona.building import measuring
-from persona.building.interference import Interference, Row, interference
+from persona.building.interference import Interference, InterferenceRow, interference
 from persona.errors import PersonaError
-from persona.ids import VectorId
 from persona.verbs.diff import diff
-from persona.verbs.recording import standing_recipe
+from persona.workspace.record import worktree_recipe
 from tests.checkpoints.peft_folders import train
 from tests.methods.test_golden import repository, write_recipe
 from tests.models import TinyModels, load, nudge, tiny_llama
@@ -82,7 +81,7 @@ def near(found: float | None, part: Any, whole: Any) -> None:
         assert found == pytest.approx(float(part) / float(whole), rel=2e-3, abs=2e-4)
 
 
-def oracle(known: Known, names: list[str], alphas: dict[str, float], density: float, row: Row) -> None:
+def oracle(known: Known, names: list[str], alphas: dict[str, float], density: float, row: InterferenceRow) -> None:
     """Every number of a row that is about tensors of these names."""
     one = {v: {n: t.double() for n, t in known.taus[v].items() if n in names} for v in alphas}
     there = [v for v in alphas if one[v]]
@@ -176,9 +175,8 @@ def test_only_and_alphas_by_pattern_count(known: Known) -> None:
 
 
 def measured(repo: persona.Repository, **options: Any) -> Interference:
-    recipe = standing_recipe(repo)
-    vectors = {entry.name: repo.vector(VectorId(entry.id)) for entry in recipe.vectors}
-    return interference(recipe, repo.base(recipe.base_id), vectors, repo.tensors, by="tensor", **options)
+    recipe = worktree_recipe(repo)
+    return interference(recipe, repo.base(recipe.base_id), repo.vectors(recipe), repo.tensors, by="tensor", **options)
 
 
 @pytest.mark.parametrize("method", ["linear", "ties", "breadcrumbs"])

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
-from persona.checkpoints.runfacts import arguments, card, run_facts, state
-from persona.checkpoints.runfacts.dataset import fingerprint
-from persona.checkpoints.runfacts.reading import Unreadable
+from persona.checkpoints.provenance import arguments, card, run_facts, state
+from persona.checkpoints.provenance.dataset import fingerprint
+from persona.checkpoints.provenance.reading import Unreadable
 from persona.errors import UsageError
 from persona.store.objects import canonical
 

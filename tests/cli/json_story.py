@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 import persona
+from docs.tools.schema import commands
 from persona.cli.main import invoke
-from persona.cli.schemas import commands
 from persona.demo.training import QUICK, train_base
 from persona.readout.folder import write_readout
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.evaluate import small
-from tests.keeping.conftest import flip_tensor
+from tests.maintenance.conftest import flip_tensor
 from tests.models import TinyModels, load, tiny_llama
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written

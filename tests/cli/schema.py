@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from persona.cli.schemas import anchor
+from docs.tools.schema import anchor
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "docs" / "schema.json").read_text())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import persona
 from tests.cli.conftest import Run
-from tests.keeping.conftest import adapter as adapter  # the fixture
+from tests.maintenance.conftest import adapter as adapter  # the fixture
 from tests.models import TinyModels
 
 

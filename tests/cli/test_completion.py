@@ -120,7 +120,7 @@ def test_nothing_heavy_is_imported_and_no_command(two: persona.Repository) -> No
         loaded = set(done.stdout.rpartition("LOADED")[2].split())
         assert not loaded & {"torch", "numpy", "transformers"}
         if word == 1:
-            assert not {f"persona.cli.{name}" for name in COMMANDS} & loaded
+            assert not {f"persona.cli.commands.{name}" for name in COMMANDS} & loaded
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -14,11 +14,12 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 import persona
-from persona.cli import app, schemas
+from docs.tools import schema as schemas
+from persona.cli import app, output
 from tests.cli.conftest import Run
 from tests.cli.json_story import COMMANDS, Line, Story
 from tests.cli.schema import check, closed
-from tests.keeping.conftest import objects_of
+from tests.maintenance.conftest import objects_of
 from tests.models import TinyModels, tiny_llama
 
 
@@ -34,13 +35,14 @@ class Told:
 def watching() -> Iterator[set[type]]:
     """The classes of what is made JSON meanwhile."""
     seen: set[type] = set()
-    made = app.plain
+    made = output.plain
 
     def watched(value: Any) -> Any:
         seen.add(type(value))
         return made(value)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "plain", watched)
         patch.setattr(app, "plain", watched)
         yield seen
 
@@ -80,7 +82,7 @@ def test_a_field_that_nobody_wrote_down_does_not_fit(told: Told) -> None:
     line = next(line for line in told.lines if line.command == "tag")
     printed = json.loads(line.said)
     check("tag", json.dumps(printed))
-    for wrong in ({**printed, "more": 1}, {**printed, "schema": 2}, {**printed, "command": "branch"}):
+    for wrong in ({**printed, "more": 1}, {**printed, "schema": 3}, {**printed, "command": "branch"}):
         with pytest.raises(ValidationError):
             check("tag", json.dumps(wrong))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import persona
-from persona.cli.readout_bars import bar, number
+from persona.cli.plots.readout_bars import bar, number
 from persona.demo.training import QUICK, train_base, train_behaviour
 from persona.readout.folder import write_readout
 from tests.cli.conftest import Run

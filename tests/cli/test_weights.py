@@ -12,8 +12,8 @@ from rich.console import Console
 
 import persona
 from persona.building.interference import Interference
-from persona.cli import heatmap
-from persona.cli.weights import weights as show
+from persona.cli.plots import heatmap
+from persona.cli.tables.weights import weights as show
 from persona.errors import UsageError
 from tests.cli.conftest import Run
 from tests.models import TinyModels

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from persona.cli.complete import Known
-from persona.cli.main import COMMANDS, python_name
+from persona.cli.complete import KnownNames
+from persona.cli.lazy import python_name
+from persona.cli.main import COMMANDS
 
 NAMES = {
     "rev", "revs", "name", "names", "vector", "vectors", "node", "nodes", "method", "methods", "what", "before",
@@ -29,10 +30,10 @@ def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Com
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_it_offers_what_is_known(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.{python_name(name)}").command
+    command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
     for path, one in commands(name, command):
         for param in one.params:
             if param.name in NAMES and (path, param.name) not in NEW and not getattr(param, "is_flag", False):
-                assert isinstance(param.type, Known | click.Choice | click.Path), (
+                assert isinstance(param.type, KnownNames | click.Choice | click.Path), (
                     f"persona {path}: give '{param.name}' a type of cli/complete.py, or add it to NEW here"
                 )

@@ -8,7 +8,8 @@ import click
 import pytest
 
 import persona
-from persona.cli.main import COMMANDS, python_name
+from persona.cli.lazy import python_name
+from persona.cli.main import COMMANDS
 
 WITHOUT_A_VERB = {"completion", "demo", "op", "methods", "graph", "readout"}
 """Commands for people only, groups whose verbs are op_log, graph_* and readout_*, and one whose verb is merge_methods."""
@@ -27,7 +28,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_its_file_its_verb_and_examples(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.{python_name(name)}").command
+    command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
     assert command.name == name
     assert f"persona {name}" in command.help, "its help shows an example"
     assert "\b" in command.help
@@ -46,6 +47,6 @@ def below(command: click.Command) -> list[click.Command]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_speaks_json(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.{python_name(name)}").command
+    command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
     for one in below(command) or [command]:
         assert "--json" in {option for param in one.params for option in param.opts}

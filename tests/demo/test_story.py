@@ -19,7 +19,7 @@ from persona.cli.main import invoke
 from persona.demo.page import page_of
 from persona.demo.scenery import PLANTED, RUNS
 from persona.demo.story import METHODS, tell
-from persona.demo.telling import LINES, Table, Told
+from persona.demo.telling import LINES, DemoResult, DemoTable
 from persona.demo.training import QUICK
 from tests.cli.schema import check
 
@@ -34,7 +34,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.commands: list[str] = []
-        self.tables: list[Table] = []
+        self.tables: list[DemoTable] = []
 
     def chapter(self, title: str, text: str) -> None:
         pass
@@ -45,7 +45,7 @@ class Notes:
     def say(self, text: str) -> None:
         pass
 
-    def table(self, table: Table) -> None:
+    def table(self, table: DemoTable) -> None:
         self.tables.append(table)
 
 
@@ -53,12 +53,12 @@ TINY = QUICK.but(base_steps=20, behaviour_steps=6, batch=8)
 
 
 @pytest.fixture(scope="module")
-def kept(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told, Notes]:
+def kept(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult, Notes]:
     root, notes = tmp_path_factory.mktemp("demo"), Notes()
     return root, tell(root, notes, sizes=TINY), notes
 
 
-def test_the_story(kept: tuple[Path, Told, Notes], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_story(kept: tuple[Path, DemoResult, Notes], capsys: pytest.CaptureFixture[str]) -> None:
     root, told, notes = kept
     assert told.rolled_back_identical
     assert told.kept_bytes < told.whole_bytes
@@ -113,7 +113,7 @@ def _numbers(value: Any) -> Iterator[float]:
         yield float(value)
 
 
-def check_every_number(root: Path, told: Told, capsys: pytest.CaptureFixture[str]) -> None:
+def check_every_number(root: Path, told: DemoResult, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the page: each stands in what the command beside it prints."""
     capsys.readouterr()
     reader = Reader(page_of(told))
@@ -132,13 +132,13 @@ def check_every_number(root: Path, told: Told, capsys: pytest.CaptureFixture[str
 
 
 def test_every_number_of_the_page_is_printed_again_by_the_command_beside_it(
-    kept: tuple[Path, Told, Notes], capsys: pytest.CaptureFixture[str]
+    kept: tuple[Path, DemoResult, Notes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, told, _ = kept
     check_every_number(root, told, capsys)
 
 
-def test_the_page_needs_nothing_else_and_shows_every_table(kept: tuple[Path, Told, Notes]) -> None:
+def test_the_page_needs_nothing_else_and_shows_every_table(kept: tuple[Path, DemoResult, Notes]) -> None:
     _, told, _ = kept
     page = page_of(told)
     assert page == page_of(told)

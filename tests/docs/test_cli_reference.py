@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from docs.tools.reference import reference
 from persona.cli.main import cli
-from persona.cli.reference import reference
 from persona.errors import PersonaError
 from tests.docs.session import ROOT
 
@@ -31,12 +31,12 @@ ALL = dict(every_command())
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == reference(), "run: python -m persona.cli.reference > docs/cli.md"
+    assert PAGE.read_text() == reference(), "run: python -m docs.tools.reference > docs/cli.md"
 
 
 def test_the_module_prints_it() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "persona.cli.reference"], check=True, capture_output=True, encoding="utf-8"
+        [sys.executable, "-m", "docs.tools.reference"], check=True, capture_output=True, encoding="utf-8"
     )
     assert done.stdout == reference()
 

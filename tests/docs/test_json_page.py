@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
-from persona.cli import json_page, schemas
-from persona.cli.app import plain
-from persona.cli.reference import reference
+from docs.tools import json_page
+from docs.tools import schema as schemas
+from docs.tools.reference import reference
+from persona.cli.output import plain
 from persona.ids import Id
 from tests.cli.schema import check, closed
 from tests.docs.session import ROOT
@@ -30,16 +31,16 @@ PAGE = ROOT / "docs" / "json.md"
 
 
 def test_the_schema_is_up_to_date() -> None:
-    assert SCHEMA.read_text() == schemas.page(), "run: python -m persona.cli.schemas > docs/schema.json"
+    assert SCHEMA.read_text() == schemas.page(), "run: python -m docs.tools.schema > docs/schema.json"
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == json_page.page(), "run: python -m persona.cli.json_page > docs/json.md"
+    assert PAGE.read_text() == json_page.page(), "run: python -m docs.tools.json_page > docs/json.md"
 
 
-@pytest.mark.parametrize(("module", "path"), [("schemas", SCHEMA), ("json_page", PAGE)])
+@pytest.mark.parametrize(("module", "path"), [("schema", SCHEMA), ("json_page", PAGE)])
 def test_the_modules_print_them(module: str, path: Path) -> None:
-    command = [sys.executable, "-m", f"persona.cli.{module}"]
+    command = [sys.executable, "-m", f"docs.tools.{module}"]
     assert subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout == path.read_text()
 
 

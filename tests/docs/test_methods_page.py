@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import persona
+from docs.tools.methods import page
 from persona import methods
-from persona.cli.methods_page import page
 from persona.errors import UsageError
 from persona.recipe.parse import parse
 from tests.cli.conftest import run  # noqa: F401  # a fixture
@@ -26,7 +26,7 @@ VECTORS = "".join(f'[vectors.{name}]\nid = "abab"\n' for name in "ab")
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == page(), "run: python -m persona.cli.methods_page > docs/methods.md"
+    assert PAGE.read_text() == page(), "run: python -m docs.tools.methods > docs/methods.md"
 
 
 def test_every_snippet_is_a_recipes() -> None:

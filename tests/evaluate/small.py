@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from persona.live.load import Live
+from persona.inference.load import LoadedModel
 from persona.readout.model import Readout
 from persona.readout.score import of_tokens
 from tests.models import nudge, tiny_config, word_tokenizer
@@ -40,8 +40,8 @@ def model(seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> 
     return LlamaForCausalLM(tiny_config(**settings)).to(dtype).eval().requires_grad_(False)
 
 
-def live(made: Any = None, side: str = "right", label: str = "model") -> Live:
-    return Live(made if made is not None else model(), tokenizer(side), label)
+def live(made: Any = None, side: str = "right", label: str = "model") -> LoadedModel:
+    return LoadedModel(made if made is not None else model(), tokenizer(side), label)
 
 
 def flat(value: float = 0.0) -> Any:
@@ -101,7 +101,7 @@ class Reads:
 
     def project(
         self,
-        live: Live,
+        live: LoadedModel,
         tokens: Sequence[Sequence[int]],
         marks: Sequence[Sequence[bool]],
         batch_size: int,

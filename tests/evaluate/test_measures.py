@@ -19,17 +19,19 @@ from persona.errors import UsageError
 from persona.evaluate import measures
 from persona.evaluate.measures import Look, Reference, Sums
 from persona.evaluate.measures.degeneration import generate, unique
-from persona.evaluate.rows import Row, read_rows
+from persona.evaluate.rows import SuiteRow, read_rows
 from persona.evaluate.tokens import encode
 from tests.evaluate import small
 from tests.readout.made import by_chance
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
 
-DIALOGUES = [Row(str(n), one["prompt"], one["completion"], fields=one) for n, one in enumerate(small.dialogues(9, 1))]
-TEXTS = [Row(str(n), text=text) for n, text in enumerate(small.texts(7, 2))]
+DIALOGUES = [
+    SuiteRow(str(n), one["prompt"], one["completion"], fields=one) for n, one in enumerate(small.dialogues(9, 1))
+]
+TEXTS = [SuiteRow(str(n), text=text) for n, text in enumerate(small.texts(7, 2))]
 CHATS = [
-    Row(str(n), messages=({"role": "user", "content": text}, {"role": "assistant", "content": "w1 w2 w3"}))
+    SuiteRow(str(n), messages=({"role": "user", "content": text}, {"role": "assistant", "content": "w1 w2 w3"}))
     for n, text in enumerate(small.texts(5, 3))
 ]
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -42,7 +44,7 @@ READS = small.Reads(by_chance((0,)))
 
 
 def run(
-    name: str, live: Any, rows: list[Row] | None = None, base: Any = None, *, batch_size: int = 4,
+    name: str, live: Any, rows: list[SuiteRow] | None = None, base: Any = None, *, batch_size: int = 4,
     reads: Any = READS, **said: Any,
 ) -> dict[str, Sums]:  # fmt: skip
     """A measure's sums by their names, compared with ``base`` (or itself) where it compares."""
@@ -110,7 +112,7 @@ def test_it_says_of_every_row_that_it_is_done(name: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [DIALOGUES, TEXTS, CHATS], ids=["dialogues", "texts", "chats"])
-def test_a_model_that_knows_nothing_loses_log_v_a_token(rows: list[Row]) -> None:
+def test_a_model_that_knows_nothing_loses_log_v_a_token(rows: list[SuiteRow]) -> None:
     found = run("loss", small.live(small.flat()), rows)["loss"]
     assert value(found) == pytest.approx(math.log(V), abs=1e-6)
     assert found.totals == pytest.approx([math.log(V) * count for count in found.counts], abs=1e-5)
@@ -122,9 +124,9 @@ def test_which_tokens_are_the_answer() -> None:
     (asked, text, chat) = encode(
         live,
         [
-            Row("1", "w5 w6", " w7 w8"),
-            Row("2", text="w5 w6"),
-            Row("3", messages=({"role": "user", "content": "w5"}, {"role": "assistant", "content": "w6 w7"})),
+            SuiteRow("1", "w5 w6", " w7 w8"),
+            SuiteRow("2", text="w5 w6"),
+            SuiteRow("3", messages=({"role": "user", "content": "w5"}, {"role": "assistant", "content": "w6 w7"})),
         ],
     )
     assert words(asked.tokens) == ["<s>", "w5", "w6", "w7", "w8", "</s>"]
@@ -143,7 +145,7 @@ def gpt2() -> Any:
 
 @pytest.mark.parametrize("make", [small.model, gpt2])
 @pytest.mark.parametrize("rows", [DIALOGUES, CHATS], ids=["dialogues", "chats"])
-def test_the_loss_is_transformers_own(make: Callable[[], Any], rows: list[Row]) -> None:
+def test_the_loss_is_transformers_own(make: Callable[[], Any], rows: list[SuiteRow]) -> None:
     live = small.live(make())
     found = run("loss", live, rows)["loss"]
     for at, one in enumerate(encode(live, rows)):
@@ -208,7 +210,7 @@ def test_a_text_that_is_read_otherwise_than_by_the_base_is_named() -> None:
     other = small.live()
     other.tokenizer.add_tokens(["w5 w6"])
     with pytest.raises(UsageError, match="reads it otherwise than the base's"):
-        run("divergence", other, [Row("here", text="w4 w5 w6")], base=small.live())
+        run("divergence", other, [SuiteRow("here", text="w4 w5 w6")], base=small.live())
 
 
 class Numbers:
@@ -244,7 +246,7 @@ def pooled(model: Any, tokens: Sequence[int], counts: Sequence[int]) -> Any:
 @pytest.mark.parametrize("answers", [False, True])
 def test_which_tokens_a_readout_reads(answers: bool) -> None:
     """Of messages and of a completion the assistant's, where the readout is of those; of a text all."""
-    rows = [CHATS[0], Row("1", "w5 w6", " w7 w8"), Row("2", text="w1 w2 w3")]
+    rows = [CHATS[0], SuiteRow("1", "w5 w6", " w7 w8"), SuiteRow("2", text="w1 w2 w3")]
     base, model = small.model(1), small.model(2)
     reads = replace(READS, answers=answers)
     found = run("readout", small.live(model), rows, small.live(base), reads=reads)
@@ -267,10 +269,12 @@ def test_which_tokens_a_readout_reads(answers: bool) -> None:
 
 def test_forgetting_cuts_a_text_into_windows() -> None:
     text = " ".join(small.WORDS[:22])  # 23 tokens with <s>: windows of 10, 10 and 3
-    found = run("forgetting", small.live(small.flat()), [Row("1", text=text)], window=10)["loss"]
+    found = run("forgetting", small.live(small.flat()), [SuiteRow("1", text=text)], window=10)["loss"]
     assert found.counts == [9, 9, 2]
     assert value(found) == pytest.approx(math.log(V), abs=1e-6)
-    found = run("forgetting", small.live(small.flat()), [Row("1", text=" ".join(["w1"] * 100))], window=1000)["loss"]
+    found = run("forgetting", small.live(small.flat()), [SuiteRow("1", text=" ".join(["w1"] * 100))], window=1000)[
+        "loss"
+    ]
     assert found.counts == [63, 36]  # the model reads 64
 
 
@@ -333,7 +337,7 @@ def test_samples_are_drawn_from_the_softmax() -> None:
     model = small.flat()
     model.lm_head.bias = torch.nn.Parameter(torch.zeros(V), requires_grad=False)
     model.lm_head.bias[9] = math.log(V)  # half of all, almost
-    rows = [Row(str(n), "w1") for n in range(200)]
+    rows = [SuiteRow(str(n), "w1") for n in range(200)]
     said = generate(Look(small.live(model), seed=1, batch_size=64), rows, 5, 1.0)
     tokens = [token for one in said for token in one]
     share = tokens.count(9) / len(tokens)
@@ -363,20 +367,20 @@ def test_a_function_of_ones_own_is_found_and_what_it_gives_is_checked() -> None:
 @pytest.mark.parametrize(
     ("name", "row", "said"),
     [
-        ("loss", Row("here", "w1"), "here has no 'completion'"),
-        ("loss", Row("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
-        ("loss", Row("here", messages=({"role": "user", "content": "w1"},)), "not an answer of the assistant"),
-        ("forgetting", Row("here", "w1", " w2"), "here is no 'text'"),
-        ("forgetting", Row("here", text=" "), "here has no token that could be predicted"),
+        ("loss", SuiteRow("here", "w1"), "here has no 'completion'"),
+        ("loss", SuiteRow("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
+        ("loss", SuiteRow("here", messages=({"role": "user", "content": "w1"},)), "not an answer of the assistant"),
+        ("forgetting", SuiteRow("here", "w1", " w2"), "here is no 'text'"),
+        ("forgetting", SuiteRow("here", text=" "), "here has no token that could be predicted"),
         (
             "degeneration",
-            Row("here", " ".join(["w1"] * 60)),
+            SuiteRow("here", " ".join(["w1"] * 60)),
             "here has 61 tokens, which with 10 more is beyond what model",
         ),
-        ("readout", Row("here", text="w1"), "here is the only text"),
+        ("readout", SuiteRow("here", text="w1"), "here is the only text"),
     ],
 )
-def test_a_row_that_cannot_be_measured_is_named(name: str, row: Row, said: str) -> None:
+def test_a_row_that_cannot_be_measured_is_named(name: str, row: SuiteRow, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         run(name, small.live(), [row])
 
@@ -384,12 +388,12 @@ def test_a_row_that_cannot_be_measured_is_named(name: str, row: Row, said: str) 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (Row("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
-        (Row("here", messages=({"role": "user", "content": "w1"},)), "here: the assistant says nothing in it"),
-        (Row("here", "w1"), "here: the assistant says nothing in it"),
+        (SuiteRow("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
+        (SuiteRow("here", messages=({"role": "user", "content": "w1"},)), "here: the assistant says nothing in it"),
+        (SuiteRow("here", "w1"), "here: the assistant says nothing in it"),
     ],
 )
-def test_a_row_that_a_readout_cannot_read_is_named(row: Row, said: str) -> None:
+def test_a_row_that_a_readout_cannot_read_is_named(row: SuiteRow, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         run("readout", small.live(), [row, TEXTS[0]], reads=replace(READS, answers=True))
 

@@ -12,7 +12,7 @@ import pytest
 HEAVY = {
     "train": ("persona.training.run",),
     "tune": ("optuna",),
-    "fisher": ("persona.training.fisher", "persona.live.load", "transformers.models.llama.modeling_llama"),
+    "fisher": ("persona.training.fisher", "persona.inference.load", "transformers.models.llama.modeling_llama"),
 }
 """What commands import that takes long. They have a zygote of their own: a fork with torch in it takes four times as long as one without."""
 

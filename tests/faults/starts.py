@@ -11,8 +11,8 @@ from persona.progress import SILENT
 from persona.readout import Rules
 from persona.verbs import bisect
 from tests.checkpoints.peft_folders import handmade, pair
-from tests.keeping.conftest import flip_tensor, objects_of
-from tests.keeping.test_gc import abandon, mostly_dead
+from tests.maintenance.conftest import flip_tensor, objects_of
+from tests.maintenance.test_gc import abandon, mostly_dead
 from tests.models import TinyModels, tiny_llama
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written

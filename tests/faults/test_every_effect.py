@@ -17,12 +17,12 @@ import pytest
 import persona
 from persona.building.models import check_own
 from persona.ids import FisherId
-from persona.keeping.examine import examine
+from persona.maintenance.check import check
 from persona.readout import read_pairs
 from persona.readout.folder import read_readout
 from persona.store.fishers import Fisher
-from persona.verbs.fsck import open_damaged, place_of
-from persona.verbs.readouts import load_readout
+from persona.verbs.fsck import open_damaged
+from persona.workspace.readouts import load_readout
 from tests.faults.conftest import Zygote
 from tests.faults.starts import EDIT, EMPTY, SWEEP, TUNE, Starts
 from tests.models import TinyModels
@@ -122,7 +122,7 @@ def check_taken(root: Path, end: Path) -> None:
 
 def check_no_worse(root: Path, start: Path) -> None:
     """A repair that broke off has lost nothing that was whole before; it may have learnt what else had been lost."""
-    before = examine(place_of(open_damaged(start)))
+    before = check(open_damaged(start).on_disk())
     lost = {str(loss.id) for loss in persona.fsck(open_damaged(root)).lost}
     assert not lost & {*before.weights.good(), *before.catalog.known}
 

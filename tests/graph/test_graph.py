@@ -18,11 +18,11 @@ import pytest
 import persona
 from persona.errors import Refusal, UsageError
 from persona.graph.coverage import State
-from persona.graph.nodes import Graph, Node, Origin
+from persona.graph.nodes import Graph, GraphOrigin, Node
 from persona.graph.pins import pinned
 from persona.ids import NodeId
 from persona.recipe.model import Entry, Recipe
-from persona.verbs.graph_show import ShownGraph, ShownNode
+from persona.verbs.graph.show import ShownGraph, ShownNode
 from persona.verbs.show import ShownVector
 from tests.models import TinyModels
 
@@ -321,7 +321,7 @@ def test_pins_of_a_recipe_with_several_parents() -> None:
     def recipe(**pins: NodeId | None) -> Recipe:
         return Recipe("b", "", tuple(Entry(n, n, node="x", specification=pin) for n, pin in pins.items()))
 
-    graph = Graph({"x": new}, Origin("folder", "x"))
+    graph = Graph({"x": new}, GraphOrigin("folder", "x"))
     bare = recipe(a=None, b=None, c=None)
 
     def pins(known: tuple[Recipe, ...], among: Graph | None = graph) -> list[NodeId | None]:

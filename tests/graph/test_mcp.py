@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from persona.errors import ServerError, UsageError
-from persona.graph.sources import Options, Read, read
+from persona.graph.sources import Read, SourceOptions, read
 from persona.graph.sources.folder import read as read_folder
 from tests.graph.mcp_server import LEGACY, MODERN, Graph, Handler, RpcError, serving
 
@@ -112,13 +112,13 @@ def test_tools_by_name_go_before_resources() -> None:
 
     graph = Graph(NODES, tools={"ls": {}, "cat": {}}, call=call)
     with serving(graph) as url:
-        (node,) = read(f"{url}/mcp", Options(("ls", "cat"))).nodes
+        (node,) = read(f"{url}/mcp", SourceOptions(("ls", "cat"))).nodes
         assert (node.name, node.text, node.tags) == ("a", "about a", {"x": None})
         with pytest.raises(UsageError, match="has no tool 'lz'") as error:
-            read(f"{url}/mcp", Options(("lz",)))
+            read(f"{url}/mcp", SourceOptions(("lz",)))
         assert error.value.hint == "Known: cat, ls."
         with pytest.raises(UsageError, match="has no tool 'car'"):
-            read(f"{url}/mcp", Options(("ls", "car")))
+            read(f"{url}/mcp", SourceOptions(("ls", "car")))
 
 
 def test_neither_resources_nor_tools_that_we_know() -> None:
@@ -201,7 +201,7 @@ def test_a_server_that_never_answers() -> None:
 
     with serving(Graph(NODES, spoil=spoil)) as url:
         with pytest.raises(ServerError, match=r"did not answer server/discover within 0\.2 seconds"):
-            read(f"{url}/mcp", Options(patience=0.2))
+            read(f"{url}/mcp", SourceOptions(patience=0.2))
         release.set()
 
 
@@ -331,4 +331,4 @@ def test_passwords_are_neither_sent_nor_kept_nor_shown() -> None:
 def test_environment_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with serving(Graph(NODES)) as url:
-        assert len(read(f"{url}/mcp").nodes) == len(list(read_folder(str(FOLDER), Options())))
+        assert len(read(f"{url}/mcp").nodes) == len(list(read_folder(str(FOLDER), SourceOptions())))

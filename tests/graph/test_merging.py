@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.graph.merging import three_way
-from persona.graph.nodes import Graph, Origin
+from persona.graph.nodes import Graph, GraphOrigin
 from persona.ids import NodeId
 
-HERE, THERE = Origin("folder", "here"), Origin("folder", "there")
+HERE, THERE = GraphOrigin("folder", "here"), GraphOrigin("folder", "there")
 
 
-def graph(source: Origin = HERE, links: dict[str, tuple[str, ...]] | None = None, **nodes: int) -> Graph:
+def graph(source: GraphOrigin = HERE, links: dict[str, tuple[str, ...]] | None = None, **nodes: int) -> Graph:
     return Graph({name: NodeId(str(text) * 64) for name, text in nodes.items()}, source, links or {})
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from persona.errors import PersonaError, UsageError
 from persona.graph import sources
-from persona.graph.sources import Options, names, read
+from persona.graph.sources import SourceOptions, names, read
 from persona.graph.sources.jsonl import read as read_jsonl
 
 FOLDER = Path(__file__).parents[2] / "examples" / "graph"
@@ -146,7 +146,7 @@ def test_no_bytes_are_a_bug(tmp_path_factory: pytest.TempPathFactory, lines: lis
     path = tmp_path_factory.mktemp("fuzz") / "g.jsonl"
     path.write_bytes(b"\n".join(lines))
     try:
-        list(read_jsonl(str(path), Options()))
+        list(read_jsonl(str(path), SourceOptions()))
         read(str(path))
     except PersonaError as error:
         assert error.hint

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import persona
-from persona.cli.graphlines import draw
+from persona.cli.tables.graphlines import draw
 from persona.errors import Damaged, UsageError
 from persona.history import commits
 from persona.history.evaluations import Evaluation, Figure
@@ -20,7 +20,7 @@ from persona.ids import object_digest
 from persona.recipe.builds import build_digest
 from persona.recipe.model import Entry, Recipe
 from persona.store.objects import ObjectStore
-from persona.verbs.log import Logged
+from persona.verbs.log import LogEntry
 from tests.models import TinyModels
 
 
@@ -37,7 +37,7 @@ def merged(models: TinyModels, repo: persona.Repository) -> persona.Repository:
     return repo
 
 
-def subjects(found: list[Logged]) -> list[str]:
+def subjects(found: list[LogEntry]) -> list[str]:
     return [one.subject for one in found]
 
 

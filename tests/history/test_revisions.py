@@ -151,7 +151,7 @@ def test_the_base_is_no_vector(repo: persona.Repository, history: dict[str, Comm
 def test_a_vector_is_first_where_it_was_committed_even_if_all_commits_are_of_one_second(
     repo: persona.Repository, models: TinyModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persona.verbs.recording.now", lambda: "2026-01-01T00:00:00+00:00")
+    monkeypatch.setattr("persona.workspace.record.now", lambda: "2026-01-01T00:00:00+00:00")
     first = persona.commit(repo, models.run(1), name="a", author="Test").recorded
     assert first is not None
     persona.tag(repo, "then")

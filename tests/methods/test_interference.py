@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from persona.methods.parts import family
-from persona.methods.parts.interference import Sums, measure
+from persona.methods.parts.interference import SignSums, measure
 from persona.methods.parts.kinds import Family
 from persona.methods.parts.share import Share
 from persona.methods.parts.work import Piece, Work
@@ -18,7 +18,7 @@ TRIM = Family("trim", "elect")
 
 def sums(
     base: Sequence[float], taus: Sequence[Sequence[float]], alphas: Sequence[float], density: float, block: int = 64
-) -> Sums:
+) -> SignSums:
     """Of all τ; those beyond the alphas are what once was."""
     arrays = [np.array(values, np.float32) for values in (base, *taus)]
 
@@ -45,31 +45,31 @@ T1, T2 = [6.0, -5, 4, 1, 2, 0], [1.0, 5, -6, -4, 2, 3]
 
 
 @pytest.fixture
-def two() -> Sums:
+def two() -> SignSums:
     return sums(BASE, [T1, T2], [1, -2], 0.5)
 
 
-def test_lengths_and_products_are_those_of_tau(two: Sums) -> None:
+def test_lengths_and_products_are_those_of_tau(two: SignSums) -> None:
     assert two.base == 4 + 4 + 1
     # ⟨τ₁, τ₂⟩ = 6 - 25 - 24 - 4 + 4 + 0; alphas come in when tensors are added up, for each may have its own.
     assert two.gram == [[36 + 25 + 16 + 1 + 4, -43], [-43, 1 + 25 + 36 + 16 + 4 + 9]]
 
 
-def test_signs_before_the_trim(two: Sums) -> None:
+def test_signs_before_the_trim(two: SignSums) -> None:
     # Both are there in the first five; they differ in the first (6, -2) and the fifth (2, -4).
     assert two.plain.both == [[5, 5], [5, 6]]
     assert two.plain.opposed == [[0, 2], [2, 0]]
     assert (two.plain.shared, two.plain.conflicting) == (5, 2)
 
 
-def test_signs_after_the_trim(two: Sums) -> None:
+def test_signs_after_the_trim(two: SignSums) -> None:
     # Left are [6, -5, 4] and [-10, 12, 8] in the second to fourth: both in two, where the signs are the same.
     assert two.trimmed.both == [[3, 2], [2, 3]]
     assert two.trimmed.opposed == [[0, 0], [0, 0]]
     assert (two.trimmed.shared, two.trimmed.conflicting) == (2, 0)
 
 
-def test_all_survives_where_nothing_is_opposed(two: Sums) -> None:
+def test_all_survives_where_nothing_is_opposed(two: SignSums) -> None:
     assert two.mass == two.elected_mass == [15, 30]
     assert two.elected == [3, 3]
 

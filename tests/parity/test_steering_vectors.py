@@ -20,7 +20,7 @@ from persona.readout.folder import read_readout
 from persona.readout.labels import labels_of
 from persona.readout.pairs import read_pairs
 from persona.readout.split import held_out
-from persona.verbs.readout_train import readout_train
+from persona.verbs.readout.train import readout_train
 from tests.readout.small import MARK, examples, small_model, texts, written
 
 PEER = os.environ.get("PERSONA_STEERING_VECTORS")

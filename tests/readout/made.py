@@ -8,12 +8,12 @@ import numpy as np
 import torch
 import transformers
 
-from persona.live.batches import tokens_of
-from persona.live.blocks import find_blocks
-from persona.live.load import Live
+from persona.inference.batches import tokens_of
+from persona.inference.blocks import find_blocks
+from persona.inference.load import LoadedModel
 from persona.readout.capture import activations
 from persona.readout.model import Readout
-from tests.live.test_load import make
+from tests.inference.test_load import make
 
 __all__ = ["TOKENS", "by_chance", "make", "padded"]
 
@@ -52,7 +52,9 @@ def hooks(model: transformers.PreTrainedModel) -> int:
     return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
 
 
-def from_texts(live: Live, texts: Mapping[str, tuple[Sequence[str], Sequence[str]]], layers: Sequence[int]) -> Readout:
+def from_texts(
+    live: LoadedModel, texts: Mapping[str, tuple[Sequence[str], Sequence[str]]], layers: Sequence[int]
+) -> Readout:
     """Mean differences of pooled activations: a concept's texts with it, and without."""
     vectors: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
     about: dict[str, list[list[float]]] = {"norms": [], "centers": [], "spreads": []}
@@ -75,7 +77,7 @@ def from_texts(live: Live, texts: Mapping[str, tuple[Sequence[str], Sequence[str
     return Readout(tuple(texts), tuple(layers), stacked, about)
 
 
-def pooled_texts(live: Live, texts: Sequence[str], layers: Sequence[int]) -> list[np.ndarray]:
+def pooled_texts(live: LoadedModel, texts: Sequence[str], layers: Sequence[int]) -> list[np.ndarray]:
     """For each layer, fp32 [texts, hidden]."""
     parts = [streams for _, streams in activations(live, find_blocks(live.model), layers, tokens_of(live, texts))]
     return [np.concatenate([part[layer] for part in parts]) for layer in layers]

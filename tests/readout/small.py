@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from persona.readout.pairs import Example, write_pairs
+from persona.readout.pairs import LabelledText, write_pairs
 from tests.models import tiny_config, word_tokenizer
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -48,17 +48,19 @@ def texts(count: int, seed: int, *before: str, least: int = 3, most: int = 30) -
     return [" ".join([*before, *chance.choices(WORDS, k=chance.randint(least, most))]) for _ in range(count)]
 
 
-def examples(concept: str, positive: Iterable[str], negative: Iterable[str], paired: bool = False) -> list[Example]:
+def examples(
+    concept: str, positive: Iterable[str], negative: Iterable[str], paired: bool = False
+) -> list[LabelledText]:
     """Labelled texts; paired one by one if asked for."""
     sides = [(True, list(positive)), (False, list(negative))]
     return [
-        Example(concept, side, text, pair=number if paired else None)
+        LabelledText(concept, side, text, pair=number if paired else None)
         for side, found in sides
         for number, text in enumerate(found)
     ]
 
 
-def written(path: Path, *sets: Iterable[Example]) -> Path:
+def written(path: Path, *sets: Iterable[LabelledText]) -> Path:
     """A file of pairs."""
     write_pairs(path, [one for each in sets for one in each])
     return path

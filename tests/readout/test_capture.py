@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from persona.live.batches import by_length
-from persona.live.blocks import find_blocks
-from persona.live.load import Live, from_folder
+from persona.inference.batches import by_length
+from persona.inference.blocks import find_blocks
+from persona.inference.load import LoadedModel, from_folder
 from persona.readout.capture import activations, pooled
-from tests.live.test_load import KINDS, make
+from tests.inference.test_load import KINDS, make
 from tests.readout.small import small_model
 
 TOKENS = [[1, 5, 9], [1, 7], [1, 4, 4, 8, 20, 31, 7, 7, 2], [1, 3, 5, 30, 40], [1, 50, 2, 3, 4, 5, 6, 7]]
 
 
-def rows(live: Live, **how: Any) -> dict[int, np.ndarray]:
+def rows(live: LoadedModel, **how: Any) -> dict[int, np.ndarray]:
     """By layer, in the order of TOKENS."""
     blocks = find_blocks(live.model)
     layers = range(len(blocks))
@@ -33,7 +33,7 @@ def rows(live: Live, **how: Any) -> dict[int, np.ndarray]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pooling", ["mean", "last"])
 def test_layer_i_is_the_hidden_state_i_plus_1(kind: str, pooling: str) -> None:
-    live = Live(make(kind), None, kind)
+    live = LoadedModel(make(kind), None, kind)
     found = rows(live, pooling=pooling, batch_size=2)
     for row, tokens in enumerate(TOKENS):
         with torch.inference_mode():
@@ -46,14 +46,14 @@ def test_layer_i_is_the_hidden_state_i_plus_1(kind: str, pooling: str) -> None:
 
 @pytest.mark.parametrize("how", [{"batch_size": 1}, {"batch_size": 3}, {"side": "left"}, {"whole": True}])
 def test_batches_and_padding_move_nothing_but_rounding(how: dict[str, Any]) -> None:
-    live = Live(make("llama"), None, "llama")
+    live = LoadedModel(make("llama"), None, "llama")
     usual, other = rows(live, batch_size=64), rows(live, **how)
     for layer in usual:
         assert np.abs(usual[layer] - other[layer]).max() < 1e-5 * np.abs(usual[layer]).max()
 
 
 def test_only_marked_tokens_count() -> None:
-    live = Live(make("llama"), None, "llama")
+    live = LoadedModel(make("llama"), None, "llama")
     marks = [[0] * (len(tokens) - 1) + [1] for tokens in TOKENS]
     last = rows(live, pooling="last")
     for side in ("left", "right"):
@@ -62,7 +62,7 @@ def test_only_marked_tokens_count() -> None:
 
 
 def test_long_texts_come_first_and_a_start_skips_some() -> None:
-    live = Live(make("llama"), None, "llama")
+    live = LoadedModel(make("llama"), None, "llama")
     blocks = find_blocks(live.model)
     assert by_length(TOKENS) == [2, 4, 3, 0, 1]
     assert [b.rows for b, _ in activations(live, blocks, [0], TOKENS, batch_size=2)] == [(2, 4), (3, 0), (1,)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from persona.errors import UsageError
 from persona.readout.contrast import Contrasts, read_contrasts
-from persona.readout.pairs import Example
+from persona.readout.pairs import LabelledText
 
 SEED = {
     "Statement: Today was a good day.": 1.0,
@@ -37,7 +37,7 @@ def row(text: str, label: object, concept: str = "joy") -> dict[str, object]:
     return {"concept": concept, "text": text, "label": label}
 
 
-SIX = [Example("joy", label > 0, text, pair=number // 2 + 1) for number, (text, label) in enumerate(SEED.items())]
+SIX = [LabelledText("joy", label > 0, text, pair=number // 2 + 1) for number, (text, label) in enumerate(SEED.items())]
 
 
 @pytest.mark.parametrize("indent", [None, 0, 2])

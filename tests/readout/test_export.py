@@ -161,14 +161,14 @@ def test_a_folder_in_a_repository(repo: persona.Repository, tmp_path: Path) -> N
     for said, concepts in {
         "feelings": CONCEPTS, "out/feelings": ("pride",), "./feelings": ("hope",), "alone": ("awe",),
     }.items():  # fmt: skip
-        done = persona.readout_export(repo, said, tmp_path / "x.npz", format="npz", replace=True, within=repo.root)
+        done = persona.readout_export(repo, said, tmp_path / "x.npz", format="npz", replace=True, cwd=repo.root)
         assert done.concepts == concepts
     repo.recipe_path.write_text("[nonsense")
-    done = persona.readout_export(repo, "out/feelings", tmp_path / "y.npz", format="npz", within=repo.root)
+    done = persona.readout_export(repo, "out/feelings", tmp_path / "y.npz", format="npz", cwd=repo.root)
     assert done.concepts == ("pride",)
     repo.recipe_path.write_text(repo.head_text())
     with pytest.raises(UsageError, match="'feeling' is no readout of the recipe and no folder of one"):
-        persona.readout_export(repo, "feeling", tmp_path / "z.npz", format="npz", within=repo.root)
+        persona.readout_export(repo, "feeling", tmp_path / "z.npz", format="npz", cwd=repo.root)
 
 
 def test_what_is_there_stays(folder: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import UsageError
-from persona.readout.extract import Extracted, Item, Overlap, Rules, extract, without_tags
-from persona.readout.pairs import Example
+from persona.readout.extract import ConceptOverlap, Extracted, Item, Rules, extract, without_tags
+from persona.readout.pairs import LabelledText
 
 ALL = Rules(min_content_chars=0, min_examples=1)
 
@@ -153,13 +153,13 @@ def test_overlaps() -> None:
     tags = {f"t{n}": {"a": 9.0, **({"b": 9.0} if n < 2 else {}), **({"c": 9.0} if n >= 3 else {})} for n in range(5)}
     tags["t5"] = {"b": 9.0, "c": 1.0}
     found = extract(items(texts, **tags), ALL)
-    assert found.overlaps == (Overlap("a", "c", 2, 1.0), Overlap("a", "b", 2, 2 / 3))
+    assert found.overlaps == (ConceptOverlap("a", "c", 2, 1.0), ConceptOverlap("a", "b", 2, 2 / 3))
 
 
 def test_by_hand() -> None:
     own = [
-        Example("joy", True, "It is joy.", pair=1), Example("joy", False, "It is grief.", pair=1),
-        Example("warmth", True, "Bread."), Example("warmth", False, "TEA."),
+        LabelledText("joy", True, "It is joy.", pair=1), LabelledText("joy", False, "It is grief.", pair=1),
+        LabelledText("warmth", True, "Bread."), LabelledText("warmth", False, "TEA."),
     ]  # fmt: skip
     graph = items(
         {"a": "bread.", "b": "Tea.", "c": "Wool.", "d": "Rain."}, a={"warmth": 1}, b={"warmth": 9}, c={"warmth": 9}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import persona
 from persona.errors import Storage, UsageError
-from persona.readout.pairs import Example, read_pairs, write_pairs
+from persona.readout.pairs import LabelledText, read_pairs, write_pairs
 
 WHOLE = '{"concept": "warmth", "polarity": "positive", "text": "Bread."}'
 
@@ -19,13 +19,18 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 names = texts.map(str.strip).filter(bool)
 examples = st.lists(
     st.builds(
-        Example, names, st.booleans(), texts, node=st.none() | texts, pair=st.none() | st.integers(-(1 << 63), 1 << 63)
+        LabelledText,
+        names,
+        st.booleans(),
+        texts,
+        node=st.none() | texts,
+        pair=st.none() | st.integers(-(1 << 63), 1 << 63),
     )
 )
 
 
 @given(found=examples)
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, found: list[Example]) -> None:
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, found: list[LabelledText]) -> None:
     path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     write_pairs(path, found)
     assert read_pairs(path) == tuple(found)
@@ -35,7 +40,8 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, found
 
 def test_a_line_is_what_the_page_says(tmp_path: Path) -> None:
     write_pairs(
-        tmp_path / "p", [Example("warmth", True, "Ünder one roof.", "home", 3), Example("warmth", False, "No.")]
+        tmp_path / "p",
+        [LabelledText("warmth", True, "Ünder one roof.", "home", 3), LabelledText("warmth", False, "No.")],
     )
     assert (tmp_path / "p").read_text() == (
         '{"concept": "warmth", "polarity": "positive", "text": "Ünder one roof.", "node": "home", "pair": 3}\n'
@@ -47,7 +53,7 @@ def test_lines_from_elsewhere(tmp_path: Path) -> None:
     """A byte order mark, blank lines, ends of lines from Windows, fields that say nothing here, no end at the end."""
     lines = ["\ufeff" + WHOLE, "", "  ", WHOLE.replace('"text"', '"source": 1, "text"'), WHOLE]
     (tmp_path / "p").write_bytes("\r\n".join(lines).encode())
-    assert read_pairs(tmp_path / "p") == (Example("warmth", True, "Bread."),) * 3
+    assert read_pairs(tmp_path / "p") == (LabelledText("warmth", True, "Bread."),) * 3
 
 
 def test_an_empty_file_has_no_examples(tmp_path: Path) -> None:
@@ -96,10 +102,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_the_package_offers_it() -> None:
     assert persona.readout.read_pairs is read_pairs
-    assert persona.readout.Example is Example
+    assert persona.readout.LabelledText is LabelledText
     assert {*persona.readout.__all__} <= {*dir(persona.readout)}
     for name in persona.readout.__all__:
         assert getattr(persona.readout, name).__doc__
     with pytest.raises(AttributeError, match=r"'persona.readout' has no attribute 'read_pears'"):
         _ = persona.readout.read_pears
-    assert json.loads(Example("a", True, "b").encode()) == {"concept": "a", "polarity": "positive", "text": "b"}
+    assert json.loads(LabelledText("a", True, "b").encode()) == {"concept": "a", "polarity": "positive", "text": "b"}

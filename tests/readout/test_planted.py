@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from persona.live.blocks import find_blocks
-from persona.live.load import Live, from_folder
+from persona.inference.blocks import find_blocks
+from persona.inference.load import LoadedModel, from_folder
 from persona.progress import SILENT
 from persona.readout import aggregators, capturing
-from persona.readout.capturing import How, captured
+from persona.readout.capturing import CaptureOptions, captured
 from persona.readout.fitting import Taking
 from persona.readout.labels import Labels, labels_of
-from persona.readout.training import Trained, train
+from persona.readout.training import FittedReadout, train
 from tests.readout.small import MARK, examples, small_model, texts
 
 BLOCK = 2
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_model(tmp_path_factory.mktemp("planted") / "model")
 
 
-def planted(folder: Path, dtype: str = "fp32") -> Live:
+def planted(folder: Path, dtype: str = "fp32") -> LoadedModel:
     live = from_folder(folder, "planted", dtype)
     mark = live.tokenizer.convert_tokens_to_ids(MARK)
     added = (SIZE * torch.tensor(TRUTH)).to(live.model.dtype)
@@ -66,9 +66,11 @@ def labels(positive: int = 60, negative: int = 60, paired: bool = False) -> tupl
     return labels_of(examples("planted", ours, theirs, paired))
 
 
-def found(live: Live, texts: tuple[Labels, ...], out: Path, aggregator: str, pooling: str = "mean") -> Trained:
+def found(
+    live: LoadedModel, texts: tuple[Labels, ...], out: Path, aggregator: str, pooling: str = "mean"
+) -> FittedReadout:
     blocks = find_blocks(live.model)
-    how = How(pooling, batch_size=7)
+    how = CaptureOptions(pooling, batch_size=7)
     with captured(live, blocks, range(4), texts, how, out / "work.partial", SILENT) as data:
         return train(data, Taking(aggregator), SILENT)
 

@@ -13,12 +13,12 @@ import torch
 import persona
 from persona.demo.training import QUICK, train_base, train_behaviour
 from persona.errors import CheckpointError, UsageError
-from persona.live.load import Live, from_folder
+from persona.inference.load import LoadedModel, from_folder
 from persona.readout.drift import NOTABLE, in_words, shifts, t_quantile, t_within
 from persona.readout.folder import write_readout
 from persona.readout.model import Readout
 from persona.readout.score import by_token, in_units, projections
-from persona.verbs.readout_reading import texts_in
+from persona.workspace.reading import texts_in
 from tests.readout.made import by_chance
 
 TINY = QUICK.but(base_steps=3, behaviour_steps=3)
@@ -41,19 +41,19 @@ def readout(runs: Path) -> Readout:
 
 
 @pytest.fixture(scope="module")
-def live(runs: Path) -> Live:
+def live(runs: Path) -> LoadedModel:
     return from_folder(runs / "base", "base", "fp32")
 
 
 @torch.inference_mode()
-def by_hand(live: Live, readout: Readout, text: str) -> np.ndarray:
+def by_hand(live: LoadedModel, readout: Readout, text: str) -> np.ndarray:
     """[tokens, concepts] at layer 0."""
     tokens = torch.tensor([live.tokenizer(text)["input_ids"]])
     return (live.model(tokens, output_hidden_states=True).hidden_states[1][0].numpy()) @ readout.vectors[0].T
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_a_score_is_the_mean_over_the_tokens_of_a_text(live: Live, readout: Readout, batch_size: int) -> None:
+def test_a_score_is_the_mean_over_the_tokens_of_a_text(live: LoadedModel, readout: Readout, batch_size: int) -> None:
     found = projections(live, readout, TEXTS, batch_size=batch_size)
     assert found.shape == (3, 2, 2)
     for row, text in enumerate(TEXTS):
@@ -65,7 +65,7 @@ def test_a_score_is_the_mean_over_the_tokens_of_a_text(live: Live, readout: Read
     assert np.allclose(projections(live, last, TEXTS)[0, :, 0], by_hand(live, readout, TEXTS[0])[-1], atol=1e-5)
 
 
-def test_units_of_scores(runs: Path, live: Live, readout: Readout) -> None:
+def test_units_of_scores(runs: Path, live: LoadedModel, readout: Readout) -> None:
     raw = persona.readout_score(None, TEXTS, runs / "mood", runs / "base", units="raw", dtype="fp32")
     std = persona.readout_score(None, TEXTS, runs / "mood", runs / "base", dtype="fp32", per_token=True)
     assert (raw.units, std.units, std.concepts, std.layers) == ("raw", "std", readout.concepts, (0, 1))

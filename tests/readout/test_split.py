@@ -6,7 +6,7 @@ import pytest
 
 from persona.errors import UsageError
 from persona.readout.labels import Labels, labels_of
-from persona.readout.pairs import Example
+from persona.readout.pairs import LabelledText
 from persona.readout.split import folds, held_out
 
 
@@ -65,8 +65,8 @@ def test_folds_have_both_sides() -> None:
     assert {number[text] for text in one.positive} == {number[text] for text in one.negative} == {0, 1, 2}
 
 
-def lines(*said: tuple[str, bool, str, int | None]) -> list[Example]:
-    return [Example(concept, positive, text, pair=pair) for concept, positive, text, pair in said]
+def lines(*said: tuple[str, bool, str, int | None]) -> list[LabelledText]:
+    return [LabelledText(concept, positive, text, pair=pair) for concept, positive, text, pair in said]
 
 
 def test_labels_are_sorted_and_said_once() -> None:
@@ -87,7 +87,7 @@ def test_labels_are_sorted_and_said_once() -> None:
         (lines(("joy", True, "a", None), ("joy", False, "b", None)), ("jay",), "no concept 'jay'"),
     ],
 )
-def test_what_cannot_be_learnt_from(examples: list[Example], concepts: tuple[str, ...], words: str) -> None:
+def test_what_cannot_be_learnt_from(examples: list[LabelledText], concepts: tuple[str, ...], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         labels_of(examples, concepts)
 

@@ -11,7 +11,7 @@ import torch
 import persona
 from persona.errors import UsageError
 from persona.readout.model import Readout
-from tests.live.test_load import KINDS
+from tests.inference.test_load import KINDS
 from tests.readout.made import TOKENS, by_chance, hooks, make, padded
 
 READOUT = by_chance()

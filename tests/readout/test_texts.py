@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from persona.errors import UsageError
-from persona.live.load import Live, from_folder
+from persona.inference.load import LoadedModel, from_folder
 from persona.readout.texts import conversation, encode
 from tests.readout.small import MARKED_TEMPLATE, TEMPLATE, small_model, texts
 
@@ -25,11 +25,11 @@ FORGETFUL = (  # as templates that drop the thoughts of earlier turns
 )
 
 
-def live(folder: Path, template: str | None) -> Live:
+def live(folder: Path, template: str | None) -> LoadedModel:
     return from_folder(small_model(folder, template=template), "small")
 
 
-def words(model: Live, one: Any, marks: Any = None) -> list[str]:
+def words(model: LoadedModel, one: Any, marks: Any = None) -> list[str]:
     """Tokens as words, those that count alone if there are marks."""
     found = model.tokenizer.convert_ids_to_tokens(list(one))
     return found if marks is None else [word for word, mark in zip(found, marks, strict=True) if mark]

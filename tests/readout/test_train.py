@@ -20,7 +20,7 @@ from persona.errors import CheckpointError, Locked, PersonaError, Refusal, Stora
 from persona.readout import aggregators, working
 from persona.readout.folder import MANIFEST, VECTORS, read_readout
 from persona.readout.working import LOCK, PLAN, Working, folder_of
-from persona.verbs.readout_train import ReadoutTrained, readout_train
+from persona.verbs.readout.train import ReadoutTrainResult, readout_train
 from tests.models import TinyModels
 from tests.readout.small import MARK, examples, small_model, texts, written
 
@@ -147,7 +147,7 @@ KILLED = """
 import os, signal, sys
 from tests.readout.test_train import Stopping
 from persona.readout import working
-from persona.verbs.readout_train import readout_train
+from persona.verbs.readout.train import readout_train
 working.PATIENCE = 0.0
 readout_train(*sys.argv[1:4], progress=Stopping(900, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 """
@@ -281,8 +281,8 @@ def repo(make_repo: Callable[[Path], persona.Repository], model: Path) -> person
 
 
 def test_a_revision_is_run_as_its_build_would_be(repo: persona.Repository, pairs: Path, tmp_path: Path) -> None:
-    def of(said: str | Path | None, name: str) -> tuple[ReadoutTrained, Any]:
-        done = readout_train(pairs, tmp_path / name, said, repo=repo, within=repo.root)
+    def of(said: str | Path | None, name: str) -> tuple[ReadoutTrainResult, Any]:
+        done = readout_train(pairs, tmp_path / name, said, repo=repo, cwd=repo.root)
         return done, read_readout(tmp_path / name)
 
     persona.build(repo, tmp_path / "built")

@@ -15,7 +15,7 @@ from persona.errors import Storage
 from persona.readout import working
 from persona.readout.folder import is_readout, read_readout
 from persona.readout.working import folder_of
-from persona.verbs.readout_train import readout_train
+from persona.verbs.readout.train import readout_train
 from tests.readout.small import MARK, examples, small_model, texts, written
 
 

@@ -18,15 +18,15 @@ from persona.demo.dialogues import all_prompts, dialogues, held_out_prompts, sha
 from persona.demo.model import text_of
 from persona.demo.training import FULL, QUICK, Sizes, train_base, train_behaviour
 from persona.errors import Refusal, UsageError
-from persona.live.load import Live, from_folder
+from persona.inference.load import LoadedModel, from_folder
 from persona.readout.folder import write_readout
 from persona.readout.model import Readout
 from persona.readout.replies import generate, judge, prompt_tokens, repetition
-from persona.readout.tuning import Bounds, Search, Trial, Tuner, best, excesses
-from persona.verbs.readout_tune import ReadoutTune, in_words
+from persona.readout.tuning import ReplyBounds, SteeringSearch, SteeringTrial, Tuner, best, excesses
+from persona.verbs.readout.tune import ReadoutTuneResult, in_words
 from tests.readout.made import from_texts
 
-SEARCH = Search("listening", "suggesting", most=8.0, max_tokens=6, seed=3)
+SEARCH = SteeringSearch("listening", "suggesting", most=8.0, max_tokens=6, seed=3)
 PROMPTS = held_out_prompts(8)
 
 
@@ -36,13 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def live(folder: Path) -> Live:
+def live(folder: Path) -> LoadedModel:
     train_base(folder / "base", QUICK)
     return from_folder(folder / "base", "base", "fp32")
 
 
 @pytest.fixture(scope="module")
-def readout(folder: Path, live: Live) -> Readout:
+def readout(folder: Path, live: LoadedModel) -> Readout:
     made = from_texts(live, two_kinds(64), [0, 1])
     write_readout(folder / "mood", made)
     return made
@@ -53,17 +53,21 @@ def two_kinds(count: int) -> dict[str, tuple[list[str], list[str]]]:
     return {"listening": (said["listening"], said["suggesting"]), "suggesting": (said["suggesting"], said["listening"])}
 
 
-def tune(folder: Path, out: Path, count: int = 4, search: Search = SEARCH, **changes: object) -> ReadoutTune:
+def tune(
+    folder: Path, out: Path, count: int = 4, search: SteeringSearch = SEARCH, **changes: object
+) -> ReadoutTuneResult:
     settings = {"readout": folder / "mood", "model": folder / "base", "count": count, **changes}
     return persona.readout_tune(None, out, PROMPTS, search, **settings)
 
 
-def test_steered_replies_read_the_way_they_were_steered_and_stay_coherent(live: Live, readout: Readout) -> None:
+def test_steered_replies_read_the_way_they_were_steered_and_stay_coherent(live: LoadedModel, readout: Readout) -> None:
     """Measured here, at layer 1 with 4.5 both ways: +0.95 ± 0.23 deviations, at 1.4 × the perplexity of the replies without
     steering, of which 1.5 is the bound.
     """
     prompts = prompt_tokens(live, held_out_prompts(128), 40, plain=False)
-    tuner = Tuner(live, readout, prompts, Search("listening", "suggesting", seed=1), batch_size=128, blocks=None)
+    tuner = Tuner(
+        live, readout, prompts, SteeringSearch("listening", "suggesting", seed=1), batch_size=128, blocks=None
+    )
     plain, there = tuner.trial(0, None, 0.0, 0.0), tuner.trial(1, 1, 4.5, 4.5)
     assert (plain.effect, plain.broken) == (0, ())
     assert there.effect > 2.5 * there.error > 0
@@ -86,7 +90,7 @@ def test_the_demo_s_model_steered_away_from_a_decision(tmp_path: Path) -> None:
     """
     live, prompts, families = speaking(tmp_path, FULL)
     readout = from_texts(live, {"sharing": families, "decided": families[::-1]}, [1, 2])
-    tuner = Tuner(live, readout, prompts, Search("sharing", None, seed=1), batch_size=128, blocks=None)
+    tuner = Tuner(live, readout, prompts, SteeringSearch("sharing", None, seed=1), batch_size=128, blocks=None)
     tuner.trial(0, None, 0.0, 0.0)
     assert tuner.trial(1, 2, 8.0, 0.0).feasible
     assert tuner.trial(2, 2, -8.0, 0.0).feasible
@@ -106,7 +110,7 @@ def test_the_demo_s_model_steered_away_from_a_decision(tmp_path: Path) -> None:
         assert fewer.mean() > 3 * fewer.std(ddof=1) / math.sqrt(len(fewer))
 
 
-def speaking(folder: Path, sizes: Sizes) -> tuple[Live, list[list[int]], tuple[list[str], list[str]]]:
+def speaking(folder: Path, sizes: Sizes) -> tuple[LoadedModel, list[list[int]], tuple[list[str], list[str]]]:
     """The demo's base, held-out prompts of decisions, and the texts of its prompts: sharing, decided."""
     train_base(folder / "base", sizes)
     live = from_folder(folder / "base", "base", "fp32")
@@ -119,7 +123,7 @@ def speaking(folder: Path, sizes: Sizes) -> tuple[Live, list[list[int]], tuple[l
 
 
 @torch.inference_mode()
-def test_what_is_judged_is_what_the_model_itself_says(live: Live, readout: Readout) -> None:
+def test_what_is_judged_is_what_the_model_itself_says(live: LoadedModel, readout: Readout) -> None:
     prompts = prompt_tokens(live, PROMPTS, 12, plain=False)
     replies = generate(live, prompts, max_tokens=12, temperature=1.0, seed=0, batch_size=4)
     found = judge(live, readout, prompts, replies, batch_size=3)
@@ -138,7 +142,7 @@ def test_what_is_judged_is_what_the_model_itself_says(live: Live, readout: Reado
     assert found.repetition == pytest.approx(sum(map(repetition, replies)) / len(replies))
 
 
-def test_replies_by_chance_and_without(live: Live) -> None:
+def test_replies_by_chance_and_without(live: LoadedModel) -> None:
     prompts = prompt_tokens(live, PROMPTS, 12, plain=False)
     assert live.tokenizer.decode(prompts[0]) == f"<s>User: {PROMPTS[0]}\nReply:"
     assert live.tokenizer.decode(prompt_tokens(live, ["Hello."], 12, plain=True)[0]) == "Hello."
@@ -158,7 +162,7 @@ def test_replies_by_chance_and_without(live: Live) -> None:
         prompt_tokens(live, PROMPTS, 120, plain=False)
 
 
-def test_how_a_model_likes_to_be_sampled_does_not_count(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_a_model_likes_to_be_sampled_does_not_count(live: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = prompt_tokens(live, PROMPTS, 12, plain=False)
 
     def said() -> list[list[list[int]]]:
@@ -172,7 +176,7 @@ def test_how_a_model_likes_to_be_sampled_does_not_count(live: Live, monkeypatch:
     assert live.model.generation_config is own
 
 
-def test_repetition_and_special_tokens_by_hand(live: Live, readout: Readout) -> None:
+def test_repetition_and_special_tokens_by_hand(live: LoadedModel, readout: Readout) -> None:
     assert repetition([1, 2, 3, 4]) == 0
     assert repetition([1, 2]) == 0
     assert repetition([1, 2, 3, 1, 2, 3]) == pytest.approx(1 / 4)  # 123 231 312 123
@@ -206,7 +210,9 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert kept["trials"][3]["effect"] == whole.trials[3].effect
 
 
-def test_trials_of_another_search_are_left_alone(folder: Path, live: Live, readout: Readout, tmp_path: Path) -> None:
+def test_trials_of_another_search_are_left_alone(
+    folder: Path, live: LoadedModel, readout: Readout, tmp_path: Path
+) -> None:
     out = tmp_path / "trials.json"
     tune(folder, out, 1)
     before = out.read_bytes()
@@ -214,7 +220,7 @@ def test_trials_of_another_search_are_left_alone(folder: Path, live: Live, reado
     write_readout(tmp_path / "mood", Readout(readout.concepts, (1,), {1: readout.vectors[1]}, one_layer(readout)))
     for message, changes in (
         ("of another search: 'seed' was 3, and is 4", {"search": replace(SEARCH, seed=4)}),
-        ("'bounds' was", {"search": replace(SEARCH, bounds=Bounds(perplexity=2.0))}),
+        ("'bounds' was", {"search": replace(SEARCH, bounds=ReplyBounds(perplexity=2.0))}),
         ("of other readout", {"readout": tmp_path / "mood"}),
         ("of other prompts", {"plain": True}),
         ("replies otherwise than when", {"model": tmp_path / "other"}),
@@ -233,7 +239,7 @@ def one_layer(readout: Readout) -> dict[str, object]:
 
 
 def test_nothing_within_the_bounds_is_said_plainly(folder: Path, readout: Readout, tmp_path: Path) -> None:
-    strict = replace(SEARCH, bounds=Bounds(perplexity=0.5, repetition=0.0, special=0.0))
+    strict = replace(SEARCH, bounds=ReplyBounds(perplexity=0.5, repetition=0.0, special=0.0))
     found = tune(folder, tmp_path / "strict.json", 2, strict)
     assert (found.best, found.again) == (None, None)
     assert found.said.startswith("No trial reads further than the unsteered replies within the bounds")
@@ -242,29 +248,31 @@ def test_nothing_within_the_bounds_is_said_plainly(folder: Path, readout: Readou
 
 
 def test_the_best_is_within_the_bounds_and_beyond_chance() -> None:
-    def trial(number: int, effect: float, error: float = 0.1, *broken: str) -> Trial:
-        return Trial(number, 1, 2.0, 0.0, effect, error, 10.0, 0.0, 0.0, broken, "")
+    def trial(number: int, effect: float, error: float = 0.1, *broken: str) -> SteeringTrial:
+        return SteeringTrial(number, 1, 2.0, 0.0, effect, error, 10.0, 0.0, 0.0, broken, "")
 
-    plain = Trial(0, None, 0.0, 0.0, 0.0, 0.0, 8.0, 0.0, 0.0, (), "")
+    plain = SteeringTrial(0, None, 0.0, 0.0, 0.0, 0.0, 8.0, 0.0, 0.0, (), "")
     found = [plain, trial(1, 9.0, 0.1, "perplexity"), trial(2, 0.8), trial(3, 1.2, 0.7), trial(4, 0.5)]
     assert best(found) == found[2]
     assert best([plain, found[1], found[3]]) is None
-    said = in_words(Search("warmth", None), found, found[2], trial(2, 0.7))
+    said = in_words(SteeringSearch("warmth", None), found, found[2], trial(2, 0.7))
     assert "Trial 2 is the best of 3 within the bounds: layer 1, 2.00 towards warmth." in said
     assert "at 1.25 × the perplexity" in said
     assert said.endswith("with another seed +0.70 ± 0.10, as well.")
-    assert "does NOT confirm" in in_words(Search("warmth", None), found, found[2], trial(2, 0.1))
+    assert "does NOT confirm" in in_words(SteeringSearch("warmth", None), found, found[2], trial(2, 0.1))
     over = replace(plain, perplexity=13.0, repetition=0.2, special=0.06)
-    assert excesses(over, plain, Bounds()) == pytest.approx({"perplexity": 0.125, "repetition": 0.1, "special": 0.01})
+    assert excesses(over, plain, ReplyBounds()) == pytest.approx(
+        {"perplexity": 0.125, "repetition": 0.1, "special": 0.01}
+    )
 
 
 def test_what_cannot_be_tuned(folder: Path, readout: Readout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "trials.json"
     for message, search in (
-        ("which way", Search(None, None)),
-        ("is nowhere", Search("listening", "listening")),
-        ("no concept 'listning'", Search("listning", None)),
-        ("no concept 'sugesting'", Search("listening", "sugesting")),
+        ("which way", SteeringSearch(None, None)),
+        ("is nowhere", SteeringSearch("listening", "listening")),
+        ("no concept 'listning'", SteeringSearch("listning", None)),
+        ("no concept 'sugesting'", SteeringSearch("listening", "sugesting")),
     ):
         with pytest.raises(UsageError, match=message):
             tune(folder, out, search=search)

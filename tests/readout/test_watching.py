@@ -16,7 +16,7 @@ from persona.errors import CheckpointError, Refusal, UsageError
 from persona.readout.folder import write_readout
 from persona.readout.model import Readout
 from persona.readout.watching import Watch
-from tests.live.test_load import KINDS
+from tests.inference.test_load import KINDS
 from tests.readout.made import TOKENS, by_chance, hooks, make, padded
 
 # peft asks transformers by an old name.
@@ -34,7 +34,7 @@ def test_a_projection_is_that_of_the_hidden_state(kind: str) -> None:
     with persona.readout.watch(model, READOUT) as r:
         watched = model(TOKENS)
     assert torch.equal(watched.logits, bare.logits)
-    for layer in (0, 1):  # that of the last block is not among the hidden states: see persona/live/blocks.py
+    for layer in (0, 1):  # that of the last block is not among the hidden states: see persona/inference/blocks.py
         wanted = bare.hidden_states[layer + 1] @ torch.from_numpy(READOUT.vectors[layer]).T
         assert torch.allclose(r.latest[layer], wanted, atol=1e-5)
     assert {layer: tuple(p.shape) for layer, p in r.latest.items()} == dict.fromkeys((0, 1, 2), (2, 6, 2))

@@ -85,7 +85,7 @@ def test_the_first_pattern_that_matches_counts() -> None:
     ids=["number", "depth", "patterns"],
 )
 def test_said_kept_and_taken_apart(alpha: alphas.Alpha, said: str) -> None:
-    assert alphas.said(alpha) == said
+    assert alphas.alpha_text(alpha) == said
     assert alphas.decode(alphas.encode(alpha)) == alpha
     assert alphas.times(alphas.times(alpha, -1), -1) == alpha
     assert alphas.numbers(alphas.times(alpha, -2)) == [-2 * number for number in alphas.numbers(alpha)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from persona.errors import PersonaError, RecipeError
 from persona.methods.parts.order import kept_of
 from persona.recipe.alphas import Depths, alpha_at
-from persona.recipe.mergekit.config import Reference, parse_config
+from persona.recipe.mergekit.config import ModelReference, parse_config
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours, to_theirs
 from persona.recipe.mergekit.reading import Merge, merge_of
 from persona.recipe.mergekit.setting import alpha_of, evaluate, strengths, weight_of
@@ -120,7 +120,7 @@ def test_a_fifth_of_1024() -> None:
 
 
 def read(text: str, *bases: str) -> Merge:
-    return merge_of(parse_config(text, "m.yml"), {Reference(base) for base in ("base", *bases)})
+    return merge_of(parse_config(text, "m.yml"), {ModelReference(base) for base in ("base", *bases)})
 
 
 TIES = """

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from persona.checkpoints.dtypes import BITS
 from persona.errors import Damaged
 from persona.ids import BlobId, TensorId, blob_id, file_digest
-from persona.keeping import weights
+from persona.maintenance import weights
 from persona.progress import SILENT
 from persona.store import compression, packs
 from persona.store.objects import canonical

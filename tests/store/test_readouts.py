@@ -11,7 +11,7 @@ from persona.errors import Damaged
 from persona.ids import BaseId, CommitId, ReadoutId, TensorId
 from persona.store.nouns import TensorSpec
 from persona.store.objects import ObjectStore
-from persona.store.readouts import StoredReadout, said_layers
+from persona.store.readouts import StoredReadout, layers_text
 
 A, B, C = (digit * 64 for digit in "abc")
 
@@ -72,7 +72,7 @@ def test_what_no_persona_wrote(objects: ObjectStore, changes: dict[str, Any]) ->
 
 
 def test_layers_as_a_person_writes_them() -> None:
-    assert said_layers([3]) == "layer 3"
-    assert said_layers([18, 14, 15, 16, 17]) == "layers 14–18"
-    assert said_layers([3, 5, 6, 9]) == "layers 3, 5–6, 9"
+    assert layers_text([3]) == "layer 3"
+    assert layers_text([18, 14, 15, 16, 17]) == "layers 14–18"
+    assert layers_text([3, 5, 6, 9]) == "layers 3, 5–6, 9"
     assert stored().said == "2 concepts, layers 3–4"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from persona.errors import UsageError
-from persona.training.examples import Example, Message, read_examples
+from persona.training.examples import Message, TrainingExample, read_examples
 
 USER, ASSISTANT = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}
 
@@ -33,11 +33,11 @@ def test_the_forms(tmp_path: Path) -> None:
     user, said = Message("user", "hi"), Message("assistant", "yes", True)
     unlearnt = Message("assistant", "yes")
     assert read_examples(path) == [
-        Example(f"{path}:1", (user, said)),
-        Example(f"{path}:3", (user, unlearnt, user, Message("assistant", "no", True))),
-        Example(f"{path}:4", pieces=(("hi", False), (" yes", True))),
-        Example(f"{path}:5", (user, said)),
-        Example(f"{path}:6", pieces=(("all of it", True),)),
+        TrainingExample(f"{path}:1", (user, said)),
+        TrainingExample(f"{path}:3", (user, unlearnt, user, Message("assistant", "no", True))),
+        TrainingExample(f"{path}:4", pieces=(("hi", False), (" yes", True))),
+        TrainingExample(f"{path}:5", (user, said)),
+        TrainingExample(f"{path}:6", pieces=(("all of it", True),)),
     ]
 
 

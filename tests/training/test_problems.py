@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from persona.errors import UsageError
-from persona.training.examples import Example
-from persona.training.problems import DataSummary, Problem, prepare
+from persona.training.examples import TrainingExample
+from persona.training.problems import DataProblem, DataSummary, prepare
 from persona.training.settings import Settings
 
 
-def asked(number: int, prompt: str, answer: str) -> Example:
-    return Example(f"d:{number}", pieces=((f"{prompt} ", False), (answer, True)))
+def asked(number: int, prompt: str, answer: str) -> TrainingExample:
+    return TrainingExample(f"d:{number}", pieces=((f"{prompt} ", False), (answer, True)))
 
 
 def test_a_clean_dataset(words: Any) -> None:
@@ -23,15 +23,15 @@ def test_a_clean_dataset(words: Any) -> None:
 
 def test_every_problem_is_told(words: Any) -> None:
     rows = [
-        asked(1, "hi", "yes"), asked(2, "hi", "yes"), asked(3, "HI", "  Yes"), Example("d:4", pieces=((" ", True),)),
+        asked(1, "hi", "yes"), asked(2, "hi", "yes"), asked(3, "HI", "  Yes"), TrainingExample("d:4", pieces=((" ", True),)),
         asked(5, "one two three four five", "ok"),
     ]  # fmt: skip
     found = prepare(words, rows, Settings(max_length=4), None)
     assert found.summary.problems == (
-        Problem("empty", 1, "left out", ("d:4",)),
-        Problem("the same as one before", 1, "kept", ("d:2",)),
-        Problem("alike one before", 1, "kept", ("d:3",)),
-        Problem("longer than 4 tokens", 1, "cut", ("d:5",)),
+        DataProblem("empty", 1, "left out", ("d:4",)),
+        DataProblem("the same as one before", 1, "kept", ("d:2",)),
+        DataProblem("alike one before", 1, "kept", ("d:3",)),
+        DataProblem("longer than 4 tokens", 1, "cut", ("d:5",)),
     )
     assert (found.summary.examples, found.summary.used, len(found.rows[-1].tokens)) == (5, 4, 4)
     dropped = prepare(words, rows, Settings(duplicates="drop", too_long="skip", max_length=4), None)
@@ -44,7 +44,7 @@ def test_too_long_may_be_an_error_and_the_model_has_a_say(words: Any) -> None:
 
 
 def test_a_cut_that_leaves_nothing_to_learn_is_told(words: Any) -> None:
-    row = Example("d:1", pieces=(("hi ", True), ("one two three", False)), ends=False)
+    row = TrainingExample("d:1", pieces=(("hi ", True), ("one two three", False)), ends=False)
     (problem,) = prepare(words, [row], Settings(max_length=2), None).summary.problems[1:]
     assert (problem.what, problem.where) == ("nothing to learn", ("d:1",))
 

@@ -8,7 +8,7 @@ import pytest
 
 from persona.demo.model import build_tokenizer
 from persona.errors import UsageError
-from persona.training.examples import Example, Message
+from persona.training.examples import Message, TrainingExample
 from persona.training.tokens import Tokenized, tokenize
 from tests.training.conftest import FORGETFUL, TELLING, WORDS, word_tokenizer
 
@@ -26,7 +26,7 @@ def shown(done: Tokenized) -> str:
 
 
 def one(tokenizer: Any, *messages: Message, **more: Any) -> str:
-    (done,) = tokenize(tokenizer, [Example("data.jsonl:1", messages, **more)])
+    (done,) = tokenize(tokenizer, [TrainingExample("data.jsonl:1", messages, **more)])
     return shown(done)
 
 
@@ -77,7 +77,7 @@ def test_speakers(words: Any) -> None:
 
 
 def test_a_token_across_the_border_is_learnt_and_told(words: Any) -> None:
-    (done,) = tokenize(words, [Example("here", pieces=(("hi the", False), ("re yes", True)))])
+    (done,) = tokenize(words, [TrainingExample("here", pieces=(("hi the", False), ("re yes", True)))])
     assert shown(done) == "hi there* yes* </s>*"
     assert done.straddles
     assert done.counted == 3
@@ -101,7 +101,7 @@ def test_a_byte_level_tokenizer_agrees_with_hand_made_spans() -> None:
         Message("user", "…"),
         Message("assistant", said[1], True),
     )
-    (done,) = tokenize(tokenizer, [Example("here", chat)])
+    (done,) = tokenize(tokenizer, [TrainingExample("here", chat)])
     kept = [token for token, learnt in zip(done.tokens, done.learnt, strict=True) if learnt]
     assert tokenizer.decode(kept) == f" {said[0]}</s> {said[1]}</s>"
 
@@ -120,7 +120,7 @@ class Slow:
 
 
 def test_without_offsets_beginnings_must_be_beginnings() -> None:
-    example = Example("here", pieces=(("ab", False), ("cd", True)))
+    example = TrainingExample("here", pieces=(("ab", False), ("cd", True)))
     (done,) = tokenize(Slow(merges=False), [example])
     assert (done.tokens, done.learnt) == ((97, 98, 99, 100, 2), (False, False, True, True, True))
     with pytest.raises(UsageError, match="does not begin or end between two tokens"):

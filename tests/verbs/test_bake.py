@@ -15,11 +15,11 @@ import persona
 from persona import files, methods
 from persona.errors import Refusal, UsageError
 from persona.ids import VectorId
-from persona.keeping.report import Loss
+from persona.maintenance.report import LostObject
 from tests.checkpoints.peft_folders import train
 from tests.cli.conftest import Run
 from tests.cli.conftest import run as run  # the fixture
-from tests.keeping.conftest import flip_tensor
+from tests.maintenance.conftest import flip_tensor
 from tests.models import TinyModels, assert_same, load, nudge
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft's and transformers' own
@@ -204,7 +204,7 @@ def test_fsck_blames_what_suffers(two: persona.Repository, tmp_path: Path) -> No
     assert "bake two into both" not in [commit.subject for commit in blamed.commits]
 
 
-def parent_loss(repo: persona.Repository, own: set[object]) -> Loss:
+def parent_loss(repo: persona.Repository, own: set[object]) -> LostObject:
     """What fsck says when a tensor is damaged that only the vector 'two' has."""
     vector = repo.vector(persona.vectors(repo, "HEAD~1")[1].id)
     spec = next(spec for spec in vector.tensors.values() if spec not in own)

@@ -199,4 +199,4 @@ def test_a_branch_that_is_gone_is_not_gone_back_to(long: persona.Repository) -> 
     assert persona.fsck(long).ok
     bisect.start(long, "main", ["good"])
     here = long.head()
-    assert bisect.reset(long, "HEAD") == bisect.Ended(here, None)
+    assert bisect.reset(long, "HEAD") == bisect.BisectEnd(here, None)

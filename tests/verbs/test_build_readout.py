@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 import persona
 from persona.errors import Refusal
 from persona.readout.folder import encode, read_readout
-from persona.verbs.readouts import load_readout
+from persona.workspace.readouts import load_readout
 from tests.checkpoints.peft_folders import handmade as adapter
 from tests.checkpoints.peft_folders import pair
 from tests.models import TinyModels, assert_same, load

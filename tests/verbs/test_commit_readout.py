@@ -13,8 +13,8 @@ import pytest
 import persona
 from persona.errors import CheckpointError, RecipeError, Refusal, UsageError, WrongBase
 from persona.store.readouts import StoredReadout
-from persona.verbs.readouts import load_readout
-from persona.verbs.show_readout import ShownReadout
+from persona.verbs.show import ShownReadout
+from persona.workspace.readouts import load_readout
 from tests.models import TinyModels
 from tests.readout.handmade import CONCEPTS, handmade, written
 
@@ -201,11 +201,11 @@ def test_two_readouts_by_name(repo: persona.Repository, told: dict[str, str]) ->
 
 
 def test_a_readout_is_no_model(repo: persona.Repository, told: dict[str, str]) -> None:
-    from persona.verbs.living import live_model
+    from persona.workspace.loading import load_model
 
     persona.commit_readout(repo, out(repo, **told), name="feelings", author="Test")
     with pytest.raises(UsageError, match="'feelings' is no revision, no vector of the recipe and no folder"):
-        live_model(repo, "feelings", repo.root)
+        load_model(repo, "feelings", repo.root)
 
 
 def test_rm_restore_revert_checkout_undo(repo: persona.Repository, told: dict[str, str]) -> None:

@@ -15,14 +15,14 @@ from transformers import AutoModelForCausalLM
 import persona
 from persona.errors import Damaged, ExpressionError, Refusal, UsageError, WrongBase
 from persona.ids import VectorId
-from persona.keeping.report import Loss
+from persona.maintenance.report import LostObject
 from persona.recipe.naming import names_a_vector, vector_at
 from persona.store.nouns import TermOf, Vector
-from persona.verbs.recording import standing_recipe
+from persona.workspace.record import worktree_recipe
 from tests.cli.conftest import Run
 from tests.cli.conftest import run as run  # the fixture
-from tests.keeping.conftest import adapter as adapter  # the fixture
-from tests.keeping.conftest import write_adapter
+from tests.maintenance.conftest import adapter as adapter  # the fixture
+from tests.maintenance.conftest import write_adapter
 from tests.models import VOCAB, TinyModels, load, nudge, same_bits
 from tests.verbs.test_messy_checkpoints import grown
 from tests.verbs.test_messy_checkpoints import spoken as spoken  # the fixture
@@ -98,7 +98,7 @@ def test_a_taken_name_is_redefined_only_when_asked(three: persona.Repository) ->
 def test_a_vector_once_is_that_vector(three: persona.Repository) -> None:
     for name, text in {"same": "listening", "again": "listening + rushing - rushing"}.items():
         done = persona.derive(three, name, text)
-        entry = standing_recipe(three).entry("listening")
+        entry = worktree_recipe(three).entry("listening")
         assert entry is not None
         assert done.vector.id == entry.id
         assert done.notes
@@ -133,7 +133,7 @@ def test_a_comment_of_someones_own_stays(three: persona.Repository) -> None:
 
 
 def test_an_inline_table_gets_a_row(three: persona.Repository) -> None:
-    recipe = standing_recipe(three)
+    recipe = worktree_recipe(three)
     rows = ", ".join(f'{entry.name} = {{id = "{entry.id[:12]}"}}' for entry in recipe.vectors)
     three.recipe_path.write_text(f'vectors = {{{rows}}}\n\n[base]\nname = "b"\nid = "{recipe.base[:12]}"\n')
     persona.commit(three, message="inline")
@@ -186,7 +186,7 @@ def test_it_must_be_a_name_and_a_number(three: persona.Repository) -> None:
 def test_a_vector_by_what_people_call_it(three: persona.Repository, models: TinyModels) -> None:
     old = persona.vectors(three)[0]
     persona.commit(three, models.run(9), name="listening")
-    refs, recipe = three.refs(), standing_recipe(three)
+    refs, recipe = three.refs(), worktree_recipe(three)
 
     def means(text: str) -> VectorId:
         return vector_at(text, recipe, refs, three.objects).id
@@ -387,7 +387,7 @@ def test_what_suffers_when_a_term_is_lost(three: persona.Repository) -> None:
     lost = persona.vectors(three)[0].id
     three.objects.path(lost).unlink()
     [loss] = [one for one in persona.fsck(three).lost if one.kind == "vector"]
-    assert isinstance(loss, Loss)
+    assert isinstance(loss, LostObject)
     assert (loss.id, loss.vectors) == (lost, ("calm", "listening"))
     calm = VectorId(three.recipe(three.head()).vectors[3].id)
     with pytest.raises(Damaged, match=f"vector {lost.short} is missing"):

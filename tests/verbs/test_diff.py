@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM
 import persona
 from persona import threads
 from persona.building import compare as comparing
-from persona.building.compare import Compared, Figures
+from persona.building.compare import Comparison, ComparisonFigures
 from persona.errors import CheckpointError, NoRepository, PersonaError, UsageError
-from persona.verbs.diff import Diffed, diff
+from persona.verbs.diff import DiffResult, diff
 from tests.models import TinyModels, load, nudge, tiny_llama
 
 MakeRepo = Callable[[Path], persona.Repository]
@@ -53,7 +53,7 @@ def near(found: float | None, wanted: torch.Tensor | float) -> None:
         assert found == pytest.approx(float(wanted), rel=1e-5, abs=1e-9)
 
 
-def check(row: Figures, a: Tensors, b: Tensors, base: Tensors | None, names: list[str]) -> None:
+def check(row: ComparisonFigures, a: Tensors, b: Tensors, base: Tensors | None, names: list[str]) -> None:
     """Every figure of a row that is about tensors of these names."""
     x, y = (torch.cat([side[n].double().flatten() for n in names]) for side in (a, b))
     assert (row.tensors, row.entries) == (len(names), len(x))
@@ -72,7 +72,7 @@ def check(row: Figures, a: Tensors, b: Tensors, base: Tensors | None, names: lis
         near(row.opposed, (dx * dy < 0).sum() / (dx * dy != 0).sum())
 
 
-def check_all(found: Compared, a: Tensors, b: Tensors, base: Tensors | None) -> None:
+def check_all(found: Comparison, a: Tensors, b: Tensors, base: Tensors | None) -> None:
     check(found.whole, a, b, base, list(a))
     of = (lambda name: name) if found.by == "tensor" else layer
     differing = {of(name) for name in a if not torch.equal(a[name], b[name])}
@@ -81,7 +81,7 @@ def check_all(found: Compared, a: Tensors, b: Tensors, base: Tensors | None) -> 
         check(row, a, b, base, [name for name in a if of(name) == row.name])
 
 
-def tensors(found: Diffed) -> Compared:
+def tensors(found: DiffResult) -> Comparison:
     assert found.tensors is not None
     return found.tensors
 
@@ -386,12 +386,12 @@ def test_a_name_is_a_revision_before_a_vector_before_a_folder(
     shutil.copytree(models.run(2), tmp_path / "voice")
     shutil.copytree(models.run(2), tmp_path / "main")
     shutil.copytree(models.run(2), tmp_path / "plain")
-    assert diff(two, "main", "HEAD", within=tmp_path).kinds == ("revision", "revision")
-    found = diff(two, "voice", "HEAD", within=tmp_path)
+    assert diff(two, "main", "HEAD", cwd=tmp_path).kinds == ("revision", "revision")
+    found = diff(two, "voice", "HEAD", cwd=tmp_path)
     assert found.kinds == ("vector", "revision")
     assert "write ./voice for the folder" in found.notes[0]
     for said in ("./voice", "./main", "plain", str(tmp_path / "main"), Path("main")):
-        assert diff(two, said, "HEAD", within=tmp_path).kinds == ("checkpoint", "revision"), said
+        assert diff(two, said, "HEAD", cwd=tmp_path).kinds == ("checkpoint", "revision"), said
     persona.checkout(two, branch="voice")
     assert diff(two, "voice", "HEAD").kinds == ("revision", "revision")
     assert diff(two, "voice@HEAD", "HEAD").kinds == ("vector", "revision")
@@ -400,7 +400,7 @@ def test_a_name_is_a_revision_before_a_vector_before_a_folder(
 def test_the_newest_checkpoint_of_a_run(models: TinyModels, two: persona.Repository, tmp_path: Path) -> None:
     for step, seed in ((100, 2), (1000, 1)):
         shutil.copytree(models.run(seed), tmp_path / "run" / f"checkpoint-{step}")
-    found = diff(two, "listening", "./run", within=tmp_path)
+    found = diff(two, "listening", "./run", cwd=tmp_path)
     assert (found.after, found.differs) == ("./run/checkpoint-1000", False)
 
 
@@ -418,7 +418,7 @@ def test_the_newest_checkpoint_of_a_run(models: TinyModels, two: persona.Reposit
 )
 def test_unknown_sides(two: persona.Repository, tmp_path: Path, said: str, message: str, hint: str) -> None:
     with pytest.raises(PersonaError, match=message) as caught:
-        diff(two, said, "HEAD", within=tmp_path)
+        diff(two, said, "HEAD", cwd=tmp_path)
     assert hint in caught.value.hint
     assert caught.value.exit_code == 2
 

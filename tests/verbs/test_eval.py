@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import persona
 from persona.errors import UsageError
-from persona.live.load import from_folder
+from persona.evaluate import evaluator as evaluating
+from persona.inference.load import from_folder
 from persona.recipe.model import Entry, Recipe
-from persona.verbs import evaluating
-from persona.verbs.recording import standing_recipe
 from persona.verbs.sweep import grid
-from persona.verbs.workbench import Workbench
+from persona.workspace.record import worktree_recipe
+from persona.workspace.workbench import Workbench
 from tests.evaluate import small
 from tests.models import same_bits
 
@@ -357,7 +357,7 @@ def test_a_sweep_offers_the_best_and_writes_it_only_when_told(work: persona.Repo
     assert values[1] == blamed.without  # one build, one result
     found = persona.sweep(work, BAD, [0.4, -0.2, 0.0, 0.8], write=True)
     assert (found.written, found.measured) == (True, 0)
-    assert standing_recipe(work).entry(BAD).alpha == found.best
+    assert worktree_recipe(work).entry(BAD).alpha == found.best
     assert work.is_edited()
     persona.restore(work)
     assert work.recipe_bytes() == before

@@ -17,13 +17,12 @@ import persona
 from persona import files
 from persona.errors import RecipeError, Refusal, Storage, UsageError
 from persona.ids import FisherId
-from persona.keeping.examine import examine
+from persona.maintenance.check import check
 from persona.recipe.model import Recipe
 from persona.store.fishers import Fisher
 from persona.training.fisher import estimate
-from persona.verbs.fsck import place_of
-from persona.verbs.living import planned
-from persona.verbs.workbench import Workbench
+from persona.workspace.loading import planned
+from persona.workspace.workbench import Workbench
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.diagonals import put_diagonal
 from tests.models import assert_same, load, nudge
@@ -241,7 +240,7 @@ def test_the_store_keeps_what_recipes_name(repo: persona.Repository) -> None:
     found = persona.fsck(repo)
     assert [(loss.kind, loss.id) for loss in found.lost] == [("fisher", name)]
     repo.objects.path(name).write_bytes(whole)
-    assert {spec.id for spec in kept.tensors.values()} <= set(examine(place_of(repo)).needed)
+    assert {spec.id for spec in kept.tensors.values()} <= set(check(repo.on_disk()).needed)
     while repo.commit(repo.head()).message.startswith("estimate"):
         persona.undo(repo)
     persona.gc(repo, grace=0)

@@ -13,7 +13,7 @@ from persona.errors import CheckpointError, Damaged, PersonaError
 from persona.ids import BaseId, VectorId
 from persona.recipe.edit import put_vector
 from persona.recipe.model import Entry
-from tests.keeping.test_fsck import fsck
+from tests.maintenance.test_fsck import fsck
 from tests.models import TinyModels, assert_same, load
 
 OUT = ["../evil.json", "/tmp/evil.json", "a/../../evil.json", "..", ".", "", "a\\b.json", "x\0.json"]

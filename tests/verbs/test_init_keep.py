@@ -16,7 +16,7 @@ from persona.store.kept import Keep
 from persona.verbs.fsck import open_damaged
 from tests.cli.conftest import Run
 from tests.cli.conftest import run as run  # the fixture
-from tests.keeping.conftest import flip
+from tests.maintenance.conftest import flip
 from tests.models import TinyModels, assert_same, load
 
 

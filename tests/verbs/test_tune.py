@@ -20,11 +20,11 @@ import persona
 from persona.cli.main import invoke
 from persona.errors import Refusal, UsageError
 from persona.evaluate import choice, space
-from persona.evaluate.space import Varied, Wanted
+from persona.evaluate.space import VariedSetting, Wanted
 from persona.recipe.model import Entry, Recipe
-from persona.suggestions import Known, Options, Range, suggested
-from persona.verbs.recording import standing_recipe
-from persona.verbs.tune import Tuned, bounds
+from persona.suggestions import Choices, KnownTrial, Range, suggested
+from persona.verbs.tune import TuneResult, bounds
+from persona.workspace.record import worktree_recipe
 from tests.models import TinyModels, load
 
 PLANTED = (0.7, -0.3)
@@ -135,7 +135,7 @@ def value(trial: Any, measure: str) -> float:
     return next(one.value for one in trial.reached if one.measure == measure)
 
 
-def without_work(done: Tuned) -> Tuned:
+def without_work(done: TuneResult) -> TuneResult:
     """All of a result but how much had to be measured for it."""
     return replace(done, measured=0)
 
@@ -228,7 +228,7 @@ def test_ctrl_c_in_a_process_of_its_own(work: persona.Repository) -> None:
 def test_time_is_a_budget(work: persona.Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that says a minute more each time that it is asked."""
     minutes = itertools.count()
-    monkeypatch.setattr("persona.verbs.searching.monotonic", lambda: 60.0 * next(minutes))
+    monkeypatch.setattr("persona.evaluate.search.monotonic", lambda: 60.0 * next(minutes))
     found = persona.tune(work, "near", trials=9, minutes=3)
     assert (found.stopped, len(found.trials)) == ("minutes", 3)  # asked at 1, 2 and 3 minutes
     with pytest.raises(UsageError, match="no trial 7 yet: the time was over after 2"):
@@ -248,13 +248,13 @@ def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> 
         line for line in after if line in changed
     ]
     assert work.is_edited()
-    assert standing_recipe(work).entry("one").alpha == one
+    assert worktree_recipe(work).entry("one").alpha == one
     persona.restore(work)
     assert (work.recipe_text() or "").splitlines() == before
     other = next(trial for trial in found.trials[1:] if trial.number != found.chosen)
     picked = persona.tune(work, "near", trials=8, pick=other.number, write=True)
     assert (picked.measured, picked.recommended, picked.chosen) == (0, found.recommended, other.number)
-    assert standing_recipe(work).entry("two").alpha == other.settings[1]
+    assert worktree_recipe(work).entry("two").alpha == other.settings[1]
 
 
 def test_what_was_changed_meanwhile_is_left_alone(work: persona.Repository) -> None:
@@ -345,7 +345,7 @@ def test_methods_and_densities(work: persona.Repository) -> None:
         pick=ties.number, write=True,
     )  # fmt: skip
     assert picked.measured == 0
-    recipe = standing_recipe(work)
+    recipe = worktree_recipe(work)
     assert (recipe.method, dict(recipe.parameters)) == ("ties", {"density": ties.settings[2]})
     assert "# as it was" in (work.recipe_text() or "")
 
@@ -471,7 +471,7 @@ def test_settings_are_the_recipe_that_they_say() -> None:
 
 
 def test_numbers_are_rounded_within_their_range() -> None:
-    wide, narrow = Varied("a", "alpha", -1.5, 0.0), Varied("a", "alpha", 0.10004, 0.12)
+    wide, narrow = VariedSetting("a", "alpha", -1.5, 0.0), VariedSetting("a", "alpha", 0.10004, 0.12)
     assert wide.rounded(-0.123456) == -0.123
     assert str(wide.rounded(-0.0001)) == "0.0"
     assert narrow.rounded(0.123456) == 0.12
@@ -504,8 +504,8 @@ def test_fronts_by_brute_force() -> None:
 
 
 def test_suggestions_follow_from_the_trials_and_the_seed() -> None:
-    room = {"x": Range(-1.0, 2.0), "way": Options(("a", "b"))}
-    known: list[Known] = []
+    room = {"x": Range(-1.0, 2.0), "way": Choices(("a", "b"))}
+    known: list[KnownTrial] = []
     for number in range(40):
         found = suggested(room, known, number)
         assert found == suggested(room, list(known), number)
@@ -513,7 +513,9 @@ def test_suggestions_follow_from_the_trials_and_the_seed() -> None:
         assert room["way"].has(found["way"])
         failed = found["x"] > 1
         known.append(
-            Known(found, None if failed else (abs(found["x"] - 0.5),), {"way": 1.0 if found["way"] == "b" else -1.0})
+            KnownTrial(
+                found, None if failed else (abs(found["x"] - 0.5),), {"way": 1.0 if found["way"] == "b" else -1.0}
+            )
         )
     late = known[20:]
     assert sum(one.values is None for one in late) < sum(one.values is None for one in known[:10]), (

@@ -71,7 +71,7 @@ TASK_HEADS: Final = {
 
 
 @dataclass(frozen=True)
-class Config:
+class AdapterConfig:
     """The settings that matter to the weights."""
 
     path: Path
@@ -109,7 +109,7 @@ def _pattern(patterns: Mapping[str, float], module: str) -> str:
     return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path) -> AdapterConfig:
     """A checked config; CheckpointError names the setting that stands in the way."""
     with translated(path):
         text = path.read_bytes()
@@ -169,7 +169,7 @@ def _check_keys(path: Path, raw: dict[str, Any]) -> None:
         )
 
 
-def _parse(path: Path, raw: dict[str, Any]) -> Config:
+def _parse(path: Path, raw: dict[str, Any]) -> AdapterConfig:
     for key, check in (("r", _whole), ("lora_alpha", _number)):
         if not check(raw.get(key)):
             raise _wrong(path, f"gives {key} as {_shown(raw.get(key))}")
@@ -178,7 +178,7 @@ def _parse(path: Path, raw: dict[str, Any]) -> Config:
             raise _wrong(path, f"gives {key} as {raw[key]!r}")
     task = raw.get("task_type")
     heads = TASK_HEADS.get(task, ()) if isinstance(task, str) else ()
-    return Config(
+    return AdapterConfig(
         path=path,
         raw=raw,
         rank=raw["r"],

@@ -28,7 +28,7 @@ ROWS = 1 << 17
 
 
 @dataclass(frozen=True)
-class Origin:
+class BaseTensor:
     """The W that an adapter was added to: the base's tensor, or the adapter's own copy of it, in a format of its own.
 
     ``dtype`` is the base's, which is also that of whatever is made; ``stored`` is what ``bits`` are in.
@@ -46,18 +46,18 @@ class Origin:
         return widen(self.bits(), self.stored)
 
 
-def of_base(base: BaseView, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> Origin:
+def of_base(base: BaseView, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> BaseTensor:
     """The base's tensor ``stored`` under the name it has here (a tied name may be another)."""
-    return Origin(name, dtype, shape, False, dtype, lambda: base.bits(stored).reshape(shape))
+    return BaseTensor(name, dtype, shape, False, dtype, lambda: base.bits(stored).reshape(shape))
 
 
-def of_copy(base: Origin, file: TensorFile, info: TensorInfo) -> Origin:
+def of_copy(base: BaseTensor, file: TensorFile, info: TensorInfo) -> BaseTensor:
     """The adapter's copy."""
     bits = as_bits(file.data(info), info.dtype).reshape(info.shape)
-    return Origin(base.name, base.dtype, info.shape, True, info.dtype, lambda: bits)
+    return BaseTensor(base.name, base.dtype, info.shape, True, info.dtype, lambda: bits)
 
 
-def made(origin: Origin, how: str, make: Callable[[], Float32]) -> MadeDense:
+def made(origin: BaseTensor, how: str, make: Callable[[], Float32]) -> MadeDense:
     """A tensor of the origin's name, dtype and shape that ``make`` computes in fp32."""
     return MadeDense(origin.name, origin.dtype, origin.shape, how, lambda: narrow(make(), origin.dtype))
 
@@ -78,14 +78,14 @@ def product(left: Float32, right: Float32, scale: float) -> Float32:
     return out
 
 
-def summed(file: TensorFile, origin: Origin, delta: LowRank) -> Float32:
+def summed(file: TensorFile, origin: BaseTensor, delta: LowRank) -> Float32:
     """W + ΔW in fp32, in the tensor's shape."""
     w = origin.read()
     w += product(matrix(file, delta.left), matrix(file, delta.right), delta.scale).reshape(origin.shape)
     return w
 
 
-def dora(file: TensorFile, origin: Origin, delta: LowRank, magnitude: TensorInfo, axis: int) -> Float32:
+def dora(file: TensorFile, origin: BaseTensor, delta: LowRank, magnitude: TensorInfo, axis: int) -> Float32:
     """m · (W + ΔW) / ‖W + ΔW‖, with m and the norms along ``axis``."""
     import numpy as np
 
@@ -109,7 +109,7 @@ def norms(w: Float32, axis: int) -> Float32:
     return np.sqrt(total).astype(np.float32)
 
 
-def biased(file: TensorFile, origin: Origin, bias: TensorInfo, scale: float) -> Float32:
+def biased(file: TensorFile, origin: BaseTensor, bias: TensorInfo, scale: float) -> Float32:
     """b + s · b_B."""
     import numpy as np
 
@@ -118,7 +118,7 @@ def biased(file: TensorFile, origin: Origin, bias: TensorInfo, scale: float) -> 
     return b
 
 
-def tokens(file: TensorFile, origin: Origin, rows: TensorInfo, indices: Sequence[int]) -> Bits:
+def tokens(file: TensorFile, origin: BaseTensor, rows: TensorInfo, indices: Sequence[int]) -> Bits:
     """W with ``rows`` in the places of ``indices``; the other rows stay bit for bit."""
     w = origin.bits().copy() if origin.stored == origin.dtype else narrow(origin.read(), origin.dtype)
     w[list(indices)] = narrow(values(file, rows), origin.dtype)

@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from persona.checkpoints.adapters import dense
-from persona.checkpoints.adapters.config import MERGE, Config
-from persona.checkpoints.adapters.dense import Origin
+from persona.checkpoints.adapters.config import MERGE, AdapterConfig
+from persona.checkpoints.adapters.dense import BaseTensor
 from persona.checkpoints.adapters.layers import OTHER_BASE, check_base, check_rank
 from persona.checkpoints.adapters.model import Factor, LowRank, MadeDense, values
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from persona.checkpoints.adapters.collect import Collector
+    from persona.checkpoints.adapters.collector import Collector
     from persona.checkpoints.adapters.layers import Parts
     from persona.checkpoints.dtypes import Float32
 
@@ -38,7 +38,7 @@ SPLIT: Final = {
 
 
 @dataclass(frozen=True)
-class Piece:
+class ExpertPiece:
     """A base tensor that is rows ``start`` to ``stop`` of one expert."""
 
     name: str
@@ -54,7 +54,7 @@ class Target:
     key: str
     shape: tuple[int, ...]
     name: str = ""
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[ExpertPiece, ...] = ()
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Wrapped:
     paths: set[str] = field(default_factory=set)
 
 
-def group(lora: dict[str, Parts], config: Config) -> Wrapped:
+def group(lora: dict[str, Parts], config: AdapterConfig) -> Wrapped:
     """The adapters that belong to parameters rather than to modules."""
     wrapped = Wrapped()
     for path in sorted(lora, key=len):
@@ -78,7 +78,7 @@ def group(lora: dict[str, Parts], config: Config) -> Wrapped:
     return wrapped
 
 
-def _targeted(module: str, config: Config) -> list[str]:
+def _targeted(module: str, config: AdapterConfig) -> list[str]:
     """The names of the module's parameters that the config targets (which may not all exist)."""
     names = {target.rpartition(".")[2] for target in config.target_parameters}
     keys = {name: f"{module}.{name}" for name in names}
@@ -110,9 +110,9 @@ def _locate(collector: Collector, module: str, name: str, a: TensorInfo) -> Targ
 
 def _pieces(
     collector: Collector, module: str, parts: tuple[str, ...], a: TensorInfo
-) -> tuple[tuple[Piece, ...], tuple[int, ...]]:
+) -> tuple[tuple[ExpertPiece, ...], tuple[int, ...]]:
     """The tensors of all experts of a base that stores them one by one, and the stacked shape."""
-    pieces: list[Piece] = []
+    pieces: list[ExpertPiece] = []
     shape: tuple[int, ...] = ()
     for expert in itertools.count():
         names = [collector.names.find(f"{module}.{expert}.{part}.weight", a.name) for part in parts]
@@ -121,7 +121,7 @@ def _pieces(
         at = 0
         for name in filter(None, names):
             rows, *rest = collector.names.known[name][1]
-            pieces.append(Piece(name, expert, at, at + rows))
+            pieces.append(ExpertPiece(name, expert, at, at + rows))
             at += rows
             shape = (expert + 1, at, *rest)
     raise AssertionError
@@ -171,7 +171,7 @@ def _experts(target: Target) -> int:
 
 def _add(collector: Collector, parts: Parts, target: Target, turned: bool) -> None:
     a, b, scale = parts["A"], parts["B"], collector.config.scale_of(target.key)
-    for piece in target.pieces or (Piece(target.name, -1, 0, 0),):
+    for piece in target.pieces or (ExpertPiece(target.name, -1, 0, 0),):
         origin = collector.origin(piece.name)
         check_base(collector, origin, a)
         collector.free(origin.name, a)
@@ -193,11 +193,11 @@ class Stack:
     scale: float
     turned: bool
 
-    def made(self, origin: Origin, piece: Piece) -> MadeDense:
+    def made(self, origin: BaseTensor, piece: ExpertPiece) -> MadeDense:
         """A base tensor with its experts' changes: all of them, or the rows of one."""
         return dense.made(origin, "target_parameters", lambda: self._summed(origin, piece))
 
-    def _summed(self, origin: Origin, piece: Piece) -> Float32:
+    def _summed(self, origin: BaseTensor, piece: ExpertPiece) -> Float32:
         w = origin.read()
         whole = piece.expert < 0
         for expert, (left, right) in self._factors():

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from persona.checkpoints.adapters import dense
 from persona.checkpoints.adapters.config import MERGE
-from persona.checkpoints.adapters.dense import Origin
+from persona.checkpoints.adapters.dense import BaseTensor
 from persona.checkpoints.adapters.model import Factor, LowRank
 from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from persona.checkpoints.adapters.collect import Collector
+    from persona.checkpoints.adapters.collector import Collector
 
     Parts = dict[str, TensorInfo]
 
@@ -80,7 +80,7 @@ def _low_rank(a: TensorInfo, b: TensorInfo, turned: bool, scale: float) -> LowRa
     )
 
 
-def _stored_in_out(collector: Collector, path: str, origin: Origin, a: TensorInfo, b: TensorInfo) -> bool:
+def _stored_in_out(collector: Collector, path: str, origin: BaseTensor, a: TensorInfo, b: TensorInfo) -> bool:
     """Whether the base stores this weight [in, out], as transformers' Conv1D does (GPT-2).
 
     The shape says so unless the matrix is square. ``fan_in_fan_out`` alone will not do: PEFT sets it anew for each
@@ -109,7 +109,7 @@ def stored_in_out_around(shapes: Mapping[str, tuple[int, ...]], name: str) -> se
     return around
 
 
-def check_base(collector: Collector, origin: Origin, a: TensorInfo) -> None:
+def check_base(collector: Collector, origin: BaseTensor, a: TensorInfo) -> None:
     """CheckpointError if the base's tensor is in a format that nothing can be added to."""
     if origin.dtype not in ARITHMETIC:
         raise CheckpointError(
@@ -119,7 +119,7 @@ def check_base(collector: Collector, origin: Origin, a: TensorInfo) -> None:
         )
 
 
-def _check_shapes(collector: Collector, origin: Origin, delta: LowRank, a: TensorInfo, b: TensorInfo) -> None:
+def _check_shapes(collector: Collector, origin: BaseTensor, delta: LowRank, a: TensorInfo, b: TensorInfo) -> None:
     whole = len(a.shape) >= 2 and len(b.shape) >= 2 and 0 not in (*a.shape, *b.shape)
     out_in = (b.shape[:1] + a.shape[1:]) if whole else ()
     made = out_in[::-1] if delta.left.transposed else out_in
@@ -142,7 +142,7 @@ def check_rank(collector: Collector, module: str, a: TensorInfo, rank: int) -> N
         )
 
 
-def _add_weight(collector: Collector, origin: Origin, delta: LowRank, parts: Parts, axis: int) -> None:
+def _add_weight(collector: Collector, origin: BaseTensor, delta: LowRank, parts: Parts, axis: int) -> None:
     file, found, magnitude = collector.file, collector.found, parts.get("magnitude_vector")
     if (magnitude is not None) != collector.config.dora:
         raise _disagrees(collector, parts, "use_dora", "lora_magnitude_vector", magnitude)

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from persona.checkpoints.adapters.collect import Found
-from persona.checkpoints.adapters.config import Config
+from persona.checkpoints.adapters.collector import AdapterChanges
+from persona.checkpoints.adapters.config import AdapterConfig
 from persona.checkpoints.adapters.keys import same
 from persona.checkpoints.adapters.model import Adapter, BaseView, LowRank, MadeDense, matrix
 from persona.checkpoints.tensorfile import TensorFile
@@ -30,7 +30,7 @@ UNTIE = (
 )
 
 
-def settle(file: TensorFile, config: Config, base: BaseView, found: Found) -> Adapter:
+def settle(file: TensorFile, config: AdapterConfig, base: BaseView, found: AdapterChanges) -> Adapter:
     """The adapter, with every tied name either folded into the tensor that it shares or untied."""
     untied = set()
     for alias, name in sorted(base.tied.items()):
@@ -44,7 +44,7 @@ def _sorted(table: dict[str, Thing]) -> dict[str, Thing]:
     return dict(sorted(table.items()))
 
 
-def _folded(file: TensorFile, found: Found, alias: str, name: str) -> bool:
+def _folded(file: TensorFile, found: AdapterChanges, alias: str, name: str) -> bool:
     """Drop what is said of the alias if it is said of the shared tensor too; whether there is nothing left to do."""
     if alias in found.full and name in found.full and same(file, found.full[alias], found.full[name]):
         del found.full[alias]
@@ -62,7 +62,7 @@ def _equal(file: TensorFile, one: LowRank, other: LowRank) -> bool:
     return one.scale == other.scale and all(a.shape == b.shape and bool((a == b).all()) for a, b in factors)
 
 
-def _kind(found: Found, name: str) -> str:
+def _kind(found: AdapterChanges, name: str) -> str:
     """How a name changes: '', 'full', 'tokens' or 'added'."""
     if name in found.full:
         return "full"
@@ -72,7 +72,9 @@ def _kind(found: Found, name: str) -> str:
     return "added" if made is not None or name in found.low_rank else ""
 
 
-def _untied(file: TensorFile, config: Config, base: BaseView, found: Found, alias: str, name: str) -> bool:
+def _untied(
+    file: TensorFile, config: AdapterConfig, base: BaseView, found: AdapterChanges, alias: str, name: str
+) -> bool:
     """Whether the alias has weights of its own from here on; CheckpointError where that cannot be told."""
     kinds = (_kind(found, alias), _kind(found, name))
     if kinds in {("full", ""), ("full", "full"), ("full", "added")}:

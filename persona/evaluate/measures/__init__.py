@@ -31,9 +31,9 @@ from persona.progress import Task
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
-    from persona.evaluate.rows import Row
+    from persona.evaluate.rows import SuiteRow
     from persona.history.evaluations import Better
-    from persona.live.load import Live
+    from persona.inference.load import LoadedModel
 
 __all__ = [
     "Look",
@@ -134,7 +134,7 @@ class Reads(Protocol):
 
     def project(
         self,
-        live: Live,
+        live: LoadedModel,
         tokens: Sequence[Sequence[int]],
         marks: Sequence[Sequence[bool]],
         batch_size: int,
@@ -147,7 +147,7 @@ class Reads(Protocol):
 class Look:
     """A model to be measured, and the readout that the measure was promised. ``task`` hears of every row that is done."""
 
-    live: Live
+    live: LoadedModel
     seed: int = 0
     batch_size: int = 8
     reference: Reference | None = None
@@ -167,7 +167,7 @@ class Measure(Protocol):
     VERSION: int
     SETTINGS: Mapping[str, Setting]
 
-    def measure(self, look: Look, rows: Sequence[Row], settings: Mapping[str, Said]) -> Sequence[Sums]:
+    def measure(self, look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Said]) -> Sequence[Sums]:
         """What it finds."""
 
 

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import UsageError
 from persona.evaluate.measures import Look, Setting, Sums
 from persona.ids import draw_key
-from persona.live.generating import end_tokens, generated
+from persona.inference.generating import end_tokens, generated
 from persona.methods.parts.parameters import Number, Whole
 
 if TYPE_CHECKING:
     import torch
 
-    from persona.evaluate.rows import Row
+    from persona.evaluate.rows import SuiteRow
     from persona.methods.parts.parameters import Value
 
 SUMMARY = "Repetition, variety, special tokens and length of what the model says."
@@ -38,7 +38,7 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
     """All figures, over generations."""
     said = generate(look, rows, int(settings["tokens"]), float(settings["temperature"]))
     tokenizer = look.live.need_tokenizer()
@@ -61,7 +61,7 @@ def unique(tokens: Sequence[int], size: int) -> float:
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
-def generate(look: Look, rows: Sequence[Row], most: int, temperature: float) -> list[list[int]]:
+def generate(look: Look, rows: Sequence[SuiteRow], most: int, temperature: float) -> list[list[int]]:
     """What the model says to each row: new tokens, up to and with the end token."""
     from persona.evaluate.tokens import prompt_tokens
 
@@ -77,9 +77,9 @@ def generate(look: Look, rows: Sequence[Row], most: int, temperature: float) -> 
     return found
 
 
-def _check(look: Look, rows: Sequence[Row], prompts: Sequence[Sequence[int]], most: int) -> None:
+def _check(look: Look, rows: Sequence[SuiteRow], prompts: Sequence[Sequence[int]], most: int) -> None:
     """Raise if the model has nothing to go on from, or cannot read on to the end."""
-    from persona.live.batches import longest
+    from persona.inference.batches import longest
 
     reads = longest(look.live.model)
     for row, prompt in zip(rows, prompts, strict=True):
@@ -95,7 +95,7 @@ def _check(look: Look, rows: Sequence[Row], prompts: Sequence[Sequence[int]], mo
 def _batch(
     look: Look, prompts: Sequence[Sequence[int]], places: Sequence[int], most: int, temperature: float
 ) -> list[list[int]]:
-    from persona.live.batches import collate
+    from persona.inference.batches import collate
 
     batch = collate(prompts, places, 0, "left")
     noise = [_Noise([draw_key("say", str(look.seed), str(p)) for p in places], temperature)] if temperature else []

@@ -22,8 +22,8 @@ from persona.evaluate.measures import Look, Reference, Setting, Sums
 if TYPE_CHECKING:
     import torch
 
-    from persona.evaluate.rows import Row
-    from persona.evaluate.tokens import Encoded
+    from persona.evaluate.rows import SuiteRow
+    from persona.evaluate.tokens import EncodedExample
     from persona.methods.parts.parameters import Value
 
 SUMMARY = "KL divergence from the base, and agreement with its likeliest tokens, on neutral texts."
@@ -31,7 +31,7 @@ VERSION = 1
 SETTINGS: Mapping[str, Setting] = {}
 
 
-def refer(look: Look, rows: Sequence[Row], settings: Mapping[str, Value], reference: Reference) -> None:
+def refer(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value], reference: Reference) -> None:
     """Keep the base's log-probabilities, example after example."""
     from persona.evaluate.tokens import answers, encode, log_probabilities
 
@@ -44,7 +44,7 @@ def refer(look: Look, rows: Sequence[Row], settings: Mapping[str, Value], refere
             reference.file.write(chunk.cpu().numpy().tobytes())
 
 
-def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
     """Both figures, over texts."""
     from persona.evaluate.tokens import answers, encode, log_probabilities
 
@@ -70,7 +70,7 @@ def _kl(base: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
     return torch.where(p > 0, p * (base - model), 0.0).sum(-1)
 
 
-def _kept(reference: Reference, examples: Sequence[Encoded], row: int) -> Iterator[torch.Tensor]:
+def _kept(reference: Reference, examples: Sequence[EncodedExample], row: int) -> Iterator[torch.Tensor]:
     """The base's log-probabilities of an example, in the chunks that the model's come in."""
     import torch
 
@@ -84,12 +84,12 @@ def _kept(reference: Reference, examples: Sequence[Encoded], row: int) -> Iterat
         yield torch.frombuffer(data, dtype=torch.float32).reshape(count, -1)
 
 
-def _before(examples: Sequence[Encoded], row: int) -> int:
+def _before(examples: Sequence[EncodedExample], row: int) -> int:
     """Tokens that stand before an example's."""
     return sum(one.answers for one in examples[:row])
 
 
-def _check_same(look: Look, rows: Sequence[Row], examples: Sequence[Encoded], reference: Reference) -> None:
+def _check_same(look: Look, rows: Sequence[SuiteRow], examples: Sequence[EncodedExample], reference: Reference) -> None:
     for row, ours, theirs in zip(rows, examples, reference.facts["examples"], strict=True):
         if ours != theirs:
             raise UsageError(

@@ -17,8 +17,8 @@ from persona.evaluate.measures import Look, Setting, Sums
 from persona.methods.parts.parameters import Whole
 
 if TYPE_CHECKING:
-    from persona.evaluate.rows import Row
-    from persona.evaluate.tokens import Encoded
+    from persona.evaluate.rows import SuiteRow
+    from persona.evaluate.tokens import EncodedExample
     from persona.methods.parts.parameters import Value
 
 SUMMARY = "Cross-entropy of a fixed text; its change from the base is what was forgotten."
@@ -28,7 +28,7 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
     """The loss, over windows."""
     from persona.evaluate.tokens import losses
 
@@ -40,9 +40,9 @@ def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> S
     return [Sums("loss", "lower", "nats/token", losses(quiet, windows), [float(one.answers) for one in windows])]
 
 
-def _windows(look: Look, rows: Sequence[Row], size: int) -> Iterator[Encoded]:
-    from persona.evaluate.tokens import Encoded, ids
-    from persona.live.batches import longest
+def _windows(look: Look, rows: Sequence[SuiteRow], size: int) -> Iterator[EncodedExample]:
+    from persona.evaluate.tokens import EncodedExample, ids
+    from persona.inference.batches import longest
 
     size = min(size, longest(look.live.model) or size)
     for row in rows:
@@ -53,4 +53,4 @@ def _windows(look: Look, rows: Sequence[Row], size: int) -> Iterator[Encoded]:
         tokens = ids(look.live, row.text)
         for start in range(0, len(tokens) - 1, size):
             if len(part := tokens[start : start + size]) > 1:
-                yield Encoded(tuple(part), 1)
+                yield EncodedExample(tuple(part), 1)

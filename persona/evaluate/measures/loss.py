@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from persona.evaluate.measures import Look, Setting, Sums
 
 if TYPE_CHECKING:
-    from persona.evaluate.rows import Row
+    from persona.evaluate.rows import SuiteRow
     from persona.methods.parts.parameters import Value
 
 SUMMARY = "Cross-entropy of held-out answers."
@@ -22,7 +22,7 @@ VERSION = 1
 SETTINGS: Mapping[str, Setting] = {}
 
 
-def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
     """The loss, over answers."""
     from persona.evaluate.tokens import encode, losses
 

@@ -27,7 +27,7 @@ from persona.evaluate.measures import Look, Setting, Sums, Text
 from persona.methods.parts.parameters import Choice
 
 if TYPE_CHECKING:
-    from persona.evaluate.rows import Row
+    from persona.evaluate.rows import SuiteRow
     from persona.history.evaluations import Better
     from persona.methods.parts.parameters import Value
 
@@ -42,7 +42,7 @@ SETTINGS: Mapping[str, Setting] = {
 REQUIRED = ("function",)
 
 
-def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Value]) -> Sequence[Sums]:
+def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
     """What the function says, by the names that it gives."""
     name = str(settings["function"])
     with _importable(name, settings):
@@ -63,7 +63,7 @@ def _importable(name: str, settings: Mapping[str, Value]) -> AbstractContextMana
     return importable(Path(str(settings["folder"])), module, str(settings["code"]))
 
 
-def _called(name: str, look: Look, rows: Sequence[Row]) -> dict[str, list[float]]:
+def _called(name: str, look: Look, rows: Sequence[SuiteRow]) -> dict[str, list[float]]:
     """What the function gives, as tables of numbers."""
     function = find(name)
     try:
@@ -77,7 +77,7 @@ def _called(name: str, look: Look, rows: Sequence[Row]) -> dict[str, list[float]
     return {key: _numbers(name, values, rows) for key, values in found.items()}
 
 
-def _numbers(name: str, said: Sequence[Any], rows: Sequence[Row]) -> list[float]:
+def _numbers(name: str, said: Sequence[Any], rows: Sequence[SuiteRow]) -> list[float]:
     try:
         found = [float(value) for value in said]
     except (TypeError, ValueError, OverflowError):

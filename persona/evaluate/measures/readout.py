@@ -23,10 +23,10 @@ from persona.methods.parts.parameters import Choice, Whole
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
     from persona.evaluate.measures import Said
-    from persona.evaluate.rows import Row
+    from persona.evaluate.rows import SuiteRow
     from persona.history.evaluations import Better
-    from persona.live.load import Live
-    from persona.live.turns import Marked
+    from persona.inference.load import LoadedModel
+    from persona.inference.turns import Marked
 
 SUMMARY = "How far texts read otherwise than in the base, along the directions of a readout."
 VERSION = 1
@@ -40,7 +40,7 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-def refer(look: Look, rows: Sequence[Row], settings: Mapping[str, Said], reference: Reference) -> None:
+def refer(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Said], reference: Reference) -> None:
     """Keep the base's projections: a number for each text and concept."""
     if len(rows) < 2:
         raise UsageError(
@@ -49,7 +49,7 @@ def refer(look: Look, rows: Sequence[Row], settings: Mapping[str, Said], referen
     reference.facts["projections"] = _projections(look, rows)
 
 
-def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Said]) -> Sequence[Sums]:
+def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Said]) -> Sequence[Sums]:
     """The shift of each concept, over texts."""
     import numpy as np
 
@@ -67,7 +67,7 @@ def measure(look: Look, rows: Sequence[Row], settings: Mapping[str, Said]) -> Se
     ]
 
 
-def _projections(look: Look, rows: Sequence[Row]) -> Float32:
+def _projections(look: Look, rows: Sequence[SuiteRow]) -> Float32:
     """In raw units, fp32 [texts, concepts]."""
     assert look.reads is not None
     texts = [_read(look.live, row, look.reads.answers) for row in rows]
@@ -75,9 +75,9 @@ def _projections(look: Look, rows: Sequence[Row]) -> Float32:
     return look.reads.project(look.live, tokens, marks, look.batch_size, look.done)
 
 
-def _read(live: Live, row: Row, answers: bool) -> Marked:
+def _read(live: LoadedModel, row: SuiteRow, answers: bool) -> Marked:
     """A row in tokens; with ``answers`` those marked that the assistant wrote, as far as the row says who wrote what."""
-    from persona.live.batches import longest
+    from persona.inference.batches import longest
 
     found, most = _messages(live, row, answers) if row.messages else _text(live, row, answers), longest(live.model)
     if not any(found.marks):
@@ -93,9 +93,9 @@ def _read(live: Live, row: Row, answers: bool) -> Marked:
 _INSTEAD = "Or write texts instead of messages."
 
 
-def _messages(live: Live, row: Row, answers: bool) -> Marked:
+def _messages(live: LoadedModel, row: SuiteRow, answers: bool) -> Marked:
     from persona.evaluate.tokens import written
-    from persona.live.turns import ASSISTANT, marked, spans
+    from persona.inference.turns import ASSISTANT, marked, spans
 
     tokenizer, text = live.need_tokenizer(), written(live, row, row.messages)
     places = [(0, len(text))]
@@ -105,8 +105,8 @@ def _messages(live: Live, row: Row, answers: bool) -> Marked:
     return _counted(marked(tokenizer, text, places, row.where, _INSTEAD), every=not answers)
 
 
-def _text(live: Live, row: Row, answers: bool) -> Marked:
-    from persona.live.turns import marked
+def _text(live: LoadedModel, row: SuiteRow, answers: bool) -> Marked:
+    from persona.inference.turns import marked
 
     asked, said = row.prompt or "", row.completion or ""
     text = row.text if row.text is not None else f"{asked}{said}"
@@ -116,6 +116,6 @@ def _text(live: Live, row: Row, answers: bool) -> Marked:
 
 
 def _counted(done: Marked, *, every: bool) -> Marked:
-    from persona.live.turns import Marked
+    from persona.inference.turns import Marked
 
     return Marked(done.tokens, (True,) * len(done.tokens)) if every else done

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from persona.errors import UsageError
-from persona.graph.nodes import Node, Origin, checked_name
+from persona.graph.nodes import GraphOrigin, Node, checked_name
 from persona.graph.text import links_of, parse, tags_of
 
 MOST_NODES = 200_000
@@ -30,7 +30,7 @@ LARGEST_TEXT = 1 << 20
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceGraph:
     """One node as a source has it. ``text`` is None where it is none (an image); ``where`` is for errors."""
 
     name: str
@@ -41,7 +41,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Options:
+class SourceOptions:
     """What a person may tell a source: the tools that list and read nodes, and seconds of patience with a server."""
 
     tools: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Source(Protocol):
     def accepts(self, place: str) -> bool:
         """Whether this source reads ``place``."""
 
-    def read(self, place: str, options: Options) -> Iterable[Found]:
+    def read(self, place: str, options: SourceOptions) -> Iterable[SourceGraph]:
         """The nodes of ``place``."""
 
 
@@ -66,7 +66,7 @@ class Read:
 
     nodes: tuple[Node, ...]
     links: dict[str, tuple[str, ...]]
-    origin: Origin
+    origin: GraphOrigin
     notes: tuple[str, ...]
 
 
@@ -81,12 +81,12 @@ def load(name: str) -> Source:
     return cast("Source", module)
 
 
-def read(place: str, options: Options | None = None) -> Read:
+def read(place: str, options: SourceOptions | None = None) -> Read:
     """Read every node of a place, whatever kind of place it is."""
     for name in names():
         source = load(name)
         if source.accepts(place):
-            return _collected(source.read(place, options or Options()), Origin(name, without_secrets(place)))
+            return _collected(source.read(place, options or SourceOptions()), GraphOrigin(name, without_secrets(place)))
     kinds = "; ".join(load(name).SUMMARY for name in names())
     raise UsageError(f"there is no memory graph at {without_secrets(place)}", f"Give one of these: {kinds}.")
 
@@ -100,7 +100,7 @@ def without_secrets(place: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
-def _collected(found: Iterable[Found], origin: Origin) -> Read:
+def _collected(found: Iterable[SourceGraph], origin: GraphOrigin) -> Read:
     nodes: dict[str, Node] = {}
     places: dict[str, str] = {}
     links: dict[str, tuple[str, ...]] = {}
@@ -122,7 +122,7 @@ def _collected(found: Iterable[Found], origin: Origin) -> Read:
     return Read(tuple(nodes.values()), links, origin, tuple(notes))
 
 
-def _node(found: Found, text: str) -> tuple[Node, tuple[str, ...]]:
+def _node(found: SourceGraph, text: str) -> tuple[Node, tuple[str, ...]]:
     if len(text) > LARGEST_TEXT:
         raise UsageError(
             f"{found.where}: a text of {len(text):,} characters",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from persona.errors import UsageError
 from persona.files import translated
-from persona.graph.sources import LARGEST_TEXT, Found, Options
+from persona.graph.sources import LARGEST_TEXT, SourceGraph, SourceOptions
 
 SUMMARY = "a folder of Markdown or text files"
 ENDINGS = (".md", ".markdown", ".txt")
@@ -23,7 +23,7 @@ def accepts(place: str) -> bool:
     return bool(place) and Path(place).is_dir()
 
 
-def read(place: str, options: Options) -> Iterator[Found]:
+def read(place: str, options: SourceOptions) -> Iterator[SourceGraph]:
     """Every file below the folder, by path."""
     root = Path(place)
     for path in _files(root):
@@ -37,7 +37,7 @@ def read(place: str, options: Options) -> Iterator[Found]:
             text = data.decode()
         except UnicodeDecodeError:
             raise UsageError(f"{path} is not UTF-8", "Save it as UTF-8.") from None
-        yield Found(_utf8(path.stem), text, _utf8(str(path)))
+        yield SourceGraph(_utf8(path.stem), text, _utf8(str(path)))
 
 
 def _files(root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from persona.errors import UsageError
 from persona.files import translated
-from persona.graph.sources import LARGEST_TEXT, Found, Options
+from persona.graph.sources import LARGEST_TEXT, SourceGraph, SourceOptions
 
 SUMMARY = "a .jsonl file with an id and a text on each line"
 ENDINGS = (".jsonl", ".ndjson")
@@ -29,7 +29,7 @@ def accepts(place: str) -> bool:
     return place.lower().endswith(ENDINGS) and Path(place).is_file()
 
 
-def read(place: str, options: Options) -> Iterator[Found]:
+def read(place: str, options: SourceOptions) -> Iterator[SourceGraph]:
     """A node for each line that is not blank."""
     path = Path(place)
     with translated(path), path.open("rb") as file:
@@ -55,7 +55,7 @@ def _object(line: bytes, where: str) -> Mapping[str, Any]:
     return fields
 
 
-def node_of(fields: Mapping[str, Any], where: str, text: str | None = None) -> Found:
+def node_of(fields: Mapping[str, Any], where: str, text: str | None = None) -> SourceGraph:
     """A node from an object, as exports and servers write it; ``text`` where it is known already."""
     name = next((fields[key] for key in NAMES if key in fields), None)
     body = text if text is not None else next((fields[key] for key in TEXTS if key in fields), None)
@@ -63,4 +63,4 @@ def node_of(fields: Mapping[str, Any], where: str, text: str | None = None) -> F
         if not isinstance(value, str):
             said = "no " + what if value is None else f"the {what} is no string"
             raise UsageError(f"{where}: {said}", f"Give it as {' or '.join(keys)}, in quotes.")
-    return Found(str(name), str(body), where, fields.get("tags", ()), fields.get("links", ()))
+    return SourceGraph(str(name), str(body), where, fields.get("tags", ()), fields.get("links", ()))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from persona.errors import ServerError, UsageError, did_you_mean
-from persona.graph.sources import Found, Options
+from persona.graph.sources import SourceGraph, SourceOptions
 from persona.graph.sources.jsonl import NAMES, TEXTS, node_of
 from persona.graph.text import one_line
 
@@ -37,7 +37,7 @@ def accepts(place: str) -> bool:
     return re.match(r"https?://", place) is not None
 
 
-def read(place: str, options: Options) -> Iterator[Found]:
+def read(place: str, options: SourceOptions) -> Iterator[SourceGraph]:
     """Every node of the server."""
     from persona.graph.mcp_client import Client, checked_url
 
@@ -49,7 +49,7 @@ def read(place: str, options: Options) -> Iterator[Found]:
         yield from found or _from_tools(client, options.tools)
 
 
-def _resources(client: Client) -> Iterator[Found]:
+def _resources(client: Client) -> Iterator[SourceGraph]:
     if "resources" not in client.capabilities:
         return
     for one in list(client.pages("resources/list", "resources")):
@@ -58,7 +58,7 @@ def _resources(client: Client) -> Iterator[Found]:
             raise ServerError(f"{client.where}: a resource has no URI", "It is the server's mistake.")
         name = one.get("name")
         last = unquote(urlsplit(uri).path.rpartition("/")[2] or urlsplit(uri).netloc)
-        yield Found(name if isinstance(name, str) and name else last, _text_of(client, uri), one_line(uri))
+        yield SourceGraph(name if isinstance(name, str) and name else last, _text_of(client, uri), one_line(uri))
 
 
 def _text_of(client: Client, uri: str) -> str | None:
@@ -68,7 +68,7 @@ def _text_of(client: Client, uri: str) -> str | None:
     return "\n".join(texts) if texts else None
 
 
-def _from_tools(client: Client, wanted: tuple[str, ...]) -> Iterator[Found]:
+def _from_tools(client: Client, wanted: tuple[str, ...]) -> Iterator[SourceGraph]:
     offered = [one for one in client.pages("tools/list", "tools") if isinstance(one.get("name"), str)]
     tools = {one["name"]: one for one in offered if one["name"].isprintable()}
     listing = _tool(client.where, tools, wanted[:1] or LISTING, bool(wanted))
@@ -121,7 +121,7 @@ def _listed(client: Client, tool: Mapping[str, Any]) -> list[Any]:
     return value
 
 
-def _read_one(client: Client, tool: Mapping[str, Any], name: str, fields: Mapping[str, Any]) -> Found:
+def _read_one(client: Client, tool: Mapping[str, Any], name: str, fields: Mapping[str, Any]) -> SourceGraph:
     key = next((one for one in KEYS if one in _words(_schema(tool).get("properties"))), KEYS[0])
     result = _called(client, str(tool["name"]), {key: name})
     where = f"{client.where} {one_line(name)}"

@@ -41,7 +41,7 @@ class Signs:
 
 
 @dataclass(frozen=True)
-class Sums:
+class SignSums:
     """What one tensor adds to the report; see the formulas above."""
 
     base: float
@@ -53,7 +53,7 @@ class Sums:
     elected: list[int]
 
 
-def measure(work: Work, thinned: Sequence[Thinned], taus: int, advance: Callable[[int], None]) -> Sums:
+def measure(work: Work, thinned: Sequence[Thinned], taus: int, advance: Callable[[int], None]) -> SignSums:
     """The sums of a tensor with so many τ. Those beyond the shares of ``work`` take part in G alone: what once was."""
     tally = _Tally(taus, len(work.shares))
     alphas = [share.alpha for share in work.shares]
@@ -97,9 +97,9 @@ class _Tally:
             self._elected[i] += int(np.count_nonzero(value > 0))
             self._elected_mass[i].add(np.maximum(value, 0), None)
 
-    def sums(self) -> Sums:
+    def sums(self) -> SignSums:
         size = range(self._taus)
-        return Sums(
+        return SignSums(
             self._base.value,
             [[self._dots[max(i, j), min(i, j)].value for j in size] for i in size],
             self.plain.signs(),

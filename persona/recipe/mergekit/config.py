@@ -29,7 +29,7 @@ _SCALARS = (int, float)
 
 
 @dataclass(frozen=True)
-class Reference:
+class ModelReference:
     """A model as the configuration names it: a path, and an adapter on top of it."""
 
     path: str
@@ -40,22 +40,22 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedModel:
     """A model of the list, with its own parameters."""
 
-    reference: Reference
+    reference: ModelReference
     parameters: Mapping[str, Any]
     key: str
 
 
 @dataclass(frozen=True)
-class Config:
+class MergekitConfig:
     """A configuration; parameters are numbers, truths, or mergekit's settings, as :mod:`.setting` has them."""
 
     where: str
     method: str
-    base: Reference | None
-    models: tuple[Listed, ...]
+    base: ModelReference | None
+    models: tuple[ListedModel, ...]
     parameters: Mapping[str, Any]
     notes: tuple[str, ...] = field(default_factory=tuple)
 
@@ -64,7 +64,7 @@ class Config:
         return RecipeError(f"{self.where}: {key}: {what}", hint)
 
 
-def parse_config(text: str, where: str) -> Config:
+def parse_config(text: str, where: str) -> MergekitConfig:
     """The parts of a configuration; ``where`` names it in errors."""
     try:
         table = yamltext.load(text)
@@ -83,7 +83,7 @@ def parse_config(text: str, where: str) -> Config:
     if table.get("tokenizer_source") not in (None, "base"):
         raise reader.error("tokenizer_source", "only the base's tokenizer can be said", "Take the line out.")
     base = table.get("base_model")
-    return Config(
+    return MergekitConfig(
         where=where,
         method=reader.text(table["merge_method"], "merge_method"),
         base=None if base is None else reader.reference(base, "base_model"),
@@ -118,7 +118,7 @@ class _Reader:
             raise self.error(key, f"{_shown(value)} is no text", "Mend the line.")
         return value
 
-    def models(self, value: Any) -> tuple[Listed, ...]:
+    def models(self, value: Any) -> tuple[ListedModel, ...]:
         if not isinstance(value, list) or not value:
             raise self.error("models", "is missing, or no list", "A recipe comes from a list of models.")
         found = []
@@ -130,22 +130,22 @@ class _Reader:
                 if other not in ("model", "parameters"):
                     raise self.error(f"{key}.{other}", "unknown key", "A model has 'model' and 'parameters'.")
             reference = self.reference(one["model"], f"{key}.model")
-            found.append(Listed(reference, self.parameters(one.get("parameters"), f"{key}.parameters"), key))
+            found.append(ListedModel(reference, self.parameters(one.get("parameters"), f"{key}.parameters"), key))
         return tuple(found)
 
-    def reference(self, value: Any, key: str) -> Reference:
+    def reference(self, value: Any, key: str) -> ModelReference:
         if isinstance(value, dict):
             if value.get("override_architecture") is not None or not {*value} <= {*_REFERENCE}:
                 raise self.error(key, "says more than 'model' and 'lora'", "Take the other keys out.")
             lora = value.get("lora")
-            return Reference(
+            return ModelReference(
                 self._path(value.get("model"), f"{key}.model"),
                 None if lora is None else self._path(lora, f"{key}.lora"),
             )
         path, *rest = self.text(value, key).split("+")
         if len(rest) > 1:
             raise self.error(key, f"{_shown(value)} names more than one adapter", "Write FOLDER+ADAPTER.")
-        return Reference(self._path(path, key), self._path(rest[0], key) if rest else None)
+        return ModelReference(self._path(path, key), self._path(rest[0], key) if rest else None)
 
     def _path(self, value: Any, key: str) -> str:
         if isinstance(value, dict):

@@ -13,7 +13,7 @@ from persona.errors import RecipeError, did_you_mean
 from persona.methods.parts.parameters import Value
 from persona.recipe.alphas import Alpha, Depths
 from persona.recipe.mergekit import DRAWING, ELECTING, METHODS, SUMMING, TRIMMING
-from persona.recipe.mergekit.config import Config, Listed, Reference
+from persona.recipe.mergekit.config import ListedModel, MergekitConfig, ModelReference
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours
 from persona.recipe.mergekit.setting import alpha_of, numbers
 
@@ -25,10 +25,10 @@ _BY_MODEL = frozenset({"weight", "density", "gamma", "epsilon"})
 
 
 @dataclass(frozen=True)
-class Part:
+class RecipePart:
     """A model that becomes a vector. Its weight and density are mergekit's settings, and the others numbers."""
 
-    reference: Reference
+    reference: ModelReference
     key: str
     weight: Any = 1.0
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -41,11 +41,11 @@ class Merge:
     method: str
     scale: float
     parameters: Mapping[str, Value]
-    parts: tuple[Part, ...]
+    parts: tuple[RecipePart, ...]
     notes: tuple[str, ...] = ()
 
 
-def merge_of(config: Config, bases: Collection[Reference]) -> Merge:
+def merge_of(config: MergekitConfig, bases: Collection[ModelReference]) -> Merge:
     """The recipe of ``config``; ``bases`` are those of its models that are the recipe's base."""
     if config.method not in OURS:
         hint = did_you_mean(config.method, OURS) if config.method else ""
@@ -59,7 +59,7 @@ def merge_of(config: Config, bases: Collection[Reference]) -> Merge:
     return reader.arithmetic(OURS[config.method])
 
 
-def alpha_for(part: Part, names: Iterable[str], depths: Depths, config: Config) -> Alpha:
+def alpha_for(part: RecipePart, names: Iterable[str], depths: Depths, config: MergekitConfig) -> Alpha:
     """A part's alpha, as a vector that changes ``names``."""
     alpha = alpha_of(part.weight, names, depths)
     if alpha is None:
@@ -68,7 +68,7 @@ def alpha_for(part: Part, names: Iterable[str], depths: Depths, config: Config) 
 
 
 def own_parameters(
-    part: Part, method: str, sizes: Mapping[str, int], depths: Depths, config: Config
+    part: RecipePart, method: str, sizes: Mapping[str, int], depths: Depths, config: MergekitConfig
 ) -> dict[str, Value]:
     """A part's parameters as our rounding has to be told them, for a vector whose tensors have these sizes."""
     found: dict[str, Value] = dict(part.parameters)
@@ -87,7 +87,7 @@ def own_parameters(
 class _Reader:
     """One configuration, and which of its models are the base."""
 
-    def __init__(self, config: Config, bases: Collection[Reference]) -> None:
+    def __init__(self, config: MergekitConfig, bases: Collection[ModelReference]) -> None:
         self.config = config
         self.bases = bases
         self.runs = [one for one in config.models if one.reference not in bases]
@@ -111,7 +111,7 @@ class _Reader:
                         f"{key}.{name}", "counts for all models", "Write it below 'parameters:' at the end."
                     )
 
-    def setting(self, name: str, one: Listed | None, default: Any = None) -> tuple[Any, str]:
+    def setting(self, name: str, one: ListedModel | None, default: Any = None) -> tuple[Any, str]:
         """A parameter of a model, or of all, and its key."""
         if one is not None and name in one.parameters:
             return one.parameters[name], f"{one.key}.parameters.{name}"
@@ -123,7 +123,7 @@ class _Reader:
             raise self.error(key, f"{value!r} is neither true nor false", "Write true or false.")
         return value
 
-    def number(self, name: str, one: Listed | None, default: float | None = None) -> float:
+    def number(self, name: str, one: ListedModel | None, default: float | None = None) -> float:
         value, key = self.setting(name, one, default)
         if value is None:
             raise self.error(key, "is missing", f"{self.config.method} needs it.")
@@ -131,17 +131,17 @@ class _Reader:
             raise self.error(key, "is not one number, and here it must be", "Give one number for all tensors.")
         return float(value)
 
-    def weight(self, one: Listed) -> Any:
+    def weight(self, one: ListedModel) -> Any:
         value, _ = self.setting("weight", one)
         if value is None or isinstance(value, bool):
             raise self.error(f"{one.key}.parameters.weight", "is missing, or no number", "Give every model a weight.")
         return value
 
-    def share(self, name: str, one: Listed, *, by_tensor: bool) -> Any:
+    def share(self, name: str, one: ListedModel, *, by_tensor: bool) -> Any:
         """A parameter that a model may have: a number, or where that can be carried over a setting."""
         return self.setting(name, one, _DEFAULTS[name])[0] if by_tensor else self.number(name, one, _DEFAULTS[name])
 
-    def plain_weights(self, models: Iterable[Listed], why: str) -> list[float]:
+    def plain_weights(self, models: Iterable[ListedModel], why: str) -> list[float]:
         """Weights that are numbers."""
         found = []
         for one in models:
@@ -158,7 +158,11 @@ class _Reader:
             raise self.error("models", what, "See 'persona methods'.")
 
     def merge(
-        self, method: str, parts: Iterable[Part], scale: float = 1.0, parameters: Mapping[str, Value] | None = None
+        self,
+        method: str,
+        parts: Iterable[RecipePart],
+        scale: float = 1.0,
+        parameters: Mapping[str, Value] | None = None,
     ) -> Merge:
         return Merge(method, scale, parameters or {}, tuple(parts), self.config.notes)
 
@@ -170,7 +174,7 @@ class _Reader:
         names = [name for name in _DEFAULTS if name in _KNOWN[self.config.method] and method != "linear"]
         by_tensor = {name for name in names if name == "density" and method in TRIMMING}
         parts = [
-            Part(
+            RecipePart(
                 one.reference,
                 one.key,
                 self.weight(one),
@@ -191,7 +195,7 @@ class _Reader:
             scale /= self._sum(self.plain_weights(self.runs, "to be normalized"))
         return self.merge(method, parts, scale, parameters)
 
-    def _check_shares(self, parts: Iterable[Part]) -> None:
+    def _check_shares(self, parts: Iterable[RecipePart]) -> None:
         for part in parts:
             said = part.parameters.get("density", 1.0)
             wrong = [value for value in numbers(said) if not 0 < value <= 1] if not isinstance(said, bool) else [said]
@@ -199,7 +203,7 @@ class _Reader:
                 what = f"{wrong[0]:g} is no share of entries that are kept"
                 raise self.error(f"{part.key}.parameters.density", what, "Give a number above 0, at most 1.")
 
-    def _check_signs(self, parts: Iterable[Part], normalize: bool) -> None:
+    def _check_signs(self, parts: Iterable[RecipePart], normalize: bool) -> None:
         for part in parts:
             if normalize and min(numbers(part.weight)) < 0:
                 raise self.error(
@@ -225,11 +229,11 @@ class _Reader:
                 raise self.error("parameters.normalize", what, "Make them add up to 1, or set normalize: true.")
             total = 1.0
         by_key = dict(zip((one.key for one in self.config.models), weights, strict=True))
-        return self.merge("linear", [Part(one.reference, one.key, by_key[one.key] / total) for one in self.runs])
+        return self.merge("linear", [RecipePart(one.reference, one.key, by_key[one.key] / total) for one in self.runs])
 
-    def whole(self) -> list[Part]:
+    def whole(self) -> list[RecipePart]:
         """Models that have no weights."""
-        return [Part(one.reference, one.key) for one in self.runs]
+        return [RecipePart(one.reference, one.key) for one in self.runs]
 
     def check_no_base(self) -> None:
         if len(self.runs) < len(self.config.models):
@@ -249,7 +253,7 @@ def _slerp(reader: _Reader) -> Merge:
         raise reader.error("parameters.t", f"{t:g} is no share of the way", "Give a number from 0 to 1.")
     if base not in reader.bases:
         if base not in references:
-            parts = [Part(base, "base_model"), *parts]
+            parts = [RecipePart(base, "base_model"), *parts]
         if len(parts) == 1:  # the other one is the recipe's base: the same way from its other end
             t = 1 - t
     if not parts:
@@ -267,7 +271,7 @@ def _nuslerp(reader: _Reader) -> Merge:
         raise reader.error("models", f"the weights {a:g} and {b:g} say no share of the way", "Give positive weights.")
     if reader.config.base is None:
         return reader.merge("slerp", reader.whole(), 1.0, {"t": b / (a + b)})
-    parts = [Part(one.reference, one.key, w) for one, w in zip(reader.runs, weights, strict=True)]
+    parts = [RecipePart(one.reference, one.key, w) for one, w in zip(reader.runs, weights, strict=True)]
     return reader.merge("nuslerp", parts)
 
 

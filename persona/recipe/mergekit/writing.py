@@ -174,7 +174,7 @@ def _refuse_normalize(draft: _Draft, normalize: str) -> NoReturn:
         )
     else:
         what = "adds up absolute alphas, and mergekit signed ones: the same only if none is negative"
-    said = ", ".join(f"{model.entry.name} {alphas.said(model.entry.alpha)}" for model in draft.models)
+    said = ", ".join(f"{model.entry.name} {alphas.alpha_text(model.entry.alpha)}" for model in draft.models)
     raise Refusal(
         f'normalize = "{normalize}" (merge.normalize) {what}; here they are {said}',
         f'Set normalize = "none" in [merge], which is another result, and lower the alphas. {BAKE}',
@@ -228,6 +228,6 @@ def _check_whole(draft: _Draft, ok: Callable[[float], bool], wanted: str) -> Non
                 raise Refusal(f"vectors.{entry.name}.{key}: mergekit's {method} has no part of a model", BAKE)
         if isinstance(entry.alpha, tuple) or not ok(entry.alpha):
             raise Refusal(
-                f"vectors.{entry.name}.alpha: in mergekit's {method} it must be {wanted}, and is {alphas.said(entry.alpha)}",
+                f"vectors.{entry.name}.alpha: in mergekit's {method} it must be {wanted}, and is {alphas.alpha_text(entry.alpha)}",
                 BAKE,
             )

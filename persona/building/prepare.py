@@ -1,0 +1,56 @@
+"""A recipe prepared for a build: what will be computed, and which vectors take part. No weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from persona.building.acting import Active, active_vectors
+from persona.building.plan import Plan, make_plan
+from persona.building.sidefiles import side_files
+from persona.recipe.model import Recipe
+from persona.store.fishers import Fisher
+from persona.store.nouns import Base, Vector
+from persona.store.tensors import TensorStore
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A resolved recipe with its base, the vectors that act in it, and the plan of its build."""
+
+    recipe: Recipe
+    base: Base
+    active: tuple[Active, ...]
+    plan: Plan
+
+    def side_files(self, store: TensorStore) -> dict[str, bytes]:
+        """The files beside the weights: configs, tokenizer and chat template, by name.
+
+        Raises:
+            Refusal: two vectors bring different files, or set one setting differently.
+        """
+        return side_files(self.plan, self.base, self.active, store)
+
+
+def prepare(
+    recipe: Recipe,
+    base: Base,
+    vectors: Mapping[str, Vector],
+    dtype: str | None = None,
+    diagonals: Mapping[str, Fisher] | None = None,
+) -> Prepared:
+    """Work out what a build of ``recipe`` will do.
+
+    Args:
+        recipe: A resolved recipe.
+        base: Its base.
+        vectors: Its vectors, by their names in the recipe.
+        dtype: safetensors name of the dtype for every float tensor. By default each keeps its own.
+        diagonals: Fisher diagonals by vector name, for a method that weighs entries.
+
+    Raises:
+        UsageError: a pattern matches no tensor, or the method does not take these vectors.
+        Refusal: two vectors do not go together.
+    """
+    active = active_vectors(recipe, base, vectors, diagonals)
+    return Prepared(recipe, base, tuple(active), make_plan(recipe, base, vectors, dtype, active))

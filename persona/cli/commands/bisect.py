@@ -1,0 +1,195 @@
+"""``persona bisect``."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option
+from persona.cli.complete import REV
+from persona.cli.output import note
+from persona.cli.render import changed, count, short
+
+if TYPE_CHECKING:
+    from persona.ids import CommitId
+    from persona.verbs.bisect import BisectEnd, BisectState
+
+SKIPPED = 125
+"""The exit code that says that a commit cannot be tested, as in git."""
+
+
+@click.group("bisect")
+def command() -> None:
+    """Find the commit that made something worse, by halving what is between a good and a bad one.
+
+    \b
+    persona bisect start HEAD v0.1                  HEAD is bad, v0.1 was good
+    persona bisect good                             this one is good: the next one, please
+    persona bisect run python check.py              or let a program judge
+    persona bisect reset                            back to where you were
+    """
+
+
+@command.command("start")
+@click.argument("bad", required=False, type=REV)
+@click.argument("good", nargs=-1, type=REV)
+@json_option
+@click.pass_obj
+def start(app: App, bad: str | None, good: tuple[str, ...]) -> None:
+    """Begin a search between a BAD commit and a GOOD one (or several); both can be marked later.
+
+    \b
+    persona bisect start
+    persona bisect start HEAD HEAD~16
+    """
+    from persona.verbs import bisect
+
+    done = bisect.start(app.repository(), bad, good, command=app.command)
+    app.show("bisect start", done, lambda console: _render(console, done))
+
+
+@command.command("good")
+@click.argument("revs", metavar="[REV]...", nargs=-1, type=REV)
+@json_option
+@click.pass_obj
+def good(app: App, revs: tuple[str, ...]) -> None:
+    """Say that the commit that is checked out (or REV) is good, and go to the next one.
+
+    \b
+    persona bisect good
+    persona bisect good v0.1
+    """
+    _mark(app, "good", revs)
+
+
+@command.command("bad")
+@click.argument("revs", metavar="[REV]", nargs=-1, type=REV)
+@json_option
+@click.pass_obj
+def bad(app: App, revs: tuple[str, ...]) -> None:
+    """Say that the commit that is checked out (or REV) is bad, and go to the next one.
+
+    \b
+    persona bisect bad
+    persona bisect bad main
+    """
+    _mark(app, "bad", revs)
+
+
+@command.command("skip")
+@click.argument("revs", metavar="[REV]...", nargs=-1, type=REV)
+@json_option
+@click.pass_obj
+def skip(app: App, revs: tuple[str, ...]) -> None:
+    """Say that the commit that is checked out (or REV) cannot be tested, and go to another one.
+
+    \b
+    persona bisect skip
+    """
+    _mark(app, "skip", revs)
+
+
+@command.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("program", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@json_option
+@click.pass_obj
+def run(app: App, program: tuple[str, ...]) -> None:
+    """Let a program judge each commit by its exit code, until the first bad one is found.
+
+    0 is good, 1 to 124 and 126, 127 are bad, 125 skips. Anything else ends the search where it is. The program runs
+    in the repository's folder, with the recipe of the commit in persona.toml; what it prints goes to stderr.
+
+    \b
+    persona bisect run python check.py
+    persona bisect run sh -c "persona build -o candidate --replace && python check.py candidate"
+    """
+    from persona.verbs import bisect
+
+    repo = app.repository()
+    tested = []
+
+    def judge(commit: CommitId) -> str:
+        tested.append(commit)
+        return _judged(program, str(repo.root), commit)
+
+    done = bisect.run(repo, judge, lambda now: note(f"testing {short(now.here or '')} {now.subject}"))
+    app.show("bisect run", done, lambda console: _render(console, done, len(tested)))
+
+
+@command.command("status")
+@json_option
+@click.pass_obj
+def status(app: App) -> None:
+    """Say where the search stands.
+
+    \b
+    persona bisect status
+    """
+    from persona.verbs import bisect
+
+    done = bisect.state(app.repository())
+    app.show("bisect status", done, lambda console: _render(console, done))
+
+
+@command.command("reset")
+@click.argument("rev", required=False, type=REV)
+@json_option
+@click.pass_obj
+def reset(app: App, rev: str | None) -> None:
+    """End the search, and go back to where it began, or to REV.
+
+    \b
+    persona bisect reset
+    persona bisect reset HEAD                       # stay here
+    """
+    from persona.verbs import bisect
+
+    done = bisect.reset(app.repository(), rev, command=app.command)
+    app.show("bisect reset", done, lambda console: _back(console, done))
+
+
+def _back(console: Console, done: BisectEnd) -> None:
+    where = f"On branch [bold]{escape(done.branch)}[/] at" if done.branch else "HEAD is now at"
+    console.print(f"{where} [yellow]{short(done.commit)}[/]")
+
+
+def _mark(app: App, verdict: str, revs: tuple[str, ...]) -> None:
+    from persona.verbs import bisect
+
+    done = bisect.mark(app.repository(), verdict, revs, command=app.command)
+    app.show(f"bisect {verdict}", done, lambda console: _render(console, done))
+
+
+def _judged(program: tuple[str, ...], folder: str, commit: CommitId) -> str:
+    try:
+        code = subprocess.run(program, cwd=folder, check=False, stdout=2).returncode
+    except OSError as error:
+        raise click.UsageError(f"cannot run {program[0]}: {error.strerror}") from None
+    if code == SKIPPED:
+        return "skip"
+    if not 0 <= code < 128:
+        raise click.ClickException(f"the program ended with {code} at {short(commit)}; the search stays where it is")
+    return "bad" if code else "good"
+
+
+def _render(console: Console, done: BisectState, tested: int = 0) -> None:
+    if done.found is not None:
+        after = f", after {count(tested, 'test')}" if tested else ""
+        console.print(f"[yellow]{short(done.found)}[/] is the first bad commit{after}: {escape(done.subject)}")
+        changed(console, done.changes)
+        console.print("To go back: persona bisect reset", style="dim")
+    elif done.here is not None:
+        left = f"{count(len(done.suspects), 'suspect')}, about {count(done.steps, 'step')}"
+        console.print(f"{left}. HEAD is now at [yellow]{short(done.here)}[/] {escape(done.subject)}")
+        console.print("Is it good? persona bisect good | bad | skip", style="dim")
+    elif done.suspects:
+        console.print("The commits that are left cannot be tested. The first bad one is one of these:")
+        for commit in done.suspects:
+            console.print(f" [yellow]{short(commit)}[/]")
+    else:
+        missing = "bad and a good" if done.bad is None and not done.good else "bad" if done.bad is None else "good"
+        console.print(f"Mark a {missing} commit: persona bisect bad REV, persona bisect good REV")

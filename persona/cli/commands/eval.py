@@ -1,0 +1,76 @@
+"""``persona eval``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option
+from persona.cli.complete import SHOWN, SUITE
+from persona.cli.output import note
+from persona.cli.render import short, table
+from persona.cli.running import measuring_options
+from persona.cli.tables.scores import LEGEND, called, interval, moved, number
+
+if TYPE_CHECKING:
+    from persona.verbs.eval import BuildScores, EvalResult, SuiteScores
+
+
+@click.command("eval")
+@click.argument("revs", nargs=-1, metavar="[REV|NAME]...", type=SHOWN)
+@click.option(
+    "--suite", "suites", multiple=True, type=SUITE, metavar="NAME|FILE", help="A suite; all of them otherwise."
+)
+@measuring_options
+@json_option
+@click.pass_obj
+def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], **how: Any) -> None:
+    """Measure what a recipe builds by the suites in evals/, and keep the results.
+
+    Without REV, persona.toml as it stands. A vector is measured alone on its base. Nothing is written to disk but the
+    results, and what was measured once is looked up.
+
+    \b
+    persona eval
+    persona eval HEAD~1 HEAD --suite listening
+    persona eval main --suite evals/safety.toml --device cuda --limit 50
+    """
+    from persona.verbs.eval import eval as evaluate
+
+    done = evaluate(
+        app.repository(), revs, suites=suites, cwd=app.folder, command=app.command, progress=app.progress(), **how
+    )
+    for text in done.notes:
+        note(f"note: {text}")
+    app.show("eval", done, lambda console: _render(console, done))
+
+
+def _render(console: Console, done: EvalResult) -> None:
+    for number_, build in enumerate(done.builds):
+        if number_:
+            console.print()
+        _build(console, build)
+    if any(score.from_base for build in done.builds for suite in build.suites for score in suite.scores):
+        console.print(f"\n[dim]{LEGEND}[/]")
+
+
+def _build(console: Console, build: BuildScores) -> None:
+    console.print(f"[bold]{escape(build.label)}[/]")
+    for suite in build.suites:
+        console.print(f"\n{escape(suite.suite)}", style="cyan")
+        _suite(console, build, suite)
+
+
+def _suite(console: Console, build: BuildScores, suite: SuiteScores) -> None:
+    before = f"since {short(build.before)}" if build.before else ""
+    columns = ["", "value", "95 % interval", *(["from base"] if any(s.from_base for s in suite.scores) else [])]
+    columns += [before] if before else []
+    rows = table(*columns, right={"value"})
+    for score in suite.scores:
+        cells = [called(score.measure, score.name), number(score.value), interval(score.low, score.high)]
+        cells += [moved(score.from_base)] if "from base" in columns else []
+        rows.add_row(*cells, *([moved(score.from_before)] if before else []))
+    console.print(rows)

@@ -1,0 +1,69 @@
+"""``persona graph show``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from persona.cli.app import App, json_option
+from persona.cli.complete import NODE, REV
+from persona.cli.render import short
+from persona.cli.tables.nodes import coloured
+
+if TYPE_CHECKING:
+    from persona.verbs.graph.show import ShownGraph, ShownNode
+
+
+@click.command("show")
+@click.argument("node", required=False, metavar="[NODE[#SECTION]]", type=NODE)
+@click.option("--at", "rev", type=REV, metavar="REV", help="At a revision; as things stand otherwise.")
+@json_option
+@click.pass_obj
+def command(app: App, node: str | None, rev: str | None) -> None:
+    """Show the nodes and their links, or the text of one node and what implements it.
+
+    \b
+    persona graph show
+    persona graph show core-personality#voice --at HEAD~3
+    """
+    from persona.verbs.graph.show import ShownNode, graph_show
+
+    shown = graph_show(app.repository(), node, rev)
+
+    def render(console: Console) -> None:
+        if isinstance(shown, ShownNode):
+            _node(console, shown)
+        else:
+            _nodes(console, shown)
+
+    app.show("graph show", shown, render)
+
+
+def _nodes(console: Console, shown: ShownGraph) -> None:
+    console.print(f"Graph at [yellow]{short(shown.commit)}[/], from {escape(shown.source.place)}")
+    known = {one.name for one in shown.nodes}
+    lines = []
+    for one in shown.nodes:
+        vectors = f"  [green]{escape(', '.join(one.vectors))}[/]" if one.vectors else ""
+        lines.append(f"[bold]{escape(one.name)}[/]{vectors}")
+        lines += [f"[dim]    → {escape(to)}{'' if to in known else '  not in the graph'}[/]" for to in one.links]
+    console.print("\n".join(lines))  # at once: a call for each of thousands takes a second
+
+
+def _node(console: Console, shown: ShownNode) -> None:
+    console.print(f"[yellow]node {shown.id}[/] [bold]{escape(shown.name)}[/]")
+    for one in shown.vectors:
+        console.print(f"Vector: {escape(one.vector)} implements {escape(one.reference)}, {coloured(one.state)}")
+    for label, names in (("Links:  ", shown.links), ("Linked: ", shown.linked_from)):
+        if names:
+            console.print(f"{label}{escape(', '.join(names))}")
+    if shown.tags:
+        tags = (name if score is None else f"{name}:{score:g}" for name, score in shown.tags.items())
+        console.print(f"Tags:   {escape(' '.join(tags))}")
+    console.print()
+    for line in shown.text.split("\n"):
+        console.print(Text(f"    {line}" if line else ""))

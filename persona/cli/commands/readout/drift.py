@@ -1,0 +1,96 @@
+"""``persona readout drift``."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option
+from persona.cli.complete import SIDE
+from persona.cli.output import utf8
+from persona.cli.plots.picture import Picture
+from persona.cli.readout_running import repository_if_any, running_options, say_notes
+from persona.cli.render import table
+
+if TYPE_CHECKING:
+    from persona.verbs.readout.drift import ReadoutDrift
+
+
+@click.command("drift")
+@click.argument("before", metavar="A", type=SIDE)
+@click.argument("after", metavar="[B]", required=False, type=SIDE)
+@click.option(
+    "--texts", type=click.Path(readable=False), required=True, metavar="FILE",
+    help="Texts to read: a line each, or with .jsonl the 'text' of each line.",
+)  # fmt: skip
+@running_options
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map: a .png or .svg file.")
+@json_option
+@click.pass_obj
+def command(
+    app: App,
+    before: str,
+    after: str | None,
+    texts: str,
+    readout: str | None,
+    dtype: str | None,
+    device: str,
+    blocks: str | None,
+    batch_size: int,
+    plot: str | None,
+) -> None:
+    """Show how the same texts read in two models: revisions, vectors, folders; B is persona.toml unless given.
+
+    Shifts of the mean are in standard deviations of the texts in A, with a 95 % interval of the paired differences. A
+    concept is said to have moved where that is not chance, for all concepts and layers together, and no trifle.
+
+    \b
+    persona readout drift HEAD~1 HEAD --texts letters.jsonl --readout readouts/mood
+    persona readout drift main --texts letters.jsonl --readout readouts/mood
+    persona readout drift merged/ other/ --texts letters.jsonl --readout readouts/mood --plot drift.svg
+    """
+    from persona.verbs.readout.drift import readout_drift
+    from persona.workspace.reading import texts_in
+
+    picture = Picture(app, plot)
+    found = readout_drift(
+        repository_if_any(app), before, after, texts_in(app.path(texts)), readout,
+        cwd=app.folder, dtype=dtype, device=device, blocks=blocks, batch_size=batch_size, progress=app.progress(),
+    )  # fmt: skip
+    say_notes(app, found)
+    picture.write(lambda suffix: _drawn(found, suffix))
+    app.show("readout drift", found, picture.below(lambda console: _render(console, found)))
+
+
+def _drawn(found: ReadoutDrift, suffix: str) -> bytes:
+    from persona.cli.plots import readout_bars
+
+    by_place = {(one.concept, one.layer): one.shift for one in found.shifts}
+    values = [[by_place[concept, layer] for layer in found.layers] for concept in found.concepts]
+    return readout_bars.picture(values, found.concepts, found.layers, f"{found.before} → {found.after}, std", suffix)
+
+
+def _render(console: Console, found: ReadoutDrift) -> None:
+    from persona.cli.plots.readout_bars import bar, number, width
+
+    console.print(f"[bold]{escape(utf8(found.before))} → {escape(utf8(found.after))}[/]")
+    console.print(f"{found.texts:,} texts along {escape(utf8(found.readout))}\n")
+    for line in textwrap.wrap(found.said, min(console.width, 100)) if console.is_terminal else [found.said]:
+        console.print(escape(line))
+    console.print()
+    most = max((abs(one.shift) for one in found.shifts if one.shift == one.shift), default=0.0)
+    wide = width(console, max(map(len, found.concepts)) + 38)
+    heads = ("layer", "shift", "95 % interval")
+    rows = table("concept", *heads, *([""] if wide else []), right=heads)
+    last = ""
+    for one in found.shifts:
+        interval = f"{number(one.low)} to {number(one.high)}"
+        shift = f"[bold]{number(one.shift)}[/]" if one.moved else number(one.shift)
+        cells = [escape(one.concept) if one.concept != last else "", str(one.layer), shift, interval]
+        rows.add_row(*cells, *([bar(one.shift, most, wide)] if wide else []))
+        last = one.concept
+    console.print(rows)

@@ -1,0 +1,23 @@
+"""``persona redo``."""
+
+from __future__ import annotations
+
+import click
+
+from persona.cli.app import App, json_option
+from persona.cli.commands.undo import said
+
+
+@click.command("redo")
+@json_option
+@click.pass_obj
+def command(app: App) -> None:
+    """Make the change again that 'persona undo' took back last.
+
+    \b
+    persona redo
+    """
+    from persona.verbs.redo import redo
+
+    done = redo(app.repository(), command=app.command)
+    app.show("redo", done, lambda console: said(console, "Did again", done, "persona undo"))

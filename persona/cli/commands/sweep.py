@@ -1,0 +1,110 @@
+"""``persona sweep``."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from persona.cli.app import App, json_option
+from persona.cli.complete import SUITE, VECTOR
+from persona.cli.output import note
+from persona.cli.plots.picture import Picture
+from persona.cli.render import table
+from persona.cli.running import measuring_options
+from persona.cli.tables.scores import called, interval, moved, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from persona.verbs.sweep import SweepPoint, SweepResult
+
+
+@click.command("sweep")
+@click.argument("vector", metavar="NAME", type=VECTOR)
+@click.option(
+    "--alpha", "alphas", required=True, metavar="FIRST:LAST:COUNT", help="Alphas to try: -1:1:9, or 0.2,0.5,1."
+)
+@click.option("--suite", type=SUITE, metavar="NAME|FILE", help="The suite; not needed where there is one.")
+@click.option("--by", metavar="MEASURE", help="The number to go by; the first of the suite otherwise.")
+@click.option("--write", is_flag=True, help="Write the best alpha into persona.toml, to be committed or restored.")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves: a .png or .svg file.")
+@measuring_options
+@json_option
+@click.pass_obj
+def command(
+    app: App,
+    /,
+    vector: str,
+    alphas: str,
+    suite: str | None,
+    by: str | None,
+    write: bool,
+    plot: str | None,
+    **how: Any,
+) -> None:
+    """Measure the recipe with one vector turned up and down.
+
+    The model stays in memory: another alpha builds the tensors of that vector anew, and nothing else. The best alpha is
+    offered, and persona.toml changes only with --write.
+
+    \b
+    persona sweep listening --alpha -1:1:9
+    persona sweep listening --alpha 0.2,0.5,1 --suite safety --by refusals --write
+    persona sweep listening --alpha=-0.5:0.5:5 --plot sweep.png
+    """
+    from persona.verbs.sweep import grid, sweep
+
+    picture = Picture(app, plot)
+    done = sweep(
+        app.repository(), vector, grid(alphas), suite=suite, by=by, write=write, cwd=app.folder,
+        command=app.command, progress=app.progress(), **how,
+    )  # fmt: skip
+    for text in done.notes:
+        note(f"note: {text}")
+    picture.write(lambda suffix: _drawn(done, suffix))
+    app.show("sweep", done, picture.below(lambda console: _render(console, done)))
+
+
+def _drawn(done: SweepResult, suffix: str) -> bytes:
+    from persona.cli.plots import scoremap
+
+    return scoremap.curves(done, suffix)
+
+
+def _render(console: Console, done: SweepResult) -> None:
+    goal = done.measure, done.name
+    first = {
+        one.measure: at for at, one in reversed(list(enumerate(done.stops[0].reached))) if one.measure != done.measure
+    }
+    others = dict(sorted(first.items(), key=lambda item: item[1]))  # the first number of each other measure
+    console.print(f"[bold]{escape(done.vector)}[/]  {escape(done.suite)}")
+    names = [escape(name) for name in others]
+    rows = table("α", called(*goal), "95 % interval", "from now", *names, right={"α", called(*goal), *names})
+    for stop in done.stops:
+        mark = " ←" if stop.alpha == done.best else "  "
+        rows.add_row(f"{stop.alpha:g}{mark}", *_cells(stop, goal, others.values()))
+    console.print(rows)
+    console.print(_offer(done))
+
+
+def _cells(stop: SweepPoint, goal: tuple[str, str], others: Iterable[int]) -> list[str]:
+    one = next(one for one in stop.reached if (one.measure, one.name) == goal)
+    return [number(one.value), interval(one.low, one.high), moved(one.from_now)] + [
+        number(stop.reached[at].value) for at in others
+    ]
+
+
+def _offer(done: SweepResult) -> str:
+    if done.best is None:
+        return f"\nNeither way is good of {called(done.measure, done.name)}: choose yourself."
+    if done.written:
+        return "\nWritten into persona.toml: persona commit records it, persona restore takes it back."
+    if done.now == done.best:
+        return "\nThe recipe has the best of these already."
+    doubt = "" if done.clear else " (no clear improvement over the recipe as it stands)"
+    edit = escape(shlex.join(["persona", "alpha", f"{done.vector}={done.best:g}"]))
+    return f"\nThe best of these: {edit}{doubt}"

@@ -1,0 +1,178 @@
+"""What the measuring commands share: suites, results that are kept, and one model that becomes what is to be measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from persona.errors import Locked, UsageError, did_you_mean
+from persona.evaluate import run as running
+from persona.evaluate import suite as suites_
+from persona.evaluate.suite import Suite
+from persona.evaluate.suite_readouts import with_readouts
+from persona.history.evaluations import Evaluation, Figure, number_called
+from persona.ids import object_digest
+from persona.progress import SILENT, Progress
+from persona.recipe.builds import build_digest
+from persona.recipe.model import Recipe
+from persona.repository import Repository, now
+from persona.store.objects import canonical
+from persona.workspace.workbench import Workbench
+
+if TYPE_CHECKING:
+    from persona.inference.load import LoadedModel
+
+BATCH = 8
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How to measure. Results of another dtype, seed or limit are others; device and batch size only round otherwise."""
+
+    device: str = "cpu"
+    dtype: str | None = None
+    batch_size: int = BATCH
+    seed: int = 0
+    limit: int | None = None
+
+    def checked(self) -> MeasureOptions:
+        """Itself, with a dtype of one spelling; raises what can be known to be wrong before any work."""
+        from persona.inference.load import checked_device, checked_dtype
+
+        checked_device(self.device)
+        for name, value in (("batch size", self.batch_size), ("limit", self.limit)):
+            if value is not None and value < 1:
+                raise UsageError(f"a {name} of {value} makes no sense", "Give a number from 1 on.")
+        return MeasureOptions(self.device, checked_dtype(self.dtype), self.batch_size, self.seed, self.limit)
+
+
+def suites_of(repo: Repository, said: Sequence[str | Path] = (), cwd: Path | str = ".") -> tuple[Suite, ...]:
+    """The suites of those names or files; all of the repository unless any is named."""
+    names = list(dict.fromkeys(said)) or list(suites_.names(repo.root))
+    if not names:
+        raise UsageError(
+            f"there are no suites in {repo.root / suites_.FOLDER}",
+            f"Write one: {suites_.FOLDER}/NAME{suites_.SUFFIX} (see the guide, 'Measure').",
+        )
+    found = tuple(suites_.find(repo.root, name, Path(cwd)) for name in names)
+    twice = {one.name for one in found if sum(other.name == one.name for other in found) > 1}
+    if twice:
+        raise UsageError(
+            f"two suites are called '{min(twice)}'", "A suite is called as its file: give one another name."
+        )
+    return tuple(with_readouts(repo, suite) for suite in found)
+
+
+def find_figure(here: Evaluation, said: str) -> Figure:
+    """The number that ``MEASURE`` (its first) or ``MEASURE NAME`` means."""
+    known = {number_called(*one.key): one for one in reversed(here.figures)}
+    known |= {f"{one.measure} {one.name}": one for one in reversed(here.figures)}
+    known |= {one.measure: one for one in reversed(here.figures)}
+    if said not in known:
+        raise UsageError(f"the suite has no number '{said}'", did_you_mean(said, known))
+    return known[said]
+
+
+def same_figure(there: Evaluation, key: tuple[str, str]) -> Figure:
+    """The number that another build has, too; a function of one's own may have named it otherwise."""
+    found = there.figure(key)
+    if found is None:
+        raise UsageError(
+            f"{there.suite}: '{number_called(*key)}' was measured of one build and not of another",
+            "A function must give the same names whatever the model.",
+        )
+    return found
+
+
+def goal_of(here: Evaluation) -> Figure:
+    """The number to go by unless one is named: the first that has a good way, or the first."""
+    return next((one for one in here.figures if one.better is not None), here.figures[0])
+
+
+def base_of(recipe: Recipe) -> Recipe:
+    """Its base alone."""
+    return Recipe(recipe.base, recipe.base_name)
+
+
+class Evaluator:
+    """Measures recipes by suites, one after the other; what was measured before is looked up. Use it in a ``with``."""
+
+    def __init__(
+        self, repo: Repository, suites: Sequence[Suite], how: MeasureOptions, command: str, progress: Progress = SILENT
+    ) -> None:
+        self._repo = repo
+        self._how = how.checked()
+        self._command = command
+        self._progress = progress
+        self._bench = Workbench(repo, self._how.dtype, self._how.device, progress)
+        self._references = running.References()
+        self.suites = tuple(suite.limited(how.limit) for suite in suites)
+        self.notes: list[str] = []
+        self.measured = 0
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._references.__exit__(*failure)
+
+    def of(
+        self, recipe: Recipe, label: str, *, control: int | None = None, suites: Sequence[Suite] | None = None
+    ) -> tuple[Evaluation, ...]:
+        """One evaluation for each suite (of ``self.suites``, if not of all of them); with ``control``, of noise of the size of
+        the recipe's change."""
+        asked = self.suites if suites is None else suites
+        build = build_digest(recipe, self._how.dtype, control)
+        found = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in asked}
+        missing = [suite for suite in asked if found[suite.name] is None]
+        self._refer(base_of(recipe), [suite for suite in missing if suite.refers])
+        if missing:
+            live = self._live(recipe, label, control)
+            for suite in missing:
+                found[suite.name] = self._measure(live, suite, build)
+        return tuple(one for one in found.values() if one is not None)
+
+    def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
+        """What is kept of a recipe by these suites."""
+        build = build_digest(recipe, self._how.dtype)
+        asked = self.suites if suites is None else suites
+        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in asked)
+        return tuple(one for one in found if one is not None)
+
+    def _live(self, recipe: Recipe, label: str, control: int | None) -> LoadedModel:
+        if control is None:
+            return self._bench.become(recipe, label)
+        return self._bench.become_noise(recipe, label, control)
+
+    def _refer(self, base: Recipe, suites: Sequence[Suite]) -> None:
+        waiting = [suite for suite in suites if not self._references.has(suite)]
+        if waiting:
+            live = self._bench.become(base, BASE)
+            for suite in waiting:
+                self._references.take(live, suite, self._how.seed, self._how.batch_size, self._progress)
+
+    def _measure(self, live: LoadedModel, suite: Suite, build: str) -> Evaluation:
+        how = self._how
+        figures = running.run(live, suite, self._references, how.seed, how.batch_size, self._progress)
+        self.measured += 1
+        found = Evaluation(build, suite.name, suite.digest, how.seed, how.limit, now(), _made(live), figures)
+        done = Evaluation.decode(found.encode())  # the very numbers that a look-up gives
+        try:
+            with self._repo.exclusive(self._command):
+                self._repo.evaluations.keep(self._key(suite), done)
+        except Locked as error:
+            self.notes.append(f"the results of {suite.name} were not kept: {error.message}")
+        return done
+
+    def _key(self, suite: Suite) -> str:
+        fields = {"suite": suite.digest, "seed": self._how.seed, "limit": self._how.limit}
+        return object_digest(b"persona evaluation\n" + canonical(fields))
+
+
+def _made(live: LoadedModel) -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+    return {"device": live.device.type, "dtype": live.dtype, **versions}

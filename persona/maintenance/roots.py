@@ -1,0 +1,158 @@
+"""Where reachability begins: what the small files of a ``.persona`` name, and what the operation log does.
+
+``read`` believes nothing and stops at nothing: what is wrong with a file becomes a sentence.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from persona.files import translated
+from persona.history import evaluations as evaluations_
+from persona.history import refs as refs_
+from persona.ids import CommitId, ObjectId
+from persona.maintenance.catalog import TEMPORARY, Catalog
+from persona.maintenance.references import beginnings_in, ids_in
+
+_NOT_HERE = ("objects", "packs", "tmp", "lock")
+"""Entries of a ``.persona`` that name no roots."""
+
+
+@dataclass
+class Roots:
+    """Commits by ref, evaluations by file, and the newest operation; ``problems`` are sentences about files that do not say it."""
+
+    commits: dict[str, CommitId] = field(default_factory=dict)
+    evaluations: dict[str, ObjectId] = field(default_factory=dict)
+    operation: ObjectId | None = None
+    applied: bool = True
+    problems: list[str] = field(default_factory=list)
+
+
+def read(folder: Path, version: str) -> Roots:
+    """What ``folder`` (a ``.persona``) says; its format must be ``version``."""
+    roots = Roots()
+    _check_format(folder / "format", version, roots)
+    _check_config(folder / "config.toml", roots)
+    lines = {path.relative_to(folder).as_posix(): _line(path, roots) for path in _ref_files(folder)}
+    for name, line in lines.items():
+        if line is not None:
+            _read_ref(name, line, lines, roots)
+    if refs_.HEAD not in lines:
+        roots.problems.append(f"{folder / refs_.HEAD} is missing")
+    for path in _files_below(folder / evaluations_.FOLDER):
+        _read_evaluation(path, roots)
+    head, applied = _operation(folder / "op" / "head", roots), _operation(folder / "op" / "applied", roots)
+    roots.operation, roots.applied = head, head == applied
+    return roots
+
+
+def follow(roots: Roots, changes: Mapping[str, tuple[str | None, str | None]]) -> None:
+    """Let the refs of an operation hold that the ref files have not followed yet."""
+    for name, (_, after) in changes.items():
+        roots.commits.pop(name, None)
+        if after is not None and not after.startswith(refs_.SYMBOLIC):
+            roots.commits[name] = CommitId(after)
+
+
+def _check_format(path: Path, version: str, roots: Roots) -> None:
+    line = _line(path, roots)
+    if line is not None and line != version:
+        roots.problems.append(f"{path} says {line!r}, and this persona reads {version!r}")
+
+
+def _check_config(path: Path, roots: Roots) -> None:
+    try:
+        tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        roots.problems.append(f"{path} is no TOML that can be read: {error}")
+
+
+def _ref_files(folder: Path) -> Iterator[Path]:
+    yield from (path for path in [folder / refs_.HEAD] if path.exists())
+    yield from _files_below(folder / "refs")
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and TEMPORARY not in path.name)
+
+
+def _read_evaluation(path: Path, roots: Roots) -> None:
+    line = _line(path, roots)
+    try:
+        roots.evaluations[str(path)] = ObjectId(line or "")
+    except ValueError:
+        roots.problems.append(f"{path} holds {line!r}, which is no evaluation's id: delete it, and measure again")
+
+
+def _line(path: Path, roots: Roots) -> str | None:
+    try:
+        return path.read_bytes().decode().strip()
+    except FileNotFoundError:
+        roots.problems.append(f"{path} is missing")
+    except OSError as error:
+        roots.problems.append(f"{path} cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        roots.problems.append(f"{path} is not text")
+    return None
+
+
+def _read_ref(name: str, line: str, lines: Mapping[str, str | None], roots: Roots) -> None:
+    if name in (refs_.HEAD, refs_.BISECT_FROM) and line.startswith(refs_.SYMBOLIC):
+        if line.removeprefix(refs_.SYMBOLIC) not in lines:
+            roots.problems.append(f"{name} follows {line.removeprefix(refs_.SYMBOLIC)!r}, and there is no such branch")
+        return
+    try:
+        roots.commits[name] = CommitId(line)
+    except ValueError:
+        roots.problems.append(f"{name} holds {line!r}, which is no commit's id")
+
+
+def _operation(path: Path, roots: Roots) -> ObjectId | None:
+    line = _line(path, roots)
+    try:
+        return None if line is None else ObjectId(line)
+    except ValueError:
+        roots.problems.append(f"{path} holds {line!r}, which is no operation's id")
+        return None
+
+
+def named_by_files(folder: Path) -> set[str]:
+    """Every id that stands in any small file of a ``.persona``: refs, HEAD, op, and files of a later persona."""
+    found: set[str] = set()
+    for entry in sorted(folder.iterdir()):
+        if entry.name in _NOT_HERE:
+            continue
+        for path in [entry] if entry.is_file() else sorted(entry.rglob("*")):
+            if path.is_file():
+                with translated(path):
+                    found |= ids_in(path.read_bytes())
+    return found
+
+
+def named_by_recipe(text: str | None) -> set[str]:
+    """Beginnings of ids that a recipe as it stands names, committed or not."""
+    return set() if text is None else beginnings_in(text)
+
+
+def remembered(catalog: Catalog, now: datetime, grace: timedelta) -> set[str]:
+    """What operations younger than ``grace`` name, before and after; all operations when it is not said when."""
+    found: set[str] = set()
+    for name in catalog.of_kind("operation"):
+        known = catalog.known[name]
+        if _is_younger(known.time, now, grace):
+            found |= known.others
+    return found - set(catalog.of_kind("operation"))
+
+
+def _is_younger(time: str, now: datetime, grace: timedelta) -> bool:
+    try:
+        return now - datetime.fromisoformat(time) < grace
+    except (ValueError, TypeError):
+        return True

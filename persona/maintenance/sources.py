@@ -1,0 +1,83 @@
+"""What a checkpoint on disk can give back, by id: a base, a full fine-tune or an adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from persona.checkpoints.adapter import WEIGHTS
+from persona.checkpoints.folder import Checkpoint, find_run, is_adapter, open_checkpoint, tied_names
+from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.files import translated
+from persona.ids import BlobId, TensorId, blob_id, tensor_id
+from persona.maintenance.weights import digest_of
+from persona.progress import SILENT, Progress, Task
+from persona.store.ingest import read_side_files
+from persona.store.nouns import Base, TensorSpec
+from persona.threads import run_all
+
+
+@dataclass(frozen=True)
+class RepairSource:
+    """A folder that was hashed whole. ``checkpoint`` is None for an adapter."""
+
+    folder: Path
+    files: tuple[TensorFile, ...]
+    checkpoint: Checkpoint | None
+    places: dict[TensorId, tuple[TensorFile, TensorInfo]]
+    ids: dict[str, TensorId]
+    side: dict[str, BlobId]
+
+    @cached_property
+    def digests(self) -> dict[str, TensorFile]:
+        """Weight files by the BLAKE3 of their bytes."""
+        with SILENT.task("", 0) as task:
+            return {digest_of(file.path, task): file for file in self.files}
+
+    def blob(self, name: BlobId) -> bytes | None:
+        """A side file's bytes."""
+        for file, blob in self.side.items():
+            if blob == name and self.checkpoint is not None:
+                with translated(self.folder / file):
+                    return self.checkpoint.side_files[file].read_bytes()
+        return None
+
+    def base(self) -> Base | None:
+        """The base that this checkpoint is, as ``init`` would record it."""
+        if self.checkpoint is None:
+            return None
+        infos = self.checkpoint.tensors
+        specs = {name: TensorSpec(self.ids[name], info.dtype, info.shape) for name, info in infos.items()}
+        tied = {}
+        for head, embedding in tied_names(self.checkpoint.config, specs).items():
+            if head not in specs or specs[head].id == specs[embedding].id:
+                specs.pop(head, None)
+                tied[head] = embedding
+        return Base(specs, self.side, tied)
+
+
+def open_source(path: Path, progress: Progress) -> RepairSource:
+    """Open a folder as ``commit`` and ``init`` do, and hash every tensor and side file in it."""
+    folder = find_run(path)
+    checkpoint = None if is_adapter(folder) else open_checkpoint(folder)
+    files = (TensorFile(folder / WEIGHTS),) if checkpoint is None else checkpoint.files
+    found = [(file, info) for file in files for info in file.tensors.values()]
+    with progress.task("reading the checkpoint", sum(info.nbytes for _, info in found)) as task:
+        largest = sorted(range(len(found)), key=lambda k: -found[k][1].nbytes)
+        ids = run_all({k: partial(_hash, *found[k], task) for k in largest})
+    side = read_side_files(checkpoint) if checkpoint else {}
+    return RepairSource(
+        folder=folder,
+        files=files,
+        checkpoint=checkpoint,
+        places={ids[k]: found[k] for k in ids},
+        ids={found[k][1].name: ids[k] for k in ids},
+        side={name: blob_id(data) for name, data in side.items()},
+    )
+
+
+def _hash(file: TensorFile, info: TensorInfo, task: Task) -> TensorId:
+    name = tensor_id(info.dtype, info.shape, file.chunks(info))
+    task.advance(info.nbytes)
+    return name
