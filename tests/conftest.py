@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -14,7 +15,14 @@ import pytest
 import torch
 
 import persona
+from tests.forks import Forks
 from tests.models import TinyModels
+
+for _number in (signal.SIGHUP, signal.SIGINT):
+    # Under nohup, or in the background, we ignore these, and a program that we start would inherit that. A function that does
+    # nothing ignores them, too, and is not inherited.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda number, frame: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,6 +55,14 @@ def one_thread() -> Iterator[None]:
 def models(tmp_path_factory: pytest.TempPathFactory) -> TinyModels:
     """A factory of checkpoints; folders are shared by all tests, so treat them as read-only."""
     return TinyModels(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs ``python …`` and ``persona …`` in forks of a process that has imported torch."""
+    server = Forks(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
 
 
 @pytest.fixture

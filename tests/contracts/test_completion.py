@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Iterator
 
 import click
-import pytest
 
 from persona.cli.complete import KnownNames
 from persona.cli.lazy import python_name
@@ -28,12 +27,15 @@ def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Com
         yield from commands(f"{name} {sub}", command.get_command(context, sub))
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_it_offers_what_is_known(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
-    for path, one in commands(name, command):
-        for param in one.params:
-            if param.name in NAMES and (path, param.name) not in NEW and not getattr(param, "is_flag", False):
-                assert isinstance(param.type, KnownNames | click.Choice | click.Path), (
-                    f"persona {path}: give '{param.name}' a type of cli/complete.py, or add it to NEW here"
-                )
+def test_it_offers_what_is_known() -> None:
+    every = (
+        (path, one, param)
+        for name in COMMANDS
+        for path, one in commands(name, importlib.import_module(f"persona.cli.commands.{python_name(name)}").command)
+        for param in one.params
+    )
+    for path, _, param in every:
+        if param.name in NAMES and (path, param.name) not in NEW and not getattr(param, "is_flag", False):
+            assert isinstance(param.type, KnownNames | click.Choice | click.Path), (
+                f"persona {path}: give '{param.name}' a type of cli/complete.py, or add it to NEW here"
+            )

@@ -26,16 +26,16 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = persona.committ
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_its_file_its_verb_and_examples(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
-    assert command.name == name
-    assert f"persona {name}" in command.help, "its help shows an example"
-    assert "\b" in command.help
-    if name not in WITHOUT_A_VERB:
-        verb = python_name(name)
-        assert verb in persona.__all__
-        assert getattr(persona, verb).__module__ == f"persona.verbs.{verb}"
+def test_every_command_has_its_file_its_verb_and_examples() -> None:
+    for name in COMMANDS:
+        command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
+        assert command.name == name
+        assert f"persona {name}" in command.help, f"the help of {name} shows an example"
+        assert "\b" in command.help, name
+        if name not in WITHOUT_A_VERB:
+            verb = python_name(name)
+            assert verb in persona.__all__
+            assert getattr(persona, verb).__module__ == f"persona.verbs.{verb}"
 
 
 def below(command: click.Command) -> list[click.Command]:
@@ -45,8 +45,8 @@ def below(command: click.Command) -> list[click.Command]:
     return [one for name in names if (one := command.get_command(context, name))]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_speaks_json(name: str) -> None:
-    command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
-    for one in below(command) or [command]:
-        assert "--json" in {option for param in one.params for option in param.opts}
+def test_every_command_speaks_json() -> None:
+    for name in COMMANDS:
+        command = importlib.import_module(f"persona.cli.commands.{python_name(name)}").command
+        for one in below(command) or [command]:
+            assert "--json" in {option for param in one.params for option in param.opts}, one.name

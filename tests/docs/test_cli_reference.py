@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import click
@@ -13,6 +11,7 @@ from docs.tools.reference import reference
 from persona.cli.main import cli
 from persona.errors import PersonaError
 from tests.docs.session import ROOT
+from tests.forks import Forks
 
 PAGE = ROOT / "docs" / "cli.md"
 
@@ -34,11 +33,8 @@ def test_the_page_is_up_to_date() -> None:
     assert PAGE.read_text() == reference(), "run: python -m docs.tools.reference > docs/cli.md"
 
 
-def test_the_module_prints_it() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "docs.tools.reference"], check=True, capture_output=True, encoding="utf-8"
-    )
-    assert done.stdout == reference()
+def test_the_module_prints_it(forks: Forks) -> None:
+    assert forks.run(["python", "-m", "docs.tools.reference"], cwd=ROOT).stdout == reference()
 
 
 @pytest.mark.parametrize("path", ALL)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +23,7 @@ from persona.ids import Id
 from tests.cli.schema import check, closed
 from tests.docs.session import ROOT
 from tests.docs.test_guide import blocks
+from tests.forks import Forks
 
 SCHEMA = ROOT / "docs" / "schema.json"
 PAGE = ROOT / "docs" / "json.md"
@@ -39,9 +38,8 @@ def test_the_page_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize(("module", "path"), [("schema", SCHEMA), ("json_page", PAGE)])
-def test_the_modules_print_them(module: str, path: Path) -> None:
-    command = [sys.executable, "-m", f"docs.tools.{module}"]
-    assert subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout == path.read_text()
+def test_the_modules_print_them(forks: Forks, module: str, path: Path) -> None:
+    assert forks.run(["python", "-m", f"docs.tools.{module}"], cwd=ROOT).stdout == path.read_text()
 
 
 def test_it_is_a_schema() -> None:

@@ -6,15 +6,18 @@ import shutil
 from pathlib import Path
 
 from tests.docs.session import ROOT, Command, environment, mask, play, rewritten, steps
+from tests.forks import Forks
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
-def test_the_tutorial_runs_and_prints_what_it_shows(tmp_path: Path) -> None:
+def test_the_tutorial_runs_and_prints_what_it_shows(tmp_path: Path, forks: Forks) -> None:
     home, work = tmp_path / "home", tmp_path / "my-persona"
     home.mkdir()
     shutil.copytree(ROOT / "examples", work / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-    ran = list(play(TUTORIAL.read_text(), work, environment(home, quick=True)))
+    reader = environment(home, quick=True)
+    reader["PATH"] = f"{forks.bin}:{reader['PATH']}"
+    ran = list(play(TUTORIAL.read_text(), work, reader))
     assert not "\n\n".join(one.difference for one in ran if one.difference)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 import persona
 from persona.demo.training import QUICK, train_base, train_behaviour
 from persona.readout.folder import write_readout
+from tests.forks import Forks
 from tests.readout.made import by_chance
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -40,17 +39,22 @@ def work(trained: Path, tmp_path: Path) -> Path:
     return root
 
 
-def run(script: str, *args: str | Path, folder: Path, code: int = 0, both: bool = False) -> str:
-    """What a script printed; on stderr where it failed as it should, or on both."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / script, *args], cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    if both:
-        return done.stdout + done.stderr
-    return done.stderr if code else done.stdout
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(forks: Forks) -> Run:
+    """Run a script, and give what it printed; on stderr where it failed as it should, or on both."""
+
+    def ran(script: str, *args: str | Path, folder: Path, code: int = 0, both: bool = False) -> str:
+        done = forks.run(["python", EXAMPLES / script, *args], cwd=folder)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        if both:
+            return done.stdout + done.stderr
+        return done.stderr if code else done.stdout
+
+    return ran
 
 
 def test_every_example_is_run_here() -> None:
@@ -58,7 +62,7 @@ def test_every_example_is_run_here() -> None:
     assert [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in source] == []
 
 
-def test_train_demo(tmp_path: Path) -> None:
+def test_train_demo(run: Run, tmp_path: Path) -> None:
     said = run("train_demo.py", "base", "models/base", "--quick", folder=tmp_path)
     assert re.match(r"models/base: base, from scratch, \d+ steps, loss [\d.]+ → [\d.]+\n", said)
     run("train_demo.py", "voice", "runs/voice", "--quick", folder=tmp_path)
@@ -66,11 +70,11 @@ def test_train_demo(tmp_path: Path) -> None:
     assert "train_loss" in (tmp_path / "runs/voice/all_results.json").read_text()
 
 
-def test_train_demo_without_a_base(tmp_path: Path) -> None:
+def test_train_demo_without_a_base(run: Run, tmp_path: Path) -> None:
     assert "train it first" in run("train_demo.py", "voice", "runs/voice", folder=tmp_path, code=2)
 
 
-def test_commit_from_python(trained: Path, tmp_path: Path) -> None:
+def test_commit_from_python(run: Run, trained: Path, tmp_path: Path) -> None:
     args = [trained / "base", trained / "listening", trained / "suggesting", "my-repo"]
     said = run("commit_from_python.py", *args, folder=tmp_path).splitlines()
     assert said[0].startswith("wanted: dense, ")
@@ -84,7 +88,7 @@ def test_commit_from_python(trained: Path, tmp_path: Path) -> None:
     assert "exists already" in run("commit_from_python.py", *args, folder=tmp_path, code=1)
 
 
-def test_compare_alphas_leaves_everything_as_it_was(work: Path) -> None:
+def test_compare_alphas_leaves_everything_as_it_was(run: Run, work: Path) -> None:
     before = persona.status(persona.open(work))
     said = run("compare_alphas.py", "suggesting", "-1", "0", "1", folder=work).splitlines()
     rows = {float(row[0]): [float(value) for value in row[1:]] for row in map(str.split, said[1:])}
@@ -94,14 +98,14 @@ def test_compare_alphas_leaves_everything_as_it_was(work: Path) -> None:
     assert persona.status(persona.open(work)) == before
 
 
-def test_compare_alphas_on_texts_of_ones_own(work: Path) -> None:
+def test_compare_alphas_on_texts_of_ones_own(run: Run, work: Path) -> None:
     (work / "mine.txt").write_text("User: I feel sad.\nReply:\t I hear you.\nA line of its own.\n")
     said = run("compare_alphas.py", "listening", "1", "--text", "mine.txt", folder=work).splitlines()
     assert said[0].split()[:4] == ["α", "of", "listening", "mine"]
     assert "Did you mean" in run("compare_alphas.py", "listning", "1", "--text", "mine.txt", folder=work, code=1)
 
 
-def test_compare_methods_leaves_the_recipe_as_it_was(work: Path) -> None:
+def test_compare_methods_leaves_the_recipe_as_it_was(run: Run, work: Path) -> None:
     before = (work / "persona.toml").read_text()
     said = run("compare_methods.py", "base", "linear", "ties:density=0.5", "iso_c", folder=work).splitlines()
     rows = {row[0]: [float(value) for value in row[1:]] for row in map(str.split, said[1:])}
@@ -112,13 +116,13 @@ def test_compare_methods_leaves_the_recipe_as_it_was(work: Path) -> None:
     assert (work / "persona.toml").read_text() == before
 
 
-def test_inspect_vector(work: Path) -> None:
+def test_inspect_vector(run: Run, work: Path) -> None:
     said = run("inspect_vector.py", "listening", folder=work)
     assert re.search(r"^layer 1 mlp +\d\.\d+ +\d+\.\d% +\d+\.\d%$", said, re.MULTILINE)
     assert "Did you mean 'listening'?" in run("inspect_vector.py", "listning", folder=work, code=1)
 
 
-def test_watch_and_steer(trained: Path, tmp_path: Path) -> None:
+def test_watch_and_steer(run: Run, trained: Path, tmp_path: Path) -> None:
     write_readout(tmp_path / "mood", by_chance((0, 1), hidden=TINY.hidden))
     args = [trained / "base", "mood", "I feel sad.", "--max-tokens", "6"]
     said = run("watch_and_steer.py", *args, "--steer", "warmth=9", "coldness=-9", "--layer", "1", folder=tmp_path)
@@ -132,7 +136,7 @@ def test_watch_and_steer(trained: Path, tmp_path: Path) -> None:
     assert "Did you mean 'warmth'" in run("watch_and_steer.py", *args, "--steer", "warmht=1", folder=tmp_path, code=1)
 
 
-def test_check_specification(work: Path, tmp_path: Path) -> None:
+def test_check_specification(run: Run, work: Path, tmp_path: Path) -> None:
     notes = Path(shutil.copytree(EXAMPLES / "graph", tmp_path / "notes"))
     assert run("check_specification.py", notes, folder=work) == ""
     persona.graph_link(persona.open(work), "pattern-listening-as-avoidance", "listening", author="Test")
@@ -144,7 +148,7 @@ def test_check_specification(work: Path, tmp_path: Path) -> None:
     assert "no memory graph at" in run("check_specification.py", "nowhere", folder=work, code=1)
 
 
-def test_compare_thresholds(tmp_path: Path) -> None:
+def test_compare_thresholds(run: Run, tmp_path: Path) -> None:
     said = run("compare_thresholds.py", EXAMPLES / "journal", "warmth", "8", "9", folder=tmp_path).splitlines()
     assert said[:2] == ["warmth ≥ 9: 8 positive, 29 negative", "warmth ≥ 8: 15 positive, 29 negative"]
     assert len(said) == 2 + 7
@@ -152,7 +156,7 @@ def test_compare_thresholds(tmp_path: Path) -> None:
     assert "Did you mean" in run("compare_thresholds.py", EXAMPLES / "journal", "warmht", "8", folder=tmp_path, code=1)
 
 
-def test_train_with_trainer(work: Path, tmp_path: Path) -> None:
+def test_train_with_trainer(run: Run, work: Path, tmp_path: Path) -> None:
     data = EXAMPLES / "evals" / "listening.jsonl"
     said = run("train_with_trainer.py", data, tmp_path / "runs" / "kind", "--epochs", "1", folder=work)
     repo = persona.open(work)
@@ -166,7 +170,7 @@ def test_train_with_trainer(work: Path, tmp_path: Path) -> None:
     assert "persona init" in run("train_with_trainer.py", data, "out", folder=tmp_path, code=1)
 
 
-def test_check_release(work: Path, tmp_path: Path) -> None:
+def test_check_release(run: Run, work: Path, tmp_path: Path) -> None:
     """What is worse is said, and which vector it is; a released build says itself what it was built from."""
     repo = persona.open(work)
     suite = EXAMPLES / "evals" / "manners.toml"

@@ -26,8 +26,9 @@ from persona.store import packwriter
 def warm_up() -> None:
     """Import what commands import when they run: a fork then begins with it, and most of a trial's time is saved."""
     importlib.import_module("numpy")
-    for package in ("persona.cli", "persona.verbs", "persona.building", "persona.store.codecs", "persona.methods"):
-        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+    for room in ("cli.commands", "cli.tables", "verbs", "workspace", "building", "store.codecs", "methods"):
+        package = importlib.import_module(f"persona.{room}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
 
 

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 import persona
 from persona import files
 from persona.integrations import PersonaCallback
+from tests.forks import Forks
 from tests.models import VOCAB, TinyModels, assert_same, load
 
 BASE_DTYPE = "float32"
@@ -152,6 +153,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 from persona.integrations import PersonaCallback
 from tests.integrations.test_trainer import trainer
+from tests.forks import Forks
 from tests.models import TinyModels
 
 class Dies(TrainerCallback):
@@ -167,12 +169,11 @@ assert callback.problem is None, callback.problem
 
 
 def test_a_run_that_was_killed_is_resumed_and_committed_once(
-    models: TinyModels, repo: persona.Repository, tmp_path: Path
+    models: TinyModels, repo: persona.Repository, tmp_path: Path, forks: Forks
 ) -> None:
     def run(*words: str) -> int:
-        command = [sys.executable, "-c", SCRIPT, str(models.folder), str(tmp_path / "run"), str(repo.root), *words]
-        place = Path(__file__).parents[2]
-        return subprocess.run(command, check=False, cwd=place, env={**os.environ, "PYTHONPATH": str(place)}).returncode
+        command = ["python", "-c", SCRIPT, models.folder, tmp_path / "run", repo.root, *words]
+        return forks.run(command, cwd=tmp_path).returncode
 
     assert run("die") == -signal.SIGKILL
     assert len(persona.log(repo)) == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from persona.readout import aggregators, working
 from persona.readout.folder import MANIFEST, VECTORS, read_readout
 from persona.readout.working import LOCK, PLAN, Working, folder_of
 from persona.verbs.readout.train import ReadoutTrainResult, readout_train
+from tests.forks import Forks
 from tests.models import TinyModels
 from tests.readout.small import MARK, examples, small_model, texts, written
 
@@ -153,10 +152,10 @@ readout_train(*sys.argv[1:4], progress=Stopping(900, lambda: os.kill(os.getpid()
 """
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(model: Path, pairs: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(model: Path, pairs: Path, tmp_path: Path, forks: Forks) -> None:
     readout_train(pairs, tmp_path / "whole", model)
     out = tmp_path / "out"
-    ended = subprocess.run([sys.executable, "-c", KILLED, pairs, out, model], capture_output=True, check=False)
+    ended = forks.run(["python", "-c", KILLED, pairs, out, model], cwd=tmp_path)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert not out.exists()
     assert (folder_of(out) / PLAN).is_file()

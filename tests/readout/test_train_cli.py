@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from persona.cli.main import invoke
 from persona.readout.folder import read_readout
+from tests.forks import Forks
 from tests.readout.small import MARK, examples, small_model, texts, written
 
 
@@ -87,7 +86,7 @@ def test_mistakes_are_named(place: Path, capsys: pytest.CaptureFixture[str], typ
     assert not (place / "x.partial").exists()
 
 
-def test_whoever_stops_it_is_told_how_to_go_on(place: Path) -> None:
+def test_whoever_stops_it_is_told_how_to_go_on(place: Path, forks: Forks) -> None:
     """Ctrl-C while texts are read: two lines, the work is kept, and the same command ends it."""
     program = (
         "from persona.readout import capturing\n"
@@ -104,9 +103,7 @@ def test_whoever_stops_it_is_told_how_to_go_on(place: Path) -> None:
         "main.run()"
     )
     typed = ["readout", "train", "--model", "model", "--pairs", "pairs.jsonl", "-o", "stopped"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *typed], cwd=place, capture_output=True, text=True, check=False
-    )
+    done = forks.run(["python", "-c", program, *typed], cwd=place)
     assert done.returncode == 130
     assert "stopped.partial has what was captured: the same command goes on from there" in done.stderr
     assert invoke(["-C", str(place), *typed]) == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import tempfile
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from persona.verbs import bisect
 from persona.verbs.branch import delete_branches
 from tests.cli.conftest import Run
 from tests.cli.conftest import run as run  # the fixture
+from tests.forks import Forks
 from tests.models import TinyModels
 
 
@@ -151,7 +151,7 @@ def test_edits_are_protected(long: persona.Repository) -> None:
 
 
 def test_the_command_line_finds_the_vector_that_was_planted(
-    models: TinyModels, repo: persona.Repository, run: Run, tmp_path: Path
+    models: TinyModels, repo: persona.Repository, run: Run, tmp_path: Path, forks: Forks
 ) -> None:
     """By builds: a program loads each one with safetensors and looks at a weight."""
     for number in range(1, 17):
@@ -171,7 +171,7 @@ def test_the_command_line_finds_the_vector_that_was_planted(
     )
     assert run(repo.root, "bisect", "start", "HEAD", "HEAD~16").code == 0
     assert "about 2 steps" not in run(repo.root, "bisect", "status").out
-    said = run(repo.root, "bisect", "run", sys.executable, str(check))
+    said = run(repo.root, "bisect", "run", str(forks.bin / "python"), str(check))
     assert said.code == 0, said.err
     assert "is the first bad commit, after 4 tests: one run too many" in said.out
     assert " + bad α 1" in said.out
@@ -179,7 +179,7 @@ def test_the_command_line_finds_the_vector_that_was_planted(
     assert "On branch main at" in run(repo.root, "bisect", "reset").out
     told = json.loads(run(repo.root, "bisect", "start", "--json").out)
     assert told["result"]["suspects"] == []
-    assert run(repo.root, "bisect", "run", sys.executable, str(check)).code == 2
+    assert run(repo.root, "bisect", "run", str(forks.bin / "python"), str(check)).code == 2
     assert run(repo.root, "bisect", "good", "HEAD~16").code == 0
     assert "suspects" in run(repo.root, "bisect", "bad").out
     assert run(repo.root, "bisect", "run", "no-such-program").code == 2

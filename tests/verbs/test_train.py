@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from persona.ids import FisherId
 from persona.store.fishers import Fisher
 from persona.training.run import check_identity, share_of_rate
 from persona.training.settings import Settings
+from tests.forks import Forks
 from tests.models import TinyModels, assert_same, load, tiny_llama
 from tests.training.conftest import speaking_base, word_tokenizer
 from tests.training.test_adapting import WIDE
@@ -221,24 +221,11 @@ print(done.resumed, len(done.curve))
 
 @pytest.mark.parametrize("more", [(), ("ewc",), ("qlora",)], ids=["plain", "ewc", "qlora"])
 def test_a_run_that_was_killed_goes_on_and_is_committed_once(
-    repo: persona.Repository, data: Path, tmp_path: Path, more: tuple[str, ...]
+    repo: persona.Repository, data: Path, tmp_path: Path, forks: Forks, more: tuple[str, ...]
 ) -> None:
     def run(out: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-W",
-            "error::UserWarning",
-            "-c",
-            SCRIPT,
-            str(repo.root),
-            str(data),
-            str(tmp_path / out),
-            *words,
-            *more,
-        ]
-        place = Path(__file__).parents[2]
-        environment = {**os.environ, "PYTHONPATH": str(place)}
-        return subprocess.run(command, check=False, cwd=place, env=environment, capture_output=True, text=True)
+        command = ["python", "-W", "error::UserWarning", "-c", SCRIPT, repo.root, data, tmp_path / out, *words, *more]
+        return forks.run(command, cwd=tmp_path)
 
     assert run("run", "die").returncode == -signal.SIGKILL
     assert len(persona.log(repo)) == 1
@@ -345,15 +332,11 @@ main(sys.argv[1:])
 """
 
 
-def test_a_run_that_was_interrupted_goes_on(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_interrupted_goes_on(repo: persona.Repository, data: Path, tmp_path: Path, forks: Forks) -> None:
     """A real SIGINT, as Ctrl-C sends it, to a process whose handlers are Python's own."""
     settings = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     words = ["-C", str(repo.root), "train", "--data", str(data), "-o", str(tmp_path / "run"), *settings]
-    stopped = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *words], check=False, cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    stopped = forks.run(["python", "-c", INTERRUPTED, *words], cwd=tmp_path)
     assert stopped.returncode == 130, stopped.stderr
     assert "the same command goes on from there" in stopped.stderr
     assert "error: interrupted" in stopped.stderr
