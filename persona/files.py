@@ -32,7 +32,7 @@ _SYNC_FILE_RANGE_WRITE = 2
 _HINTS = {
     errno.ENOSPC: "Free some space and run the same command again; nothing was changed.",
     errno.EDQUOT: "The disk quota is exhausted: free some space and run the same command again; nothing was changed.",
-    errno.EFBIG: "The file would exceed the process's size limit (ulimit -f): raise it and run the command again.",
+    errno.EFBIG: "The file would exceed the maximum file size (ulimit -f): raise the limit and run it again.",
     errno.EACCES: "Check its owner and permissions, then run the same command again.",
     errno.EPERM: "Check its owner and permissions, then run the same command again.",
     errno.EROFS: "The file system is mounted read-only; choose another place.",
@@ -85,22 +85,19 @@ class Staged:
 
     def write(self, data: Data) -> int:
         """Append ``data`` and return its length in bytes."""
-        _announce("write", self.path)
-        view = flat(data)
-        done = 0
-        with translated(self.path):
-            while done < len(view):
-                done += os.write(self._fd, view[done:])
-        return done
+        return self._write(data, lambda view, done: os.write(self._fd, view[done:]))
 
     def write_at(self, offset: int, data: Data) -> None:
         """Write ``data`` at ``offset``; safe from several threads."""
+        self._write(data, lambda view, done: os.pwrite(self._fd, view[done:], offset + done))
+
+    def _write(self, data: Data, write: Callable[[memoryview, int], int]) -> int:
         _announce("write", self.path)
-        view = flat(data)
-        done = 0
+        view, done = flat(data), 0
         with translated(self.path):
             while done < len(view):
-                done += os.pwrite(self._fd, view[done:], offset + done)
+                done += write(view, done)
+        return done
 
     def copy_mode(self, path: Path) -> None:
         """Copy the permissions of ``path``, if it exists."""
@@ -233,20 +230,18 @@ _CANNOT_LINK = {
 
 def sync_file(path: Path) -> None:
     """Make a file durable that someone else wrote."""
-    _announce("fsync", path)
-    with translated(path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    _fsync(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
+    _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _fsync(path: Path, flags: int) -> None:
     _announce("fsync", path)
     with translated(path):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = os.open(path, flags)
         try:
             os.fsync(fd)
         finally:

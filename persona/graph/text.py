@@ -149,7 +149,7 @@ def slug(title: str) -> str:
 
 def _headings(lines: list[str]) -> list[tuple[int, int, str]]:
     """Return the line, level and title of each heading outside code blocks."""
-    found, fence = [], ""
+    headings, fence = [], ""
     for number, line in enumerate(lines):
         if match := _FENCE.match(line):
             if not fence:
@@ -157,5 +157,5 @@ def _headings(lines: list[str]) -> list[tuple[int, int, str]]:
             elif match[1].startswith(fence) and line.strip() == match[1]:
                 fence = ""
         elif not fence and (match := _HEADING.fullmatch(line)):
-            found.append((number, len(match[1]), match[2].rstrip().rstrip("#").rstrip()))
-    return found
+            headings.append((number, len(match[1]), match[2].rstrip().rstrip("#").rstrip()))
+    return headings

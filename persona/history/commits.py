@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from persona.ids import CommitId, GraphId, ObjectId, RecipeId
 from persona.store.objects import ObjectStore
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -100,18 +102,25 @@ def walk(objects: ObjectStore, heads: Sequence[CommitId]) -> Iterator[tuple[Comm
 def children_first(history: Sequence[tuple[CommitId, Commit]]) -> list[tuple[CommitId, Commit]]:
     """Return ``history`` in its order, except that a commit listed before one of its children moves behind it."""
     inside = dict(history)
-    waiting = Counter(parent for commit in inside.values() for parent in commit.parents if parent in inside)
-    rank = {name: number for number, name in enumerate(inside)}
-    ready = [rank[name] for name in inside if not waiting[name]]
-    order = list(inside)
-    ordered = []
-    heapq.heapify(ready)
+    return [(name, inside[name]) for name in sort_children_first({n: c.parents for n, c in inside.items()})]
+
+
+def sort_children_first(parents: Mapping[T, Sequence[T]]) -> list[T]:
+    """Sort commits topologically, children first, and keep their order otherwise.
+
+    Args:
+        parents: The parents of each commit; parents that are not keys themselves are ignored.
+    """
+    waiting = Counter(parent for names in parents.values() for parent in names)
+    order = list(parents)
+    rank = {name: number for number, name in enumerate(order)}
+    ready = [rank[name] for name in order if not waiting[name]]
+    done = []
     while ready:
         name = order[heapq.heappop(ready)]
-        ordered.append((name, inside[name]))
-        for parent in inside[name].parents:
-            if parent in inside:
-                waiting[parent] -= 1
-                if not waiting[parent]:
-                    heapq.heappush(ready, rank[parent])
-    return ordered
+        done.append(name)
+        for parent in parents[name]:
+            waiting[parent] -= 1
+            if not waiting[parent] and parent in rank:
+                heapq.heappush(ready, rank[parent])
+    return done

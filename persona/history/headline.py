@@ -14,13 +14,12 @@ from typing import Any
 
 def headline(run: Mapping[str, Any]) -> str | None:
     """Return the headline of a commit's ``run`` facts, or None if they contain no suitable number."""
-    for find in (_measured, _of_readout, _best, _last_eval, _last_loss):
-        metric = find(run)
-        if metric is not None:
-            name, value, step = metric
-            text = value if isinstance(value, str) else f"{value:.4g}"
-            return f"{name} {text}{f' @ step {step}' if step is not None else ''}"
-    return None
+    metric = _measured(run) or _of_readout(run) or _best(run) or _last(run, "eval_loss", "loss", "train_loss")
+    if metric is None:
+        return None
+    name, value, step = metric
+    text = value if isinstance(value, str) else f"{value:.4g}"
+    return f"{name} {text}{f' @ step {step}' if step is not None else ''}"
 
 
 def facts_of(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -63,21 +62,15 @@ def _metric_name(run: Mapping[str, Any], value: float) -> str:
     return "best metric"
 
 
-def _last_eval(run: Mapping[str, Any]) -> Metric:
-    return _last(run, "eval_loss")
-
-
-def _last_loss(run: Mapping[str, Any]) -> Metric:
-    return _last(run, "loss") or _last(run, "train_loss")
-
-
-def _last(run: Mapping[str, Any], name: str) -> Metric:
-    pairs = _pairs(run, name)
-    if not pairs:
-        return None
-    step, value = pairs[-1]
-    known = value if isinstance(value, str) else _number(value)
-    return None if known is None else (name, known, _step(step))
+def _last(run: Mapping[str, Any], *names: str) -> Metric:
+    """Return the last value of the first of these curves that ends with a value."""
+    for name in names:
+        if pairs := _pairs(run, name):
+            step, value = pairs[-1]
+            known = value if isinstance(value, str) else _number(value)
+            if known is not None:
+                return name, known, _step(step)
+    return None
 
 
 def points(run: Mapping[str, Any], name: str) -> list[tuple[int, float]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from persona import files
@@ -122,6 +122,26 @@ def head_commit(refs: Mapping[str, str]) -> CommitId:
             f"HEAD ({head or 'missing'}) does not point at a commit",
             "Write the id of a commit (see .persona/objects) into .persona/HEAD, or restore the file from a backup.",
         ) from None
+
+
+def branch_ref(name: str, refs: Iterable[str], *, force: bool = False) -> str:
+    """Return the full name of a new branch.
+
+    Args:
+        force: Allow a branch that exists already.
+
+    Raises:
+        UsageError: The name is invalid, or the branch exists already.
+    """
+    ref = BRANCHES + checked_name(name)
+    if ref in refs and not force:
+        raise UsageError(f"a branch named '{name}' already exists", f"Switch to it: persona switch {name}")
+    return ref
+
+
+def tips(refs: Mapping[str, str], without: Container[str] = ()) -> list[CommitId]:
+    """Return the commits that branches and tags point at, except for the refs in ``without``."""
+    return [commit_of(ref, refs) for ref in refs if ref.startswith((BRANCHES, TAGS)) and ref not in without]
 
 
 def check_no_overlap(refs: Iterable[str], new: str) -> None:

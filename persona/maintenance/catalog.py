@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from persona.history.commits import sort_children_first
 from persona.ids import ObjectId, object_digest
 from persona.maintenance.references import References, ids_in, prefixes_in, references_of
 from persona.store.objects import VERSION, Fields, ObjectStore
@@ -65,14 +65,7 @@ class Catalog:
         parents = {
             name: [other for other, kind in self.known[name].references.objects if kind == "commit"] for name in commits
         }
-        children = Counter(parent for names in parents.values() for parent in names)
-        order = [name for name in parents if not children[name]]
-        for name in order:  # grows while it is walked
-            for parent in parents.get(name, ()):
-                children[parent] -= 1
-                if not children[parent] and parent in parents:
-                    order.append(parent)
-        return order
+        return sort_children_first(parents)
 
     def reach(self, starts: Iterable[str]) -> set[ObjectId]:
         """Return the readable objects among ``starts`` and all that they need or mention.

@@ -219,8 +219,8 @@ def _notes(exam: Examination) -> Iterator[str]:
     if spare:
         nbytes = sum(copy.stored.stored for key, copy in weights.copies.items() if key[1] in spare)
         yield f"{_count(len(spare), 'unreferenced tensor or blob', 'unreferenced tensors and blobs')}, {nbytes:,} bytes"
-    for name in sorted(set(catalog.bad) - set(exam.missing)):
-        yield f"object {name.short} is damaged, but nothing refers to it"
+    for damaged in sorted(set(catalog.bad) - set(exam.missing)):
+        yield f"object {damaged.short} is damaged, but nothing refers to it"
     for file, name in sorted({*weights.bad, *weights.waiting}):
         if name not in exam.needed:
             yield f"packs/{file}: {name[:12]} is damaged, but nothing refers to it"

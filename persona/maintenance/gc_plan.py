@@ -15,6 +15,7 @@ A file outside the store belongs to its user: a plan never contains it, only the
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -147,17 +148,15 @@ def _pointed_at(repo: RepositoryFiles) -> Iterator[str]:
 
 def _phases(catalog: Catalog, dead: Iterable[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:
     """Yield objects to delete: damaged ones and unknown kinds, then commits (children first), texts, recipes, …, bases."""
-    by_kind: dict[str, list[ObjectId]] = {}
+    by_kind: dict[str, list[ObjectId]] = defaultdict(list)
     for name in sorted(dead):
         entry = catalog.known.get(name)
         kind = entry.kind if entry and entry.kind in DELETION_ORDER else ""
-        by_kind.setdefault(kind, []).append(name)
-    yield from filter(None, [tuple(by_kind.get("", []))])
-    yield from filter(None, [tuple(catalog.children_first(by_kind.get("commit", []))), tuple(by_kind.get("text", []))])
-    yield from filter(None, [tuple(by_kind.get("fisher", []))])
-    yield from _referring_first(catalog, {*by_kind.get("recipe", []), *by_kind.get("vector", [])})
-    kinds = ("readout", "base", "graph", "node", "evaluation")
-    yield from filter(None, [tuple(by_kind.get(kind, [])) for kind in kinds])
+        by_kind[kind].append(name)
+    by_kind["commit"] = catalog.children_first(by_kind["commit"])
+    yield from (tuple(by_kind[kind]) for kind in ("", "commit", "text", "fisher") if by_kind[kind])
+    yield from _referring_first(catalog, {*by_kind["recipe"], *by_kind["vector"]})
+    yield from (tuple(by_kind[kind]) for kind in ("readout", "base", "graph", "node", "evaluation") if by_kind[kind])
 
 
 def _referring_first(catalog: Catalog, left: set[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:

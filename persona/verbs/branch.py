@@ -40,9 +40,7 @@ def branch(
     """
     with repo.transaction(command) as change:
         refs = repo.refs()
-        ref = refs_.BRANCHES + refs_.checked_name(name)
-        if ref in refs and not force:
-            raise UsageError(f"a branch named '{name}' already exists", f"Switch to it: persona switch {name}")
+        ref = refs_.branch_ref(name, refs, force=force)
         if force and refs_.current_branch(refs) == name:
             raise _is_current(name)
         commit = repo.resolve(rev)
@@ -121,8 +119,7 @@ def _check_merged(repo: Repository, deleted: Sequence[Branch]) -> None:
     """Raise Refusal if no other branch or tag contains the commits of a deleted branch."""
     refs = repo.refs()
     names = {refs_.BRANCHES + branch.name for branch in deleted}
-    heads = [refs_.commit_of(r, refs) for r in refs if r.startswith((refs_.BRANCHES, refs_.TAGS)) and r not in names]
-    kept = repo.ancestry.of([refs_.head_commit(refs), *heads])
+    kept = repo.ancestry.of([refs_.head_commit(refs), *refs_.tips(refs, without=names)])
     for branch in deleted:
         if branch.commit not in kept:
             raise Refusal(

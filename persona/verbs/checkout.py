@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from persona.errors import Refusal, UsageError
+from persona.errors import Refusal
 from persona.history import refs as refs_
 from persona.history.commits import get_text
 from persona.history.revisions import place_before
@@ -54,10 +54,7 @@ def checkout(
         rev = place(repo, rev)
         commit = repo.resolve(rev)
         if branch is not None:
-            ref = refs_.BRANCHES + refs_.checked_name(branch)
-            if ref in refs:
-                raise UsageError(f"a branch named '{branch}' already exists", f"Switch to it: persona switch {branch}")
-            change.set_ref(ref, commit)
+            change.set_ref(refs_.branch_ref(branch, refs), commit)
         follows = branch or (None if detach else _branch_of(rev, refs))
         change.set_ref(refs_.HEAD, f"{refs_.SYMBOLIC}{refs_.BRANCHES}{follows}" if follows else commit)
         text = get_text(repo.objects, repo.commit(commit).text)
@@ -100,5 +97,4 @@ def _left_behind(repo: Repository, target: CommitId) -> CommitId | None:
     here = refs_.head_commit(refs)
     if refs_.current_branch(refs) is not None or here == target:
         return None
-    heads = [refs_.commit_of(r, refs) for r in refs if r.startswith((refs_.BRANCHES, refs_.TAGS))]
-    return None if here in repo.ancestry.of([target, *heads]) else here
+    return None if here in repo.ancestry.of([target, *refs_.tips(refs)]) else here

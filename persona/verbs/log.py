@@ -78,7 +78,7 @@ def log(
     refs = repo.refs()
     starts, hidden = _range(repo, [rev] if isinstance(rev, str) else rev)
     if everything:
-        starts += [refs_.commit_of(ref, refs) for ref in refs if ref.startswith((refs_.BRANCHES, refs_.TAGS))]
+        starts += refs_.tips(refs)
     walked: Iterator[NamedCommit] = (named for named in commits.walk(repo.objects, starts) if named[0] not in hidden)
     if in_lines:
         walked = iter(commits.children_first(list(walked)))

@@ -71,7 +71,7 @@ def status(repo: Repository) -> Status:
         changes=differences,
         recipe=recipe,
         problem=problem,
-        next=_next_under_way(refs, problem, edited) or _next(problem, edited, recipe, refs_.current_branch(refs)),
+        next=_next(refs, problem, edited, recipe),
         outside=outside,
         self_contained=not outside,
         stale=stale_vectors(repo, head, recipe),
@@ -80,22 +80,19 @@ def status(repo: Repository) -> Status:
     )
 
 
-def _next_under_way(refs: refs_.RefMap, problem: str | None, edited: bool) -> str | None:
-    """Return the next command of an unfinished merge or bisection, or None."""
+def _next(refs: refs_.RefMap, problem: str | None, edited: bool, recipe: Recipe) -> str:
+    """Return the likely next command."""
     if refs_.merge_heads(refs):
         return "resolve the conflicts in persona.toml, then: persona commit" if problem else "persona commit"
-    return "persona bisect good | bad | skip | reset" if refs_.is_bisecting(refs) and not edited else None
-
-
-def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None) -> str:
-    """Return the likely next command."""
+    if refs_.is_bisecting(refs) and not edited:
+        return "persona bisect good | bad | skip | reset"
     if problem:
         return "persona restore"
     if edited:
         return 'persona commit -m "…"'
     if not recipe.vectors:
         return "persona commit RUN --as NAME"
-    if branch is None:
+    if refs_.current_branch(refs) is None:
         return "persona switch -c NAME"
     if (name := _without_fisher(recipe)) is not None:
         return f"persona fisher {name} --data FILE"

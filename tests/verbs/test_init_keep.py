@@ -105,7 +105,7 @@ def test_writing_into_a_linked_file_is_found(
     with pytest.raises(Damaged, match="is damaged"):
         persona.build(fresh(repo), repo.root / "out", "HEAD~1")
     found = persona.fsck(fresh(repo))
-    assert [loss.vectors for loss in found.lost if "difference" not in loss.why] == [("a",)]
+    assert [loss.vectors for loss in found.lost if "delta" not in loss.why] == [("a",)]
     assert persona.fsck(fresh(repo), repair_from=models.base()).ok
     build_is_right(repo, models)
     assert kept_files(repo)[0].stat().st_nlink == 1, "what heals it is a copy of its own"
@@ -233,7 +233,7 @@ def test_a_changed_byte_in_a_referenced_file(
     with pytest.raises(Damaged, match=str(weights(base))):
         persona.build(fresh(repo), repo.root / "out", "HEAD~1")
     found = persona.fsck(fresh(repo))
-    own = next(loss for loss in found.lost if "difference" not in loss.why)
+    own = next(loss for loss in found.lost if "delta" not in loss.why)
     assert own.files == (str(weights(base)),)
     assert own.vectors == ("a",)
     healed = persona.fsck(fresh(repo), repair_from=models.base())

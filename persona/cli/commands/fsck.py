@@ -87,7 +87,7 @@ def _render(console: Console, report: CheckReport) -> None:
     if report.ok:
         console.print("[green]No damage found.[/]")
         return
-    faults = [count(len(report.lost), "loss").replace("losss", "losses")] if report.lost else []
+    faults = [f"{len(report.lost):,} loss{'' if len(report.lost) == 1 else 'es'}"] if report.lost else []
     faults += [count(len(report.problems), "other fault")] if report.problems else []
     console.print(f"[red]{' and '.join(faults)}.[/] Next: persona fsck --repair-from PATH, or restore from a backup")
 

@@ -27,7 +27,8 @@ def command(app: App, names: tuple[str, ...], source: str) -> None:
     """Discard edits in persona.toml
 
     Sets persona.toml back to its committed version, without a new commit, and saves the discarded edits as
-    persona.toml.orig. With names, restores only those vectors and readouts, and leaves the rest of the file as it is.
+    persona.toml.orig. With names, restores only those vectors and readouts, without saving a copy; the rest of the file
+    keeps its edits.
 
     \b
     persona restore
