@@ -1,21 +1,21 @@
-"""Everything that persona raises on purpose.
+"""The errors that persona raises on purpose.
 
     PersonaError                 .message  .hint  .exit_code
-    ├── UsageError          2    a wrong argument, name or value
-    │   ├── RecipeError     2    persona.toml does not say what it must
-    │   └── ExpressionError 2    an expression is no sum of vectors
-    ├── CheckpointError     2    a folder or file handed to us is not what it claims to be
-    ├── WrongBase           2    a run belongs to another base
-    ├── Refusal             1    the answer is no: nothing was done, on purpose
-    │   └── NotVerified     1    a built folder is not what its receipt says
-    ├── NoRepository       10
-    ├── Locked             11    another writer holds the lock
-    ├── Damaged            12    stored bytes do not hash to the id that was asked for
-    ├── ServerError        69    a server cannot be reached, or gives no usable answer
-    └── Storage            74    the operating system refused: disk full, permission denied
+    ├── UsageError          2    an argument, name or value is wrong
+    │   ├── RecipeError     2    persona.toml is invalid
+    │   └── ExpressionError 2    an expression is not a sum of vectors
+    ├── CheckpointError     2    a folder or file is not a usable checkpoint
+    ├── WrongBase           2    a run was trained from another base
+    ├── Refusal             1    the command declined to act; nothing was changed
+    │   └── NotVerified     1    a built folder does not match its receipt
+    ├── NoRepository       10    there is no .persona here or above
+    ├── Locked             11    another process holds the lock
+    ├── Damaged            12    stored bytes are missing or do not match their id
+    ├── ServerError        69    a server cannot be reached, or its answer is unusable
+    └── Storage            74    the operating system refused a file operation
 
-An error is two sentences: ``message`` says what is wrong and names the file, key, vector or tensor; ``hint``
-says what to do next. Foreign errors (``OSError``, a parser's) are translated where they arise.
+Every error has two parts: ``message`` says what is wrong and names the file, key, vector or tensor; ``hint`` says
+what to do about it. Errors of other libraries (``OSError``, a parser's) are translated where they are caught.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from collections.abc import Iterable
 
 
 class PersonaError(Exception):
-    """An error with a message for a person and a hint about what to do."""
+    """An error with a message, and a hint about what to do."""
 
     exit_code = 70
     excerpt = ""
-    """What was typed, and a line that points at the place; "" where there is no such place."""
+    """The text that was typed and a line with a caret below the mistake; empty if there is no such place."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -38,17 +38,17 @@ class PersonaError(Exception):
 
 
 class UsageError(PersonaError):
-    """A wrong argument, name or value."""
+    """An argument, name or value is wrong."""
 
     exit_code = 2
 
 
 class RecipeError(UsageError):
-    """``persona.toml`` does not say what it must."""
+    """``persona.toml`` is invalid."""
 
 
 class ExpressionError(UsageError):
-    """An expression is no sum of vectors; ``at`` is the place in its text."""
+    """An expression is not a sum of vectors; ``at`` is the 0-based column of the mistake."""
 
     def __init__(self, message: str, hint: str = "", text: str = "", at: int = 0) -> None:
         super().__init__(f"column {at + 1}: {message}" if text else message, hint)
@@ -57,25 +57,25 @@ class ExpressionError(UsageError):
 
 
 class CheckpointError(PersonaError):
-    """A folder or file handed to us is not what it claims to be."""
+    """A folder or file is not a usable checkpoint."""
 
     exit_code = 2
 
 
 class WrongBase(PersonaError):
-    """A run belongs to another base than the recipe's."""
+    """A run was trained from another base than the recipe's."""
 
     exit_code = 2
 
 
 class Refusal(PersonaError):
-    """The answer is no; nothing was changed."""
+    """The command declined to act; nothing was changed."""
 
     exit_code = 1
 
 
 class NotVerified(Refusal):
-    """A built folder is not what its receipt says."""
+    """A built folder does not match its receipt."""
 
 
 class NoRepository(PersonaError):
@@ -85,21 +85,23 @@ class NoRepository(PersonaError):
 
 
 class Locked(PersonaError):
-    """Another writer holds the repository's lock."""
+    """Another process holds the repository's lock."""
 
     exit_code = 11
 
 
 class Damaged(PersonaError):
-    """Stored bytes are missing, or do not hash to the id that was asked for."""
+    """Stored bytes are missing, or do not match their id."""
 
     exit_code = 12
 
 
 class ServerError(PersonaError):
-    """A server cannot be reached, or does not give a usable answer.
+    """A server cannot be reached, or its answer is unusable.
 
-    ``status`` is what HTTP said, 0 where nothing was heard; ``code`` is JSON-RPC's, where there is one.
+    Attributes:
+        status: HTTP status, or 0 if no answer arrived.
+        code: JSON-RPC error code, if there is one.
     """
 
     exit_code = 69
@@ -117,7 +119,7 @@ class Storage(PersonaError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the closest of ``known``, or lists a few of them."""
+    """Return a hint that names the closest match for ``word``, or else lists a few of the ``known`` names."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
     if close:

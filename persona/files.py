@@ -1,8 +1,8 @@
 """The only module that creates, writes, renames, syncs or deletes files.
 
-Everything visible appears whole: data goes to a temporary name, is fsynced, renamed, and the folder is fsynced
-(the order of borg's ``SyncFile`` and SQLite's journal). Each effect announces itself to ``observer`` first, so a
-test can raise, or kill the process, at the first, second, … Nth of them.
+No reader ever sees half a file: data goes to a temporary name, is fsynced and renamed, and then the folder is fsynced
+(the order of borg's ``SyncFile`` and SQLite's journal). Each effect calls ``observer`` first, so that a test can
+raise an error, or kill the process, at any of them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ observer: Callable[[str, Path], None] | None = None
 
 _FICLONE = 0x40049409  # linux/fs.h
 _SYNC_FILE_RANGE_WRITE = 2
-_WHAT_TO_DO = {
+_HINTS = {
     errno.ENOSPC: "Free some space and run the same command again; nothing was changed.",
-    errno.EDQUOT: "Your quota is used up: free some space and run the same command again; nothing was changed.",
-    errno.EFBIG: "A file would grow over the size this process may write; raise the limit and run it again.",
-    errno.EACCES: "Check who owns it and its permissions, then run the same command again.",
-    errno.EPERM: "Check who owns it and its permissions, then run the same command again.",
+    errno.EDQUOT: "The disk quota is exhausted: free some space and run the same command again; nothing was changed.",
+    errno.EFBIG: "The file would exceed the maximum file size (ulimit -f): raise the limit and run it again.",
+    errno.EACCES: "Check its owner and permissions, then run the same command again.",
+    errno.EPERM: "Check its owner and permissions, then run the same command again.",
     errno.EROFS: "The file system is mounted read-only; choose another place.",
 }
 
@@ -55,14 +55,14 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def storage_error(error: OSError, path: Path) -> PersonaError:
-    """The error that a person sees for ``error`` at ``path``."""
+    """Return the error to raise for ``error`` at ``path``."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    hint = _WHAT_TO_DO.get(error.errno or 0, "Nothing was changed; mend the cause and run the same command again.")
+    hint = _HINTS.get(error.errno or 0, "Nothing was changed; fix the cause and run the same command again.")
     return Storage(f"{path}: {reason[:1].lower()}{reason[1:]}", hint)
 
 
 class Staged:
-    """A file that is being written under a temporary name in ``folder``, and appears only when published."""
+    """A file that is written under a temporary name in ``folder`` and appears only when published."""
 
     def __init__(self, folder: Path, label: str = "file") -> None:
         self.path = folder / f"{label}.tmp-{os.urandom(6).hex()}"
@@ -71,7 +71,7 @@ class Staged:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def reserve(self, size: int) -> None:
-        """Claim ``size`` bytes now, so that a full disk is found before the work and not after it."""
+        """Allocate ``size`` bytes now, so that a full disk is noticed before the work rather than after it."""
         _announce("reserve", self.path)
         with translated(self.path):
             allocate = getattr(os, "posix_fallocate", None)  # not on macOS
@@ -84,36 +84,33 @@ class Staged:
             os.ftruncate(self._fd, size)
 
     def write(self, data: Data) -> int:
-        """Append ``data``; its length in bytes."""
-        _announce("write", self.path)
-        view = flat(data)
-        done = 0
-        with translated(self.path):
-            while done < len(view):
-                done += os.write(self._fd, view[done:])
-        return done
+        """Append ``data`` and return its length in bytes."""
+        return self._write(data, lambda view, done: os.write(self._fd, view[done:]))
 
     def write_at(self, offset: int, data: Data) -> None:
         """Write ``data`` at ``offset``; safe from several threads."""
+        self._write(data, lambda view, done: os.pwrite(self._fd, view[done:], offset + done))
+
+    def _write(self, data: Data, write: Callable[[memoryview, int], int]) -> int:
         _announce("write", self.path)
-        view = flat(data)
-        done = 0
+        view, done = flat(data), 0
         with translated(self.path):
             while done < len(view):
-                done += os.pwrite(self._fd, view[done:], offset + done)
+                done += write(view, done)
+        return done
 
     def copy_mode(self, path: Path) -> None:
-        """Take the permissions of ``path``, if it is there."""
+        """Copy the permissions of ``path``, if it exists."""
         with contextlib.suppress(OSError):
             os.fchmod(self._fd, path.stat().st_mode & 0o7777)
 
     def start_writeback(self, offset: int, length: int) -> None:
-        """Ask the kernel to begin writing a finished range, so that the fsync at the end finds little to do."""
+        """Ask the kernel to start writing a finished range, so that little is left for the final fsync."""
         if _sync_file_range is not None:
             _sync_file_range(self._fd, offset, length, _SYNC_FILE_RANGE_WRITE)
 
     def clone_from(self, source: Path) -> bool:
-        """Share ``source``'s extents where the file system can (reflink); whether it could."""
+        """Share ``source``'s extents (reflink); return False if the file system does not support it."""
         _announce("clone", self.path)
         try:
             with source.open("rb") as file:
@@ -123,7 +120,7 @@ class Staged:
         return True
 
     def sync(self) -> None:
-        """Make the bytes durable and close the file; it still has its temporary name."""
+        """Make the bytes durable and close the file, which keeps its temporary name."""
         if self._fd < 0:
             return
         _announce("fsync", self.path)
@@ -133,12 +130,12 @@ class Staged:
             self._fd = -1
 
     def publish(self, target: Path, *, sync_folder: bool = True) -> None:
-        """Make the bytes durable and give them the name ``target``, replacing what had it."""
+        """Make the bytes durable and rename the file to ``target``, replacing any file there."""
         self.sync()
         rename(self.path, target, sync_folder=sync_folder)
 
     def discard(self) -> None:
-        """Forget it; harmless after :meth:`publish`."""
+        """Delete the temporary file; does nothing after :meth:`publish`."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -155,7 +152,7 @@ class Staged:
 
 
 def write_over(path: Path, data: bytes) -> None:
-    """As :func:`write_file`, for a file that a user owns: a link stays a link, and permissions stay as they are."""
+    """Write a file that a user owns, as :func:`write_file` does, but keep symbolic links and permissions."""
     with contextlib.suppress(OSError):
         path = path.resolve()
     with Staged(path.parent, f".{path.name}") as staged:
@@ -165,26 +162,30 @@ def write_over(path: Path, data: bytes) -> None:
 
 
 def read_line(path: Path) -> str | None:
-    """The one line of a small file of ours; None if there is no such file, Damaged if it is not text."""
+    """Return the only line of a small repository file, or None if it does not exist.
+
+    Raises:
+        Damaged: The file is not text.
+    """
     try:
         return path.read_bytes().decode("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
-        raise Damaged(f"{path} is damaged: it is not text", "Copy the file back from a backup.") from None
+        raise Damaged(f"{path} is damaged: it is not text", "Restore the file from a backup.") from None
     except OSError as error:
         raise storage_error(error, path) from error
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all."""
+    """Write ``path`` completely or not at all."""
     with Staged(path.parent, f".{path.name}") as staged:
         staged.write(data)
         staged.publish(path)
 
 
 def rename(source: Path, target: Path, *, sync_folder: bool = True) -> None:
-    """Rename within one file system; the new name is durable on return unless told otherwise."""
+    """Rename within one file system; ``sync_folder`` makes the new name durable before returning."""
     _announce("rename", target)
     with translated(target):
         source.rename(target)
@@ -194,9 +195,12 @@ def rename(source: Path, target: Path, *, sync_folder: bool = True) -> None:
 
 @contextlib.contextmanager
 def linked(source: Path, folder: Path) -> Iterator[Path]:
-    """One more name, a temporary one in ``folder``, of a file that a user owns; it goes, or has been renamed, at the end.
+    """Hard-link a user's file under a temporary name in ``folder``, which is removed at the end unless it was renamed.
 
-    Only the name is ours: the bytes and the user's own name of them are never touched.
+    The bytes and the user's own name for them are never touched.
+
+    Raises:
+        Refusal: The file system cannot link the file.
     """
     path = folder / f"link.tmp-{os.urandom(6).hex()}"
     _announce("link", path)
@@ -206,8 +210,8 @@ def linked(source: Path, folder: Path) -> Iterator[Path]:
         if error.errno not in _CANNOT_LINK:
             raise storage_error(error, source) from error
         raise Refusal(
-            f"{source} cannot be linked into {folder.parent.parent}: {_CANNOT_LINK[error.errno]}",
-            "Make the repository where the base lies, or leave out --link to keep a copy; nothing was changed.",
+            f"cannot hard-link {source} into {folder.parent.parent}: {_CANNOT_LINK[error.errno]}",
+            "Create the repository on the base's file system, or drop --link to store a copy; nothing was changed.",
         ) from None
     try:
         yield path
@@ -217,29 +221,27 @@ def linked(source: Path, folder: Path) -> Iterator[Path]:
 
 
 _CANNOT_LINK = {
-    errno.EXDEV: "it lies on another file system",
-    errno.EPERM: "the file system has no hard links, or the file belongs to someone else",
+    errno.EXDEV: "it is on another file system",
+    errno.EPERM: "the file system has no hard links, or the file belongs to another user",
     errno.EOPNOTSUPP: "the file system has no hard links",
-    errno.EMLINK: "it has as many names as its file system allows",
+    errno.EMLINK: "it already has the maximum number of hard links",
 }
 
 
 def sync_file(path: Path) -> None:
-    """Make the bytes of a file durable that was written by someone else."""
-    _announce("fsync", path)
-    with translated(path):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    """Make a file durable that someone else wrote."""
+    _fsync(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def fsync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
+    _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _fsync(path: Path, flags: int) -> None:
     _announce("fsync", path)
     with translated(path):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = os.open(path, flags)
         try:
             os.fsync(fd)
         finally:
@@ -247,7 +249,7 @@ def fsync_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents; no error if it is there."""
+    """Create a folder and its parents if they do not exist."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -258,7 +260,7 @@ def make_folder(path: Path) -> None:
 
 
 def make_staging_folder(beside: Path) -> Path:
-    """A new empty folder next to ``beside``, on the same file system, with a name that says it is unfinished."""
+    """Create an empty folder next to ``beside``, on the same file system, whose name marks it as unfinished."""
     make_folder(beside.parent)
     staging = beside.parent / f".{beside.name}.tmp-{os.urandom(6).hex()}"
     _announce("mkdir", staging)
@@ -269,7 +271,7 @@ def make_staging_folder(beside: Path) -> Path:
 
 @contextlib.contextmanager
 def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A folder that gets its name, ``target``, at the end of the block, whole; or goes."""
+    """Yield a folder that is renamed to ``target`` at the end of the block, or removed on an error."""
     staging = make_staging_folder(target)
     try:
         yield staging
@@ -281,8 +283,8 @@ def staged_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder outside of what users own, for those who can only be given files; it goes at the end."""
-    import tempfile  # it brings much along that light commands never need
+    """Yield a folder in the system's temporary directory, for libraries that only accept files; removed at the end."""
+    import tempfile  # slow to import, and light commands never need it
 
     with translated(Path(tempfile.gettempdir())):
         folder = tempfile.TemporaryDirectory(prefix="persona-")
@@ -292,7 +294,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_file() -> Iterator[BinaryIO]:
-    """A file without a name for what memory should not hold; gone at the end, and with the process."""
+    """Yield a nameless temporary file for data too large for memory; it is gone at the end, or with the process."""
     import tempfile
 
     with tempfile.TemporaryFile() as file:
@@ -300,9 +302,12 @@ def scratch_file() -> Iterator[BinaryIO]:
 
 
 def publish_folder(staging: Path, target: Path, *, replace: bool = False) -> None:
-    """Give a finished folder its name, which must be free (or an empty folder) unless it may ``replace`` what has it.
+    """Rename a finished folder to ``target``.
 
-    Replacing swaps the two names in one step where the kernel can, so that ``target`` is there at every moment.
+    Where the kernel can, replacing swaps the two names in one step, so that ``target`` exists at every moment.
+
+    Args:
+        replace: Replace an existing ``target``; otherwise it must not exist, or be an empty folder.
     """
     fsync_folder(staging)
     if not (replace and target.exists()):
@@ -323,28 +328,28 @@ def _take_free_name(staging: Path, target: Path) -> None:
         staging.rename(target)  # POSIX refuses a folder that is not empty
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise Refusal(f"{target} appeared meanwhile", "It was left alone; choose another name.") from None
+            raise Refusal(f"{target} was created by someone else", "It was left alone; choose another name.") from None
         raise storage_error(error, target) from error
     fsync_folder(target.parent)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names atomically; whether kernel and file system could."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two names atomically; return False if the kernel or file system cannot."""
     if _renameat2 is None:
         return False
-    _announce("exchange", other)
-    return _renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+    _announce("exchange", second)
+    return _renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0
 
 
 def remove_file(path: Path) -> None:
-    """Delete one file; no error if it is gone."""
+    """Delete a file if it exists."""
     _announce("remove", path)
     with translated(path):
         path.unlink(missing_ok=True)
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder that persona itself made."""
+    """Delete a folder that persona itself created."""
     import shutil
 
     _announce("remove", path)
@@ -352,7 +357,7 @@ def remove_tree(path: Path) -> None:
 
 
 def open_lock(path: Path) -> int | None:
-    """Take the kernel's lock on ``path``: a descriptor to keep open, or None if another process holds it."""
+    """Lock ``path``; return a descriptor to keep open, or None if another process holds the lock."""
     with translated(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -364,21 +369,21 @@ def open_lock(path: Path) -> int | None:
 
 
 def write_lock_holder(fd: int, text: str) -> None:
-    """Say in the lock's file who holds it; for people only, the kernel's lock is what counts."""
+    """Write who holds the lock into its file; only people read it, what counts is the kernel's lock."""
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
         os.pwrite(fd, text.encode(), 0)
 
 
 def close_lock(fd: int) -> None:
-    """Let go of the lock."""
+    """Release the lock."""
     with contextlib.suppress(OSError):
         os.ftruncate(fd, 0)
     os.close(fd)
 
 
 def _from_libc(name: str, *arguments: Any) -> Callable[..., int] | None:
-    """A Linux call that Python has no function for; None elsewhere."""
+    """Return a Linux call that Python has no function for, or None on other systems."""
     if not sys.platform.startswith("linux"):
         return None
     try:
@@ -391,11 +396,11 @@ def _from_libc(name: str, *arguments: Any) -> Callable[..., int] | None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, up to 256 MiB, for what is asked for next.
+    """Let glibc keep up to 256 MiB of freed memory for later allocations.
 
-    By default glibc gives every array of 128 KiB or more back to the system, whose pages are then faulted in again
-    for each block of a build: some 80,000 faults and up to half of the time where memory is virtual. Only for a
-    process of our own: it changes how all of it gets memory.
+    By default it returns every array of 128 KiB or more to the system, and each block of a build then faults its pages
+    in again: some 80,000 faults, and up to half of the time on virtual machines. Call this only in a process that
+    belongs to persona, since it changes how the whole process allocates.
     """
     if _mallopt is not None:
         _mallopt(_M_MMAP_THRESHOLD, 32 << 20)

@@ -1,11 +1,11 @@
-"""Names of content: BLAKE3 over a domain line and the plain bytes.
+"""Content ids: BLAKE3 over a domain line and the plain bytes.
 
     blob     b"persona blob\\n"                              + bytes
     object   b"persona object\\n"                            + canonical JSON
     tensor   b"persona tensor\\n" + b"BF16 [151936,896]\\n"   + little-endian, row-major bytes
 
-The domain line keeps a tensor from ever sharing an id with a file that has the same bytes. How bytes are
-stored (raw, compressed, as a delta) is not part of an id. Any BLAKE3 tool computes the same ids.
+The domain line ensures that a tensor never shares an id with a file of the same bytes. How bytes are stored (raw,
+compressed, as a delta) does not affect the id. Any BLAKE3 tool computes the same ids.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     Data = Buffer | npt.NDArray[np.generic]
-    """Anything that has bytes."""
+    """Anything that supports the buffer protocol."""
 
 SHORT = 12
-"""Characters of an id that people see and may type."""
+"""Number of characters of an id that are printed, and that users may type."""
 
 _HEX = frozenset(string.hexdigits.lower())
 
@@ -37,91 +37,95 @@ class Id(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
-        """Check the text; ValueError if it is no id."""
+        """Raise ValueError if ``text`` is not an id."""
         if len(text) != 64 or not _HEX.issuperset(text):
             raise ValueError(f"not an id: {text!r}")
         return super().__new__(cls, text)
 
     @property
     def short(self) -> str:
-        """The first characters, for people."""
+        """The first ``SHORT`` characters, for display."""
         return self[:SHORT]
 
 
 class TensorId(Id):
-    """Names dtype, shape and bytes of one tensor."""
+    """The id of a tensor: its dtype, shape and bytes."""
 
 
 class BlobId(Id):
-    """Names the bytes of one file."""
+    """The id of a file's bytes."""
 
 
 class ObjectId(Id):
-    """Names one canonical object."""
+    """The id of an object in canonical JSON."""
 
 
 class BaseId(ObjectId):
-    """Names a base."""
+    """The id of a base."""
 
 
 class VectorId(ObjectId):
-    """Names a task vector."""
+    """The id of a task vector."""
 
 
 class ReadoutId(ObjectId):
-    """Names a readout."""
+    """The id of a readout."""
 
 
 class RecipeId(ObjectId):
-    """Names a resolved recipe."""
+    """The id of a resolved recipe."""
 
 
 class CommitId(ObjectId):
-    """Names a commit."""
+    """The id of a commit."""
 
 
 class OperationId(ObjectId):
-    """Names an operation."""
+    """The id of an operation."""
 
 
 class NodeId(ObjectId):
-    """Names a snapshot of a memory-graph node."""
+    """The id of a snapshot of a memory-graph node."""
 
 
 class FisherId(ObjectId):
-    """Names a Fisher diagonal."""
+    """The id of a Fisher diagonal."""
 
 
 class GraphId(ObjectId):
-    """Names a snapshot of a memory graph."""
+    """The id of a snapshot of a memory graph."""
 
 
 def flat(data: Data) -> memoryview:
-    """The bytes of a buffer with any kind of items (an empty one with a shape cannot be cast)."""
+    """Return a buffer with items of any type as bytes."""
     view = memoryview(data)  # type: ignore[arg-type]  # arrays are buffers, which their stubs only say from 3.12
+    # A view with a 0 in its shape cannot be cast.
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
 class _Threads:
-    """How many a hash may use. The threads of the process that forked are not there in its child, which would wait for them
-    for ever."""
+    """Number of threads that a hash may use.
 
-    most = blake3.AUTO
+    BLAKE3's thread pool does not survive a fork: a child that used it would wait for ever for threads that only its
+    parent has.
+    """
+
+    limit = blake3.AUTO
 
     @classmethod
-    def forget(cls) -> None:
-        cls.most = 1
+    def forbid(cls) -> None:
+        cls.limit = 1
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Threads.forget)
+    os.register_at_fork(after_in_child=_Threads.forbid)
 
 
 class Hasher:
-    """A running BLAKE3; ``threads=True`` uses all cores and pays from about 1 MiB per update."""
+    """An incremental BLAKE3; ``threads=True`` uses all cores, which pays off from about 1 MiB per update."""
 
     def __init__(self, domain: bytes = b"", *, threads: bool = False) -> None:
-        self._hash = blake3(domain, max_threads=_Threads.most if threads else 1)
+        self._hash = blake3(domain, max_threads=_Threads.limit if threads else 1)
 
     def update(self, data: Data) -> None:
         """Add bytes."""
@@ -133,13 +137,19 @@ class Hasher:
 
 
 def tensor_hasher(dtype: str, shape: Sequence[int], *, threads: bool = False) -> Hasher:
-    """A hasher that has taken a tensor's domain line and waits for its plain bytes."""
+    """Return a hasher that already holds a tensor's domain line and expects its plain bytes."""
     dims = ",".join(map(str, shape))
     return Hasher(f"persona tensor\n{dtype} [{dims}]\n".encode(), threads=threads)
 
 
 def tensor_id(dtype: str, shape: Sequence[int], chunks: Iterable[Data], *, threads: bool = False) -> TensorId:
-    """The id of a tensor whose plain bytes come in order."""
+    """Compute the id of a tensor from its plain bytes.
+
+    Args:
+        dtype: Name as in safetensors, such as ``BF16``.
+        chunks: The tensor's little-endian, row-major bytes, in order.
+        threads: Use all cores.
+    """
     hasher = tensor_hasher(dtype, shape, threads=threads)
     for chunk in chunks:
         hasher.update(chunk)
@@ -147,22 +157,22 @@ def tensor_id(dtype: str, shape: Sequence[int], chunks: Iterable[Data], *, threa
 
 
 def blob_id(data: Data) -> BlobId:
-    """The id of a file's bytes."""
+    """Compute the id of a file's bytes."""
     return BlobId(blake3(b"persona blob\n").update(flat(data)).hexdigest())
 
 
 def draw_key(*parts: str) -> int:
-    """A number of 64 bits that is these names' own: what random choices begin with."""
+    """Derive a 64-bit random seed from names."""
     return int.from_bytes(blake3("\n".join(("persona draw", *parts)).encode()).digest(8), "little")
 
 
 def object_digest(data: bytes) -> str:
-    """The hex digest that names an object with this canonical encoding."""
+    """Return the hex digest of an object in its canonical encoding."""
     return blake3(b"persona object\n").update(data).hexdigest()
 
 
 def file_digest(chunks: Iterable[Data]) -> str:
-    """Plain BLAKE3 of a file, as ``b3sum`` prints it: the name of a pack."""
+    """Return the plain BLAKE3 of a file, as ``b3sum`` prints it; packs are named by it."""
     hasher = Hasher(threads=True)
     for chunk in chunks:
         hasher.update(chunk)

@@ -1,4 +1,4 @@
-"""Texts from files of anyone's making, and JSON with an object on each line: what is wrong is named by file and line."""
+"""Read text files and JSON Lines; errors name the file and line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from persona.files import translated
 
 
 def read_text(path: Path) -> str:
-    """A file of UTF-8, with or without a byte order mark."""
+    """Read a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        UsageError: The file is not UTF-8.
+    """
     with translated(path):
         data = path.read_bytes()
     return decoded(path, data)
 
 
 def decoded(path: Path, data: bytes) -> str:
-    """The text in the bytes of a file."""
+    """Decode the bytes of a file as UTF-8; ``path`` is only for the error message."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -28,17 +32,17 @@ def decoded(path: Path, data: bytes) -> str:
 
 
 def lines_of(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """Each line that is not blank, and where it stands: ``FILE:LINE``."""
+    """Yield each line that is not blank, after its place: ``FILE:LINE``."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"{path}:{number}", line
 
 
-_LINE = "Write one JSON object a line."
+_LINE = "Write one JSON object per line."
 
 
 def json_in(where: str, line: str, hint: str = _LINE) -> Any:
-    """What a line says."""
+    """Parse a line as JSON; ``where`` is its place, for the error message."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -46,7 +50,13 @@ def json_in(where: str, line: str, hint: str = _LINE) -> Any:
 
 
 def object_in(where: str, line: str, form: str, hint: str = _LINE) -> dict[str, Any]:
-    """The object on a line. ``form`` is the hint where it is JSON and no object."""
+    """Parse a line as a JSON object.
+
+    Args:
+        where: Place of the line, for error messages.
+        form: Hint if the line is JSON but not an object.
+        hint: Hint if the line is not JSON.
+    """
     fields = json_in(where, line, hint)
     if not isinstance(fields, dict):
         raise UsageError(f"{where} is not a JSON object", form)

@@ -1,4 +1,4 @@
-"""How long work tells whoever watches, without knowing who that is."""
+"""How long-running work reports its progress, without knowing how it is shown."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One piece of work that can be seen to advance."""
+    """A piece of work whose progress is shown."""
 
     def advance(self, amount: int) -> None:
-        """``amount`` more units are done; called from any thread."""
+        """Report that ``amount`` more units are done; may be called from any thread."""
 
 
 class Progress(Protocol):
-    """Where tasks are shown."""
+    """Shows tasks and notes."""
 
     @contextmanager
     def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
         """Show a task of ``total`` units until the block ends."""
 
     def note(self, text: str) -> None:
-        """Say something that a person should know before it takes long."""
+        """Show something that the user should know before the work takes long."""
 
 
 class _SilentTask:
@@ -31,15 +31,15 @@ class _SilentTask:
 
 
 class Silent:
-    """Shows nothing: what a library does unless told otherwise."""
+    """Shows nothing; the default for library calls."""
 
     @contextmanager
     def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
-        """A task that nobody sees."""
+        """Show nothing."""
         yield _SilentTask()
 
     def note(self, text: str) -> None:
-        """Nothing that anybody hears."""
+        """Show nothing."""
 
 
 SILENT: Progress = Silent()

@@ -1,4 +1,4 @@
-"""Work on all cores that stops when it should: at the first error, or when the user interrupts."""
+"""Run work on all cores, and stop it at the first error or when the user interrupts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """What a job may raise when it sees that it was asked to stop."""
+    """May be raised by a job that sees that it should stop."""
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -27,10 +27,10 @@ def cores() -> int:
 
 
 def run_all(jobs: Mapping[K, Callable[[], T]], stop: Event | None = None) -> dict[K, T]:
-    """The results of all jobs, begun in the order given.
+    """Run all jobs, in the order given, and return their results by key.
 
-    On an error or Ctrl-C ``stop`` is set, jobs that have not begun are dropped, those that have are waited for,
-    and the first error is raised.
+    On an error or Ctrl-C, ``stop`` is set, jobs that have not started are cancelled, running ones are waited for, and
+    the first error is raised.
     """
     pool = ThreadPoolExecutor(cores(), thread_name_prefix="persona")
     futures = {key: pool.submit(job) for key, job in jobs.items()}
@@ -48,10 +48,10 @@ def run_all(jobs: Mapping[K, Callable[[], T]], stop: Event | None = None) -> dic
 
 
 def in_order(work: Callable[[J], T], jobs: Iterable[J]) -> Iterator[T]:
-    """``work(job)`` of each job, in order; ``jobs`` is taken from at most two per core ahead of the consumer.
+    """Yield ``work(job)`` for each job, in order, reading at most two jobs per core ahead of the consumer.
 
-    ``work`` runs in threads, ``jobs`` is advanced in the caller's thread. The first error ends everything; on
-    any way out, no job is left running.
+    ``work`` runs in threads; ``jobs`` is iterated in the caller's thread. The first error ends everything, and no job
+    is left running, however the loop ends.
     """
     ahead = 2 * cores() + 1
     pending: deque[Future[T]] = deque()

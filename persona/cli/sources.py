@@ -1,4 +1,4 @@
-"""What commands share that read a memory graph from somewhere: the options of a server, and paths beside URLs."""
+"""Options and paths of commands that read a memory graph."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from persona.cli.app import App, F
 
 
 def server_options(function: F) -> F:
-    """``--tool`` and ``--timeout``, which only a server needs."""
+    """Add ``--tool`` and ``--timeout``, which only servers need."""
     for option in reversed(
         [
             click.option(
                 "--tool", "tools", metavar="NAME", multiple=True,
-                help="The server's tool that lists nodes; given again, the one that reads a node.",
+                help="Server tool that lists the nodes; give a second one for the tool that reads a node.",
             ),
             click.option(
-                "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, metavar="S",
-                help="Seconds that a server may take to answer; 30 otherwise.",
+                "--timeout", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True, metavar="S",
+                help="Seconds to wait for each answer of a server.",
             ),
         ]
     ):  # fmt: skip
@@ -28,8 +28,8 @@ def server_options(function: F) -> F:
     return function
 
 
-def place_of(app: App, said: str) -> Path | str:
-    """A URL as it is; anything else is a path from the folder that we are in."""
-    if not said:
+def place_of(app: App, text: str) -> Path | str:
+    """Return a URL unchanged, and anything else as a path relative to the working directory."""
+    if not text:
         raise click.BadParameter("the path is empty")
-    return said if re.match(r"https?://", said) else app.path(said)
+    return text if re.match(r"https?://", text) else app.path(text)

@@ -1,1 +1,1 @@
-"""The memory graph: nodes that specify behaviours, and which of them the vectors of a recipe implement."""
+"""The memory graph: nodes that specify behaviours, and which of them a recipe's vectors implement."""

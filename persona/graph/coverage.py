@@ -1,6 +1,6 @@
-"""Which nodes have a vector, which vectors are stale, and what has nothing to do with the other.
+"""Which nodes have a vector, and which vectors are stale.
 
-A vector is *stale* when the text that it implements is not what its node says now. Where its node is written
+A vector is *stale* when the text that it implements is not the current text of its node. If its node is given as
 ``NODE#SECTION``, only that section counts.
 """
 
@@ -18,7 +18,7 @@ from persona.store.objects import ObjectStore
 
 
 class State(StrEnum):
-    """How a vector and its node stand to each other, the worst first."""
+    """The state of a vector with a node, worst first."""
 
     MISSING = "node is gone"
     NO_SECTION = "section is gone"
@@ -29,7 +29,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class NodeLink:
-    """One vector and its node, as ``persona.toml`` writes it; ``pin`` is the snapshot that it implements."""
+    """A vector and its node, as ``persona.toml`` writes it.
+
+    ``pin`` is the snapshot of the node that the vector implements, ``now`` the node in the graph; each may be null.
+    """
 
     vector: str
     reference: str
@@ -45,7 +48,7 @@ class NodeLink:
 
 @dataclass(frozen=True)
 class Coverage:
-    """A recipe held to a graph. ``uncovered`` are nodes without a vector, ``loose`` vectors without a node."""
+    """A recipe compared with a graph. ``uncovered`` are nodes without a vector, ``loose`` vectors without a node."""
 
     links: tuple[NodeLink, ...]
     uncovered: tuple[str, ...]
@@ -53,13 +56,13 @@ class Coverage:
 
     @property
     def stale(self) -> tuple[str, ...]:
-        """Vectors that no longer implement what the graph says, or of whose node nothing is left."""
+        """The vectors that do not match the current text of their node, or whose node or section no longer exists."""
         wrong = (State.STALE, State.MISSING, State.NO_SECTION)
         return tuple(link.vector for link in self.links if link.state in wrong)
 
 
 def coverage(recipe: Recipe, graph: Graph, objects: ObjectStore) -> Coverage:
-    """Hold a recipe, with its pins, to a graph."""
+    """Compare a recipe, with its pins, with a graph."""
     links = [_link(entry, graph, objects) for entry in recipe.vectors if entry.node]
     covered = {link.node for link in links}
     return Coverage(
@@ -85,25 +88,25 @@ def _state(reference: str, pin: NodeId | None, now: NodeId | None, objects: Obje
         return State.NO_SECTION
     if pin is None:
         return State.UNPINNED
-    if pin == now or said(objects, pin, reference) == said(objects, now, reference):
+    if pin == now or text_at(objects, pin, reference) == text_at(objects, now, reference):
         return State.CURRENT
     return State.STALE
 
 
-def said(objects: ObjectStore, node: NodeId, reference: str) -> str | None:
-    """What a snapshot says at ``NODE`` or ``NODE#SECTION``; None if it has no such section."""
+def text_at(objects: ObjectStore, node: NodeId, reference: str) -> str | None:
+    """Return the text of a snapshot at ``NODE`` or ``NODE#SECTION``, or None if it does not have the section."""
     text, (_, name) = Node.get(objects, node).text, split_reference(reference)
     return text if name is None else section(text, name)
 
 
 def complaint(reference: str, graph: Graph, objects: ObjectStore) -> tuple[str, str] | None:
-    """Why the graph does not have ``reference``, and a hint; None if it has."""
+    """Return the error message and hint for a reference that is not in the graph, or None if it is."""
     name, wanted = split_reference(reference)
     node = graph.find(reference)
     if node is None:
         return f"no node '{name}' in the graph", did_you_mean(name, graph.nodes)
     text = Node.get(objects, node).text
     if wanted is not None and section(text, wanted) is None:
-        hint = did_you_mean(wanted, sections(text)) or "It has no headings."
+        hint = did_you_mean(wanted, sections(text)) or "The node has no headings."
         return f"node '{name}' has no section '{wanted}'", hint
     return None

@@ -1,4 +1,4 @@
-"""What changed between two snapshots of a graph."""
+"""Changes between two snapshots of a graph."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from persona.ids import NodeId
 from persona.store.objects import ObjectStore
 
 LONGEST = 20_000
-"""Lines of a text that is compared line by line."""
+"""Maximum number of lines for a line-by-line diff."""
 
 
 @dataclass(frozen=True)
 class NodeChange:
-    """One node: ``added``, ``removed``, ``changed``, or ``scored`` where only its tags differ."""
+    """A node that differs: ``added``, ``removed``, ``changed``, or ``scored`` if only its tags differ."""
 
     kind: str
     name: str
@@ -25,14 +25,11 @@ class NodeChange:
 
 
 def changed_nodes(before: Graph | None, after: Graph, objects: ObjectStore) -> list[NodeChange]:
-    """Every node in which two graphs differ, by name."""
+    """Return every node in which two graphs differ, sorted by name."""
     old = before.nodes if before else {}
-    found = []
-    for name in sorted({*old, *after.nodes}):
-        one, other = old.get(name), after.nodes.get(name)
-        if one != other:
-            found.append(NodeChange(_kind(one, other, objects), name, one, other))
-    return found
+    names = sorted({*old, *after.nodes})
+    pairs = ((name, old.get(name), after.nodes.get(name)) for name in names)
+    return [NodeChange(_kind(was, now, objects), name, was, now) for name, was, now in pairs if was != now]
 
 
 def _kind(before: NodeId | None, after: NodeId | None, objects: ObjectStore) -> str:
@@ -43,9 +40,9 @@ def _kind(before: NodeId | None, after: NodeId | None, objects: ObjectStore) -> 
 
 
 def summary(before: Graph | None, after: Graph, changes: list[NodeChange]) -> str:
-    """``5 nodes (2 new, 1 changed)``."""
+    """Summarize an import: ``5 nodes (2 new, 1 changed)``."""
     words = {"added": "new", "changed": "changed", "removed": "removed", "scored": "with new scores"}
-    counts = [(sum(one.kind == kind for one in changes), word) for kind, word in words.items()]
+    counts = [(sum(change.kind == kind for change in changes), word) for kind, word in words.items()]
     parts = [f"{number} {word}" for number, word in counts if number]
     if before is not None and before.links != after.links:
         parts.append("other links")
@@ -54,7 +51,7 @@ def summary(before: Graph | None, after: Graph, changes: list[NodeChange]) -> st
 
 
 def patch(before: str, after: str) -> Iterator[str]:
-    """A unified diff of two texts, without its head; whole texts where they are too long to be compared."""
+    """Yield a unified diff of two texts, without its header; both texts in full if they are too long to compare."""
     old, new = before.split("\n") if before else [], after.split("\n") if after else []
     if max(len(old), len(new)) > LONGEST:
         yield from (f"-{line}" for line in old)

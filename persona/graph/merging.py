@@ -1,4 +1,4 @@
-"""Merging two histories of a graph, node by node."""
+"""Three-way merge of graphs, node by node."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MergedGraph:
-    """A graph with what both sides did. ``conflicts`` are nodes that both changed, each in its own way: ours stands.
+    """A merged graph. ``conflicts`` are nodes that both sides changed in different ways; the graph has ours.
 
-    A node that one side removed and the other changed stays, as a conflict, too.
+    A node that one side removed and the other changed is a conflict too, and is kept.
     """
 
     graph: Graph
@@ -23,7 +23,7 @@ class MergedGraph:
 
 
 def three_way(base: Graph | None, ours: Graph, theirs: Graph) -> MergedGraph:
-    """What became of ``base`` on both sides; ``base`` is None where they have no beginning in common."""
+    """Merge two graphs; ``base`` is their common ancestor, or None if they have none."""
     nodes, conflicts = _merged(base.nodes if base else {}, ours.nodes, theirs.nodes)
     links, _ = _merged(base.links if base else {}, ours.links, theirs.links)
     kept = {name: to for name, to in links.items() if name in nodes}
@@ -31,14 +31,14 @@ def three_way(base: Graph | None, ours: Graph, theirs: Graph) -> MergedGraph:
 
 
 def _merged(base: Mapping[str, T], ours: Mapping[str, T], theirs: Mapping[str, T]) -> tuple[dict[str, T], list[str]]:
-    found: dict[str, T] = {}
+    merged: dict[str, T] = {}
     conflicts = []
     for name in sorted({*ours, *theirs}):
-        old, one, other = base.get(name), ours.get(name), theirs.get(name)
-        value = other if one == old else one
-        if one != other and old not in (one, other):
+        old, our, their = base.get(name), ours.get(name), theirs.get(name)
+        value = their if our == old else our
+        if our != their and old not in (our, their):
             conflicts.append(name)
-            value = other if one is None else one
+            value = their if our is None else our
         if value is not None:
-            found[name] = value
-    return found, conflicts
+            merged[name] = value
+    return merged, conflicts

@@ -1,10 +1,10 @@
 """Snapshots of a memory graph, as objects of the store.
 
-    node    {name, text, tags}          one node: what it specifies, and the scores that its last lines carry
-    graph   {nodes, source, links}      a whole import: name → id of a node, where it came from, name → names
+    node    {name, text, tags}          a node: its specification, and the scores in its last lines
+    graph   {nodes, source, links}      an import: name → id of a node, where it came from, name → names
 
-``tags`` and ``links`` are absent where there are none. A node's id is that of its name, text and tags; whether a vector
-is stale is decided by ``text`` alone, so that new scores make nothing stale.
+``tags`` and ``links`` are left out if there are none. A node's id covers its name, text and tags, but whether a vector
+is stale depends on ``text`` alone, so new scores do not make a vector stale.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from persona.ids import GraphId, NodeId
 from persona.store.objects import ObjectStore
 
 Tags = Mapping[str, float | None]
-"""A score by its name; None for a tag without one."""
+"""Scores by name; None for a tag without a score."""
 
 LONGEST_NAME = 200
-"""Characters of a node's name."""
+"""Maximum number of characters of a node's name."""
 
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")
@@ -30,27 +30,27 @@ _CONTROL = ("Cc", "Cs", "Zl", "Zp")
 
 @dataclass(frozen=True)
 class Node:
-    """One node as it was imported; ``text`` is normalised and without its tags."""
+    """A node as it was imported; ``text`` is normalized, without its tags."""
 
     name: str
     text: str
     tags: Tags = field(default_factory=dict)
 
     def put(self, objects: ObjectStore) -> NodeId:
-        """Keep it; its id."""
+        """Store the node and return its id."""
         fields = {"name": self.name, "text": self.text} | ({"tags": dict(self.tags)} if self.tags else {})
         return NodeId(objects.put("node", fields))
 
     @classmethod
     def get(cls, objects: ObjectStore, name: NodeId) -> Node:
-        """Read it."""
+        """Read a node."""
         fields = objects.get(name, "node")
         return cls(fields["name"], fields["text"], fields.get("tags", {}))
 
 
 @dataclass(frozen=True)
 class GraphOrigin:
-    """Where a graph came from: the name of a source, and the place as it was given, without passwords."""
+    """Where a graph was imported from: the kind of source, and the place as it was given, without passwords."""
 
     kind: str
     place: str
@@ -58,14 +58,14 @@ class GraphOrigin:
 
 @dataclass(frozen=True)
 class Graph:
-    """A whole memory graph at one moment."""
+    """A memory graph at one moment."""
 
     nodes: Mapping[str, NodeId]
     source: GraphOrigin
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def put(self, objects: ObjectStore) -> GraphId:
-        """Keep it; its id."""
+        """Store the graph and return its id."""
         fields: dict[str, Any] = {
             "nodes": dict(self.nodes),
             "source": {"kind": self.source.kind, "place": self.source.place},
@@ -75,7 +75,7 @@ class Graph:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: GraphId) -> Graph:
-        """Read it."""
+        """Read a graph."""
         fields = objects.get(name, "graph")
         return cls(
             nodes={node: NodeId(value) for node, value in fields["nodes"].items()},
@@ -84,23 +84,30 @@ class Graph:
         )
 
     def find(self, reference: str) -> NodeId | None:
-        """The node that ``NODE`` or ``NODE#SECTION`` means."""
+        """Return the id of the node that ``NODE`` or ``NODE#SECTION`` names, or None."""
         return self.nodes.get(split_reference(reference)[0])
 
 
 def split_reference(reference: str) -> tuple[str, str | None]:
-    """``NODE#SECTION`` as a name and a section; None without one. A node's own name has no ``#``."""
+    """Split ``NODE#SECTION`` into a name and a section, which is None if there is none. Names never contain ``#``."""
     name, mark, section = reference.partition("#")
     return unicodedata.normalize("NFC", name.strip()), section.strip() if mark else None
 
 
 def checked_name(name: str, where: str) -> str:
-    """``name``, composed (NFC), if it may name a node: any characters but those that would not show as they are."""
+    """Return ``name`` in Unicode's composed form (NFC), if it is valid for a node.
+
+    Args:
+        where: Place of the name, for the error message.
+
+    Raises:
+        UsageError: It is empty or too long, or has a ``#`` or characters that are not shown as they are.
+    """
     text = unicodedata.normalize("NFC", name)
     bad = any(unicodedata.category(sign) in _CONTROL or sign in _BIDI for sign in text)
     if bad or not text.strip() or text != text.strip() or "#" in text or len(text) > LONGEST_NAME:
         raise UsageError(
-            f"{where}: {name[:60]!a} cannot name a node",
-            f"Give it 1 to {LONGEST_NAME} characters without '#', control characters and spaces at the ends.",
+            f"{where}: {name[:60]!a} is not a valid name for a node",
+            f"Use 1 to {LONGEST_NAME} characters, without '#', control characters or spaces at the ends.",
         )
     return text

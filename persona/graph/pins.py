@@ -1,7 +1,7 @@
-"""Pinning: which text of its node each vector of a recipe implements.
+"""Pins: which text of its node each vector of a recipe implements.
 
-A vector keeps its pin while it stays with its node: the pair (vector id, node) decides, under whatever name. Any other
-vector with a node, new or retrained or linked anew, implements the text that the graph has now.
+A vector keeps its pin as long as it keeps its node: what counts is the pair (vector id, node), not the vector's name.
+Any other vector with a node, whether new, retrained or newly linked, is pinned to the current text.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from persona.recipe.model import Entry, Recipe
 def pinned(
     recipe: Recipe, known: tuple[Recipe, ...], graph: Graph | None, chosen: Mapping[str, NodeId] | None = None
 ) -> Recipe:
-    """``recipe`` with every pin that can be known.
+    """Return ``recipe`` with the pins of its vectors set.
 
-    ``known`` are the recipes that it continues: a commit's parents, the first first. ``chosen`` are pins by the name of
-    the vector that someone gives by hand.
+    Args:
+        known: Recipes of the commit's parents, first parent first, whose pins are kept.
+        graph: The current graph, or None if there is none.
+        chosen: Pins set by hand, by the name of the vector.
     """
     kept: dict[tuple[str, str | None], list[NodeId | None]] = {}
-    for one in known:
-        for entry in one.vectors:
+    for parent in known:
+        for entry in parent.vectors:
             kept.setdefault((entry.id, entry.node), []).append(entry.specification)
     vectors = (replace(e, specification=(chosen or {}).get(e.name) or _pin(e, kept, graph)) for e in recipe.vectors)
     return replace(recipe, vectors=tuple(vectors))
@@ -33,7 +35,7 @@ def pinned(
 def _pin(
     entry: Entry, kept: Mapping[tuple[str, str | None], list[NodeId | None]], graph: Graph | None
 ) -> NodeId | None:
-    """Where parents disagree, what the graph has now wins: someone has said that the vector still implements it."""
+    """Return a vector's pin. If parents differ, the current text wins: someone linked the vector to it again."""
     now = graph.find(entry.node) if graph and entry.node else None
     if (entry.id, entry.node) not in kept:
         return now
@@ -42,6 +44,6 @@ def _pin(
 
 
 def renewed(before: Recipe, after: Recipe) -> list[Entry]:
-    """Vectors with a node that ``before`` did not have with that node."""
+    """Return the vectors of ``after`` with a node that ``before`` does not have with that node."""
     known = {(entry.id, entry.node) for entry in before.vectors}
     return [entry for entry in after.vectors if entry.node and (entry.id, entry.node) not in known]

@@ -1,8 +1,8 @@
-"""What a node's file says: front matter, the text that specifies, links, and the scores of its last lines.
+"""Parse a node's file: front matter, specification, links, and the scores in the last lines.
 
-The *specification* is the text without front matter and trailing tags (``warmth:9 clarity:10``), with line endings as
-newlines and without blanks at the ends of lines and of the whole. Control characters other than tabs become U+FFFD: a
-text from elsewhere must not be able to steer the terminal that shows it.
+The *specification* is the text without front matter and trailing tags (``warmth:9 clarity:10``), with normalized line
+endings and without blanks at the ends of lines and of the text. Control characters other than tabs become U+FFFD, so
+that a text from elsewhere cannot control the terminal that shows it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ITEM = re.compile(r"\s*-\s+(.*)")
 
 @dataclass(frozen=True)
 class Parsed:
-    """A node's text taken apart. ``name`` is what its front matter calls it."""
+    """The parts of a node's text; ``name`` is the one in its front matter."""
 
     text: str
     tags: Tags = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Parsed:
 
 
 def parse(text: str) -> Parsed:
-    """Front matter (``id`` or ``name``, ``tags``, ``links``; other keys say nothing here), text, tags, links."""
+    """Parse a text. Of the front matter, ``id`` or ``name``, ``tags``, ``links`` and ``related`` are read."""
     front, body = _front_matter(normalised(text))
     body, scores = _without_tags(body)
     named = [*front.get("links", ()), *front.get("related", ())]
@@ -43,14 +43,14 @@ def parse(text: str) -> Parsed:
 
 
 def normalised(text: str) -> str:
-    """Newlines, no blanks at the ends of lines or of the whole, nothing that a terminal would obey."""
+    """Normalize line endings, strip blanks at the ends of lines and of the text, and replace control characters."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     lines = [_UNSEEN.sub("\ufffd", line.rstrip()) for line in text.split("\n")]
     return "\n".join(lines).strip("\n")
 
 
 def tags_of(words: object) -> dict[str, float | None]:
-    """Tags as any source gives them: a table of scores, a list of names or of ``name:score``, or one such text."""
+    """Read tags from a table of scores, a list of names or of ``name:score``, or a text with those."""
     if isinstance(words, dict):
         return {one_line(str(name)): _score(value) for name, value in words.items()}
     if isinstance(words, str):
@@ -62,13 +62,13 @@ def tags_of(words: object) -> dict[str, float | None]:
 
 
 def one_line(text: str, most: int = 200) -> str:
-    """The beginning of a text from elsewhere, in one line that can be shown."""
+    """Return the first ``most`` characters of a text, in one line that is safe to print."""
     return " ".join(normalised(text[: 4 * most]).split())[:most]
 
 
 def _score(value: object) -> float | None:
     try:
-        number = float(value)  # type: ignore[arg-type]  # anything that is no number is no score
+        number = float(value)  # type: ignore[arg-type]  # other types are caught below
     except (TypeError, ValueError, OverflowError):
         return None
     if not abs(number) < 1e9:  # also false for NaN
@@ -77,31 +77,31 @@ def _score(value: object) -> float | None:
 
 
 def links_of(named: object, text: str = "") -> tuple[str, ...]:
-    """Names that a node links to: those that its source lists, then the ``[[wiki links]]`` of its text."""
+    """Return the names that a node links to: those listed by its source, then the ``[[wiki links]]`` of its text."""
     listed = [named] if isinstance(named, str) else named if isinstance(named, list | tuple) else []
-    wanted = [re.sub(r"^\[\[|\]\]$", "", str(one).strip()).partition("|")[0].partition("#")[0] for one in listed]
+    wanted = [re.sub(r"^\[\[|\]\]$", "", str(name).strip()).partition("|")[0].partition("#")[0] for name in listed]
     wanted += [match[1] for match in _WIKI.finditer(text)]
     return tuple(dict.fromkeys(one_line(name) for name in wanted if name.strip()))
 
 
 def _front_matter(text: str) -> tuple[dict[str, list[str]], str]:
-    """What stands between two lines of ``---`` at the top, as lists of words, and the rest.
+    """Split off the front matter, between two lines of ``---``, as lists of words by key.
 
-    That is the part of YAML that notes use: ``key: value``, ``key: [a, b]``, and items below a key.
+    Supports the part of YAML that notes use: ``key: value``, ``key: [a, b]``, and items below a key.
     """
     lines = text.split("\n")
     if lines[0] != "---" or "---" not in lines[1:]:
         return {}, text
     end = lines.index("---", 1)
-    found: dict[str, list[str]] = {}
+    fields: dict[str, list[str]] = {}
     key = ""
     for line in lines[1:end]:
         if match := _KEY.fullmatch(line):
             key = match[1].lower()
-            found[key] = _words(match[2])
+            fields[key] = _words(match[2])
         elif (match := _ITEM.fullmatch(line)) and key:
-            found[key] += [_unquoted(match[1])]
-    return found, "\n".join(lines[end + 1 :]).strip("\n")
+            fields[key] += [_unquoted(match[1])]
+    return fields, "\n".join(lines[end + 1 :]).strip("\n")
 
 
 def _words(value: str) -> list[str]:
@@ -116,7 +116,7 @@ def _unquoted(word: str) -> str:
 
 
 def _without_tags(text: str) -> tuple[str, dict[str, float | None]]:
-    """The text before its last lines of ``name:score``, and those."""
+    """Split off the tags, the last lines of ``name:score``."""
     lines = text.split("\n")
     end = len(lines)
     while end and (not lines[end - 1] or _TAG_LINE.fullmatch(lines[end - 1])):
@@ -126,7 +126,7 @@ def _without_tags(text: str) -> tuple[str, dict[str, float | None]]:
 
 
 def section(text: str, name: str) -> str | None:
-    """A heading of Markdown and what stands below it, up to the next one of its rank; None if there is no such one."""
+    """Return a Markdown heading and the text below it, up to the next heading of its level; None if it does not exist."""
     lines = text.split("\n")
     wanted = slug(name)
     headings = list(_headings(lines))
@@ -138,18 +138,18 @@ def section(text: str, name: str) -> str | None:
 
 
 def sections(text: str) -> list[str]:
-    """What the sections of a text can be called."""
+    """Return the slugs of a text's headings."""
     return [slug(title) for _, _, title in _headings(text.split("\n"))]
 
 
 def slug(title: str) -> str:
-    """A heading as links write it: lower case, without punctuation, hyphens for blanks."""
+    """Return a heading as links write it: lower case, hyphens for blanks, no punctuation."""
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip())
 
 
 def _headings(lines: list[str]) -> list[tuple[int, int, str]]:
-    """Line, rank and title of each heading that is not in a block of code."""
-    found, fence = [], ""
+    """Return the line, level and title of each heading outside code blocks."""
+    headings, fence = [], ""
     for number, line in enumerate(lines):
         if match := _FENCE.match(line):
             if not fence:
@@ -157,5 +157,5 @@ def _headings(lines: list[str]) -> list[tuple[int, int, str]]:
             elif match[1].startswith(fence) and line.strip() == match[1]:
                 fence = ""
         elif not fence and (match := _HEADING.fullmatch(line)):
-            found.append((number, len(match[1]), match[2].rstrip().rstrip("#").rstrip()))
-    return found
+            headings.append((number, len(match[1]), match[2].rstrip().rstrip("#").rstrip()))
+    return headings

@@ -1,1 +1,1 @@
-"""What happened: commits, refs, revisions, operations."""
+"""History: commits, refs, revisions and operations."""

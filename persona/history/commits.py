@@ -1,10 +1,10 @@
-"""Commits: a resolved recipe, its text, its parents, and what is known of the run.
+"""Commits: a resolved recipe, its text, its parents, and facts about the training run.
 
     commit   {parents, recipe, text, author, time, message, run, graph}
-    text     {text}     the persona.toml of the commit, to the byte
+    text     {text}     the persona.toml of the commit, byte for byte
 
-``recipe`` is the resolved meaning (full ids) and ``text`` the file a person wrote, comments and all, so that
-``checkout`` brings back what was there. ``graph`` is the memory graph as it was imported last, and absent before.
+``recipe`` is the resolved meaning, with full ids, and ``text`` the file as written, comments included, so that
+``checkout`` restores it exactly. ``graph`` is the last imported memory graph, absent before the first import.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from persona.ids import CommitId, GraphId, ObjectId, RecipeId
 from persona.store.objects import ObjectStore
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Commit:
-    """One point in the history of a recipe."""
+    """One commit in the history of a recipe."""
 
     recipe: RecipeId
     text: ObjectId
@@ -39,7 +41,7 @@ class Commit:
         return self.message.strip().partition("\n")[0]
 
     def put(self, objects: ObjectStore) -> CommitId:
-        """Keep it; its id."""
+        """Store the commit and return its id."""
         fields = {
             "recipe": self.recipe,
             "text": self.text,
@@ -53,7 +55,7 @@ class Commit:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: CommitId) -> Commit:
-        """Read it."""
+        """Read a commit."""
         fields = objects.get(name, "commit")
         return cls(
             recipe=RecipeId(fields["recipe"]),
@@ -68,7 +70,7 @@ class Commit:
 
 
 def put_text(objects: ObjectStore, text: str) -> ObjectId:
-    """Keep a text; its id."""
+    """Store a text and return its id."""
     return objects.put("text", {"text": text})
 
 
@@ -78,7 +80,7 @@ def get_text(objects: ObjectStore, name: ObjectId) -> str:
 
 
 def walk(objects: ObjectStore, heads: Sequence[CommitId]) -> Iterator[tuple[CommitId, Commit]]:
-    """``heads`` and all their ancestors, newest first; among equals, children before parents."""
+    """Yield ``heads`` and all their ancestors, newest first; at equal times, children before parents."""
     queue: list[tuple[float, int, CommitId, Commit]] = []
     seen: set[CommitId] = set()
 
@@ -97,21 +99,28 @@ def walk(objects: ObjectStore, heads: Sequence[CommitId]) -> Iterator[tuple[Comm
             push(parent)
 
 
-def children_first(found: Sequence[tuple[CommitId, Commit]]) -> list[tuple[CommitId, Commit]]:
-    """``found`` in its order, but for commits that would stand before one of their children: those come behind it."""
-    inside = dict(found)
-    waiting = Counter(parent for commit in inside.values() for parent in commit.parents if parent in inside)
-    rank = {name: number for number, name in enumerate(inside)}
-    ready = [rank[name] for name in inside if not waiting[name]]
-    order = list(inside)
-    sorted_ = []
-    heapq.heapify(ready)
+def children_first(history: Sequence[tuple[CommitId, Commit]]) -> list[tuple[CommitId, Commit]]:
+    """Return ``history`` in its order, except that a commit listed before one of its children moves behind it."""
+    inside = dict(history)
+    return [(name, inside[name]) for name in sort_children_first({n: c.parents for n, c in inside.items()})]
+
+
+def sort_children_first(parents: Mapping[T, Sequence[T]]) -> list[T]:
+    """Sort commits topologically, children first, and keep their order otherwise.
+
+    Args:
+        parents: The parents of each commit; parents that are not keys themselves are ignored.
+    """
+    waiting = Counter(parent for names in parents.values() for parent in names)
+    order = list(parents)
+    rank = {name: number for number, name in enumerate(order)}
+    ready = [rank[name] for name in order if not waiting[name]]
+    done = []
     while ready:
         name = order[heapq.heappop(ready)]
-        sorted_.append((name, inside[name]))
-        for parent in inside[name].parents:
-            if parent in inside:
-                waiting[parent] -= 1
-                if not waiting[parent]:
-                    heapq.heappush(ready, rank[parent])
-    return sorted_
+        done.append(name)
+        for parent in parents[name]:
+            waiting[parent] -= 1
+            if not waiting[parent] and parent in rank:
+                heapq.heappush(ready, rank[parent])
+    return done

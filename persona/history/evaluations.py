@@ -1,15 +1,15 @@
-"""What was measured of a build, kept beside the history: commits and recipes never change for it.
+"""Results of evaluation suites, stored beside the history so that commits and recipes never change for them.
 
     evaluation   {build, suite, suite_digest, seed, limit, time, made, figures: [{measure, name, better, unit, value, low, high,
                   totals, counts}]}
 
-``build`` names what determines weights, whatever it is called (``recipe.builds``): two commits of one meaning share what was
-measured of it, and a comment in ``persona.toml`` forgets nothing. The files
+``build`` is a digest of everything that determines the weights (see ``recipe.builds``): commits with the same weights
+share results, and a changed comment in ``persona.toml`` discards none. The files
 
     evaluations/<digest of the build>/<digest of suite, seed, limit and measures' versions>
 
-hold the id of an evaluation each. They make it stay where ``gc`` looks for references; whoever deletes one forgets a result, and
-nothing else.
+hold the id of one evaluation each, which also keeps it from being collected by ``gc``. Deleting a file forgets that
+result and nothing else.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ Better = Literal["lower", "higher"]
 
 
 def number_called(measure: str, name: str) -> str:
-    """``neutral loss``: what a measure is called in its suite, and which of its numbers this is."""
+    """Return the full name of a number, such as ``neutral loss``: its measure and its own name, where they differ."""
     return measure if measure == name else f"{measure} {name}"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a measure: Σ ``totals`` / Σ ``counts`` over examples, and its 95 % interval, null where it has none.
+    """One number of a measure: Σ ``totals`` / Σ ``counts`` over examples, with its 95 % interval, null if it has none.
 
-    ``better`` says which way is good, null where neither is. Examples are in the order of the suite's data, so those of two
-    builds are pairs.
+    ``better`` is the direction of improvement, null if there is none. Examples are in the order of the suite's data,
+    so the lists of two builds can be compared pair by pair.
     """
 
     measure: str
@@ -56,49 +56,53 @@ class Figure:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is called in its suite."""
+        """The measure's name in the suite and the number's own name."""
         return self.measure, self.name
 
     def encode(self) -> dict[str, Any]:
-        """As it stands in an object."""
-        numbers = {"value": _said(self.value), "low": _said(self.low), "high": _said(self.high)}
-        lists = {"totals": [_said(one) for one in self.totals], "counts": [_said(one) for one in self.counts]}
+        """Encode the figure for an object."""
         return {
             "measure": self.measure,
             "name": self.name,
             "better": self.better,
             "unit": self.unit,
-            **numbers,
-            **lists,
+            "value": _encoded(self.value),
+            "low": _encoded(self.low),
+            "high": _encoded(self.high),
+            "totals": [_encoded(total) for total in self.totals],
+            "counts": [_encoded(count) for count in self.counts],
         }
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Figure:
-        """From an object."""
-        low, high = (None if fields[key] is None else float(fields[key]) for key in ("low", "high"))
+        """Decode the figure from an object."""
         return cls(
             measure=fields["measure"],
             name=fields["name"],
             better=fields["better"],
             unit=fields["unit"],
             value=float(fields["value"]),
-            low=low,
-            high=high,
+            low=_decoded(fields["low"]),
+            high=_decoded(fields["high"]),
             totals=tuple(map(float, fields["totals"])),
             counts=tuple(map(float, fields["counts"])),
         )
 
 
-def _said(value: float | None) -> float | str | None:
-    """A number as canonical JSON can have it: one that is none by name, others to nine digits."""
+def _encoded(value: float | None) -> float | str | None:
+    """Encode a number for canonical JSON: nine digits, and names for NaN and infinities."""
     if value is None or math.isfinite(value):
         return value if value is None else float(f"{value:.9g}")
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+def _decoded(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """What one suite measured of one build; ``made`` says on what: device, dtype, versions."""
+    """The results of one suite for one build; ``made`` has the device, dtype and versions used."""
 
     build: str
     suite: str
@@ -110,11 +114,11 @@ class Evaluation:
     figures: tuple[Figure, ...] = field(default=())
 
     def figure(self, key: tuple[str, str]) -> Figure | None:
-        """The figure of that measure and name."""
-        return next((one for one in self.figures if one.key == key), None)
+        """Return the figure with this key, or None."""
+        return next((figure for figure in self.figures if figure.key == key), None)
 
     def encode(self) -> dict[str, Any]:
-        """As an object has it."""
+        """Encode the evaluation for an object."""
         return {
             "build": self.build,
             "suite": self.suite,
@@ -128,7 +132,7 @@ class Evaluation:
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Evaluation:
-        """From an object."""
+        """Decode the evaluation from an object."""
         return cls(
             build=fields["build"],
             suite=fields["suite"],
@@ -137,7 +141,7 @@ class Evaluation:
             limit=fields["limit"],
             time=fields["time"],
             made=fields["made"],
-            figures=tuple(Figure.decode(one) for one in fields["figures"]),
+            figures=tuple(map(Figure.decode, fields["figures"])),
         )
 
 
@@ -149,33 +153,33 @@ class Evaluations:
         self.objects = objects
 
     def find(self, build: str, key: str) -> Evaluation | None:
-        """What is kept of a build under ``key``; None if there is nothing that can be read."""
+        """Return the evaluation of a build under ``key``, or None if there is none that can be read."""
         return self._read(self.folder / build / key)
 
     def of(self, build: str) -> tuple[Evaluation, ...]:
-        """All that is kept of a build, of each suite the newest whole one, by the suites' names."""
+        """Return the newest complete evaluation of each suite for a build, sorted by suite."""
         newest: dict[str, Evaluation] = {}
         for path in self._paths(build):
-            found = self._read(path)
-            if found is None or found.limit is not None:
+            evaluation = self._read(path)
+            if evaluation is None or evaluation.limit is not None:
                 continue
-            known = newest.get(found.suite)
-            if known is None or found.time > known.time:
-                newest[found.suite] = found
+            known = newest.get(evaluation.suite)
+            if known is None or evaluation.time > known.time:
+                newest[evaluation.suite] = evaluation
         return tuple(newest[name] for name in sorted(newest))
 
     def builds(self) -> frozenset[str]:
-        """The builds of which something is kept, as the names of their folders say."""
+        """Return the digests of all builds that have a folder here."""
         with files.translated(self.folder):
-            return frozenset(one.name for one in self.folder.iterdir()) if self.folder.is_dir() else frozenset()
+            return frozenset(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else frozenset()
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever measured here."""
+        """Whether no evaluation was ever stored."""
         return not self.folder.is_dir()
 
     def keep(self, key: str, evaluation: Evaluation) -> ObjectId:
-        """Keep it, whole or not at all: the object first, then the file that names it. Needs the lock."""
+        """Store an evaluation, first the object and then the file that names it; requires the lock."""
         name = self._put(evaluation)
         path = self.folder / evaluation.build / key
         if files.read_line(path) != name:
@@ -185,7 +189,7 @@ class Evaluations:
         return name
 
     def _put(self, evaluation: Evaluation) -> ObjectId:
-        """An object that is there and damaged is written anew: measuring again heals it."""
+        """Store the object; one that is damaged is written again, so that a new measurement repairs it."""
         fields = evaluation.encode()
         name = self.objects.put("evaluation", fields)
         try:
@@ -201,7 +205,7 @@ class Evaluations:
             return sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else ()
 
     def _read(self, path: Path) -> Evaluation | None:
-        """A result that cannot be read is one that has to be measured again."""
+        """Read one evaluation; None if it cannot be read, so that it is measured again."""
         with contextlib.suppress(Damaged, ValueError, KeyError, TypeError):
             line = files.read_line(path)
             return None if line is None else Evaluation.decode(self.objects.get(ObjectId(line), "evaluation"))

@@ -1,9 +1,9 @@
-"""What is said of a run in one line: its most telling number.
+"""The headline of a run: its most informative number, in one line.
 
     eval_loss 1.83 @ step 600
 
-A readout is told by its AUC. In this order: ``eval_loss`` of ``--metrics``; the best value of the metric that the run
-itself was judged by; the last ``eval_loss``; the last training loss.
+The first of these that exists: ``eval_loss`` of ``--metrics``; the AUC of a readout; the best value of the metric
+that the trainer selected by; the last ``eval_loss``; the last training loss.
 """
 
 from __future__ import annotations
@@ -13,36 +13,35 @@ from typing import Any
 
 
 def headline(run: Mapping[str, Any]) -> str | None:
-    """The line of a commit's ``run`` facts; None if they have no number that tells how it went."""
-    for find in (_measured, _of_readout, _best, _last_eval, _last_loss):
-        found = find(run)
-        if found is not None:
-            name, value, step = found
-            said = value if isinstance(value, str) else f"{value:.4g}"
-            return f"{name} {said}{f' @ step {step}' if step is not None else ''}"
-    return None
+    """Return the headline of a commit's ``run`` facts, or None if they contain no suitable number."""
+    metric = _measured(run) or _of_readout(run) or _best(run) or _last(run, "eval_loss", "loss", "train_loss")
+    if metric is None:
+        return None
+    name, value, step = metric
+    text = value if isinstance(value, str) else f"{value:.4g}"
+    return f"{name} {text}{f' @ step {step}' if step is not None else ''}"
 
 
 def facts_of(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The facts of the vector ``name``, where a commit has those of several runs."""
+    """Return the facts about the vector ``name``, where a commit has facts about several runs."""
     return _table(run, "runs").get(name, run) if _table(run, "runs") else run
 
 
-Found = tuple[str, float | str, int | None] | None
-"""A metric, its value (by name where a loss is no number any more), and when."""
+Metric = tuple[str, float | str, int | None] | None
+"""A metric's name, its value (text for NaN and infinities), and its step."""
 
 
-def _measured(run: Mapping[str, Any]) -> Found:
+def _measured(run: Mapping[str, Any]) -> Metric:
     value = _number(_table(run, "metrics").get("eval_loss"))
     return None if value is None else ("eval_loss", value, _step(_table(run, "metrics").get("step")))
 
 
-def _of_readout(run: Mapping[str, Any]) -> Found:
+def _of_readout(run: Mapping[str, Any]) -> Metric:
     value = _number(_table(run, "readout").get("auc"))
     return None if value is None else ("AUC", value, None)
 
 
-def _best(run: Mapping[str, Any]) -> Found:
+def _best(run: Mapping[str, Any]) -> Metric:
     trainer = _table(run, "trainer")
     value = _number(trainer.get("best_metric"))
     if value is None:
@@ -51,42 +50,38 @@ def _best(run: Mapping[str, Any]) -> Found:
 
 
 def _metric_name(run: Mapping[str, Any], value: float) -> str:
-    """As the arguments call it; where they are not known, the curve that has the value, or else "best"."""
-    said = _table(run, "arguments").get("metric_for_best_model")
-    if isinstance(said, str) and said:
-        return said if said.startswith("eval_") or f"eval_{said}" not in _table(run, "history") else f"eval_{said}"
+    """Return the name in the training arguments, else that of the curve with this value, else "best metric"."""
+    chosen = _table(run, "arguments").get("metric_for_best_model")
+    if isinstance(chosen, str) and chosen:
+        return (
+            chosen if chosen.startswith("eval_") or f"eval_{chosen}" not in _table(run, "history") else f"eval_{chosen}"
+        )
     for name in sorted(_table(run, "history")):
-        if name.startswith("eval_") and any(one == value for _, one in points(run, name)):
+        if name.startswith("eval_") and any(point == value for _, point in points(run, name)):
             return name
     return "best metric"
 
 
-def _last_eval(run: Mapping[str, Any]) -> Found:
-    return _last(run, "eval_loss")
-
-
-def _last_loss(run: Mapping[str, Any]) -> Found:
-    return _last(run, "loss") or _last(run, "train_loss")
-
-
-def _last(run: Mapping[str, Any], name: str) -> Found:
-    pairs = _pairs(run, name)
-    if not pairs:
-        return None
-    step, value = pairs[-1]
-    known = value if isinstance(value, str) else _number(value)
-    return None if known is None else (name, known, _step(step))
+def _last(run: Mapping[str, Any], *names: str) -> Metric:
+    """Return the last value of the first of these curves that ends with a value."""
+    for name in names:
+        if pairs := _pairs(run, name):
+            step, value = pairs[-1]
+            known = value if isinstance(value, str) else _number(value)
+            if known is not None:
+                return name, known, _step(step)
+    return None
 
 
 def points(run: Mapping[str, Any], name: str) -> list[tuple[int, float]]:
-    """The (step, value) pairs of a curve that are numbers."""
+    """Return the (step, value) pairs of a curve that are finite numbers."""
     pairs = ((_step(step), _number(value)) for step, value in _pairs(run, name))
     return [(step, value) for step, value in pairs if step is not None and value is not None]
 
 
 def _pairs(run: Mapping[str, Any], name: str) -> list[list[Any]]:
-    said = _table(_table(run, "history"), name).get("points")
-    return [one for one in said if isinstance(one, list) and len(one) == 2] if isinstance(said, list) else []
+    pairs = _table(_table(run, "history"), name).get("points")
+    return [pair for pair in pairs if isinstance(pair, list) and len(pair) == 2] if isinstance(pairs, list) else []
 
 
 def _table(run: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -1,12 +1,11 @@
-"""The operation log: each change to the repository, and the point at which it counts.
+"""The operation log: every change to the repository.
 
     operation   {parent, time, command, refs: {name: [before, after]}, recipe: [before, after] | null, undoes, redoes}
 
-``recipe`` holds text objects of ``persona.toml``; ``undoes`` and ``redoes`` are the operation that this one takes back
-or makes again, or null. ``op/head`` names the newest operation: replacing that one file
-is the commit point. Ref files and ``persona.toml`` follow, and ``op/applied`` is written last; when it differs
-from ``op/head`` a crash fell in between, and the operation is carried to its end by whoever comes next. Until
-then readers see its refs as already changed. The idea of the log is jj's.
+``recipe`` holds text objects of ``persona.toml``; ``undoes`` and ``redoes`` are the operation that this one undoes or
+redoes, or null. ``op/head`` names the newest operation, and replacing that file is the commit point. Ref files and
+``persona.toml`` follow, and ``op/applied`` is written last. If it differs from ``op/head``, a crash came in between:
+readers already see the new refs, and the next command that takes the lock completes the operation. The idea is jj's.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Change = tuple[str | None, str | None]
 
 @dataclass(frozen=True)
 class Operation:
-    """One change: refs before and after, and the recipe file's text before and after."""
+    """One change: the refs and the text of the recipe file, before and after."""
 
     parent: OperationId | None
     time: str
@@ -38,16 +37,16 @@ class Operation:
 
     @property
     def is_step(self) -> bool:
-        """Whether it moved HEAD, a branch or a tag, and not only a merge that is under way."""
+        """Whether it moved HEAD, a branch or a tag, rather than only recording the state of a merge."""
         return any(not ref.startswith(refs_.MERGES) for ref in self.refs)
 
     @property
     def is_change(self) -> bool:
-        """Whether it is a step of its own, and neither takes one back nor makes one again."""
+        """Whether it is a step that is neither an undo nor a redo."""
         return self.is_step and self.undoes is None and self.redoes is None
 
     def put(self, objects: ObjectStore) -> OperationId:
-        """Keep it; its id. It counts once ``op/head`` names it."""
+        """Store the operation and return its id; it takes effect once ``op/head`` names it."""
         fields = {
             "parent": self.parent,
             "time": self.time,
@@ -61,7 +60,7 @@ class Operation:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: OperationId) -> Operation:
-        """Read it."""
+        """Read an operation."""
         fields = objects.get(name, "operation")
         recipe = fields["recipe"]
         return cls(
@@ -86,31 +85,31 @@ class OperationLog:
         self.objects = objects
 
     def head(self) -> OperationId | None:
-        """The newest operation that counts."""
+        """Return the newest operation."""
         return self._read("head")
 
     def pending(self) -> Operation | None:
-        """The newest operation if refs and recipe file may not have followed it yet."""
+        """Return the newest operation if refs and recipe file may not have been updated for it yet."""
         head = self.head()
         if head is None or head == self._read("applied"):
             return None
         return Operation.get(self.objects, head)
 
     def commit(self, name: OperationId) -> None:
-        """The commit point: from here on the operation has happened."""
+        """Make ``name`` the newest operation. This is the commit point."""
         files.write_file(self.folder / "op" / "head", f"{name}\n".encode())
 
     def mark_applied(self) -> None:
-        """Say that refs and recipe file have followed the newest operation."""
+        """Record that refs and recipe file are up to date with the newest operation."""
         files.write_file(self.folder / "op" / "applied", f"{self.head()}\n".encode())
 
     def apply_refs(self, operation: Operation) -> None:
-        """Write an operation's refs; doing it twice does no harm."""
+        """Write an operation's refs; safe to repeat."""
         for name, (_, after) in sorted(operation.refs.items()):
             refs_.write(self.folder, name, after)
 
     def walk(self) -> Iterator[tuple[OperationId, Operation]]:
-        """Operations, newest first."""
+        """Yield all operations, newest first."""
         name = self.head()
         while name is not None:
             operation = Operation.get(self.objects, name)
@@ -118,35 +117,35 @@ class OperationLog:
             name = operation.parent
 
     def marked(self) -> Iterator[tuple[OperationId, Operation, bool]]:
-        """Operations, newest first, and whether each stands: what was taken back and not made again does not."""
-        stands: dict[OperationId, bool] = {}
+        """Yield all operations, newest first, each with whether it is in effect: not undone, or redone since."""
+        in_effect: dict[OperationId, bool] = {}
         for name, operation in self.walk():
-            for taken, back in ((operation.undoes, False), (operation.redoes, True)):
-                if taken is not None:
-                    stands.setdefault(taken, back)
-            yield name, operation, stands.get(name, True)
+            for target, is_redo in ((operation.undoes, False), (operation.redoes, True)):
+                if target is not None:
+                    in_effect.setdefault(target, is_redo)
+            yield name, operation, in_effect.get(name, True)
 
     def to_undo(self) -> Named | None:
-        """The newest operation that stands; None if that is the first one, before which there is nothing.
+        """Return the operation that the next undo takes back, or None if only the first one is left.
 
-        What moves no branch, tag or HEAD (conflicts written, a merge begun or given up) does not count.
+        Operations that move neither HEAD nor a branch or tag (such as starting or aborting a merge) do not count.
         """
-        for name, operation, stands in self.marked():
-            if stands and operation.is_change:
+        for name, operation, in_effect in self.marked():
+            if in_effect and operation.is_change:
                 return (name, operation) if operation.parent is not None else None
         return None
 
     def to_redo(self) -> Named | None:
-        """The operation that was taken back last; None if it was made again, or something else was done since."""
-        again = 0
+        """Return the operation that was undone last, or None if it was redone or something else was done since."""
+        redone = 0
         for _, operation in self.walk():
             if operation.redoes is not None:
-                again += 1
+                redone += 1
             elif operation.undoes is None:
                 if operation.is_step:
                     return None
-            elif again:
-                again -= 1
+            elif redone:
+                redone -= 1
             else:
                 return operation.undoes, Operation.get(self.objects, operation.undoes)
         return None
@@ -157,4 +156,4 @@ class OperationLog:
         try:
             return None if line is None else OperationId(line)
         except ValueError:
-            raise Damaged(f"{path} is damaged: it holds no id", "Copy the file back from a backup.") from None
+            raise Damaged(f"{path} is damaged: it does not hold an id", "Restore the file from a backup.") from None

@@ -1,11 +1,11 @@
-"""Names for commits: ``refs/heads/…``, ``refs/tags/…``, and ``HEAD``.
+"""Refs, the names for commits: ``refs/heads/…``, ``refs/tags/…``, and ``HEAD``.
 
-``refs/merge/1``, ``2`` … are there while a merge is unfinished: what it merges into ``HEAD``. They are refs like any
-other, so that making, giving up and undoing a merge are operations like any other.
+``refs/merge/1``, ``2`` … exist during a merge and point at the commits being merged into ``HEAD``. As they are
+ordinary refs, starting, aborting and undoing a merge are ordinary operations. ``refs/bisect/…`` hold the state of a
+bisection (see ``verbs/bisect.py``).
 
-``refs/bisect/…`` are there while a search is: what is known of it (see ``verbs/bisect.py``).
-
-A ref file holds a commit id; ``HEAD`` (and ``refs/bisect/from``, which remembers it) holds ``ref: refs/heads/<branch>``, or a commit id when it is detached.
+A ref file holds a commit id. ``HEAD``, and ``refs/bisect/from``, which remembers it, hold ``ref:
+refs/heads/<branch>``, or a commit id when detached.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from persona import files
@@ -35,19 +35,19 @@ RefMap = dict[str, str]
 
 
 def read_all(folder: Path) -> RefMap:
-    """Every ref file below ``folder`` (a ``.persona``)."""
-    found: RefMap = {}
+    """Read every ref file below ``folder`` (a ``.persona``)."""
+    refs: RefMap = {}
     head = files.read_line(folder / HEAD)
     if head is not None:
-        found[HEAD] = head
+        refs[HEAD] = head
     for name in sorted(_names_below(folder, "refs")):
         if (value := files.read_line(folder / name)) is not None:
-            found[name] = value
-    return found
+            refs[name] = value
+    return refs
 
 
 def _names_below(folder: Path, name: str) -> Iterator[str]:
-    """Files below ``folder/name``, by their names from ``folder``. Every command asks several times: no pathlib."""
+    """Yield the files below ``folder/name`` relative to ``folder``; without pathlib, as every command calls it often."""
     place = folder / name
     with files.translated(place), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for entry in os.scandir(place):
@@ -58,7 +58,7 @@ def _names_below(folder: Path, name: str) -> Iterator[str]:
 
 
 def write(folder: Path, name: str, value: str | None) -> None:
-    """Set one ref file, or remove it."""
+    """Write one ref file, or remove it for None."""
     path = folder / name
     if value is None:
         files.remove_file(path)
@@ -68,66 +68,94 @@ def write(folder: Path, name: str, value: str | None) -> None:
 
 
 def current_branch(refs: Mapping[str, str]) -> str | None:
-    """The branch that ``HEAD`` follows, or None when it is detached."""
+    """Return the branch that ``HEAD`` follows, or None when it is detached."""
     head = refs.get(HEAD, "")
     return head.removeprefix(SYMBOLIC + BRANCHES) if head.startswith(SYMBOLIC) else None
 
 
 def merge_heads(refs: Mapping[str, str]) -> list[CommitId]:
-    """What an unfinished merge merges into ``HEAD``, in order; empty if there is none."""
+    """Return the commits that an unfinished merge is merging into ``HEAD``, in order."""
     names = sorted((name for name in refs if name.startswith(MERGES)), key=lambda name: (len(name), name))
     return [commit_of(name, refs) for name in names]
 
 
 def is_bisecting(refs: Mapping[str, str]) -> bool:
-    """Whether there is a search."""
+    """Return whether a bisection is under way."""
     return BISECT_FROM in refs
 
 
 def short_name(ref: str) -> str:
-    """A ref as people call it: ``main`` for ``refs/heads/main``."""
+    """Return the short name of a ref: ``main`` for ``refs/heads/main``."""
     return ref.removeprefix(BRANCHES).removeprefix(TAGS)
 
 
 def short_names(refs: Iterable[str], kinds: tuple[str, ...] = (BRANCHES, TAGS)) -> list[str]:
-    """Branches and tags as people call them."""
+    """Return the short names of branches and tags."""
     return [short_name(ref) for ref in refs if ref.startswith(kinds)]
 
 
 def commit_of(name: str, refs: Mapping[str, str]) -> CommitId:
-    """The commit that a branch or tag stands on, or that what a ref follows stands on."""
+    """Return the commit that a ref points at, directly or through the branch that it follows.
+
+    Raises:
+        Damaged: It does not point at a commit.
+    """
     value = refs[name]
     try:
         return CommitId(refs.get(value.removeprefix(SYMBOLIC), "") if value.startswith(SYMBOLIC) else value)
     except ValueError:
-        raise Damaged(f"{name} is damaged: '{value}' leads to no commit", "Restore its file from a backup.") from None
+        raise Damaged(f"{name} is damaged: '{value}' is not a commit", "Restore its file from a backup.") from None
 
 
 def head_commit(refs: Mapping[str, str]) -> CommitId:
-    """The commit that ``HEAD`` stands on."""
+    """Return the commit that ``HEAD`` points at.
+
+    Raises:
+        Damaged: It does not point at a commit.
+    """
     head = refs.get(HEAD, "")
     value = refs.get(head.removeprefix(SYMBOLIC), "") if head.startswith(SYMBOLIC) else head
     try:
         return CommitId(value)
     except ValueError:
         raise Damaged(
-            f"HEAD ({head or 'missing'}) does not lead to a commit",
-            "Write the id of a commit (see .persona/objects) into .persona/HEAD, or restore it from a backup.",
+            f"HEAD ({head or 'missing'}) does not point at a commit",
+            "Write the id of a commit (see .persona/objects) into .persona/HEAD, or restore the file from a backup.",
         ) from None
 
 
+def branch_ref(name: str, refs: Iterable[str], *, force: bool = False) -> str:
+    """Return the full name of a new branch.
+
+    Args:
+        force: Allow a branch that exists already.
+
+    Raises:
+        UsageError: The name is invalid, or the branch exists already.
+    """
+    ref = BRANCHES + checked_name(name)
+    if ref in refs and not force:
+        raise UsageError(f"a branch named '{name}' already exists", f"Switch to it: persona switch {name}")
+    return ref
+
+
+def tips(refs: Mapping[str, str], without: Container[str] = ()) -> list[CommitId]:
+    """Return the commits that branches and tags point at, except for the refs in ``without``."""
+    return [commit_of(ref, refs) for ref in refs if ref.startswith((BRANCHES, TAGS)) and ref not in without]
+
+
 def check_no_overlap(refs: Iterable[str], new: str) -> None:
-    """Raise if ``new`` would be both a file and a folder: ``a`` beside ``a/b``."""
+    """Raise UsageError if ``new`` would have to be both a file and a folder: ``a`` beside ``a/b``."""
     for other in refs:
         if other.startswith(new + "/") or new.startswith(other + "/"):
             raise UsageError(
-                f"'{short_name(new)}' cannot be a name beside '{short_name(other)}'",
-                "One would be a folder of the other: choose another name.",
+                f"'{short_name(new)}' conflicts with '{short_name(other)}'",
+                "A name cannot be a folder of another one: choose another name.",
             )
 
 
 def checked_name(name: str) -> str:
-    """``name`` if it may name a branch or tag."""
+    """Return ``name`` if it is valid for a branch or tag; raise UsageError otherwise."""
     if (
         len(name) > 200
         or not _NAME.fullmatch(name)
@@ -137,7 +165,7 @@ def checked_name(name: str) -> str:
         or ".tmp-" in name
     ):
         raise UsageError(
-            f"'{name}' cannot name a branch or tag",
+            f"'{name}' is not a valid name for a branch or tag",
             "Use letters, digits, '-', '_', '.', '+' and '/' between parts, as in 'warmer/try-2'.",
         )
     return name

@@ -1,11 +1,11 @@
-"""Revision syntax, as git has it.
+"""Revision syntax, as in git.
 
-HEAD  @  main  refs/heads/main  v1.2  3f2a9c4      a branch, a tag, the beginning of a commit's id
-REV~  REV~3  REV^  REV^2                           first parents back; the second parent
-main@{2}  @{2}  HEAD@{2}                           where it stood two moves ago (alone: the branch we are on)
-main@{yesterday}  @{2 hours ago}                   where it stood then
-@{-1}  -                                           where we were before the last checkout
-MERGE_HEAD                                         what an unfinished merge merges
+HEAD  @  main  refs/heads/main  v1.2  3f2a9c4      a branch, a tag, a prefix of a commit's id
+REV~  REV~3  REV^  REV^2                           ancestors by first parents; the second parent
+main@{2}  @{2}  HEAD@{2}                           two moves ago (alone: of the current branch)
+main@{yesterday}  @{2 hours ago}                   at that time
+@{-1}  -                                           before the last checkout
+MERGE_HEAD                                         the commit that an unfinished merge is merging
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from persona.ids import CommitId
 from persona.store.objects import ObjectStore
 
 MIN_PREFIX = 4
-"""Characters of an id that must be typed at least."""
+"""Minimum number of characters of an abbreviated id."""
 
 _PARTS = re.compile(r"(?P<name>[^~^]*?)(?:@\{(?P<at>[^{}]*)\})?(?P<steps>(?:~\d{0,9}|\^\d{0,9})*)")
 _STEP = re.compile(r"([~^])(\d*)")
@@ -35,7 +35,7 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Places:
-    """All that a revision may speak of; ``log`` and ``now`` only for what comes in ``@{…}``."""
+    """What a revision is looked up in; ``log`` and ``now`` are only needed for ``@{…}``."""
 
     refs: Mapping[str, str]
     objects: ObjectStore
@@ -50,7 +50,16 @@ def resolve(
     log: OperationLog | None = None,
     now: datetime | None = None,
 ) -> CommitId:
-    """The commit that ``text`` means."""
+    """Return the commit that a revision names.
+
+    Args:
+        text: A revision, in the syntax above.
+        log: The operation log, for revisions with ``@{…}``.
+        now: What relative times are relative to; the current time by default.
+
+    Raises:
+        UsageError: The revision is invalid, ambiguous or unknown.
+    """
     places = Places(refs, objects, log, now or datetime.now().astimezone())
     match = _PARTS.fullmatch("@{-1}" if text == "-" else text)
     if match is None:
@@ -63,7 +72,7 @@ def resolve(
 
 
 def ref_named(name: str, refs: Mapping[str, str]) -> str | None:
-    """The whole name of a branch or tag: ``refs/heads/main`` for ``main``."""
+    """Return the full name of a branch or tag (``refs/heads/main`` for ``main``), or None if there is none."""
     return next((prefix + name for prefix in (refs_.BRANCHES, refs_.TAGS, "") if prefix + name in refs), None)
 
 
@@ -76,21 +85,21 @@ def _named(name: str, text: str, places: Places) -> CommitId:
     if (ref := ref_named(name, refs)) is not None:
         return refs_.commit_of(ref, refs)
     if _HEX.fullmatch(name) and len(name) >= MIN_PREFIX:
-        found = [CommitId(i) for i in objects.matching(name) if objects.kind(i) == "commit"]
-        if len(found) == 1:
-            return found[0]
-        if found:
+        matches = [CommitId(i) for i in objects.matching(name) if objects.kind(i) == "commit"]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
             raise UsageError(
-                f"'{name}' begins the ids of {len(found)} commits: {', '.join(i.short for i in found)}",
-                "Type more of it.",
+                f"'{name}' is ambiguous: it matches {len(matches)} commits: {', '.join(i.short for i in matches)}",
+                "Type more characters of the id.",
             )
     raise UsageError(f"no revision '{text}'", did_you_mean(name, [*refs_.short_names(refs), refs_.HEAD]))
 
 
 def _earlier(name: str, when: str, text: str, places: Places) -> CommitId:
-    """``name@{when}``; without a name, of the branch that we are on."""
+    """Resolve ``name@{when}``; without a name, of the current branch."""
     refs, log, now = places.refs, places.log, places.now
-    assert log is not None, "the repository resolves what needs its log"
+    assert log is not None, "a revision with @{…} needs the operation log"
     if re.fullmatch(r"-\d{1,9}", when):
         return _place_before(name, int(when[1:]), text, places)
     if name in ("", "@"):
@@ -106,16 +115,16 @@ def _earlier(name: str, when: str, text: str, places: Places) -> CommitId:
 
 
 def place_before(number: int, refs: Mapping[str, str], log: OperationLog) -> str | None:
-    """The branch's name or commit's id that HEAD followed ``number`` checkouts ago."""
+    """Return the branch's name or commit's id that HEAD followed ``number`` checkouts ago."""
     return next(islice(reflog.earlier_places(refs, log), number - 1, None), None) if number > 0 else None
 
 
 def _place_before(name: str, number: int, text: str, places: Places) -> CommitId:
     assert places.log is not None
-    found = place_before(number, places.refs, places.log) if name in ("", "@", refs_.HEAD) else None
-    if found is None:
-        raise UsageError(f"'{text}': there were not so many checkouts", "See 'persona op log'.")
-    return _named(found, text, places)
+    earlier = place_before(number, places.refs, places.log) if name in ("", "@", refs_.HEAD) else None
+    if earlier is None:
+        raise UsageError(f"'{text}': there were fewer checkouts than that", "See 'persona op log'.")
+    return _named(earlier, text, places)
 
 
 def _step(commit: CommitId, kind: str, count: int, text: str, objects: ObjectStore) -> CommitId:

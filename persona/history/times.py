@@ -1,4 +1,4 @@
-"""Times as people type them: ``yesterday``, ``2 hours ago``, ``last week``, ``2026-11-20``, ``2026-11-20 14:00``."""
+"""Parse times as users type them: ``yesterday``, ``2 hours ago``, ``last week``, ``2026-11-20``, ``2026-11-20 14:00``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ _UNITS = {
     "min": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1),
     "month": timedelta(days=30), "year": timedelta(days=365),
 }  # fmt: skip
-"""A month is 30 days and a year 365: who means a date gives it."""
+"""Months of 30 days and years of 365: close enough for times given in words."""
 
 _AGO = re.compile(rf"(\d{{1,6}}|an?|last)\s+({'|'.join(_UNITS)})s?(\s+ago)?")
 
 
 def parse_time(text: str, now: datetime) -> datetime:
-    """The moment that ``text`` means; ``now`` has a time zone, and dates are in it."""
+    """Parse a time.
+
+    Args:
+        now: What relative times are relative to. It must have a time zone, which is also that of dates without one.
+
+    Raises:
+        UsageError: ``text`` is not a time.
+    """
     words = re.sub(r"[._\s]+", " ", text.strip().lower()) if not text[:4].isdigit() else text.strip()
     if words == "now":
         return now
@@ -37,7 +44,7 @@ def _back(now: datetime, span: timedelta, text: str) -> datetime:
     try:
         return now - span
     except OverflowError:
-        raise UsageError(f"'{text}' is before all time", "Give a time such as '2 weeks ago'.") from None
+        raise UsageError(f"'{text}' is too far in the past", "Give a time such as '2 weeks ago'.") from None
 
 
 def _midnight(now: datetime) -> datetime:
@@ -46,10 +53,10 @@ def _midnight(now: datetime) -> datetime:
 
 def _date(words: str, text: str, now: datetime) -> datetime:
     try:
-        found = datetime.fromisoformat(words)
+        parsed = datetime.fromisoformat(words)
     except ValueError:
         raise UsageError(
             f"'{text}' is not a time",
             "Write 'yesterday', '2 hours ago', 'last week', '2026-11-20' or '2026-11-20 14:00'.",
         ) from None
-    return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=now.tzinfo)

@@ -1,1 +1,1 @@
-"""Keeping a repository whole and lean: what ``fsck`` examines and heals, and what ``gc`` collects."""
+"""Maintenance of a repository: what ``fsck`` checks and repairs, and what ``gc`` deletes."""

@@ -1,9 +1,10 @@
-"""Which commits, vectors and readouts suffer when something is lost.
+"""Which commits, vectors and readouts are affected when something is lost.
 
-A commit suffers when its own recipe, text, base or vectors need what is lost; not when an ancestor's do. A vector
-suffers when its own tensors are lost, or a tensor of its base that it changes: its τ is a difference to that one. A
-baked one suffers with the recipe that it was made of, and not with what that recipe names: its tensors are its own. A
-derived one has none of its own, and suffers with any of its terms. A readout suffers when its own directions are lost.
+A commit is affected when its own recipe, text, base or vectors need what is lost; not when only an ancestor's do. A
+vector is affected when one of its own tensors is lost, or a tensor of its base that it changes, since its τ is a
+difference to that one. A baked vector needs the recipe that it was made from, but has its own tensors and so does not
+need that recipe's vectors. A derived vector has no tensors, and is affected with any of its terms. A readout is
+affected when its own directions are lost.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from persona.store.objects import ObjectStore
 
 @dataclass
 class Affected:
-    """The reachable part of a history, turned round."""
+    """The reachable objects, indexed by what they need."""
 
     objects: ObjectStore
     catalog: Catalog
@@ -31,47 +32,48 @@ class Affected:
 
     @cached_property
     def users(self) -> Mapping[str, set[ObjectId]]:
-        """Reachable objects by what they need."""
-        found: dict[str, set[ObjectId]] = {}
+        """Map each id to the reachable objects that need it."""
+        users: dict[str, set[ObjectId]] = {}
         for name in self.reached:
-            known = self.catalog.known[name]
-            if known.kind != "operation":
-                for needed in known.edges.ids:
-                    found.setdefault(needed, set()).add(name)
-        return found
+            entry = self.catalog.known[name]
+            if entry.kind != "operation":
+                for needed in entry.references.ids:
+                    users.setdefault(needed, set()).add(name)
+        return users
 
     def commits(self, lost: str) -> tuple[AffectedCommit, ...]:
-        """Commits that suffer, newest first."""
+        """Return the affected commits, newest first."""
         seen, queue = {lost}, [lost]
-        found: set[ObjectId] = set()
+        affected: set[ObjectId] = set()
         while queue:
             needed = queue.pop()
             for user in self.users.get(needed, ()):
-                if needed != lost and self._is_parentage(needed, user):
+                if needed != lost and self._is_origin(needed, user):
                     continue
                 if self.catalog.known[user].kind == "commit":
-                    found.add(user)
+                    affected.add(user)
                 elif user not in seen:
                     seen.add(user)
                     queue.append(user)
         known = self.catalog.known
-        return tuple(AffectedCommit(CommitId(name), known[name].subject) for name in self._order if name in found)
+        return tuple(AffectedCommit(CommitId(name), known[name].subject) for name in self._order if name in affected)
 
-    def _is_parentage(self, needed: str, user: ObjectId) -> bool:
+    def _is_origin(self, needed: str, user: ObjectId) -> bool:
+        """Whether ``needed`` is the recipe that the vector ``user`` was baked from."""
         known = self.catalog.known
         return needed in known and (known[ObjectId(needed)].kind, known[user].kind) == ("recipe", "vector")
 
     def vectors(self, lost: str, also: Iterable[str] = ()) -> tuple[str, ...]:
-        """Names, in recipes, of vectors and readouts that suffer; ``also`` are ids that are lost along with it."""
-        hit = {lost, *also}
-        for user in self._near(lost):
-            kind = self.catalog.known[user].kind
-            if kind == "vector" or (kind == "readout" and lost in self.catalog.known[user].edges.tensors):
-                hit.add(user)
-            if self.catalog.known[user].kind == "base":
-                hit |= self._changers(user, lost)
-        hit |= self._sums_of(hit)
-        return tuple(sorted({name for name, vector in self._entries if vector in hit}))
+        """Return the names of affected vectors and readouts in recipes; ``also`` are ids lost together with ``lost``."""
+        affected = {lost, *also}
+        for user in self._users_of(lost):
+            entry = self.catalog.known[user]
+            if entry.kind == "vector" or (entry.kind == "readout" and lost in entry.references.tensors):
+                affected.add(user)
+            if entry.kind == "base":
+                affected |= self._changers(user, lost)
+        affected |= self._sums_of(affected)
+        return tuple(sorted({name for name, vector in self._entries if vector in affected}))
 
     @cached_property
     def _order(self) -> list[ObjectId]:
@@ -79,25 +81,24 @@ class Affected:
         newest_first = sorted(commits, key=lambda name: (self.catalog.known[name].time, name), reverse=True)
         return self.catalog.children_first(newest_first)
 
-    def _near(self, lost: str) -> set[ObjectId]:
+    def _users_of(self, lost: str) -> set[ObjectId]:
         return self.users.get(lost, set())
 
     def _sums_of(self, vectors: Iterable[str]) -> set[str]:
-        """Derived vectors that have any of these for a term."""
-        users = {user for name in vectors for user in self.users.get(name, set())}
+        """Return the derived vectors that have any of these as a term."""
+        users = {user for name in vectors for user in self._users_of(name)}
         return {user for user in users if self.catalog.known[user].kind == "vector"}
 
     def _changers(self, base: ObjectId, tensor: str) -> set[str]:
-        """Vectors of ``base`` that change the tensor, by any of the names that the base has it under."""
+        """Return the vectors on ``base`` that change the tensor, under any of its names in the base."""
         specs = Base.get(self.objects, BaseId(base)).tensors
         names = {name for name, spec in specs.items() if spec.id == tensor}
-        vectors = {user for user in self._near(base) if self.catalog.known[user].kind == "vector"}
+        vectors = {user for user in self._users_of(base) if self.catalog.known[user].kind == "vector"}
         own = {v: Vector.get(self.objects, VectorId(v)) for v in vectors}
         return {v for v, vector in own.items() if not names.isdisjoint({*vector.tensors, *vector.low_rank})}
 
     @cached_property
     def _entries(self) -> set[tuple[str, str]]:
-        """Every name that a reachable recipe gives a vector or a readout."""
+        """Every name that a reachable recipe gives to a vector or readout, with its id."""
         recipes = (name for name in self.reached if self.catalog.known[name].kind == "recipe")
-        read = (Recipe.get(self.objects, RecipeId(name)) for name in recipes)
-        return {pair for recipe in read for pair in recipe.names.items()}
+        return {pair for name in recipes for pair in Recipe.get(self.objects, RecipeId(name)).names.items()}

@@ -1,30 +1,30 @@
-"""Every object of a repository, each read and hashed once, and the graph that they make."""
+"""Every object of a repository, each read and hashed once, and the graph of their references."""
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from persona.history.commits import sort_children_first
 from persona.ids import ObjectId, object_digest
-from persona.maintenance.references import Edges, beginnings_in, edges, ids_in
+from persona.maintenance.references import References, ids_in, prefixes_in, references_of
 from persona.store.objects import VERSION, Fields, ObjectStore
 
 TEMPORARY = ".tmp-"
-"""In the name of every unfinished file."""
+"""Part of the name of every unfinished file."""
 
 
 @dataclass(frozen=True)
-class CatalogEntries:
-    """One readable object. ``others`` are ids, or beginnings of ids, that it names besides its edges."""
+class CatalogEntry:
+    """One readable object. ``others`` are ids, or prefixes of ids, that it mentions besides its references."""
 
     kind: str
     size: int
-    edges: Edges
+    references: References
     others: frozenset[str] = frozenset()
     time: str = ""
     subject: str = ""
@@ -33,64 +33,60 @@ class CatalogEntries:
 
 @dataclass
 class Catalog:
-    """Readable objects, those that are not and why, and files that are no objects."""
+    """Readable objects, damaged ones with the reason, and files that are not objects (``strays``)."""
 
-    known: dict[ObjectId, CatalogEntries] = field(default_factory=dict)
+    known: dict[ObjectId, CatalogEntry] = field(default_factory=dict)
     bad: dict[ObjectId, str] = field(default_factory=dict)
     strays: list[Path] = field(default_factory=list)
 
     @cached_property
     def names(self) -> list[ObjectId]:
-        """Ids of all readable objects, sorted."""
+        """The ids of all readable objects, sorted."""
         return sorted(self.known)
 
     def of_kind(self, kind: str) -> list[ObjectId]:
-        """Ids of the readable objects of one kind, sorted."""
+        """Return the ids of the readable objects of one kind, sorted."""
         return [name for name in self.names if self.known[name].kind == kind]
 
     def beginning_with(self, text: str) -> list[ObjectId]:
-        """Ids of readable objects that begin with ``text``."""
-        found, at = [], bisect_left(self.names, text)
+        """Return the ids of readable objects that start with ``text``."""
+        matches, at = [], bisect_left(self.names, text)
         while at < len(self.names) and self.names[at].startswith(text):
-            found.append(self.names[at])
+            matches.append(self.names[at])
             at += 1
-        return found
+        return matches
 
     def named(self, texts: Iterable[str]) -> set[ObjectId]:
-        """Readable objects that whole ids or beginnings of them mean."""
+        """Return the readable objects that these ids, or prefixes of ids, name."""
         return {name for text in texts for name in self.beginning_with(text)}
 
     def children_first(self, commits: Iterable[ObjectId]) -> list[ObjectId]:
-        """Commits in the order given, except that none comes after its parents."""
+        """Return commits in the given order, except that none comes after its parents."""
         parents = {
-            name: [other for other, kind in self.known[name].edges.objects if kind == "commit"] for name in commits
+            name: [other for other, kind in self.known[name].references.objects if kind == "commit"] for name in commits
         }
-        children = Counter(parent for names in parents.values() for parent in names)
-        order = [name for name in parents if not children[name]]
-        for name in order:  # grows while it is walked
-            for parent in parents.get(name, ()):
-                children[parent] -= 1
-                if not children[parent] and parent in parents:
-                    order.append(parent)
-        return order
+        return sort_children_first(parents)
 
     def reach(self, starts: Iterable[str]) -> set[ObjectId]:
-        """Readable objects among ``starts`` and all that they need or name; an operation needs only its parent."""
+        """Return the readable objects among ``starts`` and all that they need or mention.
+
+        From an operation only its parent is followed, not the refs that it would restore.
+        """
         queue, seen = list(starts), set[ObjectId]()
         while queue:
             name = ObjectId(queue.pop())
-            known = self.known.get(name)
-            if known is None or name in seen:
+            entry = self.known.get(name)
+            if entry is None or name in seen:
                 continue
             seen.add(name)
-            queue += (other for other, _ in known.edges.objects)
-            if known.kind != "operation":
-                queue += self.named(known.others)
+            queue += (other for other, _ in entry.references.objects)
+            if entry.kind != "operation":
+                queue += self.named(entry.others)
         return seen
 
 
 def read_all(objects: ObjectStore) -> Catalog:
-    """Read, hash and take apart every object."""
+    """Read, hash and parse every object."""
     catalog = Catalog()
     for path in sorted(objects.folder.rglob("*")) if objects.folder.is_dir() else ():
         if path.is_dir():
@@ -111,7 +107,7 @@ def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
         data = path.read_bytes()
         if object_digest(data) != name:
             raise ValueError("it does not hash to its name")
-        catalog.known[name] = _known(json.loads(data), data)
+        catalog.known[name] = _entry(json.loads(data), data)
     except FileNotFoundError:
         return  # deleted since it was listed
     except OSError as error:
@@ -120,19 +116,18 @@ def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
         catalog.bad[name] = str(error)
 
 
-def _known(fields: Fields, data: bytes) -> CatalogEntries:
+def _entry(fields: Fields, data: bytes) -> CatalogEntry:
     kind, newer = str(fields["kind"]), int(fields["version"]) > VERSION
-    own = Edges() if newer else edges(kind, fields)
-    others = ids_in(data) - own.ids
+    references = References() if newer else references_of(kind, fields)
+    others = ids_in(data) - references.ids
     if kind == "text":
-        others |= beginnings_in(str(fields.get("text", "")))
-    shown = ("commit", "operation")
-    return CatalogEntries(
+        others |= prefixes_in(str(fields.get("text", "")))
+    return CatalogEntry(
         kind=kind,
         size=len(data),
-        edges=own,
+        references=references,
         others=frozenset(others),
-        time=str(fields.get("time", "")) if kind in shown else "",
+        time=str(fields.get("time", "")) if kind in ("commit", "operation") else "",
         subject=str(fields.get("message", "")).strip().partition("\n")[0] if kind == "commit" else "",
         newer=newer,
     )

@@ -1,9 +1,9 @@
-"""The examination behind ``fsck``: everything is looked at, and nothing stops at the first problem."""
+"""The check behind ``fsck``: everything is read, and no problem ends it early."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ _ALWAYS = timedelta(days=365_000)
 
 @dataclass(frozen=True)
 class RepositoryFiles:
-    """A repository, as far as keeping needs to know it."""
+    """The files of a repository: all that maintenance needs to know of it."""
 
     folder: Path
     version: str
@@ -38,25 +38,25 @@ class RepositoryFiles:
 
     @property
     def objects(self) -> ObjectStore:
-        """Its objects."""
+        """The object store."""
         return ObjectStore(self.folder / "objects")
 
     @property
     def packs(self) -> Path:
-        """Its tensors and blobs."""
+        """The folder of tensors and blobs."""
         return self.folder / "packs"
 
     @property
     def tmp(self) -> Path:
-        """Where its unfinished files are."""
+        """The folder of unfinished files."""
         return self.folder / "tmp"
 
 
 @dataclass
 class Examination:
-    """Everything that was found. ``needed`` is what can be reached from refs, log and recipe, by kind."""
+    """The findings of a check. ``needed`` are the tensors and blobs reachable from refs, log and recipe, by kind."""
 
-    place: RepositoryFiles
+    repo: RepositoryFiles
     roots: Roots
     catalog: Catalog
     weights: Weights
@@ -65,85 +65,89 @@ class Examination:
     needed: dict[str, str] = field(default_factory=dict)
 
     def lost_contents(self) -> dict[str, str]:
-        """Tensors and blobs that are needed and of which there is no good copy, with their kind."""
+        """Return the needed tensors and blobs that have no good copy, with their kind."""
         good = self.weights.good()
         return {name: kind for name, kind in self.needed.items() if name not in good}
 
 
-def check(place: RepositoryFiles, progress: Progress = SILENT, share: float = 1.0, seed: int = 0) -> Examination:
-    """Look at everything."""
-    roots = roots_.read(place.folder, place.version)
-    catalog = catalog_.read_all(place.objects)
-    _carry_on(place, roots)
-    weights = weights_.read(place.packs, progress, share, seed)
-    reached = catalog.reach(_starts(place, roots, catalog))
-    found = Examination(place, roots, catalog, weights, reached)
-    found.missing = dict(_missing(found))
-    found.needed = _needed(found)
-    if found.lost_contents() or found.missing:
-        _forget_collected(found)
-    return found
+def check(repo: RepositoryFiles, progress: Progress = SILENT, share: float = 1.0, seed: int = 0) -> Examination:
+    """Check everything.
+
+    Args:
+        share: Share of the tensors' bytes to read, from 0 to 1.
+        seed: Random seed for choosing that share.
+    """
+    roots = roots_.read(repo.folder, repo.version)
+    catalog = catalog_.read_all(repo.objects)
+    _follow_pending(repo, roots)
+    weights = weights_.read(repo.packs, progress, share, seed)
+    reached = catalog.reach(_starts(repo, roots, catalog))
+    exam = Examination(repo, roots, catalog, weights, reached)
+    exam.missing = dict(_missing(exam))
+    exam.needed = _needed(exam)
+    if exam.lost_contents() or exam.missing:
+        _forget_collected(exam)
+    return exam
 
 
-def _forget_collected(found: Examination) -> None:
-    """A collection may have run meanwhile: what it deleted needs nothing any more."""
-    found.reached = {name for name in found.reached if name in found.place.objects}
-    found.missing, found.needed = dict(_missing(found)), _needed(found)
+def _forget_collected(exam: Examination) -> None:
+    """Drop what a concurrent ``gc`` deleted during the check, and what only that needed."""
+    exam.reached = {name for name in exam.reached if name in exam.repo.objects}
+    exam.missing, exam.needed = dict(_missing(exam)), _needed(exam)
 
 
-def _needed(found: Examination) -> dict[str, str]:
-    """Tensors and blobs that reachable objects name, and the tensors that those are differences to."""
+def _needed(exam: Examination) -> dict[str, str]:
+    """Return the tensors and blobs that reachable objects name, and the tensors that those are stored as deltas of."""
     needed: dict[str, str] = {}
-    for name in sorted(found.reached):
-        own = found.catalog.known[name].edges
-        needed |= dict.fromkeys(own.tensors, "tensor") | dict.fromkeys(own.blobs, "blob")
-    copies = found.weights.copies.items()
-    others = set[str]().union(*(found.catalog.known[name].others for name in found.reached))
+    for name in sorted(exam.reached):
+        references = exam.catalog.known[name].references
+        needed |= dict.fromkeys(references.tensors, "tensor") | dict.fromkeys(references.blobs, "blob")
+    copies = exam.weights.copies.items()
+    others = set[str]().union(*(exam.catalog.known[name].others for name in exam.reached))
     needed |= {name: copy.kind for (_, name), copy in copies if name in others}
     return needed | {copy.base: "tensor" for (_, name), copy in copies if copy.base is not None and name in needed}
 
 
-def _carry_on(place: RepositoryFiles, roots: Roots) -> None:
-    """An operation that refs have not followed yet counts, as it does for every reader."""
+def _follow_pending(repo: RepositoryFiles, roots: Roots) -> None:
+    """Count the refs of an operation that was not applied yet, as every reader does."""
     if roots.operation is not None and not roots.applied:
-        with contextlib.suppress(PersonaError, ValueError):  # what is wrong with it is said elsewhere
-            roots_.follow(roots, Operation.get(place.objects, OperationId(roots.operation)).refs)
+        with contextlib.suppress(PersonaError, ValueError):  # reported as a lost object
+            roots_.follow(roots, Operation.get(repo.objects, OperationId(roots.operation)).refs)
 
 
-def _starts(place: RepositoryFiles, roots: Roots, catalog: Catalog) -> set[str]:
-    """Refs, the log and all that it remembers, and the recipe as it stands."""
+def _starts(repo: RepositoryFiles, roots: Roots, catalog: Catalog) -> set[str]:
+    """Return what reachability starts from: refs, the log and all that it mentions, and the current recipe."""
     starts: set[str] = {*roots.commits.values(), *catalog.of_kind("operation")}
     remembered = roots_.remembered(catalog, datetime.now(UTC), _ALWAYS)
-    standing = roots_.named_by_recipe(place.recipe)
-    with contextlib.suppress(PersonaError):  # what cannot be read of them is said elsewhere
-        standing |= roots_.named_by_files(place.folder)
-    return starts | catalog.named(remembered | standing)
+    current = roots_.named_by_recipe(repo.recipe)
+    with contextlib.suppress(PersonaError):  # reported by roots.read
+        current |= roots_.named_by_files(repo.folder)
+    return starts | catalog.named(remembered | current)
 
 
-def _missing(found: Examination) -> Iterator[tuple[ObjectId, str]]:
-    """Objects that are needed and cannot be read, with the kind that they must have."""
-    wanted: list[tuple[ObjectId, str]] = [(name, "commit") for name in found.roots.commits.values()]
-    wanted += [(name, "evaluation") for name in found.roots.evaluations.values()]
-    if found.roots.operation is not None:
-        wanted.append((found.roots.operation, "operation"))
-    for name in found.reached:
-        wanted += found.catalog.known[name].edges.objects
+def _missing(exam: Examination) -> Iterator[tuple[ObjectId, str]]:
+    """Yield the needed objects that cannot be read, with the kind that they should have."""
+    wanted: list[tuple[ObjectId, str]] = [(name, "commit") for name in exam.roots.commits.values()]
+    wanted += [(name, "evaluation") for name in exam.roots.evaluations.values()]
+    if exam.roots.operation is not None:
+        wanted.append((exam.roots.operation, "operation"))
+    for name in exam.reached:
+        wanted += exam.catalog.known[name].references.objects
     for name, kind in wanted:
-        known = found.catalog.known.get(name)
-        if known is None or (known.kind != kind and is_known(known.kind)):
+        entry = exam.catalog.known.get(name)
+        if entry is None or (entry.kind != kind and is_known(entry.kind)):
             yield name, kind
 
 
-def conclude(found: Examination, share: float = 1.0, seed: int = 0, healed: tuple[str, ...] = ()) -> CheckReport:
-    """What the examination says to a person."""
-    blame = Affected(found.place.objects, found.catalog, found.reached)
-    lost = [*_lost_objects(found, blame), *_lost_contents(found, blame)]
-    outside = tuple(str(one.path) for one in lists.all_outside(found.place.packs))
+def conclude(exam: Examination, share: float = 1.0, seed: int = 0, healed: tuple[str, ...] = ()) -> CheckReport:
+    """Summarize a check; ``healed`` are sentences about what was repaired."""
+    affected = Affected(exam.repo.objects, exam.catalog, exam.reached)
+    outside = tuple(str(file.path) for file in lists.all_outside(exam.repo.packs))
     return CheckReport(
-        counts=_counts(found),
-        lost=tuple(lost),
-        problems=tuple(_problems(found)),
-        notes=tuple(_notes(found)),
+        counts=_counts(exam),
+        lost=(*_lost_objects(exam, affected), *_lost_contents(exam, affected)),
+        problems=tuple(_problems(exam)),
+        notes=tuple(_notes(exam)),
         sample=share,
         seed=seed,
         healed=healed,
@@ -152,13 +156,13 @@ def conclude(found: Examination, share: float = 1.0, seed: int = 0, healed: tupl
     )
 
 
-def _counts(found: Examination) -> CheckCounts:
-    weights = found.weights
+def _counts(exam: Examination) -> CheckCounts:
+    weights = exam.weights
     tensors = [key for key, copy in weights.copies.items() if copy.kind == "tensor"]
     return CheckCounts(
-        refs=len(found.roots.commits),
-        operations=len(found.catalog.of_kind("operation")),
-        objects=len(found.catalog.known) + len(found.catalog.bad),
+        refs=len(exam.roots.commits),
+        operations=len(exam.catalog.of_kind("operation")),
+        objects=len(exam.catalog.known) + len(exam.catalog.bad),
         files=len(weights.files) + len(weights.unreadable),
         tensors=len(tensors),
         tensors_read=sum(key in weights.read for key in tensors),
@@ -168,85 +172,81 @@ def _counts(found: Examination) -> CheckCounts:
     )
 
 
-def _lost_objects(found: Examination, blame: Affected) -> Iterator[LostObject]:
-    for name, kind in sorted(found.missing.items(), key=lambda item: (item[1], item[0])):
-        known = found.catalog.known.get(name)
-        why = found.catalog.bad.get(name) or (f"it is a {known.kind}" if known else "it is missing")
-        refs = sorted(ref for ref, commit in found.roots.commits.items() if commit == name)
+def _lost_objects(exam: Examination, affected: Affected) -> Iterator[LostObject]:
+    for name, kind in sorted(exam.missing.items(), key=lambda item: (item[1], item[0])):
+        entry = exam.catalog.known.get(name)
+        why = exam.catalog.bad.get(name) or (f"it is a {entry.kind}" if entry else "it is missing")
+        refs = sorted(ref for ref, commit in exam.roots.commits.items() if commit == name)
         why += f"; {', '.join(refs)} points at it" if refs else ""
-        why += "; measure again (persona eval), or delete the file in evaluations/ that names it" * (
-            kind == "evaluation"
-        )
-        yield LostObject(kind, name, why, (), blame.commits(name), blame.vectors(name))
+        if kind == "evaluation":
+            why += "; measure again (persona eval), or delete the file in evaluations/ that names it"
+        yield LostObject(kind, name, why, (), affected.commits(name), affected.vectors(name))
 
 
-def _lost_contents(found: Examination, blame: Affected) -> Iterator[LostObject]:
-    weights, holders = found.weights, found.weights.holders()
-    for name, kind in sorted(found.lost_contents().items(), key=lambda item: (item[1], item[0])):
+def _lost_contents(exam: Examination, affected: Affected) -> Iterator[LostObject]:
+    weights, holders = exam.weights, exam.weights.holders()
+    for name, kind in sorted(exam.lost_contents().items(), key=lambda item: (item[1], item[0])):
         keys = [(file, name) for file in holders.get(name, [])]
         reasons = [(weights.waiting | weights.bad).get(key) or weights.unreadable.get(key[0], "") for key in keys]
         files = tuple(_name(weights.files[file]) for file, _ in keys)
         beside = weights.unreadable.get(weights.listed.get(name, ""), "no readable file holds it")
         why = reasons[0] if reasons else f"it is missing: {beside}"
-        yield LostObject(kind, name, why, files, blame.commits(name), blame.vectors(name))
+        yield LostObject(kind, name, why, files, affected.commits(name), affected.vectors(name))
 
 
-def _problems(found: Examination) -> Iterator[str]:
-    """Faults that are not the loss of something that is needed."""
-    weights, lost = found.weights, found.lost_contents()
-    yield from found.roots.problems
+def _problems(exam: Examination) -> Iterator[str]:
+    """Yield faults that have not lost anything that is needed."""
+    weights, lost = exam.weights, exam.lost_contents()
+    yield from exam.roots.problems
     for name, why in sorted(weights.unreadable.items()):
         yield f"packs/{name} cannot be used: {why}"
-    told = {file for file, name in weights.bad if name in found.needed}
+    reported = {file for file, name in weights.bad if name in exam.needed}
     for file, why in sorted(weights.altered.items()):
-        if file not in told and _is_used(found, file):
+        if file not in reported and _is_used(exam, file):
             yield f"{weights.files[file].label} is altered: {why}"
     for file, name in sorted(weights.bad):
-        if name in found.needed and name not in lost:
-            yield f"packs/{file} holds a damaged copy of {found.needed[name]} {name}; another copy is whole"
+        if name in exam.needed and name not in lost:
+            yield f"packs/{file} has a damaged copy of {exam.needed[name]} {name}; another copy is good"
 
 
-def _notes(found: Examination) -> Iterator[str]:
-    """What is no fault: leftovers, and what a newer persona wrote."""
-    catalog, weights = found.catalog, found.weights
-    idle = set(catalog.known) - found.reached
+def _notes(exam: Examination) -> Iterator[str]:
+    """Yield what is not a fault: leftovers, and objects of a newer persona."""
+    catalog, weights = exam.catalog, exam.weights
+    idle = set(catalog.known) - exam.reached
     if idle:
-        yield f"{_count(len(idle), 'object')} that nothing refers to (persona gc removes them)"
-    spare = {name for _, name in weights.copies if name not in found.needed}
+        yield f"{_count(len(idle), 'unreferenced object')} (persona gc deletes them)"
+    spare = {name for _, name in weights.copies if name not in exam.needed}
     if spare:
         nbytes = sum(copy.stored.stored for key, copy in weights.copies.items() if key[1] in spare)
-        yield f"{_count(len(spare), 'tensor or blob', 'tensors and blobs')} that nothing refers to, {nbytes:,} bytes"
-    yield from (f"object {name.short} is damaged, and nothing refers to it" for name in _idle(catalog.bad, found))
+        yield f"{_count(len(spare), 'unreferenced tensor or blob', 'unreferenced tensors and blobs')}, {nbytes:,} bytes"
+    for damaged in sorted(set(catalog.bad) - set(exam.missing)):
+        yield f"object {damaged.short} is damaged, but nothing refers to it"
     for file, name in sorted({*weights.bad, *weights.waiting}):
-        if name not in found.needed:
-            yield f"packs/{file}: {name[:12]} is damaged, and nothing refers to it"
+        if name not in exam.needed:
+            yield f"packs/{file}: {name[:12]} is damaged, but nothing refers to it"
     for file in sorted(weights.altered):
-        if not _is_used(found, file):
-            yield f"{weights.files[file].label} is altered, and nothing refers to what it holds"
-    newer = [name for name, known in catalog.known.items() if known.newer or not is_known(known.kind)]
+        if not _is_used(exam, file):
+            yield f"{weights.files[file].label} is altered, but nothing refers to its contents"
+    newer = [name for name, entry in catalog.known.items() if entry.newer or not is_known(entry.kind)]
     if newer:
-        yield f"{_count(len(newer), 'object')} of a newer persona: only hashed"
-    for path in [*catalog.strays, *(found.place.packs / name for name in weights.loose)]:
-        yield f"{path.relative_to(found.place.folder)} is no part of the store{_advice(path)}"
+        yield f"{_count(len(newer), 'object')} of a newer persona: only the hash was checked"
+    for path in [*catalog.strays, *(exam.repo.packs / name for name in weights.loose)]:
+        yield f"{path.relative_to(exam.repo.folder)} is not part of the store{_advice(path)}"
 
 
 def _name(volume: Volume) -> str:
     return str(volume.path) if volume.is_outside else volume.path.name
 
 
-def _is_used(found: Examination, file: str) -> bool:
-    volume = found.weights.files[file]
-    return not found.needed.keys().isdisjoint({*volume.tensors, *volume.blobs})
-
-
-def _idle(names: Iterable[ObjectId], found: Examination) -> list[ObjectId]:
-    return sorted(set(names) - set(found.missing))
+def _is_used(exam: Examination, file: str) -> bool:
+    volume = exam.weights.files[file]
+    return not exam.needed.keys().isdisjoint({*volume.tensors, *volume.blobs})
 
 
 def _advice(path: Path) -> str:
     if path.name.endswith(weights_.SET_ASIDE):
         return ": a repair set it aside"
-    return " (persona gc removes it)" if catalog_.TEMPORARY in path.name or path.suffix == ".safetensors" else ""
+    return " (persona gc deletes it)" if catalog_.TEMPORARY in path.name or path.suffix == ".safetensors" else ""
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -1,16 +1,15 @@
-"""Carrying out what ``plan`` says, in an order that may be cut off at any instant.
+"""Carry out a gc plan, in an order that is safe to interrupt at any point.
 
-1. Objects, those that refer before those that are referred to; each folder is synced before the next kind goes. So
-   whatever object is still there has everything that it names, tensors included: someone may name a dead vector by
-   its id, and gets all of it or an error. Were packs removed first, a recipe could still resolve to a vector whose
-   weights are gone.
-2. Files without live content: the list of ids of a safetensors file first, for a file without its list is not there.
-3. Packs that are mostly dead: the new pack is written, synced and published before the old one goes. In between both
-   have the same frames, which is no fault; the next collection keeps one.
+1. Objects, referring ones before those that they refer to; each folder is synced before the next kind is deleted. So
+   every object that still exists has everything that it names, tensors included: naming a dead vector by its id gives
+   all of it or an error. If packs went first, a recipe could still resolve to a vector without weights.
+2. Files without live content: the list of ids of a safetensors file first, since a file without its list is ignored.
+3. Packs that are mostly dead: the new pack is written, synced and published before the old one is deleted. In between
+   both have the same frames, which is not a fault; the next gc keeps one.
 
-A reader that has mapped a file goes on reading it after it was deleted. One that has only read its index finds it
-gone, looks at the folder again and finds the new pack, which was there first. A pack is hashed before it is written
-anew, so that damage is not given a new and valid name.
+A reader that has mapped a file can go on reading after its deletion. One that has only read its index finds the file
+gone, reads the folder again and finds the new pack, which was published first. A pack is hashed before it is
+rewritten, so that damaged bytes never get a new and valid name.
 """
 
 from __future__ import annotations
@@ -19,39 +18,37 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from persona import files
-from persona.ids import ObjectId
 from persona.maintenance.check import RepositoryFiles
 from persona.maintenance.gc_plan import GcPlan, Repack
 from persona.maintenance.repack import copy_frames
 from persona.maintenance.weights import digest_of
-from persona.progress import SILENT, Progress
+from persona.progress import Progress
 
 
-def collect(place: RepositoryFiles, plan: GcPlan, progress: Progress) -> tuple[int, tuple[str, ...]]:
-    """Delete and repack. Needs the lock. Bytes that were not freed after all, and why."""
+def collect(repo: RepositoryFiles, plan: GcPlan, progress: Progress) -> tuple[int, tuple[str, ...]]:
+    """Delete and repack; requires the lock.
+
+    Returns:
+        The bytes that could not be freed after all, and notes that say why.
+    """
     for path in plan.unfinished:
         files.remove_tree(path) if path.is_dir() else files.remove_file(path)
     for phase in plan.phases:
-        _remove_objects(place, phase)
-    lists = [path for path in plan.files if path.suffix == ".json"]
-    _remove(lists)
-    _remove(path for path in plan.files if path not in set(lists))
+        _remove(map(repo.objects.path, phase))
+    _remove([path for path in plan.files if path.suffix == ".json"])
+    _remove([path for path in plan.files if path.suffix != ".json"])
     left, notes = 0, []
-    with progress.task("repacking", sum(one.freed for one in plan.repacks)) as task:
-        for one in plan.repacks:
-            if not _repack(place, one):
-                left += one.freed
-                notes.append(f"packs/{one.volume.path.name} is damaged and was left alone (see 'persona fsck')")
-            task.advance(one.freed)
+    with progress.task("repacking", sum(pack.freed for pack in plan.repacks)) as task:
+        for pack in plan.repacks:
+            if not _repack(repo, pack):
+                left += pack.freed
+                notes.append(f"packs/{pack.volume.path.name} is damaged and was left alone (see 'persona fsck')")
+            task.advance(pack.freed)
     return left, tuple(notes)
 
 
-def _remove_objects(place: RepositoryFiles, names: Iterable[ObjectId]) -> None:
-    _remove(place.objects.path(name) for name in names)
-
-
 def _remove(paths: Iterable[Path]) -> None:
-    """Delete files, in order, and make that durable."""
+    """Delete files in order, and sync their folders."""
     folders: dict[Path, None] = {}
     for path in paths:
         files.remove_file(path)
@@ -60,17 +57,12 @@ def _remove(paths: Iterable[Path]) -> None:
         files.fsync_folder(folder)
 
 
-def _repack(place: RepositoryFiles, one: Repack) -> bool:
-    """Write what stays of a pack to a new one and delete the old; False if the old one is damaged."""
-    old = one.volume.path
-    if _digest(old) != old.stem:
+def _repack(repo: RepositoryFiles, pack: Repack) -> bool:
+    """Copy the wanted part of a pack to a new one and delete the old; return False if the old one is damaged."""
+    old = pack.volume.path
+    if digest_of(old) != old.stem:
         return False
-    new = copy_frames(one.volume, one.wanted, place.packs, place.tmp)
+    new = copy_frames(pack.volume, pack.wanted, repo.packs, repo.tmp)
     if new != old:
         _remove([old])
     return True
-
-
-def _digest(path: Path) -> str:
-    with SILENT.task("", 0) as task:
-        return digest_of(path, task)

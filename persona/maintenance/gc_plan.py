@@ -1,20 +1,21 @@
-"""What ``gc`` would do, as pure data: which objects go, which files go, and which packs are written anew.
+"""What ``gc`` would do, as pure data: which objects and files to delete, and which packs to rewrite.
 
-Live is what can be reached from any id in the small files of ``.persona``, from the recipe as it stands, and from
-what operations within the grace period name, before and after; operation objects always stay. A live difference
-keeps the tensor that it differs from.
+An object is live if it can be reached from any id in the small files of ``.persona``, from the current recipe, or from
+what operations within the grace period mention, before and after; operation objects always stay. A live tensor that is
+stored as a delta keeps its base tensor.
 
-A tensor may lie in several files, as after a collection that was killed. One copy is kept: whole before difference,
-in the store before outside of it, in a file that stays anyway, in a safetensors file before a pack, in a small pack
-before a large one. It is decoded first, and if it is damaged the next one is taken, so that the last good copy is never
-given up for a bad one.
+A tensor may be in several files, for example after a killed gc. One copy is kept, preferring a full copy to a delta,
+the store to files outside, a file that stays anyway, a safetensors file to a pack, and a small pack to a large one. The
+copy is decoded first, and the next one is chosen if it is damaged, so that the last good copy is never given up for a
+bad one.
 
-A file outside that the store only refers to is its user's: nothing here ever names it, only the list that leads to it.
+A file outside the store belongs to its user: a plan never contains it, only the list that refers to it.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,20 +34,19 @@ from persona.store.packs import Volume
 from persona.store.tensors import TensorStore
 
 MOSTLY_DEAD = 0.5
-"""A pack of whose stored bytes a smaller share is live is written anew."""
+"""A pack is rewritten if a smaller share of its stored bytes is live."""
 
-LEAVES_LAST = ("commit", "text", "fisher", "recipe", "vector", "readout", "base", "graph", "node", "evaluation")
-"""Kinds in the order in which they go: who refers before who is referred to. A baked vector refers to a recipe,
-a derived one to vectors."""
+DELETION_ORDER = ("commit", "text", "fisher", "recipe", "vector", "readout", "base", "graph", "node", "evaluation")
+"""Kinds in the order of deletion, referring ones first. Baked vectors refer to a recipe, derived ones to vectors."""
 
 
-_BESIDE = re.compile(r"\.persona(\.toml)?\.tmp-[0-9a-f]{12}(\.replaced)?")
-"""What a killed command may leave beside a ``.persona``."""
+_LEFTOVER = re.compile(r"\.persona(\.toml)?\.tmp-[0-9a-f]{12}(\.replaced)?")
+"""Leftovers of a killed command next to a ``.persona``."""
 
 
 @dataclass(frozen=True)
 class Repack:
-    """A pack, and what of it stays."""
+    """A pack to rewrite, the ids to keep, and the bytes that this frees."""
 
     volume: Volume
     wanted: frozenset[str]
@@ -55,7 +55,7 @@ class Repack:
 
 @dataclass(frozen=True)
 class GcPlan:
-    """``phases`` are objects to delete, one phase after the other; ``files`` are whole packs and safetensors files."""
+    """What to delete: ``phases`` of objects, one after the other, and whole packs and safetensors ``files``."""
 
     phases: tuple[tuple[ObjectId, ...], ...] = ()
     files: tuple[Path, ...] = ()
@@ -69,102 +69,107 @@ class GcPlan:
 
 @dataclass
 class _Live:
-    """Objects that stay, every id that they name, and the copies of tensors and blobs that stay."""
+    """Objects to keep, every id that they name, and the copies of tensors and blobs to keep."""
 
     objects: set[ObjectId]
     named: set[str]
     copies: set[Key] = field(default_factory=set)
 
 
-def plan(place: RepositoryFiles, now: datetime, grace: timedelta) -> GcPlan:
-    """Find out what may go; Damaged if what is there does not suffice to know."""
-    catalog = catalog_.read_all(place.objects)
-    live = _live_objects(place, catalog, now, grace)
-    weights = weights_.open_all(place.packs)
-    _choose_copies(place, weights, live)
-    files, repacks, freed = _files(place, weights, live)
+def plan(repo: RepositoryFiles, now: datetime, grace: timedelta) -> GcPlan:
+    """Find out what may be deleted.
+
+    Args:
+        grace: Age up to which the contents of an operation are kept.
+
+    Raises:
+        Damaged: A needed object cannot be read, so what it refers to is unknown.
+    """
+    catalog = catalog_.read_all(repo.objects)
+    live = _live_objects(repo, catalog, now, grace)
+    weights = weights_.open_all(repo.packs)
+    _choose_copies(repo, weights, live)
+    files, repacks, freed = _files(repo, weights, live)
     dead = catalog.known.keys() | catalog.bad.keys()
-    unfinished = tuple(_unfinished(place, catalog))
+    unfinished = tuple(_unfinished(repo, catalog))
     phases = tuple(_phases(catalog, dead - live.objects))
-    gone = [place.objects.path(name) for phase in phases for name in phase]
+    deleted = [repo.objects.path(name) for phase in phases for name in phase]
     return GcPlan(
         phases=phases,
         files=files,
         repacks=repacks,
         unfinished=unfinished,
-        freed=freed + sum(map(size_of, [*gone, *unfinished])),
+        freed=freed + sum(map(size_of, [*deleted, *unfinished])),
         kept_objects=len(live.objects),
         kept_bytes=sum(c.stored.stored for c in map(weights.copies.get, live.copies) if c and not c.volume.is_outside),
         notes=tuple(f"packs/{name} was left alone: {why}" for name, why in sorted(weights.unreadable.items())),
     )
 
 
-def _live_objects(place: RepositoryFiles, catalog: Catalog, now: datetime, grace: timedelta) -> _Live:
+def _live_objects(repo: RepositoryFiles, catalog: Catalog, now: datetime, grace: timedelta) -> _Live:
     operations = catalog.of_kind("operation")
-    roots = roots_.named_by_files(place.folder) | roots_.named_by_recipe(place.recipe)
+    roots = roots_.named_by_files(repo.folder) | roots_.named_by_recipe(repo.recipe)
     young = roots_.remembered(catalog, now, grace)
     certain = catalog.reach({*catalog.named(roots), *operations})
     objects = certain | catalog.reach(catalog.named(young)) | {n for n, k in catalog.known.items() if k.newer}
-    _refuse_damage(place, catalog, certain, objects, roots | young)
+    _refuse_damage(repo, catalog, certain, objects, roots | young)
     named = set(roots)
     for name in objects:
-        known = catalog.known[name]
-        named |= known.edges.ids | (known.others if known.kind != "operation" else set())
+        entry = catalog.known[name]
+        named |= entry.references.ids | (entry.others if entry.kind != "operation" else set())
     return _Live(objects, named)
 
 
 def _refuse_damage(
-    place: RepositoryFiles, catalog: Catalog, certain: set[ObjectId], objects: set[ObjectId], roots: Iterable[str]
+    repo: RepositoryFiles, catalog: Catalog, certain: set[ObjectId], objects: set[ObjectId], roots: Iterable[str]
 ) -> None:
-    """What a damaged object names cannot be known, and deleting it would make the damage final."""
-    needed = {name: kind for owner in objects for name, kind in catalog.known[owner].edges.objects}
+    """Raise Damaged if a needed object is: its references are unknown, and deleting it would make the loss final."""
+    needed = {name: kind for owner in objects for name, kind in catalog.known[owner].references.objects}
     texts = {*roots, *(text for owner in objects for text in catalog.known[owner].others)} if catalog.bad else set()
     bad = [name for name in catalog.bad if name in needed or any(map(name.startswith, texts))]
-    missing = [n for owner in certain for n, _ in catalog.known[owner].edges.objects if n not in catalog.known]
-    missing += [ObjectId(name) for name in _pointed_at(place) if name not in catalog.known]
+    missing = [n for owner in certain for n, _ in catalog.known[owner].references.objects if n not in catalog.known]
+    missing += [ObjectId(name) for name in _pointed_at(repo) if name not in catalog.known]
     for name in sorted({*bad, *missing}):
         raise Damaged(
-            f"{needed.get(name, 'object')} {name.short} is damaged or missing, so what it needs cannot be known",
-            "Nothing was deleted. 'persona fsck' names all that is damaged; gc works again when it is healed.",
+            f"{needed.get(name, 'object')} {name.short} is damaged or missing, so its references are unknown",
+            "Nothing was deleted. Run 'persona fsck' to list all damage; gc works again once it is repaired.",
         )
 
 
-def _pointed_at(place: RepositoryFiles) -> Iterator[str]:
-    """What refs and the log must lead to."""
-    roots = roots_.read(place.folder, place.version)
+def _pointed_at(repo: RepositoryFiles) -> Iterator[str]:
+    """Yield what refs and the log point at."""
+    roots = roots_.read(repo.folder, repo.version)
     if roots.problems:
-        raise Damaged(roots.problems[0], "Nothing was deleted. Mend it first; 'persona fsck' names all that is wrong.")
+        raise Damaged(roots.problems[0], "Nothing was deleted. Fix this first; 'persona fsck' lists all problems.")
     yield from roots.commits.values()
     if roots.operation is not None:
         yield roots.operation
 
 
 def _phases(catalog: Catalog, dead: Iterable[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:
-    """Objects to delete: damaged ones and unknown kinds, then commits (children first), texts, recipes, …, bases."""
-    by_kind: dict[str, list[ObjectId]] = {}
+    """Yield objects to delete: damaged ones and unknown kinds, then commits (children first), texts, recipes, …, bases."""
+    by_kind: dict[str, list[ObjectId]] = defaultdict(list)
     for name in sorted(dead):
-        known = catalog.known.get(name)
-        kind = known.kind if known and known.kind in LEAVES_LAST else ""
-        by_kind.setdefault(kind, []).append(name)
-    yield from filter(None, [tuple(by_kind.get("", []))])
-    yield from filter(None, [tuple(catalog.children_first(by_kind.get("commit", []))), tuple(by_kind.get("text", []))])
-    yield from filter(None, [tuple(by_kind.get("fisher", []))])
-    yield from _referring_first(catalog, {*by_kind.get("recipe", []), *by_kind.get("vector", [])})
-    kinds = ("readout", "base", "graph", "node", "evaluation")
-    yield from filter(None, [tuple(by_kind.get(kind, [])) for kind in kinds])
+        entry = catalog.known.get(name)
+        kind = entry.kind if entry and entry.kind in DELETION_ORDER else ""
+        by_kind[kind].append(name)
+    by_kind["commit"] = catalog.children_first(by_kind["commit"])
+    yield from (tuple(by_kind[kind]) for kind in ("", "commit", "text", "fisher") if by_kind[kind])
+    yield from _referring_first(catalog, {*by_kind["recipe"], *by_kind["vector"]})
+    yield from (tuple(by_kind[kind]) for kind in ("readout", "base", "graph", "node", "evaluation") if by_kind[kind])
 
 
 def _referring_first(catalog: Catalog, left: set[ObjectId]) -> Iterator[tuple[ObjectId, ...]]:
-    """Recipes, their vectors, the recipes and vectors that those were made of, their vectors, and so on."""
+    """Yield recipes, their vectors, the recipes and vectors that those were made from, and so on."""
     while left:
-        needed = {other for name in left for other, _ in catalog.known[name].edges.objects}
+        needed = {other for name in left for other, _ in catalog.known[name].references.objects}
         yield tuple(sorted(left - needed))
         left = left & needed
 
 
-def _choose_copies(place: RepositoryFiles, weights: Weights, live: _Live) -> None:
-    """One copy of everything that is named, then whole ones of the tensors that those are differences to."""
-    store = TensorStore(place.packs, place.tmp, frozenset(weights.unreadable))
+def _choose_copies(repo: RepositoryFiles, weights: Weights, live: _Live) -> None:
+    """Choose one copy of everything that is named, then full copies of the tensors that those are deltas of."""
+    store = TensorStore(repo.packs, repo.tmp, frozenset(weights.unreadable))
     holders = weights.holders()
     for name in sorted(live.named & holders.keys(), key=lambda name: (len(holders[name]), name)):
         live.copies.update(_chosen(weights, store, [(file, name) for file in holders[name]], live))
@@ -175,7 +180,7 @@ def _choose_copies(place: RepositoryFiles, weights: Weights, live: _Live) -> Non
 
 
 def _chosen(weights: Weights, store: TensorStore, keys: list[Key], live: _Live) -> list[Key]:
-    """Of several copies of one thing the one that stays: all, unless one is known to be good."""
+    """Return the copy to keep out of several; all of them, unless one is known to be good."""
     busy = {file for file, _ in live.copies} if len(keys) > 1 else set()
     keys = sorted(keys, key=lambda key: (*_preference(weights.copies[key], key[0] in busy), key[0]))
     for key in keys if len(keys) > 1 else ():
@@ -190,41 +195,41 @@ def _preference(copy: Copy, busy: bool) -> tuple[bool, bool, bool, bool, int]:
     return copy.base is not None, copy.volume.is_outside, not busy, path.suffix == ".pack", size_of(path)
 
 
-def _files(place: RepositoryFiles, weights: Weights, live: _Live) -> tuple[tuple[Path, ...], tuple[Repack, ...], int]:
-    """Files of which nothing is live, packs of which little is, and the bytes that both free."""
-    gone = [place.packs / name for name in weights.loose if name.endswith(".safetensors") or ".tmp-" in name]
-    repacks, freed = [], sum(map(size_of, gone))
+def _files(repo: RepositoryFiles, weights: Weights, live: _Live) -> tuple[tuple[Path, ...], tuple[Repack, ...], int]:
+    """Return files without live content, packs with little of it, and the bytes that both free."""
+    deleted = [repo.packs / name for name in weights.loose if name.endswith(".safetensors") or ".tmp-" in name]
+    repacks, freed = [], sum(map(size_of, deleted))
     for name, volume in sorted(weights.files.items()):
         parts = {n: weights.copies[(name, n)].stored.stored for n in (*volume.tensors, *volume.blobs)}
         wanted = frozenset(n for n in parts if (name, n) in live.copies)
         alive, total = sum(parts[n] for n in wanted), sum(parts.values())
         if not wanted:
-            gone += _paths(volume)
+            deleted += _paths(volume)
             freed += sum(map(size_of, _paths(volume)))
         elif name.endswith(".pack") and alive < MOSTLY_DEAD * total:
             repacks.append(Repack(volume, wanted, total - alive))
             freed += total - alive
-    return tuple(gone), tuple(repacks), freed
+    return tuple(deleted), tuple(repacks), freed
 
 
 def _paths(volume: Volume) -> list[Path]:
-    """A file's index and, where that is another file of ours, the file: in the order in which they may go."""
+    """Return a file's index and, if it is another file of the store, its data, in the order of deletion."""
     return [volume.index] if volume.path == volume.index or volume.is_outside else [volume.index, volume.path]
 
 
-def _unfinished(place: RepositoryFiles, catalog: Catalog) -> Iterator[Path]:
-    """Temporary files of commands that died: the lock says that none is at work."""
-    if place.tmp.is_dir():
-        yield from sorted(place.tmp.iterdir())
+def _unfinished(repo: RepositoryFiles, catalog: Catalog) -> Iterator[Path]:
+    """Yield temporary files of killed commands; since this one holds the lock, no other is running."""
+    if repo.tmp.is_dir():
+        yield from sorted(repo.tmp.iterdir())
     yield from (path for path in catalog.strays if catalog_.TEMPORARY in path.name)
-    for folder in (place.folder, *(place.folder / name for name in ("op", "refs", "evaluations"))):
-        found = folder.rglob("*") if folder.name in ("refs", "evaluations") else folder.glob(".*")
-        yield from sorted(path for path in found if path.is_file() and catalog_.TEMPORARY in path.name)
-    yield from sorted(path for path in place.folder.parent.glob(".persona.*") if _BESIDE.fullmatch(path.name))
+    for folder in (repo.folder, *(repo.folder / name for name in ("op", "refs", "evaluations"))):
+        paths = folder.rglob("*") if folder.name in ("refs", "evaluations") else folder.glob(".*")
+        yield from sorted(path for path in paths if path.is_file() and catalog_.TEMPORARY in path.name)
+    yield from sorted(path for path in repo.folder.parent.glob(".persona.*") if _LEFTOVER.fullmatch(path.name))
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file or of all files in a folder; 0 if it went."""
+    """Return the size of a file, or of all files in a folder, in bytes; 0 if it does not exist."""
     try:
         return sum(size_of(child) for child in path.iterdir()) if path.is_dir() else path.stat().st_size
     except FileNotFoundError:

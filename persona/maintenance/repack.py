@@ -1,4 +1,4 @@
-"""Copying what is wanted of a pack into a new one, frame by frame as they are stored."""
+"""Copy part of a pack into a new one, frame by frame, without decoding."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CHUNK = 1 << 20
 
 
 def copy_frames(volume: Volume, wanted: Container[str], folder: Path, tmp: Path) -> Path | None:
-    """A new pack in ``folder`` with the tensors and blobs of ``volume`` that are ``wanted``; None if there are none.
+    """Write the ``wanted`` tensors and blobs of ``volume`` to a new pack in ``folder``; return None if there are none.
 
-    It is published and durable on return. Frames keep their codecs, so that a difference is still one to the same
-    base; the same wish makes the same bytes and the same name, so that an interrupted copy can be made again.
+    The pack is durable on return. Frames keep their codecs, so a delta keeps its base. The same request writes the same
+    bytes under the same name, so an interrupted copy can be repeated.
     """
     parts: list[StoredTensor | StoredBlob] = [*volume.tensors.values(), *volume.blobs.values()]
     parts = sorted((part for part in parts if part.id in wanted), key=lambda part: (part.at, part.stored))

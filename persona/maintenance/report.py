@@ -1,4 +1,4 @@
-"""What ``fsck`` and ``gc`` found and did, as data."""
+"""Reports of ``fsck`` and ``gc``, as data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from persona.ids import CommitId
 
 @dataclass(frozen=True)
 class AffectedCommit:
-    """A commit that suffers; the subject is empty where the commit itself cannot be read."""
+    """A commit that needs a lost object; its subject is empty if the commit itself cannot be read."""
 
     commit: CommitId
     subject: str
@@ -17,10 +17,10 @@ class AffectedCommit:
 
 @dataclass(frozen=True)
 class LostObject:
-    """One object, tensor or blob that something needs and that cannot be read.
+    """An object, tensor or blob that is needed and cannot be read.
 
-    ``files`` hold a damaged copy: names in the packs folder, or whole paths of files outside that it refers to. There are
-    none where it is missing.
+    ``why`` is the reason. ``files`` contain a damaged copy: names in the packs folder, or full paths of files outside the
+    repository; there are none if it is missing. ``commits`` and ``vectors`` (and readouts) need it.
     """
 
     kind: str
@@ -33,7 +33,7 @@ class LostObject:
 
 @dataclass(frozen=True)
 class CheckCounts:
-    """How much was looked at; bytes are of plain tensors and blobs."""
+    """How much was checked. Bytes are those of decoded tensors and blobs; ``_read`` counts what a sample read of them."""
 
     refs: int = 0
     operations: int = 0
@@ -48,9 +48,12 @@ class CheckCounts:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What an examination found. ``problems`` are faults that lose nothing yet; ``notes`` are no faults.
+    """The result of a check.
 
-    ``outside`` are files that the repository needs and of which it keeps no bytes; without any it is self-contained.
+    ``lost`` is needed and cannot be read; ``problems`` are faults that have not lost anything yet; ``notes`` are not
+    faults. ``sample`` is the share of the tensors' bytes that was read, chosen by ``seed``. ``healed`` says what was
+    repaired. ``outside`` are files that the repository needs but does not store; ``self_contained`` means that there
+    are none.
     """
 
     counts: CheckCounts
@@ -71,7 +74,11 @@ class CheckReport:
 
 @dataclass(frozen=True)
 class GcReport:
-    """What a collection removed, or would remove. ``freed`` is in bytes of file lengths."""
+    """What was deleted, or with ``dry_run`` would be.
+
+    ``objects`` and ``files`` (packs and safetensors files) are counts, ``repacked`` the packs that were rewritten without
+    unused parts, ``unfinished`` the temporary files of killed commands. ``freed`` and ``kept_bytes`` are in bytes on disk.
+    """
 
     dry_run: bool
     objects: int

@@ -1,6 +1,6 @@
-"""Where reachability begins: what the small files of a ``.persona`` name, and what the operation log does.
+"""Where reachability starts: the ids in the small files of a ``.persona``, and in the operation log.
 
-``read`` believes nothing and stops at nothing: what is wrong with a file becomes a sentence.
+``read`` trusts nothing and never raises: each problem with a file becomes a sentence.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from persona.history import evaluations as evaluations_
 from persona.history import refs as refs_
 from persona.ids import CommitId, ObjectId
 from persona.maintenance.catalog import TEMPORARY, Catalog
-from persona.maintenance.references import beginnings_in, ids_in
+from persona.maintenance.references import ids_in, prefixes_in
 
-_NOT_HERE = ("objects", "packs", "tmp", "lock")
-"""Entries of a ``.persona`` that name no roots."""
+_WITHOUT_ROOTS = ("objects", "packs", "tmp", "lock")
+"""Entries of a ``.persona`` that do not name any roots."""
 
 
 @dataclass
 class Roots:
-    """Commits by ref, evaluations by file, and the newest operation; ``problems`` are sentences about files that do not say it."""
+    """Commits by ref, evaluations by file, the newest operation, and sentences about files that could not be read."""
 
     commits: dict[str, CommitId] = field(default_factory=dict)
     evaluations: dict[str, ObjectId] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Roots:
 
 
 def read(folder: Path, version: str) -> Roots:
-    """What ``folder`` (a ``.persona``) says; its format must be ``version``."""
+    """Read the roots of ``folder``, a ``.persona`` whose format should be ``version``."""
     roots = Roots()
     _check_format(folder / "format", version, roots)
     _check_config(folder / "config.toml", roots)
@@ -52,7 +52,7 @@ def read(folder: Path, version: str) -> Roots:
 
 
 def follow(roots: Roots, changes: Mapping[str, tuple[str | None, str | None]]) -> None:
-    """Let the refs of an operation hold that the ref files have not followed yet."""
+    """Apply the refs of an operation that the ref files do not show yet."""
     for name, (_, after) in changes.items():
         roots.commits.pop(name, None)
         if after is not None and not after.startswith(refs_.SYMBOLIC):
@@ -62,7 +62,7 @@ def follow(roots: Roots, changes: Mapping[str, tuple[str | None, str | None]]) -
 def _check_format(path: Path, version: str, roots: Roots) -> None:
     line = _line(path, roots)
     if line is not None and line != version:
-        roots.problems.append(f"{path} says {line!r}, and this persona reads {version!r}")
+        roots.problems.append(f"{path} is {line!r}, but this version of persona reads {version!r}")
 
 
 def _check_config(path: Path, roots: Roots) -> None:
@@ -71,7 +71,7 @@ def _check_config(path: Path, roots: Roots) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        roots.problems.append(f"{path} is no TOML that can be read: {error}")
+        roots.problems.append(f"{path} is not valid TOML: {error}")
 
 
 def _ref_files(folder: Path) -> Iterator[Path]:
@@ -88,7 +88,7 @@ def _read_evaluation(path: Path, roots: Roots) -> None:
     try:
         roots.evaluations[str(path)] = ObjectId(line or "")
     except ValueError:
-        roots.problems.append(f"{path} holds {line!r}, which is no evaluation's id: delete it, and measure again")
+        roots.problems.append(f"{path} holds {line!r}, not an evaluation's id: delete it, and measure again")
 
 
 def _line(path: Path, roots: Roots) -> str | None:
@@ -106,12 +106,12 @@ def _line(path: Path, roots: Roots) -> str | None:
 def _read_ref(name: str, line: str, lines: Mapping[str, str | None], roots: Roots) -> None:
     if name in (refs_.HEAD, refs_.BISECT_FROM) and line.startswith(refs_.SYMBOLIC):
         if line.removeprefix(refs_.SYMBOLIC) not in lines:
-            roots.problems.append(f"{name} follows {line.removeprefix(refs_.SYMBOLIC)!r}, and there is no such branch")
+            roots.problems.append(f"{name} follows {line.removeprefix(refs_.SYMBOLIC)!r}, but there is no such branch")
         return
     try:
         roots.commits[name] = CommitId(line)
     except ValueError:
-        roots.problems.append(f"{name} holds {line!r}, which is no commit's id")
+        roots.problems.append(f"{name} holds {line!r}, which is not a commit's id")
 
 
 def _operation(path: Path, roots: Roots) -> ObjectId | None:
@@ -119,36 +119,33 @@ def _operation(path: Path, roots: Roots) -> ObjectId | None:
     try:
         return None if line is None else ObjectId(line)
     except ValueError:
-        roots.problems.append(f"{path} holds {line!r}, which is no operation's id")
+        roots.problems.append(f"{path} holds {line!r}, which is not an operation's id")
         return None
 
 
 def named_by_files(folder: Path) -> set[str]:
-    """Every id that stands in any small file of a ``.persona``: refs, HEAD, op, and files of a later persona."""
-    found: set[str] = set()
+    """Return every id in the small files of a ``.persona``: refs, HEAD, op, and files of a later version."""
+    ids: set[str] = set()
     for entry in sorted(folder.iterdir()):
-        if entry.name in _NOT_HERE:
+        if entry.name in _WITHOUT_ROOTS:
             continue
         for path in [entry] if entry.is_file() else sorted(entry.rglob("*")):
             if path.is_file():
                 with translated(path):
-                    found |= ids_in(path.read_bytes())
-    return found
+                    ids |= ids_in(path.read_bytes())
+    return ids
 
 
 def named_by_recipe(text: str | None) -> set[str]:
-    """Beginnings of ids that a recipe as it stands names, committed or not."""
-    return set() if text is None else beginnings_in(text)
+    """Return the prefixes of ids in a recipe, committed or not."""
+    return set() if text is None else prefixes_in(text)
 
 
 def remembered(catalog: Catalog, now: datetime, grace: timedelta) -> set[str]:
-    """What operations younger than ``grace`` name, before and after; all operations when it is not said when."""
-    found: set[str] = set()
-    for name in catalog.of_kind("operation"):
-        known = catalog.known[name]
-        if _is_younger(known.time, now, grace):
-            found |= known.others
-    return found - set(catalog.of_kind("operation"))
+    """Return what operations younger than ``grace``, or without a valid time, mention, before and after."""
+    operations = catalog.of_kind("operation")
+    young = [catalog.known[name] for name in operations if _is_younger(catalog.known[name].time, now, grace)]
+    return set[str]().union(*(entry.others for entry in young)) - set(operations)
 
 
 def _is_younger(time: str, now: datetime, grace: timedelta) -> bool:

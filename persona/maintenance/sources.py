@@ -1,4 +1,4 @@
-"""What a checkpoint on disk can give back, by id: a base, a full fine-tune or an adapter."""
+"""Checkpoints to repair from, by id: a base, a full fine-tune or an adapter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.files import translated
 from persona.ids import BlobId, TensorId, blob_id, tensor_id
 from persona.maintenance.weights import digest_of
-from persona.progress import SILENT, Progress, Task
+from persona.progress import Progress, Task
 from persona.store.ingest import read_side_files
 from persona.store.nouns import Base, TensorSpec
 from persona.threads import run_all
@@ -20,7 +20,7 @@ from persona.threads import run_all
 
 @dataclass(frozen=True)
 class RepairSource:
-    """A folder that was hashed whole. ``checkpoint`` is None for an adapter."""
+    """A checkpoint folder whose tensors and files were all hashed. ``checkpoint`` is None for an adapter."""
 
     folder: Path
     files: tuple[TensorFile, ...]
@@ -32,11 +32,10 @@ class RepairSource:
     @cached_property
     def digests(self) -> dict[str, TensorFile]:
         """Weight files by the BLAKE3 of their bytes."""
-        with SILENT.task("", 0) as task:
-            return {digest_of(file.path, task): file for file in self.files}
+        return {digest_of(file.path): file for file in self.files}
 
     def blob(self, name: BlobId) -> bytes | None:
-        """A side file's bytes."""
+        """Return the bytes of a side file, or None if there is none with this id."""
         for file, blob in self.side.items():
             if blob == name and self.checkpoint is not None:
                 with translated(self.folder / file):
@@ -44,7 +43,7 @@ class RepairSource:
         return None
 
     def base(self) -> Base | None:
-        """The base that this checkpoint is, as ``init`` would record it."""
+        """Return the base that ``init`` would record for this checkpoint, or None for an adapter."""
         if self.checkpoint is None:
             return None
         infos = self.checkpoint.tensors
@@ -58,21 +57,25 @@ class RepairSource:
 
 
 def open_source(path: Path, progress: Progress) -> RepairSource:
-    """Open a folder as ``commit`` and ``init`` do, and hash every tensor and side file in it."""
+    """Open a folder as ``commit`` and ``init`` do, and hash every tensor and side file in it.
+
+    Raises:
+        CheckpointError: The folder is not a checkpoint or adapter.
+    """
     folder = find_run(path)
     checkpoint = None if is_adapter(folder) else open_checkpoint(folder)
     files = (TensorFile(folder / WEIGHTS),) if checkpoint is None else checkpoint.files
-    found = [(file, info) for file in files for info in file.tensors.values()]
-    with progress.task("reading the checkpoint", sum(info.nbytes for _, info in found)) as task:
-        largest = sorted(range(len(found)), key=lambda k: -found[k][1].nbytes)
-        ids = run_all({k: partial(_hash, *found[k], task) for k in largest})
+    tensors = [(file, info) for file in files for info in file.tensors.values()]
+    with progress.task("reading the checkpoint", sum(info.nbytes for _, info in tensors)) as task:
+        largest = sorted(range(len(tensors)), key=lambda k: -tensors[k][1].nbytes)
+        ids = run_all({k: partial(_hash, *tensors[k], task) for k in largest})
     side = read_side_files(checkpoint) if checkpoint else {}
     return RepairSource(
         folder=folder,
         files=files,
         checkpoint=checkpoint,
-        places={ids[k]: found[k] for k in ids},
-        ids={found[k][1].name: ids[k] for k in ids},
+        places={ids[k]: tensors[k] for k in ids},
+        ids={tensors[k][1].name: ids[k] for k in ids},
         side={name: blob_id(data) for name, data in side.items()},
     )
 

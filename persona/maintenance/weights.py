@@ -1,8 +1,8 @@
-"""Examining the packs folder: each file's index and bytes, and each tensor and blob that it holds, decoded.
+"""Check the packs folder: the index and bytes of each file, and each tensor and blob in it, decoded.
 
-Every *copy* is examined, not every id: a reader takes the first copy it finds, so a damaged one is damage even where
-another is whole. Work is spread over the cores by tensor, the largest first, and each tensor goes by in blocks, so
-memory does not grow with the model.
+Every *copy* is checked, not every id: a reader uses the first copy that it comes to, so a damaged copy matters even
+if another one is good. Work is spread over the cores by tensor, largest first, and tensors are decoded in blocks, so
+memory use does not grow with the model.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from persona.threads import run_all
 
 CHUNK = 1 << 20
 SET_ASIDE = ".damaged"
-"""Ends the names of files that a repair took out of use and that may still hold what nothing else does."""
+"""Suffix of files that a repair took out of use and that may hold the only copy of something."""
 
 Key = tuple[str, str]
-"""A copy: the name of the file whose index has it, and its id."""
+"""A copy: the name of the file with its index, and its id."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,30 @@ class Copy:
 
     @property
     def plain(self) -> int:
-        """Bytes that it has decoded."""
+        """The size in bytes when decoded."""
         if isinstance(self.stored, StoredBlob):
             return self.stored.length
         return self.stored.units * max(BITS[self.stored.dtype], 8) // 8
 
     @property
     def base(self) -> TensorId | None:
-        """The tensor that it is a difference to."""
+        """The tensor that it is stored as a delta of, or None."""
         return None if isinstance(self.stored, StoredBlob) else self.stored.base
 
 
 @dataclass
 class Weights:
-    """The packs folder: what it holds, and what is wrong with it.
+    """The contents of the packs folder, and what is wrong with them.
 
-    ``files`` are readable files by the name of their index. ``unreadable`` are files without a usable index,
-    ``altered`` those whose bytes do not hash to their name, ``bad`` copies that do not give their id, ``waiting``
-    copies that cannot be judged for want of their base, and ``loose`` what is no part of the store. ``listed`` are ids
-    of which nothing is left but a readable list, with the file that it stands beside.
+    Attributes:
+        files: Readable files, by the name of their index.
+        unreadable: Files without a usable index, with the reason.
+        altered: Files whose bytes do not match their name.
+        bad: Copies that do not decode to their id.
+        waiting: Copies that cannot be checked because the tensor that they are a delta of is lost.
+        loose: Files that are not part of the store.
+        listed: Ids known only from a list, with the unusable file that it belongs to.
+        read: Copies that were checked.
     """
 
     files: dict[str, Volume] = field(default_factory=dict)
@@ -75,24 +80,24 @@ class Weights:
     read: set[Key] = field(default_factory=set)
 
     def holders(self) -> dict[str, list[str]]:
-        """The files that have each id."""
-        found: dict[str, list[str]] = {}
+        """Map each id to the files that have a copy."""
+        holders: dict[str, list[str]] = {}
         for file, name in self.copies:
-            found.setdefault(name, []).append(file)
-        return found
+            holders.setdefault(name, []).append(file)
+        return holders
 
     def good(self) -> set[str]:
-        """Ids of which one copy at least was not found damaged."""
+        """Return the ids with at least one copy that was not found damaged."""
         faulty = {*self.bad, *self.waiting}
         return {key[1] for key in self.copies if key not in faulty and key[0] not in self.unreadable}
 
     def suspect(self) -> set[str]:
-        """Files with any fault of their own."""
+        """Return the files that have a fault themselves."""
         return {*self.unreadable, *self.altered, *(file for file, _ in self.bad)}
 
 
 def open_all(folder: Path) -> Weights:
-    """Read every index."""
+    """Read every index, without checking any contents."""
     weights = Weights()
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     for name in sorted(names):
@@ -109,13 +114,13 @@ def open_all(folder: Path) -> Weights:
                 weights.listed |= dict.fromkeys(_listed(path), name)
             continue
         weights.files[name] = volume
-        weights.copies |= {(name, one.id): Copy("tensor", volume, one) for one in volume.tensors.values()}
-        weights.copies |= {(name, one.id): Copy("blob", volume, one) for one in volume.blobs.values()}
+        weights.copies |= {(name, tensor.id): Copy("tensor", volume, tensor) for tensor in volume.tensors.values()}
+        weights.copies |= {(name, blob.id): Copy("blob", volume, blob) for blob in volume.blobs.values()}
     return weights
 
 
 def _listed(path: Path) -> tuple[TensorId, ...]:
-    """What an unusable file should hold, if the list beside it can be read."""
+    """Return the ids that an unusable file should hold, if its list can be read."""
     if path.suffix == ".json":
         with contextlib.suppress(PersonaError, ValueError, TypeError, KeyError, RecursionError):
             return lists.read(path).ids
@@ -123,7 +128,12 @@ def _listed(path: Path) -> tuple[TensorId, ...]:
 
 
 def read(folder: Path, progress: Progress, share: float = 1.0, seed: int = 0) -> Weights:
-    """Examine the packs folder: all of it, or all indexes and blobs and about ``share`` of the tensors' bytes."""
+    """Check the packs folder.
+
+    Args:
+        share: Share of the tensors' bytes to decode; below 1, files are not hashed either.
+        seed: Random seed for choosing that share.
+    """
     weights = open_all(folder)
     if share >= 1:
         _read_files(weights, progress)
@@ -136,18 +146,18 @@ def read(folder: Path, progress: Progress, share: float = 1.0, seed: int = 0) ->
 
 
 def _read_files(weights: Weights, progress: Progress) -> None:
-    """Hash each file; one that the disk does not give is not mapped afterwards, for that would be fatal."""
+    """Hash each file; one with a read error is not mapped later, since touching the bad page would kill the process."""
     sizes = {name: _size(volume.path) for name, volume in weights.files.items()}
     with progress.task("reading files", sum(sizes.values())) as task:
         jobs = {
             name: partial(_read_file, weights.files[name], task)
             for name in sorted(sizes, key=lambda name: -sizes[name])
         }
-        for name, (cannot, wrong) in run_all(jobs).items():
-            if cannot:
-                weights.unreadable[name] = cannot
-            elif wrong:
-                weights.altered[name] = wrong
+        for name, (unreadable, altered) in run_all(jobs).items():
+            if unreadable:
+                weights.unreadable[name] = unreadable
+            elif altered:
+                weights.altered[name] = altered
 
 
 def _size(path: Path) -> int:
@@ -155,25 +165,26 @@ def _size(path: Path) -> int:
 
 
 def _read_file(volume: Volume, task: Task) -> tuple[str, str]:
-    """Why a file cannot be read, and what is wrong with its bytes; empty where nothing is."""
+    """Return why a file cannot be read, and what is wrong with its bytes; each is empty if nothing is."""
     try:
         digest = digest_of(volume.path, task)
     except PersonaError as error:
         return error.message if volume.path.exists() or volume.is_outside else "", ""
     if digest == volume.index.stem:
         return "", ""
-    return "", f"its bytes do not hash to {'what was recorded' if volume.is_outside else 'its name'}"
+    return "", f"its bytes do not match {'the recorded hash' if volume.is_outside else 'its name'}"
 
 
-def digest_of(path: Path, task: Task) -> str:
-    """The BLAKE3 of a file."""
+def digest_of(path: Path, task: Task | None = None) -> str:
+    """Return the BLAKE3 of a file, and advance ``task`` by the bytes read."""
 
     def chunks() -> Iterator[memoryview]:
         buffer = memoryview(bytearray(CHUNK))
         with translated(path), path.open("rb", buffering=0) as file:
             while length := file.readinto(buffer):
                 yield buffer[:length]
-                task.advance(length)
+                if task is not None:
+                    task.advance(length)
 
     return file_digest(chunks())
 
@@ -191,7 +202,7 @@ def _sample(copies: Mapping[Key, Copy], share: float, seed: int) -> dict[Key, Co
 
 
 def check(weights: Weights, store: TensorStore, copies: Mapping[Key, Copy], progress: Progress) -> None:
-    """Decode and hash copies on all cores; ``bad`` learns which of them are not what they are called."""
+    """Decode and hash copies on all cores, and record in ``weights.bad`` those that do not match their id."""
     with progress.task("reading tensors", sum(copy.plain for copy in copies.values())) as task:
         jobs: dict[Key, Callable[[], str]] = {
             key: partial(_check_copy, store, copy, task)
@@ -206,7 +217,7 @@ def check(weights: Weights, store: TensorStore, copies: Mapping[Key, Copy], prog
 
 
 def _check_copy(store: TensorStore, copy: Copy, task: Task) -> str:
-    """Why a copy is damaged; empty if it is not."""
+    """Return why a copy is damaged, or "" if it is not."""
     try:
         _ = copy.volume.buffer
         if copy.kind == "blob":
@@ -215,14 +226,14 @@ def _check_copy(store: TensorStore, copy: Copy, task: Task) -> str:
         for block in store.blocks_in(copy.volume, TensorId(copy.stored.id)):
             task.advance(block.nbytes)
     except FileNotFoundError:
-        return f"{copy.volume.path} is missing" if copy.volume.is_outside else ""  # else replaced since it was listed
+        return f"{copy.volume.path} is missing" if copy.volume.is_outside else ""  # or it was repacked meanwhile
     except PersonaError as error:
         return error.message
     return ""
 
 
 def _find_waiting(weights: Weights) -> None:
-    """A difference whose base is lost is not itself damaged, as far as anyone can tell."""
+    """Move deltas whose base tensor is lost from ``bad`` to ``waiting``: they may be intact themselves."""
     good, damaged = weights.good(), {name for _, name in weights.bad}
     failed = set(weights.bad)
     for key, copy in weights.copies.items():
@@ -230,4 +241,4 @@ def _find_waiting(weights: Weights) -> None:
             continue
         weights.bad.pop(key, None)
         state = "damaged" if copy.base in damaged else "missing"
-        weights.waiting[key] = f"it is stored as a difference to tensor {copy.base.short}, which is {state}"
+        weights.waiting[key] = f"it is stored as a delta of tensor {copy.base.short}, which is {state}"

@@ -1,4 +1,4 @@
-"""``persona branch``: lines of history, by name."""
+"""``persona branch``: list, create, rename and delete branches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from persona.repository import Repository
 
 @dataclass(frozen=True)
 class Branch:
-    """A branch and where it stands."""
+    """A branch and the commit that it points at; ``current`` means that HEAD follows it."""
 
     name: str
     commit: CommitId
@@ -22,85 +22,109 @@ class Branch:
 
 
 def branches(repo: Repository) -> list[Branch]:
-    """All branches, by name."""
+    """Return all branches, sorted by name."""
     refs = repo.refs()
     current = refs_.current_branch(refs)
-    found = []
-    for name in sorted(refs_.short_names(refs, (refs_.BRANCHES,))):
-        commit = refs_.commit_of(refs_.BRANCHES + name, refs)
-        found.append(Branch(name, commit, repo.commit(commit).subject, name == current))
-    return found
+    names = sorted(refs_.short_names(refs, (refs_.BRANCHES,)))
+    return [_branch(repo, name, refs_.commit_of(refs_.BRANCHES + name, refs), name == current) for name in names]
 
 
 def branch(
     repo: Repository, name: str, rev: str = refs_.HEAD, *, force: bool = False, command: str = "branch"
 ) -> Branch:
-    """Make a branch that stands on ``rev``; with ``force``, move one that is there already."""
+    """Create a branch at ``rev``; with ``force``, move an existing one.
+
+    Raises:
+        UsageError: The name is invalid, or the branch exists already.
+        Refusal: ``force`` would move the current branch.
+    """
     with repo.transaction(command) as change:
         refs = repo.refs()
-        ref = refs_.BRANCHES + refs_.checked_name(name)
-        if ref in refs and not force:
-            raise UsageError(f"there is a branch '{name}' already", f"Go to it: persona switch {name}")
+        ref = refs_.branch_ref(name, refs, force=force)
         if force and refs_.current_branch(refs) == name:
-            raise Refusal(f"'{name}' is the branch that you are on", "Go to another one first: persona switch NAME")
+            raise _is_current(name)
         commit = repo.resolve(rev)
         change.set_ref(ref, commit)
-        return Branch(name, commit, repo.commit(commit).subject, False)
+        return _branch(repo, name, commit)
 
 
 def rename_branch(
     repo: Repository, old: str | None, new: str, *, force: bool = False, command: str = "branch"
 ) -> Branch:
-    """Give a branch (the current one unless named) another name; HEAD follows."""
+    """Rename a branch; HEAD follows.
+
+    Args:
+        old: The branch to rename; the current one for None.
+        force: Overwrite an existing branch ``new``, unless it is the current one.
+
+    Raises:
+        UsageError: There is no branch ``old``, ``new`` exists already, or HEAD is detached and ``old`` is None.
+    """
     with repo.transaction(command) as change:
         refs = repo.refs()
         current = refs_.current_branch(refs)
         old = old or current
         if old is None:
-            raise UsageError("HEAD is detached, so there is no current branch", "Name both: persona branch -m OLD NEW")
+            raise UsageError(
+                "HEAD is detached, so there is no current branch", "Give both names: persona branch -m OLD NEW"
+            )
         before, after = _known(old, refs), refs_.BRANCHES + refs_.checked_name(new)
         commit = refs_.commit_of(before, refs)
         if before != after:
             if after in refs and (not force or new == current):
-                raise UsageError(f"there is a branch '{new}' already", "Choose another name.")
+                raise UsageError(f"a branch named '{new}' already exists", "Choose another name.")
             change.set_ref(before, None)
             change.set_ref(after, commit)
             if old == current:
                 change.set_ref(refs_.HEAD, refs_.SYMBOLIC + after)
-        return Branch(new, commit, repo.commit(commit).subject, old == current)
+        return _branch(repo, new, commit, old == current)
 
 
 def delete_branches(
     repo: Repository, names: Sequence[str], *, force: bool = False, command: str = "branch"
 ) -> list[Branch]:
-    """Take branches away; one whose commits no other branch or tag has only with ``force``."""
+    """Delete branches.
+
+    Args:
+        force: Also delete branches with commits that no other branch or tag contains.
+
+    Raises:
+        UsageError: There is no such branch.
+        Refusal: A branch is the current one, or is not merged and ``force`` is not set.
+    """
     with repo.transaction(command) as change:
         refs = repo.refs()
         current = refs_.current_branch(refs)
-        gone = []
+        deleted = []
         for name in dict.fromkeys(names):
             ref = _known(name, refs)
             if name == current:
-                raise Refusal(f"'{name}' is the branch that you are on", "Go to another one first: persona switch NAME")
-            commit = refs_.commit_of(ref, refs)
-            gone.append(Branch(name, commit, repo.commit(commit).subject, False))
+                raise _is_current(name)
+            deleted.append(_branch(repo, name, refs_.commit_of(ref, refs)))
             change.set_ref(ref, None)
         if not force:
-            _check_merged(repo, gone)
-        return gone
+            _check_merged(repo, deleted)
+        return deleted
 
 
-def _check_merged(repo: Repository, gone: Sequence[Branch]) -> None:
-    """Raise if history would be left without a name."""
+def _branch(repo: Repository, name: str, commit: CommitId, current: bool = False) -> Branch:
+    return Branch(name, commit, repo.commit(commit).subject, current)
+
+
+def _is_current(name: str) -> Refusal:
+    return Refusal(f"'{name}' is the current branch", "Switch to another one first: persona switch NAME")
+
+
+def _check_merged(repo: Repository, deleted: Sequence[Branch]) -> None:
+    """Raise Refusal if no other branch or tag contains the commits of a deleted branch."""
     refs = repo.refs()
-    going = {refs_.BRANCHES + one.name for one in gone}
-    heads = [refs_.commit_of(r, refs) for r in refs if r.startswith((refs_.BRANCHES, refs_.TAGS)) and r not in going]
-    kept = repo.ancestry.of([refs_.head_commit(refs), *heads])
-    for one in gone:
-        if one.commit not in kept:
+    names = {refs_.BRANCHES + branch.name for branch in deleted}
+    kept = repo.ancestry.of([refs_.head_commit(refs), *refs_.tips(refs, without=names)])
+    for branch in deleted:
+        if branch.commit not in kept:
             raise Refusal(
-                f"branch '{one.name}' has commits that no other branch or tag has",
-                f"Merge it (persona merge {one.name}), or delete it all the same: persona branch -D {one.name}",
+                f"branch '{branch.name}' has commits that no other branch or tag has",
+                f"Merge it (persona merge {branch.name}), or delete it anyway: persona branch -D {branch.name}",
             )
 
 

@@ -1,10 +1,10 @@
-"""``persona checkout``: go to a revision. Recipe and HEAD move; weights on disk are never touched."""
+"""``persona checkout``: move HEAD and the recipe to a revision. Weights on disk are never touched."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from persona.errors import Refusal, UsageError
+from persona.errors import Refusal
 from persona.history import refs as refs_
 from persona.history.commits import get_text
 from persona.history.revisions import place_before
@@ -15,10 +15,10 @@ from persona.workspace.record import refuse_while_merging
 
 @dataclass(frozen=True)
 class CheckoutResult:
-    """Where HEAD stands now; ``branch`` is None when it is detached.
+    """Where HEAD is now; ``branch`` is null when it is detached, and ``created`` says that the branch is new.
 
-    ``carried`` says that edits of ``persona.toml`` came along; ``left`` is a commit that no branch or tag has, which
-    a detached HEAD has left behind.
+    ``carried`` means that edits in ``persona.toml`` were kept. ``left`` is the previous commit if HEAD was detached there
+    and no branch or tag contains it.
     """
 
     commit: CommitId
@@ -37,17 +37,24 @@ def checkout(
     detach: bool = False,
     command: str = "checkout",
 ) -> CheckoutResult:
-    """Make ``rev`` the recipe, on its branch if it names one, or on the new branch ``branch``."""
+    """Check out a revision.
+
+    Args:
+        rev: A revision; if it is a branch's name, HEAD follows that branch.
+        branch: Create a branch of this name at ``rev``, and switch to it.
+        detach: Point HEAD at the commit itself, even if ``rev`` is a branch.
+
+    Raises:
+        UsageError: There is no such revision, or ``branch`` exists already.
+        Refusal: Edits in ``persona.toml`` would be overwritten, or a merge is unfinished.
+    """
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
         refs = repo.refs()
         rev = place(repo, rev)
         commit = repo.resolve(rev)
         if branch is not None:
-            ref = refs_.BRANCHES + refs_.checked_name(branch)
-            if ref in refs:
-                raise UsageError(f"there is a branch '{branch}' already", f"Go to it: persona switch {branch}")
-            change.set_ref(ref, commit)
+            change.set_ref(refs_.branch_ref(branch, refs), commit)
         follows = branch or (None if detach else _branch_of(rev, refs))
         change.set_ref(refs_.HEAD, f"{refs_.SYMBOLIC}{refs_.BRANCHES}{follows}" if follows else commit)
         text = get_text(repo.objects, repo.commit(commit).text)
@@ -59,36 +66,35 @@ def checkout(
 
 
 def place(repo: Repository, rev: str) -> str:
-    """``-`` and ``@{-1}`` as the branch or commit that was left last."""
+    """Resolve ``-`` and ``@{-N}`` to the branch or commit of an earlier checkout; return other revisions unchanged."""
     number = 1 if rev == "-" else int(rev[3:-1]) if rev.startswith("@{-") and rev[3:-1].isdigit() else 0
     return (place_before(number, repo.refs(), repo.log) or rev) if number else rev
 
 
 def _branch_of(rev: str, refs: dict[str, str]) -> str | None:
-    """The branch that HEAD follows after ``checkout rev``."""
+    """Return the branch that HEAD follows after ``checkout rev``."""
     if refs_.BRANCHES + rev in refs:
         return rev
     return refs_.current_branch(refs) if rev in (refs_.HEAD, "@") else None
 
 
 def _carries_edits(repo: Repository, target: str) -> bool:
-    """Whether edits stay as they are, because both commits have the same recipe; refused if they would be lost."""
-    standing, committed = repo.recipe_bytes(), repo.head_text()
-    if standing in (None, target.encode(), committed.encode()):
+    """Return whether edits can be kept, because both commits have the same recipe; refuse if they would be lost."""
+    current, committed = repo.recipe_bytes(), repo.head_text()
+    if current in (None, target.encode(), committed.encode()):
         return False
     if target == committed:
         return True
     raise Refusal(
         f"{repo.recipe_path.name} has edits that checkout would overwrite",
-        "Keep them (persona commit -m MESSAGE), or drop them (persona restore); then run it again.",
+        "Commit them (persona commit -m MESSAGE) or discard them (persona restore), then run the command again.",
     )
 
 
 def _left_behind(repo: Repository, target: CommitId) -> CommitId | None:
-    """The commit that HEAD is leaving if it is detached there and nothing else stands on or, nearby, above it."""
+    """Return the commit that a detached HEAD leaves, if it will not be reachable from the target, a branch or a tag."""
     refs = repo.refs()
     here = refs_.head_commit(refs)
     if refs_.current_branch(refs) is not None or here == target:
         return None
-    heads = [refs_.commit_of(r, refs) for r in refs if r.startswith((refs_.BRANCHES, refs_.TAGS))]
-    return None if here in repo.ancestry.of([target, *heads]) else here
+    return None if here in repo.ancestry.of([target, *refs_.tips(refs)]) else here

@@ -1,4 +1,4 @@
-"""``persona fsck``: examine everything, and heal from an original checkpoint what it has."""
+"""``persona fsck``: check everything, and repair from an original checkpoint."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from persona.errors import NoRepository, UsageError
-from persona.maintenance import rebuild as remake
-from persona.maintenance import repair as heal
 from persona.maintenance.check import RepositoryFiles, check, conclude
+from persona.maintenance.rebuild import REBUILDABLE, rebuild_objects
+from persona.maintenance.repair import forget_set_aside, repair_contents
 from persona.maintenance.report import AffectedCommit, CheckCounts, CheckReport, LostObject
 from persona.maintenance.sources import open_source
 from persona.progress import SILENT, Progress
@@ -18,7 +18,7 @@ from persona.repository import FOLDER, Repository, find
 __all__ = ["AffectedCommit", "CheckCounts", "CheckReport", "LostObject", "fsck", "open_damaged"]
 
 ROUNDS = 3
-"""Healing a base may show what else is lost: the differences to it, the tensors that it names."""
+"""Repairing a base may reveal further losses: deltas of it, and tensors that it names."""
 
 
 def fsck(
@@ -30,7 +30,18 @@ def fsck(
     command: str = "fsck",
     progress: Progress = SILENT,
 ) -> CheckReport:
-    """Examine a repository; ``sample`` is the share of the tensors' bytes to read, ``repair_from`` a checkpoint."""
+    """Check a repository, and optionally repair it.
+
+    Args:
+        sample: Share of the tensors' bytes to read, above 0 and up to 1.
+        seed: Random seed of the sample.
+        repair_from: Folder of a base, run or adapter to repair from; everything is then read, whatever ``sample`` is.
+
+    Raises:
+        UsageError: ``sample`` is out of range.
+        CheckpointError: ``repair_from`` is not a checkpoint or adapter.
+        Locked: ``repair_from`` is given, and another process holds the lock.
+    """
     if not 0 < sample <= 1:
         raise UsageError(f"a sample of {sample:g} is not between 0 and 1", "Give a share such as 0.05.")
     if repair_from is None:
@@ -40,7 +51,7 @@ def fsck(
 
 
 def open_damaged(start: Path) -> Repository:
-    """The repository at or above ``start``, whatever is wrong with it."""
+    """Open the repository at or above ``start``, even if its format file is damaged or missing."""
     try:
         return Repository(find(start))
     except NoRepository:
@@ -50,27 +61,27 @@ def open_damaged(start: Path) -> Repository:
         raise
 
 
-def _repair(place: RepositoryFiles, path: Path, progress: Progress) -> CheckReport:
+def _repair(files: RepositoryFiles, path: Path, progress: Progress) -> CheckReport:
     source = open_source(path, progress)
-    found, done = check(place, progress), list[str]()
+    exam, done = check(files, progress), list[str]()
     for _ in range(ROUNDS):
-        if conclude(found).ok:
+        if conclude(exam).ok:
             break
-        healed = heal.heal_contents(found, source, progress) + remake.remake_objects(found, source, progress)
-        if not healed:
+        repaired = repair_contents(exam, source, progress) + rebuild_objects(exam, source, progress)
+        if not repaired:
             break
-        done += healed
-        found = check(place, progress)
-    if done and conclude(found).ok:
-        heal.forget_set_aside(found)
-    checked = conclude(found, healed=tuple(done))
-    return replace(checked, notes=(*checked.notes, *_cannot(checked)))
+        done += repaired
+        exam = check(files, progress)
+    if done and conclude(exam).ok:
+        forget_set_aside(exam)
+    report = conclude(exam, healed=tuple(done))
+    return replace(report, notes=(*report.notes, *_not_repairable(report)))
 
 
-def _cannot(checked: CheckReport) -> Iterator[str]:
-    for loss in checked.lost:
-        if loss.kind not in ("tensor", "blob", *remake.REMADE):
+def _not_repairable(report: CheckReport) -> Iterator[str]:
+    for loss in report.lost:
+        if loss.kind not in ("tensor", "blob", *REBUILDABLE):
             yield (
-                f"{loss.kind} {loss.id[:12]} cannot come back from a checkpoint: copy its file from a backup or "
+                f"{loss.kind} {loss.id[:12]} cannot be repaired from a checkpoint: copy its file from a backup or "
                 f"another copy of the repository"
             )

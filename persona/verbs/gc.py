@@ -1,4 +1,4 @@
-"""``persona gc``: delete what nothing refers to."""
+"""``persona gc``: delete what nothing needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from persona.repository import Repository
 __all__ = ["GRACE", "GcReport", "gc"]
 
 GRACE = 14.0
-"""Days for which what an operation replaced can be brought back."""
+"""Days for which data that an operation replaced is kept."""
 
 
 def gc(
@@ -27,26 +27,36 @@ def gc(
     command: str = "gc",
     progress: Progress = SILENT,
 ) -> GcReport:
-    """Delete what no ref, the recipe, nor an operation of the last ``grace`` days needs."""
+    """Delete what is not needed by any ref, the current recipe, or an operation of the last ``grace`` days.
+
+    Args:
+        dry_run: Delete nothing, only report what would be deleted.
+        grace: Days for which data that an operation replaced is kept.
+        now: The current time, unless given.
+
+    Raises:
+        UsageError: ``grace`` is negative or too large.
+        Damaged: A needed object cannot be read, so what it refers to is unknown; nothing was deleted.
+    """
     if not 0 <= grace < 365_000:
-        raise UsageError(f"a grace period of {grace:g} days makes no sense", "Give a number of days, such as 14 or 0.")
+        raise UsageError(f"a grace period of {grace:g} days is out of range", "Give a number of days, such as 14 or 0.")
     moment = now or datetime.now(UTC)
     with contextlib.nullcontext() if dry_run else repo.exclusive(command):
-        place = repo.on_disk()
-        found = plan(place, moment, timedelta(days=grace))
-        left, notes = (0, ()) if dry_run else collect(place, found, progress)
-        return _collected(found, dry_run, left, notes)
+        files = repo.on_disk()
+        todo = plan(files, moment, timedelta(days=grace))
+        left, notes = (0, ()) if dry_run else collect(files, todo, progress)
+        return _report(todo, dry_run, left, notes)
 
 
-def _collected(found: GcPlan, dry_run: bool, left: int, notes: tuple[str, ...]) -> GcReport:
+def _report(todo: GcPlan, dry_run: bool, left: int, notes: tuple[str, ...]) -> GcReport:
     return GcReport(
         dry_run=dry_run,
-        objects=sum(map(len, found.phases)),
-        files=sum(path.suffix != ".json" for path in found.files),
-        repacked=len(found.repacks) - len(notes),
-        unfinished=len(found.unfinished),
-        freed=found.freed - left,
-        kept_objects=found.kept_objects,
-        kept_bytes=found.kept_bytes,
-        notes=(*found.notes, *notes),
+        objects=sum(map(len, todo.phases)),
+        files=sum(path.suffix != ".json" for path in todo.files),
+        repacked=len(todo.repacks) - len(notes),
+        unfinished=len(todo.unfinished),
+        freed=todo.freed - left,
+        kept_objects=todo.kept_objects,
+        kept_bytes=todo.kept_bytes,
+        notes=(*todo.notes, *notes),
     )

@@ -18,15 +18,17 @@ from persona.ids import CommitId, RecipeId
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 
-Found = tuple[CommitId, commits.Commit]
+NamedCommit = tuple[CommitId, commits.Commit]
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One commit as the log shows it; ``names`` are the branches and tags that stand on it, ``recipe`` is its recipe's id.
+    """One commit of the log.
 
-    ``measured`` is what is kept of its build, the headline of each suite. ``nearest`` are its nearest ancestors that the
-    log shows, too: its parents, where nothing is left out between.
+    ``recipe`` is the id of its recipe. ``names`` are the branches and tags that point at it. ``run`` holds facts about the
+    training run, and ``headline`` the most informative number among them. ``nearest`` are the nearest ancestors that the
+    log also shows, which are the parents if no commits are filtered out. ``measured`` has the headline of each suite that
+    was evaluated on its build.
     """
 
     commit: CommitId
@@ -56,19 +58,28 @@ def log(
     in_lines: bool = False,
     measured: bool = True,
 ) -> list[LogEntry]:
-    """The commits that ``rev`` means, and their ancestors; ``A..B`` is what B has and A has not.
+    """Return commits and their ancestors, newest first.
 
-    ``everything`` begins at all branches and tags, too. ``vector`` leaves the commits that changed the vector of that
-    name (added, retrained, turned up or down, linked, removed) or the readout of that name, ``node`` those that changed a
-    node of the memory graph or the vectors that implement it. ``since`` and ``until`` are times. ``in_lines`` puts every
-    commit behind all of its children. Without ``measured`` nobody looks up what suites found, for which each
-    commit's recipe must be read.
+    Args:
+        rev: One or more revisions. ``A..B`` means the commits of B that A does not have, ``A...B`` those that only one
+            of them has.
+        limit: Maximum number of commits.
+        everything: Also start at every branch and tag.
+        vector: Only commits that changed this vector or readout: its weights, alpha or node.
+        node: Only commits that changed this node of the memory graph, or the vectors that implement it.
+        since: Only commits from this time on, such as ``2 weeks ago`` or ``2026-11-20``.
+        until: Only commits up to this time.
+        in_lines: Put every commit after all of its children, as a drawing of the history needs.
+        measured: Look up evaluation results, which means reading each commit's recipe.
+
+    Raises:
+        UsageError: A revision or time is invalid, or nothing is shown because the vector or node does not exist.
     """
     refs = repo.refs()
     starts, hidden = _range(repo, [rev] if isinstance(rev, str) else rev)
     if everything:
-        starts += [refs_.commit_of(ref, refs) for ref in refs if ref.startswith((refs_.BRANCHES, refs_.TAGS))]
-    walked: Iterator[Found] = (one for one in commits.walk(repo.objects, starts) if one[0] not in hidden)
+        starts += refs_.tips(refs)
+    walked: Iterator[NamedCommit] = (named for named in commits.walk(repo.objects, starts) if named[0] not in hidden)
     if in_lines:
         walked = iter(commits.children_first(list(walked)))
     filters = [*_by_time(since, until), *_by_content(repo, vector, node)]
@@ -82,11 +93,11 @@ def log(
                 break
     if not shown and (vector is not None or node is not None):
         _check_known(repo, seen, vector, node)
-    return _told(repo, refs, shown, seen, filtered=bool(filters), measured=measured)
+    return _entries(repo, refs, shown, seen, filtered=bool(filters), measured=measured)
 
 
 def _range(repo: Repository, revs: Sequence[str]) -> tuple[list[CommitId], set[CommitId]]:
-    """Where to begin, and what is not shown."""
+    """Return the commits to start from, and those to hide."""
     starts: list[CommitId] = []
     hidden: set[CommitId] = set()
     ancestry = repo.ancestry
@@ -120,7 +131,11 @@ def _by_content(repo: Repository, vector: str | None, node: str | None) -> Itera
 
 
 class _Differs:
-    """Whether what is looked at differs between a commit and each of its parents."""
+    """A filter for commits in which something differs from each of the parents.
+
+    Args:
+        look: Returns the thing to compare.
+    """
 
     def __init__(self, repo: Repository, look: Callable[[commits.Commit], object]) -> None:
         self._repo = repo
@@ -128,10 +143,10 @@ class _Differs:
         self._known: dict[tuple[str, str | None], object] = {}
 
     def keeps(self, commit: commits.Commit) -> bool:
-        """A filter."""
+        """Return whether to show the commit."""
         here = self._at(commit)
         before = [self._at(self._repo.commit(parent)) for parent in commit.parents] or [None]
-        return all(one != here for one in before)
+        return all(parent != here for parent in before)
 
     def _at(self, commit: commits.Commit) -> object:
         key = (commit.recipe, commit.graph)
@@ -146,7 +161,7 @@ def _vector_in(repo: Repository, commit: commits.Commit, name: str) -> object:
 
 
 def _node_in(repo: Repository, commit: commits.Commit, reference: str) -> object:
-    """The node as the graph has it, and what implements it."""
+    """Return the node in the graph, and the vectors that implement it."""
     name = split_reference(reference)[0]
     text = Graph.get(repo.objects, commit.graph).nodes.get(name) if commit.graph else None
     entries = [
@@ -160,7 +175,7 @@ def _node_in(repo: Repository, commit: commits.Commit, reference: str) -> object
 def _check_known(
     repo: Repository, seen: Mapping[CommitId, commits.Commit], vector: str | None, node: str | None
 ) -> None:
-    """Raise if a name that nothing was found for is in none of the commits."""
+    """Raise UsageError if the vector or node is in none of the commits."""
     recipes = [Recipe.get(repo.objects, recipe) for recipe in {commit.recipe for commit in seen.values()}]
     entries = [entry for recipe in recipes for entry in recipe.vectors]
     if vector is not None and vector not in (known := {name for recipe in recipes for name in recipe.names}):
@@ -171,10 +186,10 @@ def _check_known(
         raise UsageError(f"no node '{node}' in these commits", did_you_mean(node, nodes))
 
 
-def _told(
+def _entries(
     repo: Repository,
     refs: Mapping[str, str],
-    shown: Sequence[Found],
+    shown: Sequence[NamedCommit],
     seen: Mapping[CommitId, commits.Commit],
     *,
     filtered: bool,
@@ -209,10 +224,10 @@ def _told(
 def _nearest(
     shown: set[CommitId], seen: Mapping[CommitId, commits.Commit]
 ) -> Callable[[commits.Commit], tuple[CommitId, ...]]:
-    """What a line leads to from a commit when those between are left out."""
+    """Return a function that finds the nearest shown ancestors of a commit."""
 
     def below(commit: commits.Commit) -> tuple[CommitId, ...]:
-        found: dict[CommitId, None] = {}
+        nearest: dict[CommitId, None] = {}
         stack, passed = list(reversed(commit.parents)), set[CommitId]()
         while stack:
             name = stack.pop()
@@ -220,9 +235,9 @@ def _nearest(
                 continue
             passed.add(name)
             if name in shown:
-                found[name] = None
+                nearest[name] = None
             elif name in seen:
                 stack += reversed(seen[name].parents)
-        return tuple(found)
+        return tuple(nearest)
 
     return below

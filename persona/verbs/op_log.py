@@ -1,4 +1,4 @@
-"""``persona op log``: what each command changed, newest first."""
+"""``persona op log``: the operations, newest first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from persona.repository import Repository
 
 @dataclass(frozen=True)
 class OperationEntry:
-    """One operation. ``undone`` says that it has been taken back and not been made again."""
+    """One operation: its command line, and the values of each ref that it changed, before and after.
+
+    ``undoes`` and ``redoes`` are set for an undo or redo. ``undone`` means that it was undone and not redone since.
+    """
 
     operation: OperationId
     time: str
@@ -25,16 +28,16 @@ class OperationEntry:
 
 
 def op_log(repo: Repository, *, limit: int | None = None) -> list[OperationEntry]:
-    """The operation log."""
+    """Return the operation log, newest first; at most ``limit`` entries."""
     return [
         OperationEntry(
             operation=name,
-            time=one.time,
-            command=one.command,
-            refs=one.refs,
-            undoes=one.undoes,
-            redoes=one.redoes,
-            undone=not stands,
+            time=operation.time,
+            command=operation.command,
+            refs=operation.refs,
+            undoes=operation.undoes,
+            redoes=operation.redoes,
+            undone=not in_effect,
         )
-        for name, one, stands in islice(repo.log.marked(), limit)
+        for name, operation, in_effect in islice(repo.log.marked(), limit)
     ]

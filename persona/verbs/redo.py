@@ -1,4 +1,4 @@
-"""``persona redo``: make the change again that ``undo`` took back last."""
+"""``persona redo``: redo the operation that ``undo`` undid last."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from persona.workspace.record import clean_recipe
 
 
 def redo(repo: Repository, *, command: str = "redo") -> UndoResult:
-    """Make the change again that was taken back last."""
+    """Redo the operation that was undone last.
+
+    Raises:
+        Refusal: There is nothing to redo, ``persona.toml`` has edits, or a needed commit was deleted by ``gc``.
+    """
     with clean_recipe(repo, command) as (change, _):
-        taken_back = repo.log.to_redo()
-        if taken_back is None:
-            raise Refusal("nothing to redo", "'persona op log' shows what was done and undone.")
-        name, operation = taken_back
+        undone = repo.log.to_redo()
+        if undone is None:
+            raise Refusal("nothing to redo", "See 'persona op log'.")
+        name, operation = undone
         move(repo, change, operation, 1)
         change.makes_again(name)
         return UndoResult(name, operation.command, tuple(sorted(operation.refs)))

@@ -1,4 +1,4 @@
-"""``persona restore``: ``persona.toml``, or vectors and readouts in it, as they were committed. Nothing is recorded by it."""
+"""``persona restore``: set ``persona.toml``, or entries in it, back to a committed version, without committing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from persona.workspace.record import free_name, refuse_while_merging, worktree_r
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """Whether anything was brought back, and where the text that it took the place of was put.
+    """What was restored.
 
-    ``vectors`` are those that were asked for; none means the whole file.
+    ``backup`` is the file that replaced edits were saved to, null if there were none. ``source`` is the revision.
+    ``vectors`` are the requested vectors and readouts; if there are none, the whole file was restored.
     """
 
     path: Path
@@ -35,63 +36,70 @@ class RestoreResult:
 def restore(
     repo: Repository, names: Sequence[str] = (), *, source: str = refs_.HEAD, command: str = "restore"
 ) -> RestoreResult:
-    """Make ``persona.toml`` what it was at ``source``; what is dropped stays beside it as ``persona.toml.orig``.
+    """Restore ``persona.toml`` from ``source``, and save replaced edits beside it as ``persona.toml.orig``.
 
-    With ``names``, only those vectors and readouts: each as it was there, taken out if it was not there. The rest stays as it is edited.
+    Args:
+        names: Restore only these vectors and readouts; those that ``source`` does not have are removed, and the rest of
+            the file keeps its edits.
+        source: Revision to restore from.
+
+    Raises:
+        UsageError: A name is neither in ``source`` nor in ``persona.toml``.
+        Refusal: A merge is unfinished.
     """
     with repo.transaction(command):
         refuse_while_merging(repo)
         commit = repo.resolve(source)
-        then = get_text(repo.objects, repo.commit(commit).text)
+        committed = get_text(repo.objects, repo.commit(commit).text)
         if names:
-            return _vectors(repo, list(dict.fromkeys(names)), repo.recipe(commit), then, source)
-        standing, wanted = repo.recipe_bytes(), then.encode()
-        if standing == wanted:
+            return _entries(repo, list(dict.fromkeys(names)), repo.recipe(commit), committed, source)
+        current, wanted = repo.recipe_bytes(), committed.encode()
+        if current == wanted:
             return RestoreResult(repo.recipe_path, False, None, source)
         backup = None
-        if standing is not None and standing != repo.head_text().encode():
+        if current is not None and current != repo.head_text().encode():
             backup = free_name(repo.recipe_path)
-            files.write_file(backup, standing)
+            files.write_file(backup, current)
         files.write_over(repo.recipe_path, wanted)
         return RestoreResult(repo.recipe_path, True, backup, source)
 
 
-def _vectors(repo: Repository, names: list[str], then: Recipe, then_text: str, source: str) -> RestoreResult:
+def _entries(repo: Repository, names: list[str], committed: Recipe, committed_text: str, source: str) -> RestoreResult:
     text, before = worktree_text(repo), worktree_recipe(repo)
     after = before
     for name in names:
-        entry = then.entry(name)
-        if then.readout(name) is not None or after.readout(name) is not None:
-            after = _with_readout(after, name, then.readout(name))
+        entry = committed.entry(name)
+        if committed.readout(name) is not None or after.readout(name) is not None:
+            after = _with_readout(after, name, committed.readout(name))
             if entry is None and after.entry(name) is None:
                 continue
         if entry is None and before.entry(name) is None:
-            known = {*then.names, *before.names}
+            known = {*committed.names, *before.names}
             raise UsageError(
-                f"no vector or readout '{name}' in the recipe of '{source}', nor in {repo.recipe_path.name}",
+                f"no vector or readout '{name}' in '{source}' or {repo.recipe_path.name}",
                 did_you_mean(name, known),
             )
-        after = _with(after, name, entry if then.method == before.method else _without_parameters(entry))
-    found = tuple(changes(before, after, repo.objects))
-    if found:
-        files.write_over(repo.recipe_path, rewrite(text, after, then_text).encode())
-    return RestoreResult(repo.recipe_path, bool(found), None, source, tuple(names), found)
+        after = _with_vector(after, name, entry if committed.method == before.method else _without_parameters(entry))
+    restored = tuple(changes(before, after, repo.objects))
+    if restored:
+        files.write_over(repo.recipe_path, rewrite(text, after, committed_text).encode())
+    return RestoreResult(repo.recipe_path, bool(restored), None, source, tuple(names), restored)
 
 
 def _with_readout(recipe: Recipe, name: str, entry: ReadoutEntry | None) -> Recipe:
-    """``recipe`` with a readout as it is given; without it for None."""
-    others = [one for one in recipe.readouts if one.name != name]
+    """Return ``recipe`` with this readout, or without it for None."""
+    others = [readout for readout in recipe.readouts if readout.name != name]
     return recipe.with_readouts([*others, *([entry] if entry is not None else [])])
 
 
 def _without_parameters(entry: Entry | None) -> Entry | None:
-    """A vector for a recipe with another method, which has other parameters."""
+    """Drop a vector's parameters, which belong to another merge method."""
     return replace(entry, parameters={}) if entry is not None else None
 
 
-def _with(recipe: Recipe, name: str, entry: Entry | None) -> Recipe:
-    """``recipe`` with a vector as it is given, in its place or at the end; without it for None."""
-    vectors = [entry if one.name == name else one for one in recipe.vectors]
+def _with_vector(recipe: Recipe, name: str, entry: Entry | None) -> Recipe:
+    """Return ``recipe`` with this vector, in its place or at the end, or without it for None."""
+    vectors = [entry if vector.name == name else vector for vector in recipe.vectors]
     if entry is not None and recipe.entry(name) is None:
         vectors.append(entry)
-    return replace(recipe, vectors=tuple(one for one in vectors if one is not None))
+    return replace(recipe, vectors=tuple(vector for vector in vectors if vector is not None))

@@ -1,6 +1,6 @@
-"""``persona revert``: take back what one commit changed, and keep what came after it.
+"""``persona revert``: undo the changes of one commit, and keep what came after it.
 
-Three ways again: the merge base is the commit, ours is HEAD, theirs is the commit's parent.
+This is a three-way merge: the base is the commit, ours is HEAD, and theirs is the commit's parent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from persona.workspace.record import RecordedCommit, clean_recipe, record
 
 @dataclass(frozen=True)
 class RevertResult:
-    """The commit that was taken back; ``recorded`` is None while ``clashes`` are to be settled in ``persona.toml``."""
+    """The reverted commit. ``recorded`` is the new commit, null while the conflicts in ``clashes`` are not resolved."""
 
     commit: CommitId
     subject: str
@@ -29,7 +29,7 @@ class RevertResult:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is left to be settled."""
+        """Whether there are no conflicts."""
         return not self.clashes
 
 
@@ -42,7 +42,16 @@ def revert(
     author: str = "",
     command: str = "revert",
 ) -> RevertResult:
-    """Undo the change from parent number ``mainline`` (which a merge needs) to ``rev``, in a new commit."""
+    """Revert a commit in a new commit.
+
+    Args:
+        rev: The commit to revert.
+        mainline: For a merge, the number of the parent to go back to, from 1.
+
+    Raises:
+        UsageError: ``rev`` is a merge and ``mainline`` is missing, or there is no such parent.
+        Refusal: Nothing would change, ``rev`` is the first commit, or ``persona.toml`` has edits.
+    """
     with clean_recipe(repo, command) as (change, text):
         commit = repo.resolve(rev)
         parent = _parent(repo, commit, rev, mainline)
@@ -56,20 +65,20 @@ def revert(
             change.set_recipe_text(mark(text, merged.clashes, our_name(repo), label, their_text, theirs))
             return RevertResult(commit, subject, None, merged.clashes)
         if text == repo.head_text():
-            raise Refusal(f"nothing of {commit[:7]} is left to be reverted", "See 'persona log'.")
-        said = message or f'revert "{subject}"\n\nThis takes back commit {commit.short}.'
-        return RevertResult(commit, subject, record(repo, change, text, said, author))
+            raise Refusal(f"nothing of {commit[:7]} is left to revert", "See 'persona log'.")
+        subject_line = message or f'revert "{subject}"\n\nThis reverts commit {commit.short}.'
+        return RevertResult(commit, subject, record(repo, change, text, subject_line, author))
 
 
 def _parent(repo: Repository, commit: CommitId, rev: str, mainline: int | None) -> CommitId:
     parents = repo.commit(commit).parents
     if not parents:
-        raise Refusal(f"{commit[:7]} is the first commit: there is nothing before it", "See 'persona log'.")
+        raise Refusal(f"{commit[:7]} is the first commit and cannot be reverted", "See 'persona log'.")
     if len(parents) > 1 and mainline is None:
         named = ", ".join(f"{number}: {parent[:7]}" for number, parent in enumerate(parents, 1))
         raise UsageError(
-            f"{rev} is a merge, and has {len(parents)} parents ({named})",
-            f"Say which one to go back to: persona revert {rev} -m 1",
+            f"{rev} is a merge with {len(parents)} parents ({named})",
+            f"Give the parent to go back to: persona revert {rev} -m 1",
         )
     number = mainline or 1
     if not 1 <= number <= len(parents):

@@ -1,4 +1,4 @@
-"""``persona status``: where we are, what is edited, and what to do next."""
+"""``persona status``: the current branch, edits in persona.toml, and the next step."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from persona.workspace.record import worktree_text
 
 @dataclass(frozen=True)
 class Status:
-    """``problem`` says why ``persona.toml`` cannot be read as it stands; ``recipe`` is then the committed one.
+    """The state of the repository.
 
-    ``stale`` are vectors that do not implement what their nodes say now, ``merging`` what an unfinished merge merges.
-    ``readouts`` are those of the recipe, and how old they are. ``outside`` are files that the repository needs and keeps no
-    bytes of; without any it is self-contained.
+    ``edited`` and ``changes`` compare ``persona.toml`` with HEAD. ``problem`` is the reason why ``persona.toml`` cannot be
+    read; ``recipe`` is then that of HEAD. ``next`` is the likely next command. ``outside`` are files that the repository
+    needs but does not store; ``self_contained`` means that there are none. ``stale`` are vectors that no longer match the
+    text of their node. ``merging`` are the names of what an unfinished merge is merging. ``readouts`` has the state of
+    each readout of the recipe.
     """
 
     branch: str | None
@@ -46,7 +48,7 @@ class Status:
 
 
 def status(repo: Repository) -> Status:
-    """The state of the repository, from small files only."""
+    """Return the state of the repository; reads only small files."""
     refs = repo.refs()
     head = refs_.head_commit(refs)
     committed = repo.recipe(head)
@@ -69,7 +71,7 @@ def status(repo: Repository) -> Status:
         changes=differences,
         recipe=recipe,
         problem=problem,
-        next=_next_under_way(refs, problem, edited) or _next(problem, edited, recipe, refs_.current_branch(refs)),
+        next=_next(refs, problem, edited, recipe),
         outside=outside,
         self_contained=not outside,
         stale=stale_vectors(repo, head, recipe),
@@ -78,30 +80,27 @@ def status(repo: Repository) -> Status:
     )
 
 
-def _next_under_way(refs: refs_.RefMap, problem: str | None, edited: bool) -> str | None:
-    """How a merge or a search goes on; None where there is none."""
+def _next(refs: refs_.RefMap, problem: str | None, edited: bool, recipe: Recipe) -> str:
+    """Return the likely next command."""
     if refs_.merge_heads(refs):
-        return "settle it in persona.toml, then: persona commit" if problem else "persona commit"
-    return "persona bisect good | bad | skip | reset" if refs_.is_bisecting(refs) and not edited else None
-
-
-def _next(problem: str | None, edited: bool, recipe: Recipe, branch: str | None) -> str:
-    """The likely next command."""
+        return "resolve the conflicts in persona.toml, then: persona commit" if problem else "persona commit"
+    if refs_.is_bisecting(refs) and not edited:
+        return "persona bisect good | bad | skip | reset"
     if problem:
         return "persona restore"
     if edited:
         return 'persona commit -m "…"'
     if not recipe.vectors:
         return "persona commit RUN --as NAME"
-    if branch is None:
+    if refs_.current_branch(refs) is None:
         return "persona switch -c NAME"
-    if (name := _unweighed(recipe)) is not None:
+    if (name := _without_fisher(recipe)) is not None:
         return f"persona fisher {name} --data FILE"
     return "persona build -o OUT"
 
 
-def _unweighed(recipe: Recipe) -> str | None:
-    """The first vector that the method would weigh by a Fisher diagonal, and that has none."""
+def _without_fisher(recipe: Recipe) -> str | None:
+    """Return the first vector without the Fisher diagonal that the merge method needs, or None."""
     acting = [entry for entry in recipe.vectors if alphas.acts(entry.alpha)]
     if len(acting) < 2 or recipe.method not in methods.names() or not methods.weighs(methods.load(recipe.method)):
         return None

@@ -1,4 +1,4 @@
-"""``persona switch``: go to a branch."""
+"""``persona switch``: switch to a branch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ from persona.verbs.checkout import CheckoutResult, checkout, place
 def switch(
     repo: Repository, name: str, *, create: bool = False, start: str | None = None, command: str = "switch"
 ) -> CheckoutResult:
-    """Go to a branch, or (``create``) to a new one that begins at ``start``."""
+    """Switch to a branch.
+
+    Args:
+        name: The branch, or ``-`` for the previous one.
+        create: Create the branch first.
+        start: Revision at which to create it; HEAD by default.
+
+    Raises:
+        UsageError: There is no such branch, or it exists already and ``create`` is set.
+        Refusal: Edits in ``persona.toml`` would be overwritten, or a merge is unfinished.
+    """
     if create:
         return checkout(repo, start or refs_.HEAD, branch=name, command=command)
-    there = place(repo, name)
-    if refs_.BRANCHES + there not in repo.refs():
-        repo.resolve(there)  # says if there is no such thing at all
+    target = place(repo, name)
+    if refs_.BRANCHES + target not in repo.refs():
+        repo.resolve(target)  # raises if there is no such revision either
         raise UsageError(
-            f"'{name}' is a revision and not a branch",
-            f"Look at it with a detached HEAD (persona checkout {name}), or begin a branch there: "
+            f"'{name}' is a revision, not a branch",
+            f"Check it out with a detached HEAD (persona checkout {name}), or create a branch there: "
             f"persona switch -c NAME {name}",
         )
-    return checkout(repo, there, command=command)
+    return checkout(repo, target, command=command)

@@ -1,4 +1,4 @@
-"""``persona tag``: names for commits that stay where they are."""
+"""``persona tag``: names for commits that do not move."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from persona.repository import Repository
 
 @dataclass(frozen=True)
 class Tag:
-    """A tag and the commit that it names."""
+    """A tag and the commit that it points at."""
 
     name: str
     commit: CommitId
@@ -21,20 +21,24 @@ class Tag:
 
 
 def tags(repo: Repository) -> list[Tag]:
-    """All tags, by name."""
+    """Return all tags, sorted by name."""
     refs = repo.refs()
     return [_tag(repo, name, refs) for name in sorted(refs_.short_names(refs, (refs_.TAGS,)))]
 
 
 def tag(repo: Repository, name: str, rev: str = refs_.HEAD, *, force: bool = False, command: str = "tag") -> Tag:
-    """Name the commit ``rev``; with ``force``, also if the name is taken."""
+    """Tag the commit ``rev``; with ``force``, move an existing tag.
+
+    Raises:
+        UsageError: The name is invalid, or the tag exists already.
+    """
     with repo.transaction(command) as change:
         refs = repo.refs()
         ref = refs_.TAGS + refs_.checked_name(name)
         if ref in refs and not force:
             where = refs_.commit_of(ref, refs)
             raise UsageError(
-                f"there is a tag '{name}' already, on {where[:7]}", "Choose another name, or move it with --force."
+                f"a tag named '{name}' already exists, at {where[:7]}", "Choose another name, or move it with --force."
             )
         commit = repo.resolve(rev)
         change.set_ref(ref, commit)
@@ -42,16 +46,20 @@ def tag(repo: Repository, name: str, rev: str = refs_.HEAD, *, force: bool = Fal
 
 
 def delete_tags(repo: Repository, names: Sequence[str], *, command: str = "tag") -> list[Tag]:
-    """Take tags away. Commits that nothing else names are then left to ``gc``."""
+    """Delete tags. Commits that nothing else refers to are then left to ``gc``.
+
+    Raises:
+        UsageError: There is no such tag.
+    """
     with repo.transaction(command) as change:
         refs = repo.refs()
-        gone = []
+        deleted = []
         for name in dict.fromkeys(names):
             if refs_.TAGS + name not in refs:
                 raise UsageError(f"no tag '{name}'", did_you_mean(name, refs_.short_names(refs, (refs_.TAGS,))))
-            gone.append(_tag(repo, name, refs))
+            deleted.append(_tag(repo, name, refs))
             change.set_ref(refs_.TAGS + name, None)
-        return gone
+        return deleted
 
 
 def _tag(repo: Repository, name: str, refs: dict[str, str]) -> Tag:

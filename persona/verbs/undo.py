@@ -1,8 +1,8 @@
-"""``persona undo``: take the last change back.
+"""``persona undo``: undo the last operation.
 
-An undo is an operation itself, so nothing is forgotten: it gives refs the values from before the operation that it
-takes back, and ``persona.toml`` the text of the commit that HEAD then stands on. Several undos in a row go further
-back, ``redo`` comes forward again, and any other change ends that. The idea is jj's.
+An undo is an operation itself, so nothing is forgotten: it sets refs to their values from before the undone operation,
+and ``persona.toml`` to the text of the commit that HEAD then points at. Repeated undos go further back, ``redo`` goes
+forward again, and any other operation ends the chance to redo. The idea is jj's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from persona.workspace.record import clean_recipe
 
 @dataclass(frozen=True)
 class UndoResult:
-    """The operation that was taken back or made again, and the refs that moved with it."""
+    """The operation that was undone or redone, its command line, and the refs that changed."""
 
     operation: OperationId
     command: str
@@ -28,11 +28,15 @@ class UndoResult:
 
 
 def undo(repo: Repository, *, command: str = "undo") -> UndoResult:
-    """Take back the newest change that still stands."""
+    """Undo the newest operation that was not undone yet.
+
+    Raises:
+        Refusal: There is nothing to undo, ``persona.toml`` has edits, or a needed commit was deleted by ``gc``.
+    """
     with clean_recipe(repo, command) as (change, _):
         newest = repo.log.to_undo()
         if newest is None:
-            raise Refusal("nothing to undo: only the beginning is left", "'persona op log' shows what was done.")
+            raise Refusal("nothing to undo: only the first operation is left", "See 'persona op log'.")
         name, operation = newest
         move(repo, change, operation, 0)
         change.takes_back(name)
@@ -40,11 +44,11 @@ def undo(repo: Repository, *, command: str = "undo") -> UndoResult:
 
 
 def move(repo: Repository, change: Transaction, operation: Operation, side: int) -> None:
-    """Give the operation's refs the values of before (0) or after (1) it, and let the recipe follow HEAD."""
+    """Set the operation's refs to their values before (``side`` 0) or after (1) it, and the recipe to HEAD's."""
     refs = repo.refs()
     for name, values in operation.refs.items():
         if name.startswith(refs_.MERGES):
-            continue  # an unfinished merge is not brought back: its conflicts are settled, or given up
+            continue  # an unfinished merge is not restored: its conflicts were resolved, or it was aborted
         _check_kept(repo, name, values[side])
         change.set_ref(name, values[side])
         refs[name] = values[side] or ""
@@ -52,8 +56,9 @@ def move(repo: Repository, change: Transaction, operation: Operation, side: int)
 
 
 def _check_kept(repo: Repository, name: str, value: str | None) -> None:
-    """Raise if a ref would point at a commit that ``gc`` has collected since."""
+    """Raise Refusal if ``gc`` has deleted the commit that a ref would point at."""
     if value and not value.startswith(refs_.SYMBOLIC) and CommitId(value) not in repo.objects:
         raise Refusal(
-            f"{name} stood on commit {value[:12]}, which gc has collected since", "'persona op log' shows what is left."
+            f"{name} pointed at commit {value[:12]}, which gc has deleted since",
+            "See 'persona op log' for what is left.",
         )

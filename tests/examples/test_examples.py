@@ -145,7 +145,7 @@ def test_check_specification(run: Run, work: Path, tmp_path: Path) -> None:
     node = notes / "pattern-listening-as-avoidance.md"
     node.write_text(node.read_text().replace("Ask one open question", "Ask two open questions"))
     assert run("check_specification.py", notes, folder=work, code=1) == "stale: listening\n"
-    assert "no memory graph at" in run("check_specification.py", "nowhere", folder=work, code=1)
+    assert "no memory graph found at" in run("check_specification.py", "nowhere", folder=work, code=1)
 
 
 def test_compare_thresholds(run: Run, tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def test_a_day_with_the_graph(run: Run, whole: persona.Repository, notes: Path) 
     assert "No differences from" in run(root, "graph", "diff").out
     assert "\n    ## Boundaries\n\n    No is enough" in run(root, "graph", "show", "core-personality#boundaries").out
     assert "    → rushing-pattern\n" in run(root, "graph", "show").out
-    assert "nothing new was recorded" in run(root, "graph", "import", notes).out
+    assert "has not changed" in run(root, "graph", "import", notes).out
     (notes / "new.md").unlink()
-    assert "nothing new was recorded" in run(root, "graph", "import", notes, "--keep-missing").out
+    assert "has not changed" in run(root, "graph", "import", notes, "--keep-missing").out
     assert " - new\n" in run(root, "graph", "import", notes).out
 
 
@@ -58,7 +58,7 @@ def test_long_graphs_are_cut_short_and_all_shows_them(run: Run, repo: persona.Re
     for number in range(40):
         (tmp_path / "many" / f"node-{number:02}.md").write_text("x")
     assert " … and 28 more: persona graph diff HEAD~1\n" in run(repo.root, "graph", "import", tmp_path / "many").out
-    assert "… and 28 nodes more without a vector: persona graph status --all\n" in run(repo.root, "graph", "status").out
+    assert "… and 28 more nodes without a vector: persona graph status --all\n" in run(repo.root, "graph", "status").out
     assert run(repo.root, "graph", "status", "--all").out.count("no vector") == 40
 
 
@@ -98,8 +98,8 @@ def test_json(run: Run, whole: persona.Repository, args: list[str]) -> None:
         (["show", "core-personality#voise"], ["no section 'voise'", "Did you mean 'voice'?"]),
         (["status", "mian"], ["no revision 'mian'", "Did you mean 'main'?"]),
         (["diff", "HEAD~99"], ["goes further back"]),
-        (["import", "nowhere"], ["no memory graph at", "MCP server"]),
-        (["import", "http://"], ["no address of a server"]),
+        (["import", "nowhere"], ["no memory graph found at", "MCP server"]),
+        (["import", "http://"], ["not the address of a server"]),
         (["import", ""], ["the path is empty"]),
         (["unlink", "vioce"], ["no vector 'vioce'"]),
         (["imprt"], ["imprt"]),
@@ -119,7 +119,7 @@ def test_mistakes_are_two_lines(run: Run, whole: persona.Repository, args: list[
 def test_a_server_on_the_command_line(run: Run, whole: persona.Repository) -> None:
     nodes = {path.stem: path.read_text() for path in FOLDER.glob("*.md")}
     with serving(Graph(nodes)) as url:
-        assert "nothing new was recorded" in run(whole.root, "graph", "import", url).out, "the same as the folder's"
+        assert "has not changed" in run(whole.root, "graph", "import", url).out, "the same as the folder's"
         nodes["rushing-pattern"] = "# Rushing\n\nAnother text."
         assert "stale: not_rushing" in run(whole.root, "graph", "import", url).out
         assert f"4 nodes from {url}" in run(whole.root, "graph", "status").out

@@ -144,7 +144,7 @@ def test_saying_that_it_still_holds(whole: persona.Repository, notes: Path) -> N
     assert [one.text for one in done.changes] == ["not_rushing implements another text of rushing-pattern"]
     assert whole.recipe_text() == text
     assert states(whole)["not_rushing"] == State.CURRENT
-    with pytest.raises(Refusal, match="as it is now already"):
+    with pytest.raises(Refusal, match="already implements the current text"):
         persona.graph_link(whole, "rushing-pattern", "not_rushing")
     persona.undo(whole)
     assert states(whole)["not_rushing"] == State.STALE

@@ -151,7 +151,7 @@ def test_resources_that_are_no_text_are_left_out() -> None:
     with serving(graph) as url:
         found = read(f"{url}/mcp")
     assert [node.name for node in found.nodes] == ["one"]
-    assert found.notes == ("memory://n/1 is no text: it was left out",)
+    assert found.notes == ("skipped memory://n/1: it is not text",)
 
 
 def test_two_resources_of_one_name_are_both_named() -> None:
@@ -225,10 +225,10 @@ def test_a_server_that_drips_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD: dict[str, tuple[int, bytes, str, str]] = {
-    "a web page": (200, b"<html>hello</html>", "text/html", "gave text/html"),
-    "garbage": (200, b"\x00\xff not json", "application/json", "gave no JSON-RPC message"),
-    "deep": (200, b"[" * 100_000, "application/json", "gave no JSON-RPC message"),
-    "a list": (200, b"[]", "application/json", "gave no JSON-RPC message"),
+    "a web page": (200, b"<html>hello</html>", "text/html", "returned text/html"),
+    "garbage": (200, b"\x00\xff not json", "application/json", "did not return a JSON-RPC message"),
+    "deep": (200, b"[" * 100_000, "application/json", "did not return a JSON-RPC message"),
+    "a list": (200, b"[]", "application/json", "did not return a JSON-RPC message"),
     "no result": (200, b'{"jsonrpc": "2.0", "id": 1}', "application/json", "has no result"),
     "a result of another kind": (200, b'{"id": 1, "result": 7}', "application/json", "has no result"),
     "an empty stream": (200, b"", "text/event-stream", "ended without an answer"),
@@ -268,7 +268,7 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
 def test_answers_that_are_too_much_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("persona.graph.mcp_client.MOST_IN_ALL", 1 << 20)
     graph = Graph({f"n{i}": "x" * (1 << 18) for i in range(5)})
-    with serving(graph) as url, pytest.raises(ServerError, match="more than 1 MiB in all"):
+    with serving(graph) as url, pytest.raises(ServerError, match="more than 1 MiB in total"):
         read(f"{url}/mcp")
 
 
@@ -289,14 +289,14 @@ def test_pages_that_come_to_no_end() -> None:
     graph.answer = lambda method, params: (  # type: ignore[method-assign]
         {"resources": [], "nextCursor": "again"} if method == "resources/list" else Graph.answer(graph, method, params)
     )
-    with serving(graph) as url, pytest.raises(ServerError, match="comes to no end"):
+    with serving(graph) as url, pytest.raises(ServerError, match="never ends"):
         read(f"{url}/mcp")
 
 
 def test_a_version_that_nobody_knows() -> None:
     with (
         serving(Graph(NODES, era="1999-01-01")) as url,
-        pytest.raises(ServerError, match="speaks version '1999-01-01'"),
+        pytest.raises(ServerError, match="uses version '1999-01-01'"),
     ):
         read(f"{url}/mcp")
 
@@ -318,12 +318,12 @@ def test_a_modern_server_of_another_version_is_not_asked_to_initialize() -> None
     "url", ["http://", "http://a b/", "http://x:port/", "http://x:99999/", "http://[::1", "http://x/\n"]
 )
 def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(UsageError, match="no address of a server"):
+    with pytest.raises(UsageError, match="not the address of a server"):
         read(url)
 
 
 def test_passwords_are_neither_sent_nor_kept_nor_shown() -> None:
-    with pytest.raises(UsageError, match="has a user or password") as error:
+    with pytest.raises(UsageError, match="contains a user or password") as error:
         read("http://me:secret@127.0.0.1:1/mcp")
     assert "secret" not in error.value.message + error.value.hint
 

@@ -56,7 +56,7 @@ def test_two_files_of_one_name_are_both_named(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name in ("a.md", "sub/a.txt"):
         (tmp_path / name).write_text("x")
-    with pytest.raises(UsageError, match=r"two nodes are called 'a': .*a\.md and .*sub/a\.txt"):
+    with pytest.raises(UsageError, match=r"two nodes are named 'a': .*a\.md and .*sub/a\.txt"):
         read(str(tmp_path))
 
 
@@ -67,7 +67,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "notes" / "again.md").symlink_to("a.md")
     assert len(read(str(tmp_path / "notes")).nodes) == 2
     (tmp_path / "notes" / "b.md").symlink_to(tmp_path / "secret")
-    with pytest.raises(UsageError, match=r"b\.md is a link out of"):
+    with pytest.raises(UsageError, match=r"b\.md links to a file outside"):
         read(str(tmp_path / "notes"))
 
 
@@ -77,7 +77,7 @@ def test_files_that_are_no_text_or_too_long(tmp_path: Path, monkeypatch: pytest.
         read(str(tmp_path))
     (tmp_path / "a.md").write_text("x" * 101)
     monkeypatch.setattr(sources, "LARGEST_TEXT", 100)
-    with pytest.raises(UsageError, match=r"a\.md: a text of 101 characters"):
+    with pytest.raises(UsageError, match=r"a\.md: the text is too long for a node: 101 characters"):
         read(str(tmp_path))
     (tmp_path / "a.md").write_text("x")
     (tmp_path / "b.md").write_text("x")
@@ -118,11 +118,11 @@ def test_jsonl_in_every_form(tmp_path: Path) -> None:
         ("[" * 100_000, "not JSON"),
         ("[]", "not a JSON object"),
         ('{"text": "x"}', "no id"),
-        ('{"id": 7, "text": "x"}', "the id is no string"),
+        ('{"id": 7, "text": "x"}', "the id is not a string"),
         ('{"id": "a"}', "no text"),
         ('{"id": "a", "text": null}', "no text"),
-        ('{"id": "a\\u0007", "text": "x"}', "cannot name a node"),
-        ('{"id": "first", "text": "x"}', "two nodes are called 'first'"),
+        ('{"id": "a\\u0007", "text": "x"}', "is not a valid name for a node"),
+        ('{"id": "first", "text": "x"}', "two nodes are named 'first'"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_said_with_its_number(row: str, said: str, tmp_path: Path) -> None:

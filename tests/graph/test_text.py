@@ -131,7 +131,7 @@ def test_names_that_will_do(name: str) -> None:
     "name", ["", " ", " a", "a\n", "a\x1b[31mb", "a#b", "x" * 201, "\u202eevil", "a\u2028b", "\ud800"]
 )
 def test_names_that_will_not(name: str) -> None:
-    with pytest.raises(UsageError, match=r"here: .* cannot name a node") as error:
+    with pytest.raises(UsageError, match=r"here: .* is not a valid name for a node") as error:
         checked_name(name, "here")
     assert error.value.message.isascii()
 

@@ -84,7 +84,7 @@ def test_a_base_tensor_and_what_differs_from_it(work: persona.Repository) -> Non
     assert len(own.commits) == 5
     others = [loss for loss in found.lost if loss.id != own.id]
     assert {loss.id for loss in others} == {vector_of(work, v).tensors[name].id for v in ("a", "b", "grown")}
-    assert all("difference to tensor" in loss.why for loss in others)
+    assert all("delta of tensor" in loss.why for loss in others)
 
 
 def test_a_deleted_pack_and_a_deleted_base(work: persona.Repository) -> None:
@@ -193,7 +193,7 @@ def test_leftovers_are_no_errors(work: persona.Repository) -> None:
     (work.folder / "packs" / "stray.txt").write_text("x")
     found = fsck(work)
     assert found.lost == ()
-    assert any("nothing refers to" in text for text in found.notes)
+    assert any("unreferenced" in text for text in found.notes)
     assert any("stray.txt" in text for text in found.notes)
 
 
@@ -248,7 +248,7 @@ def everything(repo: persona.Repository) -> list[object]:
 def test_the_command(work: persona.Repository, run: Run) -> None:
     said = run(work.root, "fsck")
     assert said.code == 0
-    assert "Everything that was checked is whole." in said.out
+    assert "No damage found." in said.out
     said = run(work.root, "fsck", "--sample", "30%", "--seed", "7")
     assert "sample of 0.3, seed 7" in said.out
     flip_tensor(work, vector_of(work, "a").tensors["lm_head.weight"].id)

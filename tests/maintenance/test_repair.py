@@ -168,5 +168,5 @@ def test_objects_that_cannot(work: persona.Repository, models: TinyModels, run: 
     flip(work.objects.path(work.commit(work.head()).recipe), 10)
     said = run(work.root, "fsck", "--repair-from", models.base())
     assert said.code == 1
-    assert "cannot come back from a checkpoint" in said.out
+    assert "cannot be repaired from a checkpoint" in said.out
     assert run(work.root, "fsck", "--repair-from", work.root / "nowhere").code == 2

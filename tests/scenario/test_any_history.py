@@ -146,7 +146,7 @@ class History(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def branch(self, name: str) -> None:
         if name in self.state.branches:
-            with pytest.raises(UsageError, match="there is a branch"):
+            with pytest.raises(UsageError, match="a branch named"):
                 persona.branch(self.repo, name)
             return
         persona.branch(self.repo, name)
@@ -170,7 +170,7 @@ class History(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["v0.1", "v0.2"]), force=st.booleans())
     def tag(self, name: str, force: bool) -> None:
         if name in self.state.tags and not force:
-            with pytest.raises(UsageError, match="there is a tag"):
+            with pytest.raises(UsageError, match="a tag named"):
                 persona.tag(self.repo, name)
             return
         persona.tag(self.repo, name, force=force)

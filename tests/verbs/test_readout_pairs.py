@@ -159,7 +159,7 @@ def test_no_place_and_two_places(repo: persona.Repository, out: Path) -> None:
         persona.readout_pairs(None, out)
     with pytest.raises(UsageError, match="two places"):
         persona.readout_pairs(JOURNAL, out, repo=repo)
-    with pytest.raises(UsageError, match="no memory graph at"):
+    with pytest.raises(UsageError, match="no memory graph found at"):
         persona.readout_pairs("nowhere", out)
     with pytest.raises(NoRepository):
         persona.open(out.parent)

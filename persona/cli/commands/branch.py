@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 @click.command("branch")
 @click.argument("names", nargs=-1, type=BRANCH, metavar="[NAME [REV]]")
-@click.option("-m", "--move", is_flag=True, help="Rename: [OLD] NEW; the current branch unless OLD is given.")
-@click.option("-d", "--delete", is_flag=True, help="Delete branches whose commits other branches or tags have.")
-@click.option("-D", "drop", is_flag=True, help="Delete branches, whatever they have.")
-@click.option("-f", "--force", is_flag=True, help="Move a branch that is there already, or rename over one.")
+@click.option("-m", "--move", is_flag=True, help="Rename a branch: [OLD] NEW. OLD is the current branch by default.")
+@click.option("-d", "--delete", is_flag=True, help="Delete branches that are merged into another branch or tag.")
+@click.option("-D", "drop", is_flag=True, help="Delete branches, merged or not.")
+@click.option("-f", "--force", is_flag=True, help="Move, or overwrite with -m, an existing branch.")
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], move: bool, delete: bool, drop: bool, force: bool) -> None:
-    """List branches, or make, rename and delete them. To go to one: persona switch.
+    """List, create, rename or delete branches
+
+    To switch to one, see 'persona switch'.
 
     \b
     persona branch
@@ -38,43 +40,45 @@ def command(app: App, names: tuple[str, ...], move: bool, delete: bool, drop: bo
     from persona.verbs import branch as verbs
 
     if move + (delete or drop) > 1:
-        raise UsageError("-m and -d are two different things", "Give one of them.")
+        raise UsageError("-m and -d cannot be combined", "Give one of them.")
     if not names and not move and not delete and not drop:
-        found = verbs.branches(app.repository())
-        app.show("branch", found, lambda console: _list(console, found))
+        branches = verbs.branches(app.repository())
+        app.show("branch", branches, lambda console: _list(console, branches))
     elif delete or drop:
         if not names:
-            raise UsageError("which branch shall go?", "Name it: persona branch -d NAME")
-        gone = verbs.delete_branches(app.repository(), names, force=drop or force, command=app.command)
-        app.show("branch", gone, lambda console: _deleted(console, gone))
+            raise UsageError("no branch given", "Name the branch: persona branch -d NAME")
+        deleted = verbs.delete_branches(app.repository(), names, force=drop or force, command=app.command)
+        app.show("branch", deleted, lambda console: _deleted(console, deleted))
     else:
         _check_count(names, move)
         if move:
             old, new = names if len(names) == 2 else (None, names[0])
-            one = verbs.rename_branch(app.repository(), old, new, force=force, command=app.command)
+            branch = verbs.rename_branch(app.repository(), old, new, force=force, command=app.command)
         else:
-            one = verbs.branch(app.repository(), *names, force=force, command=app.command)
-        app.show("branch", one, lambda console: _one(console, one))
+            branch = verbs.branch(app.repository(), *names, force=force, command=app.command)
+        app.show("branch", branch, lambda console: _one(console, branch))
 
 
 def _check_count(names: tuple[str, ...], move: bool) -> None:
     if not 1 <= len(names) <= 2:
         form = "persona branch -m [OLD] NEW" if move else "persona branch NAME [REV]"
-        raise UsageError(f"{len(names)} names are {'too few' if not names else 'too many'}", f"Write it as: {form}")
+        raise UsageError(f"too {'few' if not names else 'many'} arguments", f"Usage: {form}")
 
 
-def _list(console: Console, found: list[Branch]) -> None:
+def _list(console: Console, branches: list[Branch]) -> None:
     rows = table("", "branch", "commit", "subject")
-    for one in found:
-        mark, style = ("*", "[bold green]") if one.current else ("", "[default]")
-        rows.add_row(mark, f"{style}{escape(one.name)}[/]", f"[yellow]{short(one.commit)}[/]", escape(one.subject))
+    for branch in branches:
+        mark, style = ("*", "[bold green]") if branch.current else ("", "[default]")
+        name, subject = escape(branch.name), escape(branch.subject)
+        rows.add_row(mark, f"{style}{name}[/]", f"[yellow]{short(branch.commit)}[/]", subject)
     console.print(rows)
 
 
-def _one(console: Console, one: Branch) -> None:
-    console.print(f"branch [bold]{escape(one.name)}[/] at [yellow]{short(one.commit)}[/] {escape(one.subject)}")
+def _one(console: Console, branch: Branch) -> None:
+    commit = f"[yellow]{short(branch.commit)}[/] {escape(branch.subject)}"
+    console.print(f"branch [bold]{escape(branch.name)}[/] at {commit}")
 
 
-def _deleted(console: Console, gone: list[Branch]) -> None:
-    for one in gone:
-        console.print(f"Deleted branch {escape(one.name)} (it was at [yellow]{short(one.commit)}[/]).")
+def _deleted(console: Console, deleted: list[Branch]) -> None:
+    for branch in deleted:
+        console.print(f"Deleted branch {escape(branch.name)} (it was at [yellow]{short(branch.commit)}[/]).")

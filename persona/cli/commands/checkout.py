@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 @click.command("checkout")
 @click.argument("rev", default="HEAD", type=REV)
-@click.option("-b", "branch", metavar="NAME", help="Begin a branch there.")
-@click.option("--detach", is_flag=True, help="Stand on the commit itself, even if REV is a branch.")
+@click.option("-b", "branch", metavar="NAME", help="Create a branch there and switch to it.")
+@click.option("--detach", is_flag=True, help="Detach HEAD, even if REV is a branch.")
 @json_option
 @click.pass_obj
 def command(app: App, rev: str, branch: str | None, detach: bool) -> None:
-    """Go to a revision: its recipe becomes persona.toml. Weights on disk are never touched.
+    """Check out the recipe of a revision
 
-    A dash is where you were before.
+    Writes its recipe to persona.toml and moves HEAD. Weights on disk are never touched. A dash means the previous
+    branch or commit.
 
     \b
     persona checkout HEAD~1
@@ -42,7 +43,7 @@ def command(app: App, rev: str, branch: str | None, detach: bool) -> None:
 
 
 def render(console: Console, done: CheckoutResult) -> None:
-    """Where HEAD is now."""
+    """Print where HEAD is now."""
     if done.branch is None:
         console.print(f"HEAD is now at [yellow]{short(done.commit)}[/] {escape(done.subject)}")
     else:
@@ -51,17 +52,17 @@ def render(console: Console, done: CheckoutResult) -> None:
             f"On {new} [bold]{escape(done.branch)}[/] at [yellow]{short(done.commit)}[/] {escape(done.subject)}"
         )
     if done.carried:
-        console.print("The edits in persona.toml came along.")
+        console.print("Your edits in persona.toml were kept.")
 
 
 def warn(app: App, done: CheckoutResult) -> None:
-    """What may be lost, or surprise, when HEAD is detached."""
+    """Warn about commits that may be lost with a detached HEAD."""
     if app.json:
         return
     if done.left is not None:
         note(
-            f"warning: commit {short(done.left)}, which you leave, is on no branch. "
+            f"warning: you are leaving commit {short(done.left)}, which is on no branch. "
             f"To keep it: persona branch NAME {short(done.left)}"
         )
     if done.branch is None:
-        note("HEAD is detached: a commit here belongs to no branch until 'persona switch -c NAME'.")
+        note("HEAD is detached: new commits belong to no branch until you run 'persona switch -c NAME'.")

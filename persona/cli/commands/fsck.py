@@ -17,25 +17,26 @@ if TYPE_CHECKING:
     from persona.verbs.fsck import CheckReport, LostObject
 
 MOST = 20
-"""Losses that are listed before the rest is only counted."""
+"""Number of losses to list before the rest is only counted."""
 
 
 @click.command("fsck")
-@click.option("--sample", metavar="P%", help="Read only this share of the tensors' bytes, chosen by chance.")
-@click.option("--seed", type=int, metavar="N", help="Choose the same sample again.")
+@click.option("--sample", metavar="P%", help="Read only a random sample of the tensors' bytes, such as 5%.")
+@click.option("--seed", type=int, metavar="N", help="Random seed of the sample.")
 @click.option(
     "--repair-from",
     metavar="PATH",
     type=click.Path(readable=False),
-    help="Store again what is lost and what the checkpoint in this folder has.",
+    help="Repair what is damaged or missing from the checkpoint in this folder.",
 )
 @json_option
 @click.pass_obj
 def command(app: App, sample: str | None, seed: int | None, repair_from: str | None) -> int:
-    """Examine everything that is stored, and say what is lost and which commits and vectors that touches.
+    """Check the repository for damage and loss
 
-    It ends with 1 if anything is damaged or missing. To heal, give the base, the run or the adapter that was
-    recorded. A base that was moved after init --reference is referred to where you say.
+    Lists what is lost, with the commits and vectors that need it. Exits with 1 if anything is damaged or missing. To
+    repair, give the base, run or adapter that was committed. If a base was moved after init --reference, give its new
+    folder.
 
     \b
     persona fsck
@@ -46,8 +47,8 @@ def command(app: App, sample: str | None, seed: int | None, repair_from: str | N
 
     share = _share(sample)
     if share < 1 and repair_from is not None:
-        raise click.UsageError("--repair-from reads everything: leave out --sample")
-    done = fsck(
+        raise click.UsageError("--repair-from reads everything: drop --sample")
+    report = fsck(
         open_damaged(Path(app.folder)),
         sample=share,
         seed=random.randrange(100_000) if seed is None else seed,
@@ -55,8 +56,8 @@ def command(app: App, sample: str | None, seed: int | None, repair_from: str | N
         command=app.command,
         progress=app.progress(),
     )
-    app.show("fsck", done, lambda console: _render(console, done))
-    return 0 if done.ok else 1
+    app.show("fsck", report, lambda console: _render(console, report))
+    return 0 if report.ok else 1
 
 
 def _share(text: str | None) -> float:
@@ -71,30 +72,30 @@ def _share(text: str | None) -> float:
     return share
 
 
-def _render(console: Console, done: CheckReport) -> None:
-    for text in done.healed:
-        console.print(f"[green]healed:[/] {escape(text)}")
-    for text in done.problems:
+def _render(console: Console, report: CheckReport) -> None:
+    for text in report.healed:
+        console.print(f"[green]repaired:[/] {escape(text)}")
+    for text in report.problems:
         console.print(f"[red]damaged:[/] {escape(text)}")
-    if done.lost:
-        _losses(console, done.lost)
-    for text in done.notes:
+    if report.lost:
+        _losses(console, report.lost)
+    for text in report.notes:
         console.print(f"note: {escape(text)}", style="dim")
-    if done.outside:
-        console.print(f"Not self-contained: it keeps no bytes of {escape(_few(list(done.outside)))}")
-    console.print(_summary(done))
-    if done.ok:
-        console.print("[green]Everything that was checked is whole.[/]")
+    if report.outside:
+        console.print(f"Not self-contained: the repository does not store {escape(_few(list(report.outside)))}")
+    console.print(_summary(report))
+    if report.ok:
+        console.print("[green]No damage found.[/]")
         return
-    found = [count(len(done.lost), "loss").replace("losss", "losses")] if done.lost else []
-    found += [count(len(done.problems), "other fault")] if done.problems else []
-    console.print(f"[red]{' and '.join(found)}.[/] Next: persona fsck --repair-from PATH, or restore from a backup")
+    faults = [f"{len(report.lost):,} loss{'' if len(report.lost) == 1 else 'es'}"] if report.lost else []
+    faults += [count(len(report.problems), "other fault")] if report.problems else []
+    console.print(f"[red]{' and '.join(faults)}.[/] Next: persona fsck --repair-from PATH, or restore from a backup")
 
 
 def _losses(console: Console, lost: tuple[LostObject, ...]) -> None:
-    rows = table("lost", "id", "how", "lies in", "commits", "vectors")
+    rows = table("lost", "id", "how", "in", "commits", "vectors")
     for loss in lost[:MOST]:
-        commits = [f"{short(one.commit)} {one.subject}".strip() for one in loss.commits]
+        commits = [f"{short(affected.commit)} {affected.subject}".strip() for affected in loss.commits]
         rows.add_row(
             loss.kind,
             loss.id[:12],
@@ -105,7 +106,7 @@ def _losses(console: Console, lost: tuple[LostObject, ...]) -> None:
         )
     console.print(rows)
     if len(lost) > MOST:
-        console.print(f"… and {len(lost) - MOST:,} more: persona fsck --json lists all")
+        console.print(f"… and {len(lost) - MOST:,} more: persona fsck --json lists them all")
 
 
 def _file(name: str) -> str:
@@ -119,13 +120,13 @@ def _few(texts: list[str]) -> str:
     return ", ".join(texts[:3]) + (f", … ({len(texts)})" if len(texts) > 3 else "")
 
 
-def _summary(done: CheckReport) -> str:
-    counts = done.counts
+def _summary(report: CheckReport) -> str:
+    counts = report.counts
     tensors = f"{counts.tensors_read:,} of " if counts.tensors_read < counts.tensors else ""
-    nbytes = f"{size(counts.bytes_read)}" + (f" of {size(counts.bytes_all)}" if done.sample < 1 else "")
-    seed = f" (sample of {done.sample:.3g}, seed {done.seed})" if done.sample < 1 else ""
+    nbytes = f"{size(counts.bytes_read)}" + (f" of {size(counts.bytes_all)}" if report.sample < 1 else "")
+    seed = f" (sample of {report.sample:.3g}, seed {report.seed})" if report.sample < 1 else ""
     return (
-        f"CheckReport {count(counts.refs, 'ref')}, {count(counts.operations, 'operation')}, "
+        f"Checked {count(counts.refs, 'ref')}, {count(counts.operations, 'operation')}, "
         f"{count(counts.objects, 'object')}, {count(counts.files, 'file')}, "
         f"{tensors}{count(counts.tensors, 'tensor')} and {count(counts.blobs, 'blob')}: {nbytes}{seed}"
     )

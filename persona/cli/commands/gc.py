@@ -13,24 +13,26 @@ DAYS = 14.0
 
 
 @click.command("gc")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would go, and delete nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
 @click.option(
     "--grace",
     type=float,
     default=DAYS,
     show_default=True,
     metavar="DAYS",
-    help="Keep what was replaced in so many days, so that it can be brought back.",
+    help="Keep data that was replaced in the last DAYS days, so that undo can restore it.",
 )
 @json_option
 @click.pass_obj
 def command(app: App, dry_run: bool, grace: float) -> None:
-    """Delete what no branch, tag, recipe or recent operation needs.
+    """Delete data that nothing needs any more
+
+    Keeps everything that a branch, a tag, the recipe or a recent operation needs.
 
     \b
     persona gc --dry-run
     persona gc
-    persona gc --grace 0      # keep nothing that only the operation log remembers
+    persona gc --grace 0      # also delete what only the operation log needs
     """
     from persona.verbs.gc import gc
 
@@ -40,14 +42,14 @@ def command(app: App, dry_run: bool, grace: float) -> None:
         if not (done.objects or done.files or done.repacked or done.unfinished):
             console.print("Nothing to delete.")
         else:
-            rows = table("would go" if dry_run else "deleted", "", right=("",))
+            rows = table("would be deleted" if dry_run else "deleted", "", right=("",))
             rows.add_row("objects", f"{done.objects:,}")
-            rows.add_row("files of tensors, whole", f"{done.files:,}")
-            rows.add_row("packs written anew, smaller", f"{done.repacked:,}")
+            rows.add_row("tensor files", f"{done.files:,}")
+            rows.add_row("packs rewritten without unused parts", f"{done.repacked:,}")
             rows.add_row("unfinished files", f"{done.unfinished:,}")
             console.print(rows)
             console.print(f"{size(done.freed)} {'would be ' if dry_run else ''}freed")
-        console.print(f"{count(done.kept_objects, 'object')} and {size(done.kept_bytes)} of tensors stay")
+        console.print(f"Kept: {count(done.kept_objects, 'object')} and {size(done.kept_bytes)} of tensors")
         for text in done.notes:
             console.print(f"note: {escape(text)}", style="dim")
 

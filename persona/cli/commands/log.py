@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @click.command("log")
 @click.argument("revs", nargs=-1, type=REV, metavar="[REV]...")
-@click.option("--oneline", is_flag=True, help="A line per commit.")
-@click.option("--graph", is_flag=True, help="Draw the lines of history beside the commits.")
-@click.option("--all", "everything", is_flag=True, help="Begin at every branch and tag.")
+@click.option("--oneline", is_flag=True, help="Print one line per commit.")
+@click.option("--graph", is_flag=True, help="Draw the history beside the commits.")
+@click.option("--all", "everything", is_flag=True, help="Start at every branch and tag.")
 @click.option("--vector", type=ENTRY, metavar="NAME", help="Only commits that changed this vector or readout.")
 @click.option("--node", type=NODE, metavar="ID", help="Only commits that changed this node, or what implements it.")
 @click.option("--since", metavar="TIME", help="Only commits from then on: 'yesterday', '2 weeks ago', '2026-11-20'.")
 @click.option("--until", metavar="TIME", help="Only commits up to then.")
-@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="At most N commits.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of commits.")
 @json_option
 @click.pass_obj
 def command(
@@ -44,7 +44,9 @@ def command(
     until: str | None,
     limit: int | None,
 ) -> None:
-    """Show commits, newest first. A..B is what B has and A has not.
+    """Show commits, newest first
+
+    A..B means the commits of B that A does not have, A...B those that only one of them has.
 
     \b
     persona log
@@ -57,7 +59,7 @@ def command(
     from persona.verbs.log import log
 
     repo = app.repository()
-    found = log(
+    entries = log(
         repo,
         revs or "HEAD",
         limit=limit,
@@ -71,62 +73,59 @@ def command(
     )
 
     def render(console: Console) -> None:
-        told = _Told(oneline, Headlines(repo))
-        print_lines(console, told.drawn(found) if graph else told.plain(found))
+        printer = _Printer(oneline, Headlines(repo))
+        print_lines(console, printer.with_graph(entries) if graph else printer.plain(entries))
 
-    app.show("log", found, render)
+    app.show("log", entries, render)
 
 
 @dataclass(frozen=True)
-class _Told:
-    """How commits are told. What was measured is looked up line by line: who quits the pager has not waited for the rest."""
+class _Printer:
+    """Renders commits lazily: evaluation results are looked up per commit, so that the pager starts at once."""
 
     oneline: bool
     headlines: Headlines
 
-    def plain(self, found: list[LogEntry]) -> Iterator[str]:
-        for number, one in enumerate(found):
+    def plain(self, entries: list[LogEntry]) -> Iterator[str]:
+        for number, entry in enumerate(entries):
             if self.oneline:
-                yield _line(one)
+                yield _line(entry)
             else:
                 yield from ("",) if number else ()
-                yield from self.long(one)
+                yield from self.long(entry)
 
-    def drawn(self, found: list[LogEntry]) -> Iterator[str]:
-        shown = {one.commit for one in found}
-        history = [(one.commit, tuple(p for p in one.nearest if p in shown)) for one in found]
-        for one, drawn in zip(found, draw(history), strict=True):
+    def with_graph(self, entries: list[LogEntry]) -> Iterator[str]:
+        shown = {entry.commit for entry in entries}
+        history = [(entry.commit, tuple(p for p in entry.nearest if p in shown)) for entry in entries]
+        for entry, drawn in zip(entries, draw(history), strict=True):
             yield from (f"[dim]{escape(row)}[/]" for row in drawn.above)
-            first, *rest = [_line(one)] if self.oneline else [*self.long(one), ""]
+            first, *rest = [_line(entry)] if self.oneline else [*self.long(entry), ""]
             yield f"[dim]{escape(drawn.row)}[/] {first}"
             rest = rest if drawn.beside or self.oneline else rest[:-1]
             yield from (f"[dim]{escape(row)}[/]" for row in drawn.below)
             yield from (f"[dim]{escape(drawn.beside or ' ')}[/] {line}".rstrip() for line in rest)
 
-    def long(self, one: LogEntry) -> Iterator[str]:
-        yield f"[yellow]commit {one.commit}[/]{_names(one)}"
-        if len(one.parents) > 1:
-            yield f"Merge:  {' '.join(parent[:7] for parent in one.parents)}"
-        yield f"Author: {escape(one.author)}"
-        yield f"Date:   {when(one.time)}"
+    def long(self, entry: LogEntry) -> Iterator[str]:
+        yield f"[yellow]commit {entry.commit}[/]{_names(entry)}"
+        if len(entry.parents) > 1:
+            yield f"Merge:  {' '.join(parent[:7] for parent in entry.parents)}"
+        yield f"Author: {escape(entry.author)}"
+        yield f"Date:   {when(entry.time)}"
         yield ""
-        yield f"    {escape(one.subject)}"
-        if one.headline:
-            yield f"    [dim]{escape(one.headline)}[/]"
-        for reading in self.headlines.of(one.recipe):
+        yield f"    {escape(entry.subject)}"
+        if entry.headline:
+            yield f"    [dim]{escape(entry.headline)}[/]"
+        for reading in self.headlines.of(entry.recipe):
             yield f"    [dim]{escape(reading.suite)}: {escape(reading.text)}[/]"
 
 
-def _line(one: LogEntry) -> str:
-    return f"[yellow]{one.commit[:7]}[/]{_names(one)} {escape(one.subject)}{_headline(one)}"
+def _line(entry: LogEntry) -> str:
+    headline = f" [dim]{escape(entry.headline)}[/]" if entry.headline else ""
+    return f"[yellow]{entry.commit[:7]}[/]{_names(entry)} {escape(entry.subject)}{headline}"
 
 
-def _headline(one: LogEntry) -> str:
-    return f" [dim]{escape(one.headline)}[/]" if one.headline else ""
-
-
-def _names(one: LogEntry) -> str:
-    names = [f"[green]{escape(name)}[/]" for name in one.names]
-    if one.is_head:
+def _names(entry: LogEntry) -> str:
+    names = [f"[green]{escape(name)}[/]" for name in entry.names]
+    if entry.is_head:
         names.insert(0, "[bold cyan]HEAD[/]")
     return f" ({', '.join(names)})" if names else ""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from persona.cli.app import App, json_option
-from persona.cli.commands.undo import said
+from persona.cli.commands.undo import render
 
 
 @click.command("redo")
 @json_option
 @click.pass_obj
 def command(app: App) -> None:
-    """Make the change again that 'persona undo' took back last.
+    """Redo the operation that was undone last
 
     \b
     persona redo
@@ -20,4 +20,4 @@ def command(app: App) -> None:
     from persona.verbs.redo import redo
 
     done = redo(app.repository(), command=app.command)
-    app.show("redo", done, lambda console: said(console, "Did again", done, "persona undo"))
+    app.show("redo", done, lambda console: render(console, "Redid", done, "persona undo"))

@@ -18,19 +18,22 @@ if TYPE_CHECKING:
 
 @click.command("restore")
 @click.argument("names", nargs=-1, type=ENTRY, metavar="[NAME]...")
-@click.option("-s", "--source", default="HEAD", type=REV, metavar="REV", help="As it was there; HEAD otherwise.")
+@click.option(
+    "-s", "--source", default="HEAD", show_default=True, type=REV, metavar="REV", help="Revision to restore from."
+)
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], source: str) -> None:
-    """Make persona.toml, or vectors and readouts in it, what was committed. Nothing is recorded by it.
+    """Discard edits in persona.toml
 
-    Edits that are dropped stay beside it as persona.toml.orig. With names, only those are brought back, and the rest
-    of the file stays as it is.
+    Sets persona.toml back to its committed version, without a new commit, and saves the discarded edits as
+    persona.toml.orig. With names, restores only those vectors and readouts, without saving a copy; the rest of the file
+    keeps its edits.
 
     \b
     persona restore
-    persona restore voice                       # drop what is edited about one vector
-    persona restore voice --source HEAD~3       # as it was then; 'persona commit' records it
+    persona restore voice                       # discard the edits of one vector
+    persona restore voice --source HEAD~3       # an older version; 'persona commit' records it
     """
     from persona.verbs.restore import restore
 
@@ -40,13 +43,13 @@ def command(app: App, names: tuple[str, ...], source: str) -> None:
 
 def _render(console: Console, done: RestoreResult) -> None:
     name = escape(done.path.name)
-    then = "as it was committed" if done.source == "HEAD" else f"as it was at {escape(done.source)}"
+    version = "the committed version" if done.source == "HEAD" else f"the version of {escape(done.source)}"
     if done.vectors:
         if not done.changed:
-            console.print(f"{escape(', '.join(done.vectors))}: {then} already.")
+            console.print(f"{escape(', '.join(done.vectors))}: already {version}.")
         changed(console, done.changes)
     elif not done.changed:
-        console.print(f"{name} has no edits." if done.source == "HEAD" else f"{name} is {then} already.")
+        console.print(f"{name} has no edits." if done.source == "HEAD" else f"{name} is already {version}.")
     else:
-        kept = f"; the edits are in {escape(done.backup.name)}" if done.backup else ""
-        console.print(f"{name} is back {then}{kept}.")
+        kept = f"; your edits are in {escape(done.backup.name)}" if done.backup else ""
+        console.print(f"{name} is {version} again{kept}.")

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @click.command("revert")
 @click.argument("rev", type=REV)
-@click.option("-m", "--mainline", type=click.IntRange(min=1), metavar="N", help="Of a merge: the parent to go back to.")
-@click.option("--message", metavar="MSG", help="What this is for.")
+@click.option("-m", "--mainline", type=click.IntRange(min=1), metavar="N", help="Parent of a merge to go back to.")
+@click.option("--message", metavar="MSG", help="Commit message.")
 @json_option
 @click.pass_obj
 def command(app: App, rev: str, mainline: int | None, message: str | None) -> int:
-    """Take back what one commit changed, in a new commit; what came after it stays.
+    """Undo one commit's changes in a new commit
+
+    Changes of later commits stay.
 
     \b
     persona revert HEAD
@@ -44,7 +46,7 @@ def _render(console: Console, done: RevertResult) -> None:
     if done.recorded is not None:
         recorded(console, done.recorded)
         return
-    console.print(f"[red]Conflicts[/] with what came after '{escape(done.subject)}':")
+    console.print(f"[red]Conflicts[/] between '{escape(done.subject)}' and later commits:")
     for clash in done.clashes:
         console.print(f"  {escape(clash.text)}")
-    console.print('\nSettle them in persona.toml, then: persona commit -m "…"   (or give up: persona restore)')
+    console.print('\nResolve them in persona.toml, then: persona commit -m "…"   (or to abort: persona restore)')

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from persona.verbs.status import Status
 
 MOST = 12
-"""Vectors that are listed before the rest is only counted, so that the status fits one screen."""
+"""Number of vectors to list before the rest is only counted, so that the status fits on one screen."""
 
 
 @click.command("status")
 @json_option
 @click.pass_obj
 def command(app: App) -> None:
-    """Show where you are, what is edited, and what to do next.
+    """Show the current branch, edits and next step
 
     \b
     persona status
@@ -41,7 +41,7 @@ def _render(console: Console, now: Status) -> None:
     console.print(f"Base {escape(now.recipe.base_name)} ({now.recipe.base[:12]}), method {now.recipe.method}")
     if now.merging:
         merged = escape(", ".join(now.merging))
-        console.print(f"[red]Merging {merged}[/], not finished (to give up: persona merge --abort)")
+        console.print(f"[red]Merging {merged}[/], not finished (to abort: persona merge --abort)")
     _outside(console, now.outside)
     if now.recipe.vectors:
         console.print()
@@ -57,7 +57,7 @@ def _render(console: Console, now: Status) -> None:
         console.print()
         readouts.listed(console, now.readouts)
     if now.problem:
-        console.print(f"\n[red]persona.toml cannot be used:[/] {escape(now.problem)}")
+        console.print(f"\n[red]persona.toml cannot be read:[/] {escape(now.problem)}")
     elif now.edited:
         console.print(
             "\npersona.toml has edits:" if now.changes else "\npersona.toml has edits (comments or spacing only)"
@@ -69,10 +69,10 @@ def _render(console: Console, now: Status) -> None:
 
 
 def _outside(console: Console, files: tuple[ExternalFile, ...]) -> None:
-    """What a repository that is not self-contained needs."""
+    """Print the files that a repository needs but does not store."""
     if not files:
         return
-    folders = sorted({str(one.path.parent) for one in files})
+    folders = sorted({str(file.path.parent) for file in files})
     console.print(f"Not self-contained: {count(len(files), 'file')} of the base in {', '.join(map(escape, folders))}")
-    for one in [one for one in files if one.wrong][:MOST]:
-        console.print(f"[red]{escape(str(one.path))} {escape(one.wrong)}[/]")
+    for file in [file for file in files if file.wrong][:MOST]:
+        console.print(f"[red]{escape(str(file.path))} {escape(file.wrong)}[/]")

@@ -13,12 +13,14 @@ from persona.errors import UsageError
 @click.command("switch")
 @click.argument("name", required=False, type=BRANCH)
 @click.argument("rev", required=False, type=REV)
-@click.option("-c", "--create", is_flag=True, help="Make the branch, at REV (HEAD unless given).")
-@click.option("-d", "--detach", is_flag=True, help="Stand on a commit instead of a branch.")
+@click.option("-c", "--create", is_flag=True, help="Create the branch first, at REV (default: HEAD).")
+@click.option("-d", "--detach", is_flag=True, help="Detach HEAD at a commit instead of a branch.")
 @json_option
 @click.pass_obj
 def command(app: App, name: str | None, rev: str | None, create: bool, detach: bool) -> None:
-    """Go to a branch: its recipe becomes persona.toml. A dash is where you were before.
+    """Switch to a branch
+
+    Writes its recipe to persona.toml. A dash means the previous branch or commit.
 
     \b
     persona switch main
@@ -30,9 +32,9 @@ def command(app: App, name: str | None, rev: str | None, create: bool, detach: b
     from persona.verbs.switch import switch
 
     if name is None and not detach:
-        raise UsageError("which branch?", "See 'persona branch', or begin one: persona switch -c NAME")
+        raise UsageError("no branch given", "List them with 'persona branch', or create one: persona switch -c NAME")
     if rev is not None and not create:
-        raise UsageError(f"'{rev}' is one name too many", f"To begin a branch there: persona switch -c {name} {rev}")
+        raise UsageError(f"unexpected argument '{rev}'", f"To create a branch there: persona switch -c {name} {rev}")
     if detach:
         done = checkout(app.repository(), name or "HEAD", detach=True, command=app.command)
     else:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 @click.command("tag")
 @click.argument("names", nargs=-1, type=REV, metavar="[NAME [REV]]")
 @click.option("-d", "--delete", is_flag=True, help="Delete tags.")
-@click.option("-f", "--force", is_flag=True, help="Move a tag that is there already.")
+@click.option("-f", "--force", is_flag=True, help="Move an existing tag.")
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], delete: bool, force: bool) -> None:
-    """List tags, or name a commit for good: what was deployed, what a paper used.
+    """List, create or delete tags
+
+    A tag names a commit for good, such as one that was deployed or used in a paper.
 
     \b
     persona tag
@@ -36,33 +38,33 @@ def command(app: App, names: tuple[str, ...], delete: bool, force: bool) -> None
 
     if delete:
         if not names:
-            raise UsageError("which tag shall go?", "Name it: persona tag -d NAME")
-        gone = verbs.delete_tags(app.repository(), names, command=app.command)
-        app.show("tag", gone, lambda console: _deleted(console, gone))
+            raise UsageError("no tag given", "Name the tag: persona tag -d NAME")
+        deleted = verbs.delete_tags(app.repository(), names, command=app.command)
+        app.show("tag", deleted, lambda console: _deleted(console, deleted))
     elif not names:
-        found = verbs.tags(app.repository())
-        app.show("tag", found, lambda console: _list(console, found))
+        tags = verbs.tags(app.repository())
+        app.show("tag", tags, lambda console: _list(console, tags))
     elif len(names) > 2:
-        raise UsageError(f"{len(names)} names are too many", "Write it as: persona tag NAME [REV]")
+        raise UsageError("too many arguments", "Usage: persona tag NAME [REV]")
     else:
-        one = verbs.tag(app.repository(), *names, force=force, command=app.command)
-        app.show("tag", one, lambda console: _one(console, one))
+        tag = verbs.tag(app.repository(), *names, force=force, command=app.command)
+        app.show("tag", tag, lambda console: _one(console, tag))
 
 
-def _list(console: Console, found: list[Tag]) -> None:
-    if not found:
+def _list(console: Console, tags: list[Tag]) -> None:
+    if not tags:
         console.print("No tags yet: persona tag NAME [REV]")
         return
     rows = table("tag", "commit", "subject")
-    for one in found:
-        rows.add_row(f"[bold]{escape(one.name)}[/]", f"[yellow]{short(one.commit)}[/]", escape(one.subject))
+    for tag in tags:
+        rows.add_row(f"[bold]{escape(tag.name)}[/]", f"[yellow]{short(tag.commit)}[/]", escape(tag.subject))
     console.print(rows)
 
 
-def _one(console: Console, one: Tag) -> None:
-    console.print(f"tag [bold]{escape(one.name)}[/] is [yellow]{short(one.commit)}[/] {escape(one.subject)}")
+def _one(console: Console, tag: Tag) -> None:
+    console.print(f"tag [bold]{escape(tag.name)}[/] at [yellow]{short(tag.commit)}[/] {escape(tag.subject)}")
 
 
-def _deleted(console: Console, gone: list[Tag]) -> None:
-    for one in gone:
-        console.print(f"Deleted tag {escape(one.name)} (it was [yellow]{short(one.commit)}[/]).")
+def _deleted(console: Console, deleted: list[Tag]) -> None:
+    for tag in deleted:
+        console.print(f"Deleted tag {escape(tag.name)} (it was at [yellow]{short(tag.commit)}[/]).")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(app: App) -> None:
-    """Take back the last change to the repository, whatever command made it.
+    """Undo the last operation
 
-    Commits, alphas, checkouts, branches: HEAD, branches and persona.toml are as before it. Nothing is deleted.
+    Restores HEAD, branches and persona.toml to their state before the last command that changed them. Nothing is deleted.
 
     \b
     persona undo
@@ -29,10 +29,10 @@ def command(app: App) -> None:
     from persona.verbs.undo import undo
 
     done = undo(app.repository(), command=app.command)
-    app.show("undo", done, lambda console: said(console, "Undid", done, "persona redo"))
+    app.show("undo", done, lambda console: render(console, "Undid", done, "persona redo"))
 
 
-def said(console: Console, verb: str, done: UndoResult, back: str) -> None:
-    """What was taken back or made again, and how to go the other way."""
+def render(console: Console, verb: str, done: UndoResult, inverse: str) -> None:
+    """Print what was undone or redone, and the inverse command."""
     console.print(f"{verb}: [bold]{escape(done.command)}[/] (operation {done.operation[:7]})")
-    console.print(f"Back again: {back}", style="dim")
+    console.print(f"To reverse: {inverse}", style="dim")

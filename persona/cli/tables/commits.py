@@ -1,4 +1,4 @@
-"""A new commit as every command that makes one prints it."""
+"""Print a new commit, as every command that makes one does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def headline(console: Console, recorded: RecordedCommit) -> None:
-    """``[main 3f2a9c4] message``, as git prints it, and what may be a mistake."""
+    """Print ``[main 3f2a9c4] message``, as git does, and warnings."""
     where = recorded.branch or "detached HEAD"
     subject = recorded.message.partition("\n")[0]
     console.print(f"\\[{escape(where)} [yellow]{recorded.commit[:7]}[/]] {escape(subject)}")
@@ -23,6 +23,6 @@ def headline(console: Console, recorded: RecordedCommit) -> None:
 
 
 def recorded(console: Console, done: RecordedCommit) -> None:
-    """A new commit and what it changed."""
+    """Print a new commit and its changes."""
     headline(console, done)
     changed(console, (change for change in done.changes if change.text not in done.message))

@@ -1,4 +1,4 @@
-"""``log --graph``: the lines of history beside its commits, in characters.
+"""``log --graph``: draw the history beside its commits, in ASCII.
 
     *   merge voice
     |\\
@@ -7,7 +7,7 @@
     |/
     * add listening
 
-Column k stands at character 2k. Commits come children first; a column is a line that leads down to the commit in it.
+Column k is at character 2k. Commits come children first; each column is a line that leads down to its commit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Drawn:
-    """What stands before a commit: whole rows above it, its own row, the rest of its text, and whole rows below it."""
+    """What is drawn for a commit: rows above it, its own row, what goes beside the rest of its text, and rows below."""
 
     above: tuple[str, ...]
     row: str
@@ -27,15 +27,15 @@ class Drawn:
 
 
 def draw(history: Iterable[tuple[str, tuple[str, ...]]]) -> Iterator[Drawn]:
-    """For each commit, children first, with its parents (those that are shown)."""
+    """Draw each commit; ``history`` has them children first, each with its parents (those that are shown)."""
     columns: list[str] = []
     for commit, parents in history:
-        above = list(_joined(columns, commit))
+        above = list(_join(columns, commit))
         if commit not in columns:
             columns.append(commit)
         at = columns.index(commit)
         row = " ".join("*" if number == at else "|" for number in range(len(columns)))
-        below = list(_parted(columns, at, parents))
+        below = list(_fork(columns, at, parents))
         yield Drawn(tuple(above), row, _lines(columns), tuple(below))
 
 
@@ -43,19 +43,19 @@ def _lines(columns: list[str]) -> str:
     return " ".join("|" for _ in columns)
 
 
-def _joined(columns: list[str], commit: str) -> Iterator[str]:
-    """Rows that bring every line to ``commit`` into the leftmost one, from the right."""
+def _join(columns: list[str], commit: str) -> Iterator[str]:
+    """Yield rows that join every line to ``commit`` into the leftmost one, from the right."""
     while columns.count(commit) > 1:
-        target, at = [number for number, one in enumerate(columns) if one == commit][-2:]
+        target, at = [number for number, name in enumerate(columns) if name == commit][-2:]
         columns.pop(at)
         first = True
-        for place in range(at, target, -1):  # a step to the left in each row, past the lines in between
+        for place in range(at, target, -1):  # one step to the left per row, across the lines in between
             yield _row(len(columns), place - 1, "/", shifting=first)
             first = False
 
 
-def _parted(columns: list[str], at: int, parents: tuple[str, ...]) -> Iterator[str]:
-    """Rows after a commit: more lines where it has several parents, one less where it has none."""
+def _fork(columns: list[str], at: int, parents: tuple[str, ...]) -> Iterator[str]:
+    """Yield rows after a commit: more lines if it has several parents, one fewer if it has none."""
     if not parents:
         columns.pop(at)
         if at < len(columns):
@@ -68,7 +68,7 @@ def _parted(columns: list[str], at: int, parents: tuple[str, ...]) -> Iterator[s
 
 
 def _row(count: int, left: int, slope: str, *, shifting: bool, slash: bool = True) -> str:
-    """``count`` lines; a slope right of line ``left``, and (``shifting``) the same for all lines behind it."""
+    """Draw ``count`` lines with a slope right of line ``left``; with ``shifting``, all lines right of it slope too."""
     cells = [" "] * (2 * count + 2)
     for column in range(count):
         cells[2 * column] = "|"

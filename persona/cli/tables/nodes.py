@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 MOST = 12
-"""Nodes to list before the rest are only counted."""
+"""Number of nodes to list before the rest is only counted."""
 
 GOOD = "up to date"
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "scored": ("·", "dim")}
@@ -11,5 +11,5 @@ WORDS = {"changed": "text changed", "scored": "new scores"}
 
 
 def coloured(state: str) -> str:
-    """The state of a vector's node as rich markup: green when it is up to date."""
+    """Return a state as rich markup, green if it is up to date."""
     return f"[{'green' if state == GOOD else 'yellow'}]{state}[/]"

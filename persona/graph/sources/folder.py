@@ -1,7 +1,7 @@
-"""A folder of Markdown or text files, one for each node.
+"""A folder of Markdown or text files, one per node.
 
-A node is called as its file without the ending, or as ``id`` or ``name`` in its front matter say. ``[[wiki links]]`` and
-``links`` in the front matter are its links. Files and folders whose names begin with a dot are no nodes.
+A node is named by ``id`` or ``name`` in its front matter, or else by its file without the extension. ``[[wiki links]]``
+and ``links`` in the front matter are its links. Hidden files and folders are skipped.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ ENDINGS = (".md", ".markdown", ".txt")
 
 
 def accepts(place: str) -> bool:
-    """Whether it is a folder."""
+    """Return whether it is a folder."""
     return bool(place) and Path(place).is_dir()
 
 
 def read(place: str, options: SourceOptions) -> Iterator[SourceGraph]:
-    """Every file below the folder, by path."""
+    """Yield every file below the folder, sorted by path."""
     root = Path(place)
     for path in _files(root):
         if not path.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{path} is a link out of {root}", "Put the file itself there, or delete the link.")
+            raise UsageError(f"{path} links to a file outside {root}", "Copy the file there, or delete the link.")
         with translated(path):
             if path.stat().st_size > 4 * LARGEST_TEXT:
-                raise UsageError(f"{path} is too large for a node", f"A node may have {LARGEST_TEXT:,} characters.")
+                raise UsageError(f"{path} is too large for a node", f"The limit is {LARGEST_TEXT:,} characters.")
             data = path.read_bytes()
         try:
             text = data.decode()
@@ -41,19 +41,19 @@ def read(place: str, options: SourceOptions) -> Iterator[SourceGraph]:
 
 
 def _files(root: Path) -> list[Path]:
-    found = []
+    paths = []
     for folder, folders, names in os.walk(root, onerror=_stop):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, n) for n in names if n.lower().endswith(ENDINGS) and not n.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+        paths += [Path(folder, n) for n in names if n.lower().endswith(ENDINGS) and not n.startswith(".")]
+    return sorted(path for path in paths if path.is_file())
 
 
 def _stop(error: OSError) -> None:
-    """A folder that cannot be read is no empty folder."""
+    """Raise an error for an unreadable folder, which os.walk would skip."""
     with translated(Path(str(error.filename))):
         raise error
 
 
 def _utf8(name: str) -> str:
-    """A name as a message can have it, whatever bytes it is on disk."""
+    """Return a file name as valid UTF-8, so that it can be printed."""
     return os.fsencode(name).decode(errors="replace")

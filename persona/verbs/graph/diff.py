@@ -1,10 +1,10 @@
-"""``persona graph diff``: what nodes said and say, and which vectors that makes stale."""
+"""``persona graph diff``: how nodes changed, and which vectors that makes stale."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from persona.graph.coverage import State, said
+from persona.graph.coverage import State, text_at
 from persona.graph.differences import changed_nodes, patch
 from persona.graph.nodes import Node
 from persona.ids import CommitId, NodeId
@@ -14,9 +14,10 @@ from persona.workspace.graphs import covered, graph_of, needed_graph, recipe_at
 
 @dataclass(frozen=True)
 class NodeDiff:
-    """One node: ``added``, ``removed``, ``changed`` or ``scored``; ``patch`` is a unified diff of its texts.
+    """A node that changed.
 
-    ``stale`` are vectors that do not implement what stands behind the change.
+    ``kind`` is ``added``, ``removed``, ``changed``, or ``scored`` if only its tags differ. ``patch`` is a unified diff of
+    its text. ``stale`` are the vectors that do not match the new text.
     """
 
     kind: str
@@ -27,7 +28,7 @@ class NodeDiff:
 
 @dataclass(frozen=True)
 class GraphDiff:
-    """Differences from ``before`` to ``after``, both named as a person would."""
+    """The differences from ``before`` to ``after``, which describe the two sides."""
 
     before: str
     after: str
@@ -35,9 +36,14 @@ class GraphDiff:
 
 
 def graph_diff(repo: Repository, before: str | None = None, after: str | None = None) -> GraphDiff:
-    """Between the graphs of two revisions; ``after`` is HEAD unless given.
+    """Compare the graphs of two revisions.
 
-    Without any: between what each stale vector implements, and what its node says now.
+    Args:
+        before: A revision; for None, compare the text that each stale vector implements with its node's current text.
+        after: A revision; HEAD by default.
+
+    Raises:
+        UsageError: There is no such revision, or no graph in ``after``.
     """
     if before is None:
         return _stale(repo)
@@ -45,18 +51,18 @@ def graph_diff(repo: Repository, before: str | None = None, after: str | None = 
     graph = needed_graph(repo, new)
     stale = _stale_by_node(repo, new)
     nodes = [
-        NodeDiff(one.kind, one.name, _patch(repo, one.before, one.after), stale.get(one.name, ()))
-        for one in changed_nodes(graph_of(repo, old), graph, repo.objects)
+        NodeDiff(node.kind, node.name, _patch(repo, node.before, node.after), stale.get(node.name, ()))
+        for node in changed_nodes(graph_of(repo, old), graph, repo.objects)
     ]
     return GraphDiff(f"{before} ({old.short})", f"{after or 'HEAD'} ({new.short})", tuple(nodes))
 
 
 def _stale_by_node(repo: Repository, commit: CommitId) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
+    vectors: dict[str, tuple[str, ...]] = {}
     for link in covered(repo, commit, repo.recipe(commit)).links:
         if link.state not in (State.CURRENT, State.UNPINNED):
-            found[link.node] = (*found.get(link.node, ()), link.vector)
-    return found
+            vectors[link.node] = (*vectors.get(link.node, ()), link.vector)
+    return vectors
 
 
 def _patch(repo: Repository, before: NodeId | None, after: NodeId | None) -> tuple[str, ...]:
@@ -72,13 +78,11 @@ def _stale(repo: Repository) -> GraphDiff:
         if link.pin is None or link.state not in (State.STALE, State.NO_SECTION, State.MISSING):
             continue
         now = graph.find(link.reference)
-        old, new = (
-            said(repo.objects, link.pin, link.reference),
-            said(repo.objects, now, link.reference) if now else None,
-        )
+        old = text_at(repo.objects, link.pin, link.reference)
+        new = text_at(repo.objects, now, link.reference) if now else None
         known = nodes.get((link.reference, link.pin))
         vectors = (*(known.stale if known else ()), link.vector)
         kind = "changed" if new is not None else "removed"
         lines = tuple(patch(old or "", new or ""))
         nodes[(link.reference, link.pin)] = NodeDiff(kind, link.reference, lines, vectors)
-    return GraphDiff("what stale vectors implement", "what their nodes say now", tuple(nodes.values()))
+    return GraphDiff("what stale vectors implement", "the current text of their nodes", tuple(nodes.values()))

@@ -1,4 +1,4 @@
-"""``persona graph import``: the memory graph as it is now, as a commit."""
+"""``persona graph import``: import a memory graph and commit it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from persona.graph.coverage import coverage
 from persona.graph.differences import NodeChange, changed_nodes, summary
 from persona.graph.nodes import Graph
 from persona.ids import NodeId
-from persona.repository import Repository, Transaction
+from persona.repository import Repository
 from persona.workspace.graphs import graph_of
 from persona.workspace.record import RecordedCommit, check_clean, clean_recipe, record
 
 
 @dataclass(frozen=True)
 class GraphImportResult:
-    """What an import brought. ``recorded`` is None when the very same graph was there already.
+    """The result of an import.
 
-    ``kept`` are nodes that the source no longer has and that stay all the same; ``stale`` are vectors that do not
-    implement what the graph says now.
+    ``recorded`` is the new commit, null if the graph did not change. ``source`` is the kind of source, ``place`` where it
+    is, and ``nodes`` the number of nodes. ``kept`` are nodes that the source no longer has and that were kept. ``stale``
+    are vectors that do not match the new graph. ``notes`` say what was skipped.
     """
 
     recorded: RecordedCommit | None
@@ -46,16 +47,25 @@ def graph_import(
     author: str = "",
     command: str = "graph import",
 ) -> GraphImportResult:
-    """Take in every node of a folder, a JSONL file or an MCP server, and commit that.
+    """Import every node of a memory graph, and commit the result.
 
-    Nodes that the place no longer has leave the graph, unless ``keep_missing``. ``tools`` name the server's tools that
-    list and read nodes; ``patience`` is how many seconds it may take to answer.
+    Args:
+        place: A folder of Markdown or text files, a JSONL file, or the URL of an MCP server.
+        keep_missing: Keep nodes that the place no longer has.
+        tools: Names of the server's tool that lists nodes and of the one that reads a node; known names by default.
+        patience: Seconds to wait for each answer of the server.
+
+    Raises:
+        UsageError: The place is not a memory graph, or a node is invalid.
+        ServerError: The server cannot be reached, or its answer is unusable.
+        Refusal: ``persona.toml`` has edits.
     """
     if len(tools) > 2 or not 0 < patience < 1e6:
         raise UsageError(
-            "at most two tools, and a positive patience", "Name the tool that lists, then the one that reads."
+            "give at most two tools and a positive timeout",
+            "First name the tool that lists nodes, then the one that reads a node.",
         )
-    check_clean(repo)  # before a server is asked for everything
+    check_clean(repo)  # fail before a server is asked for everything
     read = sources.read(str(place), sources.SourceOptions(tuple(tools), patience))
     with clean_recipe(repo, command) as (change, text):
         before = graph_of(repo, repo.head())
@@ -64,8 +74,8 @@ def graph_import(
         changes = changed_nodes(before, after, repo.objects)
         recorded = None
         if before is None or (before.nodes, before.links) != (after.nodes, after.links):
-            said = message or f"graph: {summary(before, after, changes)}"
-            recorded = _record(repo, change, text, said, author, after)
+            subject = message or f"graph: {summary(before, after, changes)}"
+            recorded = record(repo, change, text, subject, author, graph=after.put(repo.objects))
         stale = coverage(repo.recipe(repo.head()), after, repo.objects).stale
     where = (read.origin.kind, read.origin.place)
     return GraphImportResult(recorded, *where, len(after.nodes), tuple(changes), tuple(sorted(kept)), stale, read.notes)
@@ -80,9 +90,3 @@ def _graph(repo: Repository, read: sources.Read, kept: dict[str, NodeId], before
     links = {name: to for name, to in read.links.items() if to}
     links |= {name: before.links[name] for name in kept if before and name in before.links}
     return Graph({node.name: node.put(repo.objects) for node in read.nodes} | kept, read.origin, links)
-
-
-def _record(
-    repo: Repository, change: Transaction, text: str, message: str, author: str, graph: Graph
-) -> RecordedCommit:
-    return record(repo, change, text, message, author, graph=graph.put(repo.objects))

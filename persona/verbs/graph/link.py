@@ -1,4 +1,4 @@
-"""``persona graph link``: say that a vector implements a node, as its text is now."""
+"""``persona graph link``: record that a vector implements the current text of a node."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ def graph_link(
     author: str = "",
     command: str = "graph link",
 ) -> RecordedCommit:
-    """Give ``vector`` the node ``NODE`` or ``NODE#SECTION``, pinned to its present text; and commit that.
+    """Link a vector to a node, pinned to the node's current text, and commit that.
 
-    For a vector that has this node already it says that the vector still implements it, though the text has changed.
+    If the vector has this node already, this records that it still implements it although the text has changed.
+
+    Args:
+        node: ``NODE`` or ``NODE#SECTION``.
+
+    Raises:
+        UsageError: There is no such node, section or vector.
+        Refusal: The vector already implements the current text, or ``persona.toml`` has edits.
     """
     name, section = split_reference(node)
     reference = name if section is None else f"{name}#{section}"
@@ -35,8 +42,10 @@ def graph_link(
             raise UsageError(*wrong)
         now = graph.nodes[name]
         if (before.node, before.specification) == (reference, now):
-            raise Refusal(f"'{vector}' implements '{reference}' as it is now already", "See 'persona graph status'.")
+            raise Refusal(
+                f"'{vector}' already implements the current text of '{reference}'", "See 'persona graph status'."
+            )
         verb = "still implements" if before.node == reference and before.specification else "implements"
         text = edit.set_node(text, vector, reference)
-        said = message or f"{vector} {verb} {reference}"
-        return record(repo, change, text, said, author, pins={vector: now})
+        subject = message or f"{vector} {verb} {reference}"
+        return record(repo, change, text, subject, author, pins={vector: now})

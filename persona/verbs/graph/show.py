@@ -1,11 +1,11 @@
-"""``persona graph show``: the nodes of a graph, or all that is known of one."""
+"""``persona graph show``: the nodes of a graph, or one of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from persona.errors import UsageError
-from persona.graph.coverage import NodeLink, complaint, said
+from persona.graph.coverage import NodeLink, complaint, text_at
 from persona.graph.nodes import Graph, GraphOrigin, Tags
 from persona.ids import CommitId, NodeId
 from persona.repository import Repository
@@ -24,7 +24,7 @@ class NodeSummary:
 
 @dataclass(frozen=True)
 class ShownGraph:
-    """The graph of a commit."""
+    """The graph of a commit, and where it was imported from."""
 
     commit: CommitId
     source: GraphOrigin
@@ -33,7 +33,7 @@ class ShownGraph:
 
 @dataclass(frozen=True)
 class ShownNode:
-    """One node, or a section of it; ``linked_from`` are the nodes that link to it."""
+    """One node, or a section of it. ``links`` are the nodes that it links to, ``linked_from`` those that link to it."""
 
     commit: CommitId
     name: str
@@ -46,7 +46,15 @@ class ShownNode:
 
 
 def graph_show(repo: Repository, node: str | None = None, rev: str | None = None) -> ShownGraph | ShownNode:
-    """The graph at a revision, or one node of it: ``NODE``, or ``NODE#SECTION``."""
+    """Return the graph of a revision, or one node of it.
+
+    Args:
+        node: ``NODE`` or ``NODE#SECTION``; the whole graph for None.
+        rev: A revision; for None, HEAD with the current ``persona.toml``.
+
+    Raises:
+        UsageError: There is no graph, or no such node or section.
+    """
     commit, recipe = recipe_at(repo, rev)
     graph = needed_graph(repo, commit)
     links = covered(repo, commit, recipe).links
@@ -71,7 +79,7 @@ def _node(repo: Repository, commit: CommitId, graph: Graph, reference: str, link
         commit=commit,
         name=reference,
         id=name,
-        text=said(repo.objects, name, reference) or "",
+        text=text_at(repo.objects, name, reference) or "",
         tags=node.tags,
         links=graph.links.get(node.name, ()),
         linked_from=tuple(sorted(other for other, to in graph.links.items() if node.name in to)),

@@ -1,4 +1,4 @@
-"""``persona graph status``: which nodes have a vector, which vectors are stale, and what has nothing to do with the other."""
+"""``persona graph status``: which nodes have a vector, and which vectors are stale."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from persona.workspace.graphs import covered, graph_of, recipe_at
 
 @dataclass(frozen=True)
 class GraphStatus:
-    """A recipe held to the graph of a commit. ``source`` is None before the first import.
+    """A recipe compared with the graph of a commit.
 
-    ``links`` are vectors with a node, the worst first; ``uncovered`` nodes without a vector, ``loose`` vectors without a
-    node; ``next`` is the likely next command.
+    ``source`` is where the graph was imported from, null before the first import, and ``nodes`` the number of nodes.
+    ``links`` are the vectors with a node, worst state first; ``uncovered`` the nodes without a vector, ``loose`` the
+    vectors without a node, and ``stale`` the vectors that no longer match their node. ``next`` is the likely next
+    command.
     """
 
     commit: CommitId
@@ -30,33 +32,33 @@ class GraphStatus:
 
 
 def graph_status(repo: Repository, rev: str | None = None) -> GraphStatus:
-    """The state of the graph at a revision, or now."""
+    """Compare the recipe with the graph at a revision; for None, the current ``persona.toml`` with HEAD's graph."""
     commit, recipe = recipe_at(repo, rev)
     graph = graph_of(repo, commit)
-    found = covered(repo, commit, recipe)
+    coverage = covered(repo, commit, recipe)
     return GraphStatus(
         commit=commit,
         source=graph.source if graph else None,
         nodes=len(graph.nodes) if graph else 0,
-        links=found.links,
-        uncovered=found.uncovered,
-        loose=found.loose,
-        stale=found.stale if graph else (),
-        next="persona graph import PATH" if graph is None else _next(found),
+        links=coverage.links,
+        uncovered=coverage.uncovered,
+        loose=coverage.loose,
+        stale=coverage.stale if graph else (),
+        next="persona graph import PATH" if graph is None else _next(coverage),
     )
 
 
-def _next(found: Coverage) -> str:
-    """The likely next command: the worst is mended first."""
-    for link in found.links:
+def _next(coverage: Coverage) -> str:
+    """Return the likely next command, which fixes the worst state first."""
+    for link in coverage.links:
         if link.state is State.STALE:
             return f"persona commit RUN --as {link.vector}"
         if link.state in (State.MISSING, State.NO_SECTION):
             return f"persona graph link NODE {link.vector}"
         if link.state is State.UNPINNED:
             return f"persona graph link {link.reference} {link.vector}"
-    if found.loose:
-        return f"persona graph link NODE {found.loose[0]}"
-    if found.uncovered:
-        return f"persona commit RUN --as NAME --node {found.uncovered[0]}"
+    if coverage.loose:
+        return f"persona graph link NODE {coverage.loose[0]}"
+    if coverage.uncovered:
+        return f"persona commit RUN --as NAME --node {coverage.uncovered[0]}"
     return "persona build -o OUT"

@@ -1,4 +1,4 @@
-"""``persona graph unlink``: take the node away from a vector."""
+"""``persona graph unlink``: remove the node of a vector."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ def graph_unlink(
     author: str = "",
     command: str = "graph unlink",
 ) -> RecordedCommit:
-    """Let ``vector`` implement no node, and commit that. The vector itself stays."""
+    """Unlink a vector from its node, and commit that; the vector itself stays.
+
+    Raises:
+        UsageError: There is no such vector.
+        Refusal: The vector has no node, or ``persona.toml`` has edits.
+    """
     with clean_recipe(repo, command) as (change, text):
         node = entry_of(parse(text), vector).node
         if node is None:
             raise Refusal(f"'{vector}' has no node", "See 'persona graph status'.")
-        said = message or f"{vector} no longer implements {node}"
-        return record(repo, change, edit.set_node(text, vector, None), said, author)
+        subject = message or f"{vector} no longer implements {node}"
+        return record(repo, change, edit.set_node(text, vector, None), subject, author)

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(app: App, before: str | None, after: str | None) -> None:
-    """Show how nodes changed between two revisions, and which vectors that makes stale.
+    """Show how nodes changed between two revisions
 
-    Without B up to HEAD; without A, too, from what each stale vector implements to what its node says now.
+    Also lists the vectors that the changes make stale. B is HEAD by default. Without A and B, compares the text that each
+    stale vector implements with the current text of its node.
 
     \b
     persona graph diff
@@ -34,18 +35,18 @@ def command(app: App, before: str | None, after: str | None) -> None:
     """
     from persona.verbs.graph.diff import graph_diff
 
-    found = graph_diff(app.repository(), before, after)
-    app.show("graph diff", found, lambda console: _diff(console, found))
+    diff = graph_diff(app.repository(), before, after)
+    app.show("graph diff", diff, lambda console: _diff(console, diff))
 
 
-def _diff(console: Console, found: GraphDiff) -> None:
-    if not found.nodes:
-        console.print(f"No differences from {escape(found.before)} to {escape(found.after)}")
+def _diff(console: Console, diff: GraphDiff) -> None:
+    if not diff.nodes:
+        console.print(f"No differences from {escape(diff.before)} to {escape(diff.after)}")
         return
-    for one in found.nodes:
-        sign, style = SIGNS[one.kind]
-        stale = f"  [yellow]stale: {escape(', '.join(one.stale))}[/]" if one.stale else ""
-        word = WORDS.get(one.kind, one.kind)
-        console.print(f"[bold]{sign} {escape(one.name)}[/]  [{style}]{word}[/]{stale}")
-        for line in one.patch:
+    for node in diff.nodes:
+        sign, style = SIGNS[node.kind]
+        stale = f"  [yellow]stale: {escape(', '.join(node.stale))}[/]" if node.stale else ""
+        word = WORDS.get(node.kind, node.kind)
+        console.print(f"[bold]{sign} {escape(node.name)}[/]  [{style}]{word}[/]{stale}")
+        for line in node.patch:
             console.print(Text(f"    {line}", style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")))

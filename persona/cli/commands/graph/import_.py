@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 @click.argument("place", metavar="PATH|URL")
 @click.option("--keep-missing", is_flag=True, help="Keep nodes that the place no longer has.")
 @server_options
-@click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
+@click.option("-m", "--message", metavar="MSG", help="Commit message.")
 @json_option
 @click.pass_obj
 def command(
     app: App, place: str, keep_missing: bool, tools: tuple[str, ...], timeout: float, message: str | None
 ) -> None:
-    """Take in every node of a folder of Markdown or text, a JSONL export, or an MCP server, and commit that.
+    """Import a memory graph and commit it
+
+    Reads every node of a folder of Markdown or text files, of a JSONL export, or of an MCP server.
 
     \b
     persona graph import notes/
@@ -59,17 +61,17 @@ def command(
 
 def _imported(console: Console, done: GraphImportResult) -> None:
     if done.recorded is None:
-        console.print(f"The graph is as it was imported last: {count(done.nodes, 'node')}; nothing new was recorded")
+        console.print(f"The graph of {count(done.nodes, 'node')} has not changed: nothing to commit")
         return
     recorded(console, done.recorded)
-    for one in done.changes[:MOST]:
-        sign, style = SIGNS[one.kind]
-        word = WORDS.get(one.kind, "")
-        console.print(f" [{style}]{sign} {escape(one.name)}[/]{f'  {word}' if word else ''}")
+    for change in done.changes[:MOST]:
+        sign, style = SIGNS[change.kind]
+        word = WORDS.get(change.kind, "")
+        console.print(f" [{style}]{sign} {escape(change.name)}[/]{f'  {word}' if word else ''}")
     if len(done.changes) > MOST:
         console.print(f" … and {len(done.changes) - MOST} more: persona graph diff HEAD~1")
     if done.kept:
-        console.print(f" kept, though {escape(done.place)} has them no more: {escape(_few(done.kept))}")
+        console.print(f" kept, although {escape(done.place)} no longer has them: {escape(_few(done.kept))}")
     if done.stale:
         console.print(f" [yellow]stale:[/] {escape(_few(done.stale))} (persona graph status)")
 

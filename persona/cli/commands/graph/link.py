@@ -12,11 +12,13 @@ from persona.cli.tables.commits import recorded
 @click.command("link")
 @click.argument("node", metavar="NODE[#SECTION]", type=NODE)
 @click.argument("vector", type=VECTOR)
-@click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
+@click.option("-m", "--message", metavar="MSG", help="Commit message.")
 @json_option
 @click.pass_obj
 def command(app: App, node: str, vector: str, message: str | None) -> None:
-    """Say that a vector implements a node, as its text is now; and commit that.
+    """Link a vector to a node, and commit that
+
+    Records that the vector implements the current text of the node. If the text changes later, the vector is stale.
 
     \b
     persona graph link rushing-pattern suggesting

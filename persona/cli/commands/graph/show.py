@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("node", required=False, metavar="[NODE[#SECTION]]", type=NODE)
-@click.option("--at", "rev", type=REV, metavar="REV", help="At a revision; as things stand otherwise.")
+@click.option("--at", "rev", type=REV, metavar="REV", help="Revision to show, instead of the current state.")
 @json_option
 @click.pass_obj
 def command(app: App, node: str | None, rev: str | None) -> None:
-    """Show the nodes and their links, or the text of one node and what implements it.
+    """Show the nodes of the graph, or one of them
+
+    For one node, prints its text, its links and the vectors that implement it.
 
     \b
     persona graph show
@@ -45,25 +47,25 @@ def command(app: App, node: str | None, rev: str | None) -> None:
 
 def _nodes(console: Console, shown: ShownGraph) -> None:
     console.print(f"Graph at [yellow]{short(shown.commit)}[/], from {escape(shown.source.place)}")
-    known = {one.name for one in shown.nodes}
+    names = {node.name for node in shown.nodes}
     lines = []
-    for one in shown.nodes:
-        vectors = f"  [green]{escape(', '.join(one.vectors))}[/]" if one.vectors else ""
-        lines.append(f"[bold]{escape(one.name)}[/]{vectors}")
-        lines += [f"[dim]    → {escape(to)}{'' if to in known else '  not in the graph'}[/]" for to in one.links]
-    console.print("\n".join(lines))  # at once: a call for each of thousands takes a second
+    for node in shown.nodes:
+        vectors = f"  [green]{escape(', '.join(node.vectors))}[/]" if node.vectors else ""
+        lines.append(f"[bold]{escape(node.name)}[/]{vectors}")
+        lines += [f"[dim]    → {escape(to)}{'' if to in names else '  not in the graph'}[/]" for to in node.links]
+    console.print("\n".join(lines))  # one call: thousands of calls would take a second
 
 
 def _node(console: Console, shown: ShownNode) -> None:
     console.print(f"[yellow]node {shown.id}[/] [bold]{escape(shown.name)}[/]")
-    for one in shown.vectors:
-        console.print(f"Vector: {escape(one.vector)} implements {escape(one.reference)}, {coloured(one.state)}")
-    for label, names in (("Links:  ", shown.links), ("Linked: ", shown.linked_from)):
+    for link in shown.vectors:
+        console.print(f"Vector:      {escape(link.vector)} implements {escape(link.reference)}, {coloured(link.state)}")
+    for label, names in (("Links to:    ", shown.links), ("Linked from: ", shown.linked_from)):
         if names:
             console.print(f"{label}{escape(', '.join(names))}")
     if shown.tags:
         tags = (name if score is None else f"{name}:{score:g}" for name, score in shown.tags.items())
-        console.print(f"Tags:   {escape(' '.join(tags))}")
+        console.print(f"Tags:        {escape(' '.join(tags))}")
     console.print()
     for line in shown.text.split("\n"):
         console.print(Text(f"    {line}" if line else ""))

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.argument("rev", required=False, type=REV)
-@click.option("--all", "everything", is_flag=True, help="List every node that has no vector.")
+@click.option("--all", "everything", is_flag=True, help="List all nodes without a vector.")
 @json_option
 @click.pass_obj
 def command(app: App, rev: str | None, everything: bool) -> None:
-    """Show which nodes have a vector, which vectors are stale, and what has nothing to do with the other.
+    """Show which nodes have a vector, and what is stale
 
-    A vector is stale when its node, or the section of it that it implements, says something else than it did when the
-    vector was committed.
+    A vector is stale when the text of its node, or of the section that it implements, has changed since the vector was
+    committed.
 
     \b
     persona graph status
@@ -48,18 +48,20 @@ def _status(console: Console, now: GraphStatus, everything: bool) -> None:
         console.print()
         console.print(_rows(now, everything))
     if len(now.uncovered) > MOST and not everything:
-        console.print(f"… and {len(now.uncovered) - MOST} nodes more without a vector: persona graph status --all")
-    if worst := next((one for one in now.links if one.state == "stale"), None):
-        console.print("\nWhat changed since:        persona graph diff")
-        console.print(f"Where it still does that: persona graph link {escape(f'{worst.reference} {worst.vector}')}")
+        console.print(f"… and {len(now.uncovered) - MOST} more nodes without a vector: persona graph status --all")
+    if worst := next((link for link in now.links if link.state == "stale"), None):
+        console.print("\nTo see what changed:                 persona graph diff")
+        console.print(
+            f"If the vector still implements that: persona graph link {escape(f'{worst.reference} {worst.vector}')}"
+        )
     console.print(f"\nNext: {escape(now.next)}", style="dim")
 
 
 def _rows(now: GraphStatus, everything: bool) -> object:
     rows = table("node", "vectors", "state")
     groups: dict[tuple[str, str], list[str]] = {}
-    for one in now.links:
-        groups.setdefault((one.reference, one.state), []).append(one.vector)
+    for link in now.links:
+        groups.setdefault((link.reference, link.state), []).append(link.vector)
     for (reference, state), vectors in groups.items():
         rows.add_row(escape(reference), escape(", ".join(vectors)), coloured(state))
     for name in now.uncovered if everything else now.uncovered[:MOST]:

@@ -11,11 +11,11 @@ from persona.cli.tables.commits import recorded
 
 @click.command("unlink")
 @click.argument("vector", type=VECTOR)
-@click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
+@click.option("-m", "--message", metavar="MSG", help="Commit message.")
 @json_option
 @click.pass_obj
 def command(app: App, vector: str, message: str | None) -> None:
-    """Take the node away from a vector, and commit that.
+    """Unlink a vector from its node, and commit that
 
     \b
     persona graph unlink suggesting

@@ -9,7 +9,9 @@ from persona.cli.lazy import LazyGroup, modules_of
 
 @click.group("op", cls=LazyGroup, modules=modules_of(__name__, "log"))
 def command() -> None:
-    """Look at the operation log: every change to the repository, in the order in which it was made.
+    """Show the operation log
+
+    Every change to the repository is an operation, which undo and redo can reverse.
 
     \b
     persona op log

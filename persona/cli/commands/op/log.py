@@ -11,11 +11,13 @@ from persona.cli.render import when
 
 
 @click.command("log")
-@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="At most N operations.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of operations.")
 @json_option
 @click.pass_obj
 def command(app: App, limit: int | None) -> None:
-    """Show operations, newest first: what each did, when, with which arguments.
+    """Show operations, newest first
+
+    For each, shows the command with its arguments, the time, and the refs that it changed.
 
     \b
     persona op log
@@ -23,17 +25,17 @@ def command(app: App, limit: int | None) -> None:
     """
     from persona.verbs.op_log import op_log
 
-    found = op_log(app.repository(), limit=limit)
+    operations = op_log(app.repository(), limit=limit)
 
     def render(console: Console) -> None:
-        for one in found:
-            state = " [red](undone)[/]" if one.undone else ""
-            console.print(f"[yellow]{one.operation[:7]}[/] {when(one.time)}{state}")
-            console.print(f"    persona {escape(one.command)}")
-            for ref, (before, after) in sorted(one.refs.items()):
+        for operation in operations:
+            state = " [red](undone)[/]" if operation.undone else ""
+            console.print(f"[yellow]{operation.operation[:7]}[/] {when(operation.time)}{state}")
+            console.print(f"    persona {escape(operation.command)}")
+            for ref, (before, after) in sorted(operation.refs.items()):
                 console.print(f"    {escape(ref)}: {_value(before)} → {_value(after)}", style="dim")
 
-    app.show("op log", found, render)
+    app.show("op log", operations, render)
 
 
 def _value(value: str | None) -> str:
