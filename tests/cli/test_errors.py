@@ -148,7 +148,9 @@ def test_a_folder_that_is_no_checkpoint(work: Path, tmp_path: Path, run: Run) ->
 def test_pickles_are_never_opened(work: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    assert_two_lines(run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "pytorch_model.bin", "does not read pickles")
+    assert_two_lines(
+        run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "pytorch_model.bin", "does not read pickles"
+    )
 
 
 def test_a_run_of_another_base(work: Path, tmp_path: Path, run: Run) -> None:

@@ -341,7 +341,9 @@ def test_a_run_of_another_base_is_an_error(repo: persona.Repository, tmp_path: P
 
 def test_unrelated_weights_of_the_same_shape_are_an_error(repo: persona.Repository, tmp_path: Path) -> None:
     tiny_llama(seed=99).save_pretrained(tmp_path / "run")
-    with pytest.raises(WrongBase, match=r"is not a fine-tune of this base: its matrices differ by 1\d\d% of their norm"):
+    with pytest.raises(
+        WrongBase, match=r"is not a fine-tune of this base: its matrices differ by 1\d\d% of their norm"
+    ):
         persona.commit(repo, tmp_path / "run", name="a")
 
 
