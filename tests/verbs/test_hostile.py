@@ -41,7 +41,7 @@ def test_a_link_out_of_a_checkpoint_is_not_followed(name: str, sent: Path, tmp_p
 def test_a_link_out_of_a_run_is_not_followed(repo: persona.Repository, models: TinyModels, tmp_path: Path) -> None:
     run = Path(shutil.copytree(models.run(1), tmp_path / "run"))
     (run / "tokenizer.json").symlink_to(models.run(2) / "config.json")
-    with pytest.raises(CheckpointError, match="out of its folder"):
+    with pytest.raises(CheckpointError, match="outside its folder"):
         persona.commit(repo, run, name="a")
 
 

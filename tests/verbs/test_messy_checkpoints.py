@@ -222,7 +222,7 @@ def test_a_new_head_and_a_missing_one(models: TinyModels, repo: persona.Reposito
     model = AutoModelForSequenceClassification.from_pretrained(models.base(), num_labels=3, dtype=torch.bfloat16)
     nudge(model, 1).save_pretrained(tmp_path / "run")
     done = persona.commit(repo, tmp_path / "run", name="judge")
-    assert any("brings 1 tensor(s)" in note and "score.weight" in note for note in done.notes)
+    assert any("adds 1 tensor(s)" in note and "score.weight" in note for note in done.notes)
     assert any("lacks 1 tensor(s)" in note and "lm_head.weight" in note for note in done.notes)
     persona.build(repo, tmp_path / "out")
     assert_same(load(tmp_path / "out"), load(tmp_path / "run"))
