@@ -52,7 +52,8 @@ None of this replaces measuring: build both and compare.
 ### What TIES is for, and what it costs
 
 Take two vectors of 100,000 entries whose correct merge is known by construction. *Interfering*: strong entries of size 1 on noise of
-0.3; in 5 % of entries both vectors have the same ±1, and in 5 % one has ±1 while the other has drifted by 0.6 in the opposite direction.
+0.3; in 5 % of entries both vectors make the same change of 1 (which is to be made once), and in 5 % one has ±1 while the other has
+drifted by 0.6 in the opposite direction.
 *Independent*: two unrelated dense vectors whose sum is correct. The table shows the cosine to the correct merge (1 is best), and the mean
 squared error as a share of its mean square (0 is best); `ties` has density 0.2:
 

@@ -22,16 +22,9 @@ _NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"})
 _SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IGNORECASE)
-_RUN_FILES = frozenset(
-    {
-        "trainer_state.json",
-        "all_results.json",
-        "train_results.json",
-        "eval_results.json",
-        RECEIPT,
-        ADAPTER_CONFIG,
-    }
-)
+_RUN_FILES = frozenset({
+    "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
+})  # fmt: skip
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 _MAX_SIDE_FILE = 256 << 20
 _HEADS = re.compile(r"(.*\.)?(lm_head|embed_out|output|decoder|generator_lm_head)\.weight")

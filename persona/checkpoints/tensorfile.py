@@ -12,7 +12,7 @@ import mmap
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,23 +164,12 @@ def layout(
     The header is padded with spaces to a multiple of 8, like the reference implementation's.
     """
     fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    at = 0
+    infos: list[TensorInfo] = []
     for name, dtype, shape in tensors:
-        size = byte_size(dtype, math.prod(shape))
-        fields[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
-        at += size
+        start = infos[-1].stop if infos else 0
+        infos.append(TensorInfo(name, dtype, tuple(shape), start, start + byte_size(dtype, math.prod(shape))))
+        fields[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, infos[-1].stop]}
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     head = len(text).to_bytes(8, "little") + text
-    fields.pop("__metadata__", None)
-    infos = {
-        name: TensorInfo(
-            name,
-            f["dtype"],
-            tuple(f["shape"]),
-            len(head) + f["data_offsets"][0],
-            len(head) + f["data_offsets"][1],
-        )
-        for name, f in fields.items()
-    }
-    return head, infos
+    return head, {i.name: replace(i, start=len(head) + i.start, stop=len(head) + i.stop) for i in infos}

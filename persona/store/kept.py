@@ -10,7 +10,7 @@ store only references. Every read is checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -174,23 +174,21 @@ def _hashed(
             writing = pool.submit(write, at, chunk) if write else None
             whole.update(chunk)
             parts.update(at, chunk)
-            _finish(writing)
+            if writing:
+                writing.result()
             at += len(chunk)
             task.advance(len(chunk))
     return whole.hexdigest(), parts.ids()
 
 
 def _check_unchanged(source: TensorFile, path: Path) -> None:
-    if not _is_laid_out_like(source, path):
-        raise changed_while_read(source.path)
-
-
-def _is_laid_out_like(source: TensorFile, path: Path) -> bool:
+    """Raise unless the file at ``path`` still has the header and the size of ``source``."""
     try:
         stored = TensorFile(path)
     except CheckpointError:
-        return False
-    return stored.size == source.size and list(stored.tensors.values()) == list(source.tensors.values())
+        raise changed_while_read(source.path) from None
+    if stored.size != source.size or list(stored.tensors.values()) != list(source.tensors.values()):
+        raise changed_while_read(source.path)
 
 
 def _chunks(path: Path) -> Iterator[memoryview]:
@@ -204,11 +202,6 @@ def _chunks(path: Path) -> Iterator[memoryview]:
 def _write(staged: files.Staged, at: int, chunk: memoryview) -> None:
     staged.write(chunk)
     staged.start_writeback(at, len(chunk))
-
-
-def _finish(writing: Future[None] | None) -> None:
-    if writing is not None:
-        writing.result()
 
 
 class _TensorHashers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from persona.checkpoints.adapters import dense
 from persona.checkpoints.adapters.config import MERGE, OTHER_BASE, AdapterConfig
@@ -35,6 +36,14 @@ class Collector:
         self.changes = AdapterChanges()
         self.copies = {self.names.require(n, info.name): info for n, info in keys.copies.items()}
 
+    def error(self, what: str, hint: str) -> CheckpointError:
+        """An error about the adapter's file."""
+        return CheckpointError(f"{self.file.path}: {what}", hint)
+
+    def misfit(self, info: TensorInfo, name: str, shape: tuple[int, ...]) -> CheckpointError:
+        """The error for a tensor that does not fit the shape of the base's tensor ``name``."""
+        return self.error(f"'{info.name}' is {list(info.shape)} but '{name}' in the base is {list(shape)}", OTHER_BASE)
+
     def origin(self, name: str) -> BaseTensor:
         """The W that the adapter's changes to ``name`` are added to: the base's, or the adapter's copy if it differs."""
         origin = self._base(name)
@@ -61,11 +70,7 @@ class Collector:
         fits = len(info.shape) == len(origin.shape) and info.shape[1:] == origin.shape[1:] and info.shape
         grown = len(info.shape) == 2 and info.shape[:1] > origin.shape[:1]
         if not (info.shape == origin.shape or (fits and (self._is_saved(name) or grown))):
-            raise CheckpointError(
-                f"{self.file.path}: '{info.name}' has shape {list(info.shape)} but '{name}' in the base has "
-                f"{list(origin.shape)}",
-                OTHER_BASE,
-            )
+            raise self.misfit(info, name, origin.shape)
 
     def _is_saved(self, name: str) -> bool:
         """Whether a tensor is in a module that ``modules_to_save`` lists."""
@@ -89,8 +94,8 @@ class Collector:
             name = self.names.require(f"{module}.weight", info.name)
             origin, indices = self.origin(name), _indices(self.config, module)
             if info.shape != (len(indices), *origin.shape[1:]) or max(indices, default=0) >= origin.shape[0]:
-                raise CheckpointError(
-                    f"{self.file.path}: '{info.name}' has shape {list(info.shape)} for {len(indices)} tokens but "
+                raise self.error(
+                    f"'{info.name}' has shape {list(info.shape)} for {len(indices)} tokens but "
                     f"'{name}' in the base has {list(origin.shape)}",
                     "The adapter was trained on another base, or its resized embedding was not saved.",
                 )
@@ -98,12 +103,9 @@ class Collector:
 
     def _make_tokens(self, origin: BaseTensor, info: TensorInfo, indices: tuple[int, ...]) -> None:
         self.free(origin.name, info)
+        make = partial(dense.tokens, self.file, origin, info, indices)
         self.changes.made[origin.name] = MadeDense(
-            origin.name,
-            origin.dtype,
-            origin.shape,
-            "trainable_token_indices",
-            lambda: dense.tokens(self.file, origin, info, indices),
+            origin.name, origin.dtype, origin.shape, "trainable_token_indices", make
         )
 
     def add_copies(self) -> None:
@@ -116,10 +118,7 @@ class Collector:
     def free(self, name: str, info: TensorInfo) -> None:
         """Raise CheckpointError if ``name`` already has a change."""
         if name in self.changes.low_rank or name in self.changes.full or name in self.changes.made:
-            raise CheckpointError(
-                f"{self.file.path}: '{info.name}' is a second change to '{name}' of the base",
-                MERGE,
-            )
+            raise self.error(f"'{info.name}' is a second change to '{name}' of the base", MERGE)
 
 
 def _indices(config: AdapterConfig, module: str) -> tuple[int, ...]:

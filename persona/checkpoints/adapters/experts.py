@@ -22,7 +22,6 @@ from persona.checkpoints.adapters.dense import BaseTensor
 from persona.checkpoints.adapters.layers import check_base, check_rank
 from persona.checkpoints.adapters.model import Factor, LowRank, MadeDense, values
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
-from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
     from persona.checkpoints.adapters.collector import Collector
@@ -148,13 +147,10 @@ def _match(
     pairs_text = "; ".join(f"'{p['A'].name}' {list(p['A'].shape)} and B {list(p['B'].shape)}" for p in pairs)
     targets_text = "; ".join(f"'{t.key}' {list(t.shape)}" for t in targets) or f"nothing in '{module}'"
     if ways:
-        raise CheckpointError(
-            f"{collector.file.path}: '{first.name}' is ambiguous, {len(ways)} assignments fit: {pairs_text} for {targets_text}",
-            MERGE,
+        raise collector.error(
+            f"'{first.name}' is ambiguous, {len(ways)} assignments fit: {pairs_text} for {targets_text}", MERGE
         )
-    raise CheckpointError(
-        f"{collector.file.path}: the factors {pairs_text} do not fit {targets_text} in the base", OTHER_BASE
-    )
+    raise collector.error(f"the factors {pairs_text} do not fit {targets_text} in the base", OTHER_BASE)
 
 
 def _fits(parts: Parts, target: Target, turned: bool) -> bool:

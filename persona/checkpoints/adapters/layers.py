@@ -68,19 +68,16 @@ def place(collector: Collector, path: str, parts: Parts) -> None:
 
 def _nested(collector: Collector, a: TensorInfo) -> CheckpointError:
     """The error for ``nn.MultiheadAttention``: PEFT 0.21 nests wrappers for it and its out_proj, and adds that ΔW twice."""
-    return CheckpointError(
-        f"{collector.file.path}: '{a.name}' belongs to a module inside a wrapped one, as in nn.MultiheadAttention, "
+    return collector.error(
+        f"'{a.name}' belongs to a module inside a wrapped one, as in nn.MultiheadAttention, "
         "but the config has no target parameter for it",
         MERGE,
     )
 
 
 def _low_rank(a: TensorInfo, b: TensorInfo, turned: bool, scale: float) -> LowRank:
-    return (
-        LowRank(Factor(a, True), Factor(b, True), scale)
-        if turned
-        else LowRank(Factor(b, False), Factor(a, False), scale)
-    )
+    left, right = (a, b) if turned else (b, a)
+    return LowRank(Factor(left, turned), Factor(right, turned), scale)
 
 
 def _stored_in_out(collector: Collector, path: str, origin: BaseTensor, a: TensorInfo, b: TensorInfo) -> bool:
@@ -115,8 +112,8 @@ def stored_in_out_around(shapes: Mapping[str, tuple[int, ...]], name: str) -> se
 def check_base(collector: Collector, origin: BaseTensor, a: TensorInfo) -> None:
     """Raise CheckpointError if persona cannot compute with the dtype of the base's tensor."""
     if origin.dtype not in ARITHMETIC:
-        raise CheckpointError(
-            f"{collector.file.path}: '{a.name}' changes '{origin.name}', which the base stores as {origin.dtype}",
+        raise collector.error(
+            f"'{a.name}' changes '{origin.name}', which the base stores as {origin.dtype}",
             "Use the unquantized checkpoint as the base.",
         )
 
@@ -127,8 +124,8 @@ def _check_shapes(collector: Collector, origin: BaseTensor, delta: LowRank, a: T
     made = out_in[::-1] if delta.left.transposed else out_in
     if whole and made == origin.shape and a.shape[0] == prod(b.shape[1:]) == b.shape[1]:
         return
-    raise CheckpointError(
-        f"{collector.file.path}: '{a.name}' {list(a.shape)} and '{b.name}' {list(b.shape)} do not fit "
+    raise collector.error(
+        f"'{a.name}' {list(a.shape)} and '{b.name}' {list(b.shape)} do not fit "
         f"'{origin.name}', which is {list(origin.shape)} in the base",
         OTHER_BASE if whole else "The factors are incomplete: gather sharded weights (ZeRO-3, FSDP) before saving.",
     )
@@ -138,9 +135,7 @@ def check_rank(collector: Collector, module: str, a: TensorInfo, rank: int) -> N
     """Raise CheckpointError unless the factors have the config's rank, from which the scale is computed."""
     expected = collector.config.rank_of(module)
     if rank != expected:
-        raise CheckpointError(
-            f"{collector.file.path}: '{a.name}' has rank {rank} but the config says {expected} for '{module}'", MISMATCH
-        )
+        raise collector.error(f"'{a.name}' has rank {rank} but the config says {expected} for '{module}'", MISMATCH)
 
 
 def _add_weight(collector: Collector, origin: BaseTensor, delta: LowRank, parts: Parts, axis: int) -> None:
@@ -149,11 +144,7 @@ def _add_weight(collector: Collector, origin: BaseTensor, delta: LowRank, parts:
         raise _disagrees(collector, parts, "use_dora", "lora_magnitude_vector", magnitude)
     if magnitude is not None:
         if prod(magnitude.shape) != origin.shape[axis]:
-            raise CheckpointError(
-                f"{file.path}: '{magnitude.name}' is {list(magnitude.shape)} but '{origin.name}' in the base is "
-                f"{list(origin.shape)}",
-                OTHER_BASE,
-            )
+            raise collector.misfit(magnitude, origin.name, origin.shape)
         made = dense.made(origin, "DoRA", lambda: dense.dora(file, origin, delta, magnitude, axis))
         changes.made[origin.name] = made
     elif origin.own:
@@ -171,11 +162,7 @@ def _add_bias(collector: Collector, path: str, scale: float, parts: Parts) -> No
         return
     origin = collector.origin(collector.names.require(f"{path}.bias", bias.name))
     if bias.shape != origin.shape:
-        raise CheckpointError(
-            f"{collector.file.path}: '{bias.name}' is {list(bias.shape)} but '{origin.name}' in the base is "
-            f"{list(origin.shape)}",
-            OTHER_BASE,
-        )
+        raise collector.misfit(bias, origin.name, origin.shape)
     collector.free(origin.name, bias)
     made = dense.made(origin, "lora_bias", lambda: dense.biased(collector.file, origin, bias, scale))
     collector.changes.made[origin.name] = made
@@ -184,7 +171,6 @@ def _add_bias(collector: Collector, path: str, scale: float, parts: Parts) -> No
 def _disagrees(collector: Collector, parts: Parts, key: str, part: str, info: TensorInfo | None) -> CheckpointError:
     where = next(iter(parts.values())).name
     verb = "has" if info is not None else "lacks"
-    return CheckpointError(
-        f"{collector.file.path}: the module of '{where}' {verb} a {part} but the config says {key} = {info is None}",
-        MISMATCH,
+    return collector.error(
+        f"the module of '{where}' {verb} a {part} but the config says {key} = {info is None}", MISMATCH
     )

@@ -58,14 +58,14 @@ class BaseNames:
 
     def require(self, name: str, key: str) -> str:
         """Like :meth:`find`, but raises CheckpointError if there is none."""
-        found = self.find(name, key)
-        if found is None:
+        tensor = self.find(name, key)
+        if tensor is None:
             close = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5) or sorted(self.known)[:3]
             raise CheckpointError(
                 f"{self.path}: the key '{key}' acts on '{name}', which the base does not have",
                 f"The adapter was trained on another base or model class. Similar names in this base: {', '.join(close)}.",
             )
-        return found
+        return tensor
 
     def _matches(self, name: str) -> set[str]:
         candidates = {*_without_prefix(name), *_renamed(name)}

@@ -61,11 +61,9 @@ def thinned(points: list[Point], most: int = POINTS) -> list[Point]:
     if len(points) <= most:
         return points
     sizes = {at: value for at, (_, value) in enumerate(points) if not isinstance(value, str)}
-    kept = {
-        0,
-        len(points) - 1,
-        *([min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)] if sizes else []),
-    }
+    kept = {0, len(points) - 1}
+    if sizes:
+        kept |= {min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)}
     room = most - len(kept)
     kept |= {math.floor((at + 1) * len(points) / (room + 1)) for at in range(room)}
     return [points[at] for at in sorted(kept)]
