@@ -1,4 +1,4 @@
-"""``docs/cli.md``: every command and option, written from the commands themselves.
+"""Generates ``docs/cli.md``, the reference of commands and options, from the commands.
 
 python -m docs.tools.reference > docs/cli.md
 """
@@ -15,12 +15,11 @@ from persona.cli.main import GROUPS, cli
 INTRODUCTION = """\
 # Commands
 
-This page is made from the commands themselves, by `python -m docs.tools.reference`. `persona COMMAND --help` shows
-the same. For what they are good for, see the [tutorial](tutorial.md) and the [guide](guide.md).
+This page is generated from the commands by `python -m docs.tools.reference`; `persona COMMAND --help` shows the same. For how to
+use them, see the [tutorial](tutorial.md) and the [guide](guide.md).
 
-Results go to stdout, everything else to stderr. A REV is a revision as in git: `HEAD`, a branch, a commit's id or the
-beginning of it (four characters at least), each with `~N`, `^` or `^N` after it. A NAME is what the recipe calls a
-vector.
+Results go to stdout, everything else to stderr. REV is a revision as in git: `HEAD`, a branch, a tag, or a commit id or a prefix of it
+(at least four characters), optionally followed by `~N`, `^` or `^N`. NAME is the name of a vector in the recipe.
 """
 
 EXIT_CODES = """\
@@ -28,30 +27,30 @@ EXIT_CODES = """\
 
 | code | meaning |
 |---|---|
-| 0 | done |
-| 1 | the answer is no: refused (nothing was changed), differs, not verified |
-| 2 | wrong usage: an option, a name, `persona.toml`, a folder that is no checkpoint, a run of another base |
-| 10 | there is no repository here |
-| 11 | another writer holds the lock |
+| 0 | success |
+| 1 | the answer is no: refused (nothing was changed), different, not verified |
+| 2 | usage error: an option, a name, `persona.toml`, a folder that is not a checkpoint, a run of another base |
+| 10 | no repository here or in a parent folder |
+| 11 | another process holds the lock |
 | 12 | stored data is damaged or missing |
-| 69 | a server cannot be reached, or gives no usable answer |
-| 70 | a bug in persona; a log is written, and its name is printed |
-| 74 | the operating system refused: the disk is full, permission is denied |
+| 69 | a server cannot be reached or gives no usable answer |
+| 70 | a bug in persona; a log is written and its name is printed |
+| 74 | the operating system refused: disk full, permission denied |
 | 130, 143 | interrupted; terminated |
-| 141 | whoever read the output went away, as in `persona log \\| head` |
+| 141 | the reader of the output closed it, as in `persona log \\| head` |
 
-An error is two lines on stderr: what is wrong, and what to do. With `--json` it is an object on stdout:
+An error is two lines on stderr: what is wrong, and what to do about it. With `--json` it is an object on stdout:
 
 ```json
 {"schema": 2, "error": {"kind": "NoRepository", "message": "…", "hint": "…", "exit_code": 10}}
 ```
 
-What a command prints with `--json` when it succeeds is in [json.md](json.md).
+For the output of `--json` on success, see [json.md](json.md).
 """
 
 
 def reference() -> str:
-    """The whole page, as Markdown."""
+    """The page as Markdown."""
     context = click.Context(cli, info_name="persona", **cli.context_settings)
     parts = [INTRODUCTION, _contents(), _section(context, level=2)]
     for heading, names in GROUPS.items():
@@ -71,7 +70,7 @@ def _contents() -> str:
 
 
 def _sections(context: click.Context, level: int) -> Iterator[str]:
-    """A command, and those below it."""
+    """A command and its subcommands."""
     yield _section(context, level)
     if isinstance(context.command, click.Group):
         for name in context.command.list_commands(context):
@@ -94,7 +93,7 @@ def _section(context: click.Context, level: int) -> str:
 
 
 def _help(command: click.Command) -> tuple[str, str]:
-    """What a command's help says, and the examples below click's ``\\b`` mark."""
+    """A command's help text, and the examples below click's ``\\b`` mark."""
     text, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
     paragraphs = (" ".join(part.split()) for part in text.strip().split("\n\n"))
     return "\n\n".join(paragraphs), inspect.cleandoc(examples)
@@ -102,7 +101,7 @@ def _help(command: click.Command) -> tuple[str, str]:
 
 def _options(context: click.Context) -> Iterator[str]:
     for param in context.command.get_params(context):
-        if context.parent and "--help" in param.opts:  # said once, of persona itself
+        if context.parent and "--help" in param.opts:  # listed once, for persona itself
             continue
         if isinstance(param, click.Option) and (record := param.get_help_record(context)):
             names, text = (part.replace("|", "\\|") for part in record)

@@ -1,9 +1,9 @@
-"""``docs/schema.json``: what ``--json`` prints, as JSON Schema, written from the types of the results themselves.
+"""Generates ``docs/schema.json``, the JSON Schema of the output of ``--json``, from the result types.
 
 python -m docs.tools.schema > docs/schema.json
 
-A command's result is what its verb returns, and :func:`persona.cli.output.plain` says how that becomes JSON. A field of
-a result that is new appears here by itself.
+A command's result is what its verb returns, converted to JSON by :func:`persona.cli.output.plain`. New fields of results
+appear in the schema automatically.
 """
 
 from __future__ import annotations
@@ -51,12 +51,15 @@ VERBS = {
     "demo": ("persona.demo.story", "tell"),
     "completion": ("persona.cli.commands.completion", "made_for"),
 }
-"""Module and functions of a command, where they are not those of its name: ``graph status`` is ``graph_status``."""
+"""Module and functions of commands whose verb has another name; by default ``graph status`` is ``graph_status``."""
 
 ALIASES: dict[str, tuple[Any, str]] = {
-    "Alpha": (Alpha, "How strongly a vector acts: everywhere, along the depth, or by pattern, the first that matches.")
+    "Alpha": (
+        Alpha,
+        "The strength of a vector: one number, numbers by depth, or numbers by pattern, of which the first match counts.",
+    )
 }
-"""Types that are no classes, and have a definition all the same since many fields are of them."""
+"""Types that are not classes but have a definition because many fields use them."""
 
 SCALARS = {str: "string", bool: "boolean", int: "integer", NoneType: "null"}
 
@@ -65,18 +68,18 @@ JSON = {"None": "null", "True": "true", "False": "false"}
 ERROR = {
     "type": "object",
     "properties": {
-        "kind": {"type": "string", "description": "Name of its class in persona.errors."},
-        "message": {"type": "string", "description": "What is wrong, with names."},
-        "hint": {"type": "string", "description": "What to do; empty where there is nothing to say."},
+        "kind": {"type": "string", "description": "Name of the class in persona.errors."},
+        "message": {"type": "string", "description": "What is wrong."},
+        "hint": {"type": "string", "description": "What to do about it; may be empty."},
         "exit_code": {"type": "integer"},
-        "excerpt": {"type": "string", "description": "What was typed, with a mark below the place that is wrong."},
+        "excerpt": {"type": "string", "description": "The input, with a mark below the place of the error."},
     },
     "required": ["kind", "message", "hint", "exit_code"],
 }
 
 
 def commands(group: click.Group = cli, above: str = "") -> Iterator[str]:
-    """Every command that prints a result: ``log``, ``op log``."""
+    """Every command, including subcommands: ``log``, ``op log``."""
     context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
@@ -87,37 +90,37 @@ def commands(group: click.Group = cli, above: str = "") -> Iterator[str]:
 
 
 def results(command: str) -> list[Any]:
-    """The types that a command's result may have."""
+    """The types of a command's result."""
     verb = python_name(command.replace(" ", "_"))
     module, *names = VERBS.get(command, ("persona", verb))
-    found = (_hints(getattr(importlib.import_module(module), name))["return"] for name in names)
-    return list(dict.fromkeys(kind for each in found for kind in _alternatives(each)))
+    returned = (_hints(getattr(importlib.import_module(module), name))["return"] for name in names)
+    return list(dict.fromkeys(kind for each in returned for kind in _alternatives(each)))
 
 
 def anchor(command: str) -> str:
-    """A command's name among the definitions: ``persona-op-log``, as its heading in ``docs/cli.md`` is called."""
+    """The name of a command's definition, which is also the anchor of its heading in ``docs/cli.md``: ``persona-op-log``."""
     return f"persona-{command.replace(' ', '-')}"
 
 
 @functools.cache
 def classes() -> Mapping[type, str]:
-    """Every class that results are made of, and its name, which no other has."""
+    """All classes in results, with their unique names."""
     found: dict[type, None] = {}
     for command in commands():
         for kind in results(command):
             _collect(kind, found)
-    called = {one: one.__name__ for one in found}
-    assert len(set(called.values())) == len(called), "two result types have one name"
-    return dict(sorted(called.items(), key=lambda item: item[1]))
+    names = {kind: kind.__name__ for kind in found}
+    assert len(set(names.values())) == len(names), "two result types have the same name"
+    return dict(sorted(names.items(), key=lambda item: item[1]))
 
 
 def schema() -> Schema:
-    """All of it: a definition for each command, for an error, and for each class."""
+    """The whole schema: a definition for each command, for errors, and for each class."""
     answers = {anchor(command): _answer(command) for command in commands()}
-    error = _object({"schema": {"const": SCHEMA}, "error": ERROR}, "What a command prints when it fails.")
+    error = _object({"schema": {"const": SCHEMA}, "error": ERROR}, "The output of a command that fails.")
     return {
         "$schema": DIALECT,
-        "title": "What persona prints with --json",
+        "title": "Output of persona with --json",
         "anyOf": [{"$ref": f"#/$defs/{name}"} for name in (*answers, "error")],
         "$defs": {
             **answers,
@@ -129,7 +132,7 @@ def schema() -> Schema:
 
 
 def properties(one: type) -> dict[str, Any]:
-    """The fields of a class as they are printed, and their types."""
+    """The printed fields of a class and their types."""
     hints = _hints(one)
     if issubclass(one, Id):
         return {}
@@ -138,15 +141,15 @@ def properties(one: type) -> dict[str, Any]:
 
 
 def words(one: type) -> str:
-    """A class's docstring, a line for each paragraph, with Python's constants as JSON has them."""
-    text = re.sub(r"\b(None|True|False)\b", lambda found: JSON[found[0]], inspect.cleandoc(one.__doc__ or ""))
+    """A class's docstring, one line per paragraph, with Python's constants as in JSON."""
+    text = re.sub(r"\b(None|True|False)\b", lambda match: JSON[match[0]], inspect.cleandoc(one.__doc__ or ""))
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _answer(command: str) -> Schema:
     result = _any([schema_of(kind) for kind in results(command)])
     parts = {"schema": {"const": SCHEMA}, "command": {"const": command}, "result": result}
-    return _object(parts, f"What 'persona {command} --json' prints.")
+    return _object(parts, f"The output of 'persona {command} --json'.")
 
 
 def _aliases() -> Schema:
@@ -168,13 +171,13 @@ def _object(parts: Schema, description: str) -> Schema:
 
 
 def schema_of(kind: Any) -> Schema:
-    """What ``plain`` makes of values of a type."""
+    """The schema of values of a type, as ``plain`` converts them."""
     if isinstance(kind, type) and kind in classes():
         return {"$ref": f"#/$defs/{classes()[kind]}"}
     if kind in SCALARS:
         return {"type": SCALARS[kind]}
     if kind is float:
-        return {"type": ["number", "null"]}  # one that is no number is null
+        return {"type": ["number", "null"]}  # null if not finite
     if kind is Any or kind is object:
         return {}
     if isinstance(kind, type) and issubclass(kind, StrEnum):
@@ -195,11 +198,11 @@ def _composed(kind: Any, origin: Any, args: tuple[Any, ...]) -> Schema:
         return {"type": "object", "additionalProperties": schema_of(args[1])}
     if isinstance(origin, type) and issubclass(origin, list | tuple | Sequence):
         return {"type": "array", "items": schema_of(args[0])}
-    raise TypeError(f"{kind} has no place in a schema; see persona.cli.output.plain")
+    raise TypeError(f"{kind} is not supported in a schema; see persona.cli.output.plain")
 
 
 def _union(args: tuple[Any, ...]) -> Schema:
-    given = tuple(one for one in args if one is not NoneType)
+    given = tuple(arg for arg in args if arg is not NoneType)
     for name, (kind, _) in ALIASES.items():
         if given == get_args(kind):
             null = [{"type": "null"}] if len(given) < len(args) else []
@@ -208,7 +211,7 @@ def _union(args: tuple[Any, ...]) -> Schema:
 
 
 def _any(options: list[Schema]) -> Schema:
-    """One of several; of scalars alone, their types in one list."""
+    """One of several schemas; scalars become a list of types."""
     if all(set(one) == {"type"} for one in options) and len(options) > 1:
         named = (one["type"] if isinstance(one["type"], list) else [one["type"]] for one in options)
         return {"type": list(dict.fromkeys(name for each in named for name in each))}
@@ -216,7 +219,7 @@ def _any(options: list[Schema]) -> Schema:
 
 
 def _collect(kind: Any, found: dict[type, None]) -> None:
-    """Into ``found``, the dataclasses and ids that a type is made of."""
+    """Add the dataclasses and ids in a type to ``found``."""
     if isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, Id)):
         if kind not in found:
             found[kind] = None
@@ -238,7 +241,7 @@ def _hints(owner: Any) -> dict[str, Any]:
 
 @functools.cache
 def _for_checkers(module: ModuleType) -> Mapping[str, Any]:
-    """What a module imports below ``if TYPE_CHECKING:``."""
+    """The names that a module imports under ``if TYPE_CHECKING:``."""
     found: dict[str, Any] = {}
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -251,7 +254,7 @@ def _for_checkers(module: ModuleType) -> Mapping[str, Any]:
 
 
 def page() -> str:
-    """The whole file."""
+    """The file's content."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 

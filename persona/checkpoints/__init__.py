@@ -1,1 +1,1 @@
-"""What the world hands us and gets back: safetensors files, Hugging Face folders, PEFT adapters."""
+"""External file formats: safetensors files, Hugging Face folders, PEFT adapters."""

@@ -1,7 +1,7 @@
-"""Reading a PEFT LoRA adapter as what it does to a base checkpoint.
+"""Reading a PEFT LoRA adapter as changes to a base checkpoint.
 
 Format: ``adapter_config.json`` and ``adapter_model.safetensors``, as ``PeftModel.save_pretrained`` writes them.
-The arithmetic is that of ``merge_and_unload`` (peft/tuners/lora/layer.py), in fp32:
+The arithmetic is the one of ``merge_and_unload`` (peft/tuners/lora/layer.py), in fp32:
 
     Linear      ΔW = s · B · A                    ``lora_A`` [r, in], ``lora_B`` [out, r]
     Conv1D      ΔW = s · (B · A)ᵀ                 weights stored [in, out] (``fan_in_fan_out``)
@@ -9,8 +9,8 @@ The arithmetic is that of ``merge_and_unload`` (peft/tuners/lora/layer.py), in f
     ConvNd      ΔW = s · B · A                    ``lora_A`` [r, in, k…], ``lora_B`` [out, r, 1…]
     s = alpha / r, or alpha / √r for rsLoRA; ``rank_pattern`` and ``alpha_pattern`` by module
 
-Whatever cannot be written so is made dense (``adapters.dense``, ``adapters.experts``) or refused: nothing that
-changes the arithmetic is passed over.
+Everything else is made dense (``adapters.dense``, ``adapters.experts``) or refused: no setting that changes the
+arithmetic is ignored.
 """
 
 from __future__ import annotations
@@ -39,12 +39,17 @@ PICKLED = "adapter_model.bin"
 
 
 def open_adapter(folder: Path, base: BaseView) -> Adapter:
-    """The adapter in ``folder`` in terms of ``base``; CheckpointError if it is not one, or not one for this base."""
+    """Open the adapter in ``folder`` and express it as changes to the tensors of ``base``.
+
+    Raises:
+        CheckpointError: ``folder`` is not an adapter, its configuration cannot be expressed as changes to weights,
+            or it does not fit ``base``.
+    """
     _check_folder(folder)
     config = read_config(folder / CONFIG)
     file = TensorFile(folder / WEIGHTS)
-    found = collect.collect(file, sort_keys(file), config, base)
-    return ties.settle(file, config, base, found)
+    changes = collect.collect(file, sort_keys(file), config, base)
+    return ties.settle(file, config, base, changes)
 
 
 def _check_folder(folder: Path) -> None:
@@ -54,21 +59,19 @@ def _check_folder(folder: Path) -> None:
         return
     if (folder / PICKLED).is_file():
         raise CheckpointError(
-            f"{folder} holds its weights as {PICKLED}, a pickle, which can run code when it is opened",
-            f"Turn it into safetensors first: persona convert {folder} -o {folder}-safe",
+            f"{folder} contains {PICKLED}, a pickle, which can run code when it is opened",
+            f"Convert it to safetensors first: persona convert {folder} -o {folder}-safe",
         )
-    raise CheckpointError(f"{folder} has {CONFIG} and no {WEIGHTS}", "Copy the adapter again: it is incomplete.")
+    raise CheckpointError(f"{folder} has {CONFIG} but no {WEIGHTS}", "The adapter is incomplete: copy it again.")
 
 
 def _no_config(folder: Path) -> CheckpointError:
     inner = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     if len(inner) > 1:
         return CheckpointError(
-            f"{folder} holds more than one adapter: {', '.join(inner)}",
-            f"Name one of them, for example {folder / inner[0]}.",
+            f"{folder} contains more than one adapter: {', '.join(inner)}",
+            f"Give one of them, for example {folder / inner[0]}.",
         )
     if inner:
-        return CheckpointError(f"{folder} has no {CONFIG}", f"The adapter is one folder further: {folder / inner[0]}.")
-    return CheckpointError(
-        f"{folder} has no {CONFIG}", "Give the folder that peft's save_pretrained wrote, with both of its files."
-    )
+        return CheckpointError(f"{folder} has no {CONFIG}", f"The adapter is in a subfolder: {folder / inner[0]}")
+    return CheckpointError(f"{folder} has no {CONFIG}", "Give the folder that peft's save_pretrained wrote.")

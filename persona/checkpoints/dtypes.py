@@ -1,7 +1,7 @@
-"""Number formats: how bits become fp32 and how fp32 becomes bits again.
+"""Number formats and their conversion to and from fp32.
 
-Names are those of the safetensors format. Weights travel as *bits*: unsigned integers of the width of the
-format, so that a NaN's payload or the sign of a zero can never be lost on the way.
+Names are those of the safetensors format. Weights are passed around as *bits*, unsigned integers of the format's
+width, so that NaN payloads and the signs of zeros are never lost.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ BITS: Final = {
     "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
 }  # fmt: skip
-"""Bits per entry of every format that a safetensors file may hold."""
+"""Bits per entry of every safetensors dtype."""
 
 ARITHMETIC: Final = frozenset({"BF16", "F16", "F32", "F64"})
-"""Formats that persona computes with; the others can be kept and copied, not added."""
-
+"""Dtypes that persona computes with; the others can only be stored and copied."""
 
 NAMES: Final = {
     "bf16": "BF16", "bfloat16": "BF16", "fp16": "F16", "float16": "F16", "fp32": "F32", "float32": "F32"
 }  # fmt: skip
-"""Names that people type for dtypes, and what safetensors calls them."""
+"""Dtype names accepted on the command line → safetensors names."""
 
 TORCH_NAMES: Final = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-"""What torch and ``config.json`` call the float formats."""
+"""Safetensors names → names in torch and ``config.json``."""
 
 
 def named_dtype(name: str | None) -> str | None:
-    """The safetensors name of a dtype as people type it (``bf16``, ``float32``); None stays None.
+    """The safetensors name for a dtype such as ``bf16`` or ``float32``; None stays None.
 
     Raises:
         UsageError: no such dtype.
@@ -51,7 +50,7 @@ def named_dtype(name: str | None) -> str | None:
 
 
 def byte_size(dtype: str, entries: int) -> int:
-    """Bytes that ``entries`` take; ValueError if they do not fill whole bytes."""
+    """Bytes of ``entries`` entries; ValueError if they do not fill whole bytes."""
     bits = BITS[dtype] * entries
     if bits % 8:
         raise ValueError(f"{entries} entries of {dtype} do not fill whole bytes")
@@ -59,13 +58,13 @@ def byte_size(dtype: str, entries: int) -> int:
 
 
 def as_bits(data: npt.NDArray[np.uint8], dtype: str) -> Bits:
-    """View plain bytes as unsigned integers of the format's width (bytes for formats narrower than one)."""
+    """View plain bytes as unsigned integers of the format's width (bytes for formats narrower than a byte)."""
     width = max(BITS[dtype], 8) // 8
     return data.view(f"<u{width}")
 
 
 def widen(bits: Bits, dtype: str) -> Float32:
-    """fp32 of ``bits``, in a new array: exact for BF16, F16 and F32; F64 is rounded to nearest."""
+    """Convert to fp32, in a new array: exact for BF16, F16 and F32; F64 is rounded to nearest."""
     import numpy as np
 
     if dtype == "BF16":
@@ -79,7 +78,7 @@ def widen(bits: Bits, dtype: str) -> Float32:
 
 
 def narrow(values: Float32, dtype: str) -> Bits:
-    """Bits of ``values`` rounded once, to nearest, ties to even; a NaN stays a (quiet) NaN."""
+    """Round fp32 values to a dtype once, to nearest, ties to even; a NaN stays a (quiet) NaN."""
     import numpy as np
 
     if dtype == "BF16":
@@ -94,7 +93,7 @@ def narrow(values: Float32, dtype: str) -> Bits:
 
 
 def overflowed(values: Float32, bits: Bits, dtype: str) -> bool:
-    """Whether rounding made an infinity of a finite value (only F16's range is that short)."""
+    """Whether rounding turned a finite value into an infinity (possible only for F16)."""
     import numpy as np
 
     if dtype != "F16":

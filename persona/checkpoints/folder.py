@@ -1,4 +1,4 @@
-"""Hugging Face folders: which files hold the weights, and what else lies beside them."""
+"""Hugging Face folders: weight files and the small files next to them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,9 @@ _NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"})
 _SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IGNORECASE)
-_RUN_FILES = frozenset(
-    {
-        "trainer_state.json",
-        "all_results.json",
-        "train_results.json",
-        "eval_results.json",
-        RECEIPT,
-        ADAPTER_CONFIG,
-    }
-)
+_RUN_FILES = frozenset({
+    "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
+})  # fmt: skip
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 _MAX_SIDE_FILE = 256 << 20
 _HEADS = re.compile(r"(.*\.)?(lm_head|embed_out|output|decoder|generator_lm_head)\.weight")
@@ -40,7 +33,10 @@ _EMBEDDINGS = re.compile(r"(.*\.)?(embed_tokens|wte|word_embeddings|embed_in|tok
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A full checkpoint on disk; the tensors of all its shards by name."""
+    """A full checkpoint on disk.
+
+    ``owner`` maps each tensor name to its file, ``side_files`` the names of small files to their paths.
+    """
 
     folder: Path
     files: tuple[TensorFile, ...]
@@ -60,13 +56,15 @@ class Checkpoint:
 
 
 def find_run(path: Path) -> Path:
-    """The folder that holds a run's weights: ``path``, or the newest ``checkpoint-N`` inside it."""
+    """The folder with a run's weights: ``path`` itself, or the newest ``checkpoint-N`` inside it.
+
+    Raises:
+        CheckpointError: there is no checkpoint.
+    """
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist", "Give the folder that holds the weights.")
+        raise CheckpointError(f"{path} does not exist", "Give the folder with the weights.")
     if not path.is_dir():
-        raise CheckpointError(
-            f"{path} is a file", "Give the folder that holds it, as save_pretrained or a Trainer wrote it."
-        )
+        raise CheckpointError(f"{path} is a file", "Give its folder, as save_pretrained or a Trainer wrote it.")
     with translated(path):
         if _is_checkpoint(path):
             return path
@@ -77,17 +75,17 @@ def find_run(path: Path) -> Path:
 
 
 def numbered_folders(path: Path) -> list[Path]:
-    """The ``checkpoint-N`` folders in ``path``, the newest last."""
-    found = [
+    """The ``checkpoint-N`` folders in ``path``, newest last."""
+    numbered = [
         (int(match[1]), child)
         for child in path.iterdir()
         if (match := _CHECKPOINT.fullmatch(child.name)) and child.is_dir()
     ]
-    return [child for _, child in sorted(found)]
+    return [child for _, child in sorted(numbered)]
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds a PEFT adapter."""
+    """Whether the folder is a PEFT adapter."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
@@ -99,34 +97,38 @@ def _no_checkpoint(path: Path) -> CheckpointError:
     pickles = [p.name for pattern in _PICKLES for p in path.glob(pattern) if not _NOT_WEIGHTS.fullmatch(p.name)]
     if pickles:
         return CheckpointError(
-            f"{path} holds {sorted(pickles)[0]} and no safetensors; persona never unpickles",
-            f"Turn it into safetensors first: persona convert {path} -o {path}-safe",
+            f"{path} contains {sorted(pickles)[0]} but no safetensors file, and persona does not read pickles",
+            f"Convert it to safetensors first: persona convert {path} -o {path}-safe",
         )
     snapshots = sorted(path.glob("snapshots/*"))
     if snapshots:
         return CheckpointError(
-            f"{path} is a hub cache, and the weights lie deeper in it", f"Give the revision's folder: {snapshots[-1]}"
+            f"{path} is a folder of the hub cache, not a checkpoint", f"Give the folder of a revision: {snapshots[-1]}"
         )
     return CheckpointError(
-        f"{path} is no checkpoint: it holds no safetensors file and no adapter_config.json",
+        f"{path} is not a checkpoint: it contains no safetensors file and no adapter_config.json",
         "Give a folder that save_pretrained or a Trainer wrote.",
     )
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """A full checkpoint: ``model.safetensors``, or the shards that its index names, or whatever is there."""
+    """Open a full checkpoint: ``model.safetensors``, else the shards that the index lists, else all safetensors files.
+
+    Raises:
+        CheckpointError: there are no weights, or the checkpoint is incomplete or damaged.
+    """
     files = tuple(TensorFile(path) for path in _weight_files(folder))
     owner: dict[str, TensorFile] = {}
     for file in files:
         for name in file.tensors:
             if name in owner:
                 raise CheckpointError(
-                    f"{folder} holds tensor {name!r} twice, in {owner[name].path.name} and {file.path.name}",
+                    f"{folder} contains tensor {name!r} twice, in {owner[name].path.name} and {file.path.name}",
                     "Remove the files that do not belong to this checkpoint.",
                 )
             owner[name] = file
     if not owner:
-        raise CheckpointError(f"{folder} holds no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
+        raise CheckpointError(f"{folder} contains no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
     _check_complete(folder, [file.path for file in files], owner)
     return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)))
 
@@ -137,19 +139,19 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / "model.safetensors"]
     if index.is_file():
         return _indexed(folder, index)
-    found = sorted(path for path in folder.glob("*.safetensors") if path.name != "adapter_model.safetensors")
-    if not found:
+    paths = sorted(path for path in folder.glob("*.safetensors") if path.name != "adapter_model.safetensors")
+    if not paths:
         raise _no_checkpoint(folder)
-    return found
+    return paths
 
 
 def _check_complete(folder: Path, paths: list[Path], owner: Mapping[str, TensorFile]) -> None:
-    """Raise if shards are missing: a copy that broke off must not pass for a smaller model."""
+    """Raise if shards are missing, so that an interrupted copy is not taken for a smaller model."""
     index = folder / INDEX
     if index.is_file() and paths[0].name != "model.safetensors":
-        lacking = [name for name in read_json(index)["weight_map"] if name not in owner]
-        if lacking:
-            raise CheckpointError(f"{folder} lacks tensor {lacking[0]!r}, which its index names", "Copy it again.")
+        missing = [name for name in read_json(index)["weight_map"] if name not in owner]
+        if missing:
+            raise CheckpointError(f"{folder} lacks tensor {missing[0]!r}, which its index lists", "Copy it again.")
         return
     numbered = [match for path in paths if (match := _SHARD.fullmatch(path.name))]
     for match in numbered:
@@ -161,19 +163,23 @@ def _check_complete(folder: Path, paths: list[Path], owner: Mapping[str, TensorF
 def _indexed(folder: Path, index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
-        raise CheckpointError(f"{index} has no usable weight_map", "Save the checkpoint again.")
+        raise CheckpointError(f"{index} has no valid weight_map", "Save the checkpoint again.")
     paths = []
     for name in sorted(set(weight_map.values())):
         if Path(name).name != name or name in ("", ".", ".."):
-            raise CheckpointError(f"{index} names the file {name!r}, which leaves its folder", "Do not trust it.")
+            raise CheckpointError(f"{index} lists the file {name!r}, which is outside its folder", "Do not trust it.")
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} lacks {name}, which its index names", "Copy the checkpoint again.")
+            raise CheckpointError(f"{folder} lacks {name}, which its index lists", "Copy the checkpoint again.")
         paths.append(folder / name)
     return paths
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty if there is no such file."""
+    """Read a JSON object from a file; empty if the file does not exist.
+
+    Raises:
+        CheckpointError: the file is not a JSON object.
+    """
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -188,7 +194,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Configs, tokenizer, chat template, licence: small files of known kinds, and never code or pickles."""
+    """Names and paths of configs, tokenizer, chat template and licence: never code or pickles.
+
+    Raises:
+        CheckpointError: a file is too large, or a link to outside the folder.
+    """
     for path in sorted(folder.iterdir()):
         name = path.name
         if name.startswith(".") or name in _RUN_FILES or name.endswith(".index.json") or not path.is_file():
@@ -198,21 +208,21 @@ def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
                 raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
             if path.is_symlink() and not stays_inside(path, folder):
                 raise CheckpointError(
-                    f"{path} is a link to {path.resolve()}, out of its folder",
-                    "What it leads to would go into every build. Put a copy in its place if that is meant.",
+                    f"{path} is a link to {path.resolve()}, outside its folder",
+                    "Its content would be part of every build. If you want that, replace the link by a copy.",
                 )
             yield name, path
 
 
 def stays_inside(link: Path, folder: Path) -> bool:
-    """Whether a link leads to a file of its folder, or of the hub cache whose snapshot the folder is."""
+    """Whether a link points into its folder, or into the hub cache whose snapshot the folder is."""
     home = folder.resolve()
     places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     return any(link.resolve().is_relative_to(place) for place in places)
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:
-    """Whether the configuration says that output head and input embedding are one matrix."""
+    """Whether the configuration ties the output head to the input embedding."""
     own = config.get("tie_word_embeddings")
     text = config.get("text_config")
     if own is None and isinstance(text, Mapping):
@@ -221,17 +231,17 @@ def ties_embeddings(config: Mapping[str, Any]) -> bool:
 
 
 def is_head(name: str) -> bool:
-    """Whether a tensor's name is that of an output head."""
+    """Whether ``name`` is the weight of an output head."""
     return _HEADS.fullmatch(name) is not None
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a tensor's name is that of an input embedding."""
+    """Whether ``name`` is the weight of an input embedding."""
     return _EMBEDDINGS.fullmatch(name) is not None
 
 
 def tied_names(config: Mapping[str, Any], names: Mapping[str, object]) -> dict[str, str]:
-    """For a model with tied embeddings: the head's name → the embedding's, whether the head was written or not."""
+    """Names of tied heads → the embedding's name, whether or not the head was saved; empty if nothing is tied."""
     if not ties_embeddings(config):
         return {}
     embeddings = [name for name in names if _EMBEDDINGS.fullmatch(name)]

@@ -1,7 +1,7 @@
-"""Tensors out of ``.bin`` and ``.pt`` files, which are pickles, without running anything that they hold.
+"""Reading tensors from ``.bin`` and ``.pt`` files, which are pickles, without running code from them.
 
-Only ``torch.load(weights_only=True)`` opens them: an unpickler that knows tensors and plain containers and refuses
-every other name (https://docs.pytorch.org/docs/stable/generated/torch.load.html). This is the only module that may.
+They are opened only with ``torch.load(weights_only=True)``, an unpickler that accepts tensors and plain containers and
+refuses every other name (https://docs.pytorch.org/docs/stable/generated/torch.load.html). No other module may do so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INDEX = "pytorch_model.bin.index.json"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-"""Keys below which training scripts put the tensors."""
+"""Keys under which training scripts nest the tensors."""
 
 _NAMES = {
     "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64", "int8": "I8", "int16": "I16",
@@ -30,46 +30,54 @@ _NAMES = {
 
 
 def find(path: Path) -> list[Path]:
-    """The pickled weight files that ``path`` means: itself, or those of a folder."""
+    """The pickled weight files at ``path``: the file itself, or those in a folder.
+
+    Raises:
+        CheckpointError: there are none, or the folder is incomplete.
+    """
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise CheckpointError(f"{path} does not exist", "Give a .bin or .pt file, or the folder that holds it.")
+        raise CheckpointError(f"{path} does not exist", "Give a .bin or .pt file, or its folder.")
     shards = read_json(path / INDEX).get("weight_map")
     if isinstance(shards, Mapping):
         return [_inside(path, str(name)) for name in sorted(set(shards.values()))]
     for name in ("pytorch_model.bin", "adapter_model.bin", "model.pt", "model.pth"):
         if (path / name).is_file():
             return [path / name]
-    raise CheckpointError(f"{path} holds no pytorch_model.bin or adapter_model.bin", "Name the file itself.")
+    raise CheckpointError(f"{path} contains no pytorch_model.bin or adapter_model.bin", "Give the file itself.")
 
 
 def _inside(folder: Path, name: str) -> Path:
     if Path(name).name != name or not (folder / name).is_file():
-        raise CheckpointError(f"{folder / INDEX} names {name!r}, which is not in its folder", "Copy it again.")
+        raise CheckpointError(f"{folder / INDEX} lists {name!r}, which is not in its folder", "Copy it again.")
     return folder / name
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of one file by name; CheckpointError if it holds anything that would have to be run."""
+    """Read the tensors of one file, by name.
+
+    Raises:
+        CheckpointError: the file is damaged, contains no tensors, or would run code.
+    """
     import warnings
 
     import torch
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols: what cannot be read is an error here
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; files that cannot be read raise
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors ({_offender(error)}), and opening it would run code",
-            "Do not trust it; where you do, load it there and call save_pretrained, which writes safetensors.",
+            f"{path} contains more than tensors ({_offender(error)}); opening it would run code",
+            "Do not trust it. If you do, load the model yourself and call save_pretrained, which writes safetensors.",
         ) from None
     except OSError as error:
         raise storage_error(error, path) from error
     except (RuntimeError, EOFError, LookupError, ValueError, AssertionError) as error:
         raise CheckpointError(
-            f"{path} is damaged, or no file of weights: {_first_line(error)}", "Copy it again."
+            f"{path} is damaged or not a file of weights: {_first_line(error)}", "Copy it again."
         ) from None
     return dict(_tensors(path, _unwrapped(loaded)))
 
@@ -84,7 +92,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _offender(error: Exception) -> str:
-    """The name that torch refused, if its message gives one."""
+    """The name that torch refused, if its message contains one."""
     words = str(error).replace("`", " ").split()
     return next((word.rstrip(",.") for word in words if "." in word[1:-1] and not word.startswith("http")), "a pickle")
 
@@ -100,7 +108,7 @@ def _tensors(path: Path, loaded: Any) -> Iterator[tuple[str, torch.Tensor]]:
     import torch
 
     if not isinstance(loaded, Mapping) or not any(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{path} holds no table of tensors", "Give the file that holds the model's weights.")
+        raise CheckpointError(f"{path} contains no table of tensors", "Give the file with the model's weights.")
     for name, value in loaded.items():
         if isinstance(value, torch.Tensor):
             if dtype_name(value) is None or value.layout != torch.strided:
@@ -109,5 +117,5 @@ def _tensors(path: Path, loaded: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def dtype_name(tensor: torch.Tensor) -> str | None:
-    """A tensor's dtype as safetensors calls it; None if it has no name for it."""
+    """The safetensors name of a tensor's dtype; None if there is none."""
     return _NAMES.get(str(tensor.dtype).removeprefix("torch."))

@@ -1,7 +1,7 @@
-"""What a run changed beside its weights: model settings, vocabulary, chat template.
+"""What a run changed besides its weights: model settings, vocabulary, chat template.
 
-Files are compared by what they mean. Trainers rewrite them freely (another library version, a padding side), and
-none of that is part of a personality; a new token or another template is.
+Files are compared by meaning. Trainers rewrite them for reasons that do not affect the model (a new library version,
+another padding side); only changes such as a new token or another template count.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 CONFIGS = ("config.json", "generation_config.json")
-"""Files whose changed settings travel with a vector, key by key."""
+"""Files whose changed settings are stored with a vector, key by key."""
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
@@ -21,7 +21,7 @@ _VOLATILE = frozenset(
         "transformers_version", "dtype", "torch_dtype", "use_cache", "vocab_size",
     }
 )  # fmt: skip
-"""Keys that say nothing about behaviour, and those that a build derives itself (``vocab_size`` from the rows)."""
+"""Keys without effect on behaviour, and those that a build sets itself (``vocab_size`` from the rows)."""
 
 _VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json",
@@ -35,13 +35,13 @@ Patch = tuple[tuple[tuple[str, ...], Any], ...]
 
 
 def relevant(base: Iterable[str], run: Iterable[str]) -> list[str]:
-    """Names of the base's files that have to be read to compare a run with it."""
+    """Names of the base's files that a comparison with a run needs."""
     compared = {*CONFIGS, *TEMPLATES, *_TOKENIZER}
     return sorted(compared & set(base)) if compared & set(run) else []
 
 
 def parse(data: bytes | None) -> dict[str, Any]:
-    """A JSON object from a file's bytes; empty when there is none."""
+    """Parse a JSON object; empty if there is none."""
     try:
         value = json.loads(data or b"{}")
     except ValueError:
@@ -50,7 +50,7 @@ def parse(data: bytes | None) -> dict[str, Any]:
 
 
 def config_patch(base: Mapping[str, Any], run: Mapping[str, Any]) -> Patch:
-    """The settings in which ``run`` differs from ``base``: (path of keys, new value or None if removed)."""
+    """The settings of ``run`` that differ from ``base``: (path of keys, new value or None if removed)."""
     if not run:
         return ()
     return tuple(sorted(_differences(base, run, ()), key=lambda change: change[0]))
@@ -70,7 +70,7 @@ def _differences(
 
 
 def apply_patch(config: dict[str, Any], patch: Patch) -> None:
-    """Make the changes of ``patch`` in ``config``."""
+    """Apply ``patch`` to ``config`` in place."""
     for path, value in patch:
         table = config
         for key in path[:-1]:
@@ -82,9 +82,9 @@ def apply_patch(config: dict[str, Any], patch: Patch) -> None:
 
 
 def changed_files(base: Mapping[str, bytes], run: Mapping[str, bytes]) -> list[str]:
-    """Names of the run's tokenizer and template files that a build must take from the run.
+    """Names of the tokenizer and template files that a build must copy from the run.
 
-    All tokenizer files if the vocabulary differs; only the template's if just that differs; none otherwise.
+    All of them if the vocabulary differs, only the template's files if just the template differs, otherwise none.
     """
     vocabulary = any(
         name in run and _vocabulary(name, run[name]) != _vocabulary(name, base.get(name)) for name in _VOCABULARIES
@@ -99,7 +99,7 @@ def changed_files(base: Mapping[str, bytes], run: Mapping[str, bytes]) -> list[s
 
 
 def _vocabulary(name: str, data: bytes | None) -> object:
-    """What a tokenizer file says about which text becomes which token, however this or that version writes it."""
+    """The parts of a tokenizer file that determine tokens, independent of the library version that wrote it."""
     if data is None or name != "tokenizer.json":
         return data
     try:
@@ -119,11 +119,11 @@ _TOKENIZER_HABITS = frozenset(
         "backend", "is_local", "processor_class", "clean_up_tokenization_spaces", "extra_special_tokens",
     }
 )  # fmt: skip
-"""Keys of ``tokenizer_config.json`` that a trainer sets for itself."""
+"""Keys of ``tokenizer_config.json`` that trainers set for their own use."""
 
 
 def same_meaning(name: str, one: bytes, other: bytes) -> bool:
-    """Whether two tokenizer or template files do the same."""
+    """Whether two tokenizer or template files called ``name`` are equivalent."""
     if one == other:
         return True
     if name == "tokenizer.json":
@@ -135,7 +135,7 @@ def same_meaning(name: str, one: bytes, other: bytes) -> bool:
 
 
 def set_tie(config: dict[str, Any], tied: bool) -> None:
-    """Say in a configuration whether embeddings are tied, where that is not what it says already."""
+    """Set ``tie_word_embeddings`` in a configuration, unless it has the value already."""
     text = config.get("text_config")
     table = text if isinstance(text, dict) and "tie_word_embeddings" in text else config
     if bool(table.get("tie_word_embeddings")) != tied:
@@ -143,7 +143,7 @@ def set_tie(config: dict[str, Any], tied: bool) -> None:
 
 
 def chat_template(files: Mapping[str, bytes]) -> str | None:
-    """The chat template, wherever this version of transformers wrote it."""
+    """The chat template, from whichever file the version of transformers wrote it to."""
     if "chat_template.jinja" in files:
         return files["chat_template.jinja"].decode("utf-8", "replace")
     for name in ("chat_template.json", "tokenizer_config.json"):

@@ -1,7 +1,7 @@
-"""Reading and laying out safetensors files, believing nothing before it is checked.
+"""Reading and laying out safetensors files; headers are untrusted and fully checked.
 
 Format: 8 bytes little-endian header length N; N bytes of JSON ``{name: {dtype, shape, data_offsets}}`` with an
-optional ``__metadata__`` of strings; then the data, without holes. https://github.com/huggingface/safetensors
+optional ``__metadata__`` of strings; then the data, without gaps. https://github.com/huggingface/safetensors
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import mmap
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_HEADER = 100_000_000
-"""The same limit as the reference implementation's."""
+"""The limit of the reference implementation."""
 
 MAX_DIMENSIONS = 64
-"""numpy's limit; the product of a million numbers would take hours."""
+"""The limit of numpy; multiplying a million dimensions would take hours."""
 
 CHUNK = 8 << 20
-"""Bytes that are looked at together when a tensor is streamed."""
+"""Bytes per chunk when a tensor is streamed."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a file: ``start`` and ``stop`` are byte offsets from the file's beginning."""
+    """One tensor of a file; ``start`` and ``stop`` are byte offsets in the file."""
 
     name: str
     dtype: str
@@ -46,12 +46,16 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
-        """Plain bytes."""
+        """Size in bytes."""
         return self.stop - self.start
 
 
 class TensorFile:
-    """A safetensors file, memory-mapped; its header has been checked against its size."""
+    """A memory-mapped safetensors file.
+
+    Raises:
+        CheckpointError: the header is invalid or does not match the size of the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,10 +63,10 @@ class TensorFile:
             self.size = os.fstat(file.fileno()).st_size
             head = file.read(8)
             if len(head) < 8 or self.size < 8:
-                raise _bad(path, "is too short to hold a header")
+                raise _bad(path, "is too short for a header")
             self.header_size = int.from_bytes(head, "little")
             if self.header_size > min(MAX_HEADER, self.size - 8):
-                raise _bad(path, f"says its header has {self.header_size} bytes, and the file has {self.size}")
+                raise _bad(path, f"states a header of {self.header_size} bytes but has only {self.size}")
             header = file.read(self.header_size)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.tensors, self.metadata = _parse(path, header, self.size - 8 - self.header_size)
@@ -100,7 +104,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the name {twice!r} occurs twice")
+        raise ValueError(f"duplicate name {twice!r}")
     return fields
 
 
@@ -108,19 +112,19 @@ def _parse_tensor(path: Path, name: str, field: Any, origin: int) -> TensorInfo:
     try:
         dtype, shape, (start, stop) = field["dtype"], field["shape"], field["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
-        raise _bad(path, f"describes tensor {name!r} without dtype, shape and data_offsets") from error
+        raise _bad(path, f"lists tensor {name!r} without dtype, shape and data_offsets") from error
     if not isinstance(dtype, str) or dtype not in BITS:
         raise _bad(path, f"gives tensor {name!r} the unknown dtype {dtype!r}")
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(_is_count(n) for n in shape):
-        raise _bad(path, f"gives tensor {name!r} the impossible shape {repr(shape)[:60]}")
+        raise _bad(path, f"gives tensor {name!r} the invalid shape {repr(shape)[:60]}")
     if not (_is_count(start) and _is_count(stop) and start <= stop):
-        raise _bad(path, f"gives tensor {name!r} the impossible offsets {start!r}, {stop!r}")
+        raise _bad(path, f"gives tensor {name!r} the invalid offsets {start!r}, {stop!r}")
     try:
         expected = byte_size(dtype, math.prod(shape))
     except ValueError as error:
-        raise _bad(path, f"gives tensor {name!r} a size that is not whole: {error}") from error
+        raise _bad(path, f"gives tensor {name!r} a fractional size: {error}") from error
     if expected != stop - start:
-        raise _bad(path, f"gives tensor {name!r} {stop - start} bytes; {dtype} {shape} takes {expected}")
+        raise _bad(path, f"gives tensor {name!r} {stop - start} bytes; {dtype} {shape} needs {expected}")
     return TensorInfo(name, dtype, tuple(shape), origin + start, origin + stop)
 
 
@@ -129,15 +133,15 @@ def _is_count(value: object) -> bool:
 
 
 def _check_layout(path: Path, tensors: Iterable[TensorInfo], origin: int, end: int) -> None:
-    """The data must be covered once: no overlap, no hole, nothing missing at the end, nothing left over."""
+    """Check that the tensors cover the data exactly once."""
     at = origin
     for info in sorted(tensors, key=lambda info: (info.start, info.stop)):
         if info.start != at:
-            what = "overlaps another" if info.start < at else "leaves a hole before it"
+            what = "overlaps another tensor" if info.start < at else "leaves a gap before it"
             raise _bad(path, f"has tensor {info.name!r} at an offset that {what}")
         at = info.stop
     if at > end:
-        raise _bad(path, f"is truncated: its tensors need {at} bytes and the file has {end}")
+        raise _bad(path, f"is truncated: its tensors need {at} bytes but the file has {end}")
     if at < end:
         raise _bad(path, f"has {end - at} bytes after its last tensor")
 
@@ -145,35 +149,27 @@ def _check_layout(path: Path, tensors: Iterable[TensorInfo], origin: int, end: i
 def _bad(path: Path, what: str) -> CheckpointError:
     return CheckpointError(
         f"{path} {what}",
-        "The file is damaged or is not safetensors: copy or save it again; nothing was recorded.",
+        "The file is damaged or not safetensors: copy or save it again. Nothing was recorded.",
     )
 
 
 def layout(
     tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
 ) -> tuple[bytes, dict[str, TensorInfo]]:
-    """The bytes before the data, and where each ``(name, dtype, shape)`` goes, in the order given.
+    """Lay out a new file; returns the bytes before the data and the place of each tensor.
 
-    The header is padded with spaces to a multiple of 8, as the reference implementation does.
+    Args:
+        tensors: (name, dtype, shape) in the order of the data.
+
+    The header is padded with spaces to a multiple of 8, like the reference implementation's.
     """
     fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
-    at = 0
+    infos: list[TensorInfo] = []
     for name, dtype, shape in tensors:
-        size = byte_size(dtype, math.prod(shape))
-        fields[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
-        at += size
+        start = infos[-1].stop if infos else 0
+        infos.append(TensorInfo(name, dtype, tuple(shape), start, start + byte_size(dtype, math.prod(shape))))
+        fields[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, infos[-1].stop]}
     text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     head = len(text).to_bytes(8, "little") + text
-    fields.pop("__metadata__", None)
-    infos = {
-        name: TensorInfo(
-            name,
-            f["dtype"],
-            tuple(f["shape"]),
-            len(head) + f["data_offsets"][0],
-            len(head) + f["data_offsets"][1],
-        )
-        for name, f in fields.items()
-    }
-    return head, infos
+    return head, {i.name: replace(i, start=len(head) + i.start, stop=len(head) + i.stop) for i in infos}

@@ -1,1 +1,1 @@
-"""Content-addressed storage: objects, packs of tensors and blobs, and taking checkpoints in."""
+"""Content-addressed storage: objects, packs of tensors and blobs, and ingesting checkpoints."""

@@ -1,4 +1,4 @@
-"""Zstandard frames that say how long their content is, and are held to it when they are read."""
+"""Zstandard frames that state their content size, which is checked on reading."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _ENTROPY: dict[int, int] = {
     zstd.CompressionParameter.min_match: 7,
     zstd.CompressionParameter.hash_log: 6,
 }
-"""Weights hardly ever repeat: a search for long matches in a tiny table, and the rest is Huffman coding."""
+"""For weights, which hardly ever repeat: long matches only, from a tiny table; the gain is from Huffman coding."""
 
 _local = threading.local()
 
 
 def compress(data: Buffer) -> bytes:
-    """One frame of ``data``, which may be anything: text, JSON."""
+    """Compress text, JSON or other general data into one frame."""
     return zstd.ZstdCompressor(options=_GENERAL).compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
 
 
 def squeeze(data: Buffer) -> bytes:
-    """One frame of ``data`` whose bytes are uneven but do not repeat, fast."""
+    """Compress data with skewed byte frequencies but no repetition into one frame, fast."""
     compressor = getattr(_local, "entropy", None)
     if compressor is None:
         compressor = _local.entropy = zstd.ZstdCompressor(options=_ENTROPY)
@@ -40,14 +40,18 @@ def squeeze(data: Buffer) -> bytes:
 
 
 def expand(data: Buffer, size: int) -> bytes:
-    """The ``size`` bytes that one whole frame holds; ValueError for anything else."""
+    """Decompress exactly one frame.
+
+    Raises:
+        ValueError: ``data`` is not one whole frame of ``size`` bytes.
+    """
     try:
         if zstd.get_frame_info(data).decompressed_size != size:
-            raise ValueError("a compressed part says that it has another size")
+            raise ValueError("a compressed part states another size")
         decompressor = zstd.ZstdDecompressor()
         plain = decompressor.decompress(data, size)
     except zstd.ZstdError as error:
-        raise ValueError(f"a compressed part cannot be expanded: {error}") from error
+        raise ValueError(f"a compressed part cannot be decompressed: {error}") from error
     if len(plain) != size or decompressor.unused_data:
-        raise ValueError("a compressed part does not have the size it says")
+        raise ValueError("a compressed part does not have the size that it states")
     return plain

@@ -1,11 +1,12 @@
-"""Fisher diagonals: which weights a task needs. What a run was trained under is kept, and what merging weighs a vector by.
+"""Fisher diagonals: how much a task depends on each weight. Used as a training penalty and as weights in merging.
 
     fisher   {base, data: [digest], examples, tokens, seed, tensors: {name: [id, dtype, shape]}}
-              and recipe: recipe id, if it was estimated on what that builds and not on the base alone
-              and trace, norm: Σ F and √Σ F², if a recipe may weigh the vector by it
+              and recipe: recipe id, if it was estimated on the model that this recipe builds and not on the base
+              and trace, norm: Σ F and √Σ F², if a recipe may weight the vector by it
 
-Tensors are fp32 in the shape of the base's of that name; ``tokens`` is what the mean is over, ``seed`` what its labels
-were drawn by. A vector is weighed by a diagonal that was estimated on the base with that vector alone, at an alpha of 1.
+Tensors are fp32 in the shape of the base's tensor of the same name; ``tokens`` is the number of tokens averaged over,
+``seed`` the seed that sampled the labels. A diagonal that weights a vector was estimated on the base plus that vector
+alone, with an alpha of 1.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona.errors import Damaged
 from persona.ids import BaseId, FisherId, RecipeId, tensor_id
 from persona.progress import SILENT, Progress
 from persona.store.nouns import TensorSpec
-from persona.store.objects import Fields, ObjectStore
+from persona.store.objects import Fields, ObjectStore, decoding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fisher:
-    """A diagonal, by the base's names of tensors."""
+    """A Fisher diagonal; ``tensors`` are by the base's tensor names."""
 
     base: BaseId
     data: tuple[str, ...]
@@ -46,20 +46,20 @@ class Fisher:
 
     @property
     def entries(self) -> int:
-        """Of all tensors."""
+        """Number of entries of all tensors."""
         return sum(spec.entries for spec in self.tensors.values())
 
     @property
     def mean(self) -> float:
-        """Σ F / n; 0 where it is not known."""
+        """Mean of the diagonal, Σ F / n; 0 if unknown."""
         return (self.trace or 0.0) / max(1, self.entries)
 
     def put(self, objects: ObjectStore) -> FisherId:
-        """Keep it; its id."""
+        """Store the diagonal and return its id."""
         return FisherId(objects.put("fisher", self.encode()))
 
     def encode(self) -> Fields:
-        """As it stands in an object."""
+        """Encode the diagonal as fields of an object."""
         return {
             "base": self.base,
             "data": list(self.data),
@@ -73,9 +73,13 @@ class Fisher:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: FisherId) -> Fisher:
-        """Read it."""
+        """Read a diagonal.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid diagonal.
+        """
         fields = objects.get(name, "fisher")
-        try:
+        with decoding("fisher", name):
             return cls(
                 base=BaseId(fields["base"]),
                 data=tuple(map(str, fields["data"])),
@@ -87,22 +91,17 @@ class Fisher:
                 trace=_size(fields["trace"]) if "trace" in fields else None,
                 norm=_size(fields["norm"]) if "trace" in fields else None,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Damaged(
-                f"fisher {name.short} does not say what a fisher must: {error}",
-                "No persona wrote it: do not trust the repository that it came from.",
-            ) from error
 
 
 def _size(value: float) -> float:
-    """A sum that no negative entry is in; ValueError if it is none."""
+    """Check a sum of non-negative numbers."""
     if not 0 <= value < math.inf:  # also false for NaN
-        raise ValueError(f"{value} is no sum of what is not negative")
+        raise ValueError(f"{value} is not a sum of non-negative numbers")
     return float(value)
 
 
 def ingest_fisher(path: Path, store: TensorStore, progress: Progress = SILENT) -> dict[str, TensorSpec]:
-    """Keep the tensors of a safetensors file."""
+    """Store the tensors of a safetensors file as a diagonal; returns them by name."""
     from persona.checkpoints.tensorfile import TensorFile
     from persona.store.packwriter import Incoming
 
@@ -113,34 +112,34 @@ def ingest_fisher(path: Path, store: TensorStore, progress: Progress = SILENT) -
             own = tensor_id(info.dtype, info.shape, file.chunks(info))
             yield name, Incoming(own, info.dtype, info.shape, file.data(info), None, f"{path}: {name}")
 
-    return _kept(incoming(), file.size, store, progress)
+    return _store(incoming(), file.size, store, progress)
 
 
 def keep_fisher(
     tensors: Mapping[str, npt.NDArray[np.float32]], store: TensorStore, progress: Progress = SILENT
 ) -> dict[str, TensorSpec]:
-    """Keep a diagonal that is in memory: fp32, row-major."""
+    """Store a diagonal that is in memory; returns its tensors by name."""
     import numpy as np
 
     from persona.store.packwriter import Incoming
 
     def incoming() -> Iterator[tuple[str, Incoming]]:
-        for name, one in sorted(tensors.items()):
-            data = np.ascontiguousarray(one).reshape(-1).view(np.uint8)
-            yield name, Incoming(tensor_id("F32", one.shape, [data]), "F32", one.shape, data, None, name)
+        for name, values in sorted(tensors.items()):
+            data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+            yield name, Incoming(tensor_id("F32", values.shape, [data]), "F32", values.shape, data, None, name)
 
-    return _kept(incoming(), sum(one.nbytes for one in tensors.values()), store, progress)
+    return _store(incoming(), sum(values.nbytes for values in tensors.values()), store, progress)
 
 
-def _kept(
+def _store(
     tensors: Iterable[tuple[str, Incoming]], nbytes: int, store: TensorStore, progress: Progress
 ) -> dict[str, TensorSpec]:
     kept = dict[str, TensorSpec]()
 
     def incoming() -> Iterator[Incoming]:
-        for name, one in tensors:
-            kept[name] = TensorSpec(one.id, one.dtype, one.shape)
-            yield one
+        for name, tensor in tensors:
+            kept[name] = TensorSpec(tensor.id, tensor.dtype, tensor.shape)
+            yield tensor
 
     with progress.task("storing the Fisher diagonal", nbytes) as task, store.writer() as writer:
         writer.add_tensors(incoming(), task)

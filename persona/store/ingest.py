@@ -1,7 +1,7 @@
-"""Taking checkpoints in: a folder becomes a :class:`Base`, a training run becomes a :class:`Vector`.
+"""Ingesting checkpoints: a folder becomes a :class:`Base`, a training run becomes a :class:`Vector`.
 
-Nothing is believed twice: tensors are hashed and compared while they are read once, and what has to be kept is
-hashed again as it is written. Nothing a user owns is touched.
+Tensors are hashed and compared in one pass; what has to be stored is hashed again as it is written, so a file that
+changes in between is noticed. The user's files are only read.
 """
 
 from __future__ import annotations
@@ -32,15 +32,20 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
 BLOCK = 1 << 17
-"""Entries that are looked at together: small enough that fp32 copies stay in a core's cache."""
+"""Entries per block: small enough that fp32 copies stay in a core's cache."""
+
+OTHER_BASE = "It was trained from another base. Create a repository for that base: persona init --base PATH"
 
 UNRELATED = 1.0
-"""‖τ‖/‖W‖ from which a run is no fine-tune: unrelated weights of the same size have about 1.4."""
+"""‖τ‖/‖W‖ from which a run is not a fine-tune of the base: for unrelated weights of the same size it is about 1.4."""
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """A vector and what taking it in showed. ``relative_norm`` is ‖τ‖/‖W‖ over its dense tensors, or None."""
+    """An ingested vector.
+
+    ``relative_norm`` is ‖τ‖/‖W‖ over its dense tensors, or None; ``notes`` say what is unusual about it.
+    """
 
     vector: Vector
     total_bytes: int
@@ -50,7 +55,7 @@ class Ingested:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """One tensor of a run beside the base's of the same name; squares are sums over entries, in fp32 values."""
+    """A tensor of a run, compared with the base's tensor of the same name: Σ τ² and Σ W_base² in fp32 values."""
 
     spec: TensorSpec
     info: TensorInfo
@@ -59,8 +64,8 @@ class Surveyed:
 
 
 @dataclass
-class Kept:
-    """What a run brings, sorted out."""
+class _Changes:
+    """How a run differs from its base: changed or added tensors, removed tensors, and notes."""
 
     changed: dict[str, Surveyed] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
@@ -68,9 +73,13 @@ class Kept:
 
 
 def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress = SILENT, keep: Keep = "copy") -> Base:
-    """Keep a pretrained checkpoint: its weight files as they came, its small files as blobs."""
+    """Store a pretrained checkpoint: weight files unchanged, small files as blobs.
+
+    Args:
+        keep: Copy, hard-link or only reference the weight files.
+    """
     tensors: dict[str, TensorSpec] = {}
-    with progress.task("keeping the base", checkpoint.nbytes) as task:
+    with progress.task("storing the base", checkpoint.nbytes) as task:
         for file in checkpoint.files:
             ids = store.adopt_safetensors(file.path, task, keep).tensors
             for name, info in file.tensors.items():
@@ -83,16 +92,16 @@ def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress =
 
 
 def read_side_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """The bytes of a checkpoint's small files."""
-    found = {}
+    """Read a checkpoint's small files, by name."""
+    contents = {}
     for name, path in checkpoint.side_files.items():
         with translated(path):
-            found[name] = path.read_bytes()
-    return found
+            contents[name] = path.read_bytes()
+    return contents
 
 
 def _drop_tied(config: Mapping[str, object], tensors: dict[str, TensorSpec]) -> dict[str, str]:
-    """Remove a head that was written out although it is the embedding; the names that are tied."""
+    """Remove a saved copy of a tied head from ``tensors``; returns tied names → the tensor that they share."""
     tied = {}
     for head, embedding in folders.tied_names(config, tensors).items():
         if head in tensors and tensors[head].id != tensors[embedding].id:
@@ -111,90 +120,92 @@ def ingest_run(
     *,
     own: bool = False,
 ) -> Ingested:
-    """Keep what a full fine-tune changed; tensors that equal the base's cost nothing.
+    """Store what a full fine-tune changed; tensors equal to the base's take no space.
 
-    An ``own`` checkpoint was built of this very base, however far from it.
+    Args:
+        own: The checkpoint was built from this base, so skip the check that it is close to it.
+
+    Raises:
+        WrongBase: the checkpoint was trained from another base.
+        CheckpointError: a tensor is quantized, or changed while it was being read.
     """
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
-    kept = _sort_out(checkpoint, base, surveyed)
+    changes = _changes(checkpoint, base, surveyed)
     if not own:
         _check_related(checkpoint, surveyed.values())
     changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
-        with progress.task("keeping what changed", sum(s.info.nbytes for s in kept.changed.values())) as task:
-            writer.add_tensors(_incoming(checkpoint, base, kept.changed), task)
+        with progress.task("storing what changed", sum(s.info.nbytes for s in changes.changed.values())) as task:
+            writer.add_tensors(_incoming(checkpoint, base, changes.changed), task)
         writer.finish()
     relative = relative_norm(surveyed.values())
     vector = Vector(
         base=base_id,
         form="dense",
-        tensors={name: kept.changed[name].spec for name in sorted(kept.changed)},
-        gone=tuple(kept.gone),
+        tensors={name: changes.changed[name].spec for name in sorted(changes.changed)},
+        gone=tuple(changes.gone),
         files=blobs,
         config=patch,
     )
-    return Ingested(vector, checkpoint.nbytes, relative, (*kept.notes, *notes))
+    return Ingested(vector, checkpoint.nbytes, relative, (*changes.notes, *notes))
 
 
 def _incoming(checkpoint: Checkpoint, base: Base, changed: Mapping[str, Surveyed]) -> Iterator[Incoming]:
-    for name, one in changed.items():
+    for name, tensor in changed.items():
         before = base.tensors.get(name)
         file = checkpoint.owner[name]
         label = f"{file.path}: {name}"
-        yield Incoming(*spec_fields(one.spec), file.data(one.info), before.id if before else None, label)
+        yield Incoming(*spec_fields(tensor.spec), file.data(tensor.info), before.id if before else None, label)
 
 
 def spec_fields(spec: TensorSpec) -> tuple[TensorId, str, tuple[int, ...]]:
-    """What a tensor is, in the order in which the store takes it."""
+    """A tensor's id, dtype and shape: the first fields of :class:`Incoming`."""
     return spec.id, spec.dtype, spec.shape
 
 
 def _check_shapes(checkpoint: Checkpoint, base: Base) -> None:
-    """A run of this base has its tensors in their shapes; only rows may have been added at the end."""
+    """Raise WrongBase unless the run has at least half of the base's entries, with the base's shapes or added rows."""
     tensors = checkpoint.tensors
     shared = [name for name in base.tensors if name in tensors]
     if sum(base.tensors[n].entries for n in shared) * 2 < sum(s.entries for s in base.tensors.values()):
         raise WrongBase(
             f"{checkpoint.folder} has only {len(shared)} of the base's {len(base.tensors)} tensors",
-            "It was trained from another base, or is only a part of a checkpoint.",
+            "It was trained from another base, or the checkpoint is incomplete.",
         )
     for name in shared:
         check_shape(str(checkpoint.folder), name, tensors[name].shape, base.tensors[name].shape)
 
 
 def check_shape(where: str, name: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """Raise unless ``shape`` is ``wanted``, or that with rows added."""
+    """Raise WrongBase unless ``shape`` is ``wanted``, possibly with rows added at the end."""
     if shape == wanted:
         return
     if len(shape) == len(wanted) in (1, 2) and shape[1:] == wanted[1:]:
         if shape[0] > wanted[0]:
             return
         raise WrongBase(
-            f"{where}: {name} has {shape[0]} rows and the base has {wanted[0]}",
-            "A run may add tokens but not drop rows: resize to at least the base's rows before saving.",
+            f"{where}: {name} has {shape[0]} rows but the base has {wanted[0]}",
+            "A run may add rows (tokens) but not remove any: resize to at least the base's rows before saving.",
         )
-    raise WrongBase(
-        f"{where}: {name} is {list(shape)} and the base's is {list(wanted)}",
-        "It was trained from another base. Make a repository for that one: persona init --base PATH",
-    )
+    raise WrongBase(f"{where}: {name} has shape {list(shape)} but the base's has {list(wanted)}", OTHER_BASE)
 
 
 def survey(checkpoint: Checkpoint, base: Base, store: TensorStore, progress: Progress = SILENT) -> dict[str, Surveyed]:
-    """Hash every tensor of a run and measure how far it is from the base's, in one pass on all cores."""
+    """Hash every tensor of a run and measure its distance from the base's, in one pass on all cores."""
     tensors = checkpoint.tensors
     with progress.task("comparing with the base", sum(info.nbytes for info in tensors.values())) as task:
         jobs = {
-            name: partial(_survey_one, checkpoint, info, base.tensors.get(name), store, task)
+            name: partial(_survey_tensor, checkpoint, info, base.tensors.get(name), store, task)
             for name, info in sorted(tensors.items(), key=lambda item: -item[1].nbytes)
         }
         surveyed = run_all(jobs)
     return {name: surveyed[name] for name in tensors}
 
 
-def _survey_one(
+def _survey_tensor(
     checkpoint: Checkpoint, info: TensorInfo, before: TensorSpec | None, store: TensorStore, task: Task
 ) -> Surveyed:
     data = as_bits(checkpoint.owner[info.name].data(info), info.dtype)
@@ -230,65 +241,64 @@ def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[flo
         return float(np.dot(delta, delta)), base_square
 
 
-def _sort_out(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed]) -> Kept:
-    kept = Kept()
-    specs = {name: one.spec for name, one in surveyed.items()}
+def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed]) -> _Changes:
+    specs = {name: tensor.spec for name, tensor in surveyed.items()}
     _drop_tied(checkpoint.config, specs)
     for alias, embedding in base.tied.items():  # a run saved without its config
         if alias in specs and embedding in specs and specs[alias].id == specs[embedding].id:
             del specs[alias]
-    kept.changed = {name: surveyed[name] for name, spec in specs.items() if base.tensors.get(name) != spec}
-    kept.gone = [name for name in base.tensors if name not in surveyed]
-    for name, one in kept.changed.items():
-        _check_can_differ(checkpoint, name, one, base)
-    _note(kept, base)
-    return kept
+    changes = _Changes(
+        changed={name: surveyed[name] for name, spec in specs.items() if base.tensors.get(name) != spec},
+        gone=[name for name in base.tensors if name not in surveyed],
+    )
+    for name, tensor in changes.changed.items():
+        _check_dtype(checkpoint, name, tensor.spec.dtype, base)
+    changes.notes = list(_notes(changes, base))
+    return changes
 
 
-def _check_can_differ(checkpoint: Checkpoint, name: str, one: Surveyed, base: Base) -> None:
-    if name in base.tensors and one.spec.dtype not in ARITHMETIC and base.tensors[name].dtype in ARITHMETIC:
+def _check_dtype(checkpoint: Checkpoint, name: str, dtype: str, base: Base) -> None:
+    if name in base.tensors and dtype not in ARITHMETIC and base.tensors[name].dtype in ARITHMETIC:
         raise CheckpointError(
-            f"{checkpoint.folder}: {name} is {one.spec.dtype} and the base's is {base.tensors[name].dtype}",
+            f"{checkpoint.folder}: {name} is {dtype} but the base's is {base.tensors[name].dtype}",
             "A quantized run has no exact difference to its base: save it dequantized (bf16, fp16 or fp32).",
         )
 
 
-def _note(kept: Kept, base: Base) -> None:
-    new = [name for name in kept.changed if name not in base.tensors]
-    grown = [
-        name
-        for name, one in kept.changed.items()
-        if name in base.tensors and one.spec.shape != base.tensors[name].shape
-    ]
-    broken = [name for name, one in kept.changed.items() if not math.isfinite(one.delta_square)]
+def _notes(changes: _Changes, base: Base) -> Iterator[str]:
+    changed = changes.changed
+    known = {name: tensor.spec.shape for name, tensor in changed.items() if name in base.tensors}
+    new = [name for name in changed if name not in known]
+    grown = [name for name, shape in known.items() if shape != base.tensors[name].shape]
+    broken = [name for name, tensor in changed.items() if not math.isfinite(tensor.delta_square)]
     if grown:
-        rows = kept.changed[grown[0]].spec.shape[0] - base.tensors[grown[0]].shape[0]
-        kept.notes.append(f"adds {rows} row(s) to {_few(grown)}")
+        yield f"adds {known[grown[0]][0] - base.tensors[grown[0]].shape[0]} row(s) to {few(grown)}"
     if new:
-        kept.notes.append(f"brings {len(new)} tensor(s) that the base has not: {_few(new)}")
-    if kept.gone:
-        kept.notes.append(f"lacks {len(kept.gone)} tensor(s) of the base: {_few(kept.gone)}")
+        yield f"adds {len(new)} tensor(s) that the base does not have: {few(new)}"
+    if changes.gone:
+        yield f"lacks {len(changes.gone)} tensor(s) of the base: {few(changes.gone)}"
     if broken:
-        kept.notes.append(f"holds NaN or infinity in {len(broken)} tensor(s): {_few(broken)}")
+        yield f"contains NaN or infinity in {len(broken)} tensor(s): {few(broken)}"
 
 
-def _few(names: list[str]) -> str:
+def few(names: list[str]) -> str:
+    """The first three names."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _check_related(checkpoint: Checkpoint, surveyed: Iterable[Surveyed]) -> None:
-    """Raise if the matrices are not near the base's. Norm weights are left out: all models have them near 1."""
-    relative = relative_norm(one for one in surveyed if len(one.spec.shape) > 1)
+    """Raise if the matrices are not close to the base's. Norm weights are skipped: they are near 1 in all models."""
+    relative = relative_norm(tensor for tensor in surveyed if len(tensor.spec.shape) > 1)
     if relative is not None and relative >= UNRELATED:
         raise WrongBase(
-            f"{checkpoint.folder} is no fine-tune of this base: its matrices differ by {relative:.0%} of their norm",
-            "It was trained from another base. Make a repository for that one: persona init --base PATH",
+            f"{checkpoint.folder} is not a fine-tune of this base: its matrices differ by {relative:.0%} of their norm",
+            OTHER_BASE,
         )
 
 
 def relative_norm(surveyed: Iterable[Surveyed]) -> float | None:
-    """‖τ‖/‖W_base‖ over the tensors of a run, or None where it is no finite number."""
-    pairs = [(one.delta_square, one.base_square) for one in surveyed]
+    """‖τ‖/‖W_base‖ over the tensors of a run, or None if it is not finite."""
+    pairs = [(tensor.delta_square, tensor.base_square) for tensor in surveyed]
     delta, base = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
     ratio = delta / base if base > 0 else math.nan
     return math.sqrt(ratio) if math.isfinite(ratio) else None
@@ -297,7 +307,7 @@ def relative_norm(surveyed: Iterable[Surveyed]) -> float | None:
 def settings_of(
     run_files: Mapping[str, bytes], base: Base, store: TensorStore
 ) -> tuple[dict[str, bytes], dict[str, ConfigPatch], list[str]]:
-    """What a run changed beside the weights: files to take along, settings by file, and notes about both."""
+    """What a run changed besides the weights: files to store, changed settings by file, and notes about both."""
     compared = settings.relevant(base.files, run_files)
     base_files = {name: store.blob(BlobId(base.files[name])) for name in compared if name in base.files}
     changed = {name: run_files[name] for name in settings.changed_files(base_files, run_files)}
@@ -306,7 +316,7 @@ def settings_of(
         for name in settings.CONFIGS
         if (patch := settings.config_patch(settings.parse(base_files.get(name)), settings.parse(run_files.get(name))))
     }
-    notes = [f"brings its own {', '.join(sorted(changed))}"] if changed else []
+    notes = [f"has its own {', '.join(sorted(changed))}"] if changed else []
     for name, patch in sorted(patches.items()):
         notes.append(f"changes {name}: {', '.join('.'.join(path) for path, _ in patch)}")
     return changed, patches, notes

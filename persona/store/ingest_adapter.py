@@ -1,4 +1,4 @@
-"""Taking a PEFT adapter in: factors stay factors, and what no factors can say is made dense."""
+"""Ingesting PEFT adapters: factors are stored as factors; other changes are made dense."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
 from persona.ids import BaseId, tensor_id
 from persona.progress import SILENT, Progress
-from persona.store.ingest import Ingested, check_shape, spec_fields
+from persona.store.ingest import Ingested, check_shape, few, spec_fields
 from persona.store.nouns import Base, ConfigPatch, LowRankSpec, TensorSpec, Vector
 from persona.store.packwriter import Incoming
 from persona.store.tensors import TensorStore
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
 SAMPLE = 64 << 20
-"""Bytes of the base that an adapter names which are compared with ours, where that folder is still there."""
+"""Bytes to compare between the base that an adapter names, if its folder still exists, and the repository's."""
 
 
 @dataclass(frozen=True)
 class StoredBase:
-    """A base in the store, as the adapter reader wants to see it."""
+    """A stored base as the adapter reader's :class:`BaseView`."""
 
     base: Base
     store: TensorStore
@@ -45,7 +45,7 @@ class StoredBase:
         return self.base.tied
 
     def bits(self, name: str) -> Bits:
-        """A tensor's bits, verified, in its shape."""
+        """A tensor's bits in its shape, checked against its id."""
         spec = self.base.tensors[name]
         return self.store.read(spec.id).reshape(spec.shape)
 
@@ -53,10 +53,15 @@ class StoredBase:
 def ingest_adapter(
     folder: Path, base_id: BaseId, base: Base, store: TensorStore, progress: Progress = SILENT
 ) -> Ingested:
-    """Keep an adapter as a vector of ``base``."""
+    """Store an adapter as a vector of ``base``.
+
+    Raises:
+        CheckpointError: ``folder`` is not an adapter, or its weights cannot be expressed as a vector.
+        WrongBase: the adapter was trained on another base.
+    """
     adapter = checked_adapter(folder, base_id, base, store)
     total = sum(info.nbytes for info in adapter.file.tensors.values())
-    with store.writer() as writer, progress.task("keeping the adapter", total) as task:
+    with store.writer() as writer, progress.task("storing the adapter", total) as task:
         kept: dict[str, TensorSpec] = {}
         writer.add_tensors(_incoming(adapter, base, kept), task)
         writer.finish()
@@ -71,7 +76,12 @@ def ingest_adapter(
 
 
 def checked_adapter(folder: Path, base_id: BaseId, base: Base, store: TensorStore) -> Adapter:
-    """The adapter in ``folder``, if it can be a vector of ``base``; its weights are not read yet."""
+    """Open the adapter in ``folder`` and check that it can be a vector of ``base``, without reading its weights.
+
+    Raises:
+        CheckpointError: ``folder`` is not an adapter, or its weights cannot be expressed as a vector.
+        WrongBase: the adapter was trained on another base.
+    """
     adapter = open_adapter(folder, StoredBase(base, store))
     _check_base(folder, adapter, base_id, base)
     for name, info in adapter.full.items():
@@ -81,14 +91,14 @@ def checked_adapter(folder: Path, base_id: BaseId, base: Base, store: TensorStor
 
 
 def _incoming(adapter: Adapter, base: Base, kept: dict[str, TensorSpec]) -> Iterator[Incoming]:
-    """Every tensor to keep; ``kept`` learns their ids, factors under the names that the adapter file gives them."""
+    """Every tensor to store; adds each to ``kept``, factors under their names in the adapter file."""
     for spec in adapter.low_rank.values():
         for factor in (spec.left, spec.right):
             yield _stored(adapter, factor.info.name, factor.info, None, kept)
     for name, info in adapter.full.items():
         yield _stored(adapter, name, info, base.tensors.get(name), kept)
-    for one in adapter.made.values():
-        yield _made(one, base.tensors.get(one.name), kept)
+    for tensor in adapter.made.values():
+        yield _made(tensor, base.tensors.get(tensor.name), kept)
 
 
 def _stored(
@@ -100,12 +110,13 @@ def _stored(
     return Incoming(*spec_fields(kept[key]), adapter.file.data(info), before.id if before else None, label)
 
 
-def _made(one: MadeDense, before: TensorSpec | None, kept: dict[str, TensorSpec]) -> Incoming:
+def _made(tensor: MadeDense, before: TensorSpec | None, kept: dict[str, TensorSpec]) -> Incoming:
     import numpy as np
 
-    data = np.ascontiguousarray(one.compute()).reshape(-1).view(np.uint8)
-    kept[one.name] = TensorSpec(tensor_id(one.dtype, one.shape, [data]), one.dtype, one.shape)
-    return Incoming(*spec_fields(kept[one.name]), data, before.id if before else None, one.name)
+    data = np.ascontiguousarray(tensor.compute()).reshape(-1).view(np.uint8)
+    spec = TensorSpec(tensor_id(tensor.dtype, tensor.shape, [data]), tensor.dtype, tensor.shape)
+    kept[tensor.name] = spec
+    return Incoming(*spec_fields(spec), data, before.id if before else None, tensor.name)
 
 
 def _low_rank(spec: LowRank, kept: Mapping[str, TensorSpec]) -> LowRankSpec:
@@ -116,26 +127,26 @@ def _low_rank(spec: LowRank, kept: Mapping[str, TensorSpec]) -> LowRankSpec:
 
 
 def _patch(adapter: Adapter) -> dict[str, ConfigPatch]:
-    """A head that gets weights of its own is no longer tied."""
+    """Untie the head in the configuration if the adapter gives it its own weights."""
     return {"config.json": ((("tie_word_embeddings",), False),)} if adapter.untied else {}
 
 
 def _notes(adapter: Adapter, base: Base) -> Iterator[str]:
-    made = sorted({one.how for one in adapter.made.values()})
+    made = sorted({tensor.how for tensor in adapter.made.values()})
     if made:
         yield f"{len(adapter.made)} tensor(s) made dense: {', '.join(made)}"
     whole = [name for name in adapter.full if name in base.tensors]
     new = [name for name in adapter.full if name not in base.tensors]
     if whole:
-        yield f"{len(whole)} tensor(s) saved whole: {', '.join(whole[:3])}"
+        yield f"{len(whole)} tensor(s) saved whole: {few(whole)}"
     if new:
-        yield f"brings {len(new)} tensor(s) that the base has not: {', '.join(new[:3])}"
+        yield f"adds {len(new)} tensor(s) that the base does not have: {few(new)}"
 
 
 def _check_base(folder: Path, adapter: Adapter, base_id: BaseId, base: Base) -> None:
-    """If the checkpoint that the adapter names is still there, it must hold the tensors that our base has.
+    """Raise WrongBase if the checkpoint that the adapter names still exists and differs from the repository's base.
 
-    Of the tensors that the adapter changes, the smallest are compared, up to ``SAMPLE`` bytes.
+    Compares the smallest of the tensors that the adapter changes, up to ``SAMPLE`` bytes.
     """
     named = adapter.config.get("base_model_name_or_path")
     if not isinstance(named, str) or not named or not Path(named).is_dir():
@@ -153,8 +164,8 @@ def _check_base(folder: Path, adapter: Adapter, base_id: BaseId, base: Base) -> 
             actual = tensor_id(info.dtype, info.shape, theirs.owner[name].chunks(info))
         if actual != base.tensors[name].id and info.dtype == base.tensors[name].dtype:
             raise WrongBase(
-                f"{folder} was trained on {named}, whose {name} is not that of this repository's base ({base_id.short})",
-                "Train it on this base, or make a repository for the other: persona init --base PATH",
+                f"{folder} was trained on {named}, whose {name} differs from this repository's base ({base_id.short})",
+                "Train it on this base, or create a repository for the other one: persona init --base PATH",
             )
 
 

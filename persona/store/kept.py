@@ -1,16 +1,16 @@
-"""Safetensors files kept as they came: any other tool can open them, and they are mapped without a copy.
+"""Safetensors files stored unchanged: other tools can open them, and they are mapped without copying.
 
-    packs/<BLAKE3 of the file>.safetensors the file, byte for byte: a copy, or one more name of the user's own
+    packs/<BLAKE3 of the file>.safetensors the file, byte for byte: a copy, or a hard link to the user's file
     packs/<the same>.json                  its tensor ids in header order, see ``lists``
 
-The second is written last: a file without it is not there. It may instead say where the user's file is, of which the
-store then keeps no bytes. Nothing of this is believed: every read is checked.
+The list is written last; a file without one is ignored. A list may also hold the path of a user's file that the
+store only references. Every read is checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,22 +23,26 @@ from persona.ids import Hasher, TensorId, tensor_hasher
 from persona.progress import Task
 from persona.store import lists
 from persona.store.lists import ExternalFile
-from persona.store.packs import StoredTensor, Volume, damaged, units
+from persona.store.packs import StoredTensor, Volume, changed_while_read, damaged, units
 
 Keep = Literal["copy", "link", "reference"]
-"""How: a copy (extents are shared where they can be), a hard link, or only hashes and where it lies."""
+"""How to keep a file: a copy (a clone where the file system can), a hard link, or only its path and hashes."""
 
 
 @dataclass(frozen=True)
 class AdoptedFile:
-    """A safetensors file that the store keeps: its name in ``packs`` and its tensors' ids by name."""
+    """A stored safetensors file: its name in ``packs`` and its tensor ids by tensor name."""
 
     name: str
     tensors: Mapping[str, TensorId]
 
 
 def open_kept(path: Path) -> Volume:
-    """The safetensors file whose list of ids is at ``path``."""
+    """Open the safetensors file whose list of ids is at ``path``.
+
+    Raises:
+        Damaged: the list or the file is damaged, missing or does not match the other.
+    """
     try:
         listed = lists.read(path)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -46,7 +50,7 @@ def open_kept(path: Path) -> Volume:
     file = _open_outside(listed.outside) if listed.outside else _open_inside(path)
     infos = list(file.tensors.values())
     if len(listed.ids) != len(infos):
-        raise damaged(path, f"lists {len(listed.ids)} tensors, and {file.path} has {len(infos)}")
+        raise damaged(path, f"lists {len(listed.ids)} tensors but {file.path} has {len(infos)}")
     tensors = {name: _stored(name, info) for name, info in zip(listed.ids, infos, strict=True)}
     return Volume(file.path, tensors, {}, path)
 
@@ -69,17 +73,25 @@ def _open_outside(outside: ExternalFile) -> TensorFile:
     try:
         return TensorFile(outside.path)
     except (CheckpointError, Storage) as error:
-        raise Damaged(f"{outside.path} has changed, or cannot be read: {error.message}", lists.PUT_BACK) from error
+        raise Damaged(f"{outside.path} has changed or cannot be read: {error.message}", lists.PUT_BACK) from error
 
 
 def _stored(name: TensorId, info: TensorInfo) -> StoredTensor:
-    """A kept tensor is one raw frame as long as itself."""
+    """The index entry of a tensor in a safetensors file: one raw frame."""
     block = max(1, units(info.dtype, info.shape))
     return StoredTensor(name, info.dtype, info.shape, None, block, info.start, ("raw",), (info.nbytes,))
 
 
 def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, keep: Keep = "copy", again: bool = False) -> AdoptedFile:
-    """Keep the safetensors file at ``path`` in ``packs``; if it is there, only when it is to be written ``again``."""
+    """Store the safetensors file at ``path`` in ``packs``.
+
+    Args:
+        keep: Copy, hard-link or only reference the file.
+        again: Write the file even if it is already stored.
+
+    Raises:
+        CheckpointError: the file is not valid safetensors, or changed while it was being read.
+    """
     source = TensorFile(path)
     known = None if again else _same_file(path, source.size, packs)
     if known is not None:
@@ -87,7 +99,7 @@ def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, keep: Keep = "copy"
         return known
     files.make_folder(packs)
     files.make_folder(tmp)
-    digest, ids, outside = _TAKERS[keep](source, packs, tmp, task)
+    digest, ids, outside = _KEEPERS[keep](source, packs, tmp, task)
     with files.Staged(tmp, "ids") as staged:
         staged.write(lists.encode(ids.values(), outside))
         staged.publish(packs / f"{digest}.json")
@@ -95,7 +107,7 @@ def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, keep: Keep = "copy"
 
 
 def _same_file(path: Path, size: int, packs: Path) -> AdoptedFile | None:
-    """The kept file with the same bytes; only files of the same size are a reason to read ``path`` for it."""
+    """The stored file with the same bytes; ``path`` is read only if a stored file has the same size."""
     kept = packs.glob("*.safetensors") if packs.is_dir() else ()
     if not any(other.stat().st_size == size for other in kept):
         return None
@@ -112,11 +124,12 @@ def _same_file(path: Path, size: int, packs: Path) -> AdoptedFile | None:
         return None
 
 
-Taken = tuple[str, dict[str, TensorId], ExternalFile | None]
+_Result = tuple[str, dict[str, TensorId], ExternalFile | None]
+"""Digest of the file, tensor ids by name, and the file if it is only referenced."""
 
 
-def _copy(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
-    """Copy the file and hash the very bytes that are written."""
+def _copy(source: TensorFile, packs: Path, tmp: Path, task: Task) -> _Result:
+    """Copy the file, hashing the bytes that are written."""
     with files.Staged(tmp, "safetensors") as staged:
         cloned = staged.clone_from(source.path)
         reading = staged.path if cloned else source.path
@@ -126,8 +139,8 @@ def _copy(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
     return digest, ids, None
 
 
-def _link(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
-    """Give the user's file a name in the store as well. It is hashed under that name: what is hashed is what is kept."""
+def _link(source: TensorFile, packs: Path, tmp: Path, task: Task) -> _Result:
+    """Hard-link the file, and hash the link: the path could be replaced in the meantime."""
     with files.linked(source.path, tmp) as path:
         digest, ids = _hashed(source, path, task)
         _check_unchanged(source, path)
@@ -136,14 +149,14 @@ def _link(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
     return digest, ids, None
 
 
-def _refer(source: TensorFile, packs: Path, tmp: Path, task: Task) -> Taken:
-    """Hash the file where it lies."""
+def _refer(source: TensorFile, packs: Path, tmp: Path, task: Task) -> _Result:
+    """Hash the file in place."""
     digest, ids = _hashed(source, source.path, task)
     _check_unchanged(source, source.path)
     return digest, ids, ExternalFile(source.path.parent.resolve() / source.path.name, source.size)
 
 
-_TAKERS: Mapping[Keep, Callable[[TensorFile, Path, Path, Task], Taken]] = {
+_KEEPERS: Mapping[Keep, Callable[[TensorFile, Path, Path, Task], _Result]] = {
     "copy": _copy,
     "link": _link,
     "reference": _refer,
@@ -153,7 +166,7 @@ _TAKERS: Mapping[Keep, Callable[[TensorFile, Path, Path, Task], Taken]] = {
 def _hashed(
     source: TensorFile, path: Path, task: Task, write: Callable[[int, memoryview], None] | None = None
 ) -> tuple[str, dict[str, TensorId]]:
-    """The digest of the file at ``path`` and its tensors' ids, from one reading; ``write`` gets what was read."""
+    """The digest and tensor ids of the file at ``path``, read once; ``write`` receives each (offset, chunk)."""
     whole, parts = Hasher(threads=True), _TensorHashers(source)
     at = 0
     with ThreadPoolExecutor(1, "persona-copy") as pool:
@@ -161,30 +174,25 @@ def _hashed(
             writing = pool.submit(write, at, chunk) if write else None
             whole.update(chunk)
             parts.update(at, chunk)
-            _finish(writing)
+            if writing:
+                writing.result()
             at += len(chunk)
             task.advance(len(chunk))
     return whole.hexdigest(), parts.ids()
 
 
 def _check_unchanged(source: TensorFile, path: Path) -> None:
-    if not _is_laid_out_like(source, path):
-        raise CheckpointError(
-            f"{source.path} changed while it was being read",
-            "Wait until whatever writes it is done, and run the command again; nothing was recorded.",
-        )
-
-
-def _is_laid_out_like(source: TensorFile, path: Path) -> bool:
+    """Raise unless the file at ``path`` still has the header and the size of ``source``."""
     try:
         stored = TensorFile(path)
     except CheckpointError:
-        return False
-    return stored.size == source.size and list(stored.tensors.values()) == list(source.tensors.values())
+        raise changed_while_read(source.path) from None
+    if stored.size != source.size or list(stored.tensors.values()) != list(source.tensors.values()):
+        raise changed_while_read(source.path)
 
 
 def _chunks(path: Path) -> Iterator[memoryview]:
-    """The file in pieces; each is valid until the next one is taken."""
+    """The file in chunks; each is valid until the next one is read."""
     buffer = memoryview(bytearray(CHUNK))
     with files.translated(path), path.open("rb", buffering=0) as file:
         while length := file.readinto(buffer):
@@ -196,13 +204,8 @@ def _write(staged: files.Staged, at: int, chunk: memoryview) -> None:
     staged.start_writeback(at, len(chunk))
 
 
-def _finish(writing: Future[None] | None) -> None:
-    if writing is not None:
-        writing.result()
-
-
 class _TensorHashers:
-    """Ids of a file's tensors from the file's bytes in order."""
+    """Computes the ids of a file's tensors from its bytes in order."""
 
     def __init__(self, source: TensorFile) -> None:
         self._names = list(source.tensors)
@@ -212,7 +215,7 @@ class _TensorHashers:
         self._queue = sorted(source.tensors.values(), key=lambda info: (info.stop, info.start), reverse=True)
 
     def update(self, at: int, chunk: memoryview) -> None:
-        """The file's bytes from offset ``at``."""
+        """Add the next bytes, which start at offset ``at``."""
         end = at + len(chunk)
         while self._queue and self._queue[-1].start < end:
             info = self._queue[-1]

@@ -1,10 +1,10 @@
-"""Lists of tensor ids: what stands beside a safetensors file in ``packs``, or instead of it.
+"""Lists of tensor ids: stored next to a safetensors file in ``packs``, or instead of it.
 
     packs/<BLAKE3 of the file>.json    canonical JSON {version: 1, tensors: [tensor id]}, in header order
-                                       or {version: 2, path, size, tensors}: the file stays where the user has it
+                                       or {version: 2, path, size, tensors}: the file stays where it is
 
-A file that is only referred to belongs to its user. It is looked at before it is mapped, never written and never
-deleted, and as with every other file what is read of it is hashed.
+A referenced file belongs to the user. It is checked before it is mapped, never written and never deleted; as with
+every other file, what is read from it is hashed.
 """
 
 from __future__ import annotations
@@ -19,21 +19,25 @@ from typing import Any
 from persona.errors import Damaged, UsageError
 from persona.files import translated
 from persona.ids import TensorId
-from persona.store.objects import canonical
+from persona.store.objects import canonical, too_new
 
 VERSION = 2
-"""Of the list; a reader refuses what is newer. A list that names no path is of version 1."""
+"""Version of the list format; newer versions are refused. A list without a path has version 1."""
 
 PUT_BACK = (
-    "The repository keeps no copy of it. Put it back as it was, or say where the same checkpoint is now: "
+    "The repository has no copy of it. Restore the file, or give the folder that the same checkpoint is in now: "
     "persona fsck --repair-from FOLDER"
 )
-"""What to do about a file that is only referred to."""
+"""Hint for a damaged or missing referenced file."""
 
 
 @dataclass(frozen=True)
 class ExternalFile:
-    """A file that a repository needs and keeps no bytes of. ``wrong`` says what its file system shows to be amiss."""
+    """A file that the repository references instead of copying.
+
+    ``wrong`` says what is wrong with it as far as its size and type show, as the end of a sentence; empty if
+    nothing is.
+    """
 
     path: Path
     size: int
@@ -42,20 +46,22 @@ class ExternalFile:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a list says."""
+    """The content of a list."""
 
     ids: tuple[TensorId, ...]
     outside: ExternalFile | None = None
 
 
 def read(path: Path) -> Listed:
-    """A list; ValueError, TypeError or KeyError if it is none."""
+    """Read a list.
+
+    Raises:
+        ValueError, TypeError, KeyError: the file is not a list of tensor ids.
+        Damaged: a newer version of persona wrote it.
+    """
     fields = _fields(path)
     if fields["version"] > VERSION:
-        raise Damaged(
-            f"{path} was written by a newer persona (version {fields['version']})",
-            "Upgrade persona to read this repository.",
-        )
+        raise too_new(path, f"version {fields['version']}")
     return Listed(tuple(TensorId(name) for name in fields["tensors"]), _outside(fields))
 
 
@@ -63,7 +69,7 @@ def _fields(path: Path) -> dict[str, Any]:
     with translated(path):
         fields = json.loads(path.read_bytes())
     if not isinstance(fields, dict):
-        raise TypeError("it is no table")
+        raise TypeError("not a JSON object")
     return fields
 
 
@@ -72,46 +78,50 @@ def _outside(fields: dict[str, Any]) -> ExternalFile | None:
         return None
     text, size = fields["path"], fields["size"]
     if not isinstance(text, str) or not Path(text).is_absolute() or "\0" in text:
-        raise ValueError(f"{text!r} is no absolute path")
+        raise ValueError(f"{text!r} is not an absolute path")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise ValueError(f"the size is {size!r}")
     return ExternalFile(Path(text), size, _wrong(Path(text), size))
 
 
 def _wrong(path: Path, size: int) -> str:
-    """What can be told without opening it: a pipe or a device in its place would never end."""
+    """What is wrong with a file, without opening it: reading a pipe or a device might never end."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except (OSError, ValueError) as error:
         return f"cannot be reached: {getattr(error, 'strerror', None) or error}"
-    if not stat.S_ISREG(found.st_mode):
-        return "is no file any more"
-    return "" if found.st_size == size else f"has changed: it has {found.st_size:,} bytes and had {size:,}"
+    if not stat.S_ISREG(status.st_mode):
+        return "is no longer a regular file"
+    return "" if status.st_size == size else f"has changed: {status.st_size:,} bytes instead of {size:,}"
 
 
 def encode(ids: Iterable[TensorId], outside: ExternalFile | None = None) -> bytes:
-    """A list as it is written."""
+    """Encode a list.
+
+    Raises:
+        UsageError: the path of ``outside`` is not UTF-8.
+    """
     if outside is None:
         return canonical({"version": 1, "tensors": list(ids)})
     try:
         return canonical({"version": 2, "tensors": list(ids), "path": str(outside.path), "size": outside.size})
     except UnicodeEncodeError:
         raise UsageError(
-            f"{str(outside.path).encode(errors='backslashreplace').decode()} has a name that is not UTF-8, and cannot be referred to",
-            "Rename it, or leave out --reference to keep a copy.",
+            f"{str(outside.path).encode(errors='backslashreplace').decode()} is not a UTF-8 name and cannot be referenced",
+            "Rename it, or omit --reference to store a copy.",
         ) from None
 
 
 def all_outside(packs: Path) -> tuple[ExternalFile, ...]:
-    """The files that the lists of a packs folder refer to, by path; a list that cannot be read is left to ``fsck``."""
-    found = set[ExternalFile]()
+    """The files that the lists of a packs folder reference, sorted by path; unreadable lists are left to ``fsck``."""
+    referenced = set[ExternalFile]()
     for path in packs.glob("*.json") if packs.is_dir() else ():
         try:
             outside = _outside(_fields(path))
         except (ValueError, TypeError, KeyError, RecursionError, Damaged, OSError):
             continue
         if outside is not None:
-            found.add(outside)
-    return tuple(sorted(found, key=lambda one: one.path))
+            referenced.add(outside)
+    return tuple(sorted(referenced, key=lambda file: file.path))

@@ -1,4 +1,4 @@
-"""Whether a checkpoint on disk is a base that the store has: by the hashes of its tensors, the small ones first."""
+"""Compare a checkpoint on disk with a stored base by tensor hashes, smallest tensors first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from persona.store.nouns import Base
 
 
 def first_difference(checkpoint: Checkpoint, base: Base) -> str | None:
-    """A tensor that is not the base's, or that only one of them has; None if the weights are the base's own."""
+    """The name of a tensor that differs from the base or that only one of them has; None if all are equal."""
     theirs = checkpoint.tensors
     wanted = {**base.tensors, **{alias: base.tensors[name] for alias, name in base.tied.items() if alias in theirs}}
     for name in sorted({*theirs, *wanted}):
@@ -27,10 +27,10 @@ def first_difference(checkpoint: Checkpoint, base: Base) -> str | None:
 
 
 def check_is_base(checkpoint: Checkpoint, base: Base, base_name: str) -> None:
-    """Raise unless the checkpoint's weights are the base's."""
+    """Raise CheckpointError unless the checkpoint's weights are the base's."""
     name = first_difference(checkpoint, base)
     if name is not None:
         raise CheckpointError(
             f"{checkpoint.folder} is not this repository's base ({base_name or 'unnamed'}): {name} differs",
-            "Give the folder of that very checkpoint.",
+            "Give the folder of the checkpoint that the repository was initialized with.",
         )

@@ -1,41 +1,39 @@
-"""Bases and vectors: what their objects say.
+"""Base and vector objects.
 
     base     {tensors: {name: [id, dtype, shape]}, files: {name: blob id}, tied: {alias: name}}
     vector   {base, form, tensors: {name: [id, dtype, shape]},
               low_rank: {name: {left, right, left_transposed, right_transposed, scale}},
               gone: [name], files: {name: blob id}, config: {file: [[path, value]]}}
-              and baked_from: recipe id, if it was made of other vectors
+              and baked_from: recipe id, if it is the merge of other vectors
               and terms: [[coefficient, vector id, name]], if it is a sum of other vectors
 
-A vector's ``tensors`` are the fine-tuned tensors bit for bit as they came; τ = fp32(tensor) − fp32(base's) is
-derived when it is read. ``low_rank`` entries mean τ = scale · left · right, reshaped to the base tensor's shape.
+A vector's ``tensors`` are the fine-tuned tensors, bit for bit; τ = fp32(tensor) − fp32(base tensor) is computed on
+reading. ``low_rank`` entries mean τ = scale · left · right, reshaped to the base tensor's shape.
 
 A derived vector has no tensors of its own: τ = c₁τ₁ + c₂τ₂ + …, the sum of those ``terms`` that change the tensor, in
-their order. It has the files, the settings and the missing tensors of its terms with a positive coefficient.
+order. It has the files, the settings and the removed tensors of its terms with a positive coefficient.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from persona.errors import Damaged
-from persona.ids import BaseId, BlobId, Id, RecipeId, TensorId, VectorId
-from persona.store.objects import Fields, ObjectStore
+from persona.ids import BaseId, BlobId, RecipeId, TensorId, VectorId
+from persona.store.objects import Fields, ObjectStore, decoding
 
 SMALLEST, LARGEST = 1e-30, 1e9
-"""Of a coefficient: what fp32 has, with room for any weight that occurs."""
+"""Limits of a coefficient: products with any weight that occurs stay within the range of fp32."""
 
 ConfigPatch = tuple[tuple[tuple[str, ...], Any], ...]
-"""Settings that a run changed in one file: (path of keys, new value or None where it was removed)."""
+"""Settings that a run changed in one file: (path of keys, new value or None if removed)."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor by id, with what is needed to plan for it."""
+    """A tensor's id, dtype and shape: what planning needs to know of it."""
 
     id: TensorId
     dtype: str
@@ -47,19 +45,19 @@ class TensorSpec:
         return math.prod(self.shape)
 
     def encode(self) -> list[Any]:
-        """As it stands in an object."""
+        """Encode the tensor as a value in an object."""
         return [self.id, self.dtype, list(self.shape)]
 
     @classmethod
     def decode(cls, value: list[Any]) -> TensorSpec:
-        """From an object."""
+        """Decode a value of an object."""
         name, dtype, shape = value
         return cls(TensorId(name), dtype, tuple(shape))
 
 
 @dataclass(frozen=True)
 class LowRankSpec:
-    """τ = scale · L · R, with L [rows, r] and R [r, cols]; either may be kept as its transpose."""
+    """τ = scale · L · R, with L [rows, r] and R [r, cols]; either may be stored transposed."""
 
     left: TensorSpec
     right: TensorSpec
@@ -73,7 +71,7 @@ class LowRankSpec:
         return self.left.shape[0] if self.left_transposed else self.left.shape[1]
 
     def encode(self) -> Fields:
-        """As it stands in an object."""
+        """Encode the factors as a value in an object."""
         return {
             "left": self.left.encode(),
             "right": self.right.encode(),
@@ -84,7 +82,7 @@ class LowRankSpec:
 
     @classmethod
     def decode(cls, value: Fields) -> LowRankSpec:
-        """From an object."""
+        """Decode a value of an object."""
         return cls(
             TensorSpec.decode(value["left"]),
             TensorSpec.decode(value["right"]),
@@ -96,13 +94,13 @@ class LowRankSpec:
 
 @dataclass(frozen=True)
 class SumSpec:
-    """τ = Σ cᵢ·τᵢ in this order: each product and each sum in fp32, rounded."""
+    """τ = Σ cᵢ·τᵢ in this order, with each product and each sum rounded to fp32."""
 
     parts: tuple[tuple[float, TensorSpec | LowRankSpec], ...]
 
     @property
     def low_rank(self) -> bool:
-        """Whether it is a sum of products of factors alone."""
+        """Whether all terms are low-rank."""
         return all(isinstance(source, LowRankSpec) for _, source in self.parts)
 
 
@@ -111,34 +109,37 @@ Source = TensorSpec | LowRankSpec | SumSpec
 
 
 def parts_of(source: Source) -> tuple[tuple[float, TensorSpec | LowRankSpec], ...]:
-    """A source as a sum: itself, once, unless it is one."""
+    """A source as a sum; a source that is not a sum is its own only term."""
     return source.parts if isinstance(source, SumSpec) else ((1.0, source),)
 
 
 def rank_of(source: Source) -> int | None:
-    """The rank that a τ has at most by its factors; None where it is a whole tensor's."""
+    """Upper bound of a τ's rank from its factors; None unless all terms are low-rank."""
     ranks = [part.rank for _, part in parts_of(source) if isinstance(part, LowRankSpec)]
     return sum(ranks) if len(ranks) == len(parts_of(source)) else None
 
 
 @dataclass(frozen=True)
 class Base:
-    """A pretrained checkpoint: its tensors and its other files; how it was sharded is not part of it."""
+    """A pretrained checkpoint: its tensors and its small files, regardless of how it was sharded.
+
+    ``tied`` maps the name of a tied head to the tensor that it shares.
+    """
 
     tensors: Mapping[str, TensorSpec]
     files: Mapping[str, BlobId]
     tied: Mapping[str, str] = field(default_factory=dict)
 
     def names_of(self, name: str) -> tuple[str, ...]:
-        """Under which names vectors may have a tensor: its own, and of a tied head that of the matrix that it shares."""
+        """The names that vectors may list a tensor under: its own and, for a tied head, the shared tensor's."""
         return (name, self.tied[name]) if name in self.tied else (name,)
 
     def spec(self, name: str) -> TensorSpec | None:
-        """The tensor of that name, of a tied head the matrix that it shares; None if there is none."""
-        return next((self.tensors[one] for one in self.names_of(name) if one in self.tensors), None)
+        """The tensor called ``name``, or the one that a tied head of this name shares; None if there is none."""
+        return next((self.tensors[n] for n in self.names_of(name) if n in self.tensors), None)
 
     def put(self, objects: ObjectStore) -> BaseId:
-        """Keep it; its id."""
+        """Store the base and return its id."""
         fields = {
             "tensors": {name: spec.encode() for name, spec in self.tensors.items()},
             "files": dict(self.files),
@@ -148,9 +149,13 @@ class Base:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: BaseId) -> Base:
-        """Read it."""
+        """Read a base.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid base.
+        """
         fields = objects.get(name, "base")
-        with _believed("base", name):
+        with decoding("base", name):
             return cls(
                 {name: TensorSpec.decode(value) for name, value in fields["tensors"].items()},
                 checked_files(fields["files"]),
@@ -160,7 +165,7 @@ class Base:
 
 @dataclass(frozen=True)
 class TermOf:
-    """One term of a derived vector: a vector that is not derived, and what it was called then."""
+    """One term of a derived vector: a vector that is not derived itself, and its name when the sum was made."""
 
     coefficient: float
     id: VectorId
@@ -169,9 +174,10 @@ class TermOf:
 
 @dataclass(frozen=True)
 class Vector:
-    """What one training run changed in a base, or what several vectors change together (``baked_from``, ``terms``).
+    """The change that a training run made to a base, or that several vectors make together (``baked_from``, ``terms``).
 
-    ``parts`` are the vectors of ``terms``: :meth:`whole` reads them, :meth:`get` does not.
+    ``gone`` lists the base's tensors that the run no longer has. ``parts`` are the vectors of ``terms``; :meth:`whole`
+    reads them, :meth:`get` does not.
     """
 
     base: BaseId
@@ -187,45 +193,50 @@ class Vector:
 
     @property
     def weighted(self) -> list[tuple[float, Vector]]:
-        """The vectors that have its tensors, with their coefficients: itself, unless it is derived."""
+        """Coefficients and vectors that hold the tensors: the terms of a derived vector, otherwise the vector itself."""
         if not self.terms:
             return [(1.0, self)]
-        assert self.parts, "a derived vector is read with Vector.whole"
+        assert self.parts, "read derived vectors with Vector.whole"
         return [(term.coefficient, part) for term, part in zip(self.terms, self.parts, strict=True)]
 
     @property
     def names(self) -> list[str]:
-        """The base's tensors that it changes, and the ones it adds."""
+        """Names of the tensors that it changes or adds."""
         if not self.terms:
             return [*self.tensors, *self.low_rank]
         names = dict.fromkeys(name for _, part in self.weighted for name in part.names)
         return [name for name in names if name not in self.gone]
 
     def source(self, *names: str) -> Source | None:
-        """The τ that it has under the first of ``names``; a sum takes of each term the first that the term has."""
-        found = [(c, spec) for c, part in self.weighted if (spec := part._own(names)) is not None]
-        if names[0] in self.gone or not found:
+        """The τ of a tensor, or None if the vector leaves it alone.
+
+        Args:
+            names: The names that the tensor may be listed under (see :meth:`Base.names_of`), most specific first.
+                Each term of a sum contributes the first one that it has.
+        """
+        terms = [(c, spec) for c, part in self.weighted if (spec := part._own(names)) is not None]
+        if names[0] in self.gone or not terms:
             return None
-        return found[0][1] if len(found) == 1 and found[0][0] == 1.0 else SumSpec(tuple(found))
+        return terms[0][1] if len(terms) == 1 and terms[0][0] == 1.0 else SumSpec(tuple(terms))
 
     def _own(self, names: tuple[str, ...]) -> TensorSpec | LowRankSpec | None:
         return next((s for n in names if (s := self.tensors.get(n) or self.low_rank.get(n)) is not None), None)
 
     def brings(self, name: str) -> bool:
-        """Whether it has ``name`` and could bring it to a base that has not: no term that is taken away does."""
+        """Whether it can add ``name`` to a base without it: subtracted terms add nothing."""
         return name not in self.gone and any(c > 0 and name in part.names for c, part in self.weighted)
 
     @property
     def wholes(self) -> list[tuple[str, TensorSpec]]:
-        """The whole tensors that it could bring, by their names; a sum of several may have a name more than once."""
-        return [one for c, part in self.weighted if c > 0 for one in part.tensors.items() if one[0] not in self.gone]
+        """The whole tensors that it can add, by name; a sum may list a name more than once."""
+        return [item for c, part in self.weighted if c > 0 for item in part.tensors.items() if item[0] not in self.gone]
 
     def put(self, objects: ObjectStore) -> VectorId:
-        """Keep it; its id."""
+        """Store the vector and return its id."""
         return VectorId(objects.put("vector", self.encode()))
 
     def encode(self) -> Fields:
-        """As it stands in an object."""
+        """Encode the vector as fields of an object."""
         return {
             "base": self.base,
             "form": self.form,
@@ -234,28 +245,38 @@ class Vector:
             "gone": sorted(self.gone),
             "files": dict(self.files),
             "config": {file: [[list(path), value] for path, value in patch] for file, patch in self.config.items()},
-            **({"baked_from": self.baked_from} if self.baked_from else {}),  # absent from others, whose ids stay
-            **({"terms": [[one.coefficient, one.id, one.name] for one in self.terms]} if self.terms else {}),
+            **(
+                {"baked_from": self.baked_from} if self.baked_from else {}
+            ),  # left out if empty: older objects keep their ids
+            **({"terms": [[term.coefficient, term.id, term.name] for term in self.terms]} if self.terms else {}),
         }
 
     @classmethod
     def get(cls, objects: ObjectStore, name: VectorId) -> Vector:
-        """Read it."""
+        """Read a vector, without the vectors that it is a sum of.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid vector.
+        """
         fields = objects.get(name, "vector")
-        with _believed("vector", name):
+        with decoding("vector", name):
             return cls._decode(fields)
 
     @classmethod
     def whole(cls, objects: ObjectStore, name: VectorId) -> Vector:
-        """Read it, and the vectors that it is a sum of."""
+        """Read a vector and the vectors that it is a sum of.
+
+        Raises:
+            Damaged: one of the objects is missing, damaged or not a valid vector.
+        """
         vector = cls.get(objects, name)
         if not vector.terms:
             return vector
         parts = tuple(cls.get(objects, term.id) for term in vector.terms)
-        with _believed("vector", name):
+        with decoding("vector", name):
             for part in parts:
                 if part.base != vector.base or part.terms:
-                    raise ValueError("it is a sum of vectors that are derived, or of another base")
+                    raise ValueError("a term is itself derived or belongs to another base")
         return replace(vector, parts=parts)
 
     @classmethod
@@ -271,31 +292,23 @@ class Vector:
                 file: tuple((tuple(path), value) for path, value in patch) for file, patch in fields["config"].items()
             },
             baked_from=RecipeId(fields["baked_from"]) if "baked_from" in fields else None,
-            terms=tuple(_term(*one) for one in fields.get("terms", ())),
+            terms=tuple(_term(*term) for term in fields.get("terms", ())),
         )
 
 
-def _term(coefficient: float, name: str, said: str) -> TermOf:
+def _term(coefficient: float, vector: str, name: str) -> TermOf:
     if not SMALLEST <= abs(coefficient) <= LARGEST:  # also false for NaN
         raise ValueError(f"a term has the coefficient {coefficient}")
-    return TermOf(float(coefficient), VectorId(name), str(said))
+    return TermOf(float(coefficient), VectorId(vector), str(name))
 
 
 def checked_files(files: Mapping[str, str]) -> dict[str, BlobId]:
-    """Small files by name; ValueError if a name would lead out of the folder that it is written into."""
+    """Check names of small files.
+
+    Raises:
+        ValueError: a name would lead out of the folder that the file is written to.
+    """
     for name in files:
         if name in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name):
-            raise ValueError(f"it names the file {name!r}, which leaves its folder")
+            raise ValueError(f"the file name {name!r} leads out of its folder")
     return {name: BlobId(blob) for name, blob in files.items()}
-
-
-@contextlib.contextmanager
-def _believed(kind: str, name: Id) -> Iterator[None]:
-    """Around taking apart an object that has the right hash, and may come from anyone."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Damaged(
-            f"{kind} {name.short} does not say what a {kind} must: {error}",
-            "No persona wrote it: do not trust the repository that it came from.",
-        ) from error

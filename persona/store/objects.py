@@ -1,16 +1,17 @@
 """Small canonical objects: bases, vectors, recipes, commits, operations, texts.
 
 An object is JSON with a ``kind`` and a ``version``, encoded canonically: keys sorted by code point, no spaces,
-UTF-8 unescaped, numbers as Python's ``repr`` writes them (shortest that reads back), no NaN. Its id is
-BLAKE3(b"persona object\\n" + encoding), and it lies, as that very text, in ``objects/<2 hex>/<62 hex>``.
+UTF-8 unescaped, numbers as Python's ``repr`` writes them (the shortest that round-trips), no NaN. Its id is
+BLAKE3(b"persona object\\n" + encoding), and the encoding is stored unchanged in ``objects/<2 hex>/<62 hex>``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from persona.errors import Damaged
 from persona.ids import Id, ObjectId, object_digest
 
 VERSION = 1
-"""Of the encoding of every kind; a reader refuses what is newer."""
+"""Version of the encoding of every kind; newer versions are refused."""
 
 Fields = dict[str, Any]
 
 _REST = re.compile(r"[0-9a-f]{62}")
-_COPY_BACK = "Copy the file back from a backup or another copy of the repository."
+COPY_BACK = "Restore the file from a backup or another copy of the repository."
 
 
 def encode(kind: str, fields: Mapping[str, Any]) -> bytes:
@@ -33,9 +34,31 @@ def encode(kind: str, fields: Mapping[str, Any]) -> bytes:
 
 
 def canonical(value: object) -> bytes:
-    """Canonical JSON of any value."""
+    """Encode any value as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
+
+
+def too_new(what: object, version: str) -> Damaged:
+    """The error for data that a newer version of persona wrote."""
+    return Damaged(
+        f"{what} was written by a newer version of persona ({version})", "Upgrade persona to read this repository."
+    )
+
+
+@contextlib.contextmanager
+def decoding(kind: str, name: Id) -> Iterator[None]:
+    """Turn errors while decoding an object's fields into Damaged.
+
+    A matching hash says that the bytes are intact, not that persona wrote them.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(
+            f"{kind} {name.short} is not a valid {kind}: {error}",
+            "persona did not write this object: do not trust the repository that it came from.",
+        ) from error
 
 
 class ObjectStore:
@@ -45,7 +68,7 @@ class ObjectStore:
         self.folder = folder
 
     def put(self, kind: str, fields: Mapping[str, Any]) -> ObjectId:
-        """Keep an object, durably; its id."""
+        """Store an object durably and return its id."""
         data = encode(kind, fields)
         name = ObjectId(object_digest(data))
         path = self.path(name)
@@ -57,14 +80,18 @@ class ObjectStore:
         return name
 
     def get(self, name: Id, kind: str) -> Fields:
-        """The fields of an object, checked against its id."""
+        """Read an object's fields.
+
+        Raises:
+            Damaged: the object is missing, does not match its id, or is of another kind or a newer version.
+        """
         return _checked(json.loads(self._whole(name, kind)), name, kind)
 
     def text(self, name: Id, kind: str) -> str:
-        """The canonical JSON of an object, checked against its id, for those who want little of much."""
+        """Read an object as canonical JSON, checked against its id but not parsed: fast for large objects."""
         data = self._whole(name, kind)
         if f'"kind":"{kind}"'.encode() not in data:
-            self.get(name, kind)  # says what it is instead
+            self.get(name, kind)  # raises an error that names the actual kind
         return data.decode()
 
     def __contains__(self, name: Id) -> bool:
@@ -73,11 +100,11 @@ class ObjectStore:
             return path.exists()
 
     def path(self, name: Id) -> Path:
-        """Where an object lies."""
+        """The path of an object's file."""
         return self.folder.joinpath(name[:2], name[2:])
 
     def kind(self, name: Id) -> str:
-        """What kind of object ``name`` is."""
+        """The kind of an object; its content is not checked against its id."""
         try:
             fields = json.loads(self._read(name, "object"))
         except (ValueError, RecursionError):
@@ -91,7 +118,7 @@ class ObjectStore:
         try:
             return path.read_bytes()
         except FileNotFoundError:
-            raise Damaged(f"{kind} {name.short} is missing: there is no {path}", _COPY_BACK) from None
+            raise Damaged(f"{kind} {name.short} is missing: {path} does not exist", COPY_BACK) from None
         except OSError as error:
             raise files.storage_error(error, path) from error
 
@@ -102,36 +129,33 @@ class ObjectStore:
         return data
 
     def _damaged(self, name: Id, kind: str) -> Damaged:
-        return Damaged(f"{kind} {name.short} is damaged: {self.path(name)} does not hash to its name", _COPY_BACK)
+        return Damaged(f"{kind} {name.short} is damaged: {self.path(name)} does not match its id", COPY_BACK)
 
     def has_field(self, name: Id, key: str) -> bool:
-        """Whether an object has a field, by a quick look at its text, which is not checked; strings escape quotes."""
+        """Whether an object has a field, by searching its unchecked text (quotes inside strings are escaped)."""
         return f'"{key}":'.encode() in self._read(name, "object")
 
     def mentions(self, name: Id, other: Id) -> bool:
-        """Whether an object's text has the id ``other``, by a quick look that does not check the text."""
+        """Whether an object refers to ``other``, by searching its unchecked text."""
         return f'"{other}"'.encode() in self._read(name, "object")
 
     def matching(self, prefix: str) -> list[ObjectId]:
-        """Ids that begin with ``prefix`` (at least 2 characters), sorted."""
+        """The ids that start with ``prefix`` (at least 2 characters), sorted."""
         folder = self.folder / prefix[:2]
         with files.translated(folder):
             if not folder.is_dir():
                 return []
-            with os.scandir(folder) as entries:  # a recipe of 300 vectors asks 300 times
+            with os.scandir(folder) as entries:  # scandir is fast enough for recipes of 300 vectors
                 names = [entry.name for entry in entries if entry.name.startswith(prefix[2:])]
         return sorted(ObjectId(prefix[:2] + name) for name in names if _REST.fullmatch(name))
 
 
 def _checked(fields: Fields, name: Id, kind: str) -> Fields:
     if fields.get("version", 0) > VERSION:
-        raise Damaged(
-            f"{kind} {name.short} was written by a newer persona (object version {fields['version']})",
-            "Upgrade persona to read this repository.",
-        )
+        raise too_new(f"{kind} {name.short}", f"object version {fields['version']}")
     if fields.get("kind") != kind:
         raise Damaged(
-            f"{name.short} is a {fields.get('kind')}, and a {kind} was expected",
-            "The reference to it is damaged; 'persona log' shows the commits that can be read.",
+            f"{name.short} is a {fields.get('kind')}, expected a {kind}",
+            "The reference to it is damaged; run 'persona log' to see the commits that can be read.",
         )
     return fields

@@ -1,19 +1,19 @@
-"""The pack file: many tensors and blobs, written once, its index at the end. All numbers are little-endian.
+"""The pack file: many tensors and blobs, written once, with an index at the end. All numbers are little-endian.
 
     head     b"persona pack", version (4 bytes)                                                    16 bytes
     frames   back to back, nothing between them
     index    canonical JSON, in one zstd frame if that is shorter
-    footer   where the index begins (8), its bytes as stored (8), its bytes of JSON (8),
+    footer   offset of the index (8), its stored size (8), its size as JSON (8),
              BLAKE3 of the index as stored (32), b"pack end"                                       64 bytes
 
     index    {block, codecs: [name], tensors: [tensor], blobs: [blob]}
     tensor   {id, dtype, shape, base: id or null, at, codecs: [number], sizes: [bytes]}
     blob     {id, at, length, stored, zstd: bool}
 
-A tensor's entries (bytes, for formats narrower than one) are cut into blocks of ``block``; frame k holds
+A tensor's entries (bytes, for formats narrower than one) are split into blocks of ``block``; frame k holds
 block k in codec ``codecs[number]`` and takes ``sizes[k]`` bytes, the first at offset ``at``. A tensor without
-entries has one frame of none. A frame whose codec needs a base is decoded against the entries of the same
-positions of the tensor ``base``. The file is called ``<BLAKE3 of the file>.pack``.
+entries has one empty frame. A frame whose codec needs a base is decoded against the entries at the same
+positions of the tensor ``base``. The file is named ``<BLAKE3 of the file>.pack``.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from typing import Any
 
 from persona.checkpoints.dtypes import BITS, byte_size
 from persona.checkpoints.tensorfile import MAX_DIMENSIONS
-from persona.errors import Damaged
+from persona.errors import CheckpointError, Damaged
 from persona.files import storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.store import codecs, compression
 from persona.store.lists import PUT_BACK
-from persona.store.objects import canonical
+from persona.store.objects import COPY_BACK, canonical, too_new
 
 VERSION = 1
-"""Of the pack file; a reader refuses what is newer."""
+"""Version of the pack format; newer versions are refused."""
 
 BLOCK = 1 << 18
-"""Entries per block in new packs; a reader goes by what the pack says."""
+"""Entries per block in new packs; each pack states its own."""
 
 HEAD_SIZE, FOOTER_SIZE = 16, 64
 MAX_BLOCK = 1 << 24
 MAX_INDEX, MAX_BLOB = 1 << 28, 1 << 30
 _MAGIC, _END = b"persona pack", b"pack end"
-_RESTORE = "Copy the file back from a backup or another copy of the repository; 'persona fsck' says what it touches."
+RESTORE = f"{COPY_BACK} Run 'persona fsck' to see what is affected."
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor, and where its frames lie in its file."""
+    """A tensor and the place of its frames in a file."""
 
     id: TensorId
     dtype: str
@@ -65,32 +65,32 @@ class StoredTensor:
 
     @property
     def units(self) -> int:
-        """Unsigned integers that its bits are handed out in."""
+        """Number of unsigned integers that hold its bits: entries, or bytes for formats narrower than one."""
         return units(self.dtype, self.shape)
 
     @property
     def width(self) -> int:
-        """Bytes of one of them."""
+        """Bytes per unit."""
         return max(BITS[self.dtype], 8) // 8
 
     @property
     def stored(self) -> int:
-        """Bytes that its frames take."""
+        """Bytes of all frames."""
         return sum(self.sizes)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Where each frame begins."""
+        """Offset of each frame."""
         return tuple(accumulate(self.sizes[:-1], initial=self.at))
 
     def frame_units(self, number: int) -> int:
-        """Entries in a frame."""
+        """Units in a frame."""
         return min(self.block, self.units - number * self.block)
 
 
 @dataclass(frozen=True)
 class StoredBlob:
-    """A blob, and where it lies in its file."""
+    """A blob and its place in a file; ``length`` is its plain size, ``stored`` its size in the file."""
 
     id: BlobId
     at: int
@@ -100,20 +100,20 @@ class StoredBlob:
 
 
 def units(dtype: str, shape: tuple[int, ...]) -> int:
-    """Entries of a tensor, or its bytes if entries are narrower than one."""
+    """Entries of a tensor, or bytes if its entries are narrower than one."""
     entries = math.prod(shape)
     return entries if BITS[dtype] >= 8 else byte_size(dtype, entries)
 
 
 def frames(units: int, block: int) -> int:
-    """Number of frames for so many entries."""
+    """Number of frames for ``units`` entries in blocks of ``block``."""
     return max(1, -(-units // block))
 
 
 class Volume:
-    """A file of the packs folder with what it holds; its bytes are mapped when they are first needed.
+    """A file with tensors and blobs, mapped on first use.
 
-    ``index`` is the file of the packs folder that says what it holds: itself, or the list of ids beside it.
+    ``index`` is the file in the packs folder that lists the content: the pack itself, or the list of ids next to it.
     """
 
     def __init__(
@@ -130,22 +130,27 @@ class Volume:
 
     @property
     def is_outside(self) -> bool:
-        """Whether the file is a user's own that the store only refers to."""
+        """Whether the file is outside the repository and only referenced."""
         return self.path.parent != self.index.parent
 
     @property
     def label(self) -> str:
-        """The file, for people."""
+        """The file as shown to the user."""
         return str(self.path) if self.is_outside else f"packs/{self.path.name}"
 
     @property
     def hint(self) -> str:
-        """What to do when it is damaged."""
-        return PUT_BACK if self.is_outside else _RESTORE
+        """What to do if the file is damaged."""
+        return PUT_BACK if self.is_outside else RESTORE
 
     @cached_property
     def buffer(self) -> memoryview:
-        """The whole file, read-only; FileNotFoundError if it was deleted since it was listed."""
+        """The whole file, read-only.
+
+        Raises:
+            FileNotFoundError: the file was deleted after it was listed.
+            Damaged: the file is empty.
+        """
         try:
             with self.path.open("rb") as file:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -157,7 +162,7 @@ class Volume:
             raise storage_error(error, self.path) from error
 
     def part(self, at: int, length: int) -> memoryview:
-        """Bytes of the file; Damaged if it ends before."""
+        """``length`` bytes of the file from offset ``at``; Damaged if the file is shorter."""
         part = self.buffer[at : at + length]
         if len(part) != length:
             raise Damaged(f"{self.path} is shorter than it was when it was opened", self.hint)
@@ -165,8 +170,16 @@ class Volume:
 
 
 def damaged(path: Path, what: str) -> Damaged:
-    """An error about a file of the packs folder."""
-    return Damaged(f"{path} {what}", _RESTORE)
+    """An error about a file in the packs folder."""
+    return Damaged(f"{path} {what}", RESTORE)
+
+
+def changed_while_read(path: object) -> CheckpointError:
+    """An error about a user's file that another process wrote to during the read."""
+    return CheckpointError(
+        f"{path} changed while it was being read",
+        "Wait until the program that writes it has finished, then run the command again. Nothing was recorded.",
+    )
 
 
 def head() -> bytes:
@@ -175,7 +188,12 @@ def head() -> bytes:
 
 
 def tail(tensors: list[StoredTensor], blobs: list[StoredBlob], at: int, block: int = BLOCK) -> bytes:
-    """Index and footer of a new pack whose frames, of ``block`` entries, end at ``at``."""
+    """Index and footer of a new pack.
+
+    Args:
+        at: Offset at which the frames end.
+        block: Entries per block.
+    """
     text = _encode_index(tensors, blobs, block)
     index = min(compression.compress(text), text, key=len)
     numbers = b"".join(n.to_bytes(8, "little") for n in (at, len(index), len(text)))
@@ -196,7 +214,11 @@ def _encode_index(tensors: list[StoredTensor], blobs: list[StoredBlob], block: i
 
 
 def open_pack(path: Path) -> Volume:
-    """A pack, its index checked."""
+    """Open a pack and check its index.
+
+    Raises:
+        Damaged: the file is not a pack, is damaged, or has a newer version.
+    """
     with translated(path), path.open("rb") as file:
         first = file.read(HEAD_SIZE)
         size = file.seek(0, 2)
@@ -206,48 +228,45 @@ def open_pack(path: Path) -> Volume:
         file.seek(at)
         index = file.read(stored)
     if file_digest([index]) != digest:
-        raise damaged(path, "is damaged: its index does not hash to what its footer says")
+        raise damaged(path, "is damaged: its index does not match the hash in its footer")
     try:
         fields = json.loads(index if stored == plain else compression.expand(index, plain))
         tensors, blobs = _Index(at).parse(fields)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise damaged(path, f"has an index that cannot be believed: {error}") from error
+        raise damaged(path, f"has an invalid index: {error}") from error
     return Volume(path, tensors, blobs)
 
 
 def _check_head(path: Path, first: bytes, size: int) -> None:
     if size < HEAD_SIZE + FOOTER_SIZE or not first.startswith(_MAGIC):
-        raise damaged(path, "is not a pack, or is cut off")
+        raise damaged(path, "is not a pack, or is truncated")
     version = int.from_bytes(first[len(_MAGIC) :], "little")
     if version > VERSION:
-        raise Damaged(
-            f"{path} was written by a newer persona (pack version {version})",
-            "Upgrade persona to read this repository.",
-        )
+        raise too_new(path, f"pack version {version}")
     if version != VERSION:
-        raise damaged(path, f"says that it is of version {version}, which there never was")
+        raise damaged(path, f"has the invalid version {version}")
 
 
 def _parse_footer(path: Path, footer: bytes, size: int) -> tuple[int, int, int, str]:
     at, stored, plain = (int.from_bytes(footer[k : k + 8], "little") for k in (0, 8, 16))
     if footer[56:] != _END or at < HEAD_SIZE or at + stored != size - FOOTER_SIZE:
-        raise damaged(path, "is damaged or cut off: its footer does not fit the file")
-    if plain < stored or plain > min(MAX_INDEX, (1 << 20) + 64 * size):  # every row names bytes of the file
-        raise damaged(path, "has a footer that gives its index an impossible size")
+        raise damaged(path, "is damaged or truncated: its footer does not match the file")
+    if plain < stored or plain > min(MAX_INDEX, (1 << 20) + 64 * size):  # every row lists bytes of the file
+        raise damaged(path, "is damaged: its footer states an impossible size of the index")
     return at, stored, plain, footer[24:56].hex()
 
 
 class _Index:
-    """Checks an index against a file whose frames end at ``end``; ValueError says what is wrong."""
+    """Checks an index against a file whose frames end at ``end``; raises ValueError if something is wrong."""
 
     def __init__(self, end: int) -> None:
         self.end = end
 
     def parse(self, fields: Any) -> tuple[dict[TensorId, StoredTensor], dict[BlobId, StoredBlob]]:
-        """What the file holds."""
+        """The tensors and blobs that the index lists, by id."""
         block = _count(fields["block"], "block")
         if not 1 <= block <= MAX_BLOCK:
-            raise ValueError(f"blocks of {block} entries")
+            raise ValueError(f"block is {block}")
         known = [_codec(name) for name in fields["codecs"]]
         tensors = [self._tensor(row, block, known) for row in fields["tensors"]]
         blobs = [self._blob(row) for row in fields["blobs"]]
@@ -264,9 +283,9 @@ class _Index:
         sizes = tuple(_count(n, "sizes") for n in row["sizes"])
         used = tuple(known[_count(n, "codecs")] for n in row["codecs"] if n < len(known))
         if not len(used) == len(row["codecs"]) == len(sizes) == frames(units(dtype, shape), block):
-            raise ValueError(f"tensor {name.short} has another number of frames than its shape asks for")
+            raise ValueError(f"tensor {name.short} has a number of frames that does not match its shape")
         if 0 in sizes and units(dtype, shape):
-            raise ValueError(f"tensor {name.short} has entries in a frame of no bytes")
+            raise ValueError(f"tensor {name.short} has an empty frame")
         base = None if row["base"] is None else TensorId(row["base"])
         if base == name:
             raise ValueError(f"tensor {name.short} is its own base")
@@ -276,26 +295,26 @@ class _Index:
         name, packed = BlobId(row["id"]), row["zstd"]
         at, length, stored = (_count(row[key], key) for key in ("at", "length", "stored"))
         if not isinstance(packed, bool) or (stored != length and not packed):
-            raise ValueError(f"blob {name.short} has two lengths")
+            raise ValueError(f"blob {name.short} has contradictory lengths")
         if length > MAX_BLOB:
             raise ValueError(f"blob {name.short} has {length:,} bytes")
         return StoredBlob(name, at, length, stored, packed)
 
     def _check_layout(self, parts: list[tuple[int, int]]) -> None:
-        """Frames cover the file once: no overlap, no hole, nothing outside."""
+        """Check that frames cover the file exactly once."""
         at = HEAD_SIZE
         for start, size in sorted(parts):
             if start != at:
-                raise ValueError(f"frames overlap or leave a hole at {at}")
+                raise ValueError(f"frames overlap or leave a gap at offset {at}")
             at += size
         if at != self.end:
-            raise ValueError(f"frames end at {at}, the index begins at {self.end}")
+            raise ValueError(f"frames end at offset {at} but the index starts at {self.end}")
 
 
 def _unique(rows: list[Any]) -> dict[Any, Any]:
     table = {row.id: row for row in rows}
     if len(table) != len(rows):
-        raise ValueError("an id occurs twice")
+        raise ValueError("duplicate id")
     return table
 
 
@@ -307,5 +326,5 @@ def _count(value: object, what: str) -> int:
 
 def _codec(name: object) -> str:
     if name not in codecs.names():
-        raise ValueError(f"the codec {name!r} is unknown here; a newer persona may know it")
+        raise ValueError(f"unknown codec {name!r}; a newer version of persona may have it")
     return str(name)

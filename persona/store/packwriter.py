@@ -1,6 +1,6 @@
-"""Writing packs: blocks are encoded on all cores, frames written in order, and what was written appears at the end.
+"""Writing packs: blocks are encoded on all cores, frames are written in order, packs become visible at the end.
 
-One ingest writes one pack, or several where it is large: a tensor or blob lies wholly in one of them.
+A writer writes one pack, or several if there is much to store; a tensor or blob is never split between packs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from persona.errors import CheckpointError, Damaged, Refusal
 from persona.ids import BlobId, Hasher, TensorId, blob_id, tensor_hasher
 from persona.progress import Task
 from persona.store import codecs, compression, packs
+from persona.store.objects import COPY_BACK
 from persona.store.packs import BLOCK, StoredBlob, StoredTensor
 from persona.threads import in_order
 
@@ -31,16 +32,23 @@ if TYPE_CHECKING:
     OnBlock = Callable[[TensorId, Bits, Bits | None], None]
 
 GOOD_ENOUGH = 0.5
-"""Share of the plain size at which no further codec is tried on a block."""
+"""A codec that reaches this share of the plain size is used without trying the others."""
 
 SPLIT = 4 << 30
-"""Bytes at which a pack is closed, and the next tensor or blob begins another: a file that any tool can still copy."""
+"""Bytes after which the next tensor or blob starts a new pack, so that files stay easy to copy."""
 
 _WRITEBACK = 32 << 20
 
 
 class Incoming(NamedTuple):
-    """A tensor to be stored: the id it must have, its plain bytes, the tensor it may be a difference to."""
+    """A tensor to store.
+
+    Attributes:
+        id: The id that the bytes must have.
+        data: Plain bytes, row-major.
+        base: A tensor that it may be stored as a difference to.
+        label: Where it comes from, for errors.
+    """
 
     id: TensorId
     dtype: str
@@ -52,7 +60,7 @@ class Incoming(NamedTuple):
 
 @dataclass(frozen=True)
 class PackSummary:
-    """What a writer published; there are no ``names`` if there was nothing to write."""
+    """What a writer published; ``names`` are the packs, none if there was nothing to write."""
 
     names: tuple[str, ...]
     tensors: int
@@ -63,7 +71,7 @@ class PackSummary:
 
 @dataclass
 class _Draft:
-    """A tensor whose frames are on their way."""
+    """A tensor of which some frames are still to be written."""
 
     item: Incoming
     base: _Base | None
@@ -74,7 +82,7 @@ class _Draft:
 
 @dataclass(frozen=True)
 class _Base:
-    """The tensor that another is stored against."""
+    """The tensor that another is stored as a difference to."""
 
     stored: StoredTensor
     path: Path
@@ -90,7 +98,7 @@ class _Job:
 
 
 class _Pack:
-    """One file in the making; it has a name when it is sealed."""
+    """A pack being written; it gets its name when it is sealed."""
 
     def __init__(self, staged: files.Staged) -> None:
         self.staged = staged
@@ -101,7 +109,7 @@ class _Pack:
         self._hasher = Hasher()
 
     def append(self, data: bytes) -> int:
-        """Write ``data`` at the end; the offset at which it lies."""
+        """Append ``data`` and return its offset."""
         at = self.at
         self.staged.write(data)
         self._hasher.update(data)
@@ -112,7 +120,7 @@ class _Pack:
         return at
 
     def seal(self) -> None:
-        """Write the index and make the bytes durable; nothing can be added after."""
+        """Write the index and sync the file; nothing can be added afterwards."""
         if not self.name:
             self.append(packs.tail(self.tensors, self.blobs, self.at))
             self.staged.sync()
@@ -120,7 +128,7 @@ class _Pack:
 
 
 class Present(Protocol):
-    """What a writer needs to know of the store: where packs go, and what is in it."""
+    """The part of a store that a writer needs: where packs go and what is already stored."""
 
     packs: Path
     tmp: Path
@@ -132,11 +140,11 @@ class Present(Protocol):
         """Whether a blob is stored."""
 
     def source(self, name: TensorId) -> tuple[StoredTensor, Path, Callable[[int, int], Bits]]:
-        """A stored tensor, its pack, and a function that reads its entries from start to stop."""
+        """A stored tensor, its file, and a function that reads its entries from start to stop."""
 
 
 class PackWriter:
-    """Packs in the making; used as a context manager, they vanish unless :meth:`finish` was reached."""
+    """Writes packs; as a context manager, discards them unless :meth:`finish` was called."""
 
     def __init__(self, store: Present) -> None:
         self._store = store
@@ -146,7 +154,7 @@ class PackWriter:
         self._open = True
 
     def add_blob(self, data: bytes) -> BlobId:
-        """Keep a file's bytes; its id."""
+        """Store a file's bytes and return their id."""
         name = blob_id(data)
         if name in self._written or self._store.has_blob(name):
             return name
@@ -162,8 +170,14 @@ class PackWriter:
     def add_tensors(self, items: Iterable[Incoming | Plain], task: Task, on_block: OnBlock | None = None) -> None:
         """Encode and write tensors; those that the store or this writer already has are skipped.
 
-        ``on_block(id, bits, base_bits)`` is called in a worker for each block that is encoded. ``base_bits``
-        is None without a base, and shorter than ``bits`` where the base has fewer rows.
+        Args:
+            on_block: Called in a worker thread with (id, bits, base bits) for each block. The base bits are None
+                without a base, and shorter than ``bits`` where the base has fewer rows.
+
+        Raises:
+            CheckpointError: the bytes of a tensor do not match its id or shape.
+            Refusal: the base of a tensor is itself stored as a difference.
+            Damaged: the base of a tensor is damaged.
         """
 
         def work(job: _Job) -> tuple[_Job, str, bytes]:
@@ -180,7 +194,7 @@ class PackWriter:
             raise
 
     def _jobs(self, items: Iterable[Incoming | Plain], task: Task) -> Iterator[_Job]:
-        """Blocks in order, copied, so that what is hashed is what is encoded."""
+        """Blocks in order, copied so that exactly the hashed bytes are encoded."""
         queued: set[TensorId] = set()
         for item in (Incoming(*item) for item in items):
             if item.id in queued or item.id in self._written or item.id in self._store:
@@ -191,7 +205,7 @@ class PackWriter:
 
     def _blocks(self, item: Incoming) -> Iterator[_Job]:
         if len(item.data) != byte_size(item.dtype, math.prod(item.shape)):
-            raise CheckpointError(f"{_label(item)} has {len(item.data)} bytes, which is not what its shape takes")
+            raise CheckpointError(f"{_label(item)} has {len(item.data)} bytes, which does not match its shape")
         draft = _Draft(item, self._base(item))
         hasher = tensor_hasher(item.dtype, item.shape)
         bits = as_bits(item.data, item.dtype)
@@ -200,21 +214,18 @@ class PackWriter:
             hasher.update(block.view("u1").data)
             yield _Job(draft, block, _take_base(draft.base, start, len(block)))
         if hasher.hexdigest() != item.id:
-            raise CheckpointError(
-                f"{_label(item)} changed while it was being read",
-                "Wait until whatever writes it is done, and run the command again; nothing was recorded.",
-            )
+            raise packs.changed_while_read(_label(item))
         _check_base(draft.base)
 
     def _base(self, item: Incoming) -> _Base | None:
-        """The base of ``item`` if it can serve: the same dtype and shape, or fewer rows of the same shape."""
+        """The base of ``item`` if it is usable: the same dtype and shape, or fewer rows of the same shape."""
         if item.base is None or item.base == item.id:
             return None
         stored, path, entries = self._store.source(item.base)
         if stored.base is not None:
             raise Refusal(
-                f"{_label(item)} cannot be stored as a difference to tensor {item.base.short}, which is one",
-                "A difference must be to a tensor that is stored whole: give the base checkpoint's tensor.",
+                f"{_label(item)} cannot be stored as a difference to tensor {item.base.short}, which is a difference itself",
+                "Use a base that is stored whole, such as the base checkpoint's tensor.",
             )
         rows_only = stored.shape[1:] == item.shape[1:] and stored.shape[:1] <= item.shape[:1]
         if stored.dtype != item.dtype or len(stored.shape) != len(item.shape) or not rows_only:
@@ -235,7 +246,7 @@ class PackWriter:
             self._plain += len(item.data)
 
     def _with_room(self) -> _Pack:
-        """The pack that takes the next tensor or blob."""
+        """The pack for the next tensor or blob."""
         if not self._open:
             raise ValueError("this pack writer is closed")
         if self._packs and self._packs[-1].at >= SPLIT:
@@ -247,7 +258,7 @@ class PackWriter:
         return self._packs[-1]
 
     def finish(self) -> PackSummary:
-        """Make everything durable and then visible."""
+        """Sync all packs, then publish them."""
         if not self._open:
             raise ValueError("this pack writer is closed")
         self._open = False
@@ -266,7 +277,7 @@ class PackWriter:
         )
 
     def discard(self) -> None:
-        """Forget everything that was not published."""
+        """Delete everything that was not published."""
         self._open = False
         for pack in self._packs:
             pack.staged.discard()
@@ -281,7 +292,7 @@ class PackWriter:
 
 
 def _stored(draft: _Draft) -> StoredTensor:
-    """A tensor whose frames are all written."""
+    """The index entry of a tensor whose frames are all written."""
     item = draft.item
     differs = any(codecs.load(name).NEEDS_BASE for name in set(draft.codecs))
     base = item.base if differs else None
@@ -302,16 +313,16 @@ def _take_base(base: _Base | None, start: int, length: int) -> Bits | None:
 
 
 def _check_base(base: _Base | None) -> None:
-    """A difference to damaged bytes would be lost with them."""
+    """Refuse a damaged base: a difference to it could not be restored."""
     if base is not None and base.hasher.hexdigest() != base.stored.id:
         raise Damaged(
-            f"tensor {base.stored.id.short} is damaged: its bytes in {base.path} do not hash to its id",
-            "Nothing was stored against it. Copy the file back from another copy of the repository.",
+            f"tensor {base.stored.id.short} is damaged: its bytes in {base.path} do not match its id",
+            f"Nothing was recorded. {COPY_BACK}",
         )
 
 
 def _encode(bits: Bits, base: Bits | None) -> tuple[str, bytes]:
-    """The shortest payload for a block, and its codec; those with a base are tried first."""
+    """The codec with the shortest payload for a block, and the payload; codecs with a base are tried first."""
     whole = base is not None and len(base) == len(bits)
     best: tuple[str, bytes] | None = None
     for name in codecs.fitting(bits.itemsize, with_base=whole):

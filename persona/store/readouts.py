@@ -1,10 +1,10 @@
-"""Readouts as objects: what they measure and where, and their directions as tensors.
+"""Readout objects: concepts, layers, and directions as tensors.
 
     readout   {base, concepts, layers, tensors: {"layer_3.vectors": [id, dtype, shape]}, about: {…}}
-              and revision: commit id, if it is known what it was captured on
+              and revision: id of the commit that it was captured on, if known
 
-The tensors are F32 ``[concepts, hidden]``, as in ``vectors.safetensors``. ``about`` is what the manifest says besides, as
-JSON; no NaN. ``revision`` need not be a commit of this repository: nothing here depends on it.
+The tensors are F32 ``[concepts, hidden]``, as in ``vectors.safetensors``. ``about`` holds the rest of the manifest as
+JSON without NaN. ``revision`` is informational and need not be a commit of this repository.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona.errors import Damaged
 from persona.ids import BaseId, CommitId, ReadoutId
 from persona.store.nouns import TensorSpec
-from persona.store.objects import Fields, ObjectStore
+from persona.store.objects import Fields, ObjectStore, decoding
 
 _LAYER = re.compile(r"layer_(\d+)\.vectors")
 
 
 @dataclass(frozen=True)
 class StoredReadout:
-    """A readout, its directions by id. ``tensors`` are by layer."""
+    """A readout; ``tensors`` holds its directions by layer."""
 
     base: BaseId
     concepts: tuple[str, ...]
@@ -35,12 +34,12 @@ class StoredReadout:
 
     @property
     def said(self) -> str:
-        """What it measures and where, in a few words: ``3 concepts, layers 14–18``."""
+        """A short description, such as ``3 concepts, layers 14–18``."""
         many = "concept" if len(self.concepts) == 1 else "concepts"
         return f"{len(self.concepts)} {many}, {layers_text(self.layers)}"
 
     def put(self, objects: ObjectStore) -> ReadoutId:
-        """Keep it; its id."""
+        """Store the readout and return its id."""
         fields = {
             "base": self.base,
             "concepts": list(self.concepts),
@@ -53,19 +52,18 @@ class StoredReadout:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: ReadoutId) -> StoredReadout:
-        """Read it."""
+        """Read a readout.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid readout.
+        """
         fields = objects.get(name, "readout")
-        try:
+        with decoding("readout", name):
             return cls._decode(fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Damaged(
-                f"readout {name.short} does not say what a readout must: {error}",
-                "No persona wrote it: do not trust the repository that it came from.",
-            ) from error
 
     @classmethod
     def _decode(cls, fields: Fields) -> StoredReadout:
-        found = cls(
+        readout = cls(
             base=BaseId(fields["base"]),
             concepts=tuple(str(name) for name in fields["concepts"]),
             layers=tuple(int(layer) for layer in fields["layers"]),
@@ -73,24 +71,25 @@ class StoredReadout:
             revision=CommitId(fields["revision"]) if "revision" in fields else None,
             about=dict(fields["about"]),
         )
-        shapes = {spec.shape for spec in found.tensors.values()}
-        if sorted(found.tensors) != list(found.layers) or len(shapes) != 1 or not found.layers:
-            raise ValueError("its tensors are not those of its layers")
+        specs = readout.tensors.values()
+        shapes = {spec.shape for spec in specs}
+        if sorted(readout.tensors) != list(readout.layers) or len(shapes) != 1 or not readout.layers:
+            raise ValueError("its tensors do not match its layers")
         [shape] = shapes
-        if len(shape) != 2 or shape[0] != len(found.concepts) or {s.dtype for s in found.tensors.values()} != {"F32"}:
-            raise ValueError("its tensors are not a row for each concept")
-        return found
+        if len(shape) != 2 or shape[0] != len(readout.concepts) or {spec.dtype for spec in specs} != {"F32"}:
+            raise ValueError("its tensors do not have one row per concept")
+        return readout
 
 
 def _layer(name: str) -> int:
     match = _LAYER.fullmatch(name)
     if match is None:
-        raise ValueError(f"it names the tensor {name!r}")
+        raise ValueError(f"unexpected tensor {name!r}")
     return int(match[1])
 
 
 def layers_text(layers: Sequence[int]) -> str:
-    """Indices as a person writes them: ``layers 14–18``, ``layer 3``, ``layers 3, 5–7``."""
+    """Format layer indices: ``layers 14–18``, ``layer 3``, ``layers 3, 5–7``."""
     runs: list[list[int]] = []
     for layer in sorted(layers):
         if runs and layer == runs[-1][1] + 1:

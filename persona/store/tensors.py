@@ -1,4 +1,4 @@
-"""Tensors and blobs by id: read with every byte checked, written once."""
+"""Tensors and blobs by id: every byte is checked on reading, and each is written once."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
     Room = Callable[[int, int], Bits]
-    """Gives room for so many entries of so many bytes each; the same room each time."""
+    """Returns a buffer for (entries, bytes per entry); it may be the same buffer each time."""
 
 __all__ = ["AdoptedFile", "Description", "Incoming", "PackSummary", "PackWriter", "TensorStore"]
-
-_RESTORE = "Copy its file back from a backup or another copy of the repository; 'persona fsck' says what it touches."
 
 
 @dataclass(frozen=True)
 class Description:
-    """A tensor and how it is stored; ``pack`` is the name of a file in the packs folder."""
+    """A tensor and how it is stored.
+
+    ``base`` is the tensor that it is stored as a difference to, ``pack`` the name of its file.
+    """
 
     id: TensorId
     dtype: str
@@ -46,8 +47,8 @@ class Description:
 class TensorStore:
     """The ``packs`` folder of a repository; safe to read from several threads.
 
-    Nothing is read before something is asked for. A file that appears later is found when an id is missing; files
-    whose names are in ``ignored`` are not there.
+    The folder is first read when an id is looked up, and read again when an id is missing. Files whose names are in
+    ``ignored`` are treated as absent.
     """
 
     def __init__(self, packs: Path, tmp: Path, ignored: Container[str] = ()) -> None:
@@ -68,32 +69,42 @@ class TensorStore:
         return self._place(name, "blob") is not None
 
     def describe(self, name: TensorId) -> Description:
-        """What a tensor is and how it is stored."""
+        """A tensor and how it is stored; Damaged if it is missing."""
         volume, stored = self._find(name)
         used = tuple(sorted(set(stored.codecs)))
         return Description(name, stored.dtype, stored.shape, used, stored.base, stored.stored, volume.path.name)
 
     def volumes(self) -> list[Volume]:
-        """Every readable file with what it holds; the others are in ``damaged``."""
+        """Every readable file; the others are in ``damaged``."""
         self.refresh()
         return [self._volumes[name] for name in sorted(self._volumes)]
 
     def blocks(self, name: TensorId, entries: int = BLOCK, room: Room | None = None) -> Iterator[Bits]:
-        """Consecutive blocks of exactly ``entries`` entries (the last may be shorter), not to be written to.
+        """Read a tensor in consecutive blocks of ``entries`` entries (the last may be shorter), which are read-only.
 
-        The last block is handed out only when the whole has been found to hash to ``name``. With ``room`` a block
-        may lie there, and is gone when the next one is taken: memory that stays in use costs no page faults.
+        The last block is yielded only after the whole tensor has matched its id.
+
+        Args:
+            room: Returns a buffer that blocks may be decoded into, so that memory is reused without page faults.
+                Each block is then valid only until the next one.
+
+        Raises:
+            Damaged: the tensor is missing or does not match its id.
         """
         return self.blocks_in(self._mapped(name, "tensor"), name, entries, room)
 
     def blocks_in(
         self, volume: Volume, name: TensorId, entries: int = BLOCK, room: Room | None = None
     ) -> Iterator[Bits]:
-        """As :meth:`blocks`, of the copy that one file has."""
+        """Like :meth:`blocks`, but read the copy in ``volume``."""
         return self._checked_blocks(volume, volume.tensors[name], entries, room)
 
     def read(self, name: TensorId) -> Bits:
-        """A whole tensor as a flat array, checked; it may be a read-only view of the file."""
+        """Read a whole tensor as a flat array, which may be a read-only view of the file.
+
+        Raises:
+            Damaged: the tensor is missing or does not match its id.
+        """
         volume, stored = self._find(name)
         bits = _joined([self._whole(volume, stored)])
         hasher = tensor_hasher(stored.dtype, stored.shape, threads=True)
@@ -103,11 +114,11 @@ class TensorStore:
         return bits
 
     def blob(self, name: BlobId) -> bytes:
-        """A blob's bytes, checked."""
+        """Read a blob; Damaged if it is missing or does not match its id."""
         return self.blob_in(self._mapped(name, "blob"), name)
 
     def blob_in(self, volume: Volume, name: BlobId) -> bytes:
-        """As :meth:`blob`, of the copy that one file has."""
+        """Like :meth:`blob`, but read the copy in ``volume``."""
         stored = volume.blobs[name]
         data = bytes(volume.part(stored.at, stored.stored))
         if stored.zstd:
@@ -120,23 +131,23 @@ class TensorStore:
         return data
 
     def source(self, name: TensorId) -> tuple[StoredTensor, Path, Callable[[int, int], Bits]]:
-        """A tensor's place, and a function that gives its entries from start to stop, not checked."""
+        """A tensor's index entry, its file, and a function that reads entries from start to stop without checking."""
         volume, stored = self._find(name)
         return stored, volume.path, partial(self._entries, volume, stored)
 
     def adopt_safetensors(self, path: Path, task: Task, keep: Keep = "copy") -> AdoptedFile:
-        """Keep a safetensors file as it came, unless it is there."""
+        """Store a safetensors file unchanged, unless it is already stored."""
         return kept.adopt(path, self.packs, self.tmp, task, keep=keep)
 
     def writer(self) -> PackWriter:
-        """A new pack in the making; what it leaves out because it is there must be there now, not when we last looked."""
-        self.refresh()
+        """Start writing packs."""
+        self.refresh()  # the writer skips what is stored, so it needs the current state
         return PackWriter(self)
 
     def refresh(self) -> None:
-        """Look at the folder again: files that came are read, files that went are forgotten."""
+        """Read the folder again: open new files and forget deleted ones."""
         with self._lock:
-            for _ in range(3):  # a file that goes while we look may have been replaced by one that came
+            for _ in range(3):  # a file deleted during the scan may have been replaced by a new one
                 if self._look():
                     break
 
@@ -146,14 +157,14 @@ class TensorStore:
         for name in gone:
             del self._volumes[name]
         self.damaged = {}
-        went = [name for name in sorted(new) if not self._open(present[name])]
+        deleted = [name for name in sorted(new) if not self._open(present[name])]
         if gone or new:
             self._tensors = _tensor_places(self._volumes.values())
             self._blobs = {blob: volume for volume in self._volumes.values() for blob in volume.blobs}
-        return not went
+        return not deleted
 
     def _open(self, path: Path) -> bool:
-        """Read a file's index; False if it was deleted after it was listed."""
+        """Read a file's index; False if it was deleted after the folder was listed."""
         try:
             self._volumes[path.name] = packs.open_pack(path) if path.suffix == ".pack" else kept.open_kept(path)
         except Damaged as error:
@@ -169,7 +180,7 @@ class TensorStore:
         return volume, volume.tensors[name]
 
     def _mapped(self, name: Id, kind: str) -> Volume:
-        """The file that holds ``name``, mapped: from here on it can be read even if it is deleted."""
+        """The file that holds ``name``, mapped, so that it stays readable even if it is deleted."""
         for _ in range(2):
             volume = self._place(name, kind)
             if volume is None:
@@ -177,7 +188,7 @@ class TensorStore:
             try:
                 _ = volume.buffer
             except FileNotFoundError:
-                if volume.is_outside:  # the list that said where it was is still there, and may say something else now
+                if volume.is_outside:  # its list still exists and may have changed: read it again
                     self._volumes.pop(volume.index.name, None)
                 self.refresh()
             else:
@@ -194,7 +205,7 @@ class TensorStore:
 
     def _missing(self, name: Id, kind: str) -> Damaged:
         broken = "".join(f"; {error.message}" for error in self.damaged.values())
-        hint = next((error.hint for error in self.damaged.values()), _RESTORE)
+        hint = next((error.hint for error in self.damaged.values()), packs.RESTORE)
         return Damaged(f"{kind} {name} is missing: no file in {self.packs} holds it{broken}", hint)
 
     def _checked_blocks(self, volume: Volume, stored: StoredTensor, entries: int, room: Room | None) -> Iterator[Bits]:
@@ -235,7 +246,7 @@ class TensorStore:
         return bits
 
     def _entries(self, volume: Volume, stored: StoredTensor, start: int, stop: int) -> Bits:
-        """Entries from start to stop, not checked."""
+        """Entries from start to stop, without checking them."""
         import numpy as np
 
         first, last = start // stored.block, max(start, stop - 1) // stored.block
@@ -244,7 +255,7 @@ class TensorStore:
         return bits[start - first * stored.block : stop - first * stored.block]
 
     def _frame(self, volume: Volume, stored: StoredTensor, number: int, out: Bits | None = None) -> Bits:
-        """The entries of one frame, perhaps in ``out``, not checked; ``volume`` is mapped."""
+        """The entries of one frame of a mapped file, in ``out`` if the codec uses it, without checking them."""
         codec, count = codecs.load(stored.codecs[number]), stored.frame_units(number)
         base = self._base_entries(volume, stored, number * stored.block, count) if codec.NEEDS_BASE else None
         payload = volume.part(stored.offsets[number], stored.sizes[number])
@@ -255,10 +266,10 @@ class TensorStore:
 
     def _base_entries(self, volume: Volume, stored: StoredTensor, start: int, count: int) -> Bits:
         if stored.base is None:
-            raise _mismatch("tensor", stored.id, volume, ": it names no tensor that it differs from")
+            raise _mismatch("tensor", stored.id, volume, ": the tensor that it is a difference to is not given")
         other, base = self._find(stored.base)
         if base.base is not None or base.width != stored.width or base.units < start + count:
-            raise _mismatch("tensor", stored.id, volume, f": it cannot differ from tensor {base.id.short}")
+            raise _mismatch("tensor", stored.id, volume, f": it cannot be a difference to tensor {base.id.short}")
         return self._entries(other, base, start, start + count)
 
 
@@ -270,7 +281,7 @@ def _index_files(folder: Path) -> list[Path]:
 
 
 def _tensor_places(volumes: Iterable[Volume]) -> dict[TensorId, Volume]:
-    """Where each tensor is read from: of several places one without a base, for it can serve as a base."""
+    """The file to read each tensor from: preferably one that stores it whole, since it can then serve as a base."""
     places: dict[TensorId, Volume] = {}
     for volume in volumes:
         for name, stored in volume.tensors.items():
@@ -280,24 +291,24 @@ def _tensor_places(volumes: Iterable[Volume]) -> dict[TensorId, Volume]:
 
 
 def _reblocked(frames: Iterable[Bits], size: int) -> Iterator[Bits]:
-    """The same entries in arrays of exactly ``size`` (the last may be shorter), views where they can be."""
+    """Regroup entries into arrays of exactly ``size`` (the last may be shorter), as views where possible."""
     parts: list[Bits] = []
-    have = 0
+    collected = 0
     for frame in frames:
         at = 0
         while at < len(frame):
-            part = frame[at : at + size - have]
-            at, have = at + len(part), have + len(part)
+            part = frame[at : at + size - collected]
+            at, collected = at + len(part), collected + len(part)
             parts.append(part)
-            if have == size:
+            if collected == size:
                 yield _joined(parts)
-                parts, have = [], 0
+                parts, collected = [], 0
     if parts:
         yield _joined(parts)
 
 
 def _joined(parts: list[Bits]) -> Bits:
-    """One array, aligned for its type."""
+    """Join parts into one array that is aligned for its type."""
     import numpy as np
 
     if len(parts) > 1:
@@ -306,4 +317,4 @@ def _joined(parts: list[Bits]) -> Bits:
 
 
 def _mismatch(kind: str, name: Id, volume: Volume, why: str = "") -> Damaged:
-    return Damaged(f"{kind} {name} is damaged: its bytes in {volume.path} do not give its id{why}", volume.hint)
+    return Damaged(f"{kind} {name} is damaged: its bytes in {volume.path} do not match its id{why}", volume.hint)

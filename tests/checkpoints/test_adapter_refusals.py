@@ -55,7 +55,7 @@ def test_other_kinds_of_adapter(kind: str | None, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_inits_that_change_the_base(init: str, name: str, tmp_path: Path) -> None:
     error = refused(handmade(tmp_path / "a", UP, init_lora_weights=init))
-    says(error, "init_lora_weights", name, "base that is not this one", "path_initial_model_for_weight_conversion")
+    says(error, "init_lora_weights", name, "modified base", "path_initial_model_for_weight_conversion")
 
 
 def test_loftq_has_no_conversion(tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ KEY = "base_model.model."
     ("tensors", "config", "words"),
     [
         (pair("up", 5, 4), {}, ("'base_model.model.up.lora_A.weight'", "[5, 2]", "'up.weight'", "[6, 4]", "another base")),
-        ({}, {}, ("holds no tensors", "ZeRO-3")),
+        ({}, {}, ("contains no tensors", "ZeRO-3")),
         (pair("up", 6, 3), {}, ("[2, 3]", "'up.weight'", "[6, 4]")),
-        (pair("up.bias", 6, 4), {}, ("'up.bias.weight'", "Closest", "up.weight")),
+        (pair("up.bias", 6, 4), {}, ("'up.bias.weight'", "Similar names", "up.weight")),
         ({k: v for k, v in UP.items() if "lora_B" in k}, {}, ("lora_A", "missing", "up.lora_B.weight")),
         ({k: v for k, v in UP.items() if "lora_A" in k}, {}, ("lora_B", "missing")),
-        ({**UP, f"{KEY}up.lora_diag": ZEROS(2, "f4")}, {}, ("'base_model.model.up.lora_diag'", "nothing is known")),
+        ({**UP, f"{KEY}up.lora_diag": ZEROS(2, "f4")}, {}, ("'base_model.model.up.lora_diag'", "unknown key")),
         ({**UP, f"{KEY}up.base_layer.scale": ZEROS(2, "f4")}, {}, ("up.base_layer.scale",)),
         ({**UP, f"{KEY}head.weight": ZEROS((3, 4), "f4")}, {}, ("'base_model.model.head.weight'", "does not have")),
         ({**UP, f"{KEY}wte.weight": ZEROS((9, 5), "f4")}, {"modules_to_save": ["wte"]}, ("[9, 5]", "[9, 4]")),
@@ -140,10 +140,10 @@ KEY = "base_model.model."
         ({**UP, f"{KEY}up.lora_B.bias": ZEROS(6, "f4")}, {}, ("has a lora_B.bias", "lora_bias = False")),
         ({**UP, f"{KEY}up.lora_magnitude_vector": ZEROS(6, "f4")}, {}, ("use_dora = False",)),
         ({**UP, f"{KEY}up.lora_magnitude_vector": ZEROS(4, "f4")}, {"use_dora": True}, ("[4]", "[6, 4]")),
-        ({f"{KEY}up.lora_magnitude_vector": ZEROS(4, "f4")}, {"use_dora": True}, ("without the two factors",)),
+        ({f"{KEY}up.lora_magnitude_vector": ZEROS(4, "f4")}, {"use_dora": True}, ("no factors lora_A and lora_B",)),
         ({k: v.astype("i4") for k, v in UP.items()}, {}, ("I32",)),
         ({k: v[:0] for k, v in UP.items()}, {}, ("[0, 4]", "ZeRO-3")),
-        ({**UP, f"{KEY}up.lora_A.other.weight": ZEROS((2, 4), "f4")}, {}, ("two different values",)),
+        ({**UP, f"{KEY}up.lora_A.other.weight": ZEROS((2, 4), "f4")}, {}, ("different values for the same tensor",)),
         (
             {k.replace("A.w", "A.a.w").replace("B.w", "B.b.w"): v for k, v in UP.items()}, {},
             ("more than one adapter: a, b",),
@@ -171,7 +171,7 @@ def test_tensors_that_do_not_fit(
 
 def test_a_quantised_base(tmp_path: Path) -> None:
     base = FakeBase({"up.weight": ("F8_E4M3", ZEROS((6, 4), np.uint8))})
-    says(refused(handmade(tmp_path / "a", UP), base), "'up.weight'", "F8_E4M3", "unquantised")
+    says(refused(handmade(tmp_path / "a", UP), base), "'up.weight'", "F8_E4M3", "unquantized")
 
 
 EXPERTS = {"mlp.experts.gate_up_proj": (3, 8, 8), "mlp.experts.down_proj": (3, 8, 8)}
@@ -180,7 +180,7 @@ EXPERTS = {"mlp.experts.gate_up_proj": (3, 8, 8), "mlp.experts.down_proj": (3, 8
 def test_experts_that_could_be_either(tmp_path: Path) -> None:
     tensors = {**pair("mlp.experts", 8, 8, 6), **pair("mlp.experts.base_layer", 8, 8, 6)}
     folder = handmade(tmp_path / "a", tensors, target_parameters=["gate_up_proj", "down_proj"])
-    says(refused(folder, base_with(**EXPERTS)), "read in 4 ways", "mlp.experts.down_proj", "merge_and_unload")
+    says(refused(folder, base_with(**EXPERTS)), "4 assignments fit", "mlp.experts.down_proj", "merge_and_unload")
 
 
 @pytest.mark.parametrize("rows", [7, 8])

@@ -44,12 +44,12 @@ def test_the_kind_of_a_whole_tensors_module(shapes: dict[str, Any], name: str, k
 @pytest.mark.parametrize(
     ("shapes", "name", "why"),
     [
-        (GPT2, "transformer.ln_f.weight", "no module's matrix"),
-        (GPT2, "transformer.h.0.attn.c_attn.bias", "no module's matrix"),
+        (GPT2, "transformer.ln_f.weight", "not the matrix of a module"),
+        (GPT2, "transformer.h.0.attn.c_attn.bias", "not the matrix of a module"),
         (GPT2, "score.weight", "no such tensor"),
         (MIXTURE, "model.layers.0.mlp.gate.weight", "routes among experts"),
-        (MIXTURE, "model.layers.0.mlp.experts.0.up_proj.weight", "one of several experts"),
-        (MIXTURE, "model.layers.0.mlp.experts.gate_up_proj", "no module's matrix"),
+        (MIXTURE, "model.layers.0.mlp.experts.0.up_proj.weight", "belongs to an expert"),
+        (MIXTURE, "model.layers.0.mlp.experts.gate_up_proj", "not the matrix of a module"),
     ],
 )
 def test_what_no_module_has(shapes: dict[str, Any], name: str, why: str) -> None:

@@ -242,5 +242,5 @@ def test_fingerprints(tmp_path: Path) -> None:
     (tmp_path / "data" / "elsewhere").symlink_to(tmp_path)
     with pytest.raises(UsageError, match="elsewhere is a link to a folder"):
         fingerprint(tmp_path / "data")
-    with pytest.raises(UsageError, match="there is no data"):
+    with pytest.raises(UsageError, match="does not exist"):
         fingerprint(tmp_path / "none")

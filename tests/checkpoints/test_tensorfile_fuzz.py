@@ -88,15 +88,15 @@ def entry(shape: list[int], start: int, stop: int, dtype: str = "U8") -> str:
 HOSTILE = {
     "overlapping": (f'{{"a": {entry([4], 0, 4)}, "b": {entry([4], 2, 6)}}}', "overlaps"),
     "the same bytes": (f'{{"a": {entry([6], 0, 6)}, "b": {entry([6], 0, 6)}}}', "overlaps"),
-    "a hole": (f'{{"a": {entry([2], 0, 2)}, "b": {entry([3], 3, 6)}}}', "hole"),
-    "a name twice": (f'{{"a": {entry([3], 0, 3)}, "a": {entry([3], 3, 6)}}}', "'a' occurs twice"),
-    "a product that overflows to 6": (f'{{"a": {entry([2**63 + 3, 2], 0, 6)}}}', "impossible shape"),
-    "a product of 2**64": (f'{{"a": {entry([2**32, 2**32], 0, 6)}}}', "takes 18446744073709551616"),
-    "more dimensions than any tensor": (f'{{"a": {entry([1] * 65, 0, 6)}}}', "impossible shape"),
-    "offsets of 2**63": (f'{{"a": {entry([6], 2**63, 2**63 + 6)}}}', "impossible offsets"),
-    "offsets that go back": (f'{{"a": {entry([6], 6, 0)}}}', "impossible offsets"),
+    "a hole": (f'{{"a": {entry([2], 0, 2)}, "b": {entry([3], 3, 6)}}}', "gap"),
+    "a name twice": (f'{{"a": {entry([3], 0, 3)}, "a": {entry([3], 3, 6)}}}', "duplicate name 'a'"),
+    "a product that overflows to 6": (f'{{"a": {entry([2**63 + 3, 2], 0, 6)}}}', "invalid shape"),
+    "a product of 2**64": (f'{{"a": {entry([2**32, 2**32], 0, 6)}}}', "needs 18446744073709551616"),
+    "more dimensions than any tensor": (f'{{"a": {entry([1] * 65, 0, 6)}}}', "invalid shape"),
+    "offsets of 2**63": (f'{{"a": {entry([6], 2**63, 2**63 + 6)}}}', "invalid offsets"),
+    "offsets that go back": (f'{{"a": {entry([6], 6, 0)}}}', "invalid offsets"),
     "offsets behind the end": (f'{{"a": {entry([6], 0, 6)}, "b": {entry([2**40], 6, 2**40 + 6)}}}', "truncated"),
-    "half a byte": (f'{{"a": {entry([3], 0, 6, "F4")}}}', "not whole"),
+    "half a byte": (f'{{"a": {entry([3], 0, 6, "F4")}}}', "fractional"),
     "deeper than any stack": ("[" * 200_000, "not valid JSON"),
 }
 
@@ -115,7 +115,7 @@ def test_header_lengths_beyond_everything(tmp_path: Path, length: int) -> None:
     with path.open("wb") as file:
         file.write(struct.pack("<Q", length))
         file.truncate(MAX_HEADER + 100)
-    with pytest.raises(CheckpointError, match="says its header has"):
+    with pytest.raises(CheckpointError, match="states a header of"):
         TensorFile(path)
 
 
@@ -131,12 +131,12 @@ def test_a_header_of_a_hundred_megabytes(tmp_path: Path) -> None:
 def test_a_name_twice_among_very_many_is_found_at_once(tmp_path: Path) -> None:
     names = [f'"t{n}": {{}}' for n in range(200_000)]
     path = write(tmp_path / "x.safetensors", ("{" + ", ".join([*names, names[-1]]) + "}").encode())
-    with pytest.raises(CheckpointError, match="'t199999' occurs twice"):
+    with pytest.raises(CheckpointError, match="duplicate name 't199999'"):
         TensorFile(path)
 
 
 def test_a_shape_of_very_many_dimensions_is_not_multiplied(tmp_path: Path) -> None:
     shape = "[" + ", ".join(["4611686018427387904"] * 200_000) + "]"
     header = f'{{"a": {{"dtype": "U8", "shape": {shape}, "data_offsets": [0, 6]}}}}'
-    with pytest.raises(CheckpointError, match="impossible shape"):
+    with pytest.raises(CheckpointError, match="invalid shape"):
         TensorFile(write(tmp_path / "x.safetensors", header.encode(), b"123456"))

@@ -134,7 +134,7 @@ def test_an_index_that_leaves_its_folder(models: TinyModels, work: Path, tmp_pat
     table = json.loads(index.read_text())
     table["weight_map"]["x"] = "../secret.safetensors"
     index.write_text(json.dumps(table))
-    assert_two_lines(run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "leaves its folder")
+    assert_two_lines(run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "is outside its folder")
 
 
 def test_a_folder_that_is_no_checkpoint(work: Path, tmp_path: Path, run: Run) -> None:
@@ -148,7 +148,9 @@ def test_a_folder_that_is_no_checkpoint(work: Path, tmp_path: Path, run: Run) ->
 def test_pickles_are_never_opened(work: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    assert_two_lines(run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "pytorch_model.bin", "never unpickles")
+    assert_two_lines(
+        run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "pytorch_model.bin", "does not read pickles"
+    )
 
 
 def test_a_run_of_another_base(work: Path, tmp_path: Path, run: Run) -> None:

@@ -95,7 +95,7 @@ def test_a_run_is_not_asked_itself(repo: persona.Repository, told: Path, run: Ru
 
 
 def test_wrong_data_and_code(repo: persona.Repository, told: Path, run: Run, tmp_path: Path) -> None:
-    for option, said in (("--data", "there is no data"), ("--code", "is in no git work tree")):
+    for option, said in (("--data", "does not exist"), ("--code", "is in no git work tree")):
         done = run(repo.root, "commit", told, option, tmp_path / "none")
         assert done.code == 2
         assert said in done.err
@@ -107,7 +107,7 @@ def test_a_state_that_is_broken_is_said_and_left_out(repo: persona.Repository, t
     done = run(repo.root, "commit", told)
     assert done.code == 0
     assert "trainer_state.json is not valid JSON" in done.out
-    assert "; its facts were left out" in done.out
+    assert "; ignored" in done.out
 
 
 def test_export_and_import(repo: persona.Repository, models: TinyModels, run: Run) -> None:

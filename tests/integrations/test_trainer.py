@@ -221,7 +221,7 @@ def test_a_model_that_could_not_be_committed_is_not_thrown_away(
     ("arguments", "said"),
     [
         ({"repo": "nowhere"}, "there is no persona repository"),
-        ({"data": ["nothing.jsonl"]}, "there is no data nothing.jsonl"),
+        ({"data": ["nothing.jsonl"]}, "nothing.jsonl does not exist"),
         ({"name": "no name"}, "no name"),
     ],
 )

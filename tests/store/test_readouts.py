@@ -67,7 +67,7 @@ GOOD = {
 def test_what_no_persona_wrote(objects: ObjectStore, changes: dict[str, Any]) -> None:
     assert StoredReadout.get(objects, ReadoutId(objects.put("readout", GOOD))).layers == (3,)
     name = ReadoutId(objects.put("readout", {**GOOD, **changes}))
-    with pytest.raises(Damaged, match="does not say what a readout must"):
+    with pytest.raises(Damaged, match="is not a valid readout"):
         StoredReadout.get(objects, name)
 
 

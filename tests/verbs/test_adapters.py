@@ -157,7 +157,7 @@ def test_an_adapter_of_another_base_names_both(models: TinyModels, make_repo: Ma
     other.name_or_path = str(models.run(1))
     train(other, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
     repo = make_repo(models.base())
-    with pytest.raises(WrongBase, match=r"was trained on .*run-1-.*not that of this repository's base"):
+    with pytest.raises(WrongBase, match=r"was trained on .*run-1-.*differs from this repository's base"):
         persona.commit(repo, tmp_path / "adapter", name="a")
 
 

@@ -413,7 +413,7 @@ def test_the_newest_checkpoint_of_a_run(models: TinyModels, two: persona.Reposit
         ("voise@HEAD", "'voise@HEAD' is no revision", "voice"),
         ("runs/none", "'runs/none' is no revision", ""),
         ("HEAD~9", "goes further back than history does", "persona log"),
-        ("./none", "does not exist", "folder that holds the weights"),
+        ("./none", "does not exist", "folder with the weights"),
     ],
 )
 def test_unknown_sides(two: persona.Repository, tmp_path: Path, said: str, message: str, hint: str) -> None:
@@ -430,7 +430,7 @@ def test_folders_that_are_no_checkpoints(two: persona.Repository, tmp_path: Path
     shutil.copytree(models.run(1), tmp_path / "hurt")
     path = tmp_path / "hurt" / "model.safetensors"
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
-    with pytest.raises(CheckpointError, match="says its header has"):
+    with pytest.raises(CheckpointError, match="states a header of"):
         diff(two, "HEAD", tmp_path / "hurt")
     with pytest.raises(CheckpointError, match="is a file"):
         diff(two, "HEAD", path)

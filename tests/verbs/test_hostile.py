@@ -32,16 +32,16 @@ def test_a_link_out_of_a_checkpoint_is_not_followed(name: str, sent: Path, tmp_p
     """It would put a file of the user's into the repository, and into every build that is given away."""
     (sent / name).unlink(missing_ok=True)
     (sent / name).symlink_to(tmp_path / "secret" / "key.json")
-    with pytest.raises(CheckpointError, match=f"{name} is a link to .*key.json, out of its folder") as caught:
+    with pytest.raises(CheckpointError, match=f"{name} is a link to .*key.json, outside its folder") as caught:
         persona.init(tmp_path / "work", sent)
-    assert "Put a copy in its place" in caught.value.hint
+    assert "replace the link by a copy" in caught.value.hint
     assert not list((tmp_path / "work").iterdir()) if (tmp_path / "work").exists() else True
 
 
 def test_a_link_out_of_a_run_is_not_followed(repo: persona.Repository, models: TinyModels, tmp_path: Path) -> None:
     run = Path(shutil.copytree(models.run(1), tmp_path / "run"))
     (run / "tokenizer.json").symlink_to(models.run(2) / "config.json")
-    with pytest.raises(CheckpointError, match="out of its folder"):
+    with pytest.raises(CheckpointError, match="outside its folder"):
         persona.commit(repo, run, name="a")
 
 
@@ -74,7 +74,7 @@ def test_a_base_object_that_names_a_file_elsewhere(name: str, repo: persona.Repo
     fields = dict(repo.objects.get(repo.recipe(repo.head()).base_id, "base"))
     fields["files"] = {name: next(iter(fields["files"].values()))}
     hostile = BaseId(repo.objects.put("base", {k: v for k, v in fields.items() if k not in ("kind", "version")}))
-    with pytest.raises(Damaged, match="leaves its folder"):
+    with pytest.raises(Damaged, match="leads out of its folder"):
         repo.base(hostile)
     with_base(repo, hostile)
     with pytest.raises(PersonaError):
@@ -94,7 +94,7 @@ def test_a_vector_object_that_names_a_file_elsewhere(
     fields["files"] = {name: next(iter(repo.base(BaseId(fields["base"])).files.values()))}
     hostile = repo.objects.put("vector", {k: v for k, v in fields.items() if k not in ("kind", "version")})
     repo.recipe_path.write_text(put_vector(repo.head_text(), Entry("b", hostile)))
-    with pytest.raises(Damaged, match="leaves its folder"):
+    with pytest.raises(Damaged, match="leads out of its folder"):
         persona.build(repo, tmp_path / "deep" / "out")
     assert not list(tmp_path.rglob("*evil*"))
 
@@ -108,7 +108,7 @@ def test_an_object_of_the_right_hash_that_says_nonsense(change: dict[str, object
     fields = repo.objects.get(repo.recipe(repo.head()).base_id, "base")
     kept = {key: value for key, value in fields.items() if key not in ("kind", "version")}
     hostile = BaseId(repo.objects.put("base", {**kept, **change}))
-    with pytest.raises(Damaged, match="does not say what a base must"):
+    with pytest.raises(Damaged, match="is not a valid base"):
         repo.base(hostile)
     with_base(repo, hostile)
     assert persona.status(repo).commit == repo.head()

@@ -334,7 +334,7 @@ def test_a_hostile_list_leads_nowhere(
 def test_a_name_that_is_not_text(models: TinyModels, tmp_path: Path) -> None:
     base = tmp_path / os.fsdecode(b"b\xff")
     shutil.copytree(models.base(), base)
-    with pytest.raises(UsageError, match="cannot be referred to"):
+    with pytest.raises(UsageError, match="cannot be referenced"):
         persona.init(tmp_path / "work", base, name="b", keep="reference")
     assert persona.init(tmp_path / "work", base, name="b", keep="link").kept == "link"
 

@@ -194,7 +194,7 @@ def test_fewer_rows_than_the_base_are_an_error(models: TinyModels, repo: persona
     model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
     model.resize_token_embeddings(VOCAB - 6)
     model.save_pretrained(tmp_path / "run")
-    with pytest.raises(WrongBase, match=r"has 90 rows and the base has 96"):
+    with pytest.raises(WrongBase, match=r"has 90 rows but the base has 96"):
         persona.commit(repo, tmp_path / "run", name="a")
 
 
@@ -222,7 +222,7 @@ def test_a_new_head_and_a_missing_one(models: TinyModels, repo: persona.Reposito
     model = AutoModelForSequenceClassification.from_pretrained(models.base(), num_labels=3, dtype=torch.bfloat16)
     nudge(model, 1).save_pretrained(tmp_path / "run")
     done = persona.commit(repo, tmp_path / "run", name="judge")
-    assert any("brings 1 tensor(s)" in note and "score.weight" in note for note in done.notes)
+    assert any("adds 1 tensor(s)" in note and "score.weight" in note for note in done.notes)
     assert any("lacks 1 tensor(s)" in note and "lm_head.weight" in note for note in done.notes)
     persona.build(repo, tmp_path / "out")
     assert_same(load(tmp_path / "out"), load(tmp_path / "run"))
@@ -341,7 +341,9 @@ def test_a_run_of_another_base_is_an_error(repo: persona.Repository, tmp_path: P
 
 def test_unrelated_weights_of_the_same_shape_are_an_error(repo: persona.Repository, tmp_path: Path) -> None:
     tiny_llama(seed=99).save_pretrained(tmp_path / "run")
-    with pytest.raises(WrongBase, match=r"is no fine-tune of this base: its matrices differ by 1\d\d% of their norm"):
+    with pytest.raises(
+        WrongBase, match=r"is not a fine-tune of this base: its matrices differ by 1\d\d% of their norm"
+    ):
         persona.commit(repo, tmp_path / "run", name="a")
 
 

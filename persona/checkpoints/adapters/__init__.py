@@ -1,1 +1,1 @@
-"""The parts of reading a PEFT adapter; ``persona.checkpoints.adapter`` is the way in."""
+"""The parts of reading a PEFT adapter; the entry point is ``persona.checkpoints.adapter``."""

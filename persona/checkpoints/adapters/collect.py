@@ -1,4 +1,4 @@
-"""From an adapter's keys to what happens to each of the base's tensors."""
+"""From an adapter's keys to changes of the base's tensors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from persona.checkpoints.tensorfile import TensorFile
 
 
 def collect(file: TensorFile, keys: Keys, config: AdapterConfig, base: BaseView) -> AdapterChanges:
-    """Every key of the adapter as a change to a tensor of the base."""
+    """Convert every key of the adapter to a change of a base tensor.
+
+    Raises:
+        CheckpointError: a key does not fit the base.
+    """
     collector = Collector(file, keys, config, base)
     collector.add_full()
     _add_modules(collector)
     collector.add_tokens()
     collector.add_copies()
-    return collector.found
+    return collector.changes
 
 
 def _add_modules(collector: Collector) -> None:

@@ -1,12 +1,13 @@
-"""What an adapter does to each tensor of the base, as it is collected key by key."""
+"""Collecting an adapter's changes to the base's tensors, key by key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from persona.checkpoints.adapters import dense
-from persona.checkpoints.adapters.config import AdapterConfig
+from persona.checkpoints.adapters.config import MERGE, OTHER_BASE, AdapterConfig
 from persona.checkpoints.adapters.dense import BaseTensor
 from persona.checkpoints.adapters.keys import Keys
 from persona.checkpoints.adapters.model import BaseView, LowRank, MadeDense, values
@@ -17,26 +18,34 @@ from persona.errors import CheckpointError
 
 @dataclass
 class AdapterChanges:
-    """The tables of an ``Adapter`` while they fill, tied names still apart."""
+    """The tables of an ``Adapter`` in progress, before tied names are settled."""
 
     low_rank: dict[str, LowRank] = field(default_factory=dict)
     full: dict[str, TensorInfo] = field(default_factory=dict)
     made: dict[str, MadeDense] = field(default_factory=dict)
     saved: set[str] = field(default_factory=set)
-    """Names in ``full`` that ``modules_to_save`` trained."""
+    """Names in ``full`` that belong to ``modules_to_save``."""
 
 
 class Collector:
-    """The file, its config and its base, while the tables fill."""
+    """An adapter's file, config and base, and the changes collected so far."""
 
     def __init__(self, file: TensorFile, keys: Keys, config: AdapterConfig, base: BaseView) -> None:
         self.file, self.keys, self.config, self.base = file, keys, config, base
         self.names = BaseNames(base, file.path)
-        self.found = AdapterChanges()
+        self.changes = AdapterChanges()
         self.copies = {self.names.require(n, info.name): info for n, info in keys.copies.items()}
 
+    def error(self, what: str, hint: str) -> CheckpointError:
+        """An error about the adapter's file."""
+        return CheckpointError(f"{self.file.path}: {what}", hint)
+
+    def misfit(self, info: TensorInfo, name: str, shape: tuple[int, ...]) -> CheckpointError:
+        """The error for a tensor that does not fit the shape of the base's tensor ``name``."""
+        return self.error(f"'{info.name}' is {list(info.shape)} but '{name}' in the base is {list(shape)}", OTHER_BASE)
+
     def origin(self, name: str) -> BaseTensor:
-        """The W that the adapter's changes of ``name`` are added to."""
+        """The W that the adapter's changes to ``name`` are added to: the base's, or the adapter's copy if it differs."""
         origin = self._base(name)
         info = self.copies.get(name)
         if info is None or self._equals_base(origin, info):
@@ -49,7 +58,7 @@ class Collector:
         return dense.of_base(self.base, name, self.names.tied.get(name, name), dtype, shape)
 
     def _equals_base(self, origin: BaseTensor, info: TensorInfo) -> bool:
-        """Whether the adapter's copy has the base's values (its dtype may be a wider one)."""
+        """Whether the adapter's copy has the base's values (its dtype may be wider)."""
         import numpy as np
 
         if origin.shape != info.shape:
@@ -57,76 +66,63 @@ class Collector:
         return bool((origin.read().view(np.uint32) == values(self.file, info).view(np.uint32)).all())
 
     def _check_grown(self, name: str, info: TensorInfo, origin: BaseTensor) -> None:
-        """A whole tensor may have other rows than the base's if it was saved on purpose or has grown."""
-        same_rows = info.shape == origin.shape
-        saved = any(self.config.saves(module) for module in _modules(name))
+        """Check a whole tensor's shape: rows may differ from the base if it is in ``modules_to_save`` or has more of them."""
         fits = len(info.shape) == len(origin.shape) and info.shape[1:] == origin.shape[1:] and info.shape
         grown = len(info.shape) == 2 and info.shape[:1] > origin.shape[:1]
-        if not (same_rows or (fits and (saved or grown))):
-            raise CheckpointError(
-                f"{self.file.path}: '{info.name}' has shape {list(info.shape)}, and '{name}' in the base has "
-                f"{list(origin.shape)}",
-                "The adapter belongs to another base.",
-            )
+        if not (info.shape == origin.shape or (fits and (self._is_saved(name) or grown))):
+            raise self.misfit(info, name, origin.shape)
+
+    def _is_saved(self, name: str) -> bool:
+        """Whether a tensor is in a module that ``modules_to_save`` lists."""
+        parts = name.split(".")
+        return any(self.config.saves(".".join(parts[:n])) for n in range(1, len(parts)))
 
     def add_full(self) -> None:
-        """modules_to_save, saved embeddings and biases."""
+        """Add whole tensors: ``modules_to_save``, saved embeddings and biases."""
         for name, info in self.keys.full.items():
-            saved = any(self.config.saves(module) for module in _modules(name))
+            saved = self._is_saved(name)
             at = self.names.find(name, info.name) or (name if saved else self.names.require(name, info.name))
             if at in self.names.known:
                 self._check_grown(at, info, self._base(at))
-            self.found.full[at] = info
+            self.changes.full[at] = info
             if saved:
-                self.found.saved.add(at)
+                self.changes.saved.add(at)
 
     def add_tokens(self) -> None:
-        """trainable_token_indices."""
+        """Add ``trainable_token_indices``."""
         for module, info in self.keys.tokens.items():
             name = self.names.require(f"{module}.weight", info.name)
             origin, indices = self.origin(name), _indices(self.config, module)
             if info.shape != (len(indices), *origin.shape[1:]) or max(indices, default=0) >= origin.shape[0]:
-                raise CheckpointError(
-                    f"{self.file.path}: '{info.name}' has shape {list(info.shape)} for {len(indices)} tokens, and "
+                raise self.error(
+                    f"'{info.name}' has shape {list(info.shape)} for {len(indices)} tokens but "
                     f"'{name}' in the base has {list(origin.shape)}",
-                    "The adapter belongs to another base, or its vocabulary was resized and not saved.",
+                    "The adapter was trained on another base, or its resized embedding was not saved.",
                 )
             self._make_tokens(origin, info, indices)
 
     def _make_tokens(self, origin: BaseTensor, info: TensorInfo, indices: tuple[int, ...]) -> None:
         self.free(origin.name, info)
-        self.found.made[origin.name] = MadeDense(
-            origin.name,
-            origin.dtype,
-            origin.shape,
-            "trainable_token_indices",
-            lambda: dense.tokens(self.file, origin, info, indices),
+        make = partial(dense.tokens, self.file, origin, info, indices)
+        self.changes.made[origin.name] = MadeDense(
+            origin.name, origin.dtype, origin.shape, "trainable_token_indices", make
         )
 
     def add_copies(self) -> None:
-        """Copies of the base that differ from it and that nothing was added to."""
+        """Add copies of base tensors that differ from the base and have no other change."""
         for name, info in self.copies.items():
-            if name not in self.found.low_rank and name not in self.found.made and self.origin(name).own:
+            if name not in self.changes.low_rank and name not in self.changes.made and self.origin(name).own:
                 self.free(name, info)
-                self.found.full[name] = info
+                self.changes.full[name] = info
 
     def free(self, name: str, info: TensorInfo) -> None:
-        """CheckpointError if something else already changes ``name``."""
-        if name in self.found.low_rank or name in self.found.full or name in self.found.made:
-            raise CheckpointError(
-                f"{self.file.path}: '{info.name}' is a second change to '{name}' of the base",
-                "Merge the adapter with peft's merge_and_unload and commit the merged folder.",
-            )
-
-
-def _modules(name: str) -> list[str]:
-    """The modules that a tensor is in, from the outermost."""
-    parts = name.split(".")
-    return [".".join(parts[:n]) for n in range(1, len(parts))]
+        """Raise CheckpointError if ``name`` already has a change."""
+        if name in self.changes.low_rank or name in self.changes.full or name in self.changes.made:
+            raise self.error(f"'{info.name}' is a second change to '{name}' of the base", MERGE)
 
 
 def _indices(config: AdapterConfig, module: str) -> tuple[int, ...]:
     if not isinstance(config.tokens, Mapping):
         return config.tokens
-    ends = (name for name in config.tokens if module == name or module.endswith(f".{name}"))
-    return config.tokens.get(next(ends, ""), ())
+    matches = (name for name in config.tokens if module == name or module.endswith(f".{name}"))
+    return config.tokens.get(next(matches, ""), ())

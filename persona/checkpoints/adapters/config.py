@@ -1,7 +1,7 @@
-"""``adapter_config.json``: what it says of the arithmetic, and what of it is refused.
+"""``adapter_config.json``: settings that affect the arithmetic, and settings that are refused.
 
-Every key is one that is read, one that is known to leave the weights alone, or one that is refused when it is set:
-a setting from a newer PEFT can never be passed over in silence. Sources: peft/tuners/lora/config.py, layer.py,
+Every key is either read, known not to affect the weights, or refused when it is set, so a setting of a newer PEFT is
+never ignored silently. Sources: peft/tuners/lora/config.py, layer.py,
 variants.py of PEFT 0.21.
 """
 
@@ -18,7 +18,9 @@ from typing import Any, Final
 from persona.errors import CheckpointError
 from persona.files import translated
 
-MERGE: Final = "Merge it with peft's merge_and_unload and commit the merged folder."
+MERGE: Final = "Merge the adapter with peft's merge_and_unload and commit the merged folder."
+OTHER_BASE: Final = "The adapter was trained on another base."
+SAVE_AGAIN: Final = "Save the adapter again with peft's save_pretrained."
 
 READ: Final = frozenset({
     "peft_type", "task_type", "auto_mapping", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern",
@@ -26,40 +28,40 @@ READ: Final = frozenset({
     "lora_bias", "target_parameters",
 })  # fmt: skip
 HARMLESS: Final = frozenset({
-    # where it came from
+    # origin
     "base_model_name_or_path", "revision", "peft_version", "inference_mode", "runtime_config", "megatron_core",
-    # which modules were trained, and whether their biases were: the tensors themselves say so
+    # which modules and biases were trained: the tensors show it
     "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "bias", "ensure_weight_tying",
     # training only
     "lora_dropout", "velora_config",
-    # details of settings that are judged on their own
+    # details of other settings in this list or below
     "eva_config", "corda_config", "lora_ga_config", "loftq_config", "qalora_group_size",
 })  # fmt: skip
 REFUSED: Final = {
     "use_qalora": ("pools its inputs (QA-LoRA)", MERGE),
     "alora_invocation_tokens": (
         "acts only after its invocation tokens (aLoRA)",
-        "No set of weights does what it does; it cannot be a task vector.",
+        "No change of weights is equivalent to it, so it cannot be a task vector.",
     ),
     "layer_replication": (
         "repeats layers of its base (layer_replication)",
-        "Merge it with peft's merge_and_unload and use the larger model as a base of its own.",
+        "Merge it with peft's merge_and_unload and use the larger model as a base.",
     ),
     "arrow_config": (
         "routes each token among several adapters (Arrow)",
-        "No set of weights does what it does; commit the adapters that it routes among.",
+        "No change of weights is equivalent to it. Commit the adapters that it routes to instead.",
     ),
     "monteclora_config": ("samples its weights (MonteCLoRA)", MERGE),
     "use_bdlora": ("stores block-diagonal factors (BD-LoRA)", MERGE),
     "kasa_config": ("was trained on a base whose smallest singular values were cut off (KaSA)", MERGE),
     "megatron_config": ("was trained on layers split across devices by Megatron", MERGE),
 }  # fmt: skip
-"""Keys that change the arithmetic in ways that scale · L · R does not say → (what the adapter does, hint)."""
+"""Keys with an effect that scale · L · R cannot express → (what the adapter does, hint)."""
 
 PLAIN_INITS: Final = frozenset({"gaussian", "eva", "orthogonal", "mica"})
-"""Initialisations that leave the base as it was."""
+"""Initializations that do not change the base."""
 BASE_CHANGING: Final = {"pissa": "PiSSA", "corda": "CorDA", "olora": "OLoRA", "lora_ga": "LoRA-GA"}
-"""Initialisations that take what they put into the adapter out of the base's weights."""
+"""Initializations that subtract the adapter's initial weights from the base."""
 HEADLESS: Final = frozenset({"SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"})
 """Tasks whose models have no output embedding."""
 TASK_HEADS: Final = {
@@ -67,12 +69,12 @@ TASK_HEADS: Final = {
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
-"""Modules that peft saves for a task even where the config does not list them."""
+"""Modules that peft saves for a task even if the config does not list them."""
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """The settings that matter to the weights."""
+    """The settings that affect the weights."""
 
     path: Path
     raw: dict[str, Any]
@@ -90,27 +92,31 @@ class AdapterConfig:
     headless: bool
 
     def rank_of(self, module: str) -> int:
-        """The rank that the config gives a module (a path below ``base_model.model.``)."""
+        """The rank of a module, given by its path below ``base_model.model.``."""
         return self.rank_pattern.get(_pattern(self.rank_pattern, module), self.rank)
 
     def scale_of(self, module: str) -> float:
-        """s = alpha / r, or alpha / √r for rsLoRA, with the module's own alpha and r."""
+        """The scale of a module: alpha / r, or alpha / √r for rsLoRA, with the module's alpha and r."""
         alpha = self.alpha_pattern.get(_pattern(self.alpha_pattern, module), self.alpha)
         rank = self.rank_of(module)
         return alpha / math.sqrt(rank) if self.rslora else alpha / rank
 
     def saves(self, module: str) -> bool:
-        """Whether a module is one that ``modules_to_save`` names (by any ending, as peft has it)."""
+        """Whether ``modules_to_save`` lists a module (like peft, by any suffix of its path)."""
         return any(module.endswith(name) for name in self.modules_to_save)
 
 
 def _pattern(patterns: Mapping[str, float], module: str) -> str:
-    """The first key that matches a whole path or its end, as peft.utils.other.get_pattern_key has it."""
+    """The first key that matches a path or its end, like peft.utils.other.get_pattern_key."""
     return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
 
 
 def read_config(path: Path) -> AdapterConfig:
-    """A checked config; CheckpointError names the setting that stands in the way."""
+    """Read and check an adapter's config.
+
+    Raises:
+        CheckpointError: a setting is invalid, unsupported or unknown.
+    """
     with translated(path):
         text = path.read_bytes()
     try:
@@ -128,7 +134,7 @@ def read_config(path: Path) -> AdapterConfig:
 def _check_kind(path: Path, raw: dict[str, Any]) -> None:
     kind = raw.get("peft_type")
     if kind != "LORA":
-        raise CheckpointError(f"{path}: peft_type is {kind!r}; only LORA can be read as a task vector", MERGE)
+        raise CheckpointError(f"{path}: peft_type is {kind!r}; only LORA is supported", MERGE)
 
 
 def _check_init(path: Path, init: Any) -> None:
@@ -141,18 +147,18 @@ def _check_init(path: Path, init: Any) -> None:
     name = next((BASE_CHANGING[start] for start in BASE_CHANGING if init.lower().startswith(start)), None)
     if name is not None:
         raise CheckpointError(
-            f"{path}: init_lora_weights is {init!r}: {name} took the adapter's first weights out of the base, so "
-            "it was trained on a base that is not this one",
+            f"{path}: init_lora_weights is {init!r}: {name} subtracts the adapter's initial weights from the base, so the "
+            "adapter was trained on a modified base",
             "Save it with peft's save_pretrained(folder, path_initial_model_for_weight_conversion=<the folder of "
-            "the adapter before training>), which writes it as a plain LoRA of the original base.",
+            "the adapter before training>), which converts it to a plain LoRA of the original base.",
         )
     if init == "loftq":
         raise CheckpointError(
-            f"{path}: init_lora_weights is 'loftq': LoftQ replaced the base by a quantised one, so it was trained "
-            "on a base that is not this one",
-            "Merge it with peft's merge_and_unload into the base that it was trained on and commit the merged folder.",
+            f"{path}: init_lora_weights is 'loftq': LoftQ replaces the base by a quantized one, so the adapter was trained "
+            "on a modified base",
+            "Merge it with peft's merge_and_unload into the base that it was trained on, and commit the merged folder.",
         )
-    raise CheckpointError(f"{path}: init_lora_weights {init!r} is not known; it may have changed the base", MERGE)
+    raise CheckpointError(f"{path}: unknown init_lora_weights {init!r}, which may have changed the base", MERGE)
 
 
 def _check_keys(path: Path, raw: dict[str, Any]) -> None:
@@ -164,8 +170,8 @@ def _check_keys(path: Path, raw: dict[str, Any]) -> None:
             does, hint = REFUSED[key]
             raise CheckpointError(f"{path}: {key} is set: the adapter {does}", hint)
         raise CheckpointError(
-            f"{path}: {key} is {value!r}, a setting that is not known here and may change the arithmetic",
-            f"It comes from a newer or a modified PEFT. {MERGE}",
+            f"{path}: unknown setting {key} = {value!r}, which may affect the weights",
+            f"It is from a newer or modified PEFT. {MERGE}",
         )
 
 
@@ -214,7 +220,7 @@ def _patterns(path: Path, raw: dict[str, Any], key: str, check: Any) -> dict[str
         except (re.error, OverflowError, RecursionError) as error:
             raise _wrong(path, f"has a {key} that is not a regular expression: {pattern!r} ({error})") from error
         if not check(value):
-            raise _wrong(path, f"has {_shown(value)} for {pattern!r} in {key}")
+            raise _wrong(path, f"has the value {_shown(value)} for {pattern!r} in {key}")
     return patterns
 
 
@@ -230,13 +236,13 @@ def _tokens(path: Path, tokens: Any) -> Mapping[str, tuple[int, ...]] | tuple[in
     for indices in lists.values():
         good = isinstance(indices, list) and all(_whole(i) or (i == 0 and i is not False) for i in indices)
         if not good or len(set(indices)) < len(indices):
-            raise _wrong(path, "has trainable_token_indices that are not lists of different token numbers")
+            raise _wrong(path, "has trainable_token_indices that are not lists of distinct token numbers")
     parsed = {name: tuple(indices) for name, indices in lists.items()}
     return parsed if isinstance(tokens, dict) else parsed[""]
 
 
 def _headless(task: Any, auto_mapping: Any) -> bool:
-    """Whether the model that was trained had no output embedding: a classifier, or a bare ``AutoModel``."""
+    """Whether the trained model has no output embedding: a classifier, or a bare ``AutoModel``."""
     if task is not None:
         return isinstance(task, str) and task in HEADLESS
     name = auto_mapping.get("base_model_class") if isinstance(auto_mapping, dict) else None
@@ -244,13 +250,13 @@ def _headless(task: Any, auto_mapping: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value in an error, in a few words."""
+    """A value for an error message, shortened."""
     try:
         text = repr(value)
-    except ValueError:  # an integer that is too long to be printed
-        return "an integer of thousands of digits"
+    except ValueError:  # an integer that is too long to print
+        return "an integer with thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _wrong(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{path} {what}", "Copy the adapter again, or write it again with peft's save_pretrained.")
+    return CheckpointError(f"{path} {what}", "Copy the adapter again, or save it again with peft's save_pretrained.")

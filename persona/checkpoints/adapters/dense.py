@@ -1,13 +1,13 @@
-"""What is made dense: tensors that change in ways that scale · L · R cannot say. fp32, rounded once.
+"""Dense tensors for changes that scale · L · R cannot express, computed in fp32 and rounded once.
 
     DoRA           W' = m · (W + ΔW) / ‖W + ΔW‖        Liu et al. 2024 (arXiv 2402.09353), peft/tuners/lora/variants.py
                    one m and one norm per output: per row of a Linear and of a ConvNd (over all its other axes), per
                    column of a Conv1D ([in, out]), per column of an Embedding (over the vocabulary)
     lora_bias      b' = b + s · b_B
-    tokens         rows of W replaced by ``trainable_tokens_delta``, which holds rows, not differences
-    copies         W₀ + ΔW, where the adapter carries another W₀ than the base (a grown embedding)
+    tokens         rows of W replaced by ``trainable_tokens_delta``, which contains rows, not differences
+    copies         W₀ + ΔW, if the adapter has its own W₀ (a resized embedding)
 
-Norms add up in fp64, entry after entry, so that they too are the same on every machine.
+Norms are summed in fp64, entry by entry, so that they are the same on every machine.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits, Float32
 
 ROWS = 1 << 17
-"""Entries of a product that are worked on together."""
+"""Entries of a product that are computed together."""
 
 
 @dataclass(frozen=True)
 class BaseTensor:
-    """The W that an adapter was added to: the base's tensor, or the adapter's own copy of it, in a format of its own.
+    """The W that an adapter adds to: the base's tensor, or the adapter's copy of it.
 
-    ``dtype`` is the base's, which is also that of whatever is made; ``stored`` is what ``bits`` are in.
+    Attributes:
+        dtype: The base's dtype, which results also have.
+        own: Whether it is the adapter's copy.
+        stored: The dtype of ``bits``.
     """
 
     name: str
@@ -47,23 +50,23 @@ class BaseTensor:
 
 
 def of_base(base: BaseView, name: str, stored: str, dtype: str, shape: tuple[int, ...]) -> BaseTensor:
-    """The base's tensor ``stored`` under the name it has here (a tied name may be another)."""
+    """The base's tensor ``stored``, called ``name`` here (another name if it is tied)."""
     return BaseTensor(name, dtype, shape, False, dtype, lambda: base.bits(stored).reshape(shape))
 
 
 def of_copy(base: BaseTensor, file: TensorFile, info: TensorInfo) -> BaseTensor:
-    """The adapter's copy."""
+    """The adapter's copy of a base tensor."""
     bits = as_bits(file.data(info), info.dtype).reshape(info.shape)
     return BaseTensor(base.name, base.dtype, info.shape, True, info.dtype, lambda: bits)
 
 
 def made(origin: BaseTensor, how: str, make: Callable[[], Float32]) -> MadeDense:
-    """A tensor of the origin's name, dtype and shape that ``make`` computes in fp32."""
+    """A tensor with the origin's name, dtype and shape that ``make`` computes in fp32."""
     return MadeDense(origin.name, origin.dtype, origin.shape, how, lambda: narrow(make(), origin.dtype))
 
 
 def product(left: Float32, right: Float32, scale: float) -> Float32:
-    """scale · L · R in fp32: k ascending, each product and sum rounded, scale last (the order of a low-rank build)."""
+    """scale · L · R in fp32, in the order of a low-rank build: k ascending, each product and sum rounded, scale last."""
     import numpy as np
 
     out = np.empty((len(left), right.shape[1]), np.float32)
@@ -86,7 +89,7 @@ def summed(file: TensorFile, origin: BaseTensor, delta: LowRank) -> Float32:
 
 
 def dora(file: TensorFile, origin: BaseTensor, delta: LowRank, magnitude: TensorInfo, axis: int) -> Float32:
-    """m · (W + ΔW) / ‖W + ΔW‖, with m and the norms along ``axis``."""
+    """m · (W + ΔW) / ‖W + ΔW‖, with one m and one norm per index of ``axis``."""
     import numpy as np
 
     w = summed(file, origin, delta)
@@ -97,7 +100,7 @@ def dora(file: TensorFile, origin: BaseTensor, delta: LowRank, magnitude: Tensor
 
 
 def norms(w: Float32, axis: int) -> Float32:
-    """‖w‖ along every axis but ``axis``: squares summed one after the other in fp64, rounded once."""
+    """‖w‖ over all axes except ``axis``: squares summed in order in fp64, rounded once."""
     import numpy as np
 
     lines = np.moveaxis(w, axis, -1).reshape(-1, w.shape[axis])
@@ -119,7 +122,7 @@ def biased(file: TensorFile, origin: BaseTensor, bias: TensorInfo, scale: float)
 
 
 def tokens(file: TensorFile, origin: BaseTensor, rows: TensorInfo, indices: Sequence[int]) -> Bits:
-    """W with ``rows`` in the places of ``indices``; the other rows stay bit for bit."""
+    """W with ``rows`` at ``indices``; the other rows stay the same bit for bit."""
     w = origin.bits().copy() if origin.stored == origin.dtype else narrow(origin.read(), origin.dtype)
     w[list(indices)] = narrow(values(file, rows), origin.dtype)
     return w

@@ -1,11 +1,11 @@
-"""Adapters of parameters (``target_parameters``): the experts of a mixture, stacked in one 3-D tensor.
+"""Adapters of parameters (``target_parameters``): experts stacked in one 3-D tensor.
 
     ΔW[e] = s · B_e · A_e      A_e = A[e·r : (e+1)·r],  B_e = B[:, e::E] for E experts of rank r
     ``lora_A`` [E·r, in], ``lora_B`` [out, r·E]; ΔW[e] is transposed where the model stores [E, in, out]
 
-Source: peft/tuners/lora/layer.py, ``ParamWrapper.get_delta_weight``. Keys do not name the parameter: several on one
-module are nested (``experts.lora_A``, ``experts.base_layer.lora_A``), so which is which is told from the shapes.
-A base may store experts one by one; transformers 5 stacks them as it loads (conversion_mapping.py: "mixtral",
+Source: peft/tuners/lora/layer.py, ``ParamWrapper.get_delta_weight``. Keys do not contain the parameter's name:
+several on one module are nested (``experts.lora_A``, ``experts.base_layer.lora_A``) and are identified by their shapes.
+A base may store experts separately; transformers 5 stacks them on loading (conversion_mapping.py: "mixtral",
 "qwen2_moe"): gate_up_proj[e] = [gate_proj; up_proj] or [w1; w3], down_proj[e] = down_proj or w2.
 """
 
@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from persona.checkpoints.adapters import dense
-from persona.checkpoints.adapters.config import MERGE, AdapterConfig
+from persona.checkpoints.adapters.config import MERGE, OTHER_BASE, AdapterConfig
 from persona.checkpoints.adapters.dense import BaseTensor
-from persona.checkpoints.adapters.layers import OTHER_BASE, check_base, check_rank
+from persona.checkpoints.adapters.layers import check_base, check_rank
 from persona.checkpoints.adapters.model import Factor, LowRank, MadeDense, values
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
-from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
     from persona.checkpoints.adapters.collector import Collector
@@ -34,12 +33,12 @@ SPLIT: Final = {
     "gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")),
     "down_proj": (("down_proj",), ("w2",)),
 }
-"""A stacked parameter → the names that its parts have where a base stores experts one by one."""
+"""A stacked parameter → the names of its parts in bases that store experts separately."""
 
 
 @dataclass(frozen=True)
 class ExpertPiece:
-    """A base tensor that is rows ``start`` to ``stop`` of one expert."""
+    """A base tensor that holds rows ``start`` to ``stop`` of one expert."""
 
     name: str
     expert: int
@@ -49,7 +48,7 @@ class ExpertPiece:
 
 @dataclass(frozen=True)
 class Target:
-    """A parameter of the model, and where the base has it: whole, or in pieces."""
+    """A parameter of the model, and the base tensors that hold it: one, or several pieces."""
 
     key: str
     shape: tuple[int, ...]
@@ -59,14 +58,14 @@ class Target:
 
 @dataclass
 class Wrapped:
-    """The modules whose parameters are adapted → their factor pairs, outermost first; and all their paths."""
+    """Modules with adapted parameters → their factor pairs, outermost first; and the paths of all these pairs."""
 
     modules: dict[str, list[Parts]] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)
 
 
 def group(lora: dict[str, Parts], config: AdapterConfig) -> Wrapped:
-    """The adapters that belong to parameters rather than to modules."""
+    """Select the adapters that belong to parameters rather than to modules."""
     wrapped = Wrapped()
     for path in sorted(lora, key=len):
         module = path
@@ -79,7 +78,7 @@ def group(lora: dict[str, Parts], config: AdapterConfig) -> Wrapped:
 
 
 def _targeted(module: str, config: AdapterConfig) -> list[str]:
-    """The names of the module's parameters that the config targets (which may not all exist)."""
+    """Names of the module's parameters that the config targets; some may not exist."""
     names = {target.rpartition(".")[2] for target in config.target_parameters}
     keys = {name: f"{module}.{name}" for name in names}
     wanted = config.target_parameters
@@ -87,7 +86,7 @@ def _targeted(module: str, config: AdapterConfig) -> list[str]:
 
 
 def place(collector: Collector, module: str, pairs: list[Parts]) -> None:
-    """The adapters of one module's parameters in the collector's tables."""
+    """Add the adapters of one module's parameters to the collector."""
     names = _targeted(module, collector.config)
     targets = [target for name in names if (target := _locate(collector, module, name, pairs[0]["A"]))]
     for parts, target, turned in _match(collector, module, pairs, targets):
@@ -98,9 +97,9 @@ def place(collector: Collector, module: str, pairs: list[Parts]) -> None:
 
 
 def _locate(collector: Collector, module: str, name: str, a: TensorInfo) -> Target | None:
-    found = collector.names.find(f"{module}.{name}", a.name)
-    if found is not None:
-        return Target(f"{module}.{name}", collector.names.known[found][1], found)
+    tensor = collector.names.find(f"{module}.{name}", a.name)
+    if tensor is not None:
+        return Target(f"{module}.{name}", collector.names.known[tensor][1], tensor)
     for parts in SPLIT.get(name, ()):
         pieces, shape = _pieces(collector, module, parts, a)
         if pieces:
@@ -111,7 +110,7 @@ def _locate(collector: Collector, module: str, name: str, a: TensorInfo) -> Targ
 def _pieces(
     collector: Collector, module: str, parts: tuple[str, ...], a: TensorInfo
 ) -> tuple[tuple[ExpertPiece, ...], tuple[int, ...]]:
-    """The tensors of all experts of a base that stores them one by one, and the stacked shape."""
+    """The tensors of all experts in a base that stores them separately, and the stacked shape."""
     pieces: list[ExpertPiece] = []
     shape: tuple[int, ...] = ()
     for expert in itertools.count():
@@ -130,7 +129,11 @@ def _pieces(
 def _match(
     collector: Collector, module: str, pairs: list[Parts], targets: list[Target]
 ) -> list[tuple[Parts, Target, bool]]:
-    """Which pair belongs to which parameter, and whether experts are stored [in, out]: the one way that fits."""
+    """Match factor pairs to parameters by shape, with whether experts are stored [in, out].
+
+    Raises:
+        CheckpointError: no assignment fits, or more than one.
+    """
     turns = (False, True) if any(not t.pieces and len(t.shape) == 3 for t in targets) else (False,)
     ways = [
         [(parts, target, turned) for parts, target in zip(pairs, order, strict=True)]
@@ -141,15 +144,13 @@ def _match(
     if len(ways) == 1:
         return ways[0]
     first = pairs[0]["A"]
-    said = "; ".join(f"'{p['A'].name}' {list(p['A'].shape)} and B {list(p['B'].shape)}" for p in pairs)
-    have = "; ".join(f"'{t.key}' {list(t.shape)}" for t in targets) or f"nothing in '{module}'"
+    pairs_text = "; ".join(f"'{p['A'].name}' {list(p['A'].shape)} and B {list(p['B'].shape)}" for p in pairs)
+    targets_text = "; ".join(f"'{t.key}' {list(t.shape)}" for t in targets) or f"nothing in '{module}'"
     if ways:
-        raise CheckpointError(
-            f"{collector.file.path}: '{first.name}' can be read in {len(ways)} ways: {said} for {have}", MERGE
+        raise collector.error(
+            f"'{first.name}' is ambiguous, {len(ways)} assignments fit: {pairs_text} for {targets_text}", MERGE
         )
-    raise CheckpointError(
-        f"{collector.file.path}: the factors {said} do not make a change to {have} in the base", OTHER_BASE
-    )
+    raise collector.error(f"the factors {pairs_text} do not fit {targets_text} in the base", OTHER_BASE)
 
 
 def _fits(parts: Parts, target: Target, turned: bool) -> bool:
@@ -160,7 +161,7 @@ def _fits(parts: Parts, target: Target, turned: bool) -> bool:
     out_in = target.shape[-2:]
     if turned and len(target.shape) == 3 and not target.pieces:
         if experts == 1:
-            return False  # peft cannot add it to the weights either
+            return False  # peft cannot merge it either
         out_in = out_in[::-1]
     return (b[0], a[1]) == out_in and a[0] == b[1] and a[0] % experts == 0
 
@@ -176,15 +177,15 @@ def _add(collector: Collector, parts: Parts, target: Target, turned: bool) -> No
         check_base(collector, origin, a)
         collector.free(origin.name, a)
         if _experts(target) == 1 and not target.pieces:
-            collector.found.low_rank[origin.name] = LowRank(Factor(b, False), Factor(a, False), scale)
+            collector.changes.low_rank[origin.name] = LowRank(Factor(b, False), Factor(a, False), scale)
         else:
             stack = Stack(collector.file, a, b, _experts(target), scale, turned)
-            collector.found.made[origin.name] = stack.made(origin, piece)
+            collector.changes.made[origin.name] = stack.made(origin, piece)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The factors of all experts."""
+    """The factors of all experts, stacked."""
 
     file: TensorFile
     a: TensorInfo
@@ -194,7 +195,7 @@ class Stack:
     turned: bool
 
     def made(self, origin: BaseTensor, piece: ExpertPiece) -> MadeDense:
-        """A base tensor with its experts' changes: all of them, or the rows of one."""
+        """A base tensor with its change: all experts, or some rows of one."""
         return dense.made(origin, "target_parameters", lambda: self._summed(origin, piece))
 
     def _summed(self, origin: BaseTensor, piece: ExpertPiece) -> Float32:

@@ -1,16 +1,16 @@
-"""The keys of ``adapter_model.safetensors``, sorted by what they are.
+"""Sorting the keys of ``adapter_model.safetensors`` by kind.
 
-A key is ``base_model.model.<module>.<part>`` with one of these parts; an adapter's name may stand in it, as it does
-when a state dict was written by hand (``lora_A.default.weight``).
+A key is ``base_model.model.<module>.<part>`` with one of these parts; it may contain an adapter's name, as in a state
+dict saved by hand (``lora_A.default.weight``).
 
     lora_A.weight, lora_B.weight, lora_B.bias        Linear, Conv1D, ConvNd, parameters
     lora_embedding_A, lora_embedding_B               Embedding
     lora_magnitude_vector                            DoRA
     token_adapter.trainable_tokens_delta             trainable_token_indices
     weight, bias, …                                  modules_to_save, save_embedding_layers, bias="all"
-    base_layer.weight                                a copy of the base, written when embeddings are a target
+    base_layer.weight                                a copy of the base, saved if embeddings are a target
     base_layer.bias                                  bias="all" and "lora_only"
-    modules_to_save.…, original_module.…             the same again, and the untrained original (bias="all")
+    modules_to_save.…, original_module.…             a second copy, and the untrained original (bias="all")
 
 Source: peft/utils/save_and_load.py, tuners_utils.py (``_get_adapter_state_dict``), other.py (the wrappers).
 """
@@ -21,6 +21,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from persona.checkpoints.adapters.config import MERGE, SAVE_AGAIN
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 
@@ -33,13 +34,13 @@ _TOKENS: Final = re.compile(r"(?P<module>.+)\.token_adapter\.trainable_tokens_de
 _COPY: Final = re.compile(r"(?P<module>.+?)\.(?:token_adapter\.)?base_layer\.(?P<leaf>weight|bias)")
 _SAVED: Final = re.compile(r"(?P<module>.+)\.modules_to_save\.(?:default\.)?(?P<leaf>.+)")
 _UNUSED: Final = re.compile(r".+\.original_module\..+|.+\.lora_velora_embed(\.[^.]+)?")
-"""What a merge does not look at: a wrapped module's untrained original, and VeLoRA's projection (backward only)."""
+"""Keys without effect: a wrapped module's untrained original, and VeLoRA's projection (backward pass only)."""
 _UNKNOWN: Final = re.compile(r"(^|\.)(lora_|base_layer\.|token_adapter\.)")
 
 
 @dataclass
 class Keys:
-    """Tensors by module path (``lora``, ``tokens``) or by tensor name (``full``, ``copies``), as the model had it."""
+    """Tensors by the model's module paths (``lora``, ``tokens``) or tensor names (``full``, ``copies``)."""
 
     lora: dict[str, dict[str, TensorInfo]] = field(default_factory=dict)
     tokens: dict[str, TensorInfo] = field(default_factory=dict)
@@ -48,10 +49,14 @@ class Keys:
 
 
 def sort_keys(file: TensorFile) -> Keys:
-    """Every key of the file in its place, or CheckpointError with the key that has none."""
+    """Sort all keys of a file.
+
+    Raises:
+        CheckpointError: a key is unknown, or the file contains more than one adapter.
+    """
     if not file.tensors:
         raise CheckpointError(
-            f"{file.path} holds no tensors", "Gather sharded weights (ZeRO-3, FSDP) before saving the adapter."
+            f"{file.path} contains no tensors", "Gather sharded weights (ZeRO-3, FSDP) before saving the adapter."
         )
     keys, adapters = Keys(), set[str]()
     for key in sorted(file.tensors):
@@ -59,14 +64,14 @@ def sort_keys(file: TensorFile) -> Keys:
         adapters |= _place(file, keys, name, file.tensors[key])
     if len(adapters) > 1:
         raise CheckpointError(
-            f"{file.path} holds more than one adapter: {', '.join(sorted(adapters))}",
-            "Write them one by one with peft's save_pretrained(folder, selected_adapters=[name]).",
+            f"{file.path} contains more than one adapter: {', '.join(sorted(adapters))}",
+            "Save them one by one with peft's save_pretrained(folder, selected_adapters=[name]).",
         )
     return keys
 
 
 def _place(file: TensorFile, keys: Keys, name: str, info: TensorInfo) -> set[str]:
-    """Put one tensor where it belongs; the adapter's name, where the key has one."""
+    """Sort one tensor; returns the adapter's name if the key contains one."""
     if match := _LORA.fullmatch(name):
         part = "bias" if match["leaf"] == "bias" else match["part"].removeprefix("lora_")
         _put(file, keys.lora.setdefault(match["module"], {}), part, info)
@@ -84,21 +89,19 @@ def _place(file: TensorFile, keys: Keys, name: str, info: TensorInfo) -> set[str
         name = f"{match['module']}.{match['leaf']}"
     if _UNKNOWN.search(name):
         raise CheckpointError(
-            f"{file.path}: nothing is known of the key '{info.name}'",
-            "It comes from a newer or a modified PEFT. Merge the adapter with peft's merge_and_unload and commit "
-            "the merged folder.",
+            f"{file.path}: unknown key '{info.name}'", f"It is from a newer or modified PEFT. {MERGE}"
         )
     _put(file, keys.full, name, info)
     return set()
 
 
 def _put(file: TensorFile, table: dict[str, TensorInfo], at: str, info: TensorInfo) -> None:
-    """A place that is taken is fine if both say the same (bias="all" writes a saved module's bias twice)."""
+    """Add a tensor; a second one must be equal (bias="all" saves a saved module's bias twice)."""
     other = table.setdefault(at, info)
     if other is not info and not same(file, other, info):
         raise CheckpointError(
-            f"{file.path}: '{other.name}' and '{info.name}' are two different values for one tensor",
-            "Write the adapter again with peft's save_pretrained, with one adapter selected.",
+            f"{file.path}: '{other.name}' and '{info.name}' are different values for the same tensor",
+            f"{SAVE_AGAIN} Select a single adapter.",
         )
 
 

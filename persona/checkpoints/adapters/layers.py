@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from persona.checkpoints.adapters import dense
-from persona.checkpoints.adapters.config import MERGE
+from persona.checkpoints.adapters.config import MERGE, OTHER_BASE, SAVE_AGAIN
 from persona.checkpoints.adapters.dense import BaseTensor
 from persona.checkpoints.adapters.model import Factor, LowRank
 from persona.checkpoints.dtypes import ARITHMETIC
@@ -20,34 +20,37 @@ if TYPE_CHECKING:
 
     Parts = dict[str, TensorInfo]
 
-OTHER_BASE = "The adapter belongs to another base."
+INCOMPLETE = f"The adapter is incomplete. {SAVE_AGAIN}"
+MISMATCH = "The weights and adapter_config.json belong to different adapters."
 
 
 def check_halves(file: TensorFile, path: str, parts: Parts) -> None:
-    """Two halves that fit each other, in a format that can be computed with."""
+    """Check that a module has both factors, in dtypes that persona computes with.
+
+    Raises:
+        CheckpointError: a factor is missing, or has another dtype.
+    """
     first = next(iter(parts.values()))
     for a, b in (("A", "B"), ("embedding_A", "embedding_B")):
         if (a in parts) != (b in parts):
             missing = a if b in parts else b
             raise CheckpointError(
-                f"{file.path}: '{first.name}' has no other half: lora_{missing} of '{path}' is missing",
-                "The adapter is incomplete; write it again with peft's save_pretrained.",
+                f"{file.path}: '{first.name}' has no counterpart: lora_{missing} of '{path}' is missing", INCOMPLETE
             )
     if ("A" in parts) == ("embedding_A" in parts):
         raise CheckpointError(
-            f"{file.path}: '{first.name}' stands without the two factors that it belongs to",
-            "The adapter is incomplete; write it again with peft's save_pretrained.",
+            f"{file.path}: '{first.name}' has no factors lora_A and lora_B that belong to it", INCOMPLETE
         )
     for info in parts.values():
         if info.dtype not in ARITHMETIC:
             raise CheckpointError(
-                f"{file.path}: '{info.name}' is stored as {info.dtype}, which cannot be computed with",
+                f"{file.path}: '{info.name}' has the unsupported dtype {info.dtype}",
                 "Save the adapter in F32, BF16 or F16.",
             )
 
 
 def place(collector: Collector, path: str, parts: Parts) -> None:
-    """One module's adapter in the collector's tables."""
+    """Add the adapter of one module to the collector."""
     embedding = "embedding_A" in parts
     a, b = (parts["embedding_A"], parts["embedding_B"]) if embedding else (parts["A"], parts["B"])
     if ".base_layer" in path:
@@ -64,27 +67,24 @@ def place(collector: Collector, path: str, parts: Parts) -> None:
 
 
 def _nested(collector: Collector, a: TensorInfo) -> CheckpointError:
-    """PEFT wraps ``nn.MultiheadAttention`` and its out_proj one in the other, and adds out_proj's ΔW twice (0.21)."""
-    return CheckpointError(
-        f"{collector.file.path}: '{a.name}' belongs to a module within a wrapped one, as in nn.MultiheadAttention, "
-        "and the config names no parameter that it could stand for",
+    """The error for ``nn.MultiheadAttention``: PEFT 0.21 nests wrappers for it and its out_proj, and adds that ΔW twice."""
+    return collector.error(
+        f"'{a.name}' belongs to a module inside a wrapped one, as in nn.MultiheadAttention, "
+        "but the config has no target parameter for it",
         MERGE,
     )
 
 
 def _low_rank(a: TensorInfo, b: TensorInfo, turned: bool, scale: float) -> LowRank:
-    return (
-        LowRank(Factor(a, True), Factor(b, True), scale)
-        if turned
-        else LowRank(Factor(b, False), Factor(a, False), scale)
-    )
+    left, right = (a, b) if turned else (b, a)
+    return LowRank(Factor(left, turned), Factor(right, turned), scale)
 
 
 def _stored_in_out(collector: Collector, path: str, origin: BaseTensor, a: TensorInfo, b: TensorInfo) -> bool:
-    """Whether the base stores this weight [in, out], as transformers' Conv1D does (GPT-2).
+    """Whether the base stores this weight [in, out], like transformers' Conv1D (GPT-2).
 
-    The shape says so unless the matrix is square. ``fan_in_fan_out`` alone will not do: PEFT sets it anew for each
-    module, so the config holds what the last one was. A Conv1D always has a bias, and stands among others.
+    The shape shows it unless the matrix is square. ``fan_in_fan_out`` alone is not reliable: PEFT overwrites it for
+    each module, so the config has the value of the last one. A Conv1D always has a bias and other Conv1Ds around it.
     """
     if len(origin.shape) != 2 or len(a.shape) != 2 or len(b.shape) != 2:
         return False
@@ -98,7 +98,7 @@ def _stored_in_out(collector: Collector, path: str, origin: BaseTensor, a: Tenso
 
 
 def stored_in_out_around(shapes: Mapping[str, tuple[int, ...]], name: str) -> set[bool]:
-    """Of the weights in the same layer that are not square and have a bias: are they stored [in, out]?"""
+    """Whether the non-square weights with a bias in the same layer are stored [in, out]; both if they differ."""
     layer = re.match(r".*?\.\d+\.|\d+\.|", name)
     around = set()
     for other, shape in shapes.items():
@@ -110,12 +110,11 @@ def stored_in_out_around(shapes: Mapping[str, tuple[int, ...]], name: str) -> se
 
 
 def check_base(collector: Collector, origin: BaseTensor, a: TensorInfo) -> None:
-    """CheckpointError if the base's tensor is in a format that nothing can be added to."""
+    """Raise CheckpointError if persona cannot compute with the dtype of the base's tensor."""
     if origin.dtype not in ARITHMETIC:
-        raise CheckpointError(
-            f"{collector.file.path}: '{a.name}' acts on '{origin.name}', which the base stores as {origin.dtype}; "
-            "nothing can be added to that",
-            "Use the unquantised checkpoint as the base.",
+        raise collector.error(
+            f"'{a.name}' changes '{origin.name}', which the base stores as {origin.dtype}",
+            "Use the unquantized checkpoint as the base.",
         )
 
 
@@ -125,41 +124,34 @@ def _check_shapes(collector: Collector, origin: BaseTensor, delta: LowRank, a: T
     made = out_in[::-1] if delta.left.transposed else out_in
     if whole and made == origin.shape and a.shape[0] == prod(b.shape[1:]) == b.shape[1]:
         return
-    raise CheckpointError(
-        f"{collector.file.path}: '{a.name}' {list(a.shape)} and '{b.name}' {list(b.shape)} do not make a change to "
+    raise collector.error(
+        f"'{a.name}' {list(a.shape)} and '{b.name}' {list(b.shape)} do not fit "
         f"'{origin.name}', which is {list(origin.shape)} in the base",
         OTHER_BASE if whole else "The factors are incomplete: gather sharded weights (ZeRO-3, FSDP) before saving.",
     )
 
 
 def check_rank(collector: Collector, module: str, a: TensorInfo, rank: int) -> None:
-    """The factors' rank must be the one that the scale is computed from."""
-    said = collector.config.rank_of(module)
-    if rank != said:
-        raise CheckpointError(
-            f"{collector.file.path}: '{a.name}' has rank {rank}, and the config says {said} for '{module}'",
-            "The weights and adapter_config.json are not of the same adapter.",
-        )
+    """Raise CheckpointError unless the factors have the config's rank, from which the scale is computed."""
+    expected = collector.config.rank_of(module)
+    if rank != expected:
+        raise collector.error(f"'{a.name}' has rank {rank} but the config says {expected} for '{module}'", MISMATCH)
 
 
 def _add_weight(collector: Collector, origin: BaseTensor, delta: LowRank, parts: Parts, axis: int) -> None:
-    file, found, magnitude = collector.file, collector.found, parts.get("magnitude_vector")
+    file, changes, magnitude = collector.file, collector.changes, parts.get("magnitude_vector")
     if (magnitude is not None) != collector.config.dora:
         raise _disagrees(collector, parts, "use_dora", "lora_magnitude_vector", magnitude)
     if magnitude is not None:
         if prod(magnitude.shape) != origin.shape[axis]:
-            raise CheckpointError(
-                f"{file.path}: '{magnitude.name}' is {list(magnitude.shape)}, and '{origin.name}' in the base is "
-                f"{list(origin.shape)}",
-                OTHER_BASE,
-            )
+            raise collector.misfit(magnitude, origin.name, origin.shape)
         made = dense.made(origin, "DoRA", lambda: dense.dora(file, origin, delta, magnitude, axis))
-        found.made[origin.name] = made
+        changes.made[origin.name] = made
     elif origin.own:
-        how = "a LoRA of a tensor that the adapter replaces"
-        found.made[origin.name] = dense.made(origin, how, lambda: dense.summed(file, origin, delta))
+        how = "LoRA on a tensor that the adapter replaces"
+        changes.made[origin.name] = dense.made(origin, how, lambda: dense.summed(file, origin, delta))
     else:
-        found.low_rank[origin.name] = delta
+        changes.low_rank[origin.name] = delta
 
 
 def _add_bias(collector: Collector, path: str, scale: float, parts: Parts) -> None:
@@ -170,20 +162,15 @@ def _add_bias(collector: Collector, path: str, scale: float, parts: Parts) -> No
         return
     origin = collector.origin(collector.names.require(f"{path}.bias", bias.name))
     if bias.shape != origin.shape:
-        raise CheckpointError(
-            f"{collector.file.path}: '{bias.name}' is {list(bias.shape)}, and '{origin.name}' in the base is "
-            f"{list(origin.shape)}",
-            OTHER_BASE,
-        )
+        raise collector.misfit(bias, origin.name, origin.shape)
     collector.free(origin.name, bias)
     made = dense.made(origin, "lora_bias", lambda: dense.biased(collector.file, origin, bias, scale))
-    collector.found.made[origin.name] = made
+    collector.changes.made[origin.name] = made
 
 
 def _disagrees(collector: Collector, parts: Parts, key: str, part: str, info: TensorInfo | None) -> CheckpointError:
     where = next(iter(parts.values())).name
-    said = "has" if info is not None else "lacks"
-    return CheckpointError(
-        f"{collector.file.path}: the module of '{where}' {said} a {part}, and the config says {key} = {info is None}",
-        "The weights and adapter_config.json are not of the same adapter.",
+    verb = "has" if info is not None else "lacks"
+    return collector.error(
+        f"the module of '{where}' {verb} a {part} but the config says {key} = {info is None}", MISMATCH
     )

@@ -1,4 +1,4 @@
-"""What an adapter does to a base, as data."""
+"""Data types for an adapter's changes to a base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BaseView(Protocol):
-    """What has to be known of the base checkpoint."""
+    """What the reader needs to know about the base checkpoint."""
 
     @property
     def names(self) -> Mapping[str, tuple[str, Shape]]:
@@ -24,15 +24,15 @@ class BaseView(Protocol):
 
     @property
     def tied(self) -> Mapping[str, str]:
-        """Names that the model has and the checkpoint has not → the tensor that they share."""
+        """Names that the model has but the checkpoint does not → the tensor that they share."""
 
     def bits(self, name: str) -> Bits:
-        """A tensor's bits in its shape: asked for when something is made dense, and for a copy that came along."""
+        """A tensor's bits in its shape; called only for tensors that are made dense or that the adapter has a copy of."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor as it is stored: a matrix of its first axis by all others, used as it is or transposed."""
+    """A factor as stored: a matrix of its first axis by all others, possibly to be transposed."""
 
     info: TensorInfo
     transposed: bool
@@ -40,7 +40,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class LowRank:
-    """ΔW = scale · L · R with L [rows, r] and R [r, columns], row by row in the base tensor's shape."""
+    """ΔW = scale · L · R with L [rows, r] and R [r, columns], row-major in the base tensor's shape."""
 
     left: Factor
     right: Factor
@@ -49,7 +49,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class MadeDense:
-    """A whole tensor that scale · L · R cannot say; ``how`` names the reason ("DoRA", "lora_bias", …)."""
+    """A whole tensor, for a change that scale · L · R cannot express; ``how`` is the reason ("DoRA", "lora_bias", …)."""
 
     name: str
     dtype: str
@@ -58,17 +58,20 @@ class MadeDense:
     make: Callable[[], Bits] = field(repr=False)
 
     def compute(self) -> Bits:
-        """The tensor's bits in its shape: computed in fp32, rounded once."""
+        """Compute the tensor's bits in its shape: in fp32, rounded once."""
         return self.make()
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter in terms of the base checkpoint's tensor names; a name is in one of the three tables at most.
+    """An adapter as changes to the base's tensors, by name; a name is in at most one of the three tables.
 
-    ``full`` tensors replace the base's, and may be new names, grown, or of another dtype. ``untied`` are names
-    that the base shares with another tensor and that the adapter gives weights of their own: a folder built from
-    them must say ``tie_word_embeddings: false``.
+    Attributes:
+        low_rank: Tensors that change by scale · L · R.
+        full: Tensors that replace the base's; they may be new, have more rows or another dtype.
+        made: Tensors that have to be computed.
+        untied: Tied names that the adapter gives their own weights, so that a folder built from it needs
+            ``tie_word_embeddings: false``.
     """
 
     file: TensorFile
@@ -85,7 +88,7 @@ def values(file: TensorFile, info: TensorInfo) -> Float32:
 
 
 def matrix(file: TensorFile, factor: Factor) -> Float32:
-    """A factor in fp32 as the matrix it stands for, contiguous."""
+    """A factor as a contiguous fp32 matrix, transposed if it has to be."""
     import numpy as np
 
     stored = values(file, factor.info)

@@ -1,9 +1,8 @@
-"""Finding the base tensor that a model's name means.
+"""Resolving names in an adapter to tensors of the base.
 
-A name in an adapter is a name in the model that was trained; the base's names are those of its files. They differ
-where the adapter was trained on the bare ``AutoModel`` (no ``model.``), or the reverse, and where transformers 5
-renamed modules when it loaded the files (transformers/conversion_mapping.py). A name is resolved if exactly one
-base tensor can be meant.
+An adapter uses the names of the model that was trained, the base those of its files. They differ if the adapter was
+trained on the bare ``AutoModel`` (no ``model.``) or vice versa, and where transformers 5 renames modules on loading
+(transformers/conversion_mapping.py). A name is resolved only if it matches exactly one base tensor.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ RENAMED: Final = (
     ("model.language_model.", "model."),
     ("lm_head.", "language_model.lm_head."),
 )
-"""Beginnings that transformers 5 renamed, tried both ways."""
+"""Prefixes that transformers 5 renamed, tried in both directions."""
 MIDDLES: Final = ((".mlp.", ".block_sparse_moe."),)
-"""Parts within a name that transformers 5 renamed, tried both ways."""
+"""Parts of names that transformers 5 renamed, tried in both directions."""
 
 
 class BaseNames:
-    """The names of a base, tied ones included, and what was asked of them."""
+    """The tensor names of a base, including tied ones."""
 
     def __init__(self, base: BaseView, path: Path) -> None:
         self.base, self.path = base, path
@@ -39,37 +38,42 @@ class BaseNames:
                 self._ends.setdefault(end, []).append(name)
 
     def find(self, name: str, key: str) -> str | None:
-        """The base's name for ``name``, or None; CheckpointError if several could be meant by ``key``."""
+        """The base's name for ``name``, or None if there is none.
+
+        Args:
+            key: The adapter's key, for the error.
+
+        Raises:
+            CheckpointError: several tensors match.
+        """
         if name in self.known:
             return name
-        meant = sorted(self._meant(name))
-        if len(meant) > 1:
+        matches = sorted(self._matches(name))
+        if len(matches) > 1:
             raise CheckpointError(
-                f"{self.path}: the key '{key}' could mean {' or '.join(repr(n) for n in meant)} in the base",
+                f"{self.path}: the key '{key}' could mean {' or '.join(repr(n) for n in matches)} in the base",
                 "Train the adapter on the model class that the base's config names, and save it again.",
             )
-        return meant[0] if meant else None
+        return matches[0] if matches else None
 
     def require(self, name: str, key: str) -> str:
-        """The base's name for ``name``; CheckpointError names the closest ones if there is none."""
-        found = self.find(name, key)
-        if found is None:
+        """Like :meth:`find`, but raises CheckpointError if there is none."""
+        tensor = self.find(name, key)
+        if tensor is None:
             close = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5) or sorted(self.known)[:3]
             raise CheckpointError(
                 f"{self.path}: the key '{key}' acts on '{name}', which the base does not have",
-                f"The adapter belongs to another base, or to another class of model. Closest in this base: "
-                f"{', '.join(close)}.",
+                f"The adapter was trained on another base or model class. Similar names in this base: {', '.join(close)}.",
             )
-        return found
+        return tensor
 
-    def _meant(self, name: str) -> set[str]:
-        meant = set(self._ends.get(name, ()))
-        meant |= {end for end in _without_prefix(name) if end in self.known}
-        return meant | {other for other in _renamed(name) if other in self.known}
+    def _matches(self, name: str) -> set[str]:
+        candidates = {*_without_prefix(name), *_renamed(name)}
+        return {*self._ends.get(name, ()), *(other for other in candidates if other in self.known)}
 
 
 def _without_prefix(name: str) -> Iterator[str]:
-    """``name`` less one, two, … leading parts, down to a module and its tensor, and never into a layer's number."""
+    """``name`` without one, two, … leading parts: at least a module and its tensor remain, and no layer number goes."""
     parts = name.split(".")
     for at in range(1, len(parts) - 1):
         if parts[at - 1].isdigit():
@@ -79,9 +83,9 @@ def _without_prefix(name: str) -> Iterator[str]:
 
 
 def _renamed(name: str) -> Iterator[str]:
-    for one, other in (*RENAMED, *((b, a) for a, b in RENAMED)):
-        if name.startswith(one):
-            yield other + name.removeprefix(one)
-    for one, other in (*MIDDLES, *((b, a) for a, b in MIDDLES)):
-        if one in name:
-            yield name.replace(one, other)
+    for before, after in (*RENAMED, *((b, a) for a, b in RENAMED)):
+        if name.startswith(before):
+            yield after + name.removeprefix(before)
+    for before, after in (*MIDDLES, *((b, a) for a, b in MIDDLES)):
+        if before in name:
+            yield name.replace(before, after)

@@ -1,16 +1,16 @@
 """Writing a PEFT adapter: the module that a base tensor belongs to, its keys, and ``adapter_config.json``.
 
-ΔW = B · A with ``lora_alpha`` = ``r`` for every module, so that PEFT's scaling is 1 and nothing is multiplied in:
+ΔW = B · A with ``lora_alpha`` = ``r`` for every module, so that PEFT's scaling is 1:
 
     linear      ΔW = B · A       weight [out, in]       ``lora_A`` [r, in], ``lora_B`` [out, r]
     conv1d      ΔW = (B · A)ᵀ    weight [in, out]       ``lora_A`` [r, in], ``lora_B`` [out, r]
     embedding   ΔW = (B · A)ᵀ    weight [vocab, dim]    ``lora_embedding_A`` [r, vocab], ``lora_embedding_B`` [dim, r]
     conv        ΔW = B · A       weight [out, in, k…]   ``lora_A`` [r, in, k…], ``lora_B`` [out, r, 1…]
 
-What other readers ask for is kept to as well. vLLM (vllm/lora/peft_helper.py, lora_model.py) wants ``r``,
-``lora_alpha`` and ``target_modules``, keys that begin with ``base_model.model.``, no ``modules_to_save``, no bias and
-no DoRA. It knows no ``rank_pattern`` and no ``alpha_pattern``: it takes lora_alpha / r for every module, which is 1
-here as everywhere else, and compares ``r``, which is the largest rank, with its ``--max-lora-rank``.
+The format also meets the requirements of other readers. vLLM (vllm/lora/peft_helper.py, lora_model.py) requires ``r``,
+``lora_alpha`` and ``target_modules``, keys that start with ``base_model.model.``, and no ``modules_to_save``, bias or
+DoRA. It ignores ``rank_pattern`` and ``alpha_pattern``: it scales every module by lora_alpha / r, which is 1 here, and
+compares ``r``, the largest rank, with its ``--max-lora-rank``.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     Shape = tuple[int, ...]
 
 TURNED: Final = frozenset({"conv1d", "embedding"})
-"""Kinds whose weight is (B · A)ᵀ."""
+"""Kinds of modules with ΔW = (B · A)ᵀ."""
 BARE: Final = {"gpt2": "transformer.", "bloom": "transformer.", "opt": "model."}
-"""What files of the bare model lack, by ``model_type``: that is how the first of these families were uploaded."""
+"""The prefix that checkpoints of the bare model lack, by ``model_type``; early models were uploaded that way."""
 RENAMED: Final = (("language_model.model.", "model.language_model."), ("language_model.lm_head.", "lm_head."))
-"""Beginnings of names in files → in the model, since transformers 5."""
+"""Prefixes of names in files → prefixes in the model, since transformers 5."""
 _EMBEDDING: Final = re.compile(r"(.*\.)?(\w*embed(ding|dings|_tokens|_in|_positions)?|wte|wpe|shared)")
 _ROUTER: Final = re.compile(r".*\.(gate|router|shared_expert_gate)")
 _EXPERT: Final = re.compile(r".*\.experts\.\d+\..*")
@@ -42,7 +42,7 @@ _EXPERT: Final = re.compile(r".*\.experts\.\d+\..*")
 
 @dataclass(frozen=True)
 class Module:
-    """A module that an adapter can change. ``tensor`` is its weight in the base, ``path`` its name in the model."""
+    """A module that an adapter can change; ``tensor`` is its weight in the base, ``path`` its name in the model."""
 
     tensor: str
     path: str
@@ -64,13 +64,13 @@ class Module:
         return (rank, *self.shape[1:]), (self.shape[0], rank, *(1 for _ in self.shape[2:]))
 
     def turned(self, left: Float32, right: Float32) -> tuple[Float32, Float32]:
-        """A [r, …] and B […, r] from ΔW = L · R in the weight's own orientation; and L and R from A and B."""
+        """A [r, …] and B […, r] from L and R in the weight's orientation (ΔW = L · R), and vice versa."""
         return (left.T, right.T) if self.kind in TURNED else (right, left)
 
 
 @dataclass(frozen=True)
 class Unsaid:
-    """Why an adapter cannot say what a recipe does to a tensor."""
+    """Why an adapter cannot express a recipe's change to a tensor."""
 
     why: str
 
@@ -83,10 +83,15 @@ def module_of(
     *,
     turned: bool | None = None,
 ) -> Module | Unsaid:
-    """The module whose weight is the base tensor ``name``; ``turned`` is what an adapter said of it, if one did.
+    """The module whose weight is the base tensor ``name``, or why there is none.
 
-    ``shapes`` are those of all base tensors. A head that shares its embedding's matrix is out of reach: PEFT adds
-    to the one or to the other, and merging would add to both.
+    A tied head or embedding has none: PEFT changes one of the two, but merging the adapter would change both.
+
+    Args:
+        shapes: Shapes of all base tensors.
+        tied: Names of tied heads → the tensor that they share.
+        config: The base's ``config.json``.
+        turned: Whether an adapter that was read stores the module transposed, if one has the module.
     """
     if name not in shapes:
         return Unsaid("the base has no such tensor")
@@ -94,7 +99,7 @@ def module_of(
         return Unsaid("embedding and head share it")
     path, _, leaf = name.rpartition(".")
     if leaf != "weight" or len(shapes[name]) < 2:
-        return Unsaid("it is no module's matrix")
+        return Unsaid("it is not the matrix of a module")
     if _ROUTER.fullmatch(path):
         return Unsaid("it routes among experts")
     kind = _kind(path, name, shapes, turned)
@@ -104,11 +109,11 @@ def module_of(
 def _kind(path: str, name: str, shapes: Mapping[str, Shape], turned: bool | None) -> str | Unsaid:
     shape, bias = shapes[name], shapes.get(f"{path}.bias")
     if len(shape) > 2:
-        return "conv" if turned is not None else Unsaid("it is no matrix")
+        return "conv" if turned is not None else Unsaid("it is not a matrix")
     if turned is not None:
         return "linear" if not turned else "conv1d" if bias is not None else "embedding"
     if _EXPERT.fullmatch(path):
-        return Unsaid("it is one of several experts, which transformers stacks")
+        return Unsaid("it belongs to an expert, and transformers stacks experts")
     if bias is None:
         return "embedding" if _EMBEDDING.fullmatch(path) else "linear"
     if shape[0] != shape[1]:
@@ -117,7 +122,7 @@ def _kind(path: str, name: str, shapes: Mapping[str, Shape], turned: bool | None
 
 
 def model_path(path: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> str:
-    """The name in the model of a module whose weights the files have under ``path``."""
+    """The name in the model of the module that the files call ``path``."""
     for before, after in RENAMED:
         if path.startswith(before):
             return after + path.removeprefix(before)
@@ -128,7 +133,13 @@ def model_path(path: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]
 
 
 def config_json(ranks: Mapping[str, int], base_name: str, config: Mapping[str, Any], *, fan_in_fan_out: bool) -> bytes:
-    """``adapter_config.json`` for modules by path and rank; only keys that every PEFT since 0.5 knows."""
+    """Encode ``adapter_config.json``, with only keys that every PEFT since 0.5 supports.
+
+    Args:
+        ranks: Module path → rank.
+        base_name: Name or path of the base model.
+        config: The base's ``config.json``.
+    """
     largest = max(ranks.values())
     patterns = _patterns(ranks, largest)
     fields = {
@@ -151,10 +162,10 @@ def config_json(ranks: Mapping[str, int], base_name: str, config: Mapping[str, A
 
 
 def _patterns(ranks: Mapping[str, int], largest: int) -> dict[str, int]:
-    """Ranks that are not the largest, by whole path.
+    """Ranks other than the largest, by full path.
 
-    PEFT takes the first key that a path ends with, so longer ones come first, and a module of the largest rank is
-    listed as well if it ends like one that is not.
+    PEFT uses the first key that a path ends with. So longer keys come first, and a module with the largest rank is
+    listed as well if its path ends with that of a module with a smaller one.
     """
     ends = [f".{path}" for path, rank in ranks.items() if rank != largest]
     longest_first = sorted(ranks, key=lambda path: (-len(path), path))

@@ -1,13 +1,13 @@
-"""What a training run says of itself, beside its weights. One module for each place where it is said.
+"""Facts about a training run from the files next to its weights. One module per file.
 
-    state       ``trainer_state.json``: where the run stands, its best metric, and how its losses went
-    adapter     ``adapter_config.json``: the settings of PEFT
+    state       ``trainer_state.json``: progress, best metric, loss curves
+    adapter     ``adapter_config.json``: PEFT settings
     arguments   ``training_args.bin``: hyperparameters, read from the pickle without running it
-    card        the front matter of ``README.md``, and the versions that it lists
+    card        ``README.md``: front matter and the versions that it lists
     config      ``config.json``: the version of transformers
 
-Everything here is read from files of anyone's making, so each is bounded, and a file that is not as it should be is
-left out with a note: what is known of a run must never keep its weights from being recorded.
+The files are untrusted, so everything read is bounded, and an invalid file is skipped with a note: missing facts must
+never keep a run's weights from being recorded.
 """
 
 from __future__ import annotations
@@ -33,27 +33,28 @@ SOURCES: tuple[tuple[str, Reader], ...] = (
 
 
 def run_facts(run: Path, checkpoint: Path) -> tuple[dict[str, Any], list[str]]:
-    """The facts of a run by topic, and notes about files that could not be read.
+    """The facts about a run by topic, and notes about files that could not be read.
 
-    ``checkpoint`` is the folder with the weights: ``run`` itself, or a ``checkpoint-N`` in it. What it has not is
-    looked for in ``run``; the state of a finished run, whose Trainer keeps that with the checkpoints, in the newest.
+    Args:
+        run: The run's output folder, searched for files that are not in ``checkpoint``.
+        checkpoint: The folder with the weights: ``run`` itself, or a ``checkpoint-N`` in it.
     """
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     notes = []
     for name, read in SOURCES:
         try:
             data = next((data for place in _places(run, checkpoint, name) if (data := small_file(place, name))), None)
-            facts = read(data) if data is not None else {}
+            topics = read(data) if data is not None else {}
         except Unreadable as why:
-            notes.append(f"{name} {why}; its facts were left out")
+            notes.append(f"{name} {why}; ignored")
             continue
-        for topic, value in facts.items():
-            found[topic] = {**value, **found.get(topic, {})}
-    return found, notes
+        for topic, value in topics.items():
+            facts[topic] = {**value, **facts.get(topic, {})}
+    return facts, notes
 
 
 def _places(run: Path, checkpoint: Path, name: str) -> list[Path]:
     places = [checkpoint] if checkpoint == run else [checkpoint, run]
-    if name == state.FILE and checkpoint == run:
+    if name == state.FILE and checkpoint == run:  # a Trainer writes its state only into the checkpoints
         places += numbered_folders(run)[-1:]
     return places

@@ -1,4 +1,4 @@
-"""``adapter_config.json``: the settings of PEFT that tell one adapter from another."""
+"""``adapter_config.json``: the PEFT settings of an adapter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _KEYS = (
 
 
 def read(data: bytes) -> dict[str, Any]:
-    """The facts in the file; what is off or empty is left out."""
+    """The facts in the file, without settings that are off or empty."""
     table = json_object(data)
-    if isinstance(table.get("target_modules"), list):  # PEFT writes a set, in any order
-        table["target_modules"] = sorted(one for one in table["target_modules"] if isinstance(one, str))
+    if isinstance(table.get("target_modules"), list):  # PEFT writes a set, in arbitrary order
+        table["target_modules"] = sorted(name for name in table["target_modules"] if isinstance(name, str))
     settings = {key: value for key, value in chosen(table, _KEYS).items() if value not in (False, "none")}
     versions = chosen({"peft": table.get("peft_version")}, ("peft",))
     return {topic: value for topic, value in (("adapter", settings), ("versions", versions)) if value}

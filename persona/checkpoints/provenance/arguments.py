@@ -1,10 +1,9 @@
-"""``training_args.bin``: the hyperparameters of a Trainer, taken from the pickle without running it.
+"""``training_args.bin``: the hyperparameters of a Trainer, read from the pickle without running it.
 
-The file is what ``torch.save`` makes of a ``TrainingArguments``: a zip with one pickle, ``data.pkl``. ``pickletools``
-names the pickle's instructions; :class:`_Machine` follows those that move plain values, and puts a stand-in wherever
-one would call, import or build anything. So nothing is imported and nothing is called, and what comes out are the
-numbers and words that stand in the file. Of those only the names below are kept: arguments hold tokens and
-addresses, too.
+The file is a ``TrainingArguments`` saved by ``torch.save``: a zip with one pickle, ``data.pkl``. ``pickletools`` decodes
+the pickle's instructions; :class:`_Machine` executes those that move plain values, and pushes a placeholder for
+everything that would be imported, called or built. So no code runs, and the result contains only numbers and strings
+from the file. Only the keys below are kept, since arguments may also contain tokens and addresses.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from persona.checkpoints.provenance.reading import Unreadable, chosen
 FILE = "training_args.bin"
 
 LARGEST = 4 << 20
-"""Bytes of the pickle."""
+"""Maximum size of the pickle in bytes."""
 STEPS = 200_000
-"""Instructions that are followed."""
+"""Maximum number of instructions."""
 
 _KEYS = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "num_train_epochs", "max_steps",
@@ -35,23 +34,23 @@ _KEYS = (
     "max_completion_length", "num_generations", "temperature",
 )  # fmt: skip
 _NAMED = ("transformers.", "trl.", "peft.")
-"""Where enumerations come from whose one argument is their value."""
+"""Modules whose enumerations are kept; an enumeration's only argument is its value."""
 
 
 def read(data: bytes) -> dict[str, Any]:
     """The facts in the file."""
-    made = _Machine().run(_pickle(data))
-    if not isinstance(made, _Made) or not isinstance(made.state, dict):
-        raise Unreadable("holds no arguments of a Trainer")
-    values = {key: value.word if isinstance(value, _Made) else value for key, value in made.state.items()}
-    facts = facts_of(made.name.rpartition(".")[2], values)
+    saved = _Machine().run(_pickle(data))
+    facts = {}
+    if isinstance(saved, _Placeholder) and isinstance(saved.state, dict):
+        values = {key: value.word if isinstance(value, _Placeholder) else value for key, value in saved.state.items()}
+        facts = facts_of(saved.name.rpartition(".")[2], values)
     if not facts:
-        raise Unreadable("holds no arguments of a Trainer")
+        raise Unreadable("contains no arguments of a Trainer")
     return {"arguments": facts}
 
 
 def facts_of(kind: str, values: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a table of arguments, and of which class it is; nothing where there is nothing to keep."""
+    """The arguments to keep, with the name of their class ``kind``; empty if there are none to keep."""
     facts = {key: value for key, value in chosen(values, _KEYS).items() if value is not False}
     return {"class": kind[:80]} | facts if facts else {}
 
@@ -61,16 +60,16 @@ def _pickle(data: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             inside = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
             if len(inside) != 1 or inside[0].file_size > LARGEST:
-                raise Unreadable("is not as torch.save writes it")
+                raise Unreadable("is not a file that torch.save wrote")
             with archive.open(inside[0]) as file:
                 return file.read(LARGEST + 1)
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, ValueError, EOFError):
-        raise Unreadable("is not as torch.save writes it") from None
+        raise Unreadable("is not a file that torch.save wrote") from None
 
 
 @dataclass
-class _Made:
-    """In place of what the pickle would import, call or build: what it is called, and what it is given."""
+class _Placeholder:
+    """Stands for something that the pickle would import, call or build, with its name and arguments."""
 
     name: str = ""
     arguments: Any = None
@@ -78,16 +77,16 @@ class _Made:
 
     @property
     def word(self) -> Any:
-        """The value of an enumeration: its one argument. None for all else."""
-        given = self.arguments
-        alone = isinstance(given, tuple) and len(given) == 1 and self.name.startswith(_NAMED)
-        return given[0] if alone and isinstance(given[0], str) else None
+        """The value of an enumeration, which is its only argument; None for anything else."""
+        arguments = self.arguments
+        single = isinstance(arguments, tuple) and len(arguments) == 1 and self.name.startswith(_NAMED)
+        return arguments[0] if single and isinstance(arguments[0], str) else None
 
 
 _MARK = object()
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_DICT": dict,
-    "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": _Made,
+    "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": _Placeholder,
 }  # fmt: skip
 _VALUES = frozenset(
     {
@@ -101,23 +100,23 @@ _SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 @dataclass
 class _Machine:
-    """The part of a pickle's machine that moves values about."""
+    """The part of a pickle machine that moves values around."""
 
     stack: list[Any] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
 
     def run(self, data: bytes) -> Any:
-        """What the pickle would leave, with stand-ins; Unreadable if it does anything that is not known here."""
+        """The pickled value, with placeholders; Unreadable if the pickle contains an unknown instruction."""
         try:
             for number, (opcode, value, _) in enumerate(pickletools.genops(data)):
                 if number > STEPS:
-                    raise Unreadable("is too long to be arguments")
+                    raise Unreadable("is too long to be a Trainer's arguments")
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, value)
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             pass
-        raise Unreadable("holds a pickle that is not read here")
+        raise Unreadable("contains an unsupported pickle")
 
     def _step(self, name: str, value: Any) -> None:
         if name in _VALUES:
@@ -125,7 +124,7 @@ class _Machine:
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
         elif name in _OTHER:
-            self.stack.append(_Made())
+            self.stack.append(_Placeholder())
         elif name in _SHORT_TUPLES:
             self.stack.append(tuple(self._take(_SHORT_TUPLES[name])))
         elif name not in ("PROTO", "FRAME"):
@@ -140,49 +139,49 @@ class _Machine:
 
     def _since_mark(self) -> list[Any]:
         at = len(self.stack) - 1
-        while self.stack[at] is not _MARK:  # below the bottom it is an IndexError
+        while self.stack[at] is not _MARK:  # raises IndexError without a mark
             at -= 1
         taken = self.stack[at + 1 :]
         del self.stack[at:]
         return taken
 
     def put(self, value: Any) -> None:
-        """Remember the top under a number."""
+        """Store the top of the stack in the memo."""
         self.memo[len(self.memo) if value is None else value] = self.stack[-1]
 
     def get(self, value: Any) -> None:
-        """Push what is remembered."""
+        """Push a value from the memo."""
         self.stack.append(self.memo[value])
 
     def fill(self, pairs: Iterable[Any]) -> None:
-        """Give the table on top its values by words; what else may be a key is of no use here."""
+        """Add items with string keys to the dict on top of the stack."""
         flat = list(pairs)
         if isinstance(self.stack[-1], dict):
             pairs = zip(flat[::2], flat[1::2], strict=True)
             self.stack[-1].update((key, value) for key, value in pairs if isinstance(key, str))
 
     def extend(self, values: list[Any]) -> None:
-        """Give the list on top more items."""
+        """Extend the list on top of the stack."""
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(values)
 
     def name(self, module: Any, name: Any) -> None:
-        """Stand in for something imported."""
+        """Push a placeholder for an import."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError
-        self.stack.append(_Made(f"{module}.{name}"))
+        self.stack.append(_Placeholder(f"{module}.{name}"))
 
     def call(self) -> None:
-        """Stand in for a call, or a new object."""
-        what, arguments = self._take(2)
-        self.stack.append(_Made(what.name, arguments))
+        """Replace a callable and its arguments by a placeholder for the result."""
+        callable_, arguments = self._take(2)
+        self.stack.append(_Placeholder(callable_.name, arguments))
 
     def build(self) -> None:
-        """Keep an object's state beside it."""
-        made, state = self._take(2)
-        if isinstance(made, _Made):
-            made.state = state
-        self.stack.append(made)
+        """Attach an object's state to its placeholder."""
+        instance, state = self._take(2)
+        if isinstance(instance, _Placeholder):
+            instance.state = state
+        self.stack.append(instance)
 
 
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
@@ -209,5 +208,5 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "REDUCE": lambda m, _: m.call(),
     "NEWOBJ": lambda m, _: m.call(),
     "BUILD": lambda m, _: m.build(),
-    "BINPERSID": lambda m, _: m.stack.append(_Made(arguments=m._take(1))),
+    "BINPERSID": lambda m, _: m.stack.append(_Placeholder(arguments=m._take(1))),
 }

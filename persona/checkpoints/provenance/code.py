@@ -1,4 +1,4 @@
-"""Which code trained a run, as git knows it: found by asking git, and left out wherever git does not answer."""
+"""The git commit of the training code; left out if git does not answer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 5.0
-"""Seconds that git has for an answer."""
+"""Timeout of a git command in seconds."""
 _OURS = ("persona.toml", ".persona/")
 
 
 def training_code(places: Iterable[Path]) -> dict[str, Any] | None:
-    """What git says of the first of ``places`` that lies in a work tree; None if none does."""
+    """Facts about the git work tree of the first of ``places`` that is in one; None if none is."""
     for place in places:
         if facts := code_facts(place):
             return facts
@@ -22,7 +22,10 @@ def training_code(places: Iterable[Path]) -> dict[str, Any] | None:
 
 
 def code_facts(place: Path) -> dict[str, Any] | None:
-    """``{folder, commit, branch, dirty, changed, untracked}``; None where there is no work tree, or no git."""
+    """Facts about the work tree that ``place`` is in; None if it is in none, or git is missing.
+
+    ``{folder, commit, branch, dirty, changed, untracked}``: ``changed`` and ``untracked`` count files.
+    """
     folder = place if place.is_dir() else place.parent
     top = _git(folder, "rev-parse", "--show-toplevel")
     head = _git(folder, "rev-parse", "--verify", "-q", "HEAD")
@@ -42,7 +45,10 @@ def code_facts(place: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git prints; None if it fails, is not there, or takes too long. It runs nothing that the folder configures."""
+    """Run git and return its output; None if it fails, is missing or takes too long.
+
+    The fsmonitor is off because it would run a program that the folder configures.
+    """
     command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
     try:
         done = subprocess.run(
@@ -55,5 +61,5 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def utf8(text: str) -> str:
-    """A name as an object can keep it, whatever bytes it has."""
+    """Replace the bytes of a name that are not UTF-8, so that it can be stored in an object."""
     return os.fsencode(text).decode(errors="replace")

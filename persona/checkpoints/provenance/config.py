@@ -1,4 +1,4 @@
-"""``config.json``: which transformers saved it."""
+"""``config.json``: the version of transformers that saved it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The fingerprint of training data: which bytes, how many, how many lines. The data itself is not kept.
+"""The fingerprint of training data: digest, size and number of lines. The data itself is not stored.
 
 file     digest = BLAKE3 of its bytes, as ``b3sum`` prints it
-folder   digest = BLAKE3 of the lines "digest  path\\n" of all files in it, sorted by path: what
-         ``find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 b3sum | b3sum`` prints
+folder   digest = BLAKE3 of the lines "digest  path\\n" of all files in it, sorted by path, the same as
+         ``find . -type f -printf '%P\\0' | LC_ALL=C sort -z | xargs -0 b3sum | b3sum``
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLOCK = 4 << 20
 
 @dataclass
 class _Counted:
-    """What has gone by of a file."""
+    """Running totals of a file."""
 
     size: int = 0
     lines: int = 0
@@ -38,31 +38,35 @@ class _Counted:
 
 
 def fingerprint(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
-    """``{path, bytes, digest}`` with ``lines`` where it is text, and ``files`` where it is a folder."""
+    """``{path, bytes, digest}``, with ``lines`` if all of it is text and ``files`` if it is a folder.
+
+    Raises:
+        UsageError: ``path`` does not exist, or contains something other than files and folders.
+    """
     with translated(path):
         if not path.exists():
-            raise UsageError(f"there is no data {path}", "Give a file, or a folder of files.")
+            raise UsageError(f"{path} does not exist", "Give a file, or a folder of files.")
         files = _files(path) if path.is_dir() else [path]
         total = sum(file.stat().st_size for file in files)
     with progress.task("reading the data", total) as task:
         if not path.is_dir():
             digest, counted = _read(path, task)
             return _facts(path, digest, [counted])
-        found = [(file.relative_to(path), *_read(file, task)) for file in files]
+        entries = [(file.relative_to(path), *_read(file, task)) for file in files]
     listing = Hasher()
-    for name, digest, _ in sorted(found, key=lambda one: os.fsencode(one[0])):
+    for name, digest, _ in sorted(entries, key=lambda entry: os.fsencode(entry[0])):
         listing.update(digest.encode() + b"  " + os.fsencode(name) + b"\n")
-    return _facts(path, listing.hexdigest(), [counted for *_, counted in found]) | {"files": len(found)}
+    return _facts(path, listing.hexdigest(), [counted for *_, counted in entries]) | {"files": len(entries)}
 
 
 def _facts(path: Path, digest: str, counted: list[_Counted]) -> dict[str, Any]:
     facts = {
         "path": os.fsencode(path).decode(errors="replace"),
-        "bytes": sum(one.size for one in counted),
+        "bytes": sum(file.size for file in counted),
         "digest": digest,
     }
-    if all(one.is_text for one in counted):
-        facts["lines"] = sum(one.lines + (one.last != b"\n") for one in counted)
+    if all(file.is_text for file in counted):
+        facts["lines"] = sum(file.lines + (file.last != b"\n") for file in counted)
     return facts
 
 
@@ -77,22 +81,20 @@ def _read(path: Path, task: Task) -> tuple[str, _Counted]:
                 yield block
 
     if not path.is_file():
-        raise UsageError(f"{path} is no regular file", "Give files, or folders of files.")
+        raise UsageError(f"{path} is not a regular file", "Give files, or folders of files.")
     with translated(path):
         return file_digest(blocks()), counted
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below ``folder``. A link to a file counts as that file; one to a folder has no obvious meaning."""
-    found: list[Path] = []
+    """All files below ``folder``. Links to files are followed; links to folders are refused, as they may be cycles."""
+    files: list[Path] = []
     for where, folders, names in os.walk(folder, onerror=_raise):
         for name in folders:
             if (Path(where) / name).is_symlink():
-                raise UsageError(
-                    f"{Path(where) / name} is a link to a folder", "Give that folder with a --data of its own."
-                )
-        found += (Path(where) / name for name in names)
-    return found
+                raise UsageError(f"{Path(where) / name} is a link to a folder", "Give that folder with another --data.")
+        files += (Path(where) / name for name in names)
+    return files
 
 
 def _raise(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""Bytes and values from files that may be anything: within bounds, or not at all."""
+"""Bounded reading of bytes and values from untrusted files."""
 
 from __future__ import annotations
 
@@ -12,39 +12,43 @@ from typing import Any
 from persona.checkpoints.folder import stays_inside
 
 LARGEST = 64 << 20
-"""Bytes of a file that is read."""
+"""Maximum size of a file in bytes."""
 TEXT = 400
-"""Characters of a text that are kept."""
+"""Maximum length of a string in characters."""
 MANY = 64
-"""Items of a list that are kept."""
+"""Maximum number of items of a list."""
 
 
 class Unreadable(Exception):
-    """Why a file says nothing; the text goes on from the file's name."""
+    """Why a file cannot be used: the rest of a sentence that starts with the file's name."""
 
 
 def small_file(folder: Path, name: str) -> bytes | None:
-    """The bytes of a regular file of ``folder``; None if there is none."""
+    """Read a regular file in ``folder``; None if it does not exist.
+
+    Raises:
+        Unreadable: it is not a regular file, is too large, cannot be read, or is a link to outside the folder.
+    """
     path = folder / name
     try:
         if path.is_symlink() and not stays_inside(path, folder):
-            raise Unreadable("is a link out of its folder")
+            raise Unreadable("is a link to outside its folder")
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise Unreadable("is no regular file")
-            if about.st_size > LARGEST:
-                raise Unreadable(f"has more than {LARGEST >> 20} MiB")
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise Unreadable("is not a regular file")
+            if status.st_size > LARGEST:
+                raise Unreadable(f"is larger than {LARGEST >> 20} MiB")
             return file.read(LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
+    except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
         raise Unreadable(f"cannot be read ({error})") from None
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """A JSON object."""
+    """Parse a JSON object; Unreadable if it is none."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -55,7 +59,7 @@ def json_object(data: bytes) -> dict[str, Any]:
 
 
 def number(value: Any) -> int | float | str | None:
-    """A number as an object can keep it: NaN and infinity, which losses may be, by name; None if it is none."""
+    """A number that JSON can represent, with NaN and infinity as strings; None if ``value`` is not a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int):
@@ -64,7 +68,7 @@ def number(value: Any) -> int | float | str | None:
 
 
 def text(value: Any) -> str | None:
-    """A text that UTF-8 can say, cut where it is long; None if it is none."""
+    """A valid UTF-8 string of at most ``TEXT`` characters; None if ``value`` is not a string or empty."""
     if not isinstance(value, str) or not value:
         return None
     clean = value.encode(errors="replace").decode()
@@ -72,18 +76,16 @@ def text(value: Any) -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """A scalar, or a list of some; None if it is anything else, or nothing."""
+    """A scalar or a list of scalars; None if ``value`` is anything else or empty."""
     if isinstance(value, bool):
         return value
     if isinstance(value, list | tuple):
-        items = [
-            one for one in (plain(one) for one in value[:MANY] if not isinstance(one, list | tuple)) if one is not None
-        ]
-        return items or None
+        items = (plain(item) for item in value[:MANY] if not isinstance(item, list | tuple))
+        return [item for item in items if item is not None] or None
     return text(value) if isinstance(value, str) else number(value)
 
 
 def chosen(table: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    """The plain values of ``keys``, in their order; what is not there, or nothing, is left out."""
-    found = {key: plain(table.get(key)) for key in keys}
-    return {key: value for key, value in found.items() if value is not None}
+    """The plain values of ``keys`` in order, without those that are missing or empty."""
+    values = {key: plain(table.get(key)) for key in keys}
+    return {key: value for key, value in values.items() if value is not None}

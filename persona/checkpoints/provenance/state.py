@@ -1,10 +1,10 @@
-"""``trainer_state.json`` of a transformers Trainer: where the run stands, and how each of its numbers went.
+"""``trainer_state.json``: the progress of a transformers Trainer and the curves that it logged.
 
     trainer   {global_step, max_steps, epoch, num_train_epochs, best_metric, best_step, best_checkpoint, …}
     history   {loss: {count: 1200, points: [[1, 2.31], [25, 1.97], …]}, eval_loss: …}
 
-A curve of more than ``POINTS`` points is thinned: the first, the last, the least and the largest stay, and of the others
-those that lie nearest to even distances. ``count`` says how many there were.
+A curve of more than ``POINTS`` points is thinned to its first, last, lowest and highest points and evenly spaced ones
+in between. ``count`` is the original number of points.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BESIDE = frozenset({"step", "epoch", "total_flos"})
 _SPEEDS = ("runtime", "per_second")
 
 Point = list[Any]
-"""[step, value]; the value is a number, or the name of one that is none."""
+"""[step, value]; the value is a number, or a string for NaN and infinity."""
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def read(data: bytes) -> dict[str, Any]:
         state["best_checkpoint"] = PurePosixPath(checkpoint.replace("\\", "/")).name
     history = _history(table.get("log_history"))
     if not state and not history:
-        raise Unreadable("holds nothing of a Trainer's state")
+        raise Unreadable("contains no state of a Trainer")
     return {topic: value for topic, value in (("trainer", state), ("history", history)) if value}
 
 
@@ -57,15 +57,13 @@ def _history(entries: Any) -> dict[str, Any]:
 
 
 def thinned(points: list[Point], most: int = POINTS) -> list[Point]:
-    """At most ``most`` (4 or more) of the points, in their order."""
+    """At most ``most`` (4 or more) of the points, in order."""
     if len(points) <= most:
         return points
     sizes = {at: value for at, (_, value) in enumerate(points) if not isinstance(value, str)}
-    kept = {
-        0,
-        len(points) - 1,
-        *([min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)] if sizes else []),
-    }
+    kept = {0, len(points) - 1}
+    if sizes:
+        kept |= {min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)}
     room = most - len(kept)
     kept |= {math.floor((at + 1) * len(points) / (room + 1)) for at in range(room)}
     return [points[at] for at in sorted(kept)]

@@ -1,16 +1,16 @@
-"""How a block of weights becomes bytes and comes back, bit for bit.
+"""Lossless codecs for blocks of weights.
 
-A codec is one module of this folder; its file name is its name in packs, for ever. It has
+A codec is one module in this folder; its file name is its name in packs and must never change. It defines
 
-    WIDTHS      the bytes per entry that it takes: a set of 1, 2, 4, 8
-    NEEDS_BASE  whether it says how a block differs from the same block of another tensor
+    WIDTHS      the supported bytes per entry: a subset of 1, 2, 4, 8
+    NEEDS_BASE  whether it encodes the difference to the same block of another tensor
     encode(bits, base) -> bytes
     decode(payload, count, width, base, out=None) -> bits
-                ValueError if the payload is not what encode wrote; ``out``, ``count`` entries of that width,
-                is room for the result, which a codec may use or leave
+                raises ValueError if encode did not write the payload; ``out`` is an optional buffer of ``count``
+                entries of ``width`` bytes that the codec may decode into
 
-where ``bits`` and ``base`` are unsigned integers of one width and one length, ``base`` is None for a codec
-that needs none, and all numbers in a payload are little-endian. Modules named ``_…`` are shared parts.
+``bits`` and ``base`` are unsigned integers of the same width and length; ``base`` is None if the codec needs none.
+All numbers in a payload are little-endian. Modules named ``_…`` are shared parts.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
 
 
 class Codec(Protocol):
-    """What a module of this folder offers."""
+    """The interface of a codec module."""
 
     WIDTHS: frozenset[int]
     NEEDS_BASE: bool
 
     def encode(self, bits: Bits, base: Bits | None) -> bytes:
-        """The payload for a block."""
+        """Encode a block as a payload."""
 
     def decode(self, payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
-        """The ``count`` entries of a payload."""
+        """Decode a payload of ``count`` entries; ValueError if it is invalid."""
 
 
 @cache
 def names() -> tuple[str, ...]:
-    """Every codec there is, sorted, without importing any."""
+    """Names of all codecs, sorted, without importing them."""
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
 @cache
 def load(name: str) -> Codec:
-    """The codec called ``name``."""
+    """Import the codec called ``name``."""
     return cast(Codec, importlib.import_module(f"{__name__}.{name}"))
 
 
 def fitting(width: int, *, with_base: bool) -> list[str]:
-    """Codecs that can take a block of ``width`` bytes per entry, those that use a base first."""
+    """Names of the codecs for ``width`` bytes per entry, those that need a base first."""
     fit = [n for n in names() if width in load(n).WIDTHS and (with_base or not load(n).NEEDS_BASE)]
     return sorted(fit, key=lambda name: not load(name).NEEDS_BASE)

@@ -1,14 +1,14 @@
 """The difference to the same block of a base tensor.
 
-With n bits per entry, x an entry, b the base's entry of the same place:
+With n bits per entry, x an entry, b the base's entry at the same position:
 
     order(u) = u XOR (2ⁿ - 1 if the sign bit of u is set, else 2ⁿ⁻¹)      unsigned order = order of the floats
     d        = order(x) - order(b)  modulo 2ⁿ
     zigzag   = 2d if d < 2ⁿ⁻¹, else 2(2ⁿ - d) - 1                         0, -1, 1, -2, … → 0, 1, 2, 3, …
     payload  = integers (see ``_planes``)
 
-A fine-tune moves most weights by few steps of their own precision, so most of these are 0, 1 or 2. Unlike
-with XOR, a step over a power of two stays a small number.
+Fine-tuning moves most weights by a few units in the last place, so most of these are 0, 1 or 2. Unlike with XOR, a
+step across a power of two stays a small number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NEEDS_BASE = True
 
 
 def encode(bits: Bits, base: Bits | None) -> bytes:
-    """How the entries differ from the base's."""
+    """Encode how the entries differ from the base's."""
     assert base is not None
     folded = np.empty(len(bits), bits.dtype)
     counts = kernels.current().fold(bits, base, folded)
@@ -38,7 +38,7 @@ def encode(bits: Bits, base: Bits | None) -> bytes:
 
 
 def decode(payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
-    """The base's entries moved by what the payload says."""
+    """Apply the encoded differences to the base's entries."""
     assert base is not None
     reader = _planes.Reader(payload)
     escape, digits, rest = reader.integers(count, width)

@@ -1,4 +1,4 @@
-"""Plain bytes: the payload is the entries, little-endian, one after the other."""
+"""Uncompressed: the payload is the entries, little-endian."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NEEDS_BASE = False
 
 
 def encode(bits: Bits, base: Bits | None) -> bytes:
-    """The entries as they are."""
+    """Copy the entries."""
     return bits.tobytes()
 
 
 def decode(payload: Buffer, count: int, width: int, base: Bits | None, out: Bits | None = None) -> Bits:
-    """A view of the payload, without a copy."""
+    """View the payload as entries, without copying."""
     if memoryview(payload).nbytes != count * width:
-        raise ValueError("a raw block has another length than its tensor says")
+        raise ValueError("a raw block does not have the length of its tensor")
     return np.frombuffer(memoryview(payload), np.dtype(f"<u{width}"))
