@@ -51,7 +51,7 @@ class Active:
             )
         return alpha
 
-    def touch(self, tensor: str) -> Touch | None:
+    def touch_at(self, tensor: str) -> Touch | None:
         """What it does to a tensor; None if nothing."""
         source = self.vector.source(*self.base.names_of(tensor))
         if source is None:

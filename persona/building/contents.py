@@ -96,7 +96,7 @@ def of_vector(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], store: 
     (active,) = active_vectors(recipe, base, vectors)
     parts = {}
     for name in active.vector.names:
-        touch, before = active.touch(name), base.spec(name)
+        touch, before = active.touch_at(name), base.spec(name)
         if touch is None or before is None or before.dtype not in ARITHMETIC:
             continue
         if isinstance(touch.source, TensorSpec) and touch.source.dtype not in ARITHMETIC:

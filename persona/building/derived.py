@@ -58,7 +58,7 @@ def sum_of(
 def _check_shapes(base: Base, active: Sequence[Active]) -> None:
     """Raise if two terms give a tensor different new shapes."""
     for tensor in dict.fromkeys(name for a in active for name in grown(base, a.vector)):
-        touches = [touch for a in active if (touch := a.touch(tensor)) is not None]
+        touches = [touch for a in active if (touch := a.touch_at(tensor)) is not None]
         bringing = [whole for touch in touches for whole in touch.dense if whole.share > 0]
         if bringing:
             agreed_shape(tensor, base.spec(tensor), bringing)

@@ -118,7 +118,7 @@ def subjects(trim: Trim, base: Base, vectors: Vectors, before: tuple[Recipe, Vec
 
 def _touches(active: Sequence[Active], name: str) -> Iterator[Touch]:
     for a in active:
-        touch = a.touch(name)
+        touch = a.touch_at(name)
         if touch is not None and all(dense.spec.dtype in ARITHMETIC for dense in touch.dense):
             yield touch
 

@@ -176,7 +176,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: Sequence[Active], dty
     if name not in base.tensors and not any(a.brings(name) for a in active):
         return None
     before = base.spec(name)
-    touching = [touch for a in active if (touch := a.touch(name)) is not None]
+    touching = [touch for a in active if (touch := a.touch_at(name)) is not None]
     if before is None:
         touching = [touch for touch in touching if touch.alpha > 0]
     dense = [whole for touch in touching for whole in touch.dense if before is not None or whole.share > 0]
