@@ -26,6 +26,7 @@ from persona import kernels
 from persona.building.contents import Part, Parts
 from persona.building.interference import BY, cosine, root, share
 from persona.building.plan import natural
+from persona.building.streams import Blocks
 from persona.checkpoints.dtypes import ARITHMETIC, widen
 from persona.errors import UsageError
 from persona.methods.parts.sums import Dot
@@ -35,7 +36,7 @@ from persona.store.packs import BLOCK
 from persona.threads import Stopped, run_all
 
 if TYPE_CHECKING:
-    from persona.checkpoints.dtypes import Bits, Float32
+    from persona.checkpoints.dtypes import Float32
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,6 @@ def compare(
         base: What both were changed from. Without it there are no cosines.
         changes: Whether ``before`` and ``after`` are changes themselves, as vectors are.
         by: ``layer`` or ``tensor``: what a row is.
-        progress: Where progress is reported.
     """
     if by not in BY:
         raise UsageError(f"cannot report by '{by}'", f"Use {' or '.join(BY)}.")
@@ -258,7 +258,8 @@ class _Tally:
         self._who = [
             next(k for k, other in enumerate(parts) if part is other or part.is_surely(other)) for part in parts
         ]
-        self._streams = {k: _Taken(parts[k]) for k in dict.fromkeys(self._who)}
+        self._dtypes = {k: parts[k].dtype for k in dict.fromkeys(self._who)}
+        self._streams = {k: Blocks(parts[k].blocks()) for k in self._dtypes}
         self._measured = bool(parts) and {part.dtype for part in parts} <= ARITHMETIC
         self._dots = {key: Dot() for key in _Sums().squares}
         self.sums = _Sums(tensors=1)
@@ -289,7 +290,7 @@ class _Tally:
         if not self._measured:
             self.sums.differing += 0 if equal else int(np.count_nonzero(a != b))
             return
-        wide = {k: widen(taken[k], stream.dtype) for k, stream in self._streams.items()}
+        wide = {k: widen(taken[k], dtype) for k, dtype in self._dtypes.items()}
         values = [wide[k] for k in self._who]
         if equal:
             self._add_equal(values)
@@ -343,29 +344,3 @@ class _Tally:
 def _unequal(a: Float32, b: Float32) -> int:
     """Number of entries with different values, where the dtypes differ. All NaNs count as equal."""
     return int(np.count_nonzero((a != b) & ~(np.isnan(a) & np.isnan(b))))
-
-
-class _Taken:
-    """A part's entries, read front to back in pieces of any size."""
-
-    def __init__(self, part: Part) -> None:
-        self.dtype = part.dtype
-        self._blocks = part.blocks()
-        self._rest: Bits | None = None
-
-    def take(self, count: int) -> Bits:
-        """The next ``count`` entries."""
-        parts: list[Bits] = []
-        while count:
-            if self._rest is None and parts:
-                parts[-1] = parts[-1].copy()  # the next block may reuse its memory
-            block = self._rest if self._rest is not None else next(self._blocks)
-            parts.append(block[:count])
-            self._rest = block[count:] if len(block) > count else None
-            count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def drain(self) -> None:
-        """Read to the end, which verifies everything that was taken."""
-        for _ in self._blocks:
-            pass

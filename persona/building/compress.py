@@ -175,7 +175,6 @@ def compress(
         store: Where tensors are read from.
         rank: Maximum rank per module.
         dtype: safetensors name of the dtype that the factors are stored in.
-        progress: Where progress is reported.
 
     Raises:
         Refusal: a change is not finite.

@@ -142,7 +142,6 @@ def interference(
         store: Where tensors are read from.
         before: An earlier recipe to compare with, and its vectors.
         by: ``layer`` or ``tensor``: what a row is.
-        progress: Where progress is reported.
         memory: Bytes of tensors to hold at once.
     """
     if by not in BY:

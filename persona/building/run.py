@@ -74,7 +74,6 @@ def run(
         plan: What to build.
         store: Where tensors are read from.
         sink: Where finished blocks go.
-        progress: Where progress is reported.
         loops: The kernels to use. By default those of :func:`loops_for`.
         block: Entries per block, a multiple of 4096.
         memory: Bytes of tensors to hold at once.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from persona.building.acting import Active, grown
@@ -107,24 +108,16 @@ def _check_patch(
 def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
     """Set what follows from the weights: tying, ``vocab_size`` (if embeddings grew) and the dtype (of most entries)."""
     _derive_tie(config, plan, base)
-    rows = {
-        (output.base.shape[0], output.shape[0])
-        for output in plan.outputs
-        if output.base is not None and output.base.shape != output.shape
-    }
-    for table in (config, config.get("text_config")):
-        if isinstance(table, dict):
-            for before, after in rows:
-                if table.get("vocab_size") == before:
-                    table["vocab_size"] = after
+    tables = [table for table in (config, config.get("text_config")) if isinstance(table, dict)]
+    grown = {(o.base.shape[0], o.shape[0]) for o in plan.outputs if o.base is not None and o.base.shape != o.shape}
+    for table, (before, after) in product(tables, grown):
+        if table.get("vocab_size") == before:
+            table["vocab_size"] = after
     dtype = TORCH_NAMES.get(_most([(o.dtype, o.entries) for o in plan.outputs]))
-    was = TORCH_NAMES.get(_most([(spec.dtype, spec.entries) for spec in base.tensors.values()]))
-    if dtype and dtype != was:
-        for table in (config, config.get("text_config")):
-            if isinstance(table, dict):
-                for key in ("dtype", "torch_dtype"):
-                    if key in table or (table is config and key == "dtype" and "torch_dtype" not in table):
-                        table[key] = dtype
+    if dtype and dtype != TORCH_NAMES.get(_most([(spec.dtype, spec.entries) for spec in base.tensors.values()])):
+        for table, key in product(tables, ("dtype", "torch_dtype")):
+            if key in table or (table is config and key == "dtype" and "torch_dtype" not in table):
+                table[key] = dtype
 
 
 def _derive_tie(config: dict[str, Any], plan: Plan, base: Base) -> None:

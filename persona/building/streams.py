@@ -22,18 +22,41 @@ if TYPE_CHECKING:
     Rooms = Callable[[int], Room]
 
 
-class Stream:
-    """A stored tensor, read front to back in pieces of any size.
+class Blocks:
+    """A tensor in blocks, read front to back in pieces of any size. A piece is only valid until the next is read."""
 
-    With ``room``, blocks are decoded into memory that is reused: a piece is only valid until the next is read.
-    """
+    def __init__(self, blocks: Iterator[Bits]) -> None:
+        self._blocks = blocks
+        self._rest: Bits | None = None
+
+    def take(self, count: int) -> Bits:
+        """The next ``count`` entries."""
+        import numpy as np
+
+        parts: list[Bits] = []
+        while count:
+            if self._rest is None and parts:
+                parts[-1] = parts[-1].copy()  # the next block may reuse its memory
+            block = self._rest if self._rest is not None else next(self._blocks)
+            parts.append(block[:count])
+            self._rest = block[count:] if len(block) > count else None
+            count -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+    def drain(self) -> None:
+        """Read to the end, which verifies everything that was taken."""
+        for _ in self._blocks:
+            pass
+
+
+class Stream(Blocks):
+    """A stored tensor. With ``room``, its blocks are decoded into memory that is reused."""
 
     def __init__(self, store: TensorStore, spec: TensorSpec, block: int = BLOCK, room: Room | None = None) -> None:
         self._room = room
         self._target: Bits | None = None
-        self._blocks = store.blocks(spec.id, block, self._place if room else None)
         self._dtype = spec.dtype
-        self._rest: Bits | None = None
+        super().__init__(store.blocks(spec.id, block, self._place if room else None))
 
     def _place(self, count: int, width: int) -> Bits:
         """Memory for the next block: the target of :meth:`pour`, if the block fits."""
@@ -56,20 +79,6 @@ class Stream:
             target = target[len(part) :]
         self._target = None
 
-    def take(self, count: int) -> Bits:
-        """The next ``count`` entries."""
-        import numpy as np
-
-        parts: list[Bits] = []
-        while count:
-            if self._rest is None and parts:
-                parts[-1] = parts[-1].copy()  # the next block may reuse its memory
-            block = self._rest if self._rest is not None else next(self._blocks)
-            parts.append(block[:count])
-            self._rest = block[count:] if len(block) > count else None
-            count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.uint8)
-
     def take_fp32(self, count: int) -> Float32:
         """The next ``count`` entries in fp32, in a new array."""
         return widen(self.take(count), self._dtype)
@@ -81,11 +90,6 @@ class Stream:
         if form == self._dtype == "F32":
             return self.take(count).view(np.float32)
         return self.take(count) if form == self._dtype else self.take_fp32(count)
-
-    def drain(self) -> None:
-        """Read to the end, which verifies everything that was taken."""
-        for _ in self._blocks:
-            pass
 
 
 class Delta(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
+from persona.inference.load import context_length
 
 if TYPE_CHECKING:
     import torch
@@ -49,10 +50,8 @@ def tokens_of(loaded: LoadedModel, texts: Sequence[str]) -> list[list[int]]:
 
 
 def longest(model: Any) -> int | None:
-    """Length of the model's context in tokens; None if its configuration does not say."""
-    config = model.config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None)
-    return int(most) if most else None
+    """Length of a model's context in tokens; None if its configuration does not say."""
+    return context_length(model.config)
 
 
 def by_length(tokens: Sequence[Sequence[int]]) -> list[int]:

@@ -68,7 +68,6 @@ def from_folder(
     Nothing is downloaded, no code from the folder is run, and nothing is unpickled.
 
     Args:
-        folder: The folder.
         label: Its name in messages.
         dtype: Data type to run in. By default that of the weights.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -115,9 +114,7 @@ def from_tensors(
 
     wanted, place = _dtype(dtype), checked_device(device)
     state = {name: as_tensor(*held) for name, held in tensors.items()}
-    with files.temporary_folder() as folder, quiet(), _translated(label):
-        for name, data in small.items():
-            files.write_file(folder / name, data)
+    with _unpacked(small, label) as folder:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         kind = _class_for(config)
         stored = max(state.values(), key=lambda tensor: tensor.numel()).dtype
@@ -239,12 +236,23 @@ def reader_of(small: Mapping[str, bytes], label: str) -> tuple[Any, int | None]:
     """
     from transformers import AutoConfig
 
+    with _unpacked(small, label) as folder:
+        return _tokenizer(folder), context_length(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def context_length(config: Any) -> int | None:
+    """Length of the context of a transformers configuration in tokens; None if it does not say."""
+    limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+@contextlib.contextmanager
+def _unpacked(small: Mapping[str, bytes], label: str) -> Iterator[Path]:
+    """Write small files to a temporary folder, where transformers can load them."""
     with files.temporary_folder() as folder, quiet(), _translated(label):
         for name, data in small.items():
             files.write_file(folder / name, data)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config(decoder=True)
-        most = getattr(config, "max_position_embeddings", None)
-        return _tokenizer(folder), int(most) if most else None
+        yield folder
 
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")

@@ -128,8 +128,6 @@ def marked(
     """Tokenize a text and mark the tokens that have a character in a span.
 
     Args:
-        tokenizer: The tokenizer.
-        text: The text.
         chosen: Spans of characters.
         where: Names the text in errors.
         instead: A hint for when tokens cannot be mapped to characters.

@@ -74,7 +74,7 @@ def merge(
         at: See ``rows``.
         start: The block's position in the tensor, which random draws depend on.
         who: How each vector takes part.
-        elect: Keep only the sign with more mass at each entry. By default vectors are summed.
+        elect: Keep only the sign with more mass at each entry, instead of summing all vectors.
         mean: Divide by the sum of the elected vectors' weights.
         scale: λ.
         out: Where W goes, in the form of ``base``.

@@ -70,7 +70,6 @@ def build(
     """Build a revision, or the current ``persona.toml``, into a new folder.
 
     Args:
-        repo: The repository.
         out: Folder to create. It appears complete or not at all.
         rev: Revision to build. By default the current ``persona.toml``.
         dtype: ``bf16``, ``fp16`` or ``fp32`` for all float tensors. By default each keeps its own.
@@ -80,7 +79,6 @@ def build(
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         as_adapter: Write a PEFT adapter: the recipe exactly or, with ``rank``, the nearest adapter of that rank.
         rank: Rank of the adapter.
-        progress: Where progress is reported.
 
     Raises:
         UsageError: an option or the recipe is invalid.

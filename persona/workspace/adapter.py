@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from persona.building.adapter import Pair, Surroundings, exact_pairs
+from persona.building.adapter import Surroundings, exact_pairs
 from persona.building.adapter_folder import small_files, write_adapter
 from persona.building.compress import Compressed, TensorError, UncoveredTensor, compress
 from persona.building.publish import Shard
@@ -71,11 +71,9 @@ def make_adapter(
     """Write ``recipe`` as an adapter: exactly, or the nearest one of ``options.rank``.
 
     Args:
-        repo: The repository.
         recipe: A resolved recipe.
         options: Where and how.
         about: The receipt's fields that say what was built.
-        progress: Where progress is reported.
 
     Returns:
         The report, the weight file's layout and the receipt.
@@ -87,32 +85,26 @@ def make_adapter(
     plan, base, dtype = prepared.plan, prepared.base, options.dtype or "F32"
     around = Surroundings(base, repo.model_config(base), prepared.active)
     if options.rank is None:
-        pairs = exact_pairs(plan, around, repo.tensors)
-        report = _report(pairs)
+        made, error = Compressed(tuple(exact_pairs(plan, around, repo.tensors))), None
     else:
-        compressed = compress(plan, around, repo.tensors, options.rank, dtype, progress)
-        pairs, report = list(compressed.pairs), _report(compressed.pairs, compressed)
+        made = compress(plan, around, repo.tensors, options.rank, dtype, progress)
+        error = made.error
         about = {**about, "made": {**about["made"], "kernels": loops_for(plan).name()}}
-    _check_any(pairs, report)
+    _check_any(made)
+    rank = max(pair.rank for pair in made.pairs)
+    report = AdapterReport(rank, len(made.pairs), error, made.errors, made.left_out, made.files)
     card = model_card(recipe.encode(), about["commit"], about["edited"], describe_readouts(repo, recipe))
-    files = small_files(pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
-    about = {**about, "adapter": {"rank": report.rank, "error": report.error}}
-    return report, *write_adapter(options.target, pairs, dtype, about, files, replace=options.replace)
+    files = small_files(made.pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
+    about = {**about, "adapter": {"rank": rank, "error": error}}
+    return report, *write_adapter(options.target, made.pairs, dtype, about, files, replace=options.replace)
 
 
-def _report(pairs: list[Pair] | tuple[Pair, ...], compressed: Compressed | None = None) -> AdapterReport:
-    rank = max((pair.rank for pair in pairs), default=0)
-    if compressed is None:
-        return AdapterReport(rank, len(pairs))
-    c = compressed
-    return AdapterReport(rank, len(pairs), c.error, c.errors, c.left_out, c.files)
-
-
-def _check_any(pairs: list[Pair], report: AdapterReport) -> None:
-    if pairs:
+def _check_any(made: Compressed) -> None:
+    """Refuse to write an adapter without any module."""
+    if made.pairs:
         return
-    if report.left_out:
-        tensor = report.left_out[0]
+    if made.left_out:
+        tensor = made.left_out[0]
         what = f"no adapter can represent this recipe: {tensor.name} cannot be adapted, because {tensor.why}"
         raise Refusal(what, "Build the whole model: leave out --as-adapter.")
     raise Refusal("the recipe changes nothing, and an adapter cannot be empty", "See 'persona vectors'.")

@@ -149,10 +149,8 @@ def record(
     """Write ``text`` to ``persona.toml`` and commit it on top of HEAD.
 
     Args:
-        repo: The repository.
         change: The transaction to record in.
         text: The new ``persona.toml``.
-        message: The commit's message.
         author: Its author. By default the user in ``config.toml``.
         run: What to record about a training run.
         merging: The other parents, if this concludes a merge.

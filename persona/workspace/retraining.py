@@ -26,7 +26,6 @@ def settle_retrained(
     """Resolve conflicts about vectors' ids.
 
     Args:
-        repo: The repository.
         merged: The merged recipe with its conflicts.
         ours: Our recipe.
         theirs: Their recipe.

@@ -67,7 +67,6 @@ def compare_weights(
         old: One operand.
         new: The other.
         by: ``layer`` or ``tensor``: what a row of the result is.
-        progress: Where progress is reported.
 
     Raises:
         UsageError: an operand is an adapter.

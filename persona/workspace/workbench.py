@@ -39,7 +39,6 @@ class Workbench:
     """Holds one model at a time, and turns it into that of another recipe.
 
     Args:
-        repo: The repository.
         dtype: Data type to run in. By default as stored.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         progress: Where progress and warnings are reported.
