@@ -95,11 +95,7 @@ class Repository:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The parsed ``config.toml``.
-
-        Raises:
-            UsageError: it is not valid TOML.
-        """
+        """The parsed ``config.toml``."""
         path = self.folder / "config.toml"
         try:
             return tomllib.loads(path.read_text())

@@ -87,10 +87,10 @@ def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pa
     pairs = []
     for output in changed(plan):
         if not is_stack(output):
-            _refuse(_bringer(output, around), output.name, "as a whole tensor")
+            _refuse(_bringer(output, around), f"changes {output.name} as a whole tensor")
         module = stack_module(output, around)
         if isinstance(module, Unsaid):
-            _refuse(output.terms[0].vector, output.name, f"where {module.why}")
+            _refuse(output.terms[0].vector, f"changes {output.name}: {module.why}")
         pairs.append(Pair(module, stack_rank(output), partial(stacked, output, module, plan.scale, store)))
     return pairs
 
@@ -141,7 +141,7 @@ def _check_rest(plan: Plan, around: Surroundings) -> None:
     for a in around.active:
         lacks = next((name for name in a.vector.gone if name in around.base.tensors and name not in names), None)
         if lacks is not None:
-            _refuse(a.name, lacks, "taken out")
+            _refuse(a.name, f"leaves out {lacks}")
         for file in told(a):
             raise Refusal(f"vector '{a.name}' brings its own {file}, which an adapter cannot contain", _COMPRESS)
 
@@ -161,5 +161,5 @@ def _bringer(output: Output, around: Surroundings) -> str:
     return dense[0] if dense else output.terms[0].vector
 
 
-def _refuse(vector: str, tensor: str, how: str) -> NoReturn:
-    raise Refusal(f"vector '{vector}' has {tensor} {how}, so there is no exact adapter", _COMPRESS)
+def _refuse(vector: str, what: str) -> NoReturn:
+    raise Refusal(f"no exact adapter exists: vector '{vector}' {what}", _COMPRESS)

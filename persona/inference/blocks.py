@@ -54,7 +54,8 @@ def find_blocks(model: Module, path: str | None = None) -> Blocks:
 
     Args:
         model: A causal language model.
-        path: Where they are, such as ``model.layers``. By default they are found by their number.
+        path: Where they are, such as ``model.layers``. By default, the list that has as many modules as
+            the model has layers.
 
     Raises:
         UsageError: there is no list at ``path``, or not exactly one candidate.

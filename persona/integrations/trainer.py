@@ -83,9 +83,9 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self.committed, self.problem = None, None
         self._evaluations = []
         self._facts = {"started": _started(args, kwargs.get("model"))}
-        with self._surviving(args, None, "will record this run without saying what it was trained on"):
+        with self._surviving(args, None, "cannot record what this run is trained on"):
             self._facts |= self._material(args, kwargs.get("train_dataloader"))
-        with self._surviving(args, None, "will not be able to record this run"):
+        with self._surviving(args, None, "will not be able to commit this run"):
             checked_vector_name(self._name(args))
             repo = persona.open(self.repo)
             head = repo.head()
@@ -168,7 +168,7 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         LOG.info("%s: %s", folder, f"commit {recorded.commit.short}" if recorded else self.committed.notes[-1])
 
     @contextmanager
-    def _surviving(self, args: Any, folder: Path | None, what: str = "has not recorded this run") -> Iterator[None]:
+    def _surviving(self, args: Any, folder: Path | None, what: str = "did not commit this run") -> Iterator[None]:
         """Turn every error into a warning, because nothing here should stop a training run."""
         try:
             yield

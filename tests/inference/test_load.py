@@ -136,7 +136,7 @@ def test_what_cannot_be_run_is_named(work: persona.Repository, models: TinyModel
         load_model(work, "HEAD", work.root, device="tpu")
     with pytest.raises(UsageError, match="unknown dtype 'fp12'"):
         load_model(work, "HEAD", work.root, dtype="fp12")
-    with pytest.raises(UsageError, match="no revision"):
+    with pytest.raises(UsageError, match="not a revision"):
         load_model(work, "nothing", work.root)
     with pytest.raises(UsageError, match="no model given"):
         load_model(None, None, work.root)

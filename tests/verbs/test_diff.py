@@ -442,5 +442,5 @@ def test_two_folders_need_no_repository(models: TinyModels) -> None:
     assert tensors(found).whole.cosine is None
     with pytest.raises(NoRepository, match="no persona repository here"):
         diff(None, models.run(1))
-    with pytest.raises(UsageError, match="no revision"):
+    with pytest.raises(UsageError, match="not a revision"):
         diff(None, models.run(1), "HEAD")
