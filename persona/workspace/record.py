@@ -166,15 +166,7 @@ def record(
     head = repo.head()
     before = repo.recipe(head)
     parents_recipes = (before, *(repo.recipe(commit) for commit in merging))
-    trusted = replace(
-        before,
-        vectors=tuple(entry for parent in parents_recipes for entry in parent.vectors),
-        readouts=tuple(entry for parent in parents_recipes for entry in parent.readouts),
-    )
-    recipe = resolve(parse(text), repo.objects, trusted, text)
-    for entry in recipe.vectors:
-        if entry.only or entry.excepted or alphas.patterns(entry.alpha):
-            check_patterns(entry, repo.vector(VectorId(entry.id)))
+    recipe = _read(repo, text, parents_recipes)
     merged, disputed = merged_graph(repo, head, merging) if merging else (repo.commit(head).graph, ())
     graph = graph or merged
     current = Graph.get(repo.objects, graph) if graph else None
@@ -196,6 +188,20 @@ def record(
     change.set_recipe_text(text)
     branch = refs_.current_branch(repo.refs())
     return RecordedCommit(name, branch, commit.message, tuple(changes(before, recipe, repo.objects)), notes)
+
+
+def _read(repo: Repository, text: str, parents: Sequence[Recipe]) -> Recipe:
+    """Parse, resolve and check a new ``persona.toml``; what its parents name needs no further check."""
+    known = replace(
+        parents[0],
+        vectors=tuple(entry for parent in parents for entry in parent.vectors),
+        readouts=tuple(entry for parent in parents for entry in parent.readouts),
+    )
+    recipe = resolve(parse(text), repo.objects, known, text)
+    for entry in recipe.vectors:
+        if entry.only or entry.excepted or alphas.patterns(entry.alpha):
+            check_patterns(entry, repo.vector(VectorId(entry.id)))
+    return recipe
 
 
 def _lost_diagonals(before: Recipe, recipe: Recipe) -> Iterator[str]:
