@@ -1,14 +1,14 @@
-"""A ``.persona`` folder: opens it, hands out its parts, and makes one transaction one operation.
+"""A repository: the ``.persona`` folder and its parts. One transaction is one operation in its log.
 
 .persona/
-  format        one line, refused if newer
+  format        one line with the format version
   config.toml   settings
   objects/      bases, vectors, recipes, commits, operations, texts
   packs/        tensors and blobs
-  refs/ HEAD    branches, tags, where we stand
+  refs/ HEAD    branches, tags, the current branch or commit
   op/           head, applied
-  evaluations/  what was measured of builds
-  lock  tmp/    one writer; what is unfinished
+  evaluations/  results measured on builds
+  lock  tmp/    the writer's lock; unfinished files
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FOLDER = ".persona"
 RECIPE = "persona.toml"
 FORMAT = 1
 LOCK_PATIENCE = 2.0
-"""Seconds that a second writer waits before it gives up."""
+"""Seconds to wait for another writer before giving up."""
 
 
 class Repository:
@@ -59,32 +59,32 @@ class Repository:
 
     @cached_property
     def tensors(self) -> TensorStore:
-        """Tensors and blobs."""
-        from persona.store.tensors import TensorStore  # most commands never look at a weight
+        """The store of tensors and blobs."""
+        from persona.store.tensors import TensorStore  # imported here because most commands read no weights
 
         return TensorStore(self.folder / "packs", self.folder / "tmp")
 
     @cached_property
     def ancestry(self) -> Ancestry:
-        """Who descends from whom; each commit is read once, as commits never change."""
-        from persona.history.ancestry import Ancestry  # only merging, and what may lose commits, looks so far back
+        """The commit graph. Each commit is read once, as commits never change."""
+        from persona.history.ancestry import Ancestry  # imported here because few commands need it
 
         return Ancestry(self.objects)
 
     @cached_property
     def evaluations(self) -> Evaluations:
-        """What was measured of builds."""
+        """Results measured on builds."""
         from persona.history.evaluations import Evaluations
 
         return Evaluations(self.folder, self.objects)
 
     @property
     def recipe_path(self) -> Path:
-        """The file that a person edits."""
+        """The path of ``persona.toml``."""
         return self.root / RECIPE
 
     def on_disk(self) -> RepositoryFiles:
-        """Its files, as ``fsck`` and ``gc`` look at them, whatever is wrong with them."""
+        """Its files as ``fsck`` and ``gc`` read them, however damaged."""
         from persona.maintenance.check import RepositoryFiles
 
         try:
@@ -95,52 +95,60 @@ class Repository:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """``config.toml``, as tables."""
+        """The parsed ``config.toml``."""
         path = self.folder / "config.toml"
         try:
             return tomllib.loads(path.read_text())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UsageError(f"{path}: {error}", "Mend the line; the file is TOML.") from None
+            raise UsageError(f"{path}: {error}", "Fix the line: the file must be valid TOML.") from None
 
     @property
     def user(self) -> dict[str, str]:
-        """``[user]`` of ``config.toml``, checked: its name and email, where it gives them."""
+        """``name`` and ``email`` from ``[user]`` of ``config.toml``, as far as they are set.
+
+        Raises:
+            UsageError: they are not strings.
+        """
         path, user = self.folder / "config.toml", self.config.get("user", {})
         if not isinstance(user, dict):
-            raise UsageError(f"{path}: user is not a table", "Write it as [user], and name and email below.")
-        found = {key: user[key] for key in ("name", "email") if key in user}
-        for key, value in found.items():
+            raise UsageError(f"{path}: user is not a table", "Write [user], with name and email below it.")
+        fields = {key: user[key] for key in ("name", "email") if key in user}
+        for key, value in fields.items():
             if not isinstance(value, str):
-                raise UsageError(f"{path}: user.{key} is not a string", f'Write it in quotes: {key} = "…"')
-        return found
+                raise UsageError(f"{path}: user.{key} is not a string", f'Put it in quotes: {key} = "…"')
+        return fields
 
     @property
     def author(self) -> str:
-        """Who commits when nobody says."""
+        """The default author of commits."""
         name, email = self.user.get("name", "unknown"), self.user.get("email")
         return f"{name} <{email}>" if email else name
 
     def refs(self) -> refs_.RefMap:
-        """All refs, as the newest operation left them."""
-        while True:  # a writer may finish between our looks: then look again
+        """All refs, as of the newest operation."""
+        while True:  # if a writer finished meanwhile, what was read may be inconsistent: read again
             newest, pending = self.log.head(), self.log.pending()
-            found = refs_.read_all(self.folder)
+            refs = refs_.read_all(self.folder)
             if self.log.head() == newest:
                 break
         for name, (_, after) in (pending.refs if pending else {}).items():
-            found.pop(name, None)
+            refs.pop(name, None)
             if after is not None:
-                found[name] = after
-        return found
+                refs[name] = after
+        return refs
 
     def head(self) -> CommitId:
-        """The commit we stand on."""
+        """The current commit."""
         return refs_.head_commit(self.refs())
 
     def resolve(self, rev: str) -> CommitId:
-        """The commit that a revision means: ``HEAD~1``, ``main``, ``@{yesterday}``, a tag, a short id."""
+        """Find the commit that a revision names: ``HEAD~1``, ``main``, ``@{yesterday}``, a tag, a short id.
+
+        Raises:
+            UsageError: there is none, or a short id is ambiguous.
+        """
         return revisions.resolve(rev, self.refs(), self.objects, self.log)
 
     def commit(self, name: CommitId) -> commits.Commit:
@@ -148,7 +156,7 @@ class Repository:
         return commits.Commit.get(self.objects, name)
 
     def recipe(self, commit: CommitId) -> Recipe:
-        """A commit's resolved recipe."""
+        """Read a commit's resolved recipe."""
         return Recipe.get(self.objects, self.commit(commit).recipe)
 
     def base(self, name: BaseId) -> Base:
@@ -156,7 +164,7 @@ class Repository:
         return Base.get(self.objects, name)
 
     def vector(self, name: VectorId) -> Vector:
-        """Read a vector, and what it is a sum of."""
+        """Read a vector and, if it is derived, its terms."""
         return Vector.whole(self.objects, name)
 
     def vectors(self, recipe: Recipe) -> dict[str, Vector]:
@@ -164,9 +172,9 @@ class Repository:
         return {entry.name: self.vector(VectorId(entry.id)) for entry in recipe.vectors}
 
     def prepare(self, recipe: Recipe, dtype: str | None = None) -> Prepared:
-        """Work out what a build of a resolved recipe will do, without reading a weight.
+        """Plan the build of a resolved recipe without reading weights; see :func:`persona.building.prepare.prepare`.
 
-        ``dtype`` is the safetensors name for every float tensor. Raises what the build would raise.
+        ``dtype`` is the safetensors name of the dtype for every float tensor. By default each keeps its own.
         """
         from persona.building.prepare import prepare
 
@@ -180,7 +188,7 @@ class Repository:
         return parse(self.tensors.blob(BlobId(blob))) if blob else {}
 
     def diagonals(self, recipe: Recipe) -> dict[str, Fisher]:
-        """By vectors' names what a resolved recipe weighs them by; nothing where its method weighs none."""
+        """Fisher diagonals of a resolved recipe by vector name; empty unless its method weighs entries."""
         from persona import methods
 
         if not methods.weighs(methods.load(recipe.method)):
@@ -191,11 +199,11 @@ class Repository:
         return {name: Fisher.get(self.objects, FisherId(fisher)) for name, fisher in named.items()}
 
     def head_text(self) -> str:
-        """``persona.toml`` as it was committed."""
+        """``persona.toml`` as committed in HEAD."""
         return commits.get_text(self.objects, self.commit(self.head()).text)
 
     def recipe_bytes(self) -> bytes | None:
-        """``persona.toml`` as it stands, to the byte; None if there is none."""
+        """The bytes of ``persona.toml``; None if there is none."""
         try:
             return self.recipe_path.read_bytes()
         except FileNotFoundError:
@@ -204,7 +212,7 @@ class Repository:
             raise files.storage_error(error, self.recipe_path) from error
 
     def recipe_text(self) -> str | None:
-        """``persona.toml`` as it stands; None if there is none."""
+        """The text of ``persona.toml``; None if there is none."""
         data = self.recipe_bytes()
         try:
             return None if data is None else data.decode()
@@ -212,12 +220,17 @@ class Repository:
             raise UsageError(f"{self.recipe_path} is not UTF-8", "Save it as UTF-8, or: persona restore") from None
 
     def is_edited(self) -> bool:
-        """Whether ``persona.toml`` differs from the commit we stand on."""
+        """Whether ``persona.toml`` differs from HEAD."""
         return self.recipe_bytes() != self.head_text().encode()
 
     @contextlib.contextmanager
     def transaction(self, command: str) -> Iterator[Transaction]:
-        """Hold the lock; what the block asks for happens as one operation, or not at all."""
+        """Hold the lock and yield a transaction; at the end of the block, its changes are applied as one operation.
+
+        Raises:
+            Locked: another process is writing.
+            Refusal: ``persona.toml`` was edited meanwhile.
+        """
         with self.exclusive(command):
             change = Transaction(self, command)
             yield change
@@ -225,7 +238,7 @@ class Repository:
 
     @contextlib.contextmanager
     def exclusive(self, command: str) -> Iterator[None]:
-        """Hold the lock without making an operation; one that a crash left half applied is finished first."""
+        """Hold the lock without making an operation, after finishing one that a crash left half applied."""
         with self._lock(command):
             self.finish_interrupted()
             yield
@@ -233,11 +246,11 @@ class Repository:
     @contextlib.contextmanager
     def _lock(self, command: str) -> Iterator[None]:
         path = self.folder / "lock"
-        fd = _patient(path)
+        fd = _acquire(path)
         if fd is None:
             raise Locked(
-                f"another writer holds {path}: {_holder(path)}",
-                "Wait until it is done; the lock goes with its process, however that ends.",
+                f"another process holds {path}: {_holder(path)}",
+                "Wait until it is done; the lock is released when that process ends.",
             )
         try:
             files.write_lock_holder(fd, f"pid {os.getpid()} on {os.uname().nodename}, {command}, since {now()}\n")
@@ -246,13 +259,13 @@ class Repository:
             files.close_lock(fd)
 
     def finish_interrupted(self) -> None:
-        """Carry an operation to its end that a crash left half applied. Needs the lock."""
+        """Finish an operation that a crash left half applied. The caller must hold the lock."""
         pending = self.log.pending()
         if pending is not None:
             self.follow(pending)
 
     def follow(self, operation: Operation) -> None:
-        """Make refs and ``persona.toml`` what the newest operation says they are."""
+        """Update refs and ``persona.toml`` to what the newest operation says. An edited ``persona.toml`` is kept."""
         if operation.recipe is not None:
             before, after = operation.recipe
             expected = commits.get_text(self.objects, before).encode() if before else None
@@ -263,7 +276,7 @@ class Repository:
 
 
 class Transaction:
-    """What one command changes: refs, and ``persona.toml``."""
+    """The changes that one command makes to refs and ``persona.toml``."""
 
     def __init__(self, repo: Repository, command: str) -> None:
         self._repo = repo
@@ -275,15 +288,15 @@ class Transaction:
         self._redoes: OperationId | None = None
 
     def takes_back(self, operation: OperationId) -> None:
-        """Say in the log that this undoes ``operation``."""
+        """Record that this undoes ``operation``."""
         self._undoes = operation
 
     def makes_again(self, operation: OperationId) -> None:
-        """Say in the log that this redoes ``operation``."""
+        """Record that this redoes ``operation``."""
         self._redoes = operation
 
     def set_ref(self, name: str, value: str | None) -> None:
-        """Point a ref at ``value``, or remove it."""
+        """Point a ref at ``value``; None removes it."""
         self._refs[name] = value
 
     def advance(self, commit: CommitId) -> None:
@@ -292,11 +305,11 @@ class Transaction:
         self.set_ref(head.removeprefix(refs_.SYMBOLIC) if head.startswith(refs_.SYMBOLIC) else refs_.HEAD, commit)
 
     def set_recipe_text(self, text: str) -> None:
-        """Replace ``persona.toml``; refused if someone else changes it meanwhile."""
+        """Replace ``persona.toml``; :meth:`apply` refuses if it has been edited since the transaction began."""
         self._text = text
 
     def apply(self) -> None:
-        """Write the operation, which is the commit point, and let refs and recipe file follow."""
+        """Write the operation, which commits it, and then update refs and ``persona.toml``."""
         repo = self._repo
         before = repo.refs()
         changes: dict[str, Change] = {
@@ -317,31 +330,36 @@ class Transaction:
         if self._text is None or self._text.encode() == self._seen:
             return None
         if repo.recipe_bytes() != self._seen:
-            raise Refusal(
-                f"{repo.recipe_path} was edited while this command ran", "Nothing was recorded: run it again."
-            )
+            raise Refusal(f"{repo.recipe_path} was edited while this command ran", "Nothing was changed: run it again.")
         before = None if self._seen is None else commits.put_text(repo.objects, self._seen.decode())
         return before, commits.put_text(repo.objects, self._text)
 
 
 def find(start: Path) -> Path:
-    """The folder at or above ``start`` that has a ``.persona``."""
+    """Find the folder at or above ``start`` that has a ``.persona``.
+
+    Raises:
+        NoRepository: there is none.
+    """
     start = start.resolve()
     for folder in (start, *start.parents):
         if (folder / FOLDER / "format").is_file():
             return folder
-    raise NoRepository(
-        f"there is no persona repository in {start} or above it", "Make one here: persona init --base PATH"
-    )
+    raise NoRepository(f"no persona repository in {start} or above it", "Create one here: persona init --base PATH")
 
 
 def open_at(start: Path) -> Repository:
-    """The repository at or above ``start``; an operation that a crash left half applied is finished first."""
+    """Open the repository at or above ``start``, after finishing an operation that a crash left half applied.
+
+    Raises:
+        NoRepository: there is none.
+        Damaged: its format is unknown.
+    """
     root = find(start)
     path = root / FOLDER / "format"
     text = files.read_line(path)
     if text != f"persona {FORMAT}":
-        raise Damaged(f"{path} says '{text}', and this persona reads 'persona {FORMAT}'", "Upgrade persona.")
+        raise Damaged(f"{path} says '{text}'; this version reads 'persona {FORMAT}'", "Upgrade persona.")
     repo = Repository(root)
     if repo.log.pending() is not None:
         with contextlib.suppress(PersonaError, OSError):
@@ -358,7 +376,7 @@ def _finish(repo: Repository) -> None:
             files.close_lock(fd)
 
 
-def _patient(path: Path) -> int | None:
+def _acquire(path: Path) -> int | None:
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         fd = files.open_lock(path)
@@ -368,11 +386,12 @@ def _patient(path: Path) -> int | None:
 
 
 def _holder(path: Path) -> str:
+    """What the lock's holder wrote into the file about itself."""
     with contextlib.suppress(OSError):
-        return path.read_text().strip() or "it has not said who it is"
-    return "it has not said who it is"
+        return path.read_text().strip() or "unknown process"
+    return "unknown process"
 
 
 def now() -> str:
-    """The time as RFC 3339 with the local offset, to the second."""
+    """The current time as RFC 3339 with the local offset, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,7 +1,10 @@
-"""The vectors of a recipe that act, and what each of them does to a tensor.
+"""Active vectors: which vectors of a recipe change a tensor, and how strongly.
 
-The rules are those of :mod:`persona.building.plan`; here is which vectors they are about at a tensor, and what of it is refused because
-vectors do not go together.
+:mod:`persona.building.plan` has the rules for what follows from that. The checks here reject combinations of vectors that cannot be
+built together.
+
+A base may tie its output head to the embedding and store the shared matrix once. A vector may then have the head's
+change under either name, so :class:`Active` looks up every tensor under the names that the base knows it by.
 """
 
 from __future__ import annotations
@@ -18,43 +21,71 @@ from persona.store.fishers import Fisher
 from persona.store.nouns import Base, Source, TensorSpec, Vector, parts_of
 
 WHOLE = frozenset({"dense", "baked"})
-"""Forms of vectors that have a dtype of their own: what changes is kept as whole tensors."""
+"""Forms of vectors that store whole tensors, and so have a dtype of their own."""
 
 
 @dataclass(frozen=True)
 class Active:
-    """A vector of the recipe that acts somewhere."""
+    """A vector with a non-zero alpha somewhere, on the recipe's base."""
 
     entry: Entry
     vector: Vector
+    base: Base
     depths: Depths = field(default_factory=lambda: Depths({}))
     diagonal: Fisher | None = None
 
     @property
     def name(self) -> str:
-        """What the recipe calls it."""
+        """Its name in the recipe."""
         return self.entry.name
 
-    def called(self, tensor: str, base: Base) -> str:
-        """Under which name it has a tensor, which is the one that patterns match: a tied head may be the matrix that it shares."""
-        return next((name for name in base.names_of(tensor) if self.vector.source(name) is not None), tensor)
-
-    def at(self, tensor: str) -> float:
-        """Its strength at a tensor that it touches, 0 at another."""
-        if not self.entry.touches(tensor):
+    def alpha_at(self, own_name: str) -> float:
+        """Its alpha at one of its own tensors; 0 where ``only`` and ``except`` exclude the tensor."""
+        if not self.entry.touches(own_name):
             return 0.0
-        alpha = alphas.alpha_at(self.entry.alpha, tensor, self.depths)
+        alpha = alphas.alpha_at(self.entry.alpha, own_name, self.depths)
         if alpha is None:
             raise UsageError(
-                f"vectors.{self.name}.alpha: none of its patterns matches {tensor}, which the vector changes",
-                f'Say how strong it is there, or everywhere else: "*" = 1.0, or keep it off: except = ["{tensor}"].',
+                f"vectors.{self.name}.alpha: no pattern matches {own_name}, which the vector changes",
+                f'Add a pattern for it, a default ("*" = 1.0), or exclude it: except = ["{own_name}"].',
             )
         return alpha
+
+    def touch_at(self, tensor: str) -> Touch | None:
+        """What it does to a tensor; None if nothing."""
+        source = self.vector.source(*self.base.names_of(tensor))
+        if source is None:
+            return None
+        alpha = self.alpha_at(self._own_name(tensor))
+        return Touch(self, alpha, source) if alpha != 0 else None
+
+    def brings(self, tensor: str) -> bool:
+        """Whether it can add a tensor that the base does not have, under exactly this name."""
+        return self.vector.brings(tensor) and self.alpha_at(tensor) > 0
+
+    def whole_specs(self, tensor: str) -> list[TensorSpec]:
+        """How its full fine-tunes store a tensor: the base's spec for those that leave it alone."""
+        if not self.entry.touches(self._own_name(tensor)):
+            return []
+        before, names = self.base.spec(tensor), self.base.names_of(tensor)
+        runs = [run for _, run in self.vector.weighted if run.form in WHOLE or before is None]
+        specs = [next((run.tensors[name] for name in names if name in run.tensors), before) for run in runs]
+        return [spec for spec in specs if spec is not None]
+
+    def diagonal_spec(self, tensor: str) -> TensorSpec | None:
+        """Its Fisher diagonal at a tensor."""
+        known = self.diagonal.tensors if self.diagonal is not None else {}
+        return next((known[name] for name in self.base.names_of(tensor) if name in known), None)
+
+    def _own_name(self, tensor: str) -> str:
+        """The name under which it has a tensor, which is the one that patterns match."""
+        names = self.base.names_of(tensor)
+        return next((name for name in names if self.vector.source(name) is not None), tensor)
 
 
 @dataclass(frozen=True)
 class Touch:
-    """A vector that changes an output tensor, how strongly, and by what."""
+    """What one vector does to one output tensor."""
 
     active: Active
     alpha: float
@@ -62,14 +93,14 @@ class Touch:
 
     @property
     def dense(self) -> list[Dense]:
-        """The whole tensors in it."""
+        """The whole tensors among its sources."""
         parts = enumerate(parts_of(self.source))
-        return [Dense(self, c, part, n) for n, (c, part) in parts if isinstance(part, TensorSpec)]
+        return [Dense(self, c, spec, number) for number, (c, spec) in parts if isinstance(spec, TensorSpec)]
 
 
 @dataclass(frozen=True)
 class Dense:
-    """A whole tensor that changes an output: the vector's own, or the ``part``-th of the sum that it is."""
+    """A whole tensor that changes an output: the vector's own, or that of term number ``part`` of a derived vector."""
 
     touch: Touch
     coefficient: float
@@ -78,79 +109,86 @@ class Dense:
 
     @property
     def share(self) -> float:
-        """How strongly it brings what the base has not; negative if it, or all of its vector, is taken away."""
+        """How strongly it brings new rows or tensors; negative if it, or its whole vector, is subtracted."""
         return self.touch.alpha * (self.coefficient if self.touch.alpha > 0 else 1.0)
 
 
 def active_vectors(
     recipe: Recipe, base: Base, vectors: Mapping[str, Vector], diagonals: Mapping[str, Fisher] | None = None
 ) -> list[Active]:
-    """The vectors that act, in recipe order."""
+    """List the vectors with a non-zero alpha somewhere, in recipe order."""
     depths, known = Depths.of(base.tensors), diagonals or {}
     acting = (entry for entry in recipe.vectors if alphas.acts(entry.alpha))
-    return [Active(entry, vectors[entry.name], depths, known.get(entry.name)) for entry in acting]
-
-
-def touch_at(active: Active, name: str, base: Base) -> Touch | None:
-    """What a vector does to a tensor; to a head that this build unties, what it does to the matrix it was."""
-    source = active.vector.source(*base.names_of(name))
-    if source is None:
-        return None
-    alpha = active.at(active.called(name, base))
-    return Touch(active, alpha, source) if alpha != 0 else None
+    return [Active(entry, vectors[entry.name], base, depths, known.get(entry.name)) for entry in acting]
 
 
 def check_patterns(entry: Entry, vector: Vector) -> None:
-    """Raise if a pattern of ``only``, ``except`` or ``alpha`` matches none of a vector's tensors."""
+    """Check that every pattern of ``only``, ``except`` and ``alpha`` matches a tensor of the vector.
+
+    Raises:
+        UsageError: a pattern matches none.
+    """
     names = [*vector.names, *vector.gone]
-    said = (("only", entry.only), ("except", entry.excepted), ("alpha", alphas.patterns(entry.alpha)))
-    for key, patterns in said:
+    keys = (("only", entry.only), ("except", entry.excepted), ("alpha", alphas.patterns(entry.alpha)))
+    for key, patterns in keys:
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(
                     f"vectors.{entry.name}.{key}: '{pattern}' matches none of its {len(names)} tensors",
-                    f"Its tensors are named like '{names[0]}'." if names else "It has no tensors.",
+                    f"Its tensors have names like '{names[0]}'." if names else "It has no tensors.",
                 )
 
 
 def grown(base: Base, vector: Vector) -> list[str]:
-    """The tensors to which a vector adds rows, and those it brings anew."""
-    found = (n for n, spec in vector.wholes if n not in base.tensors or spec.shape != base.tensors[n].shape)
-    return list(dict.fromkeys(found))
+    """Names of the tensors that a vector adds, or adds rows to."""
+    names = (n for n, spec in vector.wholes if n not in base.tensors or spec.shape != base.tensors[n].shape)
+    return list(dict.fromkeys(names))
 
 
 def check_growth(base: Base, active: Iterable[Active]) -> None:
-    """Raise if a vector grows one matrix of the vocabulary and is kept off the other, or not positive there."""
+    """Check that embedding and head grow together.
+
+    Raises:
+        Refusal: a vector adds rows to both, but a pattern or alpha keeps it off one of them.
+    """
     for a in active:
         rows = [name for name in grown(base, a.vector) if name in base.tensors]
-        kept = [name for name in rows if a.at(name) > 0]
+        kept = [name for name in rows if a.alpha_at(name) > 0]
         if kept and len(kept) < len(rows):
             left = next(name for name in rows if name not in kept)
             raise Refusal(
-                f"vector '{a.name}' adds rows to {kept[0]} and is kept off {left}, to which it adds them too",
-                "Embedding and head must have the same rows: let only, except and alpha treat both alike.",
+                f"vector '{a.name}' adds rows to {kept[0]} and to {left}, but is kept off {left}",
+                "Embedding and head must have the same rows: use the same only, except and alpha for both.",
             )
 
 
 def dropped(active: Iterable[Active]) -> set[str]:
-    """Tensors that are left out, because a vector lacks them."""
+    """Names of the tensors to leave out, because a vector with a positive alpha was saved without them.
+
+    Raises:
+        Refusal: another vector changes such a tensor.
+    """
     active = list(active)
-    lacking = {name: a for a in active for name in a.vector.gone if a.at(name) > 0}
+    lacking = {name: a for a in active for name in a.vector.gone if a.alpha_at(name) > 0}
     for name, lacks in lacking.items():
         for other in active:
-            if name in other.vector.names and other.at(name) > 0:
+            if name in other.vector.names and other.alpha_at(name) > 0:
                 raise Refusal(
-                    f"vector '{lacks.name}' was saved without {name}, and vector '{other.name}' changes it",
-                    f'Decide in persona.toml: except = ["{name}"] on one of them.',
+                    f"vector '{lacks.name}' was saved without {name}, but vector '{other.name}' changes it",
+                    f'Choose one in persona.toml: set except = ["{name}"] on the other.',
                 )
     return set(lacking)
 
 
-def agreed_shape(name: str, before: TensorSpec | None, dense: list[Dense]) -> tuple[int, ...]:
-    """The base's shape, or the larger one that vectors agree on."""
-    shape = before.shape if before else dense[0].spec.shape
+def agreed_shape(name: str, before: TensorSpec | None, bringing: list[Dense]) -> tuple[int, ...]:
+    """The shape of an output: the base's, or the larger one that the vectors in ``bringing`` agree on.
+
+    Raises:
+        Refusal: two vectors give the tensor different new shapes.
+    """
+    shape = before.shape if before else bringing[0].spec.shape
     grower = None
-    for touch, spec in ((one.touch, one.spec) for one in dense):
+    for touch, spec in ((dense.touch, dense.spec) for dense in bringing):
         if spec.shape == shape:
             grower = grower or (touch.active if before is None else None)
             continue
@@ -160,8 +198,8 @@ def agreed_shape(name: str, before: TensorSpec | None, dense: list[Dense]) -> tu
             raise Refusal(
                 f"vectors '{grower.name}' and '{touch.active.name}' give {name} different shapes: "
                 f"{list(shape)} and {list(spec.shape)}",
-                "They added different tokens, or brought different heads: train them with the same ones, "
-                f'or keep one out with except = ["{name}"].',
+                "They added different tokens or different heads: train them with the same ones, "
+                f'or exclude one with except = ["{name}"].',
             )
         shape, grower = spec.shape, touch.active
     return shape

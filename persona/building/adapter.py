@@ -1,10 +1,10 @@
-"""A recipe as one PEFT adapter: LoRA factors stacked, nothing multiplied out and nothing left out.
+"""A recipe as one exact PEFT adapter: the LoRA factors of its vectors, stacked.
 
     B = [λα₁s₁B₁ | λα₂s₂B₂ | …],  A = [A₁; A₂; …],  B · A = λ Σ αᵢ sᵢ BᵢAᵢ,  rank Σ rᵢ,  scaling 1
 
-The blocks meet only their own partners, so there are no cross-terms (PEFT's ``add_weighted_adapter`` with ``linear``
-adds the As and the Bs up apart and has them). Every A is what was committed; every entry of B is rounded once, from
-λαs · B in fp64 to fp32. A recipe that says more than that is refused here, with the vector and the tensor.
+Each Bᵢ is only multiplied with its own Aᵢ, so there are no cross-terms. (PEFT's ``add_weighted_adapter`` with ``linear``
+has them, because it adds the As and the Bs separately.) Every A is as committed; every entry of B is rounded once, from
+λαs · B in fp64 to fp32. A recipe that changes anything else is refused, naming the vector and the tensor.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 EXACT = frozenset({"linear", "task_arithmetic"})
 """Methods that are a plain sum."""
 _TIE = ("tie_word_embeddings",)
-_COMPRESS = "Add --rank R for the nearest adapter of rank R, with its error; or build the whole model."
+_COMPRESS = "Add --rank R for the nearest adapter of rank R, or build the whole model."
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What an adapter says of one module; ``make`` gives A [r, …] and B […, r] as matrices in fp32."""
+    """An adapter's factors for one module; ``make`` computes A [r, …] and B […, r] as matrices in fp32."""
 
     module: Module
     rank: int
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What has to be known beside the plan: the base, its ``config.json``, and the vectors that act."""
+    """What an adapter needs besides the plan: the base, its ``config.json`` and the active vectors."""
 
     base: Base
     config: Mapping[str, Any]
@@ -51,42 +51,46 @@ class Surroundings:
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Those of all base tensors."""
+        """Shapes of all base tensors."""
         return {name: spec.shape for name, spec in self.base.tensors.items()}
 
     def module(self, name: str, *, turned: bool | None = None) -> Module | Unsaid:
-        """The module whose weight ``name`` is."""
+        """The module that has ``name`` as its weight. ``turned`` says that its factors are stored transposed."""
         return module_of(name, self.shapes, self.base.tied, self.config, turned=turned)
 
 
 def changed(plan: Plan) -> list[Output]:
-    """The outputs that are not the base's tensors as they are."""
+    """The outputs that differ from the base."""
     return [o for o in plan.outputs if o.terms or o.carried or (o.copy is not None and o.copy != o.base)]
 
 
 def is_stack(output: Output) -> bool:
-    """Whether a tensor changes by low-rank terms alone."""
+    """Whether only low-rank terms change a tensor."""
     sources = [source for term in output.terms for source in _sources(term)]
     return bool(sources) and not output.carried and all(isinstance(source, LowRankSpec) for _, source in sources)
 
 
 def _sources(term: Term) -> Sequence[tuple[float, TensorSpec | LowRankSpec | None]]:
-    """The products that a term adds up, with their coefficients."""
+    """The parts that a term adds up, with their coefficients."""
     return [(1.0, None)] if term.source is None else parts_of(term.source)
 
 
 def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pair]:
-    """The factors of every module that the recipe changes; Refusal if an adapter cannot say all of it."""
+    """Stack the factors of every module that the recipe changes.
+
+    Raises:
+        Refusal: an adapter cannot represent the recipe exactly.
+    """
     if plan.method not in EXACT:
-        raise Refusal(f"method '{plan.method}' does not leave a sum of adapters, and so no exact one", _COMPRESS)
+        raise Refusal(f"method '{plan.method}' is not a sum of adapters, so there is no exact one", _COMPRESS)
     _check_rest(plan, around)
     pairs = []
     for output in changed(plan):
         if not is_stack(output):
-            _refuse(_bringer(output, around), output.name, "as a whole tensor")
+            _refuse(_bringer(output, around), f"changes {output.name} as a whole tensor")
         module = stack_module(output, around)
         if isinstance(module, Unsaid):
-            _refuse(output.terms[0].vector, output.name, f"where {module.why}")
+            _refuse(output.terms[0].vector, f"changes {output.name}: {module.why}")
         pairs.append(Pair(module, stack_rank(output), partial(stacked, output, module, plan.scale, store)))
     return pairs
 
@@ -97,17 +101,17 @@ def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
     assert isinstance(first, LowRankSpec)
     module = around.module(output.name, turned=first.left_transposed)
     if isinstance(module, Module) and module.kind == "conv" and len(first.left.shape) != len(module.shape):
-        return Unsaid("the factors are a parameter's and not a convolution's")
+        return Unsaid("its factors have the shape of a plain parameter's, not of a convolution's")
     return module
 
 
 def stack_rank(output: Output) -> int:
-    """Σ rᵢ."""
-    return sum(one.rank for t in output.terms for _, one in _sources(t) if isinstance(one, LowRankSpec))
+    """Σ rᵢ of a tensor's terms."""
+    return sum(spec.rank for t in output.terms for _, spec in _sources(t) if isinstance(spec, LowRankSpec))
 
 
 def stacked(output: Output, module: Module, scale: float, store: TensorStore) -> tuple[Float32, Float32]:
-    """A and B of all terms."""
+    """A and B of all terms, stacked."""
     import numpy as np
 
     products = [(term, c, source) for term in output.terms for c, source in _sources(term)]
@@ -118,7 +122,7 @@ def stacked(output: Output, module: Module, scale: float, store: TensorStore) ->
 def _folded(
     term: Term, strength: float, spec: TensorSpec | LowRankSpec | None, module: Module, store: TensorStore
 ) -> tuple[Float32, Float32]:
-    """A as it was committed, and B with λαs in it (and a coefficient, in a sum)."""
+    """A as committed, and B multiplied by λαs (and the coefficient, in a derived vector)."""
     import numpy as np
 
     assert isinstance(spec, LowRankSpec)
@@ -127,23 +131,23 @@ def _folded(
     with np.errstate(over="ignore"):
         folded = (b.astype(np.float64) * (strength * spec.scale)).astype(np.float32)
     if not np.isfinite(folded).all():
-        raise Refusal(f"vector '{term.vector}' has no finite factors for {module.tensor}", "Lower its alpha.")
+        raise Refusal(f"the factors of vector '{term.vector}' for {module.tensor} are not finite", "Lower its alpha.")
     return a, folded
 
 
 def _check_rest(plan: Plan, around: Surroundings) -> None:
-    """Raise where a vector drops a tensor or brings settings or a tokenizer, which no adapter does."""
+    """Raise if a vector drops a tensor, or brings settings or a tokenizer, which an adapter cannot do."""
     names = {output.name for output in plan.outputs}
     for a in around.active:
         lacks = next((name for name in a.vector.gone if name in around.base.tensors and name not in names), None)
         if lacks is not None:
-            _refuse(a.name, lacks, "taken out")
+            _refuse(a.name, f"leaves out {lacks}")
         for file in told(a):
-            raise Refusal(f"vector '{a.name}' brings its own {file}, which an adapter does not carry", _COMPRESS)
+            raise Refusal(f"vector '{a.name}' brings its own {file}, which an adapter cannot contain", _COMPRESS)
 
 
 def told(active: Active) -> list[str]:
-    """Files of a vector that acts, and files whose settings it changes; that a head is untied its tensor says."""
+    """Files that an active vector brings or changes settings in. An untied head does not count: its tensor shows it."""
     if not alphas.adds(active.entry.alpha):
         return []
     patched = [file for file, patch in active.vector.config.items() if any(path != _TIE for path, _ in patch)]
@@ -151,11 +155,11 @@ def told(active: Active) -> list[str]:
 
 
 def _bringer(output: Output, around: Surroundings) -> str:
-    """The first vector that brings a tensor whole."""
+    """The first vector that changes a tensor as a whole tensor."""
     touching = [a for a in around.active if a.entry.touches(output.name)]
     dense = [a.name for a in touching if any(output.name in part.tensors for _, part in a.vector.weighted)]
     return dense[0] if dense else output.terms[0].vector
 
 
-def _refuse(vector: str, tensor: str, how: str) -> NoReturn:
-    raise Refusal(f"vector '{vector}' has {tensor} {how}, which no exact adapter can say", _COMPRESS)
+def _refuse(vector: str, what: str) -> NoReturn:
+    raise Refusal(f"no exact adapter exists: vector '{vector}' {what}", _COMPRESS)

@@ -1,7 +1,7 @@
-"""The folder of an adapter: ``adapter_model.safetensors`` and ``adapter_config.json`` as PEFT writes them, receipt, card.
+"""The folder of an adapter: ``adapter_model.safetensors``, ``adapter_config.json``, receipt and model card.
 
-The receipt is a build's, and ``persona verify`` reads it as one. It says besides, under ``adapter``, the largest
-rank, and the error of the whole where the adapter is not exact.
+The receipt has the form of a build's, and ``persona verify`` reads it. Its additional field ``adapter`` has the largest
+rank and, unless the adapter is exact, the total error.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from persona.building.adapter import Pair
 from persona.building.publish import OutputFolder, Shard, output_folder
 from persona.building.receipt import make_receipt
-from persona.building.target import check_replaceable
+from persona.building.target import publish
 from persona.checkpoints.adapter import CONFIG, WEIGHTS
 from persona.checkpoints.adapters.writing import config_json
 from persona.checkpoints.dtypes import narrow
-from persona.checkpoints.folder import RECEIPT
 from persona.checkpoints.tensorfile import layout
 from persona.errors import Refusal
 from persona.ids import TensorId, tensor_id
@@ -29,14 +28,14 @@ CARD = "README.md"
 
 
 def adapter_shard(pairs: Sequence[Pair], dtype: str) -> Shard:
-    """The one weight file; PEFT sorts its keys."""
+    """Lay out the weight file, with its keys sorted as PEFT sorts them."""
     shapes = {key: shape for p in pairs for key, shape in zip(p.module.keys, p.module.shapes(p.rank), strict=True)}
     head, infos = layout(((key, dtype, shapes[key]) for key in sorted(shapes)), {"format": "pt"})
     return Shard(WEIGHTS, head, infos)
 
 
 def small_files(pairs: Sequence[Pair], base_name: str, config: Mapping[str, Any], card: bytes) -> dict[str, bytes]:
-    """Everything beside weights and receipt; ``card`` is a build's, and says here that PEFT loads it."""
+    """Make the adapter's config and its card: that of a build, with ``library_name: peft``."""
     ranks = {pair.module.path: pair.rank for pair in pairs}
     turned = all(pair.module.kind == "conv1d" for pair in pairs)
     card = card.replace(b"library_name: transformers", b"library_name: peft", 1)
@@ -52,22 +51,30 @@ def write_adapter(
     *,
     replace: bool,
 ) -> tuple[Shard, bytes]:
-    """Make the folder, whole or not at all; its weight file and its receipt."""
+    """Write the folder, complete or not at all.
+
+    Args:
+        target: The folder to create.
+        pairs: The factors of every module.
+        dtype: safetensors name of the dtype to store them in.
+        about: The receipt's fields that say what was built.
+        files: Small files by name.
+        replace: Replace an earlier build in ``target``.
+
+    Returns:
+        The weight file's layout and the receipt.
+    """
     shard = adapter_shard(pairs, dtype)
     with output_folder(target, [shard], replace=replace) as folder:
         folder.reserve()
         ids = write_pairs(folder, shard, pairs, dtype)
         receipt = make_receipt(about, dict(sorted(ids.items())), [shard], files)
-        for name, data in [*files.items(), (RECEIPT, receipt)]:
-            folder.add_file(name, data)
-        if target.exists() and any(target.iterdir()):
-            check_replaceable(target)  # once more: somebody may have put something there meanwhile
-        folder.publish()
+        publish(folder, files, receipt)
     return shard, receipt
 
 
 def write_pairs(folder: OutputFolder, shard: Shard, pairs: Sequence[Pair], dtype: str) -> dict[str, TensorId]:
-    """Write the factors of every module; their ids by key."""
+    """Write the factors of every module; returns their ids by key."""
     ids: dict[str, TensorId] = {}
     for pair in pairs:
         ids |= _write_pair(folder, shard, pair, dtype)
@@ -91,6 +98,6 @@ def _finite(matrix: Float32, dtype: str, pair: Pair) -> Any:
     if not np.isfinite(float_bits).all():
         raise Refusal(
             f"the factors for {pair.module.tensor} are not finite in {dtype}",
-            "Write them in a wider format (--dtype bf16 or fp32), or lower the alphas.",
+            "Use a wider dtype (--dtype bf16 or fp32), or lower the alphas.",
         )
     return bits

@@ -1,4 +1,4 @@
-"""Room in memory that threads share: who wants more than is left waits until others are done."""
+"""A memory budget that threads share: a thread that needs more than is left waits for the others."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from threading import Condition
 
 DEFAULT = 500_000_000
-"""Bytes that a build may hold of tensors at once, unless told otherwise."""
+"""Default number of bytes of tensors that a build holds at once."""
 
 
 class Budget:
-    """A number of bytes to borrow from. One who wants more than all of it gets it when nobody else holds any."""
+    """A number of bytes to borrow from. A request for more than all of it is granted when nothing else is borrowed."""
 
     def __init__(self, nbytes: int = DEFAULT) -> None:
         self.nbytes = nbytes
@@ -20,7 +20,7 @@ class Budget:
 
     @contextlib.contextmanager
     def if_free(self, nbytes: int) -> Iterator[bool]:
-        """Hold so many bytes until the block ends, if they are free now; whether they were."""
+        """Borrow ``nbytes`` for the block if they are free now; yields whether they were."""
         with self._changed:
             taken = nbytes if nbytes <= self._free else 0
             self._free -= taken
@@ -33,7 +33,7 @@ class Budget:
 
     @contextlib.contextmanager
     def borrowed(self, nbytes: int) -> Iterator[None]:
-        """Hold so many bytes until the block ends."""
+        """Borrow ``nbytes`` for the block, waiting until they are free."""
         wanted = min(nbytes, self.nbytes)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= wanted)

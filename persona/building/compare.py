@@ -1,15 +1,15 @@
-"""Two sets of weights beside each other, tensor by tensor: one pass over both, in blocks, on all cores.
+"""Comparing two sets of weights A and B, tensor by tensor: one pass over both, in blocks, on all cores.
 
     difference       ‖B − A‖, and relative to ‖A‖
     largest          max |B − A|
-    differing        entries whose bits differ; whose values differ, where the two formats do
-    grew, shrank     entries with |B| > |A|, and with |B| < |A|
-    cosine, opposed  of the changes A − W and B − W from a base: ⟨·, ·⟩/(‖·‖ ‖·‖), and of the entries where both are
-                     not zero, the share whose signs differ. Of two vectors, which are changes, of these themselves
+    differing        number of entries whose bits differ; if the dtypes differ, whose values differ
+    grew, shrank     number of entries with |B| > |A|, and with |B| < |A|
+    cosine, opposed  of the changes A − W and B − W from a base W: ⟨·, ·⟩/(‖·‖ ‖·‖), and the share of entries whose
+                     signs differ, among those where both are non-zero. Vectors are changes themselves
 
-Values are fp32, sums fp64 that do not depend on blocks or threads. Of a tensor that has more rows on one side, the
-rows of both are compared; of one in another shape, and of what is no float format, no figure but that it differs.
-A figure that is no finite number is None.
+Values are fp32 and sums fp64, independent of blocks and threads. If a tensor has more rows on one side, the common rows
+are compared. Tensors of different shapes, and those that are not floats, are only counted as different. A figure that
+is not a finite number is None.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from persona import kernels
 from persona.building.contents import Part, Parts
 from persona.building.interference import BY, cosine, root, share
 from persona.building.plan import natural
+from persona.building.streams import Blocks
 from persona.checkpoints.dtypes import ARITHMETIC, widen
 from persona.errors import UsageError
 from persona.methods.parts.sums import Dot
@@ -35,12 +36,12 @@ from persona.store.packs import BLOCK
 from persona.threads import Stopped, run_all
 
 if TYPE_CHECKING:
-    from persona.checkpoints.dtypes import Bits, Float32
+    from persona.checkpoints.dtypes import Float32
 
 
 @dataclass(frozen=True)
 class TensorKind:
-    """What a tensor is, before its entries."""
+    """The dtype and shape of a tensor."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -48,7 +49,7 @@ class TensorKind:
 
 @dataclass(frozen=True)
 class ChangedKind:
-    """A tensor that is there on one side alone, or of another shape or format on the other."""
+    """A tensor that only one side has (the other is null), or whose dtype or shape differs."""
 
     name: str
     before: TensorKind | None
@@ -57,7 +58,13 @@ class ChangedKind:
 
 @dataclass(frozen=True)
 class ComparisonFigures:
-    """The model, a layer or a tensor. ``tensors`` of either side; ``entries`` of those that were compared."""
+    """Figures of the whole model, a layer or a tensor.
+
+    ``tensors`` counts those of either side, ``changed`` those that differ, ``entries`` the entries that were compared.
+    Of these, ``differing`` are not equal, and ``grew`` and ``shrank`` count larger and smaller magnitudes.
+    ``difference`` is ‖B − A‖, ``relative`` the same divided by ‖A‖, and ``largest`` the largest difference of an entry.
+    ``cosine`` and ``opposed`` compare the changes from the base: their cosine, and the share of entries with opposite signs.
+    """
 
     name: str
     tensors: int
@@ -77,7 +84,11 @@ class ComparisonFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``rows`` are the layers or tensors in which something differs, ``recast`` what differs before its entries."""
+    """Two sets of weights compared.
+
+    ``rows`` are the layers or tensors in which something differs, ``recast`` the tensors that only one side has or
+    whose dtype or shape differs.
+    """
 
     by: str
     whole: ComparisonFigures
@@ -94,13 +105,13 @@ class _Pair:
 
     @property
     def recast(self) -> ChangedKind | None:
-        """How the two differ before their entries."""
+        """The difference in dtype or shape; None if there is none."""
         before, after = (TensorKind(p.dtype, p.shape) if p else None for p in (self.before, self.after))
         return ChangedKind(self.name, before, after) if before != after else None
 
     @property
     def units(self) -> int:
-        """Entries that can be compared: those of the rows that both have."""
+        """Number of entries that can be compared: those of the rows that both have."""
         a, b = self.before, self.after
         if a is None or b is None or len(a.shape) != len(b.shape) or a.shape[1:] != b.shape[1:]:
             return 0
@@ -109,7 +120,7 @@ class _Pair:
 
 @dataclass
 class _Sums:
-    """Of one tensor, or of several: squares and products of A, B, and of their changes X and Y."""
+    """Sums over one or more tensors: counts, and squares and products of A, B and their changes X and Y."""
 
     tensors: int = 0
     changed: int = 0
@@ -123,7 +134,7 @@ class _Sums:
     squares: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("a", "b", "moved", "x", "y", "xy"), 0.0))
 
     def add(self, other: _Sums) -> None:
-        """One tensor more."""
+        """Add the sums of another tensor."""
         for name in ("tensors", "changed", "entries", "differing", "grew", "shrank", "both", "opposed"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest = float(np.maximum(self.largest, other.largest))  # a NaN stays
@@ -131,7 +142,7 @@ class _Sums:
             self.squares[key] += value
 
     def figures(self, name: str) -> ComparisonFigures:
-        """As a report has them."""
+        """The figures of a report."""
         s = self.squares
         return ComparisonFigures(
             name, self.tensors, self.changed, self.entries, self.differing, self.grew, self.shrank,
@@ -158,11 +169,19 @@ def compare(
     by: str = "layer",
     progress: Progress = SILENT,
 ) -> Comparison:
-    """``after`` beside ``before``; what both have from ``base`` if given. ``changes`` says that both are changes."""
+    """Compare two sets of weights.
+
+    Args:
+        before: A.
+        after: B.
+        base: What both were changed from. Without it there are no cosines.
+        changes: Whether ``before`` and ``after`` are changes themselves, as vectors are.
+        by: ``layer`` or ``tensor``: what a row is.
+    """
     if by not in BY:
-        raise UsageError(f"there is no report by '{by}'", f"Say by {' or '.join(BY)}.")
+        raise UsageError(f"cannot report by '{by}'", f"Use {' or '.join(BY)}.")
     pairs = _pairs(before, after, base or {})
-    recast = tuple(one for pair in pairs if (one := pair.recast) is not None)
+    recast = tuple(difference for pair in pairs if (difference := pair.recast) is not None)
     unread = all(_is_same(pair) for pair in pairs)
     sums = _nothing(pairs) if unread else _measure_all(pairs, changes, progress)
     whole = _total(sums.values()).figures("model")
@@ -181,7 +200,7 @@ def _is_same(pair: _Pair) -> bool:
 
 
 def _nothing(pairs: Sequence[_Pair]) -> dict[str, _Sums]:
-    """Where nothing can differ, nothing is read."""
+    """Sums without differences, for tensors that are known to be equal and need not be read."""
     return {pair.name: _Sums(tensors=1, entries=pair.units) for pair in pairs}
 
 
@@ -191,8 +210,8 @@ def _measure_all(pairs: Sequence[_Pair], changes: bool, progress: Progress) -> d
     with progress.task("comparing", sum(pair.units for pair in pairs), "weights") as task:
         worker = _Worker(changes, task, stop)
         largest_first = sorted(pairs, key=lambda pair: -pair.units)
-        found = run_all({pair.name: partial(worker.measure, pair) for pair in largest_first}, stop)
-    return {pair.name: found[pair.name] for pair in pairs}
+        sums = run_all({pair.name: partial(worker.measure, pair) for pair in largest_first}, stop)
+    return {pair.name: sums[pair.name] for pair in pairs}
 
 
 def _total(parts: Iterable[_Sums]) -> _Sums:
@@ -204,8 +223,8 @@ def _total(parts: Iterable[_Sums]) -> _Sums:
 
 def _rows(sums: Mapping[str, _Sums], by: str) -> Iterator[ComparisonFigures]:
     groups: dict[str, list[_Sums]] = {}
-    for name, one in sums.items():
-        groups.setdefault(name if by == "tensor" else layer_of(name)[1], []).append(one)
+    for name, tensor in sums.items():
+        groups.setdefault(name if by == "tensor" else layer_of(name)[1], []).append(tensor)
     for name, parts in groups.items():
         total = _total(parts)
         if total.changed:
@@ -219,8 +238,8 @@ class _Worker:
     stop: Event
 
     def measure(self, pair: _Pair) -> _Sums:
-        """One tensor."""
-        with np.errstate(all="ignore"):  # infinities and NaNs are the weights' own business
+        """Compare one tensor."""
+        with np.errstate(all="ignore"):  # weights may hold infinities and NaNs
             tally = _Tally(pair, self.changes)
             for count in tally.counts:
                 if self.stop.is_set():
@@ -231,7 +250,7 @@ class _Worker:
 
 
 class _Tally:
-    """The running sums of one tensor; a side that is surely another's bytes is not read for itself."""
+    """Running sums of one tensor. Sides that are known to be equal are read only once."""
 
     def __init__(self, pair: _Pair, changes: bool) -> None:
         self._pair, self._changes = pair, changes
@@ -239,26 +258,27 @@ class _Tally:
         self._who = [
             next(k for k, other in enumerate(parts) if part is other or part.is_surely(other)) for part in parts
         ]
-        self._streams = {k: _Taken(parts[k]) for k in dict.fromkeys(self._who)}
+        self._dtypes = {k: parts[k].dtype for k in dict.fromkeys(self._who)}
+        self._streams = {k: Blocks(parts[k].blocks()) for k in self._dtypes}
         self._measured = bool(parts) and {part.dtype for part in parts} <= ARITHMETIC
         self._dots = {key: Dot() for key in _Sums().squares}
         self.sums = _Sums(tensors=1)
 
     @property
     def counts(self) -> Iterator[int]:
-        """Entries of each block."""
+        """Number of entries of each block."""
         units = self._pair.units
         return (min(BLOCK, units - start) for start in range(0, units, BLOCK))
 
     def _base(self) -> Part | None:
-        """The base, where it has every row that is compared."""
+        """The base, if it has every row that is compared."""
         base, a = self._pair.base, self._pair.before
         if base is None or a is None or self._changes or base.shape[1:] != a.shape[1:]:
             return None
         return base if base.units >= self._pair.units and len(base.shape) == len(a.shape) else None
 
     def add(self, count: int) -> None:
-        """The next ``count`` entries of every side."""
+        """Add the next ``count`` entries of every side."""
         taken = {k: stream.take(count) for k, stream in self._streams.items()}
         a, b, *_ = bits = [taken[k] for k in self._who]
         a_part, b_part = self._pair.before, self._pair.after
@@ -270,7 +290,7 @@ class _Tally:
         if not self._measured:
             self.sums.differing += 0 if equal else int(np.count_nonzero(a != b))
             return
-        wide = {k: widen(taken[k], stream.dtype) for k, stream in self._streams.items()}
+        wide = {k: widen(taken[k], dtype) for k, dtype in self._dtypes.items()}
         values = [wide[k] for k in self._who]
         if equal:
             self._add_equal(values)
@@ -313,7 +333,7 @@ class _Tally:
         self._dots[key].add(x, y)
 
     def finish(self) -> _Sums:
-        """The sums, once all that was read has proved to be what it should be."""
+        """The final sums, after everything that was read has been verified."""
         for stream in self._streams.values():
             stream.drain()
         self.sums.changed = int(self._pair.recast is not None or self.sums.differing > 0)
@@ -322,31 +342,5 @@ class _Tally:
 
 
 def _unequal(a: Float32, b: Float32) -> int:
-    """Entries of two formats whose values differ; a NaN is as good as another."""
+    """Number of entries with different values, where the dtypes differ. All NaNs count as equal."""
     return int(np.count_nonzero((a != b) & ~(np.isnan(a) & np.isnan(b))))
-
-
-class _Taken:
-    """A part's entries, from front to back in pieces of any size."""
-
-    def __init__(self, part: Part) -> None:
-        self.dtype = part.dtype
-        self._blocks = part.blocks()
-        self._rest: Bits | None = None
-
-    def take(self, count: int) -> Bits:
-        """The next ``count`` entries."""
-        parts: list[Bits] = []
-        while count:
-            if self._rest is None and parts:
-                parts[-1] = parts[-1].copy()  # the next block may take its place
-            block = self._rest if self._rest is not None else next(self._blocks)
-            parts.append(block[:count])
-            self._rest = block[count:] if len(block) > count else None
-            count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def drain(self) -> None:
-        """Read to the end, so that what was taken is verified."""
-        for _ in self._blocks:
-            pass

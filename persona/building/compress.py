@@ -1,12 +1,12 @@
 """A recipe as an adapter of a given rank: for each matrix that the build changes, the nearest B · A.
 
-δ = W_build − W_base, where W_build is what a build in fp32 has: the plan is run as for a build, into memory, and each
-matrix is compressed by the thread that has just finished it. So every method and every kind of vector can be
-compressed, and a worker holds one matrix. Where a plain sum of LoRA vectors changes a matrix, δ is a product of thin
-factors already; those are never multiplied out, and kept as they are where their ranks add up to no more than R.
+δ = W_build − W_base with a build in fp32. The plan is run as for a build, but into memory, and each matrix is
+compressed by the thread that has just finished it. So every method and every kind of vector can be compressed, and a
+worker holds one matrix at a time. Where a plain sum of LoRA vectors changes a matrix, δ already is a product of thin
+factors: it is never multiplied out, and the factors are kept if their ranks add up to at most R.
 
-What an adapter cannot say (norms, biases, new rows, a shared head, …) stays the base's. It is named, and counted in
-the error of the whole: ‖δ − BA‖_F / ‖δ‖_F over all tensors.
+What an adapter cannot represent (norms, biases, new rows, a tied head, …) stays as in the base. It is listed, and
+counted in the total error ‖δ − BA‖_F / ‖δ‖_F over all tensors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorError:
-    """How near an adapter comes to one tensor's change: ``norm`` is ‖δ‖_F, ``error`` ‖δ − BA‖_F / ‖δ‖_F."""
+    """How closely an adapter matches one tensor's change: ``norm`` is ‖δ‖_F, ``error`` is ‖δ − BA‖_F / ‖δ‖_F."""
 
     name: str
     rank: int
@@ -44,7 +44,10 @@ class TensorError:
 
 @dataclass(frozen=True)
 class UncoveredTensor:
-    """A tensor that stays the base's, and why; ``norm`` is ‖δ‖_F, of new rows ‖W‖_F, None if it has no number."""
+    """A tensor that an adapter leaves as in the base, and why.
+
+    ``norm`` is the size of the change that is missing: ‖δ‖_F, or ‖W‖_F for new rows; null where it is undefined.
+    """
 
     name: str
     why: str
@@ -53,7 +56,7 @@ class UncoveredTensor:
 
 @dataclass(frozen=True)
 class Compressed:
-    """The pairs, and what they lack."""
+    """The factors of every module, their errors, and what they leave out."""
 
     pairs: tuple[Pair, ...] = ()
     errors: tuple[TensorError, ...] = ()
@@ -62,10 +65,10 @@ class Compressed:
 
     @property
     def error(self) -> float:
-        """‖δ − BA‖_F / ‖δ‖_F of everything that has a norm."""
-        left = [one.norm or 0.0 for one in self.left_out]
-        missed = math.hypot(*(one.norm * one.error for one in self.errors), *left)
-        whole = math.hypot(*(one.norm for one in self.errors), *left)
+        """‖δ − BA‖_F / ‖δ‖_F over every tensor that has a norm."""
+        left = [tensor.norm or 0.0 for tensor in self.left_out]
+        missed = math.hypot(*(tensor.norm * tensor.error for tensor in self.errors), *left)
+        whole = math.hypot(*(tensor.norm for tensor in self.errors), *left)
         return missed / whole if whole else 0.0
 
 
@@ -87,29 +90,29 @@ class _Compressor:
     dtype: str
 
     def of_factors(self, output: Output, module: Module) -> _Done:
-        """A tensor whose change is a product of thin factors."""
+        """Compress a change that is a product of thin factors."""
         import numpy as np
 
         a, b = stacked(output, module, self.plan.scale, self.store)
         left, right = (matrix.astype(np.float64) for matrix in module.turned(a, b))
         norm = truncate.product_norm(left, right)
-        found = (left.astype(np.float32), right.astype(np.float32))
+        factors = (left.astype(np.float32), right.astype(np.float32))
         if left.shape[1] > self.rank:
-            found = truncate.nearest_product(left, right, self.rank)
-        kept = self._rounded(*found)
+            factors = truncate.nearest_product(left, right, self.rank)
+        kept = self._rounded(*factors)
         both = np.concatenate([left, -kept[0].astype(np.float64)], 1), np.concatenate([right, kept[1]])
         return self._done(output, module, kept, norm, truncate.product_norm(*both))
 
     def of_delta(self, output: Output, delta: Float32) -> _Done:
-        """A tensor whose change has been computed; rows that the base has not are given whole."""
+        """Compress a change that was computed entry by entry; new rows are given as they are."""
         norm = truncate.norm(delta)
         if not math.isfinite(norm):
             raise Refusal(
-                f"the change to {output.name} holds NaN or infinity: no adapter comes near it",
-                f'Keep vectors off it with except = ["{output.name}"], or lower the alphas.',
+                f"the change to {output.name} contains NaN or infinity, so no adapter approximates it",
+                f'Exclude it with except = ["{output.name}"], or lower the alphas.',
             )
         grown = output.base is None or output.shape != output.base.shape
-        module = Unsaid("it has rows that the base has not") if grown else self.around.module(output.name)
+        module = Unsaid("it has rows that the base does not have") if grown else self.around.module(output.name)
         if isinstance(module, Unsaid):
             return _Done(left_out=UncoveredTensor(output.name, module.why, norm) if norm else None)
         matrix = delta.reshape(output.shape[0], -1)
@@ -117,7 +120,7 @@ class _Compressor:
         return self._done(output, module, kept, norm, truncate.residual_norm(matrix, *kept))
 
     def _rounded(self, left: Float32, right: Float32) -> tuple[Float32, Float32]:
-        """The factors as the file will have them."""
+        """The factors as they will be stored."""
         left, right = (widen(narrow(m, self.dtype), self.dtype) for m in (left, right))
         return left, right
 
@@ -131,7 +134,7 @@ class _Compressor:
 
 @dataclass
 class _Deltas:
-    """A sink that hands each finished tensor, less the base's, to ``work``, in the thread that finished it."""
+    """A sink that passes each finished tensor, minus the base's, to ``work`` in the thread that finished it."""
 
     outputs: dict[str, Output]
     store: TensorStore
@@ -140,7 +143,7 @@ class _Deltas:
     _arrays: dict[str, Float32] = field(default_factory=dict)
 
     def write(self, name: str, entry: int, bits: Bits) -> None:
-        """Keep a block; a tensor's blocks come in order."""
+        """Keep a block; the blocks of a tensor arrive in order."""
         import numpy as np
 
         output = self.outputs[name]
@@ -164,7 +167,18 @@ class _Deltas:
 def compress(
     plan: Plan, around: Surroundings, store: TensorStore, rank: int, dtype: str = "F32", progress: Progress = SILENT
 ) -> Compressed:
-    """The adapter of rank ``rank`` that is nearest to ``plan``, whose outputs must be in fp32 where they can be."""
+    """Find the adapter of rank ``rank`` that is nearest to a build.
+
+    Args:
+        plan: The build, planned with dtype F32.
+        around: The base and the active vectors.
+        store: Where tensors are read from.
+        rank: Maximum rank per module.
+        dtype: safetensors name of the dtype that the factors are stored in.
+
+    Raises:
+        Refusal: a change is not finite.
+    """
     compressor = _Compressor(plan, around, store, rank, dtype)
     outputs = changed(plan)
     thin = {o.name: (o, m) for o in outputs if isinstance(m := _stack(plan, o, around), Module)}
@@ -182,7 +196,7 @@ def _stack(plan: Plan, output: Output, around: Surroundings) -> Module | Unsaid 
 
 
 def _uncounted(plan: Plan, around: Surroundings) -> Iterator[UncoveredTensor]:
-    """What changes and has no difference: tensors that are no floats, and tensors that are taken out."""
+    """Changes that no number measures: tensors that are not floats, and tensors that are left out."""
     names = {output.name for output in plan.outputs}
     for output in changed(plan):
         if output.dtype not in ARITHMETIC:
@@ -193,10 +207,10 @@ def _uncounted(plan: Plan, around: Surroundings) -> Iterator[UncoveredTensor]:
 
 
 def _summed(done: Sequence[_Done], uncounted: Sequence[UncoveredTensor], around: Surroundings) -> Compressed:
-    left_out = [one.left_out for one in done if one.left_out is not None]
+    left_out = [tensor.left_out for tensor in done if tensor.left_out is not None]
     return Compressed(
-        pairs=tuple(one.pair for one in done if one.pair is not None),
-        errors=tuple(one.error for one in done if one.error is not None),
+        pairs=tuple(tensor.pair for tensor in done if tensor.pair is not None),
+        errors=tuple(tensor.error for tensor in done if tensor.error is not None),
         left_out=(*left_out, *uncounted),
         files=tuple(sorted({file for a in around.active for file in told(a)})),
     )

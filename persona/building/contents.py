@@ -1,7 +1,7 @@
-"""What a comparison reads: the tensors of a build that is not written, of a folder, or the τ of a vector.
+"""What a comparison reads: the tensors of a plan (built on the fly), of a folder, or the τ of a vector.
 
-Each is a table of parts by tensor name. A part says what the tensor is before any weight is read, gives its entries
-in blocks, and may have an ``origin``: two parts of equal origin have equal bytes, so that they need not be compared.
+Each is a table of parts by tensor name. A part knows dtype and shape before any weight is read, and yields its entries
+in blocks. Two parts with equal ``origin`` have equal bytes, so they need not be compared.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from persona.building.acting import active_vectors, touch_at
+from persona.building.acting import active_vectors
 from persona.building.plan import Plan, Term
 from persona.building.run import streamed
 from persona.building.streams import tau_blocks
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One tensor of a side. A block is gone when the next one is taken."""
+    """One tensor of a side. A block is only valid until the next one is read."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -45,11 +45,11 @@ class Part:
 
     @property
     def units(self) -> int:
-        """What a block counts: entries, or bytes of formats narrower than a byte."""
+        """Length in the units of a block: entries, or bytes for formats narrower than a byte."""
         return self.entries if BITS[self.dtype] >= 8 else byte_size(self.dtype, self.entries)
 
     def is_surely(self, other: Part) -> bool:
-        """Whether both have the same bytes, as far as can be told without reading them."""
+        """Whether both are known to have the same bytes, without reading them."""
         return self.origin is not None and self.origin == other.origin
 
 
@@ -57,19 +57,17 @@ Parts = Mapping[str, Part]
 
 
 def of_plan(plan: Plan, store: TensorStore, progress: Progress = SILENT) -> dict[str, Part]:
-    """What a build of ``plan`` would write."""
+    """The tensors that a build of ``plan`` would write."""
     plan, blocks = streamed(plan, store, progress)
     rule: Any = (plan.method, plan.scale, plan.parameters)
     return {
-        one.name: Part(
-            one.dtype, one.shape, partial(blocks, one), ("stored", one.copy.id) if one.copy else (*rule, one)
-        )
-        for one in plan.outputs
+        o.name: Part(o.dtype, o.shape, partial(blocks, o), ("stored", o.copy.id) if o.copy else (*rule, o))
+        for o in plan.outputs
     }
 
 
 def of_folder(checkpoint: Checkpoint) -> dict[str, Part]:
-    """What lies in a folder; a head that was written out although it is the embedding is not counted twice."""
+    """The tensors of a folder. A tied head that was also written out is left out."""
     tensors = checkpoint.tensors
     for head, embedding in tied_names(checkpoint.config, tensors).items():
         if head in tensors and _same_bytes(checkpoint, tensors[head], tensors[embedding]):
@@ -94,11 +92,11 @@ def _of_file(file: TensorFile, info: TensorInfo) -> Iterator[Bits]:
 
 
 def of_vector(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], store: TensorStore) -> dict[str, Part]:
-    """τ of the one vector of ``recipe``, in fp32, where the base has something to differ from."""
+    """τ in fp32 of the only vector of ``recipe``, at the float tensors that the base has."""
     (active,) = active_vectors(recipe, base, vectors)
     parts = {}
     for name in active.vector.names:
-        touch, before = touch_at(active, name, base), base.spec(name)
+        touch, before = active.touch_at(name), base.spec(name)
         if touch is None or before is None or before.dtype not in ARITHMETIC:
             continue
         if isinstance(touch.source, TensorSpec) and touch.source.dtype not in ARITHMETIC:
@@ -116,7 +114,7 @@ def _of_term(term: Term, before: TensorSpec, store: TensorStore) -> Iterator[Bit
 
 
 def of_base(base: Base, store: TensorStore) -> dict[str, Part]:
-    """The tensors that changes are measured from, shared ones under both of their names."""
+    """The float tensors of a base, tied ones under both of their names."""
     names = [*base.tensors, *base.tied]
     specs = {name: spec for name in names if (spec := base.spec(name)) is not None}
     return {
@@ -127,7 +125,7 @@ def of_base(base: Base, store: TensorStore) -> dict[str, Part]:
 
 
 def zeros(like: Part) -> Part:
-    """A tensor of zeros: what a vector does where it does nothing."""
+    """A part of zeros: the change of a vector that leaves a tensor alone."""
     return Part(like.dtype, like.shape, partial(_zeros, like))
 
 

@@ -1,14 +1,14 @@
-"""Making a derived vector: what its terms bring together, refused where two of them do not go together.
+"""Making a derived vector: a weighted sum of other vectors that takes no storage of its own.
 
-Weights add up when they are read. What does not add up (rows that the base has not, missing tensors, files, settings) comes
-from the terms with a positive coefficient, by the rules that a recipe of these terms would have.
+Weights are added when they are read. What cannot be added (new rows, missing tensors, files, settings) comes from the
+terms with a positive coefficient, by the rules that hold for a recipe of these terms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from persona.building.acting import Active, agreed_shape, dropped, grown, touch_at
+from persona.building.acting import Active, agreed_shape, dropped, grown
 from persona.building.sidefiles import brought, patches
 from persona.ids import BaseId
 from persona.recipe.model import Entry
@@ -26,10 +26,22 @@ def sum_of(
     shown: Sequence[str],
     store: TensorStore,
 ) -> Vector:
-    """The vector Σ cᵢ·τᵢ of ``terms``, which are ``vectors`` of one base; errors call them what ``shown`` says."""
+    """Make the vector Σ cᵢ·τᵢ.
+
+    Args:
+        name: Id of the base of all vectors.
+        base: That base.
+        terms: Coefficients and ids.
+        vectors: The vectors of ``terms``, in their order.
+        shown: What error messages call them, in the same order.
+        store: Where their files are read from.
+
+    Raises:
+        Refusal: two terms cannot be in one build.
+    """
     labelled = zip(terms, vectors, shown, strict=True)
-    active = [Active(Entry(label, term.id, term.coefficient), vector) for term, vector, label in labelled]
-    bringing = [one for one, term in zip(active, terms, strict=True) if term.coefficient > 0]
+    active = [Active(Entry(label, term.id, term.coefficient), vector, base) for term, vector, label in labelled]
+    bringing = [a for a, term in zip(active, terms, strict=True) if term.coefficient > 0]
     _check_shapes(base, active)
     return Vector(
         base=name,
@@ -44,9 +56,9 @@ def sum_of(
 
 
 def _check_shapes(base: Base, active: Sequence[Active]) -> None:
-    """Raise if two terms grow a tensor differently, or bring different ones."""
-    for tensor in dict.fromkeys(name for one in active for name in grown(base, one.vector)):
-        touches = [touch for one in active if (touch := touch_at(one, tensor, base)) is not None]
-        dense = [one for touch in touches for one in touch.dense if one.share > 0]
-        if dense:
-            agreed_shape(tensor, base.spec(tensor), dense)
+    """Raise if two terms give a tensor different new shapes."""
+    for tensor in dict.fromkeys(name for a in active for name in grown(base, a.vector)):
+        touches = [touch for a in active if (touch := a.touch_at(tensor)) is not None]
+        bringing = [whole for touch in touches for whole in touch.dense if whole.share > 0]
+        if bringing:
+            agreed_shape(tensor, base.spec(tensor), bringing)

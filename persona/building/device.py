@@ -1,10 +1,9 @@
-"""The same plan on a GPU, through torch: a tensor at a time, whole, on the device.
+"""Building on a GPU, through torch, one whole tensor at a time.
 
-Each worker thread decodes its tensor on the CPU and has a stream of its own on the device, so one tensor's copies
-and arithmetic run while another is decoded. The sparsify family and low-rank products are elementwise fp32
-operations in the CPU's order, one kernel each, and give the CPU's bits wherever the device rounds as IEEE says; the
-other methods run their torch reference, whose sums over whole tensors may differ in the last place. A receipt says
-which device built.
+Each worker thread decodes its tensor on the CPU and has its own stream on the device, so one tensor is copied and
+computed while another is decoded. The sparsify family and low-rank products are elementwise fp32 operations in the
+CPU's order and give the CPU's bits wherever the device rounds according to IEEE. The other methods run their torch
+reference, whose sums over whole tensors may differ in the last place. The receipt names the device.
 """
 
 from __future__ import annotations
@@ -26,21 +25,21 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
 CPU = "cpu"
-"""Not a device for this module: the engine's own loops."""
+"""The engine's own loops; this module is not used."""
 
 TORCH = "torch"
-"""torch on the CPU: for comparison, and where there is no GPU to test on."""
+"""torch on the CPU, for comparisons and for tests without a GPU."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device that was found to be there."""
+    """A torch device that is available."""
 
     name: str
 
     @property
-    def said(self) -> str:
-        """As a receipt names it."""
+    def label(self) -> str:
+        """Its name in a receipt."""
         import torch
 
         if self.name == TORCH:
@@ -48,22 +47,26 @@ class Device:
         return f"{self.name}, {torch.cuda.get_device_name(self.name)}"
 
     @property
-    def made(self) -> str:
-        """Who computes, with its version."""
+    def software(self) -> str:
+        """The library that computes, with its version."""
         import torch
 
         return f"torch {torch.__version__}"
 
     @property
     def torch(self) -> torch.device:
-        """For torch."""
+        """The device as torch knows it."""
         import torch
 
         return torch.device(CPU if self.name == TORCH else self.name)
 
 
 def find(name: str) -> Device | None:
-    """The device that a person asked for, None for the CPU; UsageError if it is not there."""
+    """Look up a device by name; None for ``cpu``.
+
+    Raises:
+        UsageError: it is unknown or not available.
+    """
     if name == CPU:
         return None
     if name != TORCH:
@@ -79,9 +82,9 @@ def _check_cuda(name: str) -> None:
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= count:
-        seen = f"torch sees {count} CUDA device{'' if count == 1 else 's'}"
         raise UsageError(
-            f"there is no device '{name}': {seen}", "Build on the CPU (--device cpu), or check the driver."
+            f"no device '{name}': torch sees {count} CUDA device{'' if count == 1 else 's'}",
+            "Build on the CPU (--device cpu), or check the driver.",
         )
 
 
@@ -95,7 +98,18 @@ def changed_rows(
     weights: list[Stream],
     block: int,
 ) -> Iterator[Bits]:
-    """W of the rows that the base has, in blocks, rounded to the output's dtype."""
+    """Compute the rows that the base has; yields W in blocks, rounded to the output's dtype.
+
+    Args:
+        device: Where to compute.
+        plan: The method and its parameters.
+        output: The tensor.
+        base: The base's tensor.
+        deltas: One τ for each term of the output, read from the front.
+        before: The base's entries, read from the front.
+        weights: The terms' Fisher diagonals; empty if the method weighs nothing.
+        block: Entries per block.
+    """
     import torch
 
     with torch.inference_mode(), _own_stream(device.torch):
@@ -103,7 +117,7 @@ def changed_rows(
         pairs = zip(output.terms, deltas, strict=True)
         taus = [_tau(term.source, delta, w, base, device.torch) for term, delta in pairs]
         weighed = zip([term.weight for term in output.terms if term.weight], weights, strict=True)
-        counts = [_moved(one.take(base.entries), said.source, device.torch) for said, one in weighed]
+        counts = [_moved(stream.take(base.entries), weight.source, device.torch) for weight, stream in weighed]
         merged = _merged(plan, output, w, taus, counts)
         if plan.scale != 1.0:
             merged = merged * plan.scale
@@ -132,7 +146,7 @@ def _dtypes() -> dict[str, torch.dtype]:
 
 
 def _moved(bits: Any, spec: TensorSpec, device: torch.device) -> torch.Tensor:
-    """fp32 on the device, of the base's rows; the narrow bits travel."""
+    """Copy bits to the device as they are, which is less to transfer, and widen them to fp32 there."""
     import numpy as np
     import torch
 
@@ -149,18 +163,18 @@ def _tau(source: Source | None, delta: Delta, w: torch.Tensor, base: TensorSpec,
     if isinstance(delta, SumDelta):
         assert isinstance(source, SumSpec)
         pairs = zip(source.parts, delta.parts, strict=True)
-        return _sum((c, _tau(spec, one, w, base, device)) for (c, spec), (_, one) in pairs)
+        return _sum((c, _tau(spec, part, w, base, device)) for (c, spec), (_, part) in pairs)
     if isinstance(delta, DenseDelta):
         assert isinstance(source, TensorSpec)
         return _moved(delta.stream.take(base.entries), source, device) - w
     if isinstance(delta, LowRankDelta):
-        left, right = (torch.from_numpy(one).to(device) for one in delta.factors)
+        left, right = (torch.from_numpy(factor).to(device) for factor in delta.factors)
         return _product(left, right, delta.scale)
     return torch.zeros_like(w)
 
 
 def _sum(parts: Iterable[tuple[float, torch.Tensor]]) -> torch.Tensor:
-    """Σ cᵢ·τᵢ as ``streams.weighted_sum`` defines it: every product and every sum rounded, in this order."""
+    """Σ cᵢ·τᵢ as defined by ``streams.weighted_sum``: each product and each sum rounded, in this order."""
     import numpy as np
 
     total: torch.Tensor | None = None
@@ -172,7 +186,7 @@ def _sum(parts: Iterable[tuple[float, torch.Tensor]]) -> torch.Tensor:
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
-    """s · L · R as ``methods/parts/lowrank.py`` defines it: k ascending, every product and sum rounded."""
+    """s · L · R as defined by ``methods/parts/lowrank.py``: k ascending, each product and each sum rounded."""
     import torch
 
     if not len(right):
@@ -200,13 +214,13 @@ def _merged(
         return family_torch.combine(kind, taus, shares, plan.parameters, columns)
     if methods.takes_matrices(method) and len(output.base.shape) == 2:
         rules.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
-    shaped = [one.reshape(output.base.shape) for one in (w, *taus)]
-    weights = [[one.reshape(output.base.shape) for one in counts]] if methods.weighs(method) else []
+    shaped = [values.reshape(output.base.shape) for values in (w, *taus)]
+    weights = [[values.reshape(output.base.shape) for values in counts]] if methods.weighs(method) else []
     return method.reference(shaped[0], shaped[1:], shares, plan.parameters, *weights).reshape(-1)
 
 
 def _bits(values: torch.Tensor, output: Output) -> Any:
-    """Rounded on the device, its NaNs the positive quiet one, back on the host as unsigned integers."""
+    """Round on the device, with every NaN the positive quiet one, and copy the bits back."""
     import numpy as np
     import torch
 

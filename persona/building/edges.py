@@ -1,8 +1,8 @@
-"""Edges of a trim: a sample says where to look, one compiled pass finds it exactly.
+"""Edges of a trim: the k-th largest magnitude, found by a sample and one compiled pass.
 
-The k-th largest of n magnitudes lies, all but surely, between two magnitudes of a sample. One pass counts what is
-above them and collects what is between; the k-th is then among few. If the sample was wrong, or too much lies between,
-the histograms of ``methods/parts/order.py`` find it; so the result never depends on the sample.
+The k-th largest of n magnitudes almost certainly lies between two magnitudes of a sample. One pass counts what is
+above them and collects what is between, which leaves few to search. If the sample was misleading, or too much lies
+between, the histograms of ``methods/parts/order.py`` find it, so the result never depends on the sample.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from persona.kernels import Float32, Weights
 
     Get = Callable[[int, int], tuple[Weights, Weights]]
-    """Entries from start to stop: weights and the base's of the same form, or τ in fp32 and an empty base."""
+    """Returns the entries from start to stop: weights with the base's in the same form, or τ in fp32 with an empty base."""
 
 STEP = 1 << 18
-"""Entries that are looked at together, and that a store decodes together."""
+"""Entries per step, which a store also decodes together."""
 
 _SAMPLE, _MOST_SAMPLED = 1 << 14, 1 << 18
 _PLACES = 16
-"""Parts of a tensor that a sample is taken from."""
+"""Number of places in a tensor that a sample is taken from."""
 
 _WIDE = 4.0
-"""Standard deviations of a rank in the sample that lie on either side of it."""
+"""Width of the band on either side, in standard deviations of a rank in the sample."""
 
 _COLLECTED = 1 << 22
-"""Magnitudes that are collected at most."""
+"""Maximum number of magnitudes to collect."""
 
 
 class Magnitudes:
-    """The magnitudes of one vector at one tensor, of which ``get`` gives any part."""
+    """The magnitudes of one vector at one tensor; ``get`` reads any part of them."""
 
     def __init__(self, entries: int, key: int, get: Get) -> None:
         self.entries = entries
@@ -45,7 +45,7 @@ class Magnitudes:
         self._sample: Any = None
 
     def cut(self, sparsify: str, share: Share) -> Cut | None:
-        """What a family's sparsifier keeps; None for everything. See ``methods/parts/family.py``."""
+        """The cut that a family's sparsifier makes; None if it keeps everything. See ``methods/parts/family.py``."""
         if share.cut is not None:
             return share.cut
         density = share.number("density")
@@ -56,7 +56,7 @@ class Magnitudes:
         return Cut(self.edge(top + kept), self.edge(top) if top else None)
 
     def edge(self, k: int) -> Edge:
-        """As ``order.edge``."""
+        """The edge that keeps the ``k`` largest magnitudes, as ``order.edge`` finds it."""
         if k >= self.entries:
             return Edge(ALL)
         if self.entries <= order.SMALL:
@@ -64,7 +64,7 @@ class Magnitudes:
         return order.share_of(*(self._in_band(k) or order.kth_largest(self.passes, k)), k)
 
     def passes(self) -> Iterator[Any]:
-        """The magnitudes, in blocks."""
+        """Yield the magnitudes in blocks."""
         for w, base in self._blocks():
             yield order.magnitudes(_difference(w, base))
 
@@ -73,7 +73,7 @@ class Magnitudes:
             yield self._get(start, min(start + STEP, self.entries))
 
     def _in_band(self, k: int) -> tuple[int, int, int] | None:
-        """The k-th largest, how many are larger, how many are equal; None if it is not where it was looked for."""
+        """The k-th largest, how many are larger, and how many are equal; None if it is not in the band."""
         from persona.kernels import merging
 
         low, high = self._band(k)
@@ -95,7 +95,7 @@ class Magnitudes:
         return int(self._sample[min(last, count - 1)]), int(self._sample[max(0, first)])
 
     def _sampled(self) -> Iterator[Any]:
-        """Every so many of some blocks that lie evenly over the tensor."""
+        """Sample every n-th entry of blocks that are spread evenly over the tensor."""
         wanted = min(_MOST_SAMPLED, max(_SAMPLE, self.entries // 256))
         starts = range(0, self.entries, max(STEP, -(-self.entries // _PLACES)))
         for start in starts:
@@ -107,7 +107,7 @@ class Magnitudes:
 def _ranked(
     k: int, band: tuple[int, int], counts: tuple[int, int, int, int], found: Any
 ) -> tuple[int, int, int] | None:
-    """Where in the band the k-th lies: at its upper end, between, at its lower end, or not in it."""
+    """Find the k-th in the band: at its upper end, inside, or at its lower end; None if it is outside."""
     (low, high), (above, top, inside, bottom) = band, counts
     if above < k <= above + top:
         return high, above, top

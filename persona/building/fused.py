@@ -1,7 +1,7 @@
-"""Methods of the family "sparsify, then combine" in compiled loops: the same bits as block by block in numpy.
+"""Methods of the family "sparsify, then combine" in compiled loops, with the same bits as the numpy version.
 
-A tensor whose vectors have to be trimmed is decoded once and held in memory, if the budget has room for it now: its
-edges are found there, and it is merged from there. Otherwise its vectors are read once more to find the edges.
+If its vectors have to be trimmed, a tensor is decoded once and held in memory, provided that the budget has room for
+it now: edges are found and vectors merged from there. Otherwise the vectors are read twice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One output with what its blocks need; ``deltas`` and ``before`` are at their front."""
+    """One output with everything that its blocks need; ``deltas`` and ``before`` have not been read from yet."""
 
     plan: Plan
     output: Output
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def shares(self) -> tuple[Share, ...]:
-        """What the method knows of the vectors."""
+        """What the method knows about the vectors."""
         return self.work.shares
 
 
@@ -59,7 +59,7 @@ def can(plan: Plan) -> bool:
 
 
 def form_of(output: Output) -> str:
-    """What the loops are given and give: BF16 if everything is, else fp32."""
+    """The form that the loops read and write: BF16 if everything is, else F32."""
     assert output.base is not None
     specs = [term.source for term in output.terms]
     dense = {spec.dtype if isinstance(spec, TensorSpec) else "F32" for spec in specs}
@@ -67,7 +67,7 @@ def form_of(output: Output) -> str:
 
 
 def blocks(job: Job) -> Iterator[Any]:
-    """W in blocks, rounded: BF16 bits if :func:`form_of` says so, else fp32. Each is gone when the next is taken."""
+    """Yield W in rounded blocks, as BF16 bits or fp32 (see :func:`form_of`). Each is valid until the next is read."""
     kind = rules.family_of(methods.load(job.plan.method))
     assert kind is not None
     if kind.sparsify not in ("trim", "outliers"):
@@ -92,7 +92,7 @@ def _from_memory(job: Job, kind: Family) -> Iterator[Any]:
         return lambda start, stop: (row[start:stop], none if dtype == np.float32 else base[start:stop])
 
     looks = [Magnitudes(job.base.entries, s.key, look(row)) for row, s in zip(rows, job.shares, strict=True)]
-    thinned = [Thinned(one.cut(kind.sparsify, share)) for one, share in zip(looks, job.shares, strict=True)]
+    thinned = [Thinned(look.cut(kind.sparsify, share)) for look, share in zip(looks, job.shares, strict=True)]
     merge = _Merge(job, kind, thinned)
     for start in range(0, job.base.entries, job.block):
         w = job.before.take_as(form_of(job.output), min(job.block, job.base.entries - start))
@@ -100,13 +100,13 @@ def _from_memory(job: Job, kind: Family) -> Iterator[Any]:
 
 
 def _cut(job: Job, kind: Family, number: int) -> Thinned:
-    """What is kept of one vector, from parts of it that are read for this alone; what is merged is checked."""
+    """Find the cut of one vector. It is read unchecked for this; the later read that merges it is checked."""
     share, get = job.shares[number], parts_of(job.output.terms[number], job.base, job.store)
     return Thinned(Magnitudes(job.base.entries, share.key, get).cut(kind.sparsify, share))
 
 
 def _base_bits(job: Job) -> Any:
-    """The base's entries, not checked yet: what is written comes from a checked stream."""
+    """The base's entries, unchecked: the blocks that are written come from a checked stream."""
     return job.store.source(job.base.id)[2](0, job.base.entries)
 
 
@@ -123,7 +123,7 @@ def _streamed(job: Job, kind: Family, thinned: list[Thinned]) -> Iterator[Any]:
 
 
 def _fill(job: Job, rows: Any, base: Any, start: int) -> None:
-    """One block of every vector: its weights if rows are BF16, else its τ."""
+    """Read one block of every vector into ``rows``: weights if they are BF16, else τ."""
     from persona.checkpoints.dtypes import widen
 
     wide = None
@@ -138,7 +138,7 @@ def _fill(job: Job, rows: Any, base: Any, start: int) -> None:
 
 
 class _Merge:
-    """The loops, with all that stays the same from block to block."""
+    """The compiled merge, with everything that stays the same from block to block."""
 
     def __init__(self, job: Job, kind: Family, thinned: list[Thinned]) -> None:
         from persona.building.selfcheck import voter
@@ -146,15 +146,15 @@ class _Merge:
 
         normalize = str(job.plan.parameters.get("normalize", "none"))
         weights = [family.weight(share, normalize) for share in job.shares]
-        said = [voter(*one) for one in zip(job.shares, thinned, weights, strict=True)]
+        votes = [voter(*vote) for vote in zip(job.shares, thinned, weights, strict=True)]
         self._job = job
         self._merge = merging.merge
-        self._voters = merging.voters(said)
+        self._voters = merging.voters(votes)
         self._elect = kind.combine == "elect"
         self._mean = any(weights)
 
     def __call__(self, w: Any, rows: Any, at: int, start: int) -> Any:
-        """W of a block."""
+        """Merge one block."""
         out = self._job.scratch.array("out", len(w), "<u2" if rows.dtype == np.uint16 else "<f4")
         scale = self._job.plan.scale
         self._merge(w, rows, at, start, self._voters, self._elect, self._mean, scale, out)
@@ -163,7 +163,7 @@ class _Merge:
 
 @cache
 def trusted() -> bool:
-    """Whether these loops give numpy's bits on this machine, for entries where mistakes show."""
+    """Whether the loops give numpy's bits on this machine, checked on entries where mistakes show."""
     from persona.building import selfcheck
 
     return selfcheck.merging_agrees()

@@ -1,4 +1,4 @@
-"""A build whose weights stay in memory, for those who run a model and do not keep it."""
+"""Building into memory, to run a model without writing it to disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """A sink that keeps every tensor: its bits, its format, its shape."""
+    """A sink that keeps every tensor as (bits, dtype, shape)."""
 
     def __init__(self, plan: Plan) -> None:
         import numpy as np
@@ -30,14 +30,17 @@ class Memory:
             self.tensors[output.name] = (bits, output.dtype, output.shape)
 
     def write(self, name: str, entry: int, bits: Bits) -> None:
-        """Keep a block; called from any thread."""
+        """Keep a block; may be called from any thread."""
         self.tensors[name][0][entry : entry + len(bits)] = bits
 
 
 def build_in_memory(
     plan: Plan, store: TensorStore, progress: Progress = SILENT, *, memory: int = DEFAULT
 ) -> dict[str, Held]:
-    """Every output's bits as ``build`` would have written them, by name."""
+    """Build every output; returns (bits, dtype, shape) by name, with the bits that ``build`` would write.
+
+    ``memory`` is the number of bytes of tensors to hold besides the result.
+    """
     sink = Memory(plan)
     run(plan, store, sink, progress, memory=memory)
     return sink.tensors

@@ -1,17 +1,18 @@
 """The interference report: how far vectors agree, for the whole model and for each layer or tensor.
 
-    norm             ‖τᵢ‖ / ‖W_base‖                               without alpha
+    norm             ‖τᵢ‖ / ‖W_base‖, without alpha
     cosine           ⟨αᵢτᵢ, αⱼτⱼ⟩ / (‖αᵢτᵢ‖ ‖αⱼτⱼ‖)
-    opposed          of the entries where both (of a pair) or at least two (of all) are not zero, the share where
-                     signs differ; before and after the trim
-    survives         of a trimmed vector's mass Σ|v|, and of its entries, the share whose sign is elected
+    opposed          the share of entries whose signs differ, among those where both vectors (of a pair) or at least
+                     two (of all) are non-zero; before and after the trim
+    survives         the share of a trimmed vector's mass Σ|v|, and of its entries, whose sign wins the election
 
-and, beside the recipe before:
+and, compared with an earlier recipe:
 
-    change           ‖δ − δ'‖ / ‖W_base‖ and cos(δ, δ'), with δ = λ Σ αᵢ τᵢ: what a linear merge makes of it
-    retrained        ‖τ − τ'‖ / ‖τ'‖ and cos(τ, τ') of a vector that has another run's weights than before
+    change           ‖δ − δ'‖ / ‖W_base‖ and cos(δ, δ'), with δ = λ Σ αᵢ τᵢ as in a linear merge
+    retrained        ‖τ − τ'‖ / ‖τ'‖ and cos(τ, τ') of a vector whose weights were replaced by another run's
 
-A share of nothing, or of what is no finite number, is None. Layers are added up from sums, not from shares.
+A share is None if there is nothing to divide by or the result is not finite. Layers are computed from sums, not from
+shares.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ if TYPE_CHECKING:
     from persona.methods.parts.interference import SignSums
 
 BY = ("layer", "tensor")
-"""What a row of the report can be."""
+"""What a row of the report can stand for."""
 
 
 @dataclass(frozen=True)
 class VectorFigures:
-    """One vector: ``norm`` is ‖τ‖/‖W_base‖, ``survives`` the share of its mass whose sign is elected."""
+    """One vector. ``norm`` is ‖τ‖/‖W_base‖.
+
+    ``survives`` is the share of its mass Σ|v| whose sign wins the election, ``survives_entries`` the share of its entries.
+    """
 
     name: str
     norm: float | None
@@ -52,7 +56,10 @@ class VectorFigures:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """Two vectors: their angle, and how often their signs differ where both are not zero."""
+    """Two vectors: their cosine, and the share of entries where both are non-zero and their signs differ.
+
+    ``opposed_trimmed`` is that share after the trim.
+    """
 
     one: str
     other: str
@@ -63,7 +70,7 @@ class PairFigures:
 
 @dataclass(frozen=True)
 class ChangeFigures:
-    """What changed in the sum of the vectors since the recipe before."""
+    """The sum δ of all vectors compared with that of the earlier recipe: ‖δ − δ'‖/‖W_base‖ and their cosine."""
 
     norm: float | None
     cosine: float | None
@@ -71,7 +78,7 @@ class ChangeFigures:
 
 @dataclass(frozen=True)
 class RetrainedFigures:
-    """A vector beside the one that had its name: ‖τ − τ'‖/‖τ'‖, and their cosine."""
+    """A vector compared with the earlier one of the same name: ‖τ − τ'‖/‖τ'‖ and their cosine."""
 
     name: str
     norm: float | None
@@ -80,7 +87,11 @@ class RetrainedFigures:
 
 @dataclass(frozen=True)
 class InterferenceRow:
-    """The model, a layer or a tensor; of the vectors, those that change it."""
+    """The whole model, a layer or a tensor, with the vectors that change it.
+
+    ``opposed`` is the share of entries where signs differ, among those where at least two vectors are non-zero.
+    ``change`` and ``retrained`` compare with an earlier recipe.
+    """
 
     name: str
     tensors: int
@@ -96,7 +107,11 @@ class InterferenceRow:
 
 @dataclass(frozen=True)
 class Interference:
-    """``densities`` are those of the trim, by vector; they are ``assumed`` where the method does not trim."""
+    """The interference report.
+
+    ``densities`` has the share of entries that the trim keeps, for each of ``vectors``; ``assumed`` says that the method
+    does not trim, and TIES' default was used.
+    """
 
     method: str
     vectors: tuple[str, ...]
@@ -118,20 +133,30 @@ def interference(
     progress: Progress = SILENT,
     memory: int = DEFAULT,
 ) -> Interference:
-    """Of a resolved recipe and its vectors by name, beside those of the recipe ``before`` if given."""
+    """Measure how far the vectors of a recipe agree.
+
+    Args:
+        recipe: A resolved recipe.
+        base: Its base.
+        vectors: Its vectors.
+        store: Where tensors are read from.
+        before: An earlier recipe to compare with, and its vectors.
+        by: ``layer`` or ``tensor``: what a row is.
+        memory: Bytes of tensors to hold at once.
+    """
     if by not in BY:
-        raise UsageError(f"there is no report by '{by}'", f"Say by {' or '.join(BY)}.")
+        raise UsageError(f"cannot report by '{by}'", f"Use {' or '.join(BY)}.")
     trim = Trim.of(recipe)
-    found = measuring.subjects(trim, base, vectors, before)
-    sums = measuring.measure_all(trim, found, store, progress, memory)
+    subjects = measuring.subjects(trim, base, vectors, before)
+    sums = measuring.measure_all(trim, subjects, store, progress, memory)
     entries = [entry for entry in recipe.vectors if acts(entry.alpha)]
     names = tuple(entry.name for entry in entries)
     blank = _Blank(names, _retrained(recipe, before), recipe.scale, before[0].scale if before else None)
     densities = tuple(float(trim.settings(entry)["density"]) for entry in entries)
-    whole = _row("model", blank.total(zip(found, sums, strict=True)), names)
-    return Interference(
-        recipe.method, names, densities, trim.assumed, by, whole, tuple(_rows(blank, found, sums, names, by))
-    )
+    measured = list(zip(subjects, sums, strict=True))
+    whole = _row("model", blank.total(measured), names)
+    rows = tuple(_rows(blank, measured, names, by))
+    return Interference(recipe.method, names, densities, trim.assumed, by, whole, rows)
 
 
 def _retrained(recipe: Recipe, before: tuple[Recipe, Vectors] | None) -> tuple[str, ...]:
@@ -141,7 +166,7 @@ def _retrained(recipe: Recipe, before: tuple[Recipe, Vectors] | None) -> tuple[s
 
 @dataclass(frozen=True)
 class _Blank:
-    """What every total begins with."""
+    """What every total starts with."""
 
     names: tuple[str, ...]
     retrained: tuple[str, ...]
@@ -156,13 +181,13 @@ class _Blank:
 
 
 def _rows(
-    blank: _Blank, found: Sequence[Subject], sums: Sequence[SignSums], names: tuple[str, ...], by: str
+    blank: _Blank, measured: Sequence[tuple[Subject, SignSums]], names: tuple[str, ...], by: str
 ) -> Iterable[InterferenceRow]:
-    """One for each layer or tensor that a vector changes, or changed."""
+    """One row for each layer or tensor that a vector of either recipe changes."""
     groups: dict[str, list[tuple[Subject, SignSums]]] = {}
-    for subject, one in zip(found, sums, strict=True):
+    for subject, sums in measured:
         name = subject.output.name
-        groups.setdefault(name if by == "tensor" else layer_of(name)[1], []).append((subject, one))
+        groups.setdefault(name if by == "tensor" else layer_of(name)[1], []).append((subject, sums))
     for name, parts in groups.items():
         if any(subject.terms for subject, _ in parts):
             yield _row(name, blank.total(parts), names)
@@ -180,7 +205,7 @@ def _row(name: str, total: Total, names: tuple[str, ...]) -> InterferenceRow:
         share(total.trimmed.conflicting, total.trimmed.shared),
         share(total.elected_mass.sum(), total.mass.sum()),
         _change(total) if total.scale_before is not None else None,
-        tuple(_against(total, one) for one in total.retrained),
+        tuple(_against(total, name) for name in total.retrained),
     )
 
 
@@ -215,17 +240,17 @@ def _against(total: Total, name: str) -> RetrainedFigures:
 
 
 def share(part: float, whole: float) -> float | None:
-    """part/whole; None of nothing, and where it is no finite number."""
+    """part/whole; None if ``whole`` is 0 or the result is not finite."""
     ratio = float(part) / float(whole) if whole > 0 else math.nan
     return ratio if math.isfinite(ratio) else None
 
 
 def root(square: float | None) -> float | None:
-    """√ of what is there; 0 of what rounding took below it."""
+    """√square; 0 if rounding made it negative, None for None."""
     return None if square is None else math.sqrt(max(0.0, square))
 
 
 def cosine(product: float, one: float, other: float) -> float | None:
-    """From ⟨x, y⟩, ‖x‖² and ‖y‖²; None where one of them is nothing."""
-    found = share(abs(product), math.sqrt(one) * math.sqrt(other)) if one > 0 and other > 0 else None
-    return None if found is None else math.copysign(min(1.0, found), product)
+    """The cosine of x and y from ⟨x, y⟩, ‖x‖² and ‖y‖²; None if one of them is zero."""
+    size = share(abs(product), math.sqrt(one) * math.sqrt(other)) if one > 0 and other > 0 else None
+    return None if size is None else math.copysign(min(1.0, size), product)

@@ -1,8 +1,8 @@
-"""How vectors lie to each other, tensor by tensor: one pass over base and vectors, on all cores.
+"""Measuring how vectors agree, tensor by tensor: one pass over base and vectors, on all cores.
 
-Where entries are trimmed, a tensor that fits into the budget is read once and held, its edges are found there, and it
-is measured from there; a larger one is read twice more for its edges. They are the edges of a build. A method that
-does not trim is measured with the trim that TIES would do.
+To trim, the edges (the smallest magnitudes kept) must be found first. A tensor that fits into the memory budget is
+read once and held for that; a larger one is read twice more. The edges are those of a build. Vectors of a method that
+does not trim are measured with the trim of TIES.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from persona import kernels, methods
-from persona.building.acting import Active, Touch, active_vectors, touch_at
+from persona.building.acting import Active, Touch, active_vectors
 from persona.building.budget import DEFAULT, Budget
 from persona.building.plan import Output, Plan, Term, natural
 from persona.building.streams import Stream, open_delta, tau_blocks
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from persona.methods.parts.work import Float32
 
 Vectors = Mapping[str, Vector]
-"""By their names in a recipe."""
+"""Vectors by their names in a recipe."""
 
 
 @dataclass(frozen=True)
 class Trim:
-    """What "after the trim" means: the method's own sparsifier, or, ``assumed``, that of TIES at its density."""
+    """What "after the trim" means: the method's own sparsifier or, if ``assumed``, that of TIES at its default density."""
 
     kind: Family
     assumed: bool
@@ -56,14 +56,14 @@ class Trim:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Trim:
-        """By the recipe's method."""
+        """The trim of a recipe's method."""
         kind = rules.family_of(methods.load(recipe.method))
         if kind is not None and kind.sparsify in ("trim", "outliers"):
             return cls(kind, False, recipe)
         return cls(Family("trim", "elect"), True, recipe)
 
     def settings(self, entry: Entry | None = None) -> dict[str, Value]:
-        """The parameters, for one vector if given."""
+        """The method's parameters, for one vector if given."""
         if self.assumed:
             return {"density": DENSITY.default}
         own = entry.parameters if entry is not None else {}
@@ -72,9 +72,10 @@ class Trim:
 
 @dataclass(frozen=True)
 class Subject:
-    """A tensor of the base; its ``output.terms`` are voters, ``once`` are further τ that only the recipe before had.
+    """A tensor to measure.
 
-    ``before`` says of each vector of the recipe before how strong it was and which τ, of both together, is its own.
+    ``output.terms`` are the vectors of the recipe, and ``once`` those that only the earlier recipe had. ``before``
+    has, for each vector of the earlier recipe, its name, its alpha and the index of its τ in ``terms``.
     """
 
     output: Output
@@ -94,29 +95,36 @@ class Subject:
 
 
 def subjects(trim: Trim, base: Base, vectors: Vectors, before: tuple[Recipe, Vectors] | None = None) -> list[Subject]:
-    """Every float tensor, from the embeddings to the head."""
+    """List every float tensor, from the embeddings to the head.
+
+    Args:
+        trim: The recipe with its trim.
+        base: Its base.
+        vectors: Its vectors.
+        before: An earlier recipe to compare with, and its vectors.
+    """
     active = active_vectors(trim.recipe, base, vectors)
     once = active_vectors(before[0], base, before[1]) if before is not None else []
     names = {**base.tensors, **{name: None for a in (*active, *once) for name in a.vector.names}}
-    found = []
+    subjects = []
     for name in sorted(names, key=lambda name: (layer_of(name)[0], natural(name))):
         spec = base.spec(name)
         if spec is not None and spec.dtype in ARITHMETIC:
-            terms = tuple(_terms(trim, base, active, name))
-            subject = _beside(Output(name, spec.dtype, spec.shape, spec, None, terms), base, once)
-            found += [subject] if subject.terms or name in base.tensors else []
-    return found
+            terms = tuple(_terms(trim, active, name))
+            subject = _with_earlier(Output(name, spec.dtype, spec.shape, spec, None, terms), once)
+            subjects += [subject] if subject.terms or name in base.tensors else []
+    return subjects
 
 
-def _touches(active: Sequence[Active], base: Base, name: str) -> Iterator[Touch]:
-    for one in active:
-        touch = touch_at(one, name, base)
+def _touches(active: Sequence[Active], name: str) -> Iterator[Touch]:
+    for a in active:
+        touch = a.touch_at(name)
         if touch is not None and all(dense.spec.dtype in ARITHMETIC for dense in touch.dense):
             yield touch
 
 
-def _terms(trim: Trim, base: Base, active: Sequence[Active], name: str) -> Iterator[Term]:
-    for touch in _touches(active, base, name):
+def _terms(trim: Trim, active: Sequence[Active], name: str) -> Iterator[Term]:
+    for touch in _touches(active, name):
         entry = touch.active.entry
         settings = trim.settings(entry)
         yield Term(
@@ -124,10 +132,10 @@ def _terms(trim: Trim, base: Base, active: Sequence[Active], name: str) -> Itera
         )
 
 
-def _beside(output: Output, base: Base, once: Sequence[Active]) -> Subject:
-    """A tensor with the vectors of the recipe before, too; a τ that both recipes have is read once."""
+def _with_earlier(output: Output, once: Sequence[Active]) -> Subject:
+    """Add the vectors of the earlier recipe; a τ that both recipes have is read only once."""
     terms, places = list(output.terms), []
-    for touch in _touches(once, base, output.name):
+    for touch in _touches(once, output.name):
         place = next((k for k, term in enumerate(terms) if term.source == touch.source), len(terms))
         if place == len(terms):
             terms.append(Term(touch.active.name, touch.alpha, touch.source))
@@ -136,23 +144,23 @@ def _beside(output: Output, base: Base, once: Sequence[Active]) -> Subject:
 
 
 def measure_all(
-    trim: Trim, found: list[Subject], store: TensorStore, progress: Progress, memory: int = DEFAULT
+    trim: Trim, subjects: list[Subject], store: TensorStore, progress: Progress, memory: int = DEFAULT
 ) -> list[SignSums]:
-    """The sums of every subject, in their order; ``memory`` is how many bytes of tensors may be held."""
-    plan = Plan(tuple(one.output for one in found), trim.recipe.method, trim.recipe.scale, trim.settings())
+    """Measure every subject, in order. ``memory`` is the number of bytes of tensors to hold at once."""
+    plan = Plan(tuple(s.output for s in subjects), trim.recipe.method, trim.recipe.scale, trim.settings())
     outputs = with_cuts(plan, store, progress).outputs
-    found = [replace(one, output=output) for one, output in zip(found, outputs, strict=True)]
+    subjects = [replace(subject, output=output) for subject, output in zip(subjects, outputs, strict=True)]
     stop = Event()
-    with progress.task("measuring", sum(one.base.entries for one in found), "weights") as task:
-        worker = _Worker(trim.kind, store, task, stop, Budget(memory), _compiled(found))
-        largest_first = sorted(range(len(found)), key=lambda number: -found[number].base.entries)
-        sums = run_all({number: partial(worker.measure, found[number]) for number in largest_first}, stop)
-    return [sums[number] for number in range(len(found))]
+    with progress.task("measuring", sum(subject.base.entries for subject in subjects), "weights") as task:
+        worker = _Worker(trim.kind, store, task, stop, Budget(memory), _compiled(subjects))
+        largest_first = sorted(range(len(subjects)), key=lambda number: -subjects[number].base.entries)
+        sums = run_all({number: partial(worker.measure, subjects[number]) for number in largest_first}, stop)
+    return [sums[number] for number in range(len(subjects))]
 
 
-def _compiled(found: list[Subject]) -> bool:
-    """Whether the work is worth compiled loops, and they can be had and trusted."""
-    entries = sum(one.base.entries * (1 + 3 * len(one.terms)) for one in found)
+def _compiled(subjects: list[Subject]) -> bool:
+    """Whether compiled loops are worth it for this much work, available, and trusted."""
+    entries = sum(subject.base.entries * (1 + 3 * len(subject.terms)) for subject in subjects)
     if not kernels.choose(entries).FUSED:
         return False
     from persona.building import fused
@@ -170,7 +178,7 @@ class _Worker:
     compiled: bool
 
     def measure(self, subject: Subject) -> SignSums:
-        """One tensor."""
+        """Measure one tensor."""
         with np.errstate(all="ignore"), ExitStack() as held:
             work = self._streamed(subject)
             if self._has_edges(subject) and (rows := self._rows(subject, work, held)) is not None:
@@ -215,7 +223,7 @@ class _Worker:
         before.drain()
 
     def _rows(self, subject: Subject, work: Work, held: ExitStack) -> Float32 | None:
-        """Every τ of the tensor, if there is room."""
+        """Read every τ of the tensor into memory; None if that exceeds the budget."""
         nbytes = 4 * subject.base.entries * len(subject.terms)
         if nbytes > self.budget.nbytes:
             return None

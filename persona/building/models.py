@@ -1,7 +1,7 @@
-"""Folders of plain checkpoints and adapters, as a training run leaves them: with no receipt and no card.
+"""Folders of plain checkpoints and adapters, as a training run leaves them: without receipt or model card.
 
-``export`` writes several of them into one folder, which appears whole or not at all. The folder lists its own files in
-``export.json``, so that one which was interrupted after it appeared is known again and may be replaced.
+``export`` writes several of them into one folder, which appears complete or not at all. The folder lists its files in
+``export.json``, so that a later export recognizes it and may replace it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_checkpoint(
     memory: int = MEMORY,
     progress: Progress = SILENT,
 ) -> None:
-    """A full checkpoint of what ``plan`` says, in the new folder ``target``."""
+    """Build ``plan`` into the new folder ``target``, with the small files ``beside``."""
     shards = make_shards(plan, SHARD_SIZE)
     with output_folder(target, shards) as folder:
         folder.reserve()
@@ -52,7 +52,7 @@ def write_checkpoint(
 
 
 def write_factors(target: Path, pairs: Sequence[Pair], base_name: str, config: Mapping[str, Any]) -> None:
-    """A PEFT adapter in fp32, in the new folder ``target``."""
+    """Write a PEFT adapter in fp32 into the new folder ``target``."""
     shard = adapter_shard(pairs, "F32")
     ranks = {pair.module.path: pair.rank for pair in pairs}
     turned = all(pair.module.kind == "conv1d" for pair in pairs)
@@ -65,7 +65,7 @@ def write_factors(target: Path, pairs: Sequence[Pair], base_name: str, config: M
 
 @contextlib.contextmanager
 def several(target: Path, *, replace: bool) -> Iterator[Path]:
-    """A folder for several models; it gets its name, ``target``, at the end of the block, or goes."""
+    """Yield a staging folder for several models; it is renamed to ``target`` at the end, or removed on an error."""
     with files.staged_folder(target, replace=replace) as staging:
         yield staging
         listing = {"schema": 1, "files": _sizes(staging)}
@@ -73,24 +73,28 @@ def several(target: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def check_own(target: Path) -> None:
-    """Raise unless ``target`` is free, or holds what an export wrote and nothing else."""
+    """Check that an export may be written to ``target``.
+
+    Raises:
+        Refusal: ``target`` holds anything but an intact export.
+    """
     with translated(target):
         if not target.exists() or (target.is_dir() and not any(target.iterdir())):
             return
     try:
-        said = json.loads((target / LISTING).read_bytes())["files"]
-        own = {**said, LISTING: (target / LISTING).stat().st_size} == _sizes(target)
+        listed = json.loads((target / LISTING).read_bytes())["files"]
+        own = {**listed, LISTING: (target / LISTING).stat().st_size} == _sizes(target)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, PersonaError):
         own = False
     if not own:
         raise Refusal(
-            f"{target} exists, and is no export as persona wrote it",
-            "Models would go into that folder: give the configuration another name.",
+            f"{target} exists and is not an intact export",
+            "The models would go into that folder: give the configuration another name.",
         )
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Every file below ``folder``, with its length; what is no plain file has -1."""
+    """The size of every file below ``folder``; -1 for anything that is not a regular file."""
     with translated(folder):
         return {
             str(path.relative_to(folder)): path.stat().st_size if path.is_file() and not path.is_symlink() else -1

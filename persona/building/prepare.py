@@ -1,4 +1,4 @@
-"""A recipe prepared for a build: what will be computed, and which vectors take part. No weight is read."""
+"""Prepare a recipe for a build: which vectors are active, and what will be computed. No weight is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from persona.store.tensors import TensorStore
 
 @dataclass(frozen=True)
 class Prepared:
-    """A resolved recipe with its base, the vectors that act in it, and the plan of its build."""
+    """A resolved recipe with its base, its active vectors and the plan of its build."""
 
     recipe: Recipe
     base: Base
@@ -24,10 +24,10 @@ class Prepared:
     plan: Plan
 
     def side_files(self, store: TensorStore) -> dict[str, bytes]:
-        """The files beside the weights: configs, tokenizer and chat template, by name.
+        """Make the files beside the weights: configs, tokenizer and chat template, by name.
 
         Raises:
-            Refusal: two vectors bring different files, or set one setting differently.
+            Refusal: two vectors bring different files or settings.
         """
         return side_files(self.plan, self.base, self.active, store)
 
@@ -39,7 +39,7 @@ def prepare(
     dtype: str | None = None,
     diagonals: Mapping[str, Fisher] | None = None,
 ) -> Prepared:
-    """Work out what a build of ``recipe`` will do.
+    """Find the active vectors of ``recipe`` and plan its build.
 
     Args:
         recipe: A resolved recipe.
@@ -49,8 +49,8 @@ def prepare(
         diagonals: Fisher diagonals by vector name, for a method that weighs entries.
 
     Raises:
-        UsageError: a pattern matches no tensor, or the method does not take these vectors.
-        Refusal: two vectors do not go together.
+        UsageError: a pattern matches no tensor, or the method does not accept these vectors.
+        Refusal: two vectors cannot be built together.
     """
     active = active_vectors(recipe, base, vectors, diagonals)
     return Prepared(recipe, base, tuple(active), make_plan(recipe, base, vectors, dtype, active))

@@ -1,4 +1,4 @@
-"""The folder that a build leaves: it appears whole, under its name, or not at all."""
+"""The folder of a build: it appears complete, under its name, or not at all."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
 SHARD_SIZE = 5_000_000_000
-"""Bytes of the largest weight file, unless a build asks for another size."""
+"""Default maximum number of bytes per weight file."""
 
 WRITEBACK = 16 << 20
-"""Bytes after which the kernel is asked to begin writing, so that the fsync at the end is short."""
+"""Bytes after which the kernel is asked to start writing, so that the final fsync is short."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One weight file of the output: its name, the bytes before its data, and where each tensor goes."""
+    """The layout of a weight file: its name, the bytes before the data, and where each tensor goes."""
 
     name: str
     head: bytes
@@ -34,7 +34,7 @@ class Shard:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole file."""
+        """Size of the whole file in bytes."""
         return max((info.stop for info in self.tensors.values()), default=len(self.head))
 
 
@@ -60,7 +60,7 @@ def _shard(group: list[Output], number: int, count: int) -> Shard:
 
 
 def index_json(shards: list[Shard]) -> bytes:
-    """``model.safetensors.index.json`` for more than one shard."""
+    """Make ``model.safetensors.index.json``, which is needed for more than one shard."""
     weight_map = {name: shard.name for shard in shards for name in shard.tensors}
     total = sum(info.nbytes for shard in shards for info in shard.tensors.values())
     fields = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -68,7 +68,7 @@ def index_json(shards: list[Shard]) -> bytes:
 
 
 class OutputFolder:
-    """A build in the making: a staging folder beside the target, with its shards preallocated."""
+    """An unfinished build: a staging folder beside the target, with preallocated shards."""
 
     def __init__(self, target: Path, shards: list[Shard], *, replace: bool = False) -> None:
         self.target = target
@@ -79,7 +79,7 @@ class OutputFolder:
         self._open: list[tuple[files.Staged, Shard]] = []
 
     def reserve(self) -> None:
-        """Claim the room for all weights, and write their headers."""
+        """Allocate disk space for all weights and write the headers."""
         for shard in self.shards:
             staged = files.Staged(self._staging, shard.name)
             self._open.append((staged, shard))
@@ -88,7 +88,7 @@ class OutputFolder:
             self._where.update({name: (staged, info) for name, info in shard.tensors.items()})
 
     def write(self, name: str, entry: int, bits: Bits) -> None:
-        """Write a block of a tensor where it belongs."""
+        """Write a block of tensor ``name`` that starts at ``entry``."""
         staged, info = self._where[name]
         offset = info.start + entry * bits.itemsize
         staged.write_at(offset, bits)
@@ -97,19 +97,19 @@ class OutputFolder:
             staged.start_writeback(start, offset + bits.nbytes - start)
 
     def add_file(self, name: str, data: bytes) -> None:
-        """Write a small file beside the weights, or in a folder there."""
+        """Write a small file; ``name`` may contain a folder."""
         path = self._staging / name
         files.make_folder(path.parent)
         files.write_file(path, data)
 
     def publish(self) -> None:
-        """Make everything durable and give the folder its name."""
+        """Sync everything to disk and rename the folder to its target."""
         for staged, shard in self._open:
             staged.publish(self._staging / shard.name, sync_folder=False)
         files.publish_folder(self._staging, self.target, replace=self.replace)
 
     def discard(self) -> None:
-        """Remove what was staged; harmless after :meth:`publish`."""
+        """Remove the staging folder; does nothing after :meth:`publish`."""
         for staged, _ in self._open:
             staged.discard()
         if self._staging.exists():
@@ -118,7 +118,7 @@ class OutputFolder:
 
 @contextlib.contextmanager
 def output_folder(target: Path, shards: list[Shard], *, replace: bool = False) -> Iterator[OutputFolder]:
-    """A folder to build into; discarded unless it was published."""
+    """Yield a folder to build into; it is discarded unless it was published."""
     folder = OutputFolder(target, shards, replace=replace)
     try:
         yield folder

@@ -1,10 +1,11 @@
-"""``persona.json``: what a built folder says of itself, and the check that it is still true.
+"""``persona.json``: the receipt of a build, and the check that a folder still matches it.
 
     {schema, commit, edited, recipe, persona, made, device, dtype,
      tensors: {name: tensor id}, shards: {file: {size, header}}, files: {file: blob id}, id}
 
-``header`` is the blob id of the bytes before a shard's data; with the tensor ids it covers every byte. ``id`` is
-BLAKE3 of the canonical rest, as of an object. ``made`` names versions; nothing in a receipt is a signature.
+``header`` is the blob id of the bytes before a shard's data; together with the tensor ids it covers every byte. ``id``
+is the BLAKE3 hash of the other fields in canonical form, as for an object. ``made`` has versions. A receipt is not a
+signature.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from persona.threads import run_all
 SCHEMA = 1
 
 READOUTS = "readouts"
-"""The one folder in a build: ``readouts/NAME`` has the two files of a readout. Beside the weights vLLM would take them,
-as every ``*.safetensors`` there, for weights."""
+"""The only folder in a build: ``readouts/NAME`` has the two files of a readout. It is needed because vLLM loads every
+``*.safetensors`` beside the weights as weights."""
 
 
 @dataclass(frozen=True)
 class ReceiptDifference:
-    """One thing in a folder that is not what its receipt says."""
+    """A difference between a folder and its receipt: ``what`` is a file or tensor, ``how`` says what is wrong."""
 
     what: str
     how: str
@@ -48,7 +49,14 @@ def make_receipt(
     shards: list[Shard],
     side_files: Mapping[str, bytes],
 ) -> bytes:
-    """The bytes of ``persona.json``."""
+    """Make the bytes of ``persona.json``.
+
+    Args:
+        about: The fields ``commit``, ``edited``, ``recipe``, ``made``, ``device`` and ``dtype``.
+        tensors: Ids by tensor name.
+        shards: The weight files.
+        side_files: The small files by name.
+    """
     fields = {
         "schema": SCHEMA,
         **about,
@@ -61,10 +69,15 @@ def make_receipt(
 
 
 def read_receipt(folder: Path) -> dict[str, Any]:
-    """The receipt of a built folder, checked against its own id."""
+    """Read the receipt of a built folder and check it against its own id.
+
+    Raises:
+        CheckpointError: there is no readable receipt.
+        NotVerified: the receipt was changed after the build.
+    """
     with translated(folder):
         if not folder.is_dir():
-            raise CheckpointError(f"{folder} is no folder", "Give a folder that 'persona build' wrote.")
+            raise CheckpointError(f"{folder} is not a folder", "Give a folder that 'persona build' wrote.")
     path = folder / RECEIPT
     fields = read_json(path)
     if not fields:
@@ -75,14 +88,14 @@ def read_receipt(folder: Path) -> dict[str, Any]:
     if schema > SCHEMA:
         raise CheckpointError(f"{path} was written by a newer persona", "Upgrade persona.")
     if _digest(path, fields) != fields["id"]:
-        raise NotVerified(f"{path} was changed after the build", "Build again; this folder proves nothing.")
+        raise NotVerified(f"{path} was changed after the build", "Build again: this folder cannot be verified.")
     if not is_receipt(fields):
         raise _no_receipt(path)
     return fields
 
 
 def is_receipt(fields: Mapping[str, Any]) -> bool:
-    """Whether a JSON object has a receipt's shape; its id is not looked at."""
+    """Whether a JSON object has the fields of a receipt. Its id is not checked."""
     shards, recipe = fields.get("shards"), fields.get("recipe")
     plain = all(isinstance(fields.get(key), kind) for key, kind in _KINDS.items())
     if not plain or isinstance(fields["schema"], bool) or not isinstance(shards, dict) or not isinstance(recipe, dict):
@@ -91,11 +104,11 @@ def is_receipt(fields: Mapping[str, Any]) -> bool:
     ids = [*fields["tensors"].values(), *fields["files"].values()]
     try:
         Recipe.decode(recipe)
-        said = [(shard["size"], shard["header"]) for shard in shards.values()]
+        listed = [(shard["size"], shard["header"]) for shard in shards.values()]
     except (KeyError, TypeError):
         return False
     return (
-        all(isinstance(size, int) and isinstance(header, str) for size, header in said)
+        all(isinstance(size, int) and isinstance(header, str) for size, header in listed)
         and all(isinstance(name, str) for name in ids)
         and all("/" not in name for name in shards)
         and all(_stays_inside(name) for name in names)
@@ -103,7 +116,7 @@ def is_receipt(fields: Mapping[str, Any]) -> bool:
 
 
 def _stays_inside(name: str) -> bool:
-    """Whether a name is that of a file in the folder, or in its own folders of readouts."""
+    """Whether a name is that of a file in the folder itself or in ``readouts/NAME/``."""
     parts = name.split("/")
     own = len(parts) == 1 or (len(parts) == 3 and parts[0] == READOUTS)
     return own and not any(part in ("", ".", "..") or "\0" in part for part in parts)
@@ -113,57 +126,57 @@ _KINDS = {
     "schema": int, "id": str, "commit": str, "edited": bool, "recipe": dict, "tensors": dict, "shards": dict,
     "files": dict,
 }  # fmt: skip
-"""Fields that every receipt has, and their types in JSON."""
+"""Required fields of a receipt and their JSON types."""
 
 
 def _no_receipt(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} is not the receipt of a build", "Give a folder that 'persona build' wrote.")
+    return CheckpointError(f"{path} is not a build's receipt", "Give a folder that 'persona build' wrote.")
 
 
 def _digest(path: Path, fields: Mapping[str, Any]) -> str:
     try:
         return object_digest(canonical({key: value for key, value in fields.items() if key != "id"}))
-    except (ValueError, RecursionError):  # NaN, half a surrogate pair: nothing that a build writes
+    except (ValueError, RecursionError):  # NaN or an unpaired surrogate, which a build never writes
         raise _no_receipt(path) from None
 
 
 def quick_differences(folder: Path, receipt: Mapping[str, Any]) -> list[ReceiptDifference]:
-    """What can be told without reading a tensor: small files, sizes of shards, their headers."""
+    """Compare a folder with its receipt without reading tensors: small files, and sizes and headers of shards."""
     return _quick(folder, receipt)[0]
 
 
 def _quick(folder: Path, receipt: Mapping[str, Any]) -> tuple[list[ReceiptDifference], dict[str, TensorFile]]:
-    """The same, and the shards that can be read."""
-    found = list(_file_differences(folder, receipt))
+    """The differences, and the shards that can be read."""
+    different = list(_file_differences(folder, receipt))
     shards = {}
-    for name, said in receipt["shards"].items():
+    for name, listed in receipt["shards"].items():
         path = folder / name
         if not _is_file(path):
-            found.append(ReceiptDifference(name, "missing"))
+            different.append(ReceiptDifference(name, "missing"))
             continue
         try:
             shards[name] = TensorFile(path)
-            found += _header_differences(shards[name], said)
+            different += _header_differences(shards[name], listed)
         except CheckpointError as error:
-            found.append(ReceiptDifference(name, error.message))
-    return found, shards
+            different.append(ReceiptDifference(name, error.message))
+    return different, shards
 
 
 def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = SILENT) -> list[ReceiptDifference]:
-    """Everything in ``folder`` that is not as its receipt says; empty when every byte is."""
-    found, shards = _quick(folder, receipt)
+    """Compare every byte of a folder with its receipt; returns all differences."""
+    different, shards = _quick(folder, receipt)
     here = {info.name: (file, info) for file in shards.values() for info in file.tensors.values()}
-    found += [
+    different += [
         ReceiptDifference(name, "missing")
         for name in receipt["tensors"]
         if name not in here and len(shards) == len(receipt["shards"])
     ]
-    found += [ReceiptDifference(name, "not in the receipt") for name in here if name not in receipt["tensors"]]
+    different += [ReceiptDifference(name, "not in the receipt") for name in here if name not in receipt["tensors"]]
     total = sum(info.nbytes for _, info in here.values())
     with progress.task("verifying", total) as task:
         ids = run_all({name: partial(_tensor_id, *pair, task) for name, pair in here.items()})
-    found += [ReceiptDifference(n, "its bytes changed") for n, id in ids.items() if receipt["tensors"].get(n, id) != id]
-    return found
+    known = receipt["tensors"]
+    return different + [ReceiptDifference(n, "its bytes changed") for n, id in ids.items() if known.get(n, id) != id]
 
 
 def _tensor_id(file: TensorFile, info: TensorInfo, task: Task) -> TensorId:
@@ -172,21 +185,21 @@ def _tensor_id(file: TensorFile, info: TensorInfo, task: Task) -> TensorId:
     return name
 
 
-def _header_differences(file: TensorFile, said: Mapping[str, Any]) -> Iterator[ReceiptDifference]:
-    if file.size != said["size"]:
-        yield ReceiptDifference(file.path.name, f"has {file.size} bytes, and had {said['size']}")
+def _header_differences(file: TensorFile, listed: Mapping[str, Any]) -> Iterator[ReceiptDifference]:
+    if file.size != listed["size"]:
+        yield ReceiptDifference(file.path.name, f"has {file.size} bytes instead of {listed['size']}")
     with translated(file.path), file.path.open("rb") as opened:
-        if blob_id(opened.read(8 + file.header_size)) != said["header"]:
+        if blob_id(opened.read(8 + file.header_size)) != listed["header"]:
             yield ReceiptDifference(file.path.name, "its header changed")
 
 
 def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[ReceiptDifference]:
     expected = {**receipt["files"], RECEIPT: None, **dict.fromkeys(receipt["shards"])}
-    for name, said in receipt["files"].items():
+    for name, blob in receipt["files"].items():
         path = folder / name
         if not _is_file(path):
             yield ReceiptDifference(name, "missing")
-        elif _bytes_of(path) != said:
+        elif _bytes_of(path) != blob:
             yield ReceiptDifference(name, "its bytes changed")
     with translated(folder):
         here = [name for name, _ in entries_of(folder, expected)]
@@ -194,7 +207,7 @@ def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Rece
 
 
 def entries_of(folder: Path, own: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """What lies in a built folder, by its name there; of the folders that hold files of ``own``, what lies in them."""
+    """List the entries of a built folder by relative name, descending only into folders that contain files of ``own``."""
     folders = {name.rpartition("/")[0] for name in own if "/" in name}
     folders |= {name.partition("/")[0] for name in folders}
     stack = [("", folder)]

@@ -1,4 +1,4 @@
-"""From fp32 to the bits of an output: rounded once, NaNs made one, nothing overflowing unseen."""
+"""Rounding fp32 to the dtype of an output: once, with a single kind of NaN, and refusing to overflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def rounded(values: Float32, output: Output) -> Bits:
-    """Bits of computed values; every NaN is the positive quiet one without a payload. ``values`` may be used up."""
+    """Round computed values; every NaN becomes the positive quiet one without a payload. May overwrite ``values``."""
     import numpy as np
 
     if np.isnan(values.max(initial=-np.inf)):
@@ -22,7 +22,7 @@ def rounded(values: Float32, output: Output) -> Bits:
 
 
 def narrowed(values: Float32, output: Output) -> Bits:
-    """Bits of values whose NaNs are in order."""
+    """Round values whose NaNs are already the positive quiet one."""
     bits = narrow(values, output.dtype)
     if overflowed(values, bits, output.dtype):
         refuse_overflow(output)
@@ -30,8 +30,8 @@ def narrowed(values: Float32, output: Output) -> Bits:
 
 
 def refuse_overflow(output: Output) -> NoReturn:
-    """A finite value that became an infinity is a wrong weight."""
+    """Refuse a finite value that would become an infinity, which would be a wrong weight."""
     raise Refusal(
         f"{output.name} has values beyond the range of {output.dtype}",
-        "Build it in a wider format (--dtype bf16 or fp32), or lower the alphas.",
+        "Use a wider dtype (--dtype bf16 or fp32), or lower the alphas.",
     )

@@ -1,11 +1,11 @@
-"""Carrying out a plan: every output tensor is streamed block by block, on all cores.
+"""Running a plan: every output tensor is streamed block by block, on all cores.
 
-A worker holds a few blocks at a time, whatever the model's size, or one tensor where the method needs it whole and
-the budget has room. Blocks are combined in fp32, rounded once, hashed and written where they belong. What is read is
-verified by the store against its id as it goes by, and nothing is published before every stream has come to its end.
+A worker holds a few blocks at a time, whatever the model's size, or one whole tensor if the method needs that. Blocks
+are combined in fp32, rounded once, hashed and passed to a sink. The store verifies what is read against its id on the
+way, and nothing is published before every stream has been read to its end.
 
-A NaN that is computed is written as the positive quiet one without a payload. Which payload survives where two NaNs
-meet differs between processors, and in numpy between places of an array.
+A computed NaN is written as the positive quiet one without a payload, because which payload survives an operation on
+two NaNs differs between processors, and in numpy even between places of an array.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
     from persona.store.tensors import Room
 
 BLOCK = 1 << 18
-"""Entries per block: a few of them stay in a core's cache, and packs are cut in the same places."""
+"""Entries per block: a few blocks fit into a core's cache, and packs are divided at the same places."""
 
 _DECOMPOSED = 8
-"""Rows (of the smaller side) of a matrix whose decomposition takes as long as reading it."""
+"""Size of a matrix's smaller side at which decomposing it takes as long as reading it."""
 
 _WIDEST = 40
-"""Bytes that a method over whole matrices needs for an entry, beside 4 for each vector: fp64 copies and factors."""
+"""Bytes per entry that a method over whole matrices needs, beside 4 per vector: for fp64 copies and factors."""
 
 
 class Sink(Protocol):
     """Where finished blocks go."""
 
     def write(self, name: str, entry: int, bits: Bits) -> None:
-        """Write a block of tensor ``name`` that begins at ``entry``; called from any thread."""
+        """Write a block of tensor ``name`` that starts at ``entry``; called from any thread."""
 
 
 def run(
@@ -66,10 +66,21 @@ def run(
     memory: int = DEFAULT,
     on: Device | None = None,
 ) -> dict[str, TensorId]:
-    """Build every output into ``sink``; their tensor ids. ``memory`` is how many bytes of tensors may be held.
+    """Build every output of a plan into ``sink``.
 
-    The bytes do not depend on ``block`` (a multiple of 4096), on ``memory``, on threads, or on ``loops``, which are
-    those of :func:`loops_for` if None. With ``on`` the arithmetic is done on that device.
+    The resulting bytes depend neither on ``loops``, ``block`` and ``memory`` nor on the number of threads.
+
+    Args:
+        plan: What to build.
+        store: Where tensors are read from.
+        sink: Where finished blocks go.
+        loops: The kernels to use. By default those of :func:`loops_for`.
+        block: Entries per block, a multiple of 4096.
+        memory: Bytes of tensors to hold at once.
+        on: The GPU to compute on. By default the CPU.
+
+    Returns:
+        The tensor ids by name.
     """
     stop = Event()
     loops = loops or loops_for(plan)
@@ -87,9 +98,11 @@ def run(
 def streamed(
     plan: Plan, store: TensorStore, progress: Progress = SILENT, *, memory: int = DEFAULT
 ) -> tuple[Plan, Callable[[Output], Iterator[Bits]]]:
-    """The plan with its edges, and the blocks of any of its outputs as :func:`run` writes them, without writing them.
+    """Prepare to build outputs one at a time, without a sink.
 
-    A block is gone when the next one is taken. Keep the plan's matrices to :func:`one_thread_each`.
+    Returns:
+        The plan with its edges filled in, and a function that yields the blocks of one of its outputs. A block is only
+        valid until the next one is read. Call it within :func:`one_thread_each`.
     """
     loops = loops_for(plan)
     plan = with_cuts(plan, store, progress)
@@ -97,15 +110,17 @@ def streamed(
 
 
 def _cost(plan: Plan, output: Output) -> int:
-    """What a tensor weighs in the progress: its entries; of a matrix that is decomposed, rows times columns times the
-    smaller of both, which is what a decomposition takes, on a scale where reading an entry is 1."""
+    """The cost of a tensor for the progress bar, where reading an entry costs 1.
+
+    Decomposing a matrix takes time in proportion to rows × columns × the smaller of both.
+    """
     if not output.terms or len(output.shape) != 2 or not methods.takes_matrices(methods.load(plan.method)):
         return output.entries
     return output.entries * (1 + min(output.shape) // _DECOMPOSED)
 
 
 def one_thread_each(plan: Plan) -> ExitStack:
-    """Keep BLAS to the thread that calls it, if the plan needs it: matrices go to cores, and sums keep their order."""
+    """Limit BLAS to one thread per call if the method uses it: each core has its own matrix, and sums keep their order."""
     stack = ExitStack()
     if methods.takes_matrices(methods.load(plan.method)):
         from threadpoolctl import threadpool_limits
@@ -115,7 +130,7 @@ def one_thread_each(plan: Plan) -> ExitStack:
 
 
 def loops_for(plan: Plan) -> Kernels:
-    """The kernels that a build of ``plan`` is worth: by the entries that are decoded, added up or rounded."""
+    """Choose the kernels for a plan, by the number of entries to decode, add and round."""
     return kernels.choose(sum(_work(output) for output in plan.outputs))
 
 
@@ -134,10 +149,10 @@ class _Worker:
     costs: Mapping[str, int]
 
     def build(self, output: Output) -> TensorId:
-        """One tensor, from its first block to its last."""
+        """Build one tensor, from its first block to its last."""
         import numpy as np
 
-        with np.errstate(all="ignore"):  # infinities and NaNs are the weights' own business
+        with np.errstate(all="ignore"):  # weights may hold infinities and NaNs
             return self._build(output)
 
     def _build(self, output: Output) -> TensorId:
@@ -156,7 +171,7 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """What a tensor of the build consists of."""
+    """Computes the blocks of a tensor."""
 
     plan: Plan
     store: TensorStore
@@ -167,7 +182,7 @@ class _Blocks:
     on: Device | None
 
     def of(self, output: Output) -> Iterator[Bits]:
-        """Its blocks; each is gone when the next is taken."""
+        """Yield the blocks of an output; each is valid until the next is read."""
         if output.copy is not None:
             return self.store.blocks(output.copy.id, self.block)
         return self._combined(output)
@@ -182,7 +197,8 @@ class _Blocks:
         for term, delta in zip(output.terms, deltas, strict=True):
             for part, stream in streams_of(delta).items():
                 if (term.vector, part) in carried:
-                    carried[term.vector, part] = stream  # past the rows that the base has when it gets there
+                    # The same stream: the base's rows have been read from it when the new rows are needed.
+                    carried[term.vector, part] = stream
         if output.base is not None:
             yield from self._changed_rows(output, output.base, deltas)
         start = output.base.entries if output.base is not None else 0
@@ -197,7 +213,7 @@ class _Blocks:
         return self.scratch.room((term, part))
 
     def _carried_rows(self, output: Output, carried: dict[tuple[str, int], Stream], count: int) -> Bits:
-        """As they are if one vector brings them, else the mean."""
+        """The next new rows: unchanged if one vector brings them, else the mean."""
         streams = [carried[c.vector, c.part] for c in output.carried]
         if len(output.carried) == 1 and output.carried[0].source.dtype == output.dtype:
             return streams[0].take(count)
@@ -215,8 +231,8 @@ class _Blocks:
             yield from self._fused(output, base, deltas, before)
         else:
             yield from self._by_rule(output, base, deltas, before, weights)
-        for one in (before, *weights):
-            one.drain()
+        for stream in (before, *weights):
+            stream.drain()
 
     def _on_device(
         self, on: Device, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, weights: list[Stream]
@@ -244,7 +260,7 @@ class _Blocks:
     def _by_rule(
         self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, weights: list[Stream]
     ) -> Iterator[Bits]:
-        """As the method's module says it, in numpy."""
+        """Combine with the method's own numpy code."""
         from persona.methods.parts import rules
 
         rule = rules.rule(methods.load(self.plan.method))
@@ -257,7 +273,7 @@ class _Blocks:
                 yield from self._finished(rule, work, piece, state, output)
 
     def _finished(self, rule: Rule, work: Work, piece: Piece, state: object, output: Output) -> Iterator[Bits]:
-        """W = W_base + λδ, rounded, of one piece; it may be larger than a block."""
+        """W = W_base + λδ, rounded, for one piece, which may be larger than a block."""
         delta = rule.combine(work, piece, state)
         if self.plan.scale != 1.0:
             delta *= _fp32(self.plan.scale)
@@ -266,7 +282,7 @@ class _Blocks:
             yield rounded(delta[start : start + self.block], output)
 
     def _work(self, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, step: int) -> Work:
-        """The tensor as the method may look at it, by streams of its own."""
+        """The tensor as the method sees it: it may read it again, through new streams."""
         from persona.methods.parts.work import Work
 
         def afresh() -> Iterator[Piece]:
@@ -299,7 +315,7 @@ def _pieces(base: TensorSpec, deltas: list[Delta], before: Stream, weights: list
 
 
 def _step(rule: Rule, base: TensorSpec, block: int) -> int:
-    """Entries of a piece: any number, whole rows, or all."""
+    """Entries per piece, as the method requires: a block, whole rows, or the whole tensor."""
     from persona.methods.parts import rules
 
     if rule.cut == rules.ANYWHERE:

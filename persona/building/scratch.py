@@ -1,4 +1,4 @@
-"""Arrays that a thread uses again for every block: memory that stays in use costs no page faults."""
+"""Arrays that a thread reuses for every block, which avoids page faults."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 class Scratch(local):
-    """One array for each role, in each thread."""
+    """One array per role and thread."""
 
     def __init__(self) -> None:
         self._bytes: dict[object, Any] = {}
 
     def array(self, role: object, count: int, dtype: str) -> Any:
-        """``count`` entries that hold anything."""
+        """An array of ``count`` entries with arbitrary contents."""
         import numpy as np
 
         size = count * np.dtype(dtype).itemsize
@@ -25,5 +25,5 @@ class Scratch(local):
         return self._bytes[role][:size].view(dtype)
 
     def room(self, role: object) -> Room:
-        """Where the store may put the blocks of one tensor."""
+        """A place for the store to put the blocks of one tensor."""
         return lambda count, width: self.array(role, count, f"<u{width}")

@@ -1,7 +1,7 @@
-"""What lies beside the weights: the base's configs, tokenizer and template, with what the vectors change in them.
+"""The files beside the weights: the base's configs, tokenizer and chat template, with the vectors' changes.
 
-Vectors with a positive alpha bring their settings and files; two that set the same thing differently are an error
-that names both.
+Vectors with a positive alpha bring their settings and files. If two of them set the same thing differently, that is an
+error that names both.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from persona.building.acting import Active, grown
@@ -24,13 +25,17 @@ from persona.store.tensors import TensorStore
 
 
 def side_files(plan: Plan, base: Base, active: Sequence[Active], store: TensorStore) -> dict[str, bytes]:
-    """Every file of the build beside weights, receipt and card."""
+    """Make every file of a build except weights, receipt and model card.
+
+    Raises:
+        Refusal: two vectors bring different files or settings.
+    """
     bringing = [a for a in active if alphas.adds(a.entry.alpha)]
     blobs = {**base.files, **brought(bringing, base, store)}
-    found = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
+    files = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
     changed = patches(bringing)
     for name in settings.CONFIGS:
-        config = settings.parse(found.get(name))
+        config = settings.parse(files.get(name))
         if not config and name not in changed:
             continue
         before = json.dumps(config)
@@ -38,49 +43,57 @@ def side_files(plan: Plan, base: Base, active: Sequence[Active], store: TensorSt
         if name == "config.json":
             _derive(config, plan, base)
         if json.dumps(config) != before:
-            found[name] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-    return found
+            files[name] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    return files
 
 
 def brought(bringing: list[Active], base: Base, store: TensorStore) -> dict[str, BlobId]:
-    """Tokenizer and template files that vectors bring; two that mean the same are as good as one."""
-    found: dict[str, tuple[BlobId, str]] = {}
+    """Collect the tokenizer and template files that vectors bring.
+
+    Raises:
+        Refusal: two vectors bring files of one name that differ in meaning.
+    """
+    files: dict[str, tuple[BlobId, str]] = {}
     for active in bringing:
         rows = grown(base, active.vector)
         if rows and not any(active.entry.touches(name) for name in rows):
-            continue  # kept off the rows that its tokens need
+            continue  # its new tokens are useless without the rows that it is kept off
         for name, blob in active.vector.files.items():
-            other = found.setdefault(name, (blob, active.name))
-            if other[0] != blob and not settings.same_meaning(name, store.blob(other[0]), store.blob(blob)):
+            other, owner = files.setdefault(name, (blob, active.name))
+            if other != blob and not settings.same_meaning(name, store.blob(other), store.blob(blob)):
                 raise Refusal(
-                    f"vectors '{other[1]}' and '{active.name}' bring different {name}",
+                    f"vectors '{owner}' and '{active.name}' bring different {name}",
                     "They cannot both be in one build: train them with the same tokenizer and chat template.",
                 )
-    return {name: blob for name, (blob, _) in found.items()}
+    return {name: blob for name, (blob, _) in files.items()}
 
 
 def patches(bringing: list[Active]) -> dict[str, settings.Patch]:
-    """The settings that vectors change, by file; raises where two say different things of one key."""
-    found: dict[tuple[str, tuple[str, ...]], tuple[Any, str]] = {}
+    """Collect the settings that vectors change, by file.
+
+    Raises:
+        Refusal: two vectors set a key differently.
+    """
+    changes: dict[tuple[str, tuple[str, ...]], tuple[Any, str]] = {}
     for active in bringing:
         for file, patch in active.vector.config.items():
             for path, value in patch:
-                _check_patch(found, file, path, value, active.name)
-                found[file, path] = (value, active.name)
+                _check_patch(changes, file, path, value, active.name)
+                changes[file, path] = (value, active.name)
     by_file: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
-    for (file, path), (value, _) in found.items():
+    for (file, path), (value, _) in changes.items():
         by_file.setdefault(file, []).append((path, value))
     return {file: tuple(patch) for file, patch in by_file.items()}
 
 
 def _check_patch(
-    found: Mapping[tuple[str, tuple[str, ...]], tuple[Any, str]],
+    changes: Mapping[tuple[str, tuple[str, ...]], tuple[Any, str]],
     file: str,
     path: tuple[str, ...],
     value: Any,
     name: str,
 ) -> None:
-    for (other_file, other_path), (other_value, other) in found.items():
+    for (other_file, other_path), (other_value, other) in changes.items():
         if other_file != file or other == name:
             continue
         shorter = min(len(path), len(other_path))
@@ -93,30 +106,22 @@ def _check_patch(
 
 
 def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
-    """``vocab_size`` follows the rows of grown embeddings, the dtype what most weights have."""
+    """Set what follows from the weights: tying, ``vocab_size`` (if embeddings grew) and the dtype (of most entries)."""
     _derive_tie(config, plan, base)
-    rows = {
-        (output.base.shape[0], output.shape[0])
-        for output in plan.outputs
-        if output.base is not None and output.base.shape != output.shape
-    }
-    for table in (config, config.get("text_config")):
-        if isinstance(table, dict):
-            for before, after in rows:
-                if table.get("vocab_size") == before:
-                    table["vocab_size"] = after
+    tables = [table for table in (config, config.get("text_config")) if isinstance(table, dict)]
+    grown = {(o.base.shape[0], o.shape[0]) for o in plan.outputs if o.base is not None and o.base.shape != o.shape}
+    for table, (before, after) in product(tables, grown):
+        if table.get("vocab_size") == before:
+            table["vocab_size"] = after
     dtype = TORCH_NAMES.get(_most([(o.dtype, o.entries) for o in plan.outputs]))
-    was = TORCH_NAMES.get(_most([(spec.dtype, spec.entries) for spec in base.tensors.values()]))
-    if dtype and dtype != was:
-        for table in (config, config.get("text_config")):
-            if isinstance(table, dict):
-                for key in ("dtype", "torch_dtype"):
-                    if key in table or (table is config and key == "dtype" and "torch_dtype" not in table):
-                        table[key] = dtype
+    if dtype and dtype != TORCH_NAMES.get(_most([(spec.dtype, spec.entries) for spec in base.tensors.values()])):
+        for table, key in product(tables, ("dtype", "torch_dtype")):
+            if key in table or (table is config and key == "dtype" and "torch_dtype" not in table):
+                table[key] = dtype
 
 
 def _derive_tie(config: dict[str, Any], plan: Plan, base: Base) -> None:
-    """Whether head and embedding are tied follows from which of them the build has."""
+    """Set whether the head is tied, by which of head and embedding the build has."""
     names = {output.name for output in plan.outputs}
     if base.tied:
         settings.set_tie(config, not any(head in names for head in base.tied))
@@ -134,9 +139,13 @@ def _most(weights: list[tuple[str, int]]) -> str:
 def model_card(
     recipe: Mapping[str, Any], commit: str | None, edited: bool, readouts: Mapping[str, str] | None = None
 ) -> bytes:
-    """``README.md``: front matter that model hubs read, and the recipe as a table.
+    """Make ``README.md``: front matter for model hubs, and the recipe as a table.
 
-    ``readouts`` are what those of the recipe measure, in words, by their names.
+    Args:
+        recipe: The recipe as an object's fields.
+        commit: The commit that is built, if any.
+        edited: Whether uncommitted edits are part of the build.
+        readouts: By name, what the recipe's readouts measure, in words.
     """
     state = f"commit `{commit[:12]}`" if commit else "no commit"
     lines = [
@@ -151,7 +160,7 @@ def model_card(
         "",
         f"Built by persona from {state}{', with uncommitted edits' if edited else ''}: base "
         f"`{recipe['base_name']}` (`{recipe['base'][:12]}`), method `{recipe['method']}`"
-        f"{_said(recipe['parameters'])}, scale {recipe['scale']:g}.",
+        f"{_in_brackets(recipe['parameters'])}, scale {recipe['scale']:g}.",
         "",
         "| vector | α | id | node |",
         "|---|---|---|---|",
@@ -167,13 +176,13 @@ def model_card(
     return "\n".join(lines).encode()
 
 
-def _readouts(recipe: Mapping[str, Any], said: Mapping[str, str]) -> Iterator[str]:
-    """A table of the readouts that lie beside the weights; nothing without any."""
+def _readouts(recipe: Mapping[str, Any], measures: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a table of the recipe's readouts, if it has any."""
     if recipe.get("readouts"):
         yield from ("", "| readout | measures | id | files |", "|---|---|---|---|")
-    for one in recipe.get("readouts", ()):
-        name = one["name"]
-        yield f"| {name} | {_cell(said.get(name, ''))} | `{one['id'][:12]}` | `readouts/{name}/` |"
+    for readout in recipe.get("readouts", ()):
+        name = readout["name"]
+        yield f"| {name} | {_cell(measures.get(name, ''))} | `{readout['id'][:12]}` | `readouts/{name}/` |"
 
 
 def _cell(text: str) -> str:
@@ -181,12 +190,11 @@ def _cell(text: str) -> str:
 
 
 def _strength(vector: Mapping[str, Any]) -> str:
-    """A vector's alpha and parameters, as a table's cell: patterns are code, for their asterisks are no emphasis."""
+    """A vector's alpha and parameters as a table cell; patterns are code, or their asterisks would be emphasis."""
     alpha = alphas.decode(vector["alpha"])
-    said = alphas.alpha_text(alpha).replace("|", "\\|")
-    return (f"`{said}`" if alphas.is_patterns(alpha) else said) + _said(vector.get("parameters", {}))
+    text = alphas.alpha_text(alpha).replace("|", "\\|")
+    return (f"`{text}`" if alphas.is_patterns(alpha) else text) + _in_brackets(vector.get("parameters", {}))
 
 
-def _said(parameters: Mapping[str, Any]) -> str:
-    """What was set of a method, in brackets."""
+def _in_brackets(parameters: Mapping[str, Any]) -> str:
     return f" ({', '.join(f'{name} {value}' for name, value in sorted(parameters.items()))})" if parameters else ""

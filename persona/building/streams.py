@@ -1,4 +1,4 @@
-"""What a build reads: stored tensors, and the τ of a vector, from front to back in blocks of any size."""
+"""What a build reads: stored tensors, and the τ of a vector, front to back in blocks of any size."""
 
 from __future__ import annotations
 
@@ -22,25 +22,51 @@ if TYPE_CHECKING:
     Rooms = Callable[[int], Room]
 
 
-class Stream:
-    """A stored tensor, taken front to back in pieces of any size; with ``room``, one piece at a time."""
+class Blocks:
+    """A tensor in blocks, read front to back in pieces of any size. A piece is only valid until the next is read."""
+
+    def __init__(self, blocks: Iterator[Bits]) -> None:
+        self._blocks = blocks
+        self._rest: Bits | None = None
+
+    def take(self, count: int) -> Bits:
+        """The next ``count`` entries."""
+        import numpy as np
+
+        parts: list[Bits] = []
+        while count:
+            if self._rest is None and parts:
+                parts[-1] = parts[-1].copy()  # the next block may reuse its memory
+            block = self._rest if self._rest is not None else next(self._blocks)
+            parts.append(block[:count])
+            self._rest = block[count:] if len(block) > count else None
+            count -= len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.uint8)
+
+    def drain(self) -> None:
+        """Read to the end, which verifies everything that was taken."""
+        for _ in self._blocks:
+            pass
+
+
+class Stream(Blocks):
+    """A stored tensor. With ``room``, its blocks are decoded into memory that is reused."""
 
     def __init__(self, store: TensorStore, spec: TensorSpec, block: int = BLOCK, room: Room | None = None) -> None:
         self._room = room
         self._target: Bits | None = None
-        self._blocks = store.blocks(spec.id, block, self._place if room else None)
         self._dtype = spec.dtype
-        self._rest: Bits | None = None
+        super().__init__(store.blocks(spec.id, block, self._place if room else None))
 
     def _place(self, count: int, width: int) -> Bits:
-        """Room for the next block: where it is wanted, if it fits there."""
+        """Memory for the next block: the target of :meth:`pour`, if the block fits."""
         if self._target is not None and count <= len(self._target) and width == self._target.itemsize:
             return self._target[:count]
         assert self._room is not None
         return self._room(count, width)
 
     def pour(self, target: Bits) -> None:
-        """The next ``len(target)`` entries into ``target``; whole blocks are decoded right there."""
+        """Read the next ``len(target)`` entries into ``target``, decoding whole blocks in place."""
         import numpy as np
 
         while len(target):
@@ -53,46 +79,27 @@ class Stream:
             target = target[len(part) :]
         self._target = None
 
-    def take(self, count: int) -> Bits:
-        """The next ``count`` entries."""
-        import numpy as np
-
-        parts: list[Bits] = []
-        while count:
-            if self._rest is None and parts:
-                parts[-1] = parts[-1].copy()  # the next block may take its place
-            block = self._rest if self._rest is not None else next(self._blocks)
-            parts.append(block[:count])
-            self._rest = block[count:] if len(block) > count else None
-            count -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, np.uint8)
-
     def take_fp32(self, count: int) -> Float32:
-        """The next ``count`` entries in fp32, in an array of their own."""
+        """The next ``count`` entries in fp32, in a new array."""
         return widen(self.take(count), self._dtype)
 
     def take_as(self, form: str, count: int) -> Weights:
-        """The next ``count`` entries as BF16 bits or in fp32, not to be written to."""
+        """The next ``count`` entries as BF16 bits or fp32; read-only."""
         import numpy as np
 
         if form == self._dtype == "F32":
             return self.take(count).view(np.float32)
         return self.take(count) if form == self._dtype else self.take_fp32(count)
 
-    def drain(self) -> None:
-        """Read to the end, so that what was taken is verified."""
-        for _ in self._blocks:
-            pass
-
 
 class Delta(Protocol):
-    """A τ that is taken front to back."""
+    """A τ that is read front to back."""
 
     def take(self, base: Float32, start: int, count: int) -> Float32:
-        """τ for ``count`` entries from ``start``, where the base has ``base``; an array of its own."""
+        """τ for ``count`` entries from ``start`` in a new array; ``base`` has the base's entries there."""
 
     def drain(self) -> None:
-        """Read to the end, so that what was taken is verified."""
+        """Read to the end, which verifies everything that was taken."""
 
 
 class DenseDelta:
@@ -102,13 +109,13 @@ class DenseDelta:
         self.stream = stream
 
     def take(self, base: Float32, start: int, count: int) -> Float32:
-        """As :class:`Delta` says."""
+        """See :class:`Delta`."""
         delta = self.stream.take_fp32(count)
         delta -= base
         return delta
 
     def drain(self) -> None:
-        """As :class:`Delta` says."""
+        """See :class:`Delta`."""
         self.stream.drain()
 
 
@@ -126,14 +133,14 @@ class LowRankDelta:
         return self._left, self._right
 
     def take(self, base: Float32 | None, start: int, count: int) -> Float32:
-        """As :class:`Delta` says."""
+        """See :class:`Delta`; ``base`` is not used."""
         columns = self._right.shape[1]
         first, last = start // columns, -(-(start + count) // columns)
         rows = delta_rows(self._left, self._right, self.scale, first, last).reshape(-1)
         return rows[start - first * columns :][:count]
 
     def drain(self) -> None:
-        """Factors are read, and verified, whole."""
+        """Do nothing: factors are read and verified whole."""
 
 
 class SumDelta:
@@ -143,17 +150,17 @@ class SumDelta:
         self.parts = parts
 
     def take(self, base: Float32, start: int, count: int) -> Float32:
-        """As :class:`Delta` says."""
+        """See :class:`Delta`."""
         return weighted_sum((c, delta.take(base, start, count)) for c, delta in self.parts)
 
     def drain(self) -> None:
-        """As :class:`Delta` says."""
+        """See :class:`Delta`."""
         for _, delta in self.parts:
             delta.drain()
 
 
 def weighted_sum(parts: Iterable[tuple[float, Float32]]) -> Float32:
-    """Σ cᵢ·τᵢ as :class:`SumDelta` says; the arrays are used up."""
+    """Σ cᵢ·τᵢ as defined by :class:`SumDelta`. Overwrites the arrays."""
     import numpy as np
 
     total: Float32 | None = None
@@ -169,13 +176,13 @@ def weighted_sum(parts: Iterable[tuple[float, Float32]]) -> Float32:
 
 
 def streams_of(delta: Delta) -> dict[int, Stream]:
-    """The whole tensors that a τ is read from, by their place in the sum that it is."""
-    parts = [one for _, one in delta.parts] if isinstance(delta, SumDelta) else [delta]
-    return {number: one.stream for number, one in enumerate(parts) if isinstance(one, DenseDelta)}
+    """The streams of whole tensors that a τ is read from, by term number (0 unless it is a sum)."""
+    parts = [part for _, part in delta.parts] if isinstance(delta, SumDelta) else [delta]
+    return {number: part.stream for number, part in enumerate(parts) if isinstance(part, DenseDelta)}
 
 
 class NoDelta:
-    """τ = 0: a vector that leaves the tensor alone and yet counts."""
+    """τ = 0, for a vector that leaves the tensor alone but still counts."""
 
     def take(self, base: Float32, start: int, count: int) -> Float32:
         """Zeros."""
@@ -184,11 +191,11 @@ class NoDelta:
         return np.zeros(count, np.float32)
 
     def drain(self) -> None:
-        """Nothing was read."""
+        """Do nothing: nothing was read."""
 
 
 def factor(store: TensorStore, spec: TensorSpec, transposed: bool) -> Float32:
-    """A low-rank factor in fp32, as a matrix; what was kept as [r, …] or [rows, r, 1, 1] becomes 2-D."""
+    """Read a low-rank factor as an fp32 matrix; one stored as [r, …] or [rows, r, 1, 1] is flattened to 2-D."""
     import numpy as np
 
     matrix = widen(store.read(spec.id).reshape(-1), spec.dtype).reshape(spec.shape[0], -1)
@@ -196,7 +203,7 @@ def factor(store: TensorStore, spec: TensorSpec, transposed: bool) -> Float32:
 
 
 def open_delta(term: Term, store: TensorStore, block: int, room: Rooms | None = None) -> Delta:
-    """The τ of a term; ``room`` has a place for the blocks of each of its parts."""
+    """Open the τ of a term; ``room`` provides memory for the blocks of each of its parts."""
     if term.source is None:
         return NoDelta()
     if not isinstance(term.source, SumSpec):
@@ -206,7 +213,7 @@ def open_delta(term: Term, store: TensorStore, block: int, room: Rooms | None = 
 
 
 def weights_of(output: Output, store: TensorStore, block: int) -> list[Stream]:
-    """What the entries of an output's terms are weighed by, in their order; none where nothing is weighed."""
+    """Open the Fisher diagonals of an output's terms, in their order; empty if the method weighs nothing."""
     return [Stream(store, term.weight.source, block) for term in output.terms if term.weight is not None]
 
 
@@ -217,7 +224,7 @@ def _one_delta(spec: TensorSpec | LowRankSpec, store: TensorStore, block: int, r
 
 
 def parts_of(term: Term, base: TensorSpec, store: TensorStore) -> Get:
-    """Any part of a term's weights beside the base's, or of its τ where they are not both BF16; not checked."""
+    """A function that reads any part of a term, unchecked: its weights and the base's if both are BF16, else its τ."""
     import numpy as np
 
     source, before = term.source, store.source(base.id)[2]
@@ -230,11 +237,11 @@ def parts_of(term: Term, base: TensorSpec, store: TensorStore) -> Get:
 
 
 def _anywhere(source: Source | None, base: TensorSpec, store: TensorStore) -> Callable[[int, int], Float32]:
-    """Any part of a τ."""
+    """A function that reads any part of a τ."""
     import numpy as np
 
     if isinstance(source, SumSpec):
-        parts = [(c, _anywhere(one, base, store)) for c, one in source.parts]
+        parts = [(c, _anywhere(part, base, store)) for c, part in source.parts]
         return lambda start, stop: weighted_sum((c, tau(start, stop)) for c, tau in parts)
     if isinstance(source, TensorSpec):
         weights, before = store.source(source.id)[2], store.source(base.id)[2]
@@ -246,14 +253,14 @@ def _anywhere(source: Source | None, base: TensorSpec, store: TensorStore) -> Ca
 
 
 def _widened(ours: Any, theirs: Any, start: int, stop: int) -> Float32:
-    """τ of entries that are given as (a function that has them, their dtype)."""
+    """τ of the entries from start to stop; ``ours`` and ``theirs`` are (a function that reads entries, their dtype)."""
     tau = widen(ours[0](start, stop), ours[1])
     tau -= widen(theirs[0](start, stop), theirs[1])
     return tau
 
 
 def tau_blocks(term: Term, base: TensorSpec, store: TensorStore, step: int, block: int = BLOCK) -> Iterator[Float32]:
-    """One τ where the base has rows, in blocks of ``step`` entries."""
+    """Yield the τ of a term, where the base has rows, in blocks of ``step`` entries."""
     delta, before = open_delta(term, store, block), Stream(store, base, block)
     for start in range(0, base.entries, step):
         count = min(step, base.entries - start)
@@ -263,7 +270,7 @@ def tau_blocks(term: Term, base: TensorSpec, store: TensorStore, step: int, bloc
 
 
 def tau(store: TensorStore, source: Source, base: TensorSpec | None) -> Float32:
-    """One whole τ in fp32, in its tensor's shape; rows that ``base`` has not are given as a build carries them."""
+    """Read one whole τ in fp32, in its tensor's shape. New rows are returned unscaled, as a build carries them."""
     if isinstance(source, SumSpec):
         return _whole_sum(store, source, base)
     if isinstance(source, LowRankSpec):
@@ -271,7 +278,7 @@ def tau(store: TensorStore, source: Source, base: TensorSpec | None) -> Float32:
         delta = LowRankDelta(store, source)
         return delta.take(None, 0, base.entries).reshape(base.shape)
     if source.dtype not in ARITHMETIC:
-        raise ValueError(f"{source.dtype} is no float format")
+        raise ValueError(f"{source.dtype} is not a float dtype")
     values = widen(store.read(source.id).reshape(-1), source.dtype)
     if base is not None:
         values[: base.entries] -= widen(store.read(base.id).reshape(-1), base.dtype)
@@ -279,21 +286,21 @@ def tau(store: TensorStore, source: Source, base: TensorSpec | None) -> Float32:
 
 
 def _whole_sum(store: TensorStore, source: SumSpec, base: TensorSpec | None) -> Float32:
-    """The sum where the base has entries; behind them the mean of what terms with a positive coefficient bring."""
+    """The sum where the base has entries, then the mean of the rows that terms with a positive coefficient add."""
     import numpy as np
 
     count = base.entries if base is not None else 0
-    parts = [(c, tau(store, one, base)) for c, one in source.parts]
-    bringing = [(c, one) for c, one in parts if c > 0 and (base is None or one.shape != base.shape)]
-    known = [weighted_sum((c, one.reshape(-1)[:count].copy()) for c, one in parts)] if count else []
+    parts = [(c, tau(store, part, base)) for c, part in source.parts]
+    bringing = [(c, values) for c, values in parts if c > 0 and (base is None or values.shape != base.shape)]
+    known = [weighted_sum((c, values.reshape(-1)[:count].copy()) for c, values in parts)] if count else []
     total = sum(c for c, _ in bringing)
-    rows = [mean([(one.reshape(-1)[count:], c / total) for c, one in bringing])] if bringing else []
+    rows = [mean([(values.reshape(-1)[count:], c / total) for c, values in bringing])] if bringing else []
     shape = bringing[0][1].shape if bringing else parts[0][1].shape if base is None else base.shape
     return np.concatenate([*known, *rows]).reshape(shape)
 
 
 def mean(shares: list[tuple[Float32, float]]) -> Float32:
-    """What several vectors bring, by their shares in it; the arrays are used up."""
+    """The mean of arrays, weighted by their shares. Overwrites the arrays."""
     total, share = shares[0]
     if share != 1.0:
         total *= share

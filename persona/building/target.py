@@ -1,10 +1,11 @@
-"""Where a build may go: a free name, or an earlier build with nothing of anyone else's in it."""
+"""Where a build may go: a free name, or an earlier build that holds nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from persona.building.publish import OutputFolder
 from persona.building.receipt import entries_of, read_receipt
 from persona.checkpoints.folder import RECEIPT
 from persona.errors import PersonaError, Refusal
@@ -12,38 +13,57 @@ from persona.files import translated
 
 
 def check_target(target: Path, *, replace: bool) -> None:
-    """Raise unless ``target`` is free (or an empty folder), or is an earlier build that may be replaced."""
+    """Check that a build may be written to ``target``.
+
+    Raises:
+        Refusal: ``target`` is in use and is not an earlier build, or is one and ``replace`` is not set.
+    """
     if target.resolve() == Path.cwd():
-        raise Refusal(f"{target} is the folder you are in", "Name a new folder, such as -o build.")
+        raise Refusal(f"{target} is the current folder", "Give a new folder, such as -o build.")
     with translated(target):
         if not target.exists() or (target.is_dir() and not any(target.iterdir())):
             return
     if not (target / RECEIPT).is_file():
-        raise Refusal(f"{target} exists and is no persona build", "Choose another folder; persona will not touch it.")
+        raise Refusal(
+            f"{target} exists and is not a persona build", "Choose another folder; persona will not touch it."
+        )
     if not replace:
         raise Refusal(f"{target} holds an earlier build", "Choose another folder, or add --replace.")
     check_replaceable(target)
 
 
 def check_replaceable(target: Path) -> None:
-    """Raise unless everything in ``target`` is what a build wrote there."""
+    """Check that everything in ``target`` is as a build wrote it, so that replacing it loses nothing.
+
+    Raises:
+        Refusal: a file was added or changed.
+    """
     try:
         foreign = list(_foreign(target))
     except PersonaError as error:
         raise Refusal(
-            f"{target} is not a build as persona wrote it: {error.message}", "Choose another folder; it is left alone."
+            f"{target} is not an intact build: {error.message}", "Choose another folder; this one was not touched."
         ) from None
     if foreign:
         raise Refusal(
-            f"{target} holds {foreign[0]}, which the build did not make as it is",
+            f"{target} holds {foreign[0]}, which is not as the build wrote it",
             "Move it out, or choose another folder; nothing was touched.",
         )
 
 
+def publish(folder: OutputFolder, small: Mapping[str, bytes], receipt: bytes) -> None:
+    """Add the small files and the receipt, and give a finished build its name."""
+    for name, data in [*small.items(), (RECEIPT, receipt)]:
+        folder.add_file(name, data)
+    if folder.target.exists() and any(folder.target.iterdir()):
+        check_replaceable(folder.target)  # checked before the build, but files may have been added since
+    folder.publish()
+
+
 def _foreign(target: Path) -> Iterator[str]:
-    """Names in the folder that are not the build's, and weight files of another size."""
+    """Names in the folder that the build did not write, and weight files whose size has changed."""
     receipt = read_receipt(target)
-    sizes = {name: said["size"] for name, said in receipt["shards"].items()}
+    sizes = {name: shard["size"] for name, shard in receipt["shards"].items()}
     own = {RECEIPT, *receipt["files"], *sizes}
     with translated(target):
         for name, path in entries_of(target, own):

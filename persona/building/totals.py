@@ -1,4 +1,4 @@
-"""Sums of the interference report over several tensors; each tensor has some of the vectors, at alphas of its own."""
+"""Sums of the interference report over several tensors, each with its own vectors and alphas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SignTotals:
-    """:class:`persona.methods.parts.interference.Signs`, added up."""
+    """A sum of :class:`persona.methods.parts.interference.Signs`."""
 
     def __init__(self, count: int) -> None:
         self.both = np.zeros((count, count), np.int64)
@@ -23,7 +23,7 @@ class SignTotals:
         self.conflicting = 0
 
     def add(self, signs: Signs, place: Any) -> None:
-        """Those of a tensor whose vectors are at ``place``."""
+        """Add those of a tensor; ``place`` indexes its vectors."""
         self.both[place] += np.array(signs.both, np.int64)
         self.opposed[place] += np.array(signs.opposed, np.int64)
         self.shared += signs.shared
@@ -31,7 +31,7 @@ class SignTotals:
 
 
 class Total:
-    """Sums over tensors, in the order in which they are added; arrays have a place for each of ``names``."""
+    """Sums over tensors, in the order in which they are added; arrays have one place for each of ``names``."""
 
     def __init__(
         self, names: Sequence[str], retrained: Sequence[str], scale: float, scale_before: float | None
@@ -56,7 +56,7 @@ class Total:
         """⟨τ, τ⟩, ⟨τ, τ'⟩ and ⟨τ', τ'⟩."""
 
     def add(self, subject: Subject, sums: SignSums) -> None:
-        """One tensor more."""
+        """Add one tensor."""
         self.tensors += 1
         self.entries += subject.base.entries
         self.base += sums.base
@@ -96,7 +96,7 @@ class Total:
         self.delta_product += float(now @ gram @ then)
         self.delta_before += float(then @ gram @ then)
         moved = float((now - then) @ gram @ (now - then))
-        self.moved += 0.0 if moved < 0 else moved  # by rounding; a NaN stays
+        self.moved += 0.0 if moved < 0 else moved  # rounding can make it negative; a NaN stays
 
     def _add_retrained(self, subject: Subject, gram: Any) -> None:
         now = {term.vector: number for number, term in enumerate(subject.output.terms)}
@@ -111,7 +111,7 @@ class Total:
 
 
 def _together(strengths: Any, subject: Subject) -> Any:
-    """The same sum, with all of it at the first of those whose τ is one and the same."""
+    """Move the strengths of vectors with an identical τ to the first of them; the sum stays the same."""
     sources = [term.source for term in subject.output.terms]
     for number, source in enumerate(sources):
         first = sources.index(source)

@@ -1,13 +1,12 @@
 """The nearest product of two thin matrices: ΔW ≈ L · R with L [rows, r] and R [r, columns].
 
-By Eckart and Young the truncated SVD is the nearest one in the Frobenius norm; its error is √(Σ_{i>r} σᵢ²). Singular
-values are shared out evenly, L = U√Σ and R = √Σ Vᵀ, so that neither factor suffers more than the other in a short
-format.
+By Eckart and Young, the truncated SVD is the nearest in the Frobenius norm, with error √(Σ_{i>r} σᵢ²). Singular values
+are split evenly, L = U√Σ and R = √Σ Vᵀ, so that rounding affects both factors alike.
 
-Small matrices are decomposed whole, in fp64. Large ones by a randomised range finder (Halko, Martinsson and Tropp
-2011, arXiv:0909.4061, algorithms 4.4 and 5.1): a Gaussian sketch with ``OVERSAMPLED`` columns more than asked for,
-``POWERS`` power iterations with a QR at each step, then the SVD of a thin matrix. The sketch is seeded by the
-tensor's name. Both go through LAPACK: the same numbers each time on one machine, not the same last bits on all.
+Small matrices are decomposed whole, in fp64. Large ones use a randomized range finder (Halko, Martinsson and Tropp
+2011, arXiv:0909.4061, algorithms 4.4 and 5.1): a Gaussian sketch with ``OVERSAMPLED`` additional columns, ``POWERS``
+power iterations with a QR at each step, then the SVD of a thin matrix. The sketch is seeded by the tensor's name. Both
+use LAPACK: results are reproducible on one machine, but the last bits may differ between machines.
 """
 
 from __future__ import annotations
@@ -22,22 +21,31 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
 
 SMALL = 1 << 18
-"""Entries up to which a matrix is decomposed whole."""
+"""Maximum number of entries of a matrix that is decomposed whole."""
 OVERSAMPLED = 16
 POWERS = 4
 ROWS = 1 << 20
-"""Entries of a residual that are looked at together."""
+"""Entries of a residual per step."""
 
 
 def nearest(matrix: Float32, rank: int, name: str) -> tuple[Float32, Float32]:
-    """L and R of rank ``rank`` (less if the matrix has fewer rows or columns) whose product is nearest."""
+    """Find L and R of rank ``rank`` whose product is nearest to ``matrix``.
+
+    Args:
+        matrix: [rows, columns].
+        rank: Maximum rank; less if the matrix has fewer rows or columns.
+        name: The tensor's name, which seeds the sketch.
+
+    Returns:
+        L [rows, rank] and R [rank, columns].
+    """
     wide = min(matrix.shape) > 2 * (rank + OVERSAMPLED)
     u, s, vt = _sketched(matrix, rank, name) if matrix.size > SMALL and wide else _whole(matrix)
     return _shared(u, s, vt, rank)
 
 
 def nearest_product(left: Float64, right: Float64, rank: int) -> tuple[Float32, Float32]:
-    """As :func:`nearest`, of ``left`` · ``right``, which is never multiplied out: QR of both, SVD of what is between."""
+    """Do the same for ``left`` · ``right`` without multiplying it out: QR of both, and SVD of the small core."""
     import numpy as np
 
     q_left, r_left = np.linalg.qr(left)
@@ -54,7 +62,7 @@ def product_norm(left: Float64, right: Float64) -> float:
 
 
 def norm(matrix: Float32) -> float:
-    """‖matrix‖_F, its squares added up in fp64."""
+    """‖matrix‖_F, with its squares summed in fp64."""
     import numpy as np
 
     flat = matrix.reshape(-1)
@@ -63,7 +71,7 @@ def norm(matrix: Float32) -> float:
 
 
 def residual_norm(matrix: Float32, left: Float32, right: Float32) -> float:
-    """‖matrix − left · right‖_F, a few rows at a time."""
+    """‖matrix − left · right‖_F, computed a few rows at a time."""
     import numpy as np
 
     step = max(1, ROWS // max(matrix.shape[1], 1))
@@ -82,12 +90,12 @@ def _sketched(matrix: Float32, rank: int, name: str) -> tuple[Float64, Float64, 
     import numpy as np
 
     largest = np.float32(max(float(np.abs(matrix).max()), float(np.finfo(np.float32).tiny)))
-    scaled = matrix / largest  # so that squares stay in range
+    scaled = matrix / largest  # keeps squares in range
     noise = np.random.default_rng(list(name.encode()))
-    found = scaled @ noise.standard_normal((matrix.shape[1], rank + OVERSAMPLED), np.float32)
+    sketch = scaled @ noise.standard_normal((matrix.shape[1], rank + OVERSAMPLED), np.float32)
     for _ in range(POWERS):
-        found = scaled @ np.linalg.qr(scaled.T @ np.linalg.qr(found)[0])[0]
-    basis = np.linalg.qr(found)[0]
+        sketch = scaled @ np.linalg.qr(scaled.T @ np.linalg.qr(sketch)[0])[0]
+    basis = np.linalg.qr(sketch)[0]
     u, s, vt = np.linalg.svd((basis.T @ scaled).astype(np.float64), full_matrices=False)
     return basis.astype(np.float64) @ u, s * float(largest), vt
 

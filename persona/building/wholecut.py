@@ -1,7 +1,7 @@
-"""``trim = "model"``: one edge for a whole vector, as the authors of TIES have it.
+"""``trim = "model"``: one edge for a whole vector, as in the TIES authors' code.
 
-Histograms of magnitudes add up across tensors: one pass over every tensor gives the bin in which the k-th largest of
-the whole vector lies, a second one its place in the bin. Nothing is held but the counts.
+Histograms of magnitudes add up across tensors. One pass over all tensors finds the bin of the whole vector's k-th
+largest magnitude, a second one its value within the bin. Only counts are held in memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BLOCK = 1 << 18
 
 
 def with_cuts(plan: Plan, store: TensorStore, progress: Progress) -> Plan:
-    """The same plan, each vector with the edge of all its tensors, where the method asks for that."""
+    """Fill in the edges of whole vectors, if the method's ``trim`` parameter asks for them."""
     if plan.parameters.get("trim") != "model" or plan.is_cut:
         return plan
     sizes = _sizes(plan)
@@ -45,7 +45,7 @@ def with_cuts(plan: Plan, store: TensorStore, progress: Progress) -> Plan:
 
 
 def _sizes(plan: Plan) -> dict[str, int]:
-    """Entries of each vector that is trimmed, over all tensors that it changes."""
+    """Number of entries of each trimmed vector, over all tensors that it changes."""
     sizes: dict[str, int] = {}
     for output, term in _trimmed(plan):
         assert output.base is not None
@@ -69,12 +69,12 @@ def _cuts(plan: Plan, store: TensorStore, sizes: Mapping[str, int], advance: Any
     upper = _summed(plan, store, lambda term, blocks: order.histogram(blocks), advance)
     places = {name: order.place(counts, ks[name]) for name, counts in upper.items()}
     lower = _summed(plan, store, lambda term, blocks: order.within(blocks, places[term.vector][0]), advance)
-    found = {name: order.join(*places[name], counts, ks[name]) for name, counts in lower.items()}
-    return {name: Cut(order.share_of(*three, ks[name])) for name, three in found.items()}
+    ranked = {name: order.join(*places[name], counts, ks[name]) for name, counts in lower.items()}
+    return {name: Cut(order.share_of(*three, ks[name])) for name, three in ranked.items()}
 
 
 def _summed(plan: Plan, store: TensorStore, count: Counter, advance: Any) -> dict[str, Any]:
-    """The counts of every vector, added up over its tensors; whole numbers, so that the order does not matter."""
+    """Sum the counts of every vector over its tensors. They are integers, so the order does not matter."""
     pairs = sorted(_trimmed(plan), key=lambda pair: -pair[0].entries)
     jobs = {number: partial(_count_one, *pair, store, count, advance) for number, pair in enumerate(pairs)}
     totals: dict[str, Any] = {}

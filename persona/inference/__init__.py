@@ -1,1 +1,1 @@
-"""A model in memory: loaded from a folder or straight from what a build makes, its blocks, texts in batches."""
+"""Running a model: loading it from a folder or from memory, finding its blocks, batching texts, generating."""

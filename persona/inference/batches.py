@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
+from persona.inference.load import context_length
 
 if TYPE_CHECKING:
     import torch
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Texts side by side. ``rows`` are their places in the sequence that was batched.
+    """A batch of texts. ``rows`` are their indices in the sequence that was batched.
 
-    ``tokens`` and ``mask`` are int64 [batch, tokens]; the mask is 1 at real tokens and 0 at padding, on whichever side.
+    ``tokens`` and ``mask`` are int64 [batch, tokens]; the mask is 1 at real tokens and 0 at padding.
     """
 
     rows: tuple[int, ...]
@@ -26,51 +27,57 @@ class Batch:
     mask: torch.Tensor
 
 
-def tokens_of(live: LoadedModel, texts: Sequence[str]) -> list[list[int]]:
-    """Each text in tokens, with the special tokens that the tokenizer puts around a text; raises where one is too long
-    for the model, or has no token at all.
+def tokens_of(loaded: LoadedModel, texts: Sequence[str]) -> list[list[int]]:
+    """Tokenize each text, with the special tokens that the tokenizer adds.
+
+    Raises:
+        UsageError: a text has no tokens, or more than the model's context.
     """
-    tokenizer = live.need_tokenizer()
-    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)[
+    tokenizer = loaded.need_tokenizer()
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=True, truncation=False, verbose=False)[
         "input_ids"
     ]
-    most = longest(live.model)
-    for row, tokens in enumerate(found):
+    limit = longest(loaded.model)
+    for row, tokens in enumerate(encoded):
         if not tokens:
-            raise UsageError(f"text {row + 1} has no tokens: {texts[row][:40]!r}", "Leave it out.")
-        if most is not None and len(tokens) > most:
+            raise UsageError(f"text {row + 1} has no tokens: {texts[row][:40]!r}", "Remove it.")
+        if limit is not None and len(tokens) > limit:
             raise UsageError(
-                f"text {row + 1} has {len(tokens)} tokens, and {live.label} reads {most}: {texts[row][:40]!r}…",
-                "Shorten it, or leave it out.",
+                f"text {row + 1} has {len(tokens)} tokens; {loaded.label} reads at most {limit}: {texts[row][:40]!r}…",
+                "Shorten or remove it.",
             )
-    return found
+    return encoded
 
 
 def longest(model: Any) -> int | None:
-    """Tokens that the model can read at once, where its configuration says so."""
-    config = model.config.get_text_config(decoder=True)
-    most = getattr(config, "max_position_embeddings", None)
-    return int(most) if most else None
+    """Length of a model's context in tokens; None if its configuration does not say."""
+    return context_length(model.config)
 
 
 def by_length(tokens: Sequence[Sequence[int]]) -> list[int]:
-    """The order in which texts are run: longest first, so that memory that does not suffice is found at once; ties in
-    their order.
-    """
+    """The order to run texts in: longest first, so that running out of memory happens early. Ties keep their order."""
     return sorted(range(len(tokens)), key=lambda row: -len(tokens[row]))
 
 
 def batches(
     tokens: Sequence[Sequence[int]], size: int, *, pad: int = 0, side: str = "right", start: int = 0
 ) -> Iterator[Batch]:
-    """All texts in the order of :func:`by_length`, ``size`` at a time, from the ``start``-th of that order on."""
+    """Yield batches of ``size`` texts in the order of :func:`by_length`.
+
+    Args:
+        tokens: The tokens of each text.
+        size: Number of texts per batch.
+        pad: Token id to pad with.
+        side: ``left`` or ``right``: where to pad.
+        start: Number of texts, in that order, to skip.
+    """
     order = by_length(tokens)
     for at in range(start, len(order), size):
         yield collate(tokens, order[at : at + size], pad, side)
 
 
 def collate(tokens: Sequence[Sequence[int]], rows: Sequence[int], pad: int = 0, side: str = "right") -> Batch:
-    """Some of the texts, padded to the longest of them."""
+    """Make a batch of the texts with indices ``rows``, padded to the longest."""
     import torch
 
     longest = max(len(tokens[row]) for row in rows)
@@ -84,5 +91,5 @@ def collate(tokens: Sequence[Sequence[int]], rows: Sequence[int], pad: int = 0, 
 
 
 def positions(mask: torch.Tensor) -> torch.Tensor:
-    """Positions that count real tokens from 0, so that padding on the left moves nothing: int64, as ``mask``."""
+    """Position ids int64 [batch, tokens] that count real tokens from 0, so that padding on the left has no effect."""
     return (mask.cumsum(-1) - 1).clamp(min=0)

@@ -1,9 +1,9 @@
-"""Where a model's blocks are, found by structure, and the residual stream in what a block returns.
+"""Finding a model's blocks by structure, and the residual stream in a block's output.
 
-A causal language model of d layers has one list of d blocks of one kind, whatever its modules are called: ``model.layers``
-(Llama, Qwen, Gemma …), ``transformer.h`` (GPT-2), ``gpt_neox.layers``, ``model.decoder.layers`` (OPT). Layer i is block i,
-counted from 0, and its residual stream is what the block returns: the sum after its last addition. The last entry of
-transformers' ``hidden_states`` is that of the last block *after the final norm*, and is not used here.
+A causal language model with d layers has one list of d similar blocks, whatever its name: ``model.layers`` (Llama,
+Qwen, Gemma …), ``transformer.h`` (GPT-2), ``gpt_neox.layers``, ``model.decoder.layers`` (OPT). Layer i is block i,
+counted from 0, and its residual stream is the block's output, after its last addition. The last entry of transformers'
+``hidden_states`` is not used here, because it comes after the final norm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Module = Any  # torch.nn.Module; torch is loaded only where a model is
 
 @dataclass(frozen=True)
 class Blocks:
-    """The list of blocks, and where in the model it is."""
+    """A model's list of blocks, its path in the model, and the hidden size."""
 
     path: str
     modules: Sequence[Module]
@@ -35,7 +35,11 @@ class Blocks:
         return self.modules[layer]
 
     def checked(self, layers: Sequence[int]) -> tuple[int, ...]:
-        """``layers``, ascending, if the model has all of them."""
+        """Sort ``layers`` and check that the model has them.
+
+        Raises:
+            UsageError: it does not have one of them.
+        """
         wrong = [layer for layer in layers if not 0 <= layer < len(self)]
         if wrong:
             raise UsageError(
@@ -46,32 +50,41 @@ class Blocks:
 
 
 def find_blocks(model: Module, path: str | None = None) -> Blocks:
-    """The model's blocks: at ``path`` (``model.layers``) if given, else the one list that can be they."""
+    """Find the model's blocks.
+
+    Args:
+        model: A causal language model.
+        path: Where they are, such as ``model.layers``. By default, the list that has as many modules as
+            the model has layers.
+
+    Raises:
+        UsageError: there is no list at ``path``, or not exactly one candidate.
+    """
     lists = dict(_lists(model))
     depth = getattr(_text_config(model), "num_hidden_layers", None)
     if path is not None:
         if path not in lists:
             raise UsageError(f"the model has no list of blocks at '{path}'", _hint(lists))
         return _blocks(model, path, lists[path])
-    fitting = {name: found for name, found in lists.items() if len(found) == depth} or lists
+    fitting = {name: modules for name, modules in lists.items() if len(modules) == depth} or lists
     outer = {n: f for n, f in fitting.items() if not any(n.startswith(f"{o}.") for o in fitting if o != n)}
     if len(outer) != 1:
         what = "no list" if not outer else f"{len(outer)} lists ({', '.join(outer)})"
         raise UsageError(
-            f"{type(model).__name__} has {what} of blocks that {'could be its' if outer else 'looks like its'} layers",
-            f"Say which: --blocks PATH. {_hint(lists)}",
+            f"{type(model).__name__} has {what} of blocks that could be its layers",
+            f"Choose one with --blocks PATH. {_hint(lists)}",
         )
-    ((name, found),) = outer.items()
-    return _blocks(model, name, found)
+    ((name, modules),) = outer.items()
+    return _blocks(model, name, modules)
 
 
-def _blocks(model: Module, path: str, found: Sequence[Module]) -> Blocks:
+def _blocks(model: Module, path: str, modules: Sequence[Module]) -> Blocks:
     hidden = getattr(_text_config(model), "hidden_size", None)
-    return Blocks(path, found, int(hidden) if hidden else int(model.get_input_embeddings().weight.shape[1]))
+    return Blocks(path, modules, int(hidden) if hidden else int(model.get_input_embeddings().weight.shape[1]))
 
 
 def _lists(model: Module) -> Iterator[tuple[str, Sequence[Module]]]:
-    """Lists of modules that have weights: blocks, and what else comes in lists, such as experts."""
+    """Lists of modules that have weights: blocks, and others such as experts."""
     from torch.nn import ModuleList
 
     for name, module in model.named_modules():
@@ -80,7 +93,7 @@ def _lists(model: Module) -> Iterator[tuple[str, Sequence[Module]]]:
 
 
 def _hint(lists: dict[str, Sequence[Module]]) -> str:
-    return f"It has lists of modules at: {', '.join(lists)}." if lists else "It has no list of modules at all."
+    return f"It has lists of modules at: {', '.join(lists)}." if lists else "It has no list of modules."
 
 
 def _text_config(model: Module) -> Any:
@@ -89,11 +102,11 @@ def _text_config(model: Module) -> Any:
 
 
 def stream_of(output: Any) -> torch.Tensor:
-    """The residual stream [batch, tokens, hidden] in what a block returns: itself, or the first of a tuple."""
+    """The residual stream [batch, tokens, hidden] in a block's output: the output itself, or the first of a tuple."""
     stream: torch.Tensor = output[0] if isinstance(output, tuple) else output
     return stream
 
 
 def with_stream(output: Any, stream: torch.Tensor) -> Any:
-    """What a block returns, with another residual stream in it."""
+    """A block's output with its residual stream replaced."""
     return (stream, *output[1:]) if isinstance(output, tuple) else stream

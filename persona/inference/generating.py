@@ -1,4 +1,4 @@
-"""Letting a model go on from prompts, by the settings that are given and no others."""
+"""Generating from prompts, with the given settings and no others."""
 
 from __future__ import annotations
 
@@ -11,48 +11,56 @@ if TYPE_CHECKING:
 
 
 def generated(
-    live: LoadedModel, batch: Batch, most: int, processors: Sequence[Any] = (), **sampled: Any
+    loaded: LoadedModel, batch: Batch, most: int, processors: Sequence[Any] = (), **sampled: Any
 ) -> list[list[int]]:
-    """New tokens of each row of a batch that is padded on the left, ``most`` of them, up to and with the one that ends it.
+    """Generate a continuation of each row.
 
-    Greedy, unless ``sampled`` says otherwise in words of a ``GenerationConfig``. What that leaves open, transformers takes from the
-    ``generation_config.json`` that came with the model: it would sample where nothing was said of sampling, and punish
-    repetition that is to be measured. So that is out of the way meanwhile.
+    Args:
+        loaded: The model.
+        batch: Prompts, padded on the left.
+        most: Maximum number of new tokens per row.
+        processors: Additional logits processors.
+        **sampled: Fields of a ``GenerationConfig``. Decoding is greedy by default.
+
+    Returns:
+        The new tokens of each row, up to and including the one that ends it.
     """
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 
-    model, ends = live.model, end_tokens(live)
-    how = GenerationConfig(
+    model, ends = loaded.model, end_tokens(loaded)
+    config = GenerationConfig(
         max_new_tokens=most,
         eos_token_id=sorted(ends) or None,
-        pad_token_id=min(ends, default=0),  # comes after an end, and is cut off
+        pad_token_id=min(ends, default=0),  # only follows an end token, and is cut off
         disable_compile=True,
         **{"do_sample": False, **sampled},
     )
-    own, model.generation_config = model.generation_config, how
+    # transformers fills unset fields from the model's own generation_config.json, which may turn on sampling, or
+    # penalize the repetition that is to be measured.
+    own, model.generation_config = model.generation_config, config
     try:
         with torch.inference_mode():
-            made = model.generate(
-                input_ids=batch.tokens.to(live.device),
-                attention_mask=batch.mask.to(live.device),
-                generation_config=how,
+            tokens = model.generate(
+                input_ids=batch.tokens.to(loaded.device),
+                attention_mask=batch.mask.to(loaded.device),
+                generation_config=config,
                 logits_processor=LogitsProcessorList(processors),
             )
     finally:
         model.generation_config = own
-    return [_up_to_end(row, ends) for row in made[:, batch.tokens.shape[1] :].tolist()]
+    return [_up_to_end(row, ends) for row in tokens[:, batch.tokens.shape[1] :].tolist()]
 
 
-def end_tokens(live: LoadedModel) -> set[int]:
-    """What ends a reply: one or several tokens, as the model's ``generation_config.json`` has them, or else the tokenizer's."""
-    said: Any = getattr(live.model.generation_config, "eos_token_id", None)
-    if said is None:
-        said = live.need_tokenizer().eos_token_id
-    return set() if said is None else {said} if isinstance(said, int) else {*said}
+def end_tokens(loaded: LoadedModel) -> set[int]:
+    """The tokens that end a reply: those of the model's ``generation_config.json``, else the tokenizer's."""
+    ends: Any = getattr(loaded.model.generation_config, "eos_token_id", None)
+    if ends is None:
+        ends = loaded.need_tokenizer().eos_token_id
+    return set() if ends is None else {ends} if isinstance(ends, int) else {*ends}
 
 
 def _up_to_end(tokens: list[int], ends: set[int]) -> list[int]:
-    """Up to and with the first end."""
+    """The tokens up to and including the first end token."""
     stop = next((at for at, token in enumerate(tokens) if token in ends), len(tokens))
     return tokens[: stop + 1]

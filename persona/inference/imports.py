@@ -1,4 +1,4 @@
-"""Imports that talk. transformers and peft import bitsandbytes wherever it is installed."""
+"""Silencing bitsandbytes, which transformers and peft import wherever it is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Keep bitsandbytes from saying, on a CPU, that it could not fetch a faster kernel from the hub; errors are said."""
+    """Suppress bitsandbytes' warning that it could not download a faster CPU kernel; errors are still logged."""
     logger = logging.getLogger("bitsandbytes")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""A transformers model in memory, from a folder, or from tensors that were never written to disk."""
+"""Loading a transformers model from a folder, or from tensors in memory."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TORCH = {
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model in evaluation mode, without gradients; ``tokenizer`` is None where there is none.
+    """A causal language model in evaluation mode, without gradients. ``tokenizer`` is None if there is none.
 
-    ``label`` is what it is called in messages; ``base`` and ``revision`` are ids, None where they are not known.
+    ``label`` names it in messages. ``base`` and ``revision`` are ids, None if unknown.
     """
 
     model: Any
@@ -37,21 +37,25 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs go."""
-        found: torch.device = self.model.get_input_embeddings().weight.device
-        return found
+        """The device that its inputs must be on."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
 
     @property
     def dtype(self) -> str:
-        """What it runs in, by torch's name: ``bfloat16``."""
+        """The dtype that it runs in, by torch's name: ``bfloat16``."""
         return str(self.model.dtype).removeprefix("torch.")
 
     def need_tokenizer(self) -> Any:
-        """The tokenizer, or an error that says where it was looked for."""
+        """The tokenizer.
+
+        Raises:
+            CheckpointError: there is none.
+        """
         if self.tokenizer is None:
             raise CheckpointError(
                 f"{self.label} has no tokenizer that can be loaded",
-                "Save one beside the base: tokenizer.save_pretrained.",
+                "Save one in the base's folder with tokenizer.save_pretrained.",
             )
         return self.tokenizer
 
@@ -59,9 +63,19 @@ class LoadedModel:
 def from_folder(
     folder: Path, label: str, dtype: str | None = None, device: str = "cpu", **known: str | None
 ) -> LoadedModel:
-    """Load what ``save_pretrained`` or ``persona build`` wrote; in the dtype of its weights unless told otherwise.
+    """Load a folder that ``save_pretrained`` or ``persona build`` wrote.
 
-    Nothing is fetched, no code of the folder's runs, and nothing is unpickled.
+    Nothing is downloaded, no code from the folder is run, and nothing is unpickled.
+
+    Args:
+        label: Its name in messages.
+        dtype: Data type to run in. By default that of the weights.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        **known: ``base`` and ``revision`` of the model, if known.
+
+    Raises:
+        UsageError: the dtype or device is not available.
+        CheckpointError: transformers cannot load it.
     """
     from transformers import AutoModelForCausalLM
 
@@ -81,28 +95,37 @@ def from_tensors(
     device: str = "cpu",
     **known: str | None,
 ) -> LoadedModel:
-    """Load what a build would have written: its small files, and its tensors as ``(bits, format, shape)``.
+    """Load a model from what a build would write.
 
-    The arrays become the model's weights where the dtype is theirs; do not use them afterwards.
+    Args:
+        small: The small files by name.
+        tensors: (bits, dtype, shape) by name. Where the dtype fits, the arrays themselves become the model's weights:
+            do not use them afterwards.
+        label: Its name in messages.
+        dtype: Data type to run in. By default that of the largest tensor.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        **known: ``base`` and ``revision`` of the model, if known.
+
+    Raises:
+        UsageError: the dtype or device is not available.
+        CheckpointError: transformers cannot load it.
     """
     from transformers import AutoConfig, GenerationConfig
 
     wanted, place = _dtype(dtype), checked_device(device)
-    state = {name: as_tensor(*one) for name, one in tensors.items()}
-    with files.temporary_folder() as folder, quiet(), _translated(label):
-        for name, data in small.items():
-            files.write_file(folder / name, data)
+    state = {name: as_tensor(*held) for name, held in tensors.items()}
+    with _unpacked(small, label) as folder:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         kind = _class_for(config)
-        most = max(state.values(), key=lambda tensor: tensor.numel()).dtype
-        model = kind.from_pretrained(None, config=config, state_dict=state, dtype=wanted or most)
+        stored = max(state.values(), key=lambda tensor: tensor.numel()).dtype
+        model = kind.from_pretrained(None, config=config, state_dict=state, dtype=wanted or stored)
         if "generation_config.json" in small:
             model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         return _ready(model, _tokenizer(folder), place, label, known)
 
 
 def _class_for(config: Any) -> Any:
-    """The class of causal models that a configuration is for."""
+    """The causal model class for a configuration."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -111,37 +134,44 @@ def _class_for(config: Any) -> Any:
 
 
 def checked_device(name: str) -> str:
-    """A device that torch has here: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; or an error that says which there are."""
-    if name == "cpu":  # what is only looked up needs no torch, which takes seconds to import
+    """Check that torch has a device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if name == "cpu":  # avoids importing torch, which takes seconds
         return name
     import torch
 
-    here = ["cpu"]
+    available = ["cpu"]
     if torch.cuda.is_available():
-        here += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        available += ["cuda", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
-        here.append("mps")
-    if name not in here:
-        raise UsageError(
-            f"there is no device '{name}' here", did_you_mean(name, here) or f"There is: {', '.join(here)}."
-        )
+        available.append("mps")
+    if name not in available:
+        hint = did_you_mean(name, available) or f"Available: {', '.join(available)}."
+        raise UsageError(f"no device '{name}'", hint)
     return name
 
 
-def is_emulated(live: LoadedModel) -> bool:
-    """Whether a model runs on a CPU in a 16-bit dtype that the CPU has no sums in, which takes many times as long as fp32 does."""
+def is_emulated(loaded: LoadedModel) -> bool:
+    """Whether a model runs on a CPU that emulates its 16-bit dtype, which is many times slower than fp32."""
     import torch
 
-    if live.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if loaded.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     ours = torch.ops.mkldnn
-    quick = {torch.bfloat16: ours._is_mkldnn_bf16_supported, torch.float16: ours._is_mkldnn_fp16_supported}
-    ask = quick.get(live.model.dtype)
-    return ask is not None and not ask()
+    native = {torch.bfloat16: ours._is_mkldnn_bf16_supported, torch.float16: ours._is_mkldnn_fp16_supported}
+    is_native = native.get(loaded.model.dtype)
+    return is_native is not None and not is_native()
 
 
 def checked_dtype(name: str | None) -> str | None:
-    """A dtype by torch's name for it (``bf16`` is ``bfloat16``); an error that says which there are."""
+    """Torch's name for a dtype: ``bfloat16`` for ``bf16``.
+
+    Raises:
+        UsageError: there is no such dtype.
+    """
     dtype = named_dtype(name)
     return None if dtype is None else TORCH_NAMES[dtype]
 
@@ -149,17 +179,26 @@ def checked_dtype(name: str | None) -> str | None:
 def _dtype(name: str | None) -> torch.dtype | None:
     import torch
 
-    said = checked_dtype(name)
-    found: torch.dtype | None = getattr(torch, said) if said is not None else None
-    return found
+    known = checked_dtype(name)
+    dtype: torch.dtype | None = getattr(torch, known) if known is not None else None
+    return dtype
 
 
 def as_tensor(bits: Bits, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """A tensor on the very memory of ``bits``."""
+    """A tensor that shares the memory of ``bits``.
+
+    Args:
+        bits: The entries as unsigned integers.
+        dtype: safetensors name of their dtype.
+        shape: The tensor's shape.
+
+    Raises:
+        UsageError: torch has no such dtype.
+    """
     import torch
 
     if dtype not in _TORCH:
-        raise UsageError(f"a tensor of the format {dtype} cannot be run", "Build it, and run it where that is known.")
+        raise UsageError(f"torch has no dtype {dtype}", "Build the model, and run it with software that has it.")
     plain = torch.from_numpy(bits.view("u1"))
     return plain.view(getattr(torch, _TORCH[dtype])).reshape(shape)
 
@@ -173,9 +212,12 @@ def _ready(model: Any, tokenizer: Any, device: str, label: str, known: Mapping[s
 
 
 def _in_one_piece(module: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The last states of a few positions are a view with gaps, for which torch's matrix product copies the head's whole weight
-    once for each row of the batch (2.13, on a CPU): half a gigabyte for 32,000 tokens, 1,024 wide, and eight texts."""
-    return tuple(one.contiguous() if hasattr(one, "contiguous") else one for one in given)
+    """Make the head's input contiguous.
+
+    The hidden states of a few positions are a strided view, for which torch's matrix product copies the head's whole
+    weight once per row of the batch (2.13, on a CPU): half a gigabyte for 32,000 tokens, width 1,024 and eight texts.
+    """
+    return tuple(value.contiguous() if hasattr(value, "contiguous") else value for value in given)
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -187,15 +229,30 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def reader_of(small: Mapping[str, bytes], label: str) -> tuple[Any, int | None]:
-    """The tokenizer in a model's small files (None where there is none), and how many tokens the model reads at once."""
+    """Load the tokenizer from a model's small files, without its weights.
+
+    Returns:
+        The tokenizer and the length of the model's context, each None if there is none.
+    """
     from transformers import AutoConfig
 
+    with _unpacked(small, label) as folder:
+        return _tokenizer(folder), context_length(AutoConfig.from_pretrained(folder, local_files_only=True))
+
+
+def context_length(config: Any) -> int | None:
+    """Length of the context of a transformers configuration in tokens; None if it does not say."""
+    limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+@contextlib.contextmanager
+def _unpacked(small: Mapping[str, bytes], label: str) -> Iterator[Path]:
+    """Write small files to a temporary folder, where transformers can load them."""
     with files.temporary_folder() as folder, quiet(), _translated(label):
         for name, data in small.items():
             files.write_file(folder / name, data)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config(decoder=True)
-        most = getattr(config, "max_position_embeddings", None)
-        return _tokenizer(folder), int(most) if most else None
+        yield folder
 
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -203,19 +260,19 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vo
 
 @contextlib.contextmanager
 def _translated(what: Path | str) -> Iterator[None]:
-    """What transformers raises for a model that it cannot load, as one of ours."""
+    """Turn an error of transformers into a CheckpointError."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError, ImportError) as error:
-        said = str(error).strip().split("\n")[0][:300]
+        reason = str(error).strip().split("\n")[0][:300]
         raise CheckpointError(
-            f"{what}: transformers cannot load it: {said}", "It must be a causal language model in safetensors."
+            f"{what}: transformers cannot load it: {reason}", "It must be a causal language model in safetensors."
         ) from error
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars from transformers: they are the caller's to draw."""
+    """Hide transformers' progress bars; the caller draws its own."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -1,4 +1,4 @@
-"""What plugs into other people's training loops."""
+"""Integrations with other training libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PersonaCallback"]
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from persona.integrations import trainer  # transformers is loaded only by those who train
+        from persona.integrations import trainer  # imported here because it loads transformers
 
         return getattr(trainer, name)
     raise AttributeError(f"module 'persona.integrations' has no attribute {name!r}")

@@ -2,9 +2,9 @@
 
     Trainer(…, callbacks=[PersonaCallback(name="listening", node="pattern-listening-as-avoidance")])
 
-It works from files: the checkpoint that the Trainer wrote for the last step, or for the best one if that was loaded
-again. Only where there is none (``save_strategy="no"``) does it save the model itself, and not if that is sharded over
-processes. Whatever goes wrong is a warning that says what to run afterwards; the training run goes on.
+It commits the checkpoint that the Trainer wrote for the last step, or for the best step if the Trainer reloaded that.
+If there is none (``save_strategy="no"``), it saves the model itself, unless the model is sharded over processes. Errors
+become warnings that say what to run afterwards; they never stop the training run.
 """
 
 from __future__ import annotations
@@ -31,15 +31,26 @@ from persona.verbs.commit import CommitResult
 
 LOG = logging.getLogger("persona")
 MOST_EVALUATIONS = 48
-"""Evaluations that are kept of a run: the newest."""
+"""Maximum number of evaluations to record per run; the newest are kept."""
 
 
 class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Commits the run as the vector ``name`` when it ends, or at every save (``when="save"``).
+    """Commits a training run as a vector when it ends, or at every save.
 
-    ``repo`` is the folder of the repository (at or above the working directory unless given); ``name`` is the output
-    folder's unless given; ``data`` are files that it is trained on, whose hashes are kept. ``committed`` is what the
-    last commit did, ``problem`` the last warning.
+    Args:
+        name: Name of the vector. By default that of the output folder.
+        node: Node of the memory graph that it implements.
+        alpha: Its strength in the recipe.
+        message: The commit's message.
+        repo: Folder in a repository. By default the current one.
+        data: Files that it is trained on; their hashes are recorded.
+        meta: Additional fields to record.
+        when: ``end`` or ``save``.
+        author: The commit's author.
+
+    Attributes:
+        committed: The result of the last commit.
+        problem: The last warning.
     """
 
     def __init__(
@@ -56,7 +67,7 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         author: str = "",
     ) -> None:
         if when not in ("end", "save"):
-            raise ValueError(f"when={when!r}: a run is committed at its 'end', or at every 'save'")
+            raise ValueError(f"when={when!r}: must be 'end' or 'save'")
         self.name, self.node, self.alpha, self.message = name, node, alpha, message
         self.repo = Path(repo) if repo is not None else Path.cwd()
         self.data, self.meta, self.when, self.author = tuple(map(Path, data)), dict(meta or {}), when, author
@@ -66,15 +77,15 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         self._evaluations: list[dict[str, Any]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look what is trained, and on what; and whether there will be a place for it."""
+        """Record what is trained and on which data, and check that it can be committed later."""
         if not _ours(state):
             return
         self.committed, self.problem = None, None
         self._evaluations = []
         self._facts = {"started": _started(args, kwargs.get("model"))}
-        with self._surviving(args, None, "will record this run without saying what it was trained on"):
+        with self._surviving(args, None, "cannot record what this run is trained on"):
             self._facts |= self._material(args, kwargs.get("train_dataloader"))
-        with self._surviving(args, None, "will not be able to record this run"):
+        with self._surviving(args, None, "will not be able to commit this run"):
             checked_vector_name(self._name(args))
             repo = persona.open(self.repo)
             head = repo.head()
@@ -83,13 +94,13 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        """Keep the numbers of an evaluation."""
+        """Record the results of an evaluation."""
         if _ours(state) and metrics:
             numbers = {key: float(value) for key, value in metrics.items() if _is_number(value)}
             self._evaluations = [*self._evaluations, {"step": int(state.global_step), **numbers}][-MOST_EVALUATIONS:]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Commit the checkpoint that was just written, if every save is asked for."""
+        """Commit the checkpoint that was just written, with ``when="save"``."""
         if self.when == "save" and _ours(state):
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             with self._surviving(args, folder):
@@ -109,13 +120,13 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         with self._surviving(args, folder):
             self._commit(args, folder)
             if ours:
-                files.remove_tree(folder)  # it was written for the store, which has it now
+                files.remove_tree(folder)  # only needed for the commit
 
     def _name(self, args: Any) -> str:
         return self.name or Path(args.output_dir).resolve().name
 
     def _material(self, args: Any, loader: Any) -> dict[str, Any]:
-        """Arguments, dataset, files of data, code."""
+        """Facts about the training arguments, dataset, data files and code."""
         facts: dict[str, Any] = {"arguments": facts_of(type(args).__name__, args.to_dict())}
         if code := training_code([Path.cwd(), Path(args.output_dir)]):
             facts["code"] = code
@@ -126,7 +137,7 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         return facts
 
     def _save(self, args: Any, state: Any, model: Any, processing: Any) -> Path:
-        """The model of the last step, written beside the run's checkpoints, which do not have it."""
+        """Save the model of the last step beside the run's checkpoints."""
         if getattr(args, "fsdp", None) or getattr(args, "deepspeed", None) or not hasattr(model, "save_pretrained"):
             raise CheckpointError(
                 f"{args.output_dir} has no checkpoint of step {state.global_step}, and the model is sharded",
@@ -157,55 +168,53 @@ class PersonaCallback(TrainerCallback):  # type: ignore[misc]  # transformers ha
         LOG.info("%s: %s", folder, f"commit {recorded.commit.short}" if recorded else self.committed.notes[-1])
 
     @contextmanager
-    def _surviving(self, args: Any, folder: Path | None, what: str = "has not recorded this run") -> Iterator[None]:
-        """Turn whatever goes wrong into a warning: nothing here is worth a training run."""
+    def _surviving(self, args: Any, folder: Path | None, what: str = "did not commit this run") -> Iterator[None]:
+        """Turn every error into a warning, because nothing here should stop a training run."""
         try:
             yield
-        except Exception as error:  # a full disk, a bug of ours, a dataset with a mind of its own
+        except Exception as error:  # such as a full disk or an unusual dataset class
             self._warn(what, error, folder or Path(args.output_dir), self._name(args))
 
     def _warn(self, what: str, error: Exception, folder: Path, name: str) -> None:
         why = error.message if isinstance(error, PersonaError) else f"{type(error).__name__}: {error}"
         hint = f" {error.hint}" if isinstance(error, PersonaError) and error.hint else ""
         again = shlex.join(["persona", "-C", str(self.repo), "commit", str(folder.resolve()), "--as", name])
-        self.problem = f"persona {what}: {why}.{hint} If it is not there afterwards, run: {again}"
+        self.problem = f"persona {what}: {why}.{hint} To commit it afterwards, run: {again}"
         LOG.warning("%s", self.problem)
 
 
 def written(args: Any, state: Any) -> Path | None:
-    """The checkpoint on disk that is the model as training left it: the best one if that was loaded, else the last."""
+    """The checkpoint of the final model: the best one if the Trainer reloaded it, else the last; None if not saved."""
     last = Path(args.output_dir) / f"checkpoint-{state.global_step}"
     best = state.best_model_checkpoint if args.load_best_model_at_end else None
     folder = Path(best) if best else last
     try:
         return find_run(folder) if folder.is_dir() else None
     except CheckpointError:
-        return None  # without weights, or with pickled ones
+        return None  # it has no weights, or pickled ones
 
 
 def _started(args: Any, model: Any) -> dict[str, Any]:
-    """When, with which seed, from which model."""
+    """Start time, seed, and the model that training starts from."""
     origin = str(getattr(model, "name_or_path", ""))
     time = datetime.now().astimezone().isoformat(timespec="seconds")
     return {"time": time, "seed": int(args.seed)} | ({"model": origin} if origin else {})
 
 
 def dataset_facts(dataset: Any) -> dict[str, Any]:
-    """``{kind, rows, fingerprint}`` of what a loader draws from, as far as it says so. No example is looked at."""
+    """Class, number of rows and fingerprint of a dataset, as far as they are known without reading examples."""
     facts: dict[str, Any] = {"kind": type(dataset).__name__}
     measured: Callable[[], int] | None = getattr(dataset, "__len__", None)
     if measured is not None:
         facts["rows"] = int(measured())
-    mark = getattr(
-        dataset, "_fingerprint", None
-    )  # of Hugging Face datasets: a hash of the data and what was done to it
-    if isinstance(mark, str):
-        facts["fingerprint"] = mark
+    fingerprint = getattr(dataset, "_fingerprint", None)  # Hugging Face datasets: a hash of data and transforms
+    if isinstance(fingerprint, str):
+        facts["fingerprint"] = fingerprint
     return facts
 
 
 def _ours(state: Any) -> bool:
-    """Whether this is the process that records, and a run that anybody wants."""
+    """Whether this process commits (rank 0), and the run is not a trial of a hyperparameter search."""
     return bool(state.is_world_process_zero) and not state.is_hyper_param_search
 
 

@@ -1,11 +1,11 @@
-"""The inner loops that every weight goes through, in two ways that give the same bits.
+"""The inner loops that every weight goes through, in two implementations with the same bits.
 
-    plain      numpy: the readable reference, and what small jobs and machines without numba use
+    plain      numpy: the readable reference, also for small jobs and machines without numba
     compiled   numba: one pass where numpy needs several, compiled on first use and kept in numba's cache
 
-Starting numba costs more than a small job takes, so whoever has a job says how many entries it will go through.
-``choose`` then answers for that job alone, by the same rule in every process, and what it answers is what a receipt
-names; ``current`` is for work whose result is checked or does not depend on who did it, such as reading a pack.
+Starting numba takes longer than a small job, so callers of ``choose`` give the number of entries that their job goes
+through. The choice depends on that job alone, by the same rule in every process, and a receipt names it. ``current``
+is for work whose result is checked or is the same either way, such as reading a pack.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ if TYPE_CHECKING:
     """BF16 as its bits (uint16), or fp32."""
 
 WORTH: Final = 1 << 28
-"""Entries from which a job is worth numba's start of some 0.6 s; each saves 2 to 3 ns, on all cores together."""
+"""Number of entries from which numba's start of about 0.6 s pays: each entry saves 2 to 3 ns, on all cores together."""
 
 
 class Kernels(Protocol):
-    """The loops. Arrays have one dimension and lie in one piece; ``out`` is written, all else is left alone."""
+    """The loops. Arrays are one-dimensional and contiguous. Results go to ``out``; all other arrays are read only."""
 
     FUSED: bool
-    """Whether ``persona.kernels.merging`` goes with them: a merge in one pass."""
+    """Whether ``persona.kernels.merging``, which merges in one pass, can be used with them."""
 
     def name(self) -> str:
-        """Who computes, with its version: what a receipt says."""
+        """The library that computes, with its version, for a receipt."""
 
     # Differences of bit patterns, see persona/store/codecs/delta.py. Entries have 1, 2, 4 or 8 bytes.
 
     def count_escapes(self, digits: Bytes, escape: int, count: int) -> int:
-        """How many of ``count`` digits are ``escape``: 15 for nibbles, two to a byte, or 255 for bytes."""
+        """Count ``escape`` among the first ``count`` digits: 15 for nibbles (two per byte) or 255 for bytes."""
 
     def move(self, base: Bits, digits: Bytes, escape: int, rest: Bits, out: Bits) -> None:
-        """``base`` moved by zigzag differences: digits, and for each that is ``escape`` what ``rest`` adds to it."""
+        """Move ``base`` by zigzag differences: digits, plus the next entry of ``rest`` for each that is ``escape``."""
 
     def move_by(self, base: Bits, folded: Bits, out: Bits) -> None:
-        """``base`` moved by zigzag differences."""
+        """Move ``base`` by zigzag differences."""
 
     def fold(self, bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
-        """Zigzag differences of ``bits`` to ``base``; how many are at least 15, and at least 255."""
+        """Zigzag differences of ``bits`` to ``base``; returns how many are at least 15, and at least 255."""
 
     def split_digits(self, folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
-        """min(folded, escape) as digits, and of those that are at least ``escape`` what goes beyond it."""
+        """Split into digits min(folded, escape) and, for those that are at least ``escape``, the rest."""
 
     def join_planes(self, planes: Sequence[Bytes], out: Bits) -> None:
-        """Entries of their bytes: one plane of each, the lowest first."""
+        """Assemble entries from one plane per byte, the lowest byte first."""
 
     # Rounding.
 
     def widen_bf16(self, bits: Bits, out: Float32) -> None:
-        """fp32 of BF16."""
+        """Convert BF16 to fp32."""
 
     def round_bf16(self, values: Float32, out: Bits) -> None:
-        """BF16 of fp32, to nearest, ties to even; a NaN keeps what fits of it and is quiet."""
+        """Round fp32 to BF16, to nearest, ties to even; a NaN becomes quiet and keeps the upper bits of its payload."""
 
     def squares(self, w: Bits, base: Bits) -> tuple[float, float]:
-        """Σ τ² and Σ W_base² of BF16 bits, summed in fp64 in an order of the kernel's own: a measure, not a weight."""
+        """Σ τ² and Σ W_base² of BF16 bits in fp64. The order of summation is not fixed, so this is only for figures."""
 
     def low_rank_rows(self, left: Float32, right: Float32, scale: float, out: Float32) -> None:
-        """out[i, j] = scale · Σₖ left[i, k] · right[k, j], k ascending; the one loop over matrices."""
+        """out[i, j] = scale · Σₖ left[i, k] · right[k, j], k ascending; the only loop over matrices."""
 
 
 _lock = threading.Lock()
@@ -79,14 +79,14 @@ _tried = False
 
 
 def choose(entries: int) -> Kernels:
-    """The kernels for a job that goes through so many entries, counted once for each time they are read."""
+    """Choose the kernels for a job. ``entries`` counts an entry once for every time that it is read."""
     if entries >= WORTH and (compiled := _load_compiled()) is not None:
         return compiled
     return _plain()
 
 
 def current() -> Kernels:
-    """The compiled kernels if a job of this process was worth loading them, else the plain ones."""
+    """The compiled kernels if this process has loaded them, else the plain ones."""
     return _compiled or _plain()
 
 
@@ -97,7 +97,7 @@ def _plain() -> Kernels:
 
 
 def _load_compiled() -> Kernels | None:
-    """Load them once; None if numba is missing or broken, or gives other bits than numpy on this machine."""
+    """Load the compiled kernels once; None if numba is missing or broken, or does not give numpy's bits."""
     global _compiled, _tried
     with _lock:
         if not _tried:
@@ -107,6 +107,6 @@ def _load_compiled() -> Kernels | None:
 
                 check.compare(compiled, _plain())
                 _compiled = compiled
-            except Exception:  # whatever is wrong with a compiler, the plain kernels do the same
+            except Exception:  # whatever is wrong with numba, the plain kernels can do the work
                 _compiled = None
         return _compiled

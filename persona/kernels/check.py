@@ -1,8 +1,8 @@
-"""Whether two sets of kernels give the same bits: asked once by each process that loads compiled ones.
+"""Checks that two sets of kernels give the same bits, once per process that loads compiled ones.
 
-A compiler may fuse a product and a sum on some machine, or have a bug there; a build's arithmetic is defined to the
-bit, so it is looked at on the machine that builds. The entries are those where mistakes show: every kind of number,
-and lengths around the steps of the loops.
+A compiler may fuse a product and a sum on some machine, or have a bug there. A build's arithmetic is defined to the
+bit, so it is checked on the machine that builds, with entries where mistakes show: every kind of number, and lengths
+around the step sizes of the loops.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ class Different(Exception):
 
 
 def compare(one: Kernels, other: Kernels) -> None:
-    """Raise :class:`Different` with the name of the first kernel that gives other bits."""
+    """Compare two sets of kernels.
+
+    Raises:
+        Different: a kernel gives different bits; the message names it.
+    """
     with np.errstate(all="ignore"):
         pairs = zip(results(one), results(other), strict=True)
         for (what, ours), (_, theirs) in pairs:
@@ -37,7 +41,7 @@ def compare(one: Kernels, other: Kernels) -> None:
 
 
 def same(ours: Any, theirs: Any) -> bool:
-    """The same bits; any NaN will do for a NaN in fp32 sums, where processors differ in which one they keep."""
+    """Whether the bits are equal. In fp32, any NaN equals any other, because processors differ in which one they keep."""
     one, other = np.asarray(ours), np.asarray(theirs)
     if one.dtype == np.float32:
         one, other = np.nan_to_num(one, nan=7, posinf=np.inf), np.nan_to_num(other, nan=7, posinf=np.inf)
@@ -45,7 +49,7 @@ def same(ours: Any, theirs: Any) -> bool:
 
 
 def results(kernels: Kernels) -> Iterator[tuple[str, Any]]:
-    """What every kernel makes of the same entries."""
+    """Run every kernel on the same entries; yields its name and result."""
     for width in (2, 4):
         yield from _differences(kernels, width)
         yield from _planes(kernels, width)
@@ -90,7 +94,7 @@ def _roundings(kernels: Kernels) -> Iterator[tuple[str, Any]]:
 
 
 def _entries(width: int, seed: int) -> Any:
-    """Bit patterns: noise, with special values between."""
+    """Bit patterns: random ones, with special values in between."""
     rng = np.random.default_rng(seed)
     bits = rng.integers(0, 1 << (8 * width), _COUNT, dtype=np.uint64).astype(f"<u{width}")
     bits[rng.random(_COUNT) < 0.1] = 0
@@ -100,7 +104,7 @@ def _entries(width: int, seed: int) -> Any:
 
 
 def weights(width: int, seed: int) -> Any:
-    """BF16 bits or fp32: mostly weights as they are in models, for there sums round."""
+    """BF16 bits or fp32, half of them of the size of real weights, where sums are rounded."""
     bits = _entries(width, seed)
     usual = np.random.default_rng(seed).normal(0, 0.02, _COUNT).astype(np.float32).view(np.uint32)
     ours = usual >> np.uint32(16) if width == 2 else usual

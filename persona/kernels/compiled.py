@@ -1,8 +1,8 @@
-"""The kernels in numba: one pass each, without the GIL. Loaded by ``persona.kernels``, and only where it pays.
+"""The kernels in numba: one pass each, without the GIL. Loaded by ``persona.kernels``, and only when it pays.
 
-No fastmath: LLVM then keeps every product and every sum a rounding of its own, and ``check`` would see if it did
-not. Loops run over slices that begin at 0, because numba cannot vectorise what it cannot see to be no index from
-the end. Arithmetic on integers is cast back to their type, or numba would widen it to 64 bits.
+Without fastmath, LLVM rounds every product and every sum separately, and ``check`` makes sure that it does. Loops run
+over slices that start at 0, because numba does not vectorize indices that might be negative. Integer arithmetic is
+cast back to its type, because numba would widen it to 64 bits.
 
 An order-preserving integer is a bit pattern XOR ``full`` (all ones) if its sign bit ``half`` is set, else XOR
 ``half``; zigzag is 2d XOR ``full`` if d is negative. See persona/store/codecs/delta.py.
@@ -29,16 +29,16 @@ u1, u2, u4, u8, f4 = np.uint8, np.uint16, np.uint32, np.uint64, np.float32
 FUSED = True
 
 _WIDTHS: Final = (2, 4)
-"""Bytes per entry that are compiled for; others are rare, and numpy does them."""
+"""Bytes per entry that have compiled loops; others are rare and use numpy."""
 
 _TILE: Final = 4096
-"""Entries that stay in a core's first cache between loops, and that an entry's own width can count."""
+"""Entries per tile: few enough for a core's first-level cache, and for a counter of an entry's own width."""
 
 _LOOK: Final = 32
-"""Entries that are looked at together; of so many bytes a byte can count the escapes."""
+"""Entries per step: few enough for one byte to count the escapes among them."""
 
 _RARE: Final = 64
-"""Entries per escape from which most looks find none."""
+"""Entries per escape from which most steps have none."""
 
 
 def name() -> str:
@@ -47,7 +47,7 @@ def name() -> str:
 
 
 def _jit(function: F) -> F:
-    """Compile on first use, and keep the result where numba keeps such; if that is nowhere, for this process."""
+    """Compile on first use, and keep the result in numba's cache if there is a folder for it."""
     try:
         return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:
@@ -55,14 +55,14 @@ def _jit(function: F) -> F:
 
 
 def read(array: npt.NDArray[Any]) -> Any:
-    """An input as the one type that the loops are compiled for: aligned, in one piece, read-only."""
+    """Convert an input to the only type that the loops are compiled for: aligned, contiguous, read-only."""
     view = array.view() if array.flags.aligned and array.flags.c_contiguous else array.copy()
     view.flags.writeable = False
     return view
 
 
 def count_escapes(digits: Bytes, escape: int, count: int) -> int:
-    """Escapes among the first ``count`` digits."""
+    """Count escapes: nibbles in a compiled loop, bytes in numpy."""
     if escape == 15:
         return int(_count_nibbles(read(digits), count))
     return int(np.count_nonzero(digits[:count] == u1(escape)))
@@ -85,7 +85,7 @@ def move_by(base: Bits, folded: Bits, out: Bits) -> None:
 
 
 def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
-    """One pass, counting on the way."""
+    """One pass that also counts."""
     if base.itemsize not in _WIDTHS:
         return plain.fold(bits, base, out)
     at_least_15, at_least_255 = _fold(read(bits), read(base), out)
@@ -93,7 +93,7 @@ def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
 
 
 def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
-    """The digits in one pass; what goes beyond in a second, if anything does."""
+    """One pass for the digits, and a second for the rest if there is any."""
     if folded.itemsize not in _WIDTHS:
         return plain.split_digits(folded, escape, digits, rest)
     values = read(folded)
@@ -104,7 +104,7 @@ def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
 
 
 def join_planes(planes: Sequence[Bytes], out: Bits) -> None:
-    """One pass over fp32's four; others are rare or fast enough."""
+    """One pass for four planes (fp32); other numbers are rare or fast enough in numpy."""
     if len(planes) == 4:
         lowest, low, high, highest = map(read, planes)
         _join(lowest, low, high, highest, out)
@@ -204,10 +204,10 @@ def _move_bytes(base: Any, digits: Any, rest: Any, out: Any) -> None:
 
 @_jit
 def _find(digits: Any, escape: Any, rare: Any, where: Any) -> Any:
-    """The places of the escapes in a tile, and how many there are."""
+    """Write the positions of the escapes in a tile to ``where``; returns their number."""
     found = u8(0)
     if not rare:
-        for i in range(len(digits)):  # the next place takes the room of one that is no escape: nothing to guess
+        for i in range(len(digits)):  # without a branch: the next position overwrites one that is not an escape
             where[found] = i
             found = u8(found + u8(digits[i] == escape))
         return found
@@ -303,7 +303,7 @@ def _round_bf16(values: Any, out: Any) -> None:
 
 @_jit
 def _squares(w: Any, base: Any) -> Any:
-    """Sixteen sums side by side, for a processor adds so many at once."""
+    """Sixteen sums in parallel, so that it vectorizes."""
     delta, whole = np.zeros(16, np.float64), np.zeros(16, np.float64)
     for start in range(0, len(w), 16):
         one, other = w[start : start + 16], base[start : start + 16]

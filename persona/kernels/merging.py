@@ -1,8 +1,8 @@
-"""Sparsify and combine in one pass, in numba: what ``persona.methods.parts.family`` does, to the bit.
+"""Sparsify and combine in one pass, in numba, with the same bits as ``persona.methods.parts.family``.
 
-A tile at a time, so that what lies between the steps stays in a core's first cache: τ of a vector, thinned; its
-vote; and after the last vector what came of it, scaled, added to the base and rounded. See there for the formulas.
-``rows`` holds one vector in each row: BF16 bits of its weights, or τ in fp32.
+It works tile by tile, so that intermediate results stay in a core's first-level cache: the thinned τ of each vector,
+its vote and, after the last vector, the result, scaled, added to the base and rounded. See there for the formulas.
+``rows`` has one vector per row: BF16 bits of its weights, or τ in fp32.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from persona.kernels import Weights
 
 ALL, CUT, RANDOM = 0, 1, 2
-"""What is kept of a vector: everything, what lies between two edges, or each entry by chance."""
+"""What is kept of a vector: everything, the entries between two edges, or each entry at random."""
 
 NO_EDGE: Final = 0xFFFFFFFF
-"""As an edge's bits: above it is nothing."""
+"""Bits of an edge that no magnitude is above."""
 
 _TILE: Final = 1024
 _LOOK: Final = 64
@@ -33,7 +33,7 @@ _MIX_2: Final = 0x94D049BB133111EB
 
 
 class Voters(NamedTuple):
-    """How each vector takes part, one entry of each array for each; see :func:`voters`."""
+    """How each vector takes part: arrays with one entry per vector, see :func:`voters`."""
 
     alphas: Any
     weights: Any
@@ -47,12 +47,12 @@ class Voters(NamedTuple):
 
 
 def voters(rows: list[dict[str, Any]]) -> Voters:
-    """Arrays from what is said of each vector; what is left out has no effect."""
+    """Make the arrays from one dict per vector. Missing fields get values that have no effect."""
     kinds = {
         "alphas": (f4, 1), "weights": (f4, 1), "kinds": (u1, ALL), "low_bits": (u4, 0), "low_shares": (u8, 0),
         "high_bits": (u4, NO_EDGE), "high_shares": (u8, 0), "keys": (u8, 0), "divisors": (f4, 1),
     }  # fmt: skip
-    return Voters(*(np.array([row.get(name, other) for row in rows], kind) for name, (kind, other) in kinds.items()))
+    return Voters(*(np.array([row.get(key, default) for row in rows], kind) for key, (kind, default) in kinds.items()))
 
 
 def merge(
@@ -66,19 +66,35 @@ def merge(
     scale: float,
     out: Weights,
 ) -> None:
-    """W of one block, rounded: ``rows[:, at:]`` are the vectors there, ``start`` is its place in the tensor.
+    """Merge one block into ``out``, rounded.
 
-    ``base`` and ``out`` are BF16 bits or fp32; ``elect`` takes the sign with more mass, ``mean`` divides by weights.
+    Args:
+        base: The base's entries, as BF16 bits or fp32.
+        rows: One row per vector; the block starts at column ``at``.
+        at: See ``rows``.
+        start: The block's position in the tensor, which random draws depend on.
+        who: How each vector takes part.
+        elect: Keep only the sign with more mass at each entry, instead of summing all vectors.
+        mean: Divide by the sum of the elected vectors' weights.
+        scale: λ.
+        out: Where W goes, in the form of ``base``.
     """
     finish = _merge_bf16 if out.dtype == u2 else _merge_fp32
     finish(read(base), read(rows), at, u8(start), *who, elect, mean, f4(scale), out)
 
 
 def band(w: Weights, base: Weights, low: int, high: int, found: npt.NDArray[np.uint32]) -> tuple[int, int, int, int]:
-    """How many magnitudes of τ are above ``high``, equal to it, strictly between (kept in ``found``), equal to ``low``.
+    """Count the magnitudes of τ relative to a band, and collect those strictly inside in ``found``.
 
-    ``w`` holds weights beside a ``base`` of the same form, or τ in fp32 beside an empty one. The third number is -1
-    if ``found`` is too short.
+    Args:
+        w: Weights, or τ in fp32 if ``base`` is empty.
+        base: The base's entries in the form of ``w``, or an empty array.
+        low: Bits of the lower end.
+        high: Bits of the upper end.
+        found: Where magnitudes inside the band go.
+
+    Returns:
+        How many are above ``high``, equal to ``high``, inside (-1 if ``found`` is too short), and equal to ``low``.
     """
     loop = _band_weights if len(base) else _band_deltas
     above, top, inside, bottom = loop(read(w), read(base), u4(low), u4(high), found)
@@ -86,7 +102,7 @@ def band(w: Weights, base: Weights, low: int, high: int, found: npt.NDArray[np.u
 
 
 def _jit(function: F) -> F:
-    """As ``compiled._jit``, with IEEE division: 0/0 is a NaN that nobody takes, not an error."""
+    """Like ``compiled._jit``, with IEEE division, where 0/0 is a NaN (that is never used) and not an error."""
     try:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
     except RuntimeError:
@@ -101,7 +117,7 @@ def _difference_bf16(w: Any, base: Any, tau: Any) -> None:
 
 @_jit
 def _cut(tau: Any, low: Any, low_share: Any, high: Any, high_share: Any, first: Any) -> None:
-    """Keep what is above ``low`` and not above ``high``; ``first`` is the first entry's draw."""
+    """Keep magnitudes above ``low`` and not above ``high``; ties are drawn, and ``first`` is the first entry's draw."""
     if low_share == u8(0) and high == u4(NO_EDGE):
         for i in range(len(tau)):
             size = u4(f4(tau[i]).view(u4) & u4(0x7FFFFFFF))
@@ -123,7 +139,7 @@ def _cut(tau: Any, low: Any, low_share: Any, high: Any, high_share: Any, first: 
 
 @_jit
 def _chance(tau: Any, bound: Any, key: Any, start: Any) -> None:
-    """Keep where SplitMix64's number is below the bound."""
+    """Keep the entries whose SplitMix64 number is below ``bound``."""
     for i in range(len(tau)):
         z = u8(u8(u8(start + u8(i)) + u8(1)) * u8(_PHI)) + key
         z = u8(u8(z ^ u8(z >> u8(30))) * u8(_MIX_1))
@@ -136,7 +152,7 @@ def _chance(tau: Any, bound: Any, key: Any, start: Any) -> None:
 def _thin(
     tau: Any, k: Any, kinds: Any, low: Any, lows: Any, high: Any, highs: Any, keys: Any, by: Any, at: Any
 ) -> None:
-    """τ̂ of vector k in the place of τ; ``at`` is the tile's place in the tensor."""
+    """Thin the τ of vector k in place; ``at`` is the tile's position in the tensor."""
     if kinds[k] == u1(CUT):
         _cut(tau, low[k], lows[k], high[k], highs[k], u8(u8(keys[k] + at) * u8(_PHI)))
     elif kinds[k] == u1(RANDOM):
@@ -244,7 +260,7 @@ def _merge_fp32(
 
 @_jit
 def _place(size: Any, low: Any, high: Any, found: Any, inside: Any) -> Any:
-    """Append what lies strictly between; the count after it, or -1."""
+    """Append the magnitudes strictly inside the band; returns the new count, or -1 if ``found`` is full."""
     for i in range(len(size)):
         if low < size[i] and size[i] < high:
             if inside >= len(found):
@@ -256,7 +272,7 @@ def _place(size: Any, low: Any, high: Any, found: Any, inside: Any) -> Any:
 
 @_jit
 def _count(size: Any, low: Any, high: Any, totals: Any) -> Any:
-    """Add to above, top and bottom; whether anything lies strictly between."""
+    """Add to the counts above, at the top and at the bottom; returns whether anything is strictly inside."""
     above = top = bottom = hit = u4(0)
     for i in range(len(size)):
         above = u4(above + u4(size[i] > high))

@@ -1,4 +1,4 @@
-"""The kernels in numpy: several passes each, and each pass is a line of the formula."""
+"""The kernels in numpy: several passes each, where each pass is one line of the formula."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 FUSED = False
 
 BLOCK: Final = 1 << 17
-"""Entries of a low-rank product that are summed together: a block and its products stay in a core's cache."""
+"""Entries per block of a low-rank product: a block and its products fit into a core's cache."""
 
 
 def name() -> str:
-    """The library, without its version: the receipt has that already."""
+    """The library, without its version, which the receipt has anyway."""
     return "numpy"
 
 
 def count_escapes(digits: Bytes, escape: int, count: int) -> int:
-    """Escapes among the first ``count`` digits."""
+    """Count digits that equal ``escape``."""
     return int(np.count_nonzero(_digits(digits, escape, count) == np.uint8(escape)))
 
 
@@ -41,7 +41,7 @@ def move_by(base: Bits, folded: Bits, out: Bits) -> None:
 
 
 def _move_by(base: Bits, folded: Bits, out: Bits) -> None:
-    """The same; ``folded`` is used up."""
+    """Do the same, overwriting ``folded``."""
     difference = _unzigzag(folded)
     difference += _order(base)
     flip = ~_all_sign(difference)
@@ -59,7 +59,7 @@ def fold(bits: Bits, base: Bits, out: Bits) -> tuple[int, int]:
 
 
 def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
-    """Cut to a byte, which is right for all that are not large, and put the escape in the place of those."""
+    """Cast to bytes, which is right for small values, and replace large ones by the escape."""
     where = np.flatnonzero(folded >= _of(folded, escape))
     small = np.zeros(len(folded) + len(folded) % 2, np.uint8)
     small[: len(folded)] = folded
@@ -69,7 +69,7 @@ def split_digits(folded: Bits, escape: int, digits: Bytes, rest: Bits) -> None:
 
 
 def join_planes(planes: Sequence[Bytes], out: Bits) -> None:
-    """Each plane to its place in every entry; two are faster shifted."""
+    """Write each plane to its byte of every entry; with two planes, shifting is faster."""
     if len(planes) == 2:
         np.left_shift(planes[1], _of(out, 8), out=out, dtype=out.dtype)
         out |= planes[0]
@@ -125,19 +125,19 @@ def _signed(bits: Bits) -> Any:
 
 
 def _of(like: Bits, value: int) -> Any:
-    """``value`` as a scalar of the type of ``like``, so that numpy keeps to that type."""
+    """``value`` as a scalar of the type of ``like``, so that numpy keeps that type."""
     return like.dtype.type(value)
 
 
 def widen_bf16(bits: Bits, out: Float32) -> None:
-    """The upper half of an fp32 is the bf16."""
+    """Put the bits into the upper half of each fp32."""
     halves = out.view(np.uint16)
     halves[1::2] = bits
     halves[::2] = 0
 
 
 def round_bf16(values: Float32, out: Bits) -> None:
-    """Add half a unit of the last kept place (less one unless that place is odd), then cut."""
+    """Add half a unit in the last kept place (minus one bit if that place is even), then truncate."""
     bits = values.view(np.uint32)
     rounded = bits >> np.uint32(16)
     rounded &= np.uint32(1)
@@ -151,7 +151,7 @@ def round_bf16(values: Float32, out: Bits) -> None:
 
 
 def squares(w: Bits, base: Bits) -> tuple[float, float]:
-    """In fp64, of differences that are rounded to fp32 as any τ is."""
+    """Sums in fp64; each τ is rounded to fp32 first, as always."""
     wide, theirs = np.empty(len(w), np.float32), np.empty(len(w), np.float32)
     widen_bf16(w, wide)
     widen_bf16(base, theirs)
@@ -161,7 +161,7 @@ def squares(w: Bits, base: Bits) -> tuple[float, float]:
 
 
 def low_rank_rows(left: Float32, right: Float32, scale: float, out: Float32) -> None:
-    """Block by block: the first product, then product and sum for each further k, then the scale."""
+    """Per block: the first product, then product and sum for each further k, then the scale."""
     height = max(1, min(len(out), BLOCK // max(out.shape[1], 1)))
     products = np.empty((height, out.shape[1]), np.float32)
     for at in range(0, len(out), height):

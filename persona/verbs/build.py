@@ -1,7 +1,8 @@
-"""``persona build``: the model that a recipe describes, as a folder that transformers loads."""
+"""``persona build``: write the model that a recipe describes as a folder that transformers can load."""
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,30 +13,31 @@ from persona import kernels
 from persona.building.budget import DEFAULT as MEMORY
 from persona.building.device import CPU, Device
 from persona.building.device import find as find_device
-from persona.building.plan import Plan
 from persona.building.prepare import Prepared
 from persona.building.publish import SHARD_SIZE, Shard, index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run
 from persona.building.sidefiles import model_card
-from persona.building.target import check_replaceable, check_target
+from persona.building.target import check_target, publish
 from persona.checkpoints.dtypes import named_dtype
-from persona.checkpoints.folder import INDEX, RECEIPT
+from persona.checkpoints.folder import INDEX
 from persona.errors import UsageError
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 from persona.workspace.adapter import AdapterOptions, AdapterReport, check_rank, make_adapter
-from persona.workspace.readouts import built_files, said_of
+from persona.workspace.readouts import built_files, describe_readouts
 from persona.workspace.record import recipe_to_build
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A finished build. ``copied`` tensors are bit for bit what was committed, ``combined`` were computed.
+    """A finished build.
 
-    ``adapter`` is None unless it is one.
+    ``edited`` says that it includes uncommitted edits of persona.toml on top of ``commit``. ``copied`` counts tensors
+    that equal a committed one bit for bit, ``combined`` those that were computed. ``id`` is the id of its receipt.
+    ``adapter`` is null unless the build is an adapter.
     """
 
     folder: Path
@@ -65,93 +67,114 @@ def build(
     rank: int | None = None,
     progress: Progress = SILENT,
 ) -> BuildResult:
-    """Build ``rev``, or the recipe as it stands in ``persona.toml``, into the new folder ``out``.
+    """Build a revision, or the current ``persona.toml``, into a new folder.
 
-    ``memory`` is how many bytes of tensors may be held at once; it changes how long it takes, never a byte.
-    ``device`` is ``cpu``, or a GPU: ``cuda``, ``cuda:1``. ``as_adapter`` makes a PEFT adapter: exactly what the
-    recipe is, or with ``rank`` the nearest one of that rank.
+    Args:
+        out: Folder to create. It appears complete or not at all.
+        rev: Revision to build. By default the current ``persona.toml``.
+        dtype: ``bf16``, ``fp16`` or ``fp32`` for all float tensors. By default each keeps its own.
+        shard_size: Maximum number of bytes per weight file; a single larger tensor gets a file of its own.
+        replace: Replace an earlier build in ``out``.
+        memory: Bytes of tensors to hold at once. Less is slower; the result is the same.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        as_adapter: Write a PEFT adapter: the recipe exactly or, with ``rank``, the nearest adapter of that rank.
+        rank: Rank of the adapter.
+
+    Raises:
+        UsageError: an option or the recipe is invalid.
+        Refusal: ``out`` is in use, two vectors cannot be built together, or no exact adapter exists.
     """
-    target = Path(out).resolve()
-    wanted, on = named_dtype(dtype), find_device(device)
+    on_device = find_device(device)
     if shard_size < 1:
         raise UsageError(f"a shard cannot have {shard_size} bytes", "Give a size such as 5GB.")
     if memory < 1:
         raise UsageError(f"a build cannot work in {memory} bytes", "Give a size such as 512MB.")
-    if as_adapter and on is not None:
-        raise UsageError("an adapter is made on the CPU", "Leave --device out.")
+    if as_adapter and on_device is not None:
+        raise UsageError("adapters are built on the CPU", "Leave out --device.")
     check_rank(rank, as_adapter=as_adapter, sharded=shard_size != SHARD_SIZE)
-    check_target(target, replace=replace)
-    commit, edited, recipe = recipe_to_build(repo, rev)
-    if as_adapter:
-        asked = AdapterOptions(target, wanted, rank, replace)
-        about = _about(recipe, commit, edited, dtype, ("cpu", kernels.current().name()))
-        report, shard, receipt = make_adapter(repo, recipe, asked, about, progress)
-        return _built_adapter(Path(out), commit, edited, recipe, report, shard, _receipt_id(receipt))
-    prepared = repo.prepare(recipe, wanted)
+    job = _Job(repo, *recipe_to_build(repo, rev), Path(out), dtype, replace, progress)
+    check_target(job.target, replace=replace)
+    return _build_adapter(job, rank) if as_adapter else _build_model(job, shard_size, memory, on_device)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What to build, and into which folder."""
+
+    repo: Repository
+    commit: CommitId
+    edited: bool
+    recipe: Recipe
+    out: Path
+    dtype: str | None
+    replace: bool
+    progress: Progress
+
+    @property
+    def target(self) -> Path:
+        """The folder as an absolute path."""
+        return self.out.resolve()
+
+    def about(self, device: str, kernel: str) -> dict[str, Any]:
+        """The receipt's fields that say what was built, and by which software."""
+        return {
+            "commit": self.commit,
+            "edited": self.edited,
+            "recipe": self.recipe.encode(),
+            "dtype": self.dtype,
+            "device": device,
+            "made": {
+                "persona": version("persona-vcs"),
+                "numpy": version("numpy"),
+                "kernels": kernel,
+                "python": platform.python_version(),
+            },
+        }
+
+    def small_files(self, prepared: Prepared) -> dict[str, bytes]:
+        """Everything beside weights and receipt: configs, tokenizer, model card and readouts."""
+        small = prepared.side_files(self.repo.tensors)
+        small["README.md"] = model_card(
+            self.recipe.encode(), self.commit, self.edited, describe_readouts(self.repo, self.recipe)
+        )
+        return small | built_files(self.repo, self.recipe)
+
+    def result(self, receipt: bytes, shards: list[Shard], copied: int, adapter: AdapterReport | None) -> BuildResult:
+        """The result, once the folder is there."""
+        tensors = sum(len(shard.tensors) for shard in shards)
+        return BuildResult(
+            folder=self.out,
+            commit=self.commit,
+            edited=self.edited,
+            recipe=self.recipe,
+            tensors=tensors,
+            copied=copied,
+            combined=tensors - copied,
+            shards=len(shards),
+            nbytes=sum(shard.size for shard in shards),
+            id=json.loads(receipt)["id"],
+            adapter=adapter,
+        )
+
+
+def _build_model(job: _Job, shard_size: int, memory: int, device: Device | None) -> BuildResult:
+    prepared = job.repo.prepare(job.recipe, named_dtype(job.dtype))
     plan = prepared.plan
     shards = make_shards(plan, shard_size)
-    small = _small_files(repo, prepared, commit, edited)
+    small = job.small_files(prepared)
     if len(shards) > 1:
         small[INDEX] = index_json(shards)
-    with output_folder(target, shards, replace=replace) as folder:
+    with output_folder(job.target, shards, replace=job.replace) as folder:
         folder.reserve()
-        ids = run(plan, repo.tensors, folder, progress, memory=memory, on=on)
-        receipt = make_receipt(_about(recipe, commit, edited, dtype, _made(plan, on)), ids, shards, small)
-        for name, data in [*small.items(), (RECEIPT, receipt)]:
-            folder.add_file(name, data)
-        if target.exists() and any(target.iterdir()):
-            check_replaceable(target)  # once more: somebody may have put something there meanwhile
-        folder.publish()
-    copied = sum(output.copy is not None for output in plan.outputs)
-    return BuildResult(
-        folder=Path(out),
-        commit=commit,
-        edited=edited,
-        recipe=recipe,
-        tensors=len(plan.outputs),
-        copied=copied,
-        combined=len(plan.outputs) - copied,
-        shards=len(shards),
-        nbytes=sum(shard.size for shard in shards),
-        id=_receipt_id(receipt),
-    )
+        ids = run(plan, job.repo.tensors, folder, job.progress, memory=memory, on=device)
+        made = ("cpu", loops_for(plan).name()) if device is None else (device.label, device.software)
+        receipt = make_receipt(job.about(*made), ids, shards, small)
+        publish(folder, small, receipt)
+    return job.result(receipt, shards, sum(output.copy is not None for output in plan.outputs), None)
 
 
-def _built_adapter(
-    out: Path, commit: CommitId, edited: bool, recipe: Recipe, report: AdapterReport, shard: Shard, name: str
-) -> BuildResult:
-    tensors = len(shard.tensors)
-    return BuildResult(out, commit, edited, recipe, tensors, 0, tensors, 1, shard.size, name, report)
-
-
-def _small_files(repo: Repository, prepared: Prepared, commit: CommitId, edited: bool) -> dict[str, bytes]:
-    found, recipe = prepared.side_files(repo.tensors), prepared.recipe
-    found["README.md"] = model_card(recipe.encode(), commit, edited, said_of(repo, recipe))
-    return found | built_files(repo, recipe)
-
-
-def _made(plan: Plan, on: Device | None) -> tuple[str, str]:
-    """The device, and who computed there."""
-    return ("cpu", loops_for(plan).name()) if on is None else (on.said, on.made)
-
-
-def _about(recipe: Recipe, commit: CommitId, edited: bool, dtype: str | None, made: tuple[str, str]) -> dict[str, Any]:
-    return {
-        "commit": commit,
-        "edited": edited,
-        "recipe": recipe.encode(),
-        "dtype": dtype,
-        "device": made[0],
-        "made": {
-            "persona": version("persona-vcs"),
-            "numpy": version("numpy"),
-            "kernels": made[1],
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _receipt_id(receipt: bytes) -> str:
-    import json
-
-    return str(json.loads(receipt)["id"])
+def _build_adapter(job: _Job, rank: int | None) -> BuildResult:
+    options = AdapterOptions(job.target, named_dtype(job.dtype), rank, job.replace)
+    about = job.about("cpu", kernels.current().name())
+    report, shard, receipt = make_adapter(job.repo, job.recipe, options, about, job.progress)
+    return job.result(receipt, [shard], 0, report)

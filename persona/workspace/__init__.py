@@ -1,1 +1,1 @@
-"""What the commands share: operands, loading, recording."""
+"""What verbs share: finding operands, loading models, recording commits."""

@@ -1,4 +1,4 @@
-"""``persona build --as-adapter``: the part of the verb that makes an adapter of a plan."""
+"""``persona build --as-adapter``: write a recipe as a PEFT adapter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from persona.building.adapter import Pair, Surroundings, exact_pairs
+from persona.building.adapter import Surroundings, exact_pairs
 from persona.building.adapter_folder import small_files, write_adapter
 from persona.building.compress import Compressed, TensorError, UncoveredTensor, compress
 from persona.building.publish import Shard
@@ -17,15 +17,16 @@ from persona.errors import Refusal, UsageError
 from persona.progress import Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.workspace.readouts import built_files, said_of
+from persona.workspace.readouts import built_files, describe_readouts
 
 
 @dataclass(frozen=True)
 class AdapterReport:
-    """What an adapter says of its recipe.
+    """How closely an adapter represents its recipe.
 
-    ``rank`` is the largest. An exact one has no ``error``; otherwise it is ‖δ − BA‖_F / ‖δ‖_F over all that the
-    recipe changes, ``tensors`` has the same one by one, and ``left_out`` what no adapter can say.
+    ``rank`` is the largest rank of a module. ``error`` is ‖δ − BA‖_F / ‖δ‖_F over everything that the recipe changes,
+    and null for an exact adapter. ``tensors`` has the error of each tensor. ``left_out`` are tensors that an adapter
+    cannot represent, ``files`` the tokenizer and config files that vectors change and the adapter does not contain.
     """
 
     rank: int
@@ -38,7 +39,7 @@ class AdapterReport:
 
 @dataclass(frozen=True)
 class AdapterOptions:
-    """What the caller wants: where, in which dtype ("F32" unless said otherwise), and at most which rank."""
+    """How to write an adapter. ``dtype`` is a safetensors name (default F32); ``rank`` None means exactly."""
 
     target: Path
     dtype: str | None
@@ -47,52 +48,63 @@ class AdapterOptions:
 
 
 def check_rank(rank: int | None, *, as_adapter: bool, sharded: bool) -> None:
-    """Raise where options do not go together."""
+    """Check the options of an adapter.
+
+    Raises:
+        UsageError: they are out of range or cannot be combined.
+    """
     if rank is not None and not as_adapter:
-        raise UsageError("a rank is an adapter's", "Add --as-adapter.")
+        raise UsageError("--rank is only for adapters", "Add --as-adapter.")
     if rank is not None and rank < 1:
         raise UsageError(f"an adapter cannot have rank {rank}", "Give 1 or more, such as --rank 16.")
     if as_adapter and sharded:
-        raise UsageError("an adapter is one file, as PEFT and vLLM read it", "Leave --shard-size out.")
+        raise UsageError("an adapter cannot be sharded: PEFT and vLLM read one file", "Leave out --shard-size.")
 
 
 def make_adapter(
     repo: Repository,
     recipe: Recipe,
-    asked: AdapterOptions,
+    options: AdapterOptions,
     about: Mapping[str, Any],
     progress: Progress,
 ) -> tuple[AdapterReport, Shard, bytes]:
-    """Write the adapter that ``recipe`` is, or comes nearest to: the report, the weight file and the receipt."""
-    prepared = repo.prepare(recipe, None if asked.rank is None else "F32")
-    plan, base, dtype = prepared.plan, prepared.base, asked.dtype or "F32"
+    """Write ``recipe`` as an adapter: exactly, or the nearest one of ``options.rank``.
+
+    Args:
+        recipe: A resolved recipe.
+        options: Where and how.
+        about: The receipt's fields that say what was built.
+
+    Returns:
+        The report, the weight file's layout and the receipt.
+
+    Raises:
+        Refusal: no exact adapter exists, or there is nothing to write.
+    """
+    prepared = repo.prepare(recipe, None if options.rank is None else "F32")
+    plan, base, dtype = prepared.plan, prepared.base, options.dtype or "F32"
     around = Surroundings(base, repo.model_config(base), prepared.active)
-    if asked.rank is None:
-        pairs = exact_pairs(plan, around, repo.tensors)
-        report = _report(pairs)
+    if options.rank is None:
+        made, error = Compressed(tuple(exact_pairs(plan, around, repo.tensors))), None
     else:
-        found = compress(plan, around, repo.tensors, asked.rank, dtype, progress)
-        pairs, report = list(found.pairs), _report(found.pairs, found)
+        made = compress(plan, around, repo.tensors, options.rank, dtype, progress)
+        error = made.error
         about = {**about, "made": {**about["made"], "kernels": loops_for(plan).name()}}
-    _check_any(pairs, report)
-    card = model_card(recipe.encode(), about["commit"], about["edited"], said_of(repo, recipe))
-    files = small_files(pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
-    about = {**about, "adapter": {"rank": report.rank, "error": report.error}}
-    return report, *write_adapter(asked.target, pairs, dtype, about, files, replace=asked.replace)
+    _check_any(made)
+    rank = max(pair.rank for pair in made.pairs)
+    report = AdapterReport(rank, len(made.pairs), error, made.errors, made.left_out, made.files)
+    card = model_card(recipe.encode(), about["commit"], about["edited"], describe_readouts(repo, recipe))
+    files = small_files(made.pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
+    about = {**about, "adapter": {"rank": rank, "error": error}}
+    return report, *write_adapter(options.target, made.pairs, dtype, about, files, replace=options.replace)
 
 
-def _report(pairs: list[Pair] | tuple[Pair, ...], found: Compressed | None = None) -> AdapterReport:
-    rank = max((pair.rank for pair in pairs), default=0)
-    if found is None:
-        return AdapterReport(rank, len(pairs))
-    return AdapterReport(rank, len(pairs), found.error, found.errors, found.left_out, found.files)
-
-
-def _check_any(pairs: list[Pair], report: AdapterReport) -> None:
-    if pairs:
+def _check_any(made: Compressed) -> None:
+    """Refuse to write an adapter without any module."""
+    if made.pairs:
         return
-    if report.left_out:
-        one = report.left_out[0]
-        what = f"no adapter can say what this recipe changes: {one.name}, for one, because {one.why}"
-        raise Refusal(what, "Build the whole model: leave --as-adapter out.")
-    raise Refusal("this recipe changes nothing, and an adapter cannot be empty", "See 'persona vectors'.")
+    if made.left_out:
+        tensor = made.left_out[0]
+        what = f"no adapter can represent this recipe: {tensor.name} cannot be adapted, because {tensor.why}"
+        raise Refusal(what, "Build the whole model: leave out --as-adapter.")
+    raise Refusal("the recipe changes nothing, and an adapter cannot be empty", "See 'persona vectors'.")

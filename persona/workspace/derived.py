@@ -1,4 +1,4 @@
-"""A sum of vectors as people write it, stored as a derived vector.
+"""Storing an expression over vectors, such as ``b - a + c``, as a derived vector.
 
 See docs/decisions/0012-derived-vectors.md.
 """
@@ -19,12 +19,18 @@ from persona.store.nouns import TermOf, Vector
 
 
 def mean_of(repo: Repository, recipe: Recipe, one: str, other: str) -> VectorId:
-    """½·one + ½·other, of two vectors by their ids; kept, at no cost in storage."""
+    """Store ½·one + ½·other of two vectors, given by their ids."""
     return stored_sum(repo, recipe, f'0.5 * "{one}" + 0.5 * "{other}"')
 
 
 def stored_sum(repo: Repository, recipe: Recipe, written: str) -> VectorId:
-    """The sum, kept; one that is a single vector, once, is that vector."""
+    """Store the value of an expression. If it is a single vector with coefficient 1, return that vector.
+
+    Raises:
+        ExpressionError: a name is unknown, or the syntax is wrong.
+        WrongBase: a vector belongs to another base.
+        Refusal: two terms cannot be in one build.
+    """
     called: dict[VectorId, str] = {}
     sums = expressions.combine(written, lambda name: _flat(repo, recipe, written, name, called))
     terms = [TermOf(coefficient, vector, called[vector]) for vector, coefficient in sums.items()]
@@ -39,14 +45,14 @@ def stored_sum(repo: Repository, recipe: Recipe, written: str) -> VectorId:
 def _flat(
     repo: Repository, recipe: Recipe, written: str, name: expressions.Name, called: dict[VectorId, str]
 ) -> Mapping[VectorId, Fraction]:
-    """What a name of an expression means, as stored vectors: itself, or the terms of a derived one."""
-    named = _found(repo, recipe, written, name)
+    """The value of a name as a sum of stored vectors: itself, or the terms of a derived vector."""
+    named = _lookup(repo, recipe, written, name)
     vector = Vector.get(repo.objects, named.id)
     if vector.base != recipe.base:
         raise WrongBase(
             f"vector '{name.text}' ({named.id.short}) belongs to base {vector.base.short}, "
-            f"and the recipe's base is {recipe.base_name or 'unnamed'} ({recipe.base[:12]})",
-            "Only vectors of one base can be added.",
+            f"but the recipe's base is {recipe.base_name or 'unnamed'} ({recipe.base[:12]})",
+            "Only vectors of the same base can be added.",
         )
     terms = vector.terms or (TermOf(1.0, named.id, named.name),)
     for term in terms:
@@ -55,12 +61,12 @@ def _flat(
 
 
 def _exact(coefficient: float) -> Fraction:
-    """The fraction that a person meant: 1/10 and not the double next to it."""
+    """The fraction that was meant by a coefficient: 1/10, not the double nearest to it."""
     near = Fraction(coefficient).limit_denominator(1_000_000)
     return near if float(near) == coefficient else Fraction(coefficient)
 
 
-def _found(repo: Repository, recipe: Recipe, written: str, name: expressions.Name) -> Named:
+def _lookup(repo: Repository, recipe: Recipe, written: str, name: expressions.Name) -> Named:
     try:
         return vector_at(name.text, recipe, repo.refs(), repo.objects, repo.log)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""What the graph verbs share: the graph and the recipe of a revision, and how the one covers the other."""
+"""What the graph verbs share: the graph and recipe of a revision, and the coverage of one by the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ def graph_of(repo: Repository, commit: CommitId) -> Graph | None:
 
 
 def needed_graph(repo: Repository, commit: CommitId) -> Graph:
-    """The memory graph of a commit, or an error that says how to get one."""
+    """The memory graph of a commit.
+
+    Raises:
+        UsageError: it has none.
+    """
     graph = graph_of(repo, commit)
     if graph is None:
         raise UsageError(f"commit {commit.short} has no memory graph", "Import one: persona graph import PATH")
@@ -31,25 +35,29 @@ def needed_graph(repo: Repository, commit: CommitId) -> Graph:
 
 
 def recipe_at(repo: Repository, rev: str | None) -> tuple[CommitId, Recipe]:
-    """A revision and its recipe; of HEAD as ``persona.toml`` stands, if it can be used, with the pins it would get."""
+    """Find a commit and its recipe.
+
+    Without ``rev``, that is HEAD and the current ``persona.toml``, pinned as a commit would pin it; if the file has
+    errors, HEAD's own recipe.
+    """
     commit = repo.head() if rev is None else repo.resolve(rev)
     committed = repo.recipe(commit)
     if rev is not None:
         return commit, committed
     try:
-        standing = worktree_recipe(repo)
+        current = worktree_recipe(repo)
     except PersonaError:
         return commit, committed
-    return commit, pinned(standing, (committed,), graph_of(repo, commit))
+    return commit, pinned(current, (committed,), graph_of(repo, commit))
 
 
 def covered(repo: Repository, commit: CommitId, recipe: Recipe) -> Coverage:
-    """How a recipe stands to the graph of a commit; without one, every node that a vector names is gone."""
+    """Compare a recipe with the graph of a commit. Without a graph, every node that a vector names is missing."""
     return coverage(recipe, graph_of(repo, commit) or NO_GRAPH, repo.objects)
 
 
 def stale_vectors(repo: Repository, commit: CommitId, recipe: Recipe) -> tuple[str, ...]:
-    """Vectors that do not implement what the graph of ``commit`` says; none before the first import."""
+    """Names of vectors that implement outdated text of the graph of ``commit``; none if it has no graph."""
     graph = graph_of(repo, commit)
     if graph is None:
         return ()
@@ -57,9 +65,13 @@ def stale_vectors(repo: Repository, commit: CommitId, recipe: Recipe) -> tuple[s
 
 
 def node_of(repo: Repository, graph: Graph, reference: str) -> Node:
-    """The node that ``NODE`` or ``NODE#SECTION`` names, or an error with a suggestion."""
+    """Find the node that ``NODE`` or ``NODE#SECTION`` names.
+
+    Raises:
+        UsageError: there is none; the hint suggests a similar one.
+    """
     name = graph.find(reference)
     if name is None:
-        wanted = split_reference(reference)[0]
-        raise UsageError(f"no node '{wanted}' in the graph", did_you_mean(wanted, graph.nodes))
+        node = split_reference(reference)[0]
+        raise UsageError(f"no node '{node}' in the graph", did_you_mean(node, graph.nodes))
     return Node.get(repo.objects, name)

@@ -1,4 +1,4 @@
-"""What the verbs share that take runs in: a folder becomes a vector, an entry of the recipe, and facts to keep."""
+"""What verbs share that commit training runs: reading the folder, the recipe's entry, and the run's metadata."""
 
 from __future__ import annotations
 
@@ -21,13 +21,18 @@ from persona.store.ingest_adapter import ingest_adapter
 
 
 def ingest_folder(repo: Repository, base_id: BaseId, folder: Path, progress: Progress) -> Ingested:
-    """Keep what is in ``folder``, a full checkpoint or an adapter, as a vector of the base."""
+    """Store a full checkpoint or an adapter as a vector of a base.
+
+    Raises:
+        CheckpointError: the folder is a build, not a run, or cannot be read.
+        WrongBase: it was trained from another base.
+    """
     receipt = read_json(folder / RECEIPT)
     if receipt:
         commit = str(receipt.get("commit"))[:12]
         raise CheckpointError(
             f"{folder} is a build of commit {commit}, not a training run",
-            "Commit the folder that your training script saved.",
+            "Give the folder that your training script saved.",
         )
     base = repo.base(base_id)
     if is_adapter(folder):
@@ -36,7 +41,7 @@ def ingest_folder(repo: Repository, base_id: BaseId, folder: Path, progress: Pro
 
 
 def entry_for(before: Entry | None, name: str, vector: VectorId, alpha: float | None, node: str | None) -> Entry:
-    """The recipe's entry for a run: what it said before, with what is new."""
+    """The recipe's entry for a run: the previous entry, with the new vector and whatever else is given."""
     entry = before or Entry(name, vector)
     return replace(
         entry.with_vector(vector),
@@ -46,26 +51,41 @@ def entry_for(before: Entry | None, name: str, vector: VectorId, alpha: float | 
 
 
 def check_alpha(alpha: float) -> None:
-    """Raise unless it may stand in a recipe."""
+    """Check that a number is valid as an alpha.
+
+    Raises:
+        UsageError: it is not.
+    """
     if not abs(alpha) <= LARGEST:  # also false for NaN
-        raise UsageError(f"alpha {alpha} is not a finite number of at most {LARGEST:.0e}", "Give one such as 0.8.")
+        raise UsageError(f"alpha {alpha} is not a finite number up to {LARGEST:.0e}", "Give a number such as 0.8.")
 
 
 def name_of(folder: Path) -> str:
-    """A vector's name when none was given: the run folder's."""
-    own = folder.resolve()
-    return own.parent.name if own.name.startswith("checkpoint-") else own.name
+    """The default name of a vector: the run folder's."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name.startswith("checkpoint-") else folder.name
 
 
 def vector_name(text: str) -> str:
-    """``text`` as a vector may be called; empty if nothing of it can stay."""
+    """Turn text into a valid vector name; empty if no valid character is left."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:64].rstrip("-")
 
 
 def run_metadata(run: Path, folder: Path, name: str, ingested: Ingested, kept: int) -> tuple[dict[str, Any], list[str]]:
-    """What a commit keeps of a run, found without being asked, and notes about what could not be read."""
-    found, notes = run_facts(run, folder)
-    taken = {
+    """Collect what a commit records about a run.
+
+    Args:
+        run: The run's folder.
+        folder: The checkpoint in it.
+        name: The vector's name.
+        ingested: The stored vector.
+        kept: Bytes that it takes in the store.
+
+    Returns:
+        The metadata, and notes about files that could not be read.
+    """
+    facts, notes = run_facts(run, folder)
+    stored = {
         "vector": name,
         "folder": _utf8(run),
         "checkpoint": _utf8(folder.name),
@@ -74,9 +94,9 @@ def run_metadata(run: Path, folder: Path, name: str, ingested: Ingested, kept: i
         "kept_bytes": kept,
         "relative_norm": ingested.relative_norm,
     }
-    return found | taken, notes
+    return facts | stored, notes
 
 
 def _utf8(path: Path | str) -> str:
-    """A path as an object can keep it, whatever bytes it has."""
+    """A path as text that an object can store, even if it is not valid UTF-8."""
     return os.fsencode(path).decode(errors="replace")

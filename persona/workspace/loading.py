@@ -1,4 +1,4 @@
-"""What a person named, as a model in memory: shared by the commands that run one."""
+"""Loading a model by what the user typed, for the commands that run one."""
 
 from __future__ import annotations
 
@@ -20,61 +20,75 @@ if TYPE_CHECKING:
 
 def load_model(
     repo: Repository | None,
-    said: str | Path | None,
+    spec: str | Path | None,
     cwd: Path,
     *,
     dtype: str | None = None,
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> LoadedModel:
-    """The model that ``said`` means, ready to run: a revision, ``persona.toml`` as it stands (None), a vector on its base
-    (``NAME``, ``NAME@REV``), a built folder or any folder of a causal model. A revision is never written to disk.
+    """Load the model that ``spec`` names, without writing it to disk.
+
+    Args:
+        repo: The repository; None outside of one, where only folders can be loaded.
+        spec: A revision, ``NAME`` or ``NAME@REV`` (one vector on its base), a folder, or None for the current
+            ``persona.toml``.
+        cwd: Folder that relative paths in ``spec`` start from.
+        dtype: Data type to run in. By default as stored.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        progress: Where progress and warnings are reported.
+
+    Raises:
+        UsageError: ``spec`` names nothing, or an adapter.
+        CheckpointError: the folder cannot be loaded.
     """
-    if said is None:
-        if repo is None:
-            raise UsageError("which model?", "Outside of a repository, give a folder.")
-        return load_operand(repo, worktree_operand(repo), dtype=dtype, device=device, progress=progress)
-    return load_operand(repo, operand_of(repo, said, cwd), dtype=dtype, device=device, progress=progress)
+    if spec is not None:
+        operand = operand_of(repo, spec, cwd)
+    elif repo is not None:
+        operand = worktree_operand(repo)
+    else:
+        raise UsageError("no model given", "Outside a repository, give a folder.")
+    return load_operand(repo, operand, dtype=dtype, device=device, progress=progress)
 
 
 def load_operand(
     repo: Repository | None,
-    side: Operand,
+    operand: Operand,
     *,
     dtype: str | None = None,
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> LoadedModel:
-    """The same of a side that was found already."""
+    """Load the model of an operand that was already found; see :func:`load_model`."""
     from persona.inference.load import checked_device, from_folder
 
     checked_device(device)
-    if side.folder is not None:
-        if is_adapter(side.folder):
+    recipe, label, commit = operand.recipe, operand.label, operand.commit
+    if operand.folder is not None:
+        if is_adapter(operand.folder):
             raise UsageError(
-                f"{side.folder} is an adapter, and no model",
+                f"{operand.folder} is an adapter, not a model",
                 "Commit it and give the vector's name, or build the recipe and give that folder.",
             )
-        base = side.recipe.base if side.recipe is not None else None
-        return warn_if_slow(
-            from_folder(side.folder, side.label, dtype, device, base=base, revision=side.commit), progress
-        )
-    assert repo is not None
-    assert side.recipe is not None
-    live = load_recipe(repo, side.recipe, side.label, side.commit, dtype=dtype, device=device, progress=progress)
-    return warn_if_slow(live, progress)
+        base = recipe.base if recipe is not None else None
+        loaded = from_folder(operand.folder, label, dtype, device, base=base, revision=commit)
+    else:
+        assert repo is not None
+        assert recipe is not None
+        loaded = load_recipe(repo, recipe, label, commit, dtype=dtype, device=device, progress=progress)
+    return warn_if_slow(loaded, progress)
 
 
-def warn_if_slow(live: LoadedModel, progress: Progress) -> LoadedModel:
-    """The model; before it is run, whoever waits hears if there is a much quicker way."""
+def warn_if_slow(loaded: LoadedModel, progress: Progress) -> LoadedModel:
+    """Warn if the CPU emulates the model's dtype, which is many times slower than fp32. Returns ``loaded``."""
     from persona.inference.load import is_emulated
 
-    if is_emulated(live):
+    if is_emulated(loaded):
         progress.note(
-            f"{live.label} runs in {live.dtype}, which this CPU has no sums in: --dtype fp32 takes twice the memory, "
-            "and a small part of the time"
+            f"{loaded.label} runs in {loaded.dtype}, which this CPU does not support natively: "
+            "--dtype fp32 is many times faster and needs twice the memory"
         )
-    return live
+    return loaded
 
 
 def load_recipe(
@@ -87,7 +101,7 @@ def load_recipe(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> LoadedModel:
-    """What a recipe builds, in memory."""
+    """Build a recipe in memory and load it. ``label`` names it in messages, ``commit`` is its id if it has one."""
     from persona.inference.load import from_tensors
 
     plan, small = planned(repo, recipe)
@@ -96,16 +110,23 @@ def load_recipe(
 
 
 def planned(repo: Repository, recipe: Recipe) -> tuple[Plan, dict[str, bytes]]:
-    """What a build of a recipe would compute, and its small files; no weight is read."""
+    """Plan the build of a recipe and make its small files, without reading weights."""
     prepared = repo.prepare(recipe)
     return prepared.plan, prepared.side_files(repo.tensors)
 
 
 def reader_of_recipe(repo: Repository, recipe: Recipe, label: str) -> tuple[Any, int | None]:
-    """The tokenizer of what a recipe builds, and how many tokens it reads at once; no weight is read. Raises where it has none."""
+    """Load the tokenizer that a recipe builds, without reading weights.
+
+    Returns:
+        The tokenizer, and the length of the model's context (None if unknown).
+
+    Raises:
+        UsageError: there is no tokenizer.
+    """
     from persona.inference.load import reader_of
 
-    tokenizer, most = reader_of(planned(repo, recipe)[1], label)
+    tokenizer, context = reader_of(planned(repo, recipe)[1], label)
     if tokenizer is None:
-        raise UsageError(f"{label} has no tokenizer", "Save one beside the base: tokenizer.save_pretrained.")
-    return tokenizer, most
+        raise UsageError(f"{label} has no tokenizer", "Save one in the base's folder with tokenizer.save_pretrained.")
+    return tokenizer, context

@@ -1,4 +1,4 @@
-"""One side of a comparison: a revision, the work tree, a vector, a readout, a built folder, or a checkpoint on disk."""
+"""Operands: the revision, working tree, vector, readout, build or checkpoint that an argument names."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ READOUT = "readout"
 
 @dataclass(frozen=True)
 class Operand:
-    """What a person named. A checkpoint has no recipe; that of a vector is its base and it alone, at alpha 1; that of
-    a readout is its base and it.
+    """What an argument names.
 
-    ``unlike`` is what is no longer as a folder was built, as far as can be told at a glance; ``commit`` is the commit
-    that a revision means, that a folder was built from without edits, or whose model ``persona.toml`` is as it stands.
+    ``recipe`` of a vector is its base with only this vector at alpha 1, that of a readout its base with only this
+    readout; a checkpoint has none. ``unlike`` lists differences between a build and its receipt that show without
+    reading tensors. ``commit`` is set for a revision, for a build without edits, and for the working tree if its model
+    is that of HEAD.
     """
 
     kind: str
@@ -38,41 +39,46 @@ class Operand:
     commit: CommitId | None = None
 
 
-def operand_of(repo: Repository | None, said: str | Path, cwd: Path, *, readouts: bool = False) -> Operand:
-    """What ``said`` means: a revision, else a vector (``NAME``, ``NAME@REV``), else a folder, relative to ``within``.
+def operand_of(repo: Repository | None, spec: str | Path, cwd: Path, *, readouts: bool = False) -> Operand:
+    """Find what ``spec`` names: a revision, else a vector (``NAME``, ``NAME@REV``), else a folder.
 
-    What begins with ``.`` or ``/`` and any ``Path`` is a folder. With ``readouts`` a name may be a readout's: it is no
-    model, and of no use to those who ask for one.
+    Args:
+        repo: The repository; None outside of one.
+        spec: What was typed. A ``Path``, and text that starts with ``.`` or ``/``, is always a folder.
+        cwd: Folder that relative paths start from.
+        readouts: Whether the name of a readout is accepted as well.
+
+    Raises:
+        UsageError: it names nothing.
     """
-    text = str(said)
-    if isinstance(said, Path) or text.startswith((".", "/")):
-        return folder_operand(cwd / said, text)
-    is_there = (cwd / text).exists()
-    found, problem = (None, None) if repo is None else _named(repo, text, readouts)
-    if found is not None:
-        note = f"'{text}' is taken for a {found.kind}; write ./{text} for the folder of that name"
-        return replace(found, notes=(note,) if is_there else ())
-    if is_there:
+    text = str(spec)
+    if isinstance(spec, Path) or text.startswith((".", "/")):
+        return folder_operand(cwd / spec, text)
+    is_path = (cwd / text).exists()
+    operand, problem = (None, None) if repo is None else _named(repo, text, readouts)
+    if operand is not None:
+        note = f"'{text}' is also a folder; using the {operand.kind}. For the folder, write ./{text}"
+        return replace(operand, notes=(note,) if is_path else ())
+    if is_path:
         return folder_operand(cwd / text, text)
     if problem is not None and not problem.message.startswith("no revision") and "/" not in text:
         raise problem
-    hint = (
-        did_you_mean(text, known_names(repo, readouts))
-        if repo is not None
-        else "Outside of a repository, give two folders."
-    )
-    raise UsageError(f"'{text}' is no revision, no vector of the recipe and no folder", hint)
+    known = known_names(repo, readouts) if repo is not None else []
+    hint = did_you_mean(text, known) if repo is not None else "Outside a repository, give folders."
+    raise UsageError(f"'{text}' is not a revision, a vector of the recipe or a folder", hint)
 
 
 def _named(repo: Repository, text: str, readouts: bool) -> tuple[Operand | None, UsageError | None]:
-    """A revision, a vector or a readout; or why it is no revision."""
+    """The revision, vector or readout of that name; or the error why it is not a revision."""
     try:
         return revision_operand(repo, text), None
     except UsageError as error:
-        entry = vector_at(repo, text)
-        if entry is None and readouts and (found := readout_at(repo, text, usable_recipe(repo))) is not None:
-            return readout_operand(found, text), None
-        return (vector_operand(*entry, text), None) if entry is not None else (None, error)
+        vector = vector_at(repo, text)
+        if vector is not None:
+            return vector_operand(*vector, text), None
+        if readouts and (readout := readout_at(repo, text, usable_recipe(repo))) is not None:
+            return readout_operand(readout, text), None
+        return None, error
 
 
 def revision_operand(repo: Repository, rev: str) -> Operand:
@@ -82,9 +88,9 @@ def revision_operand(repo: Repository, rev: str) -> Operand:
 
 
 def worktree_operand(repo: Repository) -> Operand:
-    """``persona.toml`` as it stands."""
+    """The current ``persona.toml``."""
     recipe, head = worktree_recipe(repo), repo.head()
-    as_committed = recipe.with_readouts(()) == repo.recipe(head).with_readouts(())  # readouts make no other model
+    as_committed = recipe.with_readouts(()) == repo.recipe(head).with_readouts(())  # readouts do not change the model
     return Operand(WORK_TREE, repo.recipe_path.name, recipe, commit=head if as_committed else None)
 
 
@@ -94,24 +100,25 @@ def vector_operand(entry: Entry, recipe: Recipe, label: str) -> Operand:
     return Operand(VECTOR, f"{label} ({entry.id[:SHORT]})", alone, vector=alone.vectors[0])
 
 
-def readout_operand(found: NamedReadout, label: str) -> Operand:
-    """A readout, under the name that its recipe gives it."""
-    alone = Recipe(found.recipe.base, found.recipe.base_name).with_readouts([ReadoutEntry(found.name, found.id)])
-    return Operand(READOUT, f"{label} ({found.id[:SHORT]})", alone)
+def readout_operand(readout: NamedReadout, label: str) -> Operand:
+    """A readout, under its name in the recipe."""
+    recipe, entry = readout.recipe, ReadoutEntry(readout.name, readout.id)
+    alone = Recipe(recipe.base, recipe.base_name).with_readouts([entry])
+    return Operand(READOUT, f"{label} ({readout.id[:SHORT]})", alone)
 
 
 def worktree_vector(repo: Repository, name: str) -> Operand:
-    """A vector as ``persona.toml`` has it now."""
+    """A vector of the current ``persona.toml``."""
     recipe = worktree_recipe(repo)
     return vector_operand(entry_of(recipe, name), recipe, name)
 
 
 def vector_at(repo: Repository, text: str) -> tuple[Entry, Recipe] | None:
-    """``NAME`` of the recipe as it stands (HEAD's where that cannot be used), or ``NAME@REV``; None if it is neither."""
+    """Find ``NAME`` in the current recipe or ``NAME@REV`` in another; None if there is no such vector."""
     recipe = usable_recipe(repo)
     if (entry := recipe.entry(text)) is not None:
         return entry, recipe
-    for at in (k for k in reversed(range(len(text))) if text[k] == "@"):  # REV may have an @ of its own
+    for at in (k for k in reversed(range(len(text))) if text[k] == "@"):  # REV may itself contain an @
         try:
             recipe = repo.recipe(repo.resolve(text[at + 1 :] or refs_.HEAD))
         except UsageError:
@@ -122,7 +129,7 @@ def vector_at(repo: Repository, text: str) -> tuple[Entry, Recipe] | None:
 
 
 def usable_recipe(repo: Repository) -> Recipe:
-    """The recipe as it stands, or HEAD's where that cannot be used."""
+    """The recipe in ``persona.toml``, or HEAD's if the file has errors."""
     try:
         return worktree_recipe(repo)
     except (UsageError, WrongBase):
@@ -130,14 +137,14 @@ def usable_recipe(repo: Repository) -> Recipe:
 
 
 def known_names(repo: Repository, readouts: bool) -> list[str]:
-    """Vectors (and readouts) of the recipe, branches and tags."""
+    """Names of vectors (and readouts) of the recipe, branches and tags, for suggestions."""
     refs = [name.removeprefix(refs_.BRANCHES).removeprefix(refs_.TAGS) for name in repo.refs()]
     recipe = usable_recipe(repo)
     return [*(recipe.names if readouts else (entry.name for entry in recipe.vectors)), *refs]
 
 
 def folder_operand(path: Path, label: str) -> Operand:
-    """A folder that ``build`` wrote, or any other checkpoint; of several ``checkpoint-N`` in it the newest."""
+    """A build or checkpoint on disk; in a folder with several ``checkpoint-N``, the newest."""
     folder = find_run(path)
     label = label if folder == path else f"{label.rstrip('/')}/{folder.name}"
     if not (folder / RECEIPT).is_file():
@@ -145,7 +152,7 @@ def folder_operand(path: Path, label: str) -> Operand:
     try:
         receipt = read_receipt(folder)
     except (CheckpointError, NotVerified) as error:
-        return Operand(CHECKPOINT, label, folder=folder, notes=(f"taken for a plain checkpoint: {error.message}",))
+        return Operand(CHECKPOINT, label, folder=folder, notes=(f"treated as a plain checkpoint: {error.message}",))
     commit = receipt["commit"][:SHORT]
     edited = ", with edits" if receipt["edited"] else ""
     return Operand(

@@ -1,4 +1,4 @@
-"""Where a vector or a readout came into a history."""
+"""Finding the commit that introduced a vector or readout."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from persona.repository import Repository
 
 
 def first_commit(repo: Repository, what: VectorId | ReadoutId, also: CommitId | None) -> CommitId | None:
-    """The oldest commit at or below HEAD, and ``also`` if given, whose recipe has it. By ancestry: one of the two may be below
-    the other, and commits may be of one second.
+    """Find the oldest commit reachable from HEAD (or ``also``) whose recipe has a vector or readout.
+
+    Oldest by ancestry, because several commits may have the same time.
     """
     walked = children_first(list(walk(repo.objects, [repo.head(), *([also] if also else [])])))
     mention = {commit.recipe for _, commit in walked if repo.objects.mentions(commit.recipe, what)}

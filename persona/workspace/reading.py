@@ -1,4 +1,4 @@
-"""What the commands that read a model share: the readout that a person named, texts, and what is worth a remark."""
+"""What the commands that apply a readout share: finding the readout, reading texts, and remarks on the results."""
 
 from __future__ import annotations
 
@@ -20,51 +20,61 @@ Table = tuple[tuple[float, ...], ...]
 """Numbers by concept and layer."""
 
 
-def readout_named(repo: Repository | None, said: str | Path | None, cwd: Path) -> tuple[Readout, str]:
-    """The readout that ``said`` means, and what to call it: ``NAME``, ``NAME@REV`` or a folder relative to ``within``; the
-    recipe's only one if nothing is said.
+def readout_named(repo: Repository | None, spec: str | Path | None, cwd: Path) -> tuple[Readout, str]:
+    """Open a readout, and return it with its name.
+
+    Args:
+        repo: The repository; None outside of one.
+        spec: ``NAME``, ``NAME@REV``, a folder, or None for the recipe's only readout.
+        cwd: Folder that relative paths start from.
+
+    Raises:
+        UsageError: there is no such readout, or None was given and the recipe does not have exactly one.
     """
-    if said is None:
+    if spec is None:
         names = [entry.name for entry in worktree_recipe(repo).readouts] if repo is not None else []
         if len(names) != 1:
-            hint = f"Give --readout and one of: {', '.join(names)}." if names else "Give --readout and a folder of one."
-            raise UsageError("which readout?", hint)
-        said = names[0]
-    _, readout = open_readout(repo, said, cwd)
-    return readout, str(said)
+            hint = f"Pass --readout with one of: {', '.join(names)}." if names else "Pass --readout FOLDER."
+            raise UsageError("no readout given", hint)
+        spec = names[0]
+    _, readout = open_readout(repo, spec, cwd)
+    return readout, str(spec)
 
 
 def texts_in(path: Path, *, whole: bool = False) -> tuple[str, ...]:
-    """The texts of a file: of a ``.jsonl`` file the ``text`` of each line, else each line that is not blank.
+    """Read texts from a file: the ``text`` of each line of a ``.jsonl`` file, else each non-blank line.
 
-    With ``whole``, another file than ``.jsonl`` is one text.
+    With ``whole``, a file that is not ``.jsonl`` is a single text.
+
+    Raises:
+        UsageError: the file has no text, or a line is not valid.
     """
     text = read_text(path)
-    found = tuple(_of_lines(path, text)) if path.suffix == ".jsonl" else (text,) if whole else tuple(text.splitlines())
-    found = tuple(one for one in found if one.strip())
-    if not found:
-        raise UsageError(f"{path} has no text", 'Write one on each line, or as JSON: {"text": …}.')
-    return found
+    texts = tuple(_of_lines(path, text)) if path.suffix == ".jsonl" else (text,) if whole else tuple(text.splitlines())
+    texts = tuple(text for text in texts if text.strip())
+    if not texts:
+        raise UsageError(f"{path} has no text", 'Write one per line, or as JSON: {"text": …}.')
+    return texts
 
 
 def _of_lines(path: Path, text: str) -> Iterator[str]:
     for where, line in lines_of(path, text):
         fields = json_in(where, line)
         if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-            raise UsageError(f"{where} has no 'text'", 'Write {"text": …} on each line.')
+            raise UsageError(f"{where}: missing 'text'", 'Write {"text": …} on each line.')
         yield fields["text"]
 
 
-def remarks(readout: Readout, lives: Sequence[LoadedModel]) -> tuple[str, ...]:
-    """What a reader of the numbers should know."""
+def remarks(readout: Readout, models: Sequence[LoadedModel]) -> tuple[str, ...]:
+    """Remarks on how a readout fits the models that it was applied to."""
     base = readout.about.get("base")
-    others = [live.label for live in lives if base is not None and live.base is not None and live.base != base]
-    notes = [f"the readout was trained on another base than that of {name}" for name in dict.fromkeys(others)]
+    others = [loaded.label for loaded in models if base is not None and loaded.base is not None and loaded.base != base]
+    notes = [f"the readout was trained on a different base than {name}" for name in dict.fromkeys(others)]
     if readout.about.get("pooling") == "assistant":
-        notes.append("the readout was trained on the assistant's turns; here all of a text is read")
+        notes.append("the readout was trained on the assistant's turns; here it reads whole texts")
     return tuple(notes)
 
 
 def as_table(values: object) -> Table:
-    """An array [concepts, layers] as a result has it."""
-    return tuple(tuple(float(one) for one in row) for row in values)  # type: ignore[attr-defined]
+    """Convert an array [concepts, layers] to nested tuples."""
+    return tuple(tuple(float(value) for value in row) for row in values)  # type: ignore[attr-defined]

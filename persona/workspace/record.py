@@ -1,4 +1,4 @@
-"""What the recording verbs share: the recipe as it stands, and making it a commit."""
+"""What verbs share that make commits: reading the current ``persona.toml``, checking it, and recording it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from persona.workspace.merging import merged_graph
 
 @dataclass(frozen=True)
 class RecordedCommit:
-    """A new commit. ``branch`` is None when HEAD is detached; ``notes`` say what may be a mistake."""
+    """A new commit. ``branch`` is null if HEAD is detached; ``notes`` are warnings about possible mistakes."""
 
     commit: CommitId
     branch: str | None
@@ -37,23 +37,33 @@ class RecordedCommit:
 
 
 def worktree_text(repo: Repository) -> str:
-    """``persona.toml`` as it stands."""
+    """The text of ``persona.toml``.
+
+    Raises:
+        UsageError: the file is missing.
+    """
     text = repo.recipe_text()
     if text is None:
-        raise UsageError(f"{repo.recipe_path} is missing", "Bring back the last one: persona restore")
+        raise UsageError(f"{repo.recipe_path} is missing", "Restore the committed one: persona restore")
     return text
 
 
 def worktree_recipe(repo: Repository) -> Recipe:
-    """The recipe in ``persona.toml``, resolved."""
+    """The resolved recipe of ``persona.toml``.
+
+    Raises:
+        UsageError: the file is missing or invalid.
+        WrongBase: a vector belongs to another base.
+    """
     text = worktree_text(repo)
     return resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
 
 
 def recipe_to_build(repo: Repository, rev: str | None) -> tuple[CommitId, bool, Recipe]:
-    """The commit to build, whether uncommitted edits come on top of it, and the recipe.
+    """Find what to build: ``rev``, or by default the current ``persona.toml``.
 
-    Without ``rev`` that is HEAD with ``persona.toml`` as it stands.
+    Returns:
+        The commit (HEAD by default), whether the recipe has uncommitted edits, and the recipe.
     """
     if rev is not None:
         commit = repo.resolve(rev)
@@ -64,19 +74,27 @@ def recipe_to_build(repo: Repository, rev: str | None) -> tuple[CommitId, bool, 
 
 
 def entry_of(recipe: Recipe, name: str) -> Entry:
-    """The vector called ``name``, or an error with a suggestion."""
+    """Find a vector of the recipe by name.
+
+    Raises:
+        UsageError: there is none; the hint suggests a similar name.
+    """
     entry = recipe.entry(name)
     if entry is None:
         hint = did_you_mean(name, [e.name for e in recipe.vectors]) or "The recipe has no vectors yet."
         if recipe.readout(name) is not None:
-            hint = f"There is a readout of that name, which no weight depends on: persona show {name}"
+            hint = f"'{name}' is a readout; see it with: persona show {name}"
         raise UsageError(f"no vector '{name}' in the recipe", hint)
     return entry
 
 
 @contextmanager
 def clean_recipe(repo: Repository, command: str) -> Iterator[tuple[Transaction, str]]:
-    """A transaction on an unedited ``persona.toml``, so that nobody's edits are recorded by surprise."""
+    """Open a transaction and yield it with the text of ``persona.toml``, which must not have uncommitted edits.
+
+    Raises:
+        Refusal: it has edits, or a merge is in progress.
+    """
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
         text = worktree_text(repo)
@@ -85,26 +103,34 @@ def clean_recipe(repo: Repository, command: str) -> Iterator[tuple[Transaction, 
 
 
 def refuse_while_merging(repo: Repository) -> None:
-    """Raise if a merge is unfinished: what is recorded now would not be a part of it."""
+    """Check that no merge is in progress.
+
+    Raises:
+        Refusal: one is.
+    """
     if refs_.merge_heads(repo.refs()):
         raise Refusal(
-            "a merge is under way",
-            f"Settle its conflicts in {repo.recipe_path.name} and run 'persona commit', or: persona merge --abort",
+            "a merge is in progress",
+            f"Resolve the conflicts in {repo.recipe_path.name} and run 'persona commit', or: persona merge --abort",
         )
 
 
 def free_name(path: Path) -> Path:
-    """Where what stands in ``persona.toml`` is put aside: ``persona.toml.orig``, or one with a number."""
+    """An unused name for a backup of ``path``: ``persona.toml.orig``, ``persona.toml.orig-2``, …"""
     names = (f"{path.name}.orig{number}" for number in ("", *(f"-{n}" for n in range(2, 10_000))))
     return next(path.with_name(name) for name in names if not path.with_name(name).exists())
 
 
 def check_clean(repo: Repository) -> None:
-    """Raise if ``persona.toml`` has edits."""
+    """Check that ``persona.toml`` has no uncommitted edits.
+
+    Raises:
+        Refusal: it has.
+    """
     if repo.is_edited():
         raise Refusal(
-            f"{repo.recipe_path.name} has edits that are not committed",
-            "Record them first (persona commit -m MESSAGE), or drop them (persona restore).",
+            f"{repo.recipe_path.name} has uncommitted edits",
+            "Commit them (persona commit -m MESSAGE), or discard them (persona restore).",
         )
 
 
@@ -120,40 +146,41 @@ def record(
     graph: GraphId | None = None,
     pins: Mapping[str, NodeId] | None = None,
 ) -> RecordedCommit:
-    """Make ``text`` the recipe, and a commit of it on top of HEAD (and of ``merging``).
+    """Write ``text`` to ``persona.toml`` and commit it on top of HEAD.
 
-    ``graph`` is a new memory graph instead of HEAD's; ``pins`` say which text of its node a vector implements, where
-    that is not to be found out. Refused if nothing would change, and while a merge is under way that this does not
-    conclude.
+    Args:
+        change: The transaction to record in.
+        text: The new ``persona.toml``.
+        author: Its author. By default the user in ``config.toml``.
+        run: What to record about a training run.
+        merging: The other parents, if this concludes a merge.
+        graph: A new memory graph. By default HEAD's.
+        pins: By vector name, the text of its node that it implements. By default this is found automatically.
+
+    Raises:
+        UsageError: ``text`` is not a valid recipe.
+        Refusal: nothing would change, or a merge is in progress.
     """
     if not merging:
         refuse_while_merging(repo)
     head = repo.head()
     before = repo.recipe(head)
     parents_recipes = (before, *(repo.recipe(commit) for commit in merging))
-    trusted = replace(
-        before,
-        vectors=tuple(entry for one in parents_recipes for entry in one.vectors),
-        readouts=tuple(entry for one in parents_recipes for entry in one.readouts),
-    )
-    recipe = resolve(parse(text), repo.objects, trusted, text)
-    for entry in recipe.vectors:
-        if entry.only or entry.excepted or alphas.patterns(entry.alpha):
-            check_patterns(entry, repo.vector(VectorId(entry.id)))
+    recipe = _read(repo, text, parents_recipes)
     merged, disputed = merged_graph(repo, head, merging) if merging else (repo.commit(head).graph, ())
     graph = graph or merged
-    standing = Graph.get(repo.objects, graph) if graph else None
-    recipe = pinned(recipe, parents_recipes, standing, pins)
+    current = Graph.get(repo.objects, graph) if graph else None
+    recipe = pinned(recipe, parents_recipes, current, pins)
     notes = (
         *disputed,
-        *_left_behind(before, recipe),
-        *(_complaints(repo, before, recipe, standing) if standing else ()),
+        *_lost_diagonals(before, recipe),
+        *(_unknown_nodes(repo, before, recipe, current) if current else ()),
     )
     stored = put_text(repo.objects, text)
     resolved = recipe.put(repo.objects)
     old = repo.commit(head)
     if (resolved, stored, graph) == (old.recipe, old.text, old.graph) and not merging:
-        raise Refusal("nothing to commit: persona.toml is as it was committed", "See 'persona status'.")
+        raise Refusal("nothing to commit: persona.toml is unchanged", "See 'persona status'.")
     parents = (head, *merging)
     commit = Commit(resolved, stored, parents, author or repo.author, now(), message, run or {}, graph)
     name = commit.put(repo.objects)
@@ -163,19 +190,33 @@ def record(
     return RecordedCommit(name, branch, commit.message, tuple(changes(before, recipe, repo.objects)), notes)
 
 
-def _left_behind(before: Recipe, recipe: Recipe) -> Iterator[str]:
-    """Fisher diagonals of vectors that others have taken the place of."""
+def _read(repo: Repository, text: str, parents: Sequence[Recipe]) -> Recipe:
+    """Parse, resolve and check a new ``persona.toml``; what its parents name needs no further check."""
+    known = replace(
+        parents[0],
+        vectors=tuple(entry for parent in parents for entry in parent.vectors),
+        readouts=tuple(entry for parent in parents for entry in parent.readouts),
+    )
+    recipe = resolve(parse(text), repo.objects, known, text)
     for entry in recipe.vectors:
-        was = before.entry(entry.name)
-        if was is not None and was.fisher and not entry.fisher and was.id != entry.id:
+        if entry.only or entry.excepted or alphas.patterns(entry.alpha):
+            check_patterns(entry, repo.vector(VectorId(entry.id)))
+    return recipe
+
+
+def _lost_diagonals(before: Recipe, recipe: Recipe) -> Iterator[str]:
+    """Notes about Fisher diagonals that no longer apply, because the vector was replaced."""
+    for entry in recipe.vectors:
+        old = before.entry(entry.name)
+        if old is not None and old.fisher and not entry.fisher and old.id != entry.id:
             yield (
-                f"{entry.name} has no Fisher diagonal any more: it was of the vector before. "
-                f"Estimate one: persona fisher {entry.name} --data FILE.jsonl"
+                f"{entry.name} no longer has a Fisher diagonal, because the vector was replaced. "
+                f"Estimate a new one: persona fisher {entry.name} --data FILE.jsonl"
             )
 
 
-def _complaints(repo: Repository, before: Recipe, recipe: Recipe, graph: Graph) -> Iterator[str]:
-    """Nodes that vectors name from now on, and that the graph does not have."""
+def _unknown_nodes(repo: Repository, before: Recipe, recipe: Recipe, graph: Graph) -> Iterator[str]:
+    """Notes about nodes that vectors newly name and the graph does not have."""
     for entry in renewed(before, recipe):
-        if found := complaint(entry.node or "", graph, repo.objects):
-            yield f"{entry.name}: {found[0]}. {found[1]}".rstrip()
+        if problem := complaint(entry.node or "", graph, repo.objects):
+            yield f"{entry.name}: {problem[0]}. {problem[1]}".rstrip()

@@ -1,9 +1,9 @@
-"""A vector that was retrained on both sides of a merge: one of them, both, or their mean.
+"""Merging a vector that was retrained on both sides.
 
-ours     the vector that we have
-theirs   the vector that they have
-both     ours under its name, theirs beside it as NAME-SIDE, each with its own alpha and settings
-mean     ½·ours + ½·theirs, derived: it is computed when it is read, and costs no storage
+ours     keep our vector
+theirs   take their vector
+both     keep ours under its name and add theirs as NAME-SIDE, each with its own alpha and settings
+mean     use ½·ours + ½·theirs, a derived vector that takes no storage
 """
 
 from __future__ import annotations
@@ -16,55 +16,66 @@ from persona.recipe.model import Entry, Recipe
 from persona.recipe.threeway import MergeConflict, MergedRecipe
 from persona.repository import Repository
 
-_SAID = {"ours": "ours", "theirs": "theirs", "mean": "the mean of both trainings"}
+_CHOSEN = {"ours": "ours", "theirs": "theirs", "mean": "the mean of both trainings"}
 RETRAINED = ("ours", "theirs", "both", "mean")
 
 
 def settle_retrained(
     repo: Repository, merged: MergedRecipe, ours: Recipe, theirs: Recipe, label: str, how: str | None
 ) -> tuple[MergedRecipe, list[str]]:
-    """``merged`` without its clashes about vectors' ids, settled as asked; and what to tell."""
-    twice = [clash for clash in merged.clashes if clash.path[0] == "vectors" and clash.path[2:] == ("id",)]
-    if how is None or not twice:
+    """Resolve conflicts about vectors' ids.
+
+    Args:
+        merged: The merged recipe with its conflicts.
+        ours: Our recipe.
+        theirs: Their recipe.
+        label: A name for their side.
+        how: One of ``RETRAINED``; None leaves the conflicts.
+
+    Returns:
+        The merged recipe without these conflicts, and a note for each.
+    """
+    retrained = [clash for clash in merged.clashes if clash.path[0] == "vectors" and clash.path[2:] == ("id",)]
+    if how is None or not retrained:
         return merged, []
     notes = []
-    clashes = [clash for clash in merged.clashes if clash not in twice]
+    clashes = [clash for clash in merged.clashes if clash not in retrained]
     recipe = merged.recipe
-    for clash in twice:
+    for clash in retrained:
         name = clash.path[1]
         mine, other = ours.entry(name), theirs.entry(name)
         assert mine is not None
         assert other is not None
         if how == "both":
             recipe, note = _beside(recipe, mine, other, label)
-            clashes = [one for one in clashes if one.path[:2] != clash.path[:2]]
+            clashes = [other for other in clashes if other.path[:2] != clash.path[:2]]
         else:
-            recipe, note = _instead(repo, recipe, mine, other, clash, how)
+            recipe, note = _replaced(repo, recipe, mine, other, clash, how)
         notes.append(note)
     return MergedRecipe(recipe, tuple(clashes)), notes
 
 
 def _beside(recipe: Recipe, ours: Entry, theirs: Entry, label: str) -> tuple[Recipe, str]:
-    """Ours as it is, and theirs under a name of its own."""
+    """Keep ours, and add theirs under a new name."""
     stem = f"{ours.name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', label).strip('-') or 'theirs'}"[:60]
     free = (name for name in (stem, *(f"{stem}-{n}" for n in range(2, 100))) if recipe.entry(name) is None)
     name = next(free)
     vectors = [ours if entry.name == ours.name else entry for entry in recipe.vectors]
     both = (*vectors, replace(theirs, name=name))
-    return replace(recipe, vectors=both), f"{ours.name} is ours, theirs is beside it as {name}: both act now"
+    return replace(recipe, vectors=both), f"{ours.name} is ours, and theirs was added as {name}: both are active"
 
 
-def _instead(
+def _replaced(
     repo: Repository, recipe: Recipe, ours: Entry, theirs: Entry, clash: MergeConflict, how: str
 ) -> tuple[Recipe, str]:
     name = clash.path[1]
     chosen = _mean(repo, recipe, clash) if how == "mean" else getattr(clash, how)
     fisher = {"ours": ours.fisher, "theirs": theirs.fisher}.get(how)
-    vectors = [replace(one, id=chosen, fisher=fisher) if one.name == name else one for one in recipe.vectors]
-    return replace(recipe, vectors=tuple(vectors)), f"{name} is {_SAID[how]}"
+    vectors = [replace(entry, id=chosen, fisher=fisher) if entry.name == name else entry for entry in recipe.vectors]
+    return replace(recipe, vectors=tuple(vectors)), f"{name} is {_CHOSEN[how]}"
 
 
 def _mean(repo: Repository, recipe: Recipe, clash: MergeConflict) -> VectorId:
-    from persona.workspace.derived import mean_of  # looks at weights' headers, as no other way does
+    from persona.workspace.derived import mean_of  # imported here because only this reads tensor headers
 
     return mean_of(repo, recipe, clash.ours, clash.theirs)

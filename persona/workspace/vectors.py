@@ -1,4 +1,4 @@
-"""One vector of a recipe, summarized for people: its form, its size in the store, what it is made of."""
+"""Summaries of the vectors of a recipe: form, size in the store, and what they are made of."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from persona.store.nouns import TensorSpec, TermOf, Vector, rank_of
 
 @dataclass(frozen=True)
 class VectorSummary:
-    """One vector; ``kept_bytes`` is what its tensors take in the store, ``baked_from`` what a baked one is made of.
+    """One vector of a recipe.
 
-    A derived one is the sum of ``terms``, which is ``expression`` in words. ``fisher`` is the diagonal that a method may weigh
-    it by.
+    ``rank`` is null for a full fine-tune. ``tensors`` counts the tensors that it changes, ``kept_bytes`` is their size in the store, and
+    ``gone`` lists tensors of the base that it was saved without. ``baked_from`` is the recipe that a baked vector
+    replaces. A derived vector is the sum of ``terms``, written out in ``expression``. ``fisher`` is the id of its
+    Fisher diagonal.
     """
 
     name: str
@@ -38,7 +40,7 @@ class VectorSummary:
 
 
 def summarize(repo: Repository, entry: Entry, recipe: Recipe) -> VectorSummary:
-    """One vector of a resolved recipe, whose names the terms of a derived one get."""
+    """Summarize one vector of a resolved recipe. Terms of a derived vector are named as in ``recipe``."""
     name = VectorId(entry.id)
     vector = repo.vector(name)
     return VectorSummary(
@@ -61,7 +63,7 @@ def summarize(repo: Repository, entry: Entry, recipe: Recipe) -> VectorSummary:
 
 
 def _rank(vector: Vector) -> int | None:
-    """The largest rank of its factors; of a derived vector, if it has nothing but factors."""
+    """The largest rank of a vector's factors; None if it has whole tensors only, or a derived one has any."""
     if not vector.terms:
         return max((spec.rank for spec in vector.low_rank.values()), default=None)
     ranks = [rank_of(source) for name in vector.names if (source := vector.source(name)) is not None]
@@ -69,14 +71,12 @@ def _rank(vector: Vector) -> int | None:
 
 
 def kept_bytes(repo: Repository, vector: Vector) -> int:
-    """What a vector's tensors take in the store."""
+    """Bytes that a vector's tensors take in the store."""
     kept = {spec.id: repo.tensors.describe(spec.id).stored_bytes for spec in stored_tensors(vector)}
     return sum(kept.values())
 
 
 def stored_tensors(vector: Vector) -> list[TensorSpec]:
-    """Every tensor that a vector needs from the store."""
-    found = list(vector.tensors.values())
-    for spec in vector.low_rank.values():
-        found += [spec.left, spec.right]
-    return found
+    """Every tensor that a vector has in the store."""
+    factors = [factor for spec in vector.low_rank.values() for factor in (spec.left, spec.right)]
+    return [*vector.tensors.values(), *factors]

@@ -1,4 +1,4 @@
-"""The weights of two sides beside each other, and what lies beside the weights."""
+"""Comparing the weights and the small files of two operands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from persona.workspace.operands import VECTOR, Operand
 
 @dataclass(frozen=True)
 class FileChange:
-    """A small file that one side has, or that says something else; ``key`` is the setting, empty of a whole file."""
+    """A setting or a small file that differs.
+
+    For a setting, ``key`` is its name, and ``before`` and ``after`` are its values. For a whole file, ``key`` is empty,
+    and ``before`` and ``after`` say whether each side has it.
+    """
 
     file: str
     key: str
@@ -35,35 +39,48 @@ class FileChange:
     def text(self) -> str:
         """The change in a few words."""
         if self.key:
-            return f"{self.file} {self.key}: {_said(self.before)} → {_said(self.after)}"
+            return f"{self.file} {self.key}: {_value(self.before)} → {_value(self.after)}"
         if self.before and self.after:
             return f"{self.file} differs"
         return f"{'-' if self.before else '+'} {self.file}"
 
 
-def _said(value: Any) -> str:
+def _value(value: Any) -> str:
     return "unset" if value is None else str(value)
 
 
 @dataclass(frozen=True)
-class Weighed:
-    """What was found."""
+class WeightsComparison:
+    """The differences in tensors and in small files."""
 
     tensors: Comparison
     files: tuple[FileChange, ...]
 
 
-def compare_weights(repo: Repository | None, old: Operand, new: Operand, by: str, progress: Progress) -> Weighed:
-    """Both sides read to their end: two vectors as changes, anything else as models."""
+def compare_weights(
+    repo: Repository | None, old: Operand, new: Operand, by: str, progress: Progress
+) -> WeightsComparison:
+    """Compare every weight of two operands: two vectors as changes, anything else as models.
+
+    Args:
+        repo: The repository; None outside of one, where both must be folders.
+        old: One operand.
+        new: The other.
+        by: ``layer`` or ``tensor``: what a row of the result is.
+
+    Raises:
+        UsageError: an operand is an adapter.
+    """
     if repo is not None and old.kind == new.kind == VECTOR:
         assert old.recipe is not None
         assert new.recipe is not None
-        return Weighed(_vectors(repo, old.recipe, new.recipe, by, progress), ())
+        return WeightsComparison(_compare_vectors(repo, old.recipe, new.recipe, by, progress), ())
     with ExitStack() as stack:
-        before, after = (_contents(repo, side, stack, progress) for side in (old, new))
-        found = compare(before.parts, after.parts, _base(repo, old, new), by=by, progress=progress)
-        is_told = old.folder is None and new.folder is None  # by their recipes
-        return Weighed(found, () if is_told else tuple(file_changes(before.files, after.files)))
+        before, after = (_read(repo, operand, stack, progress) for operand in (old, new))
+        tensors = compare(before.parts, after.parts, _common_base(repo, old, new), by=by, progress=progress)
+        if old.folder is None and new.folder is None:  # files follow from the recipes, which are compared elsewhere
+            return WeightsComparison(tensors, ())
+        return WeightsComparison(tensors, tuple(file_changes(before.files, after.files)))
 
 
 @dataclass(frozen=True)
@@ -72,36 +89,37 @@ class _Contents:
     files: Mapping[str, bytes]
 
 
-def _contents(repo: Repository | None, side: Operand, stack: ExitStack, progress: Progress) -> _Contents:
-    if side.folder is not None:
-        if is_adapter(side.folder):
+def _read(repo: Repository | None, operand: Operand, stack: ExitStack, progress: Progress) -> _Contents:
+    """The tensors and small files of an operand; limits on threads last as long as ``stack``."""
+    if operand.folder is not None:
+        if is_adapter(operand.folder):
             raise UsageError(
-                f"{side.label} is an adapter: it holds no weights of its own",
+                f"{operand.label} is an adapter, which has no full weights to compare",
                 "Commit it and compare the vector, or compare a build with it.",
             )
-        checkpoint = open_checkpoint(side.folder)
+        checkpoint = open_checkpoint(operand.folder)
         return _Contents(contents.of_folder(checkpoint), read_side_files(checkpoint))
     assert repo is not None
-    assert side.recipe is not None
-    prepared = repo.prepare(side.recipe)
+    assert operand.recipe is not None
+    prepared = repo.prepare(operand.recipe)
     stack.enter_context(one_thread_each(prepared.plan))
     parts = contents.of_plan(prepared.plan, repo.tensors, progress)
     return _Contents(parts, prepared.side_files(repo.tensors))
 
 
-def _base(repo: Repository | None, old: Operand, new: Operand) -> Parts | None:
-    """What changes are measured from: the one base of the recipes; for two checkpoints that of HEAD's."""
+def _common_base(repo: Repository | None, old: Operand, new: Operand) -> Parts | None:
+    """The base that both operands were changed from; for two checkpoints, HEAD's. None if there is no common one."""
     if repo is None:
         return None
-    said = {side.recipe.base for side in (old, new) if side.recipe is not None}
-    names = [BaseId(one) for one in said] or [repo.recipe(repo.head()).base_id]
-    if len(names) > 1 or names[0] not in repo.objects:  # two bases, or a build of another repository
+    bases = {operand.recipe.base for operand in (old, new) if operand.recipe is not None}
+    names = [BaseId(base) for base in bases] or [repo.recipe(repo.head()).base_id]
+    if len(names) > 1 or names[0] not in repo.objects:  # a build may come from another repository
         return None
     return contents.of_base(repo.base(names[0]), repo.tensors)
 
 
-def _vectors(repo: Repository, old: Recipe, new: Recipe, by: str, progress: Progress) -> Comparison:
-    """Two recipes of one vector each; where one changes a tensor and the other does not, that is τ = 0."""
+def _compare_vectors(repo: Repository, old: Recipe, new: Recipe, by: str, progress: Progress) -> Comparison:
+    """Compare two recipes of one vector each. Where only one changes a tensor, the other's τ is 0."""
     before, after = (
         contents.of_vector(recipe, repo.base(recipe.base_id), repo.vectors(recipe), repo.tensors)
         for recipe in (old, new)
@@ -115,15 +133,15 @@ def _zeros(parts: Mapping[str, Part]) -> dict[str, Part]:
 
 
 def cosine_with_before(repo: Repository, name: str, old: Recipe, new: Recipe, progress: Progress) -> float | None:
-    """Between the τ that two recipes have under one name; None where this repository has not both."""
+    """The cosine of the τ that two recipes have under one name; None if this repository does not have both."""
     pair = [_only(recipe, name) for recipe in (old, new)]
-    if any(one not in repo.objects for recipe in pair for one in _ids(recipe)):
+    if any(id not in repo.objects for recipe in pair for id in _ids(recipe)):
         return None
-    return _vectors(repo, pair[0], pair[1], "layer", progress).whole.cosine
+    return _compare_vectors(repo, pair[0], pair[1], "layer", progress).whole.cosine
 
 
 def _only(recipe: Recipe, name: str) -> Recipe:
-    """Of a recipe the one vector, at alpha 1, on the tensors that it may change."""
+    """A recipe with only one of its vectors, at alpha 1 and with its own ``only`` and ``except``."""
     entry = recipe.entry(name)
     assert entry is not None
     alone = Entry(entry.name, entry.id, 1.0, only=entry.only, excepted=entry.excepted)
@@ -135,17 +153,17 @@ def _ids(recipe: Recipe) -> list[BaseId | VectorId]:
 
 
 def file_changes(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[FileChange]:
-    """Settings, tokenizer and template files that do not mean the same."""
+    """Yield the settings, tokenizer and template files that differ in meaning, between two tables of files by name."""
     for name in settings.CONFIGS:
-        yield from _settings(name, before, after)
+        yield from _setting_changes(name, before, after)
     compared = {*settings.relevant(before, after), *settings.relevant(after, before)} - {*settings.CONFIGS}
     for name in sorted(compared):
-        one, other = before.get(name), after.get(name)
-        if one is None or other is None or not settings.same_meaning(name, one, other):
-            yield FileChange(name, "", one is not None, other is not None)
+        old, new = before.get(name), after.get(name)
+        if old is None or new is None or not settings.same_meaning(name, old, new):
+            yield FileChange(name, "", old is not None, new is not None)
 
 
-def _settings(name: str, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[FileChange]:
+def _setting_changes(name: str, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[FileChange]:
     if name not in before or name not in after:
         if name in before or name in after:
             yield FileChange(name, "", name in before, name in after)

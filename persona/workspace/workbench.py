@@ -1,9 +1,9 @@
-"""A model that is kept in memory while its recipe changes: only tensors that come out otherwise are built again, in place.
+"""A model that stays in memory while its recipe changes: only tensors that differ are rebuilt, in place.
 
-A tensor's result depends on nothing but its own line of the plan (base, terms with their alphas, edges of whole vectors) and on the
-method with its parameters. Two plans are compared line by line, and what differs is streamed straight into the model's own
-memory, block by block: another alpha of one vector costs the tensors of that vector, and no second copy of anything. Where the
-new model has another shape, tokenizer or configuration, it is loaded anew.
+A tensor depends only on its own output in the plan (base, terms with alphas, edges of whole vectors) and on the method
+with its parameters. Two plans are compared output by output, and what differs is streamed block by block into the
+model's own memory. So changing the alpha of one vector costs only the tensors of that vector, and needs no second
+copy. If the new model has another shape, tokenizer or configuration, it is reloaded.
 """
 
 from __future__ import annotations
@@ -29,14 +29,20 @@ if TYPE_CHECKING:
     from persona.inference.load import LoadedModel
 
 MEMORY = 64 << 20
-"""Bytes of tensors that a build may hold beside the model itself, which is there already."""
+"""Bytes of tensors that a build may hold in addition to the model."""
 
 Stamp = tuple[Any, ...]
-"""All that a tensor's bits depend on."""
+"""Everything that a tensor's bits depend on."""
 
 
 class Workbench:
-    """One model at a time, whatever recipes it is made of."""
+    """Holds one model at a time, and turns it into that of another recipe.
+
+    Args:
+        dtype: Data type to run in. By default as stored.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        progress: Where progress and warnings are reported.
+    """
 
     def __init__(
         self, repo: Repository, dtype: str | None = None, device: str = "cpu", progress: Progress = SILENT
@@ -45,38 +51,41 @@ class Workbench:
         self._dtype = dtype
         self._device = device
         self._progress = progress
-        self._live: LoadedModel | None = None
+        self._loaded: LoadedModel | None = None
         self._small: Mapping[str, bytes] = {}
         self._weights: dict[str, torch.Tensor] = {}
         self._there: dict[str, Stamp | None] = {}
-        self._has_told = False
+        self._has_warned = False
 
     def become(self, recipe: Recipe, label: str) -> LoadedModel:
-        """The model that ``recipe`` builds. The one before is this one, changed: it must not be used any more."""
+        """Load the model that ``recipe`` builds. The model returned before is changed and must no longer be used."""
         plan, small = self._planned(recipe)
-        if self._live is None or small != self._small or not self._has_room(plan):
+        if self._loaded is None or small != self._small or not self._has_room(plan):
             self._load(recipe, label, plan, small)
         else:
             self._change(plan)
-        assert self._live is not None
-        self._live = replace(self._live, label=label, revision=None)
-        return self._live
+        assert self._loaded is not None
+        self._loaded = replace(self._loaded, label=label, revision=None)
+        return self._loaded
 
     def become_noise(self, recipe: Recipe, label: str, seed: int) -> LoadedModel:
-        """The base of ``recipe`` with noise instead of its change: to each tensor that changes, Gaussian entries of the change's
-        Frobenius norm are added. What noise of this size does is what a vector would do that has learnt nothing."""
-        live = self.become(recipe, label)
+        """Load the base of ``recipe`` plus Gaussian noise as a control.
+
+        Each tensor that the recipe changes gets noise of the same Frobenius norm as its change. Its effect is that of a
+        vector of the same size that has learned nothing.
+        """
+        loaded = self.become(recipe, label)
         base, _ = self._planned(Recipe(recipe.base, recipe.base_name))
         for output in base.outputs:
             weight = self._weights.get(output.name)
             if self._there.get(output.name) != _stamp(base, output) and weight is not None:
                 self._there[output.name] = None
                 _disturb(weight, self._built(base, output), draw_key("control", str(seed), output.name))
-        return live
+        return loaded
 
     @property
     def weights(self) -> frozenset[str]:
-        """Names of the build's tensors that are weights of the model under the same name, entry for entry."""
+        """Names of the tensors that are weights of the model under the same name, entry for entry."""
         return frozenset(self._weights)
 
     def _planned(self, recipe: Recipe) -> tuple[Plan, Mapping[str, bytes]]:
@@ -86,18 +95,18 @@ class Workbench:
     def _load(self, recipe: Recipe, label: str, plan: Plan, small: Mapping[str, bytes]) -> None:
         from persona.inference.load import from_tensors
 
-        self._live, self._weights, self._there = None, {}, {}  # the old one goes before the new one comes
+        self._loaded, self._weights, self._there = None, {}, {}  # free the old model first
         tensors = build_in_memory(plan, self._repo.tensors, self._progress, memory=MEMORY)
-        live = from_tensors(small, tensors, label, self._dtype, self._device, base=recipe.base)
-        if not self._has_told:
-            warn_if_slow(live, self._progress)
-            self._has_told = True
-        self._weights = dict(_in_place(live, tensors))
+        loaded = from_tensors(small, tensors, label, self._dtype, self._device, base=recipe.base)
+        if not self._has_warned:
+            warn_if_slow(loaded, self._progress)
+            self._has_warned = True
+        self._weights = dict(_in_place(loaded, tensors))
         self._there = {output.name: _stamp(plan, output) for output in plan.outputs}
-        self._live, self._small = live, small
+        self._loaded, self._small = loaded, small
 
     def _has_room(self, plan: Plan) -> bool:
-        """Whether each tensor of the plan is one of the model's, and of its shape."""
+        """Whether every tensor of the plan is a weight of the model with the same shape."""
         return (
             plan.outputs != ()
             and self._there.keys() == {output.name for output in plan.outputs}
@@ -109,7 +118,7 @@ class Workbench:
 
     def _change(self, plan: Plan) -> None:
         changed = tuple(o for o in plan.outputs if self._there[o.name] != _stamp(plan, o))
-        self._there |= {output.name: None for output in changed}  # until all of it is done
+        self._there |= {output.name: None for output in changed}  # if the build fails, they are built again
         if changed:
             sink = _InPlace(self._weights, changed)
             run(replace(plan, outputs=changed), self._repo.tensors, sink, self._progress, memory=MEMORY)
@@ -129,14 +138,14 @@ def _stamp(plan: Plan, output: Output) -> Stamp:
 
 
 def _in_place(
-    live: LoadedModel, tensors: Mapping[str, tuple[Bits, str, tuple[int, ...]]]
+    loaded: LoadedModel, tensors: Mapping[str, tuple[Bits, str, tuple[int, ...]]]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """The model's weights that are tensors of the build under the same name, entry for entry."""
+    """The model's weights that equal tensors of the build under the same name, entry for entry."""
     import torch
 
     from persona.inference.load import as_tensor
 
-    state = live.model.state_dict()
+    state = loaded.model.state_dict()
     for name, held in tensors.items():
         built, weight = as_tensor(*held), state.get(name)
         if weight is None or weight.shape != built.shape or not weight.is_contiguous():
@@ -146,14 +155,14 @@ def _in_place(
 
 
 class _InPlace:
-    """A sink that writes into the model itself, in its dtype and on its device."""
+    """A sink that writes into the model's weights, in their dtype and on their device."""
 
     def __init__(self, weights: Mapping[str, torch.Tensor], outputs: tuple[Output, ...]) -> None:
         self._flat = {output.name: weights[output.name].view(-1) for output in outputs}
         self._dtypes = {output.name: output.dtype for output in outputs}
 
     def write(self, name: str, entry: int, bits: Bits) -> None:
-        """Keep a block; called from any thread."""
+        """Write a block; may be called from any thread."""
         from persona.inference.load import as_tensor
 
         whole = bits if bits.flags.writeable else bits.copy()
@@ -162,7 +171,7 @@ class _InPlace:
 
 
 def _disturb(weight: torch.Tensor, base: torch.Tensor, seed: int) -> None:
-    """W = W_base + ‖W − W_base‖ · g / ‖g‖, g Gaussian, in fp32."""
+    """Set W = W_base + ‖W − W_base‖ · g / ‖g‖ with Gaussian g, in fp32."""
     import torch
 
     if base.shape != weight.shape or not base.is_floating_point():

@@ -306,7 +306,7 @@ def test_no_vectors_are_an_empty_report(models: TinyModels, make_repo: MakeRepo)
 
 
 def test_a_row_is_a_layer_or_a_tensor(known: Known) -> None:
-    with pytest.raises(PersonaError, match="no report by 'module'") as caught:
+    with pytest.raises(PersonaError, match="cannot report by 'module'") as caught:
         persona.interference(known.repo, by="module")
     assert "layer or tensor" in caught.value.hint
 

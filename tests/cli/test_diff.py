@@ -87,7 +87,7 @@ def test_a_note_says_how_to_mean_the_folder(built: persona.Repository, run: Run)
     (built.root / "main").mkdir()
     said = run(built.root, "diff", "main", "HEAD")
     assert (said.code, said.out) == (0, "")
-    assert said.err == "note: 'main' is taken for a revision; write ./main for the folder of that name\n"
+    assert said.err == "note: 'main' is also a folder; using the revision. For the folder, write ./main\n"
 
 
 def test_paths_are_relative_to_the_folder_given(built: persona.Repository, run: Run, tmp_path: Path) -> None:

@@ -224,9 +224,9 @@ def test_edits_are_protected(work: Path, run: Run) -> None:
     path = work / "persona.toml"
     path.write_text(path.read_text() + "\n# mine\n")
     before = snapshot(work)
-    assert_two_lines(run(work, "checkout", "HEAD~1"), NO, "has edits", "persona commit", "persona restore")
-    assert_two_lines(run(work, "alpha", "listening=2"), NO, "has edits")
-    assert_two_lines(run(work, "rm", "listening"), NO, "has edits")
+    assert_two_lines(run(work, "checkout", "HEAD~1"), NO, "has uncommitted edits", "persona commit", "persona restore")
+    assert_two_lines(run(work, "alpha", "listening=2"), NO, "has uncommitted edits")
+    assert_two_lines(run(work, "rm", "listening"), NO, "has uncommitted edits")
     assert snapshot(work) == before
     assert run(work, "restore").code == 0
     assert "# mine" in (work / "persona.toml.orig").read_text()
@@ -310,7 +310,7 @@ def test_verify_says_what_changed(work: Path, tmp_path: Path, run: Run) -> None:
     (out / "extra.txt").unlink()
     (out / "config.json").unlink()
     assert "config.json: missing" in run(work, "verify", out).out
-    assert_two_lines(run(work, "verify", tmp_path / "nowhere"), USAGE, "is no folder")
+    assert_two_lines(run(work, "verify", tmp_path / "nowhere"), USAGE, "is not a folder")
 
 
 CHILD = """

@@ -100,8 +100,8 @@ def test_in_a_repository(made: Path, run: Run, tmp_path: Path) -> None:
         "Did you mean 'voice'?"
         in run(repo.root, "readout", "score", "Hi you.", "--readout", made / "mood", "--model", "voise").err
     )
-    assert "which readout" in run(repo.root, "readout", "score", "Hi you.").err
-    assert "which model" in run(made, "readout", "score", "Hi you.", "--readout", "mood").err
+    assert "no readout given" in run(repo.root, "readout", "score", "Hi you.").err
+    assert "no model given" in run(made, "readout", "score", "Hi you.", "--readout", "mood").err
 
 
 def test_tune(made: Path, run: Run, tmp_path: Path) -> None:

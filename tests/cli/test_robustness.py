@@ -252,7 +252,7 @@ def test_a_receipt_with_the_right_id_and_the_wrong_shape(
     assert run(work, "verify", out).code == 0
     rewritten(out, **changes)
     assert not is_receipt(json.loads((out / "persona.json").read_text()))
-    assert_two_lines(run(work, "verify", out), 2, "persona.json", "is not the receipt of a build")
+    assert_two_lines(run(work, "verify", out), 2, "persona.json", "is not a build's receipt")
 
 
 def test_show_does_not_need_the_recipe_file(work: Path, run: Run) -> None:

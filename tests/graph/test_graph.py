@@ -263,7 +263,7 @@ def test_edits_are_not_recorded_by_surprise(whole: persona.Repository, notes: Pa
         lambda: persona.graph_link(whole, "rushing-pattern", "voice"),
         lambda: persona.graph_unlink(whole, "voice"),
     ):
-        with pytest.raises(Refusal, match="edits that are not committed"):
+        with pytest.raises(Refusal, match="uncommitted edits"):
             change()
 
 

@@ -64,7 +64,7 @@ def test_a_new_change_ends_redo(work: persona.Repository) -> None:
 def test_edits_are_protected(work: persona.Repository) -> None:
     work.recipe_path.write_text(work.recipe_path.read_text() + "# mine\n")
     for verb in (persona.undo, persona.redo):
-        with pytest.raises(Refusal, match="has edits"):
+        with pytest.raises(Refusal, match="has uncommitted edits"):
             verb(work)
 
 

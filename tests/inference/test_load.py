@@ -132,13 +132,13 @@ def test_tied_embeddings_stay_tied(models: TinyModels, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_run_is_named(work: persona.Repository, models: TinyModels, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no device 'tpu'"):
+    with pytest.raises(UsageError, match="no device 'tpu'"):
         load_model(work, "HEAD", work.root, device="tpu")
     with pytest.raises(UsageError, match="unknown dtype 'fp12'"):
         load_model(work, "HEAD", work.root, dtype="fp12")
-    with pytest.raises(UsageError, match="no revision"):
+    with pytest.raises(UsageError, match="not a revision"):
         load_model(work, "nothing", work.root)
-    with pytest.raises(UsageError, match="which model"):
+    with pytest.raises(UsageError, match="no model given"):
         load_model(None, None, work.root)
     with pytest.raises(CheckpointError, match="no tokenizer"):
         load_model(work, "HEAD", work.root).need_tokenizer()

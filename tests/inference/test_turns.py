@@ -45,10 +45,10 @@ def test_a_part_that_ends_in_a_blank_is_followed_by_nothing_that_counts() -> Non
 
 
 def test_what_cannot_be_told_is_an_error_with_the_callers_hint() -> None:
-    with pytest.raises(UsageError, match="here: the chat template writes the turns up to message 2") as caught:
+    with pytest.raises(UsageError, match="here: the chat template renders the turns up to message 2") as caught:
         counted(FORGETFUL)
     assert caught.value.hint.endswith(" instead")
-    with pytest.raises(UsageError, match="here: the chat template refuses it: no"):
+    with pytest.raises(UsageError, match="here: the chat template rejects it: no"):
         rendered(word_tokenizer("{{ raise_exception('no') }}"), CHAT, "here")
 
 
@@ -72,5 +72,5 @@ class Slow:
 
 def test_without_offsets_beginnings_must_be_beginnings() -> None:
     assert marked(Slow(merges=False), "abcd", [(1, 3)], "here", "").marks == (False, True, True, False)
-    with pytest.raises(UsageError, match="does not begin or end between two tokens"):
+    with pytest.raises(UsageError, match="does not start and end between two tokens"):
         marked(Slow(merges=True), "abcd", [(1, 3)], "here", "instead")

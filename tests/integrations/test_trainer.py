@@ -194,7 +194,7 @@ def test_a_locked_repository_costs_nobody_a_run(
     with caplog.at_level(logging.WARNING, "persona"):
         assert run.train().global_step == 4
     files.close_lock(fd)
-    assert "another writer holds" in caplog.text
+    assert "another process holds" in caplog.text
     assert len(persona.log(repo)) == 1
     command = caplog.text.split("afterwards, run: ")[1].splitlines()[0]
     assert command.startswith("persona -C ")
@@ -220,7 +220,7 @@ def test_a_model_that_could_not_be_committed_is_not_thrown_away(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"repo": "nowhere"}, "there is no persona repository"),
+        ({"repo": "nowhere"}, "no persona repository"),
         ({"data": ["nothing.jsonl"]}, "nothing.jsonl does not exist"),
         ({"name": "no name"}, "no name"),
     ],
@@ -283,5 +283,5 @@ def test_only_the_main_process_records(models: TinyModels, repo: persona.Reposit
 
 
 def test_when_must_be_known() -> None:
-    with pytest.raises(ValueError, match="'end', or at every 'save'"):
+    with pytest.raises(ValueError, match="must be 'end' or 'save'"):
         PersonaCallback("calm", when="often")  # type: ignore[arg-type]

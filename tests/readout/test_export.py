@@ -167,7 +167,7 @@ def test_a_folder_in_a_repository(repo: persona.Repository, tmp_path: Path) -> N
     done = persona.readout_export(repo, "out/feelings", tmp_path / "y.npz", format="npz", cwd=repo.root)
     assert done.concepts == ("pride",)
     repo.recipe_path.write_text(repo.head_text())
-    with pytest.raises(UsageError, match="'feeling' is no readout of the recipe and no folder of one"):
+    with pytest.raises(UsageError, match="'feeling' is neither a readout of the recipe nor a readout folder"):
         persona.readout_export(repo, "feeling", tmp_path / "z.npz", format="npz", cwd=repo.root)
 
 

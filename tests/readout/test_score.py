@@ -115,7 +115,7 @@ def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> No
     def score(texts: object = TEXTS, mood: object = runs / "mood", model: object = runs / "base") -> object:
         return persona.readout_score(None, texts, mood, model)
 
-    with pytest.raises(UsageError, match="which readout"):
+    with pytest.raises(UsageError, match="no readout given"):
         score(mood=None)
     with pytest.raises(CheckpointError, match="is no readout"):
         score(mood=tmp_path / "nowhere")
@@ -146,9 +146,9 @@ def test_files_of_texts(tmp_path: Path) -> None:
     table.write_text("\n".join(json.dumps({"text": text, "more": 1}) for text in ("a\nb", "c")) + "\n")
     assert texts_in(table) == texts_in(table, whole=True) == ("a\nb", "c")
     for text, message in (
-        ("[1]", "1 has no 'text'"),
+        ("[1]", "1: missing 'text'"),
         ("\n{", "2 is not JSON"),
-        ('{"text": 3}', "1 has no 'text'"),
+        ('{"text": 3}', "1: missing 'text'"),
         ("\n", "has no text"),
     ):
         table.write_text(text)

@@ -98,7 +98,7 @@ def test_a_conversation_is_written_by_the_template_whatever_is_pooled(tmp_path: 
         (TEMPLATE, "w1 w2", "'w1 w2' is no conversation"),
         (TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
         (MARKED_TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
-        (FORGETFUL, json.dumps(TALK), "the turns up to message 2 in another way"),
+        (FORGETFUL, json.dumps(TALK), "the turns up to message 2 differently"),
     ],
 )
 def test_what_cannot_be_marked_is_said(tmp_path: Path, template: str | None, text: str, problem: str) -> None:
@@ -110,7 +110,7 @@ def test_what_cannot_be_marked_is_said(tmp_path: Path, template: str | None, tex
 def test_what_the_template_refuses_is_said_by_its_own_words(tmp_path: Path) -> None:
     model = live(tmp_path / "m", "{{ raise_exception('roles must take turns') }}")
     for pooling in ("mean", "assistant"):
-        with pytest.raises(UsageError, match=r"user.*: the chat template refuses it: roles must take turns"):
+        with pytest.raises(UsageError, match=r"user.*: the chat template rejects it: roles must take turns"):
             encode(model, [json.dumps(TALK)], pooling)
 
 

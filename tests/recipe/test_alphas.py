@@ -299,17 +299,15 @@ def test_a_pattern_that_matches_nothing_is_an_error(repo: persona.Repository, tm
 
 def test_a_tensor_that_no_pattern_matches_is_an_error(repo: persona.Repository, tmp_path: Path) -> None:
     said_in_toml(repo, '{"*.mlp.*" = 0.5}')
-    with pytest.raises(
-        UsageError, match=r"vectors\.voice\.alpha: none of its patterns matches model\.embed\.weight"
-    ) as error:
+    with pytest.raises(UsageError, match=r"vectors\.voice\.alpha: no pattern matches model\.embed\.weight") as error:
         persona.build(repo, tmp_path / "out")
     assert '"*" = 1.0' in error.value.hint
 
 
 def test_too_large_a_number_is_refused_wherever_it_stands(repo: persona.Repository) -> None:
-    with pytest.raises(UsageError, match="not a finite number of at most 1e"):
+    with pytest.raises(UsageError, match="not a finite number up to 1e"):
         persona.alpha(repo, {"voice": (0.5, 1e10)})
-    with pytest.raises(UsageError, match="not a finite number of at most 1e"):
+    with pytest.raises(UsageError, match="not a finite number up to 1e"):
         persona.alpha(repo, {"voice": (("*", float("nan")),)})
 
 

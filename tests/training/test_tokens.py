@@ -49,7 +49,9 @@ def test_everything(words: Any) -> None:
 
 
 def test_a_template_that_cannot_tell_is_an_error() -> None:
-    with pytest.raises(UsageError, match=r"data.jsonl:1: the chat template writes the turns up to message 2") as caught:
+    with pytest.raises(
+        UsageError, match=r"data.jsonl:1: the chat template renders the turns up to message 2"
+    ) as caught:
         one(word_tokenizer(FORGETFUL), *CHAT)
     assert "{% generation %}" in caught.value.hint
     assert "loss=all" in caught.value.hint
@@ -58,7 +60,7 @@ def test_a_template_that_cannot_tell_is_an_error() -> None:
 def test_no_template_and_one_that_refuses() -> None:
     with pytest.raises(UsageError, match="has no chat template"):
         one(word_tokenizer(None), *CHAT)
-    with pytest.raises(UsageError, match="the chat template refuses it: roles must alternate"):
+    with pytest.raises(UsageError, match="the chat template rejects it: roles must alternate"):
         one(word_tokenizer("{{ raise_exception('roles must alternate') }}"), *CHAT)
 
 
@@ -123,5 +125,5 @@ def test_without_offsets_beginnings_must_be_beginnings() -> None:
     example = TrainingExample("here", pieces=(("ab", False), ("cd", True)))
     (done,) = tokenize(Slow(merges=False), [example])
     assert (done.tokens, done.learnt) == ((97, 98, 99, 100, 2), (False, False, True, True, True))
-    with pytest.raises(UsageError, match="does not begin or end between two tokens"):
+    with pytest.raises(UsageError, match="does not start and end between two tokens"):
         tokenize(Slow(merges=True), [example])

@@ -255,7 +255,7 @@ def test_an_existing_folder_is_not_touched(models: TinyModels, repo: persona.Rep
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("keep me")
-    with pytest.raises(Refusal, match="is no persona build"):
+    with pytest.raises(Refusal, match="is not a persona build"):
         persona.build(repo, mine, replace=True)
     persona.build(repo, tmp_path / "out")
     with pytest.raises(Refusal, match="holds an earlier build"):
@@ -312,11 +312,11 @@ def test_replace_replaces_only_what_a_build_wrote(models: TinyModels, repo: pers
     mine.mkdir()
     (mine / "persona.json").write_text('{"name": "bob"}')
     (mine / "thesis").write_text("years")
-    with pytest.raises(Refusal, match="is not a build as persona wrote it"):
+    with pytest.raises(Refusal, match="is not an intact build"):
         persona.build(repo, mine, replace=True)
     persona.build(repo, tmp_path / "out")
     (tmp_path / "out" / "checkpoint-5").mkdir()
-    with pytest.raises(Refusal, match="holds checkpoint-5, which the build did not make"):
+    with pytest.raises(Refusal, match="holds checkpoint-5, which is not as the build wrote it"):
         persona.build(repo, tmp_path / "out", replace=True)
     assert (mine / "thesis").read_text() == "years"
     assert (tmp_path / "out" / "checkpoint-5").is_dir()
@@ -364,5 +364,5 @@ def test_nobody_builds_into_the_folder_they_are_in(
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(Refusal, match="is the folder you are in"):
+    with pytest.raises(Refusal, match="is the current folder"):
         persona.build(repo, ".")

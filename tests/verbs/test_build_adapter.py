@@ -232,7 +232,7 @@ def test_what_no_adapter_can_say_is_refused_by_name(make_repo: MakeRepo, tmp_pat
         name,
         [(1.0, {"target_modules": CONV1D if name == GPT2 else ["q_proj"]}), (0.5, REFUSED[kind])],
     )
-    with pytest.raises(Refusal, match=r"vector 'a1' has [\w.]+\.(weight|bias) as a whole tensor") as error:
+    with pytest.raises(Refusal, match=r"vector 'a1' changes [\w.]+\.(weight|bias) as a whole tensor") as error:
         persona.build(repo, tmp_path / "out", as_adapter=True)
     assert "--rank R" in error.value.hint
     assert not (tmp_path / "out").exists()
@@ -245,7 +245,7 @@ def test_a_shared_head_is_refused(make_repo: MakeRepo, tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "base")
     train(model, config, tmp_path / "a")
     persona.commit(repo, tmp_path / "a", name="a")
-    with pytest.raises(Refusal, match=r"'a' has model.embed_tokens.weight where embedding and head share it"):
+    with pytest.raises(Refusal, match=r"'a' changes model.embed_tokens.weight: embedding and head share it"):
         persona.build(repo, tmp_path / "out", as_adapter=True)
     done = persona.build(repo, tmp_path / "out", as_adapter=True, rank=4)
     assert done.adapter is not None
@@ -254,7 +254,7 @@ def test_a_shared_head_is_refused(make_repo: MakeRepo, tmp_path: Path) -> None:
 
 def test_a_dense_vector_is_refused(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
     persona.commit(repo, models.run(1), name="dense")
-    with pytest.raises(Refusal, match=r"vector 'dense' has lm_head\.weight as a whole tensor") as error:
+    with pytest.raises(Refusal, match=r"vector 'dense' changes lm_head\.weight as a whole tensor") as error:
         persona.build(repo, tmp_path / "out", as_adapter=True)
     assert "--rank R" in error.value.hint
 

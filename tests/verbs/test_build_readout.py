@@ -103,7 +103,7 @@ def test_verify_and_replace_look_inside(
     break_it(out / "readouts" / "feelings")  # type: ignore[operator]
     assert [(one.what, one.how) for one in persona.verify(out).differences] == [(what, how)]
     if how == "was added":
-        with pytest.raises(Refusal, match=f"holds {what}, which the build did not make"):
+        with pytest.raises(Refusal, match=f"holds {what}, which is not as the build wrote it"):
             persona.build(measured, out, replace=True)
     else:
         persona.build(measured, out, replace=True)
@@ -115,7 +115,7 @@ def test_a_link_in_place_of_a_folder_is_no_build(measured: persona.Repository, t
     persona.build(measured, out)
     (out / "readouts").rename(tmp_path / "elsewhere")
     (out / "readouts").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(Refusal, match="holds readouts, which the build did not make"):
+    with pytest.raises(Refusal, match="holds readouts, which is not as the build wrote it"):
         persona.build(measured, out, replace=True)
     assert "readouts" in [one.what for one in persona.verify(out).differences]
 

@@ -135,7 +135,7 @@ def test_names_are_of_one_thing(repo: persona.Repository, models: TinyModels, to
         persona.commit(repo, models.run(2), name="feelings", author="Test")
     with pytest.raises(UsageError, match="no vector 'feelings' in the recipe") as error:
         persona.alpha(repo, {"feelings": 0.5}, author="Test")
-    assert "There is a readout of that name" in error.value.hint
+    assert "is a readout" in error.value.hint
 
 
 def test_show_and_status_say_how_old_it_is(repo: persona.Repository, models: TinyModels, told: dict[str, str]) -> None:
@@ -189,7 +189,7 @@ def test_two_readouts_by_name(repo: persona.Repository, told: dict[str, str]) ->
         (("feelings", "HEAD"), "only be compared with a readout"),
         (("HEAD", "feelings"), "only be compared with a readout"),
         (("listening", "feelings"), "only be compared with a readout"),
-        (("feeling",), "'feeling' is no revision, no vector of the recipe"),
+        (("feeling",), "'feeling' is not a revision, a vector of the recipe"),
     ):
         with pytest.raises(UsageError, match=match):
             persona.diff(repo, *args)
@@ -204,7 +204,7 @@ def test_a_readout_is_no_model(repo: persona.Repository, told: dict[str, str]) -
     from persona.workspace.loading import load_model
 
     persona.commit_readout(repo, out(repo, **told), name="feelings", author="Test")
-    with pytest.raises(UsageError, match="'feelings' is no revision, no vector of the recipe and no folder"):
+    with pytest.raises(UsageError, match="'feelings' is not a revision, a vector of the recipe or a folder"):
         load_model(repo, "feelings", repo.root)
 
 
@@ -298,5 +298,5 @@ def test_a_vector_and_a_readout_of_one_name_do_not_merge(
 def test_an_unfinished_merge_takes_no_readout(repo: persona.Repository, told: dict[str, str]) -> None:
     branches(repo, out(repo, **told), out(repo, seed=1, **told))
     persona.merge(repo, ["side"], author="Test")
-    with pytest.raises(Refusal, match="a merge is under way"):
+    with pytest.raises(Refusal, match="a merge is in progress"):
         persona.commit_readout(repo, out(repo, seed=2, **told), name="feelings")

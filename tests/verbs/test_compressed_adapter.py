@@ -144,7 +144,7 @@ def test_new_rows_tensors_and_settings_are_named(models: TinyModels, make_repo: 
     done = persona.build(repo, tmp_path / "out", as_adapter=True, rank=4)
     assert done.adapter is not None
     left = {one.name: one for one in done.adapter.left_out}
-    assert left["model.embed_tokens.weight"].why == "it has rows that the base has not"
+    assert left["model.embed_tokens.weight"].why == "it has rows that the base does not have"
     wanted = load(tmp_path / "run")["model.embed_tokens.weight"].double()
     wanted[:96] -= load(models.base("float32"))["model.embed_tokens.weight"].double()
     assert left["model.embed_tokens.weight"].norm == pytest.approx(float(wanted.norm()), rel=1e-6)
@@ -173,7 +173,7 @@ def test_nan_is_refused_by_name(make_repo: MakeRepo, tmp_path: Path) -> None:
         save_file({"up.weight": torch.full((8, 8), value)}, tmp_path / folder / "model.safetensors")
     repo = make_repo(tmp_path / "base")
     persona.commit(repo, tmp_path / "run", name="broken")
-    with pytest.raises(Refusal, match=r"the change to up\.weight holds NaN"):
+    with pytest.raises(Refusal, match=r"the change to up\.weight contains NaN"):
         persona.build(repo, tmp_path / "out", as_adapter=True, rank=2)
     assert not (tmp_path / "out").exists()
 
@@ -181,7 +181,7 @@ def test_nan_is_refused_by_name(make_repo: MakeRepo, tmp_path: Path) -> None:
 def test_nothing_that_an_adapter_could_say(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
     repo = make_repo(models.base())
     persona.commit(repo, models.run(1, only="norm", std=0.1), name="norms")
-    with pytest.raises(Refusal, match=r"no adapter can say what this recipe changes: model\.\S+norm"):
+    with pytest.raises(Refusal, match=r"no adapter can represent this recipe: model\.\S+norm"):
         persona.build(repo, tmp_path / "out", as_adapter=True, rank=2)
 
 

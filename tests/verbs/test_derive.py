@@ -179,7 +179,7 @@ def test_it_must_be_a_name_and_a_number(three: persona.Repository) -> None:
     with pytest.raises(UsageError, match="not a finite number"):
         persona.derive(three, "x", "listening - rushing", alpha=float("nan"))
     three.recipe_path.write_text(three.head_text() + "\n# edit\n")
-    with pytest.raises(Refusal, match="edits that are not committed"):
+    with pytest.raises(Refusal, match="uncommitted edits"):
         persona.derive(three, "x", "listening - rushing")
 
 
@@ -287,7 +287,7 @@ def test_new_and_missing_tensors(make_repo: MakeRepo, tmp_path: Path) -> None:
         del found["anchor"]
         assert {k: v.tolist() for k, v in found.items()} == {k: v.tolist() for k, v in wanted.items()}, text
         assert set(persona.vector(repo, "sum")) <= {*found, "u"}
-    with pytest.raises(Refusal, match="'lacks' was saved without u, and vector 'uses' changes it"):
+    with pytest.raises(Refusal, match="'lacks' was saved without u, but vector 'uses' changes it"):
         persona.derive(repo, "x", "lacks + uses")
 
 

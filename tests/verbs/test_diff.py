@@ -245,7 +245,7 @@ def test_a_receipt_that_was_changed_proves_nothing(two: persona.Repository, tmp_
     path.write_text(path.read_text().replace('"edited": false', '"edited": true'))
     found = diff(two, "HEAD", tmp_path / "built")
     assert found.kinds == ("revision", "checkpoint")
-    assert "taken for a plain checkpoint" in found.notes[0]
+    assert "treated as a plain checkpoint" in found.notes[0]
     assert not found.differs
 
 
@@ -389,7 +389,7 @@ def test_a_name_is_a_revision_before_a_vector_before_a_folder(
     assert diff(two, "main", "HEAD", cwd=tmp_path).kinds == ("revision", "revision")
     found = diff(two, "voice", "HEAD", cwd=tmp_path)
     assert found.kinds == ("vector", "revision")
-    assert "write ./voice for the folder" in found.notes[0]
+    assert "For the folder, write ./voice" in found.notes[0]
     for said in ("./voice", "./main", "plain", str(tmp_path / "main"), Path("main")):
         assert diff(two, said, "HEAD", cwd=tmp_path).kinds == ("checkpoint", "revision"), said
     persona.checkout(two, branch="voice")
@@ -407,11 +407,11 @@ def test_the_newest_checkpoint_of_a_run(models: TinyModels, two: persona.Reposit
 @pytest.mark.parametrize(
     ("said", "message", "hint"),
     [
-        ("lisening", "'lisening' is no revision, no vector of the recipe and no folder", "'listening'"),
-        ("HEDA", "'HEDA' is no revision", "'HEAD'"),
-        ("voice@HEAD~9", "'voice@HEAD~9' is no revision", "voice"),
-        ("voise@HEAD", "'voise@HEAD' is no revision", "voice"),
-        ("runs/none", "'runs/none' is no revision", ""),
+        ("lisening", "'lisening' is not a revision, a vector of the recipe or a folder", "'listening'"),
+        ("HEDA", "'HEDA' is not a revision", "'HEAD'"),
+        ("voice@HEAD~9", "'voice@HEAD~9' is not a revision", "voice"),
+        ("voise@HEAD", "'voise@HEAD' is not a revision", "voice"),
+        ("runs/none", "'runs/none' is not a revision", ""),
         ("HEAD~9", "goes further back than history does", "persona log"),
         ("./none", "does not exist", "folder with the weights"),
     ],
@@ -442,5 +442,5 @@ def test_two_folders_need_no_repository(models: TinyModels) -> None:
     assert tensors(found).whole.cosine is None
     with pytest.raises(NoRepository, match="no persona repository here"):
         diff(None, models.run(1))
-    with pytest.raises(UsageError, match="no revision"):
+    with pytest.raises(UsageError, match="not a revision"):
         diff(None, models.run(1), "HEAD")

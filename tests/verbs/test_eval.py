@@ -387,7 +387,7 @@ def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
         (lambda: persona.eval(work, device="tpu"), "no device 'tpu'"),
         (lambda: persona.eval(work, dtype="fp12"), "unknown dtype 'fp12'"),
         (lambda: persona.eval(work, batch_size=0), "batch size of 0"),
-        (lambda: persona.eval(work, ["nothing"]), "'nothing' is no revision"),
+        (lambda: persona.eval(work, ["nothing"]), "'nothing' is not a revision"),
         (lambda: persona.eval(work, [str(folders / "one")]), "is a folder"),
         (lambda: persona.blame(work, "calm", "HEAD~5"), "no vector acts"),
         (lambda: persona.blame(work, "calm", "one"), "'one' is a vector"),
@@ -429,6 +429,6 @@ def test_a_cpu_without_sums_in_16_bits_is_told_before_the_wait(work: persona.Rep
     done = subprocess.run(command, check=True, cwd=place, env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         "bf16:",
-        "base runs in bfloat16, which this CPU has no sums in: --dtype fp32 takes twice the memory, and a small part of the time",
+        "base runs in bfloat16, which this CPU does not support natively: --dtype fp32 is many times faster and needs twice the memory",
         "fp32:",
     ]

@@ -168,7 +168,7 @@ def test_where_an_export_may_go(exporting: persona.Repository, adapted: Path, tm
     write(exporting, "", {A: ""})
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mine").write_text("x")
-    with pytest.raises(Refusal, match="no export"):
+    with pytest.raises(Refusal, match="not an intact export"):
         persona.export(exporting, tmp_path / "x.yml")
     with pytest.raises(UsageError, match="not named like"):
         persona.export(exporting, tmp_path / "x.json")
@@ -185,7 +185,7 @@ def test_where_an_export_may_go(exporting: persona.Repository, adapted: Path, tm
     persona.export(exporting, tmp_path / "z.yml")
     (tmp_path / "z.yml").unlink()
     (tmp_path / "z" / "vectors" / "more").write_text("x")
-    with pytest.raises(Refusal, match="no export"):
+    with pytest.raises(Refusal, match="not an intact export"):
         persona.export(exporting, tmp_path / "z.yml")
 
 

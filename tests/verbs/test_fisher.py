@@ -160,7 +160,9 @@ def test_it_depends_on_the_diagonals_and_other_methods_do_not(repo: persona.Repo
 def test_a_vector_without_one_is_refused_by_name(repo: persona.Repository, tmp_path: Path) -> None:
     persona.undo(repo)
     weigh(repo)
-    with pytest.raises(Refusal, match=r"'fisher' weighs vector 'b' at \S+ by its Fisher diagonal") as error:
+    with pytest.raises(
+        Refusal, match=r"'fisher' needs the Fisher diagonal of vector 'b' at \S+, and it has none"
+    ) as error:
         persona.build(repo, tmp_path / "out")
     assert "persona fisher b --data" in error.value.hint
     assert not (tmp_path / "out").exists()
@@ -179,7 +181,7 @@ def test_a_retrained_vector_has_none(repo: persona.Repository, runs: list[Path])
     done = persona.commit(repo, runs[2], name="a")
     assert done.recorded is not None
     assert [one.kind for one in done.recorded.changes] == ["retrained", "fisher"]
-    assert done.recorded.notes[0].startswith("a has no Fisher diagonal any more: it was of the vector before.")
+    assert done.recorded.notes[0].startswith("a no longer has a Fisher diagonal, because the vector was replaced.")
     entry = repo.recipe(repo.head()).entry("a")
     assert entry is not None
     assert entry.fisher is None
@@ -363,7 +365,7 @@ def test_it_needs_a_clean_recipe_and_data_with_an_answer(repo: persona.Repositor
     with pytest.raises(persona.PersonaError, match=r"missing.jsonl"):
         persona.fisher(repo, "a", tmp_path / "missing.jsonl")
     weigh(repo)
-    with pytest.raises(Refusal, match="edits that are not committed"):
+    with pytest.raises(Refusal, match="uncommitted edits"):
         persona.fisher(repo, "a", data)
 
 

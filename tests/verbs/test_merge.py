@@ -174,7 +174,7 @@ def test_giving_up(clashing: persona.Repository) -> None:
     assert merging.abort(clashing).backup is None
     assert clashing.refs() == before
     assert not clashing.is_edited()
-    with pytest.raises(Refusal, match="no merge is under way"):
+    with pytest.raises(Refusal, match="no merge is in progress"):
         merging.abort(clashing)
 
 
@@ -201,7 +201,7 @@ def test_giving_up_keeps_what_was_settled(clashing: persona.Repository) -> None:
 def test_nothing_else_happens_meanwhile(clashing: persona.Repository, action: object) -> None:
     persona.merge(clashing, ["voice"])
     before = clashing.refs(), clashing.recipe_text()
-    with pytest.raises(Refusal, match="a merge is under way"):
+    with pytest.raises(Refusal, match="a merge is in progress"):
         action(clashing)  # type: ignore[operator]
     assert (clashing.refs(), clashing.recipe_text()) == before
 
@@ -300,7 +300,7 @@ def test_criss_cross(parted: persona.Repository) -> None:
 
 def test_edits_are_not_merged_over(parted: persona.Repository) -> None:
     parted.recipe_path.write_text(parted.head_text() + "# an edit\n")
-    with pytest.raises(Refusal, match="not committed"):
+    with pytest.raises(Refusal, match="uncommitted"):
         persona.merge(parted, ["voice"])
 
 

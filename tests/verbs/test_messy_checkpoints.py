@@ -236,7 +236,7 @@ def test_a_new_head_and_a_missing_one(models: TinyModels, repo: persona.Reposito
     assert same_bits(load(tmp_path / "half")["score.weight"], load(tmp_path / "run")["score.weight"])
     persona.commit(repo, models.run(2), name="talker")
     with pytest.raises(
-        Refusal, match=r"vector 'judge' was saved without lm_head.weight, and vector 'talker' changes it"
+        Refusal, match=r"vector 'judge' was saved without lm_head.weight, but vector 'talker' changes it"
     ):
         persona.build(repo, tmp_path / "both")
 
@@ -424,7 +424,9 @@ def test_growth_cannot_be_split(make_repo: MakeRepo, spoken: Path, tmp_path: Pat
     persona.commit(repo, grown(tmp_path / "run", spoken, ["<listen>"]), name="a")
     text = repo.recipe_path.read_text()
     repo.recipe_path.write_text(text.replace("alpha = 1.0", 'alpha = 1.0\nonly = ["model.embed_tokens.weight"]'))
-    with pytest.raises(Refusal, match=r"adds rows to model.embed_tokens.weight and is kept off lm_head.weight"):
+    with pytest.raises(
+        Refusal, match=r"adds rows to model.embed_tokens.weight and to lm_head.weight, but is kept off lm_head.weight"
+    ):
         persona.build(repo, tmp_path / "out")
     repo.recipe_path.write_text(text.replace("alpha = 1.0", 'alpha = 1.0\nonly = ["model.layers.*"]'))
     persona.build(repo, tmp_path / "out")

@@ -21,7 +21,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 WORST = 3
-"""Tensors of a compressed adapter that are printed."""
+"""Number of tensors of a compressed adapter to print."""
 
 
 class SizeType(click.ParamType[int]):
@@ -30,28 +30,31 @@ class SizeType(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes, in powers of 1000 as transformers counts them."""
+        """Parse a size; units are powers of 1000, as in transformers."""
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
-            self.fail(f"'{value}' is not a size; write it like 5GB or 200MB", param, ctx)
+            self.fail(f"'{value}' is not a size such as 5GB or 200MB", param, ctx)
         return int(float(match[1]) * _POWERS[match[2].upper()])
 
 
 @click.command("build")
 @click.argument("rev", required=False, type=REV)
-@click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to make.")
-@click.option("--dtype", metavar="D", help="bf16, fp16 or fp32; as the checkpoints have it otherwise.")
+@click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to create.")
+@click.option("--dtype", metavar="D", help="Data type of the weights: bf16, fp16 or fp32. [default: as stored]")
 @click.option(
-    "--shard-size", type=SizeType(), default="5GB", show_default=True, metavar="SIZE", help="Largest weight file."
-)
+    "--shard-size", type=SizeType(), default="5GB", show_default=True, metavar="SIZE",
+    help="Maximum size of a weight file.",
+)  # fmt: skip
 @click.option(
     "--memory", type=SizeType(), default="500MB", show_default=True, metavar="SIZE",
-    help="Tensors held at once, at most; less is slower, never different.",
+    help="Memory for tensors; less is slower, with the same result.",
 )  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, metavar="D", help="cpu, or a GPU: cuda, cuda:1.")
+@click.option(
+    "--device", default="cpu", show_default=True, metavar="D", help="Device to build on: cpu, cuda or cuda:N."
+)
 @click.option("--replace", is_flag=True, help="Replace an earlier build in OUT.")
-@click.option("--as-adapter", is_flag=True, help="Make a PEFT adapter of it, to be loaded onto the base.")
-@click.option("--rank", type=int, metavar="R", help="The nearest adapter of this rank, where no exact one exists.")
+@click.option("--as-adapter", is_flag=True, help="Write a PEFT adapter for the base instead of a full model.")
+@click.option("--rank", type=int, metavar="R", help="Approximate the recipe by the nearest adapter of this rank.")
 @json_option
 @click.pass_obj
 def command(
@@ -66,13 +69,14 @@ def command(
     as_adapter: bool,
     rank: int | None,
 ) -> None:
-    """Make the model that the recipe describes, as a folder that transformers loads.
+    """Build the recipe into a model folder
 
-    Without REV it is the recipe as it stands in persona.toml. The folder appears whole or not at all.
+    Builds REV, or the current persona.toml, into a folder that transformers can load. The folder appears complete or
+    not at all.
 
-    With --as-adapter it is a folder that PEFT and vLLM load onto the base. A linear recipe of LoRA vectors alone is
-    one adapter exactly, whose rank is the sum of theirs; of any other recipe, --rank R makes the nearest one of rank
-    R, and prints how much of the change it misses.
+    With --as-adapter, writes an adapter that PEFT and vLLM load onto the base. A linear recipe of LoRA vectors has an
+    exact adapter, whose rank is the sum of theirs. For any other recipe, --rank R writes the nearest adapter of rank R
+    and prints how much of the change it misses.
 
     \b
     persona build -o merged
@@ -110,21 +114,21 @@ def command(
 
 
 def _render_adapter(console: Console, made: AdapterReport, dtype: str | None) -> None:
-    """Rank, and for a compressed one what it misses, the worst first."""
+    """Print the rank and, for a compressed adapter, its error and the tensors with the largest errors."""
     exact = "exactly the recipe" if made.error is None else f"misses {made.error:.3g} of ‖δ‖"
     if made.error is None and dtype not in (None, "fp32", "float32"):
-        exact = f"the recipe, its factors rounded to {dtype}"
-    console.print(f" an adapter of rank {made.rank} for {count(made.modules, 'module')}: {exact}")
-    worst = sorted(made.tensors, key=lambda one: (-one.error, one.name))
-    for one in worst[:WORST]:
-        console.print(f"  {one.error:.3g} {escape(one.name)}", style="dim")
+        exact = f"the recipe, with factors rounded to {dtype}"
+    console.print(f" adapter of rank {made.rank} for {count(made.modules, 'module')}: {exact}")
+    worst = sorted(made.tensors, key=lambda tensor: (-tensor.error, tensor.name))
+    for tensor in worst[:WORST]:
+        console.print(f"  {tensor.error:.3g} {escape(tensor.name)}", style="dim")
     if len(worst) > WORST:
-        console.print(f"  and less in {count(len(worst) - WORST, 'other')}; --json has all of them", style="dim")
+        console.print(f"  and {len(worst) - WORST} with smaller errors; --json lists all", style="dim")
     reasons: dict[str, list[str]] = {}
     for left in made.left_out:
         reasons.setdefault(left.why, []).append(left.name)
     for why, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(f" not in it, and counted as missed: {escape(names[0])}{more}: {escape(why)}")
+        console.print(f" left out (included in the error): {escape(names[0])}{more}: {escape(why)}")
     if made.files:
-        console.print(f" not in it: what vectors change in {escape(', '.join(made.files))}")
+        console.print(f" left out: changes to {escape(', '.join(made.files))}")
