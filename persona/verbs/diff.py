@@ -15,7 +15,7 @@ from persona.progress import SILENT, Progress
 from persona.recipe.changes import READOUT_RETRAINED, RecipeChange, changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.verbs.interference import measured
+from persona.verbs.interference import report_on
 from persona.workspace import operands as sides
 from persona.workspace.operands import CHECKPOINT, READOUT, REVISION, WORK_TREE, Operand
 from persona.workspace.readouts import load_readout, readout_at
@@ -161,7 +161,7 @@ def _report(repo: Repository | None, old: Operand, new: Operand, by: str, progre
     """How far the vectors of the newer recipe agree, where both sides are recipes of this repository on one base."""
     if repo is None or not {old.kind, new.kind} <= {REVISION, WORK_TREE} or _recipe(old).base != _recipe(new).base:
         return None
-    return measured(repo, _recipe(new), _recipe(old), by, progress)
+    return report_on(repo, _recipe(new), _recipe(old), by, progress)
 
 
 def _weighed(

@@ -95,7 +95,7 @@ def test_a_run_is_not_asked_itself(repo: persona.Repository, told: Path, run: Ru
 
 
 def test_wrong_data_and_code(repo: persona.Repository, told: Path, run: Run, tmp_path: Path) -> None:
-    for option, said in (("--data", "there is no data"), ("--code", "is in no git work tree")):
+    for option, said in (("--data", "there is no data"), ("--code", "is not in a git work tree")):
         done = run(repo.root, "commit", told, option, tmp_path / "none")
         assert done.code == 2
         assert said in done.err

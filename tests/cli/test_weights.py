@@ -167,7 +167,7 @@ def test_without_matplotlib_it_says_what_to_install(
 def test_what_is_about_weights_needs_them(three: persona.Repository, run: Run, option: list[str]) -> None:
     refused = run(three.root, "diff", *option)
     assert refused.code == 2
-    assert f"{option[0]} says how to show --weights" in refused.err
+    assert f"{option[0]} needs --weights" in refused.err
 
 
 def test_a_picture_of_nothing_is_refused(repo: persona.Repository) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import click
 
-from persona.cli.app import App, json_option
+from persona.cli.app import App, json_option, message_option
 from persona.cli.complete import ENTRY
 from persona.cli.tables.commits import recorded
 
 
 @click.command("rm")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", type=ENTRY)
-@click.option("-m", "--message", metavar="MSG", help="What this is for.")
+@message_option
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], message: str | None) -> None:
-    """Take vectors or readouts out of the recipe, and commit that. History keeps them.
+    """Remove vectors or readouts from the recipe
+
+    Earlier commits keep them, and 'persona restore' brings them back.
 
     \b
     persona rm suggesting
