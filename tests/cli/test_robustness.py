@@ -299,7 +299,7 @@ def test_metrics_that_cannot_be_kept(models: TinyModels, work: Path, tmp_path: P
 
 
 def test_metrics_that_are_not_there(models: TinyModels, work: Path, tmp_path: Path, run: Run) -> None:
-    assert_two_lines(run(work, "commit", models.run(2), "--metrics", "m.json"), 2, "no metrics file", "m.json")
+    assert_two_lines(run(work, "commit", models.run(2), "--metrics", "m.json"), 2, "does not exist", "m.json")
     assert_two_lines(run(work, "commit", models.run(2), "--metrics", tmp_path), 2, "is a folder")
 
 
@@ -347,5 +347,5 @@ def test_a_recipe_is_edited_by_commands_in_any_layout(models: TinyModels, work: 
 
 
 def test_usage_errors_are_of_the_library_too(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no metrics file"):
+    with pytest.raises(UsageError, match="metrics file .* does not exist"):
         persona.commit(repo, models.run(1), name="a", metrics=tmp_path / "none.json")

@@ -116,7 +116,7 @@ def test_export_and_import(repo: persona.Repository, models: TinyModels, run: Ru
     assert done.code == 0
     assert "  a   a checkpoint, bit for bit   recipe/vectors/a\n" in done.out
     assert "mergekit-yaml recipe.yml OUT\n" in done.out
-    assert "says this already" in run(repo.root, "import", "out/recipe.yml").out
+    assert "already the same" in run(repo.root, "import", "out/recipe.yml").out
     run(repo.root, "alpha", "a=1")
     assert " + a   α 0.5   dense" in run(repo.root, "import", "out/recipe.yml").out
     assert persona.op_log(repo)[0].command == "import out/recipe.yml"

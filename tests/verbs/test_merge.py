@@ -309,7 +309,7 @@ def test_edits_are_not_merged_over(parted: persona.Repository) -> None:
     [
         ({"revs": ["vioce"]}, "no revision 'vioce'"),
         ({"revs": ["voice"], "method": "tise"}, "unknown method 'tise'"),
-        ({"revs": ["voice"], "prefer": "mine"}, "no side"),
+        ({"revs": ["voice"], "prefer": "mine"}, "unknown side"),
         ({"revs": ["voice"], "retrained": "none"}, "unknown choice"),
     ],
 )
