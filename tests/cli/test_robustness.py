@@ -347,5 +347,5 @@ def test_a_recipe_is_edited_by_commands_in_any_layout(models: TinyModels, work: 
 
 
 def test_usage_errors_are_of_the_library_too(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="metrics file .* does not exist"):
+    with pytest.raises(UsageError, match=r"metrics file .* does not exist"):
         persona.commit(repo, models.run(1), name="a", metrics=tmp_path / "none.json")
