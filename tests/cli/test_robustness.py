@@ -62,7 +62,7 @@ def test_arguments_that_are_not_utf8(models: TinyModels, work: Path, tmp_path: P
         ["alpha", f"{odd}=1"],
         ["show", odd],
     ):
-        assert_two_lines(run(work, *args), 2, "is not UTF-8", "m\ufffd")
+        assert_two_lines(run(work, *args), 2, "is not valid UTF-8", "m\ufffd")
     assert_two_lines(run(work, odd), 2, "no command")
     assert_two_lines(run(work, "log", f"--{odd}"), 2)
 
@@ -102,7 +102,7 @@ def test_a_full_standard_output(work: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         for args in (["build", "-o", tmp_path / "a", "--json"], ["build", "-o", tmp_path / "b"], ["log"], ["--help"]):
             assert_two_lines(process(work, *args, stdout=full), 74, "standard output", "no space left")
-        assert_two_lines(process(work, "show", "nothing", "--json", stdout=full), 2, "neither a vector")
+        assert_two_lines(process(work, "show", "nothing", "--json", stdout=full), 2, "is not a vector, readout or revision")
     assert (tmp_path / "a" / "persona.json").exists()
 
 
@@ -140,7 +140,7 @@ def test_outputs_that_cannot_say_alpha(work: Path, env: dict[str, str]) -> None:
         said = process(work, *args, **env)
         assert (said.code, said.err) == (0, ""), said
     assert json.loads(process(work, "log", "--json", **env).out)["result"][0]["subject"] == "τ"
-    assert_two_lines(process(work, "show", "τ", **env), 2, "neither a vector")
+    assert_two_lines(process(work, "show", "τ", **env), 2, "is not a vector, readout or revision")
 
 
 def test_c_names_a_folder_that_must_exist(work: Path, run: Run) -> None:

@@ -170,7 +170,7 @@ def test_where_an_export_may_go(exporting: persona.Repository, adapted: Path, tm
     (tmp_path / "x" / "mine").write_text("x")
     with pytest.raises(Refusal, match="no export"):
         persona.export(exporting, tmp_path / "x.yml")
-    with pytest.raises(UsageError, match="is not a .yml"):
+    with pytest.raises(UsageError, match=r"is not a \.yml"):
         persona.export(exporting, tmp_path / "x.json")
     with pytest.raises(UsageError, match="have a meaning for mergekit"):
         persona.export(exporting, tmp_path / "a+b.yml")
@@ -299,5 +299,5 @@ def test_adapters_that_do_not_fit(work: persona.Repository, adapted: Path, tmp_p
     shutil.copytree(adapted / L, tmp_path / "more" / "good")
     with pytest.raises(UsageError, match="would both be vector 'good'"):
         persona.import_adapter(work, [many / "good", tmp_path / "more"])
-    with pytest.raises(CheckpointError, match="holds no adapter"):
+    with pytest.raises(CheckpointError, match="no adapter in"):
         persona.import_adapter(work, [adapted / A])
