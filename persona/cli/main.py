@@ -95,7 +95,7 @@ def cli(ctx: click.Context, folder: str, no_pager: bool, traceback: bool) -> Non
     start = Path(folder)
     with files.translated(start):
         if not start.is_dir():
-            raise UsageError(f"folder {folder} does not exist", "Pass -C a folder that exists.")
+            raise UsageError(f"no folder {folder}", "Pass -C a folder that exists.")
     ctx.obj.folder = folder
     ctx.obj.pages = not no_pager
     ctx.obj.traceback = traceback

@@ -34,7 +34,7 @@ def alpha(
         for name, value in values.items():
             before = entry_of(recipe, name).alpha
             if not all(abs(number) <= LARGEST for number in alphas.numbers(value)):  # also false for NaN
-                what = f"alpha {alphas.alpha_text(value)} of '{name}' is not between -{LARGEST:.0e} and {LARGEST:.0e}"
+                what = f"alpha {alphas.alpha_text(value)} of '{name}' is not a finite number of at most {LARGEST:.0e}"
                 raise UsageError(what, "Use a number such as 0.8.")
             if before != value:
                 summary.append(f"{name} α {alphas.alpha_text(before)} → {alphas.alpha_text(value)}")

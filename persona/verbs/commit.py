@@ -180,7 +180,7 @@ def _facts(metrics: Path | str | None, meta: Mapping[str, str] | None) -> dict[s
         except OSError as error:
             raise storage_error(error, path) from error
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path} is not valid JSON: {error}", "Write the metrics as a JSON object.") from None
+            raise UsageError(f"{path} is not plain JSON: {error}", "Write the metrics as a JSON object.") from None
     if meta:
         facts["meta"] = dict(meta)
     return facts

@@ -172,7 +172,7 @@ def _folder(config: MergekitConfig, home: Path, path: str, key: str) -> Path:
     if not folder.is_dir():
         hub = "/" in path and not path.startswith((".", "/", "~")) and path.count("/") == 1
         hint = "Download models from the hub first, and write the path of their folder." if hub else "Fix the path."
-        raise config.error(key, f"folder {folder} does not exist", f"{hint} Paths are relative to {config.where}.")
+        raise config.error(key, f"no folder {folder}", f"{hint} Paths are relative to {config.where}.")
     try:
         return find_run(folder)
     except CheckpointError as error:

@@ -251,7 +251,7 @@ def test_init_twice_and_init_on_a_build(models: TinyModels, work: Path, tmp_path
     (tmp_path / "new").mkdir()
     assert_two_lines(run(tmp_path / "new", "init", "--base", tmp_path / "out"), USAGE, "is a persona build")
     (tmp_path / "new" / "persona.toml").write_text("mine")
-    assert_two_lines(run(tmp_path / "new", "init", "--base", models.base()), NO, "persona.toml exists already")
+    assert_two_lines(run(tmp_path / "new", "init", "--base", models.base()), NO, "persona.toml already exists")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["persona.toml"]
 
 

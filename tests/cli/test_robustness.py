@@ -128,7 +128,7 @@ def test_markup_is_text(models: TinyModels, tmp_path: Path, run: Run) -> None:
     assert "[/n]" in run(work, "vectors").out
     said = run(work, "build", "-o", "x[/y]")
     assert (said.code, said.out.count("into x[/y]:")) == (0, 1), said
-    assert "x[/y] says it is commit" in run(work, "verify", "x[/y]").out
+    assert "x[/y] is a build of commit" in run(work, "verify", "x[/y]").out
     (work / "x[/y]" / "[bold]").write_text("")
     assert "[bold]: was added" in run(work, "verify", "x[/y]").out
     assert run(work, "convert", models.run(1), "-o", "y[/y]").code in (0, 2)
@@ -189,7 +189,7 @@ def test_the_author_is_text(repo: persona.Repository, monkeypatch: pytest.Monkey
 
 
 def test_a_home_of_nobody(work: Path, run: Run) -> None:
-    assert_two_lines(run(work, "commit", "~nobodyx/run", "--as", "a"), 2, "no home folder of '~nobodyx'")
+    assert_two_lines(run(work, "commit", "~nobodyx/run", "--as", "a"), 2, "no home folder for '~nobodyx'")
 
 
 def test_demo_keeps_in_a_folder(tmp_path: Path, run: Run) -> None:

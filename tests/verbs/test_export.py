@@ -228,7 +228,7 @@ def test_a_configuration_by_hand(work: persona.Repository, adapted: Path) -> Non
 @pytest.mark.parametrize(
     ("said", "kind", "message"),
     [
-        (config(models=[{"model": "meta/llama"}]), RecipeError, "models[0].model: there is no folder"),
+        (config(models=[{"model": "meta/llama"}]), RecipeError, "models[0].model: no folder"),
         (config(base_model=A), WrongBase, "base_model: run-1 is not this repository's base"),
         (config(models=[{"model": f"{A}+{L}"}]), WrongBase, "models[0].model: run-1 is not"),
         (config(models=[{"model": A}, {"model": f"./{A}"}]), RecipeError, "would both be vector 'run-1'"),
@@ -294,7 +294,7 @@ def test_adapters_that_do_not_fit(work: persona.Repository, adapted: Path, tmp_p
     done = persona.import_adapter(work, [many], skip_bad=True)
     assert [one.name for one in done.adapters] == ["good"]
     assert [one.folder.name for one in done.left_out] == ["bad"]
-    with pytest.raises(CheckpointError, match="none of 1"):
+    with pytest.raises(CheckpointError, match="none of the 1"):
         persona.import_adapter(work, [many / "bad"], skip_bad=True)
     shutil.copytree(adapted / L, tmp_path / "more" / "good")
     with pytest.raises(UsageError, match="would both be vector 'good'"):
