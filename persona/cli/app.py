@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import click
 
@@ -33,6 +33,14 @@ SCHEMA = 2
 
 F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V")
+
+
+class Recording(TypedDict):
+    """Arguments of every verb that makes a commit."""
+
+    message: str | None
+    author: str
+    command: str
 
 
 @dataclass
@@ -82,6 +90,10 @@ class App:
             except (OSError, KeyError):
                 name = "unknown"
         return utf8(f"{name} <{email}>" if email else name)
+
+    def recording(self, repo: Repository, message: str | None) -> Recording:
+        """Return the arguments of a verb that makes a commit."""
+        return {"message": message, "author": self.author(repo), "command": self.command}
 
     def progress(self) -> Progress:
         """Progress bars on a terminal, otherwise nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from itertools import islice
 
@@ -42,10 +42,19 @@ def when(time: str) -> str:
     return datetime.fromisoformat(time).strftime("%a %b %d %H:%M:%S %Y %z")
 
 
-def changed(console: Console, changes: Iterable[RecipeChange], indent: str = " ") -> None:
-    """Print recipe changes, one per line."""
+def changed(
+    console: Console, changes: Iterable[RecipeChange], indent: str = " ", *, without: Collection[str] = ()
+) -> None:
+    """Print recipe changes, one per line, except those of the names in `without`."""
     for change in changes:
-        console.print(f"{indent}{escape(change.text)}", style=STYLES.get(change.kind, ""))
+        if change.name not in without:
+            console.print(f"{indent}{escape(change.text)}", style=STYLES.get(change.kind, ""))
+
+
+def notes(console: Console, texts: Iterable[str]) -> None:
+    """Print notes about what is above them, one per line."""
+    for text in texts:
+        console.print(f"   {escape(text)}")
 
 
 def table(*headings: str, right: Iterable[str] = ()) -> Table:

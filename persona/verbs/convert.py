@@ -77,7 +77,7 @@ def _side_files(source: Path) -> dict[str, Path]:
 
 
 def _renamed(file: Path) -> str:
-    """``pytorch_model-00001-of-00002.bin`` → ``model-00001-of-00002.safetensors``."""
+    """`pytorch_model-00001-of-00002.bin` → `model-00001-of-00002.safetensors`."""
     return f"{file.stem.removeprefix('pytorch_')}.safetensors"
 
 

@@ -160,13 +160,13 @@ def _measured(repo: Repository | None, old: Operand, new: Operand) -> tuple[Figu
 
 def _between_vectors(repo: Repository, old: Operand, new: Operand) -> Iterator[RecipeChange]:
     ids = [VectorId(side.vector.id) for side in (old, new) if side.vector is not None]
-    one, other = (repo.vector(name) for name in ids)
+    first, second = (repo.vector(name) for name in ids)
     facts: dict[str, tuple[Any, Any]] = {
         "id": (ids[0].short, ids[1].short),
-        "base": (one.base[:SHORT], other.base[:SHORT]),
-        "form": (one.form, other.form),
-        "tensors": (len(one.names), len(other.names)),
-        "files": (tuple(sorted(one.files)), tuple(sorted(other.files))),
+        "base": (first.base[:SHORT], second.base[:SHORT]),
+        "form": (first.form, second.form),
+        "tensors": (len(first.names), len(second.names)),
+        "files": (tuple(sorted(first.files)), tuple(sorted(second.files))),
     }
     for name, (before, after) in facts.items():
         if before != after:

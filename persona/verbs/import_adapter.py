@@ -193,6 +193,6 @@ def _ingest(
     kept = kept_bytes(repo, ingested.vector)
     run = folder.parent if folder.name.startswith("checkpoint-") else folder
     facts, notes = run_metadata(run, folder, name, ingested, kept)
-    is_new, notes = entry != before, (*ingested.notes, *notes)
-    stored = replace(adapter, alpha=entry.alpha, vector=vector, kept_bytes=kept, is_new=is_new, notes=notes)
+    is_new, all_notes = entry != before, (*ingested.notes, *notes)
+    stored = replace(adapter, alpha=entry.alpha, vector=vector, kept_bytes=kept, is_new=is_new, notes=all_notes)
     return stored, edit.put_vector(text, entry) if is_new else text, facts

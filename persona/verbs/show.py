@@ -160,16 +160,8 @@ def _fisher(repo: Repository, entry: Entry | None) -> ShownFisher | None:
         return None
     name = FisherId(entry.fisher)
     fisher = Fisher.get(repo.objects, name)
-    return ShownFisher(
-        id=name,
-        examples=fisher.examples,
-        tokens=fisher.tokens,
-        seed=fisher.seed,
-        tensors=len(fisher.tensors),
-        entries=fisher.entries,
-        nbytes=4 * fisher.entries,
-        trace=fisher.trace,
-    )
+    tensors, entries, nbytes = len(fisher.tensors), fisher.entries, 4 * fisher.entries
+    return ShownFisher(name, fisher.examples, fisher.tokens, fisher.seed, tensors, entries, nbytes, fisher.trace)
 
 
 def _facts_of(repo: Repository, commit: Commit, vector: VectorId, name: str) -> Mapping[str, Any]:

@@ -52,7 +52,7 @@ def test_exit_code_is_of_weights_too(built: persona.Repository, run: Run) -> Non
 def test_both_sides_are_named(built: persona.Repository, run: Run) -> None:
     head = built.head()
     said = run(built.root, "diff", "HEAD", "runs/two")
-    assert said.out == f"HEAD ({head.short}) → runs/two\n 0 of 21 tensors differ: the same to the bit\n"
+    assert said.out == f"HEAD ({head.short}) → runs/two\n 0 of 21 tensors differ: identical\n"
     said = run(built.root, "diff", "HEAD~1", "merged")
     assert said.out.splitlines()[1:] == [" the same recipe; --stat compares the weights"]
     assert run(built.root, "diff", "voice").out.splitlines()[1:] == [" the same vector"]

@@ -60,7 +60,9 @@ def test_a_mistyped_command_and_option(work: Path, run: Run) -> None:
 
 def test_a_mistyped_vector(work: Path, run: Run) -> None:
     assert_two_lines(run(work, "negate", "listning"), USAGE, "no vector 'listning'", "Did you mean 'listening'?")
-    assert_two_lines(run(work, "show", "listning"), USAGE, "is not a vector, readout or revision", "Did you mean 'listening'?")
+    assert_two_lines(
+        run(work, "show", "listning"), USAGE, "is not a vector, readout or revision", "Did you mean 'listening'?"
+    )
 
 
 def test_errors_are_json_when_asked_for(work: Path, run: Run) -> None:

@@ -102,7 +102,9 @@ def test_a_full_standard_output(work: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         for args in (["build", "-o", tmp_path / "a", "--json"], ["build", "-o", tmp_path / "b"], ["log"], ["--help"]):
             assert_two_lines(process(work, *args, stdout=full), 74, "standard output", "no space left")
-        assert_two_lines(process(work, "show", "nothing", "--json", stdout=full), 2, "is not a vector, readout or revision")
+        assert_two_lines(
+            process(work, "show", "nothing", "--json", stdout=full), 2, "is not a vector, readout or revision"
+        )
     assert (tmp_path / "a" / "persona.json").exists()
 
 

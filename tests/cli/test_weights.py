@@ -93,7 +93,7 @@ def test_one_vector_has_no_pairs(models: TinyModels, repo: persona.Repository, r
 def test_no_vector_is_said(repo: persona.Repository, run: Run) -> None:
     said = run(repo.root, "diff", "--weights")
     assert said.code == 0
-    assert "No vector acts in it, so there is nothing to compare." in said.out
+    assert "Nothing to compare: no vector has a nonzero alpha." in said.out
 
 
 def test_the_schema(three: persona.Repository, run: Run) -> None:

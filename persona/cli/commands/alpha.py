@@ -1,4 +1,4 @@
-"""``persona alpha``."""
+"""`persona alpha`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def command(app: App, values: tuple[str, ...], message: str | None) -> None:
 
     repo = app.repository()
     alphas = once((_value(text) for text in values), "vector")
-    done = alpha(repo, alphas, message=message, author=app.author(repo), command=app.command)
+    done = alpha(repo, alphas, **app.recording(repo, message))
     app.show("alpha", done, lambda console: recorded(console, done))
 
 

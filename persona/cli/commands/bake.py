@@ -1,4 +1,4 @@
-"""``persona bake``."""
+"""`persona bake`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, message_option
 from persona.cli.complete import VECTOR
-from persona.cli.render import changed, count, size
+from persona.cli.render import changed, count, notes, size
 from persona.cli.tables.commits import headline
 
 if TYPE_CHECKING:
@@ -41,18 +41,8 @@ def command(
     from persona.verbs.bake import bake
 
     repo = app.repository()
-    done = bake(
-        repo,
-        names,
-        name,
-        alpha=alpha,
-        dtype=dtype,
-        keep=keep,
-        message=message,
-        author=app.author(repo),
-        command=app.command,
-        progress=app.progress(),
-    )
+    recording, progress = app.recording(repo, message), app.progress()
+    done = bake(repo, names, name, alpha=alpha, dtype=dtype, keep=keep, progress=progress, **recording)
     app.show("bake", done, lambda console: _render(console, done))
 
 
@@ -64,7 +54,5 @@ def _render(console: Console, done: BakeResult) -> None:
     console.print(f" + [green]{escape(done.name)}[/]   α {done.alpha:g}   {'   '.join(parts)}")
     what = "kept in the recipe with α 0" if done.kept else "removed from the recipe, kept in history"
     console.print(f"   replaces {escape(', '.join(done.replaced))} ({what})")
-    for text in done.notes:
-        console.print(f"   {escape(text)}")
-    shown = {done.name, *done.replaced}
-    changed(console, (change for change in done.recorded.changes if change.name not in shown))
+    notes(console, done.notes)
+    changed(console, done.recorded.changes, without={done.name, *done.replaced})

@@ -1,4 +1,4 @@
-"""``persona commit``."""
+"""`persona commit`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, message_option, once, warn_if_detached
 from persona.cli.complete import ENTRY, NODE
-from persona.cli.render import changed, count, size
+from persona.cli.render import changed, count, notes, size
 from persona.cli.tables.commits import headline, recorded
 from persona.errors import UsageError
 from persona.recipe.alphas import alpha_text
@@ -94,14 +94,12 @@ def command(
         name=name,
         alpha=alpha,
         node=node,
-        message=message,
-        author=app.author(repo),
         metrics=app.optional_path(metrics),
         meta=once((_pair(text) for text in meta), "--meta"),
         data=[app.path(path) for path in data],
         code=_code(app, run, code),
-        command=app.command,
         progress=app.progress(),
+        **app.recording(repo, message),
     )
     app.show("commit", done, lambda console: _render(console, done))
     warn_if_detached(app, done.recorded)
@@ -122,9 +120,7 @@ def _commit_readout(app: App, folder: str, name: str | None, message: str | None
     from persona.verbs.commit_readout import commit_readout
 
     repo = app.repository()
-    done = commit_readout(
-        repo, app.path(folder), name=name, message=message, author=app.author(repo), command=app.command
-    )
+    done = commit_readout(repo, app.path(folder), name=name, **app.recording(repo, message))
     app.show("commit", done, lambda console: readouts.committed(console, done))
     warn_if_detached(app, done.recorded)
 
@@ -164,6 +160,5 @@ def _render(console: Console, done: CommitResult) -> None:
     if done.relative_norm is not None:
         parts.append(f"‖τ‖/‖W‖ {done.relative_norm:.2%}")
     console.print(f" + [green]{escape(done.name)}[/]   α {alpha_text(done.alpha or 0.0)}   {'   '.join(parts)}")
-    for text in done.notes:
-        console.print(f"   {escape(text)}")
-    changed(console, (change for change in done.recorded.changes if change.name != done.name))
+    notes(console, done.notes)
+    changed(console, done.recorded.changes, without={done.name})

@@ -1,4 +1,4 @@
-"""``persona completion``."""
+"""`persona completion`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``persona convert``."""
+"""`persona convert`."""
 
 from __future__ import annotations
 

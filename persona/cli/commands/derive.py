@@ -1,4 +1,4 @@
-"""``persona derive``."""
+"""`persona derive`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, message_option
 from persona.cli.complete import SHOWN, VECTOR
-from persona.cli.render import changed, count
+from persona.cli.render import changed, count, notes
 from persona.cli.tables.commits import headline
 from persona.recipe.alphas import alpha_text
 
@@ -42,16 +42,7 @@ def command(app: App, name: str, expression: str, alpha: float | None, replace: 
     from persona.verbs.derive import derive
 
     repo = app.repository()
-    done = derive(
-        repo,
-        name,
-        expression,
-        alpha=alpha,
-        replace=replace,
-        message=message,
-        author=app.author(repo),
-        command=app.command,
-    )
+    done = derive(repo, name, expression, alpha=alpha, replace=replace, **app.recording(repo, message))
     app.show("derive", done, lambda console: _render(console, done))
 
 
@@ -66,6 +57,5 @@ def _render(console: Console, done: DeriveResult) -> None:
         console.print(f" {mark} [green]{escape(vector.name)}[/]   α {escape(alpha_text(vector.alpha))}   {about}")
         if vector.terms:
             console.print(f"   = {escape(vector.expression)}")
-        changed(console, (change for change in done.recorded.changes if change.name != vector.name))
-    for text in done.notes:
-        console.print(f"   {escape(text)}")
+        changed(console, done.recorded.changes, without={vector.name})
+    notes(console, done.notes)

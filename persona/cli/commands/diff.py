@@ -1,4 +1,4 @@
-"""``persona diff``."""
+"""`persona diff`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``persona export``."""
+"""`persona export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``persona import``."""
+"""`persona import`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, message_option
 from persona.cli.output import utf8
-from persona.cli.render import changed
+from persona.cli.render import changed, notes
 from persona.cli.tables.commits import headline
 from persona.errors import NoRepository
 from persona.recipe.alphas import alpha_text
@@ -43,15 +43,8 @@ def command(app: App, file: str, replace: bool, message: str | None) -> None:
     except NoRepository as error:
         hint = "First create one for the configuration's base_model: persona init --base PATH"
         raise NoRepository(error.message, hint) from None
-    done = import_(
-        repo,
-        app.path(file),
-        replace=replace,
-        message=message,
-        author=app.author(repo),
-        command=app.command,
-        progress=app.progress(),
-    )
+    recording, progress = app.recording(repo, message), app.progress()
+    done = import_(repo, app.path(file), replace=replace, progress=progress, **recording)
     app.show("import", done, lambda console: _render(console, done))
 
 
@@ -65,9 +58,7 @@ def _render(console: Console, done: ImportResult) -> None:
             f" + [green]{escape(model.name)}[/]   α {escape(alpha_text(model.alpha))}   {model.form}"
             f"   [dim]{escape(utf8(str(model.folder)))}[/]"
         )
-        for text in model.notes:
-            console.print(f"   {escape(text)}")
-    names = {model.name for model in done.models}
-    changed(console, (change for change in done.recorded.changes if change.name not in names))
+        notes(console, model.notes)
+    changed(console, done.recorded.changes, without={model.name for model in done.models})
     for text in done.notes:
         console.print(f" [yellow]note[/] {escape(text)}")

@@ -1,4 +1,4 @@
-"""``persona import-adapter``."""
+"""`persona import-adapter`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, message_option
 from persona.cli.output import utf8
-from persona.cli.render import changed, count, size
+from persona.cli.render import changed, count, notes, size
 from persona.cli.tables.commits import headline
 from persona.recipe.alphas import alpha_text
 
@@ -47,10 +47,8 @@ def command(
         alpha=alpha,
         skip_bad=skip_bad,
         dry_run=dry_run,
-        message=message,
-        author=app.author(repo),
-        command=app.command,
         progress=app.progress(),
+        **app.recording(repo, message),
     )
     app.show("import-adapter", done, lambda console: _render(console, done))
 
@@ -68,10 +66,8 @@ def _render(console: Console, done: ImportAdapterResult) -> None:
         about = f"α {escape(alpha_text(adapter.alpha))}   {count(adapter.tensors, 'tensor')}{kept}"
         folder = escape(utf8(str(adapter.folder)))
         console.print(f" {mark} [green]{escape(adapter.name)}[/]   {about}   [dim]{folder}[/]")
-        for text in adapter.notes:
-            console.print(f"   {escape(text)}")
+        notes(console, adapter.notes)
     for skipped in done.left_out:
         console.print(f" [yellow]skipped[/] {escape(utf8(str(skipped.folder)))}: {escape(skipped.why)}")
     if done.recorded is not None:
-        names = {adapter.name for adapter in done.adapters}
-        changed(console, (change for change in done.recorded.changes if change.name not in names))
+        changed(console, done.recorded.changes, without={adapter.name for adapter in done.adapters})

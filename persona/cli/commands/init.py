@@ -1,4 +1,4 @@
-"""``persona init``."""
+"""`persona init`."""
 
 from __future__ import annotations
 

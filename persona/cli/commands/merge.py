@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option, message_option, warn_if_detached
 from persona.cli.complete import METHOD, REV
-from persona.cli.render import changed, count
+from persona.cli.render import changed, count, notes
 from persona.cli.tables.commits import headline
 from persona.errors import UsageError
 
@@ -75,7 +75,7 @@ def command(
         app.show("merge", aborted, lambda console: _render_aborted(console, aborted))
         return 0
     if go_on:
-        result = verbs.go_on(repo, message=message, author=app.author(repo), command=app.command)
+        result = verbs.go_on(repo, **app.recording(repo, message))
     else:
         result = verbs.merge(
             repo,
@@ -86,9 +86,7 @@ def command(
             forward=not apart,
             only_forward=only_forward,
             dry_run=dry_run,
-            message=message,
-            author=app.author(repo),
-            command=app.command,
+            **app.recording(repo, message),
         )
     if not quiet:
         result = replace(result, interference=verbs.interference_of(repo, result, app.progress()))
@@ -123,8 +121,7 @@ def _render(console: Console, result: MergeResult) -> None:
     elif result.recorded is not None:
         headline(console, result.recorded)
     changed(console, result.changes)
-    for note in result.notes:
-        console.print(f"   {escape(note)}")
+    notes(console, result.notes)
     if result.clashes:
         _render_conflicts(console, result)
     elif result.measurable:

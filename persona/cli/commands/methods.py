@@ -1,4 +1,4 @@
-"""``persona methods``."""
+"""`persona methods`."""
 
 from __future__ import annotations
 

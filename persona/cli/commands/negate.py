@@ -1,4 +1,4 @@
-"""``persona negate``."""
+"""`persona negate`."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def command(app: App, name: str, alpha: float | None, message: str | None) -> No
     from persona.verbs.negate import negate
 
     repo = app.repository()
-    done = negate(repo, name, alpha=alpha, message=message, author=app.author(repo), command=app.command)
+    done = negate(repo, name, alpha=alpha, **app.recording(repo, message))
     app.show("negate", done, lambda console: recorded(console, done))

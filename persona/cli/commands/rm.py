@@ -1,4 +1,4 @@
-"""``persona rm``."""
+"""`persona rm`."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def command(app: App, names: tuple[str, ...], message: str | None) -> None:
     from persona.verbs.rm import rm
 
     repo = app.repository()
-    done = rm(repo, names, message=message, author=app.author(repo), command=app.command)
+    done = rm(repo, names, **app.recording(repo, message))
     app.show("rm", done, lambda console: recorded(console, done))

@@ -1,4 +1,4 @@
-"""``persona show``."""
+"""`persona show`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``persona vectors``."""
+"""`persona vectors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``persona verify``."""
+"""`persona verify`."""
 
 from __future__ import annotations
 
