@@ -131,27 +131,27 @@ def merge(
 
     Raises:
         UsageError: An option or a revision is unknown.
-        Refusal: `persona.toml` has edits, a merge is unfinished, more than two sides conflict, or `only_forward` is
-            not possible.
+        Refusal: `persona.toml` has edits, a merge is unfinished, several of `revs` conflict, or `only_forward` is not
+            possible.
     """
     _check_options(method, prefer, retrained)
     with clean_recipe(repo, command) as (change, _):
         ours = _side(repo, "HEAD")
         theirs = _unmerged(repo, ours, revs)
+        result = MergeResult(UP_TO_DATE, tuple(revs), method=ours.recipe.method, dry_run=dry_run)
         if not theirs:
-            return MergeResult(UP_TO_DATE, tuple(revs), method=ours.recipe.method, dry_run=dry_run)
+            return result
         if forward and method is None and _is_ahead(repo, ours, theirs):
-            return _move_forward(repo, change, ours, theirs[0], tuple(revs), dry_run)
+            return _fast_forward(repo, change, ours, theirs[0], result)
         if only_forward:
             raise Refusal("cannot fast-forward: both sides have new commits", "Merge without --ff-only.")
         draft = _combine(repo, ours, theirs, prefer, retrained)
-        draft = _with_method(draft, ours, theirs, method)
-        result = _result(repo, draft, ours, theirs, tuple(revs), dry_run)
+        draft = _with_method(draft, (ours, *theirs), method)
+        result = _describe(repo, draft, (ours, *theirs), result)
         if dry_run:
             return result
         if draft.conflicts:
-            _write_conflicts(repo, change, draft, theirs[0])
-            return result
+            return _stop(repo, change, draft, theirs[0], result)
         heads = [side.commit for side in theirs]
         message = message or merge_message(repo, heads, [side.label for side in theirs])
         return replace(result, recorded=record(repo, change, draft.text, message, author, merging=heads))
@@ -233,17 +233,17 @@ def _is_ahead(repo: Repository, ours: _Side, theirs: Sequence[_Side]) -> bool:
     return len(theirs) == 1 and ours.commit in repo.ancestry.of([theirs[0].commit])
 
 
-def _move_forward(
-    repo: Repository, change: Transaction, ours: _Side, side: _Side, labels: tuple[str, ...], dry_run: bool
+def _fast_forward(
+    repo: Repository, change: Transaction, ours: _Side, theirs: _Side, result: MergeResult
 ) -> MergeResult:
-    moved = tuple(changes(ours.recipe, side.recipe, repo.objects))
-    result = MergeResult(FORWARD, labels, None, moved, method=side.recipe.method, dry_run=dry_run)
-    if dry_run:
+    moved = tuple(changes(ours.recipe, theirs.recipe, repo.objects))
+    result = replace(result, outcome=FORWARD, changes=moved, method=theirs.recipe.method)
+    if result.dry_run:
         return result
-    change.advance(side.commit)
-    change.set_recipe_text(side.text)
-    subject = repo.commit(side.commit).message
-    recorded = RecordedCommit(side.commit, refs_.current_branch(repo.refs()), subject, moved)
+    change.advance(theirs.commit)
+    change.set_recipe_text(theirs.text)
+    subject = repo.commit(theirs.commit).message
+    recorded = RecordedCommit(theirs.commit, refs_.current_branch(repo.refs()), subject, moved)
     return replace(result, recorded=recorded)
 
 
@@ -271,9 +271,9 @@ def _listed(conflicts: Sequence[MergeConflict]) -> str:
     return "; ".join(conflict.text for conflict in conflicts)
 
 
-def _with_method(draft: _Draft, ours: _Side, theirs: Sequence[_Side], wanted: str | None) -> _Draft:
+def _with_method(draft: _Draft, sides: Sequence[_Side], wanted: str | None) -> _Draft:
     """Set the merge method: the wanted one, the one that the recipes name, or TIES for vectors that newly meet."""
-    recipe, sides = draft.recipe, (ours, *theirs)
+    recipe = draft.recipe
     method = recipe.method if wanted is None else methods.ALIASES.get(wanted, wanted)
     if wanted is None and _is_new(recipe, sides) and not any(_names_method(side.text) for side in sides):
         method = DEFAULT_METHOD
@@ -296,24 +296,22 @@ def _names_method(text: str) -> bool:
     return "method" in tomllib.loads(text.removeprefix("\ufeff")).get("merge", {})
 
 
-def _result(
-    repo: Repository, draft: _Draft, ours: _Side, theirs: Sequence[_Side], labels: tuple[str, ...], dry_run: bool
-) -> MergeResult:
-    return MergeResult(
+def _describe(repo: Repository, draft: _Draft, sides: Sequence[_Side], result: MergeResult) -> MergeResult:
+    return replace(
+        result,
         outcome=CONFLICT if draft.conflicts else MERGED,
-        heads=labels,
-        changes=tuple(changes(ours.recipe, draft.recipe, repo.objects)),
+        changes=tuple(changes(sides[0].recipe, draft.recipe, repo.objects)),
         clashes=draft.conflicts,
         method=draft.recipe.method,
         notes=draft.notes,
-        dry_run=dry_run,
         recipe=draft.recipe,
-        measurable=_is_new(draft.recipe, (ours, *theirs)),
+        measurable=_is_new(draft.recipe, sides),
     )
 
 
-def _write_conflicts(repo: Repository, change: Transaction, draft: _Draft, side: _Side) -> None:
+def _stop(repo: Repository, change: Transaction, draft: _Draft, theirs: _Side, result: MergeResult) -> MergeResult:
     """Write both sides of every conflict into `persona.toml`, and remember the merge."""
-    begin_merge(change, [side.commit])
-    label = f"{side.label} ({side.commit[:7]})"
-    change.set_recipe_text(mark(draft.text, draft.conflicts, our_name(repo), label, side.text, side.recipe))
+    begin_merge(change, [theirs.commit])
+    label = f"{theirs.label} ({theirs.commit[:7]})"
+    change.set_recipe_text(mark(draft.text, draft.conflicts, our_name(repo), label, theirs.text, theirs.recipe))
+    return result
