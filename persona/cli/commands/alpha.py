@@ -15,7 +15,7 @@ from persona.cli.tables.commits import recorded
 @json_option
 @click.pass_obj
 def command(app: App, values: tuple[str, ...], message: str | None) -> None:
-    """Set the alphas of vectors
+    """Set the alphas of vectors and commit them
 
     An alpha scales its vector: 0 turns it off, and a negative alpha subtracts it.
 

@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Replace several vectors by their merge
 
-    The new vector takes the place of the old ones, which stay in the history. If it contains all vectors with a
+    Commits the new vector in place of the old ones, which stay in the history. If it contains all vectors with a
     nonzero alpha, the merge method is applied too, and [merge] is reset to a plain sum: a build gives the same bytes.
 
     \b

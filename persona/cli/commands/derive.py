@@ -30,8 +30,8 @@ def command(app: App, name: str, expression: str, alpha: float | None, replace: 
     """Define a vector as a sum of other vectors
 
     EXPRESSION uses names of vectors, NAME@REV, ids, numbers, + - * / and parentheses. Put spaces around a minus, as
-    names can contain one; put -- before an expression that starts with a minus. The vector stores no weights of its
-    own, and keeps its value when the vectors it was made of change.
+    names can contain one; put -- before an expression that starts with a minus. The new vector is committed. It stores
+    no weights of its own, and does not change when its terms are retrained.
 
     \b
     persona derive calm "listening - rushing"

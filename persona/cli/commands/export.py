@@ -39,7 +39,7 @@ FORMS = {
     default="500MB",
     show_default=True,
     metavar="SIZE",
-    help="Memory for tensors.",
+    help="Maximum memory for tensors.",
 )
 @json_option
 @click.pass_obj

@@ -20,7 +20,7 @@ from persona.cli.tables.commits import recorded
 def command(app: App, name: str, alpha: float | None, message: str | None) -> None:
     """Subtract a behaviour instead of adding it
 
-    Flips the sign of the vector's alpha, or sets alpha to −A.
+    Flips the sign of the vector's alpha, or sets it to −A, and commits the recipe.
 
     \b
     persona negate suggesting

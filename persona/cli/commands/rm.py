@@ -17,7 +17,7 @@ from persona.cli.tables.commits import recorded
 def command(app: App, names: tuple[str, ...], message: str | None) -> None:
     """Remove vectors or readouts from the recipe
 
-    Earlier commits keep them, and 'persona restore' brings them back.
+    Commits the recipe. Earlier commits keep what was removed, and 'persona restore' brings it back.
 
     \b
     persona rm suggesting
