@@ -94,7 +94,9 @@ def commit(
         WrongBase: The run belongs to another base.
         Refusal: Nothing would change, or a merge is unfinished.
     """
-    facts = _facts(metrics, meta)
+    facts: dict[str, Any] = {} if metrics is None else {"metrics": _metrics(Path(metrics))}
+    if meta:
+        facts["meta"] = dict(meta)
     if data:
         facts["data"] = [fingerprint(Path(path), progress) for path in data]
     if code:
@@ -166,24 +168,20 @@ def _summary(repo: Repository, text: str, merging: Sequence[CommitId] = ()) -> s
     return "; ".join(change.text for change in changes(before, after, repo.objects)) or "edit comments"
 
 
-def _facts(metrics: Path | str | None, meta: Mapping[str, str] | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    if metrics is not None:
-        path = Path(metrics)
-        try:
-            facts["metrics"] = _shallow(json.loads(path.read_bytes()))
-            canonical(facts["metrics"])
-        except FileNotFoundError:
-            raise UsageError(f"metrics file {path} does not exist", "Pass a JSON file with the results.") from None
-        except IsADirectoryError:
-            raise UsageError(f"{path} is a folder", "Pass a JSON file with the results.") from None
-        except OSError as error:
-            raise storage_error(error, path) from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path} is not plain JSON: {error}", "Write the metrics as a JSON object.") from None
-    if meta:
-        facts["meta"] = dict(meta)
-    return facts
+def _metrics(path: Path) -> Any:
+    """Read a JSON file that a commit can store."""
+    try:
+        metrics = _shallow(json.loads(path.read_bytes()))
+        canonical(metrics)
+        return metrics
+    except FileNotFoundError:
+        raise UsageError(f"metrics file {path} does not exist", "Pass a JSON file with the results.") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder", "Pass a JSON file with the results.") from None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not plain JSON: {error}", "Write the metrics as a JSON object.") from None
 
 
 def _shallow(value: Any, room: int = DEEPEST) -> Any:
