@@ -1,11 +1,12 @@
-"""Version control for a model's personality: a base, plus task vectors, times alphas.
+"""Version control for a model's personality: a base checkpoint plus task vectors, each scaled by an alpha.
 
     repo = persona.open(".")
     persona.commit(repo, "runs/listening", name="listening", alpha=0.8)
     persona.build(repo, "merged/")
     tau = persona.vector(repo, "listening")      # tau["model.layers.3.mlp.up_proj.weight"] → fp32 tensor
 
-The functions are the command line's verbs and give frozen results. Nothing is imported before it is used.
+Each command of the command line is a function here, and returns a frozen dataclass. Modules are imported on first use.
+`open` and `eval` are not in `__all__`, as a star import must not replace the builtins.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from persona.verbs.convert import convert
     from persona.verbs.derive import derive
     from persona.verbs.diff import diff
-    from persona.verbs.eval import eval
+    from persona.verbs.eval import eval as eval
     from persona.verbs.export import export
     from persona.verbs.fisher import fisher
     from persona.verbs.fsck import fsck
@@ -90,7 +91,6 @@ __all__ = [
     "convert",
     "derive",
     "diff",
-    "eval",
     "export",
     "fisher",
     "fsck",
@@ -110,7 +110,6 @@ __all__ = [
     "merge_methods",
     "negate",
     "op_log",
-    "open",
     "readout",
     "readout_drift",
     "readout_export",
@@ -137,9 +136,16 @@ __all__ = [
     "verify_vectors",
 ]
 
+_BUILTINS = ("eval", "open")
+"""Public names that a star import leaves out."""
+
 
 def open(path: Path | str = ".") -> Repository:
-    """The repository at or above ``path``."""
+    """Open the repository at or above `path`.
+
+    Raises:
+        NoRepository: there is none.
+    """
     from persona.repository import open_at
 
     return open_at(Path(path))
@@ -150,13 +156,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("persona.repository").Repository
     if name == "readout":
         return importlib.import_module("persona.readout")
-    if name in __all__:
+    if name in (*__all__, *_BUILTINS):
         return getattr(importlib.import_module(_module_of(name)), name)
     raise AttributeError(f"module 'persona' has no attribute {name!r}")
 
 
 def _module_of(verb: str) -> str:
-    """``graph_show`` is in ``verbs/graph/show.py``, ``train_nodes`` beside ``train``; any other in a file of its name."""
+    """Return a verb's module: `graph_show` is in `verbs/graph/show.py`, `train_nodes` in `train.py`, others in their own."""
     group, _, rest = verb.partition("_")
     if group in ("graph", "readout"):
         return f"persona.verbs.{group}.{rest}{'_' if keyword.iskeyword(rest) else ''}"
@@ -164,4 +170,4 @@ def _module_of(verb: str) -> str:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, *_BUILTINS})

@@ -1,7 +1,7 @@
-"""What every command shares: where it runs, how it speaks, and the words of an error.
+"""What all commands share: the repository they run in, shared options, printing a result, printing an error.
 
-Nothing that is said here may fail for what it says: text that the output cannot encode is replaced (escaped, in
-JSON), an error's newlines become spaces, and an output that is full is a ``Storage`` error of its own.
+Printing never fails because of the text: characters that the output cannot encode are replaced (escaped in JSON), and
+newlines in an error become spaces. A full output raises its own `Storage` error.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 import click
 
 from persona.cli import hints, pager
-from persona.cli.output import Unheard, as_json, is_text, plain, silence_stdout, stdout, utf8, writing
+from persona.cli.output import Unheard, as_json, is_text, note, plain, silence_stdout, stdout, utf8, writing
 from persona.errors import PersonaError, UsageError
 
 if TYPE_CHECKING:
@@ -26,17 +26,26 @@ if TYPE_CHECKING:
 
     from persona.progress import Progress
     from persona.repository import Repository
+    from persona.workspace.record import RecordedCommit
 
 SCHEMA = 2
-"""Version of ``--json``. It grows when a field is removed or changes its meaning, or a type its name."""
+"""Version of the `--json` output. It grows when a field is removed or changes meaning, or a type is renamed."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V")
 
 
+class Recording(TypedDict):
+    """Arguments of every verb that makes a commit."""
+
+    message: str | None
+    author: str
+    command: str
+
+
 @dataclass
 class App:
-    """One invocation."""
+    """One run of the command line: its global options and the repository that it opened."""
 
     argv: list[str] = field(default_factory=list)
     folder: str = "."
@@ -47,32 +56,30 @@ class App:
 
     @property
     def command(self) -> str:
-        """The command line, as the operation log keeps it."""
+        """The command line, as recorded in the operation log."""
         return utf8(shlex.join(self.argv))
 
     def repository(self) -> Repository:
-        """The repository at or above the folder we run in."""
+        """Open the repository at or above the current folder (`-C`)."""
         from persona.repository import open_at
 
         self._opened = open_at(Path(self.folder))
         return self._opened
 
     def path(self, text: str) -> Path:
-        """A path as the user meant it: relative to ``-C``."""
+        """Resolve a path that the user typed: `~` is expanded, relative paths start from `-C`."""
         try:
             return Path(self.folder, Path(text).expanduser())
         except RuntimeError:
             user = utf8(text).partition("/")[0]
-            raise UsageError(
-                f"there is no home folder of '{user}'", f"Write ./{user} for a folder of that name."
-            ) from None
+            raise UsageError(f"no home folder for '{user}'", f"For a folder of that name, write ./{user}") from None
 
     def optional_path(self, text: str | None) -> Path | None:
-        """As :meth:`path`, for an option that may be left out."""
+        """Like `path`, for an option that may be left out."""
         return None if text is None else self.path(text)
 
     def author(self, repo: Repository) -> str:
-        """Who commits: ``config.toml``, else git's configuration, else the login."""
+        """Return the author of a new commit: from `config.toml`, git's configuration or the login name."""
         user = repo.user
         name, email = user.get("name") or _git("user.name"), user.get("email") or _git("user.email")
         if not name:
@@ -84,8 +91,12 @@ class App:
                 name = "unknown"
         return utf8(f"{name} <{email}>" if email else name)
 
+    def recording(self, repo: Repository, message: str | None) -> Recording:
+        """Return the arguments of a verb that makes a commit."""
+        return {"message": message, "author": self.author(repo), "command": self.command}
+
     def progress(self) -> Progress:
-        """Bars on a terminal, nothing elsewhere."""
+        """Progress bars on a terminal, otherwise nothing."""
         from persona.progress import SILENT
 
         if self.json or not sys.stderr.isatty():
@@ -95,7 +106,13 @@ class App:
         return Bars()
 
     def show(self, command: str, result: Any, render: Callable[[Console], None]) -> None:
-        """Print a result: as JSON if asked for, else as ``render`` draws it."""
+        """Print a command's result, then its hint.
+
+        Args:
+            command: Full name of the command, such as `graph status`.
+            result: Dataclass, or list of them, to print with `--json`.
+            render: Prints the result for people, through the pager if it is long.
+        """
         with writing():
             if self.json:
                 click.echo(as_json({"schema": SCHEMA, "command": command, "result": plain(result)}))
@@ -107,27 +124,27 @@ class App:
             hints.say(command, result, self._hints)
 
     def _pager(self) -> str | None:
-        """``[ui] pager`` of the repository that was opened, if it says so."""
-        said = self._ui().get("pager")
-        return said if isinstance(said, str) else None
+        """`[ui] pager` from the configuration, if set."""
+        pager = self._ui().get("pager")
+        return pager if isinstance(pager, str) else None
 
     def _hints(self) -> bool:
-        """Whether hints are wanted; a configuration that cannot be read is no reason to fail after the work."""
+        """Whether hints are on."""
         try:
             return self._ui().get("hints") is not False
-        except PersonaError:
+        except PersonaError:  # the command has succeeded: do not fail now because of an unreadable configuration
             return False
 
     def _ui(self) -> dict[str, Any]:
-        """``[ui]`` of the repository that was opened."""
+        """The `[ui]` table of the opened repository."""
         ui = self._opened.config.get("ui", {}) if self._opened is not None else {}
         return ui if isinstance(ui, dict) else {}
 
 
 def fail(app: App, error: PersonaError, code: int) -> None:
-    """Two lines: what is wrong, and what to do; between them what was typed, where one place of it is wrong.
+    """Print an error: its message, the excerpt of the input that it points into, and its hint.
 
-    As JSON on stdout if that was asked for. It never raises.
+    With `--json` it goes to stdout as JSON, else to stderr. Never raises.
     """
     message, hint = utf8(error.message), utf8(error.hint)
     if (app.json or "--json" in app.argv) and not isinstance(error, Unheard):
@@ -151,7 +168,10 @@ def _one_line(text: str) -> str:
 
 
 def json_option(function: F) -> F:
-    """``--json`` on a command. What a person typed, paths aside, must then be text: it is kept for good."""
+    """Add `--json` to a command, and check that its arguments other than paths are valid UTF-8.
+
+    Arguments end up in commits and in the operation log, which hold only UTF-8.
+    """
 
     @functools.wraps(function)
     def checked(*args: Any, **values: Any) -> Any:
@@ -166,23 +186,42 @@ def json_option(function: F) -> F:
     )(cast("F", checked))
 
 
+message_option = click.option("-m", "--message", metavar="MSG", help="Commit message.")
+"""`--message`, for commands that make a commit."""
+
+
+def warn_if_detached(app: App, recorded: RecordedCommit | None) -> None:
+    """Say how to keep a commit, if one was made on a detached HEAD."""
+    if recorded is not None and recorded.branch is None and not app.json:
+        note("HEAD is detached: keep this commit on a branch with 'persona switch -c NAME'.")
+
+
 def _check_text(ctx: click.Context) -> None:
     for param in ctx.command.params:
         value = ctx.params.get(param.name or "")
         for text in value if isinstance(value, tuple) else (value,):
             if isinstance(text, str) and not isinstance(param.type, click.Path) and not is_text(text):
                 what = param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name
-                raise UsageError(f"{what} '{utf8(text)}' is not UTF-8", "Type it again in a terminal that sends UTF-8.")
+                raise UsageError(
+                    f"{what} '{utf8(text)}' is not valid UTF-8", "Set the terminal to UTF-8 and try again."
+                )
 
 
 def once(pairs: Iterable[tuple[str, V]], what: str) -> dict[str, V]:
-    """``pairs`` as a table; a name that is given twice is a mistake."""
-    found: dict[str, V] = {}
+    """Collect `pairs` into a dict.
+
+    Args:
+        what: What the names are, for the error message.
+
+    Raises:
+        UsageError: a name is given twice.
+    """
+    values: dict[str, V] = {}
     for name, value in pairs:
-        if name in found:
+        if name in values:
             raise UsageError(f"{what} '{name}' is given twice", "Give it once.")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _git(key: str) -> str | None:

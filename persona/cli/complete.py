@@ -1,6 +1,6 @@
-"""What Tab offers: parameter types that know revisions, vectors, nodes and methods.
+"""Parameter types that complete revisions, vectors, nodes and methods in the shell.
 
-They convert nothing. They only look, at small files, and whatever goes wrong while they do is nothing to offer.
+They convert nothing. Completing only reads small files, and any error means no suggestions.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ _ID = re.compile(r"[0-9a-f]{4,}")
 
 
 class KnownNames(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic from click 8.4 on
-    """Text, of which some is known; ``words`` gives it, from the repository (None outside of one) and what is typed.
+    """Free text with completions.
 
-    With ``folders``, where nothing known begins like that, folders are offered.
+    Args:
+        words: Returns the possible words, given the repository (None outside one) and what is typed so far.
+        folders: Offer folders when no word matches.
     """
 
     name = "text"
@@ -33,22 +35,22 @@ class KnownNames(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # ge
         self._folders = folders
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Whatever begins like ``incomplete``."""
-        found = [] if incomplete.startswith((".", "/", "~")) else self._matching(ctx, incomplete)
-        if self._folders and not found:
+        """Return the words that start with `incomplete`."""
+        words = [] if incomplete.startswith((".", "/", "~")) else self._matching(ctx, incomplete)
+        if self._folders and not words:
             return [CompletionItem(incomplete, type="dir")]
-        return [CompletionItem(word) for word in found]
+        return [CompletionItem(word) for word in words]
 
     def _matching(self, ctx: click.Context, incomplete: str) -> list[str]:
         try:
             words = dict.fromkeys(self._words(_repository(ctx), incomplete))
-        except Exception:  # a shell that waits for words is no place for an error
+        except Exception:  # the shell would print a traceback into the command line
             return []
         return [word for word in words if word.startswith(incomplete)]
 
 
 def _repository(ctx: click.Context) -> Repository | None:
-    """The one that the command would open; nothing is written, not even what a crash left half done."""
+    """The repository that the command would open, without finishing an interrupted operation: completion writes nothing."""
     from persona.errors import NoRepository
     from persona.repository import Repository, find
 
@@ -59,7 +61,7 @@ def _repository(ctx: click.Context) -> Repository | None:
 
 
 def _revisions(repo: Repository | None, typed: str) -> Iterator[str]:
-    """Branches, tags, HEAD; ids of commits once enough of one is typed."""
+    """HEAD, branches, tags; commit ids once four digits are typed."""
     if repo is None:
         return
     from persona.history import refs
@@ -82,14 +84,14 @@ def _vectors(repo: Repository | None, typed: str) -> Iterator[str]:
 
 
 def _tables(repo: Repository | None, kind: str = "vectors") -> dict[str, dict[str, Any]]:
-    """The vectors' tables (or the readouts') of ``persona.toml`` as it stands, or as it was committed if that cannot be read."""
+    """The tables of vectors, or readouts, in `persona.toml`; in HEAD's if the file cannot be parsed."""
     if repo is None:
         return {}
     try:
-        found = tomllib.loads(repo.recipe_text() or "")[kind]
+        tables = tomllib.loads(repo.recipe_text() or "")[kind]
     except (ValueError, KeyError):
-        found = tomllib.loads(repo.head_text()).get(kind, {})
-    return {name: table for name, table in found.items() if isinstance(table, dict)}
+        tables = tomllib.loads(repo.head_text()).get(kind, {})
+    return {name: table for name, table in tables.items() if isinstance(table, dict)}
 
 
 def _readouts(repo: Repository | None, typed: str) -> Iterator[str]:
@@ -102,7 +104,7 @@ def _entries(repo: Repository | None, typed: str) -> Iterator[str]:
 
 
 def _strengths(repo: Repository | None, typed: str) -> Iterator[str]:
-    """``NAME=ALPHA`` with the alpha that it has, to be edited."""
+    """`NAME=ALPHA` with the current alpha, to be edited."""
     for name, table in _tables(repo).items():
         alpha = table.get("alpha", 1.0)
         yield f"{name}={alpha}" if isinstance(alpha, int | float) else f"{name}="
@@ -137,23 +139,23 @@ def _suites(repo: Repository | None, typed: str) -> Iterable[str]:
 
 
 def _shown(repo: Repository | None, typed: str) -> Iterator[str]:
-    """Vectors, readouts and revisions; after ``NAME@`` revisions."""
+    """Vectors, readouts and revisions; after `NAME@`, revisions."""
     yield from _named(repo, typed)
     yield from _revisions(repo, typed)
 
 
 def _named(repo: Repository | None, typed: str) -> Iterator[str]:
-    """Vectors and readouts; after ``NAME@`` revisions."""
+    """Vectors and readouts; after `NAME@`, revisions."""
     name, at, rev = typed.partition("@")
     if at and name in {*_tables(repo), *_tables(repo, "readouts")}:
-        yield from (f"{name}@{one}" for one in _revisions(repo, rev))
+        yield from (f"{name}@{revision}" for revision in _revisions(repo, rev))
     yield from _entries(repo, typed)
 
 
 def _measured(repo: Repository | None, typed: str) -> Iterator[str]:
-    """Readouts; after ``NAME@`` revisions."""
+    """Readouts; after `NAME@`, revisions."""
     names = set(_readouts(repo, typed))
-    yield from (one for one in _named(repo, typed) if one.partition("@")[0] in names)
+    yield from (word for word in _named(repo, typed) if word.partition("@")[0] in names)
 
 
 REV = KnownNames(_revisions)
@@ -169,10 +171,10 @@ ENTRY = KnownNames(_entries)
 """A vector or a readout of the recipe."""
 
 READOUT = KnownNames(_measured, folders=True)
-"""A readout of a recipe, or the folder of one."""
+"""A readout of the recipe, or its folder."""
 
 STRENGTH = KnownNames(_strengths)
-"""``NAME=VALUE``."""
+"""`NAME=VALUE`, a vector and its alpha."""
 
 NODE = KnownNames(_nodes)
 """A memory-graph node."""
@@ -181,9 +183,10 @@ METHOD = KnownNames(_methods)
 """A merge method."""
 
 AGGREGATOR = KnownNames(_aggregators)
-"""How labelled texts become a direction."""
+"""An aggregator: how labelled texts become a direction."""
+
 SUITE = KnownNames(_suites)
-"""A suite of measures."""
+"""An evaluation suite."""
 
 SHOWN = KnownNames(_shown)
 """A vector, a readout or a revision."""

@@ -1,4 +1,4 @@
-"""A line after a command that says what people do next. Only on a terminal; ``[ui] hints = false`` turns it off."""
+"""A one-line hint after a command: the usual next step. Terminals only; `[ui] hints = false` turns hints off."""
 
 from __future__ import annotations
 
@@ -6,41 +6,48 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+BUILD_OR_UNDO = "'persona build -o OUT' writes the model, 'persona undo' reverts this"
+GRAPH_STATUS = "'persona graph status' shows which nodes have a vector, and which vectors are stale"
+
 NEXT = {
-    "commit": "persona build -o OUT makes the model, persona undo takes this back",
-    "train": "persona build -o OUT makes the model, persona undo takes this back",
-    "fisher": "persona show NAME says what it was estimated on, persona undo takes this back",
-    "import": "persona status shows the recipe, persona undo takes this back",
-    "import-adapter": "persona diff --weights shows how far they get in each other's way",
-    "alpha": "persona build -o OUT makes the model, persona undo takes this back",
-    "negate": "persona build -o OUT makes the model, persona undo takes this back",
-    "derive": "persona show NAME says what it is made of",
-    "bake": "persona undo takes this back",
-    "rm": "history keeps it: persona restore NAME --source HEAD~1",
-    "branch": "persona switch NAME goes to a branch",
-    "tag": "persona build NAME -o OUT builds what a tag names",
-    "switch": "persona switch - goes back",
-    "checkout": "persona checkout - goes back",
-    "merge": "persona build -o OUT makes the model, persona undo takes this back",
-    "revert": "persona undo takes this back",
-    "restore": "persona status shows what is edited",
-    "undo": "persona redo makes it again",
-    "graph import": "persona graph status shows what has a vector, and what is stale",
-    "graph link": "persona graph status shows what has a vector, and what is stale",
-    "readout train": "persona commit --readout OUT --as NAME versions it",
-    "readout pairs": "persona readout train --pairs PAIRS finds a direction for each concept",
-    "readout drift": "persona readout score TEXT --per-token shows where in a text a concept is",
-    "eval": "persona blame SUITE says which vector makes which number better or worse",
-    "verify-vectors": "persona blame SUITE says what each vector does among the others",
-    "blame": "persona sweep NAME --alpha -1:1:9 turns one vector up and down",
-    "sweep": "persona tune SUITE varies all vectors at once",
-    "build": "persona verify OUT tells at any time what it is, and whether a byte has changed",
+    "commit": BUILD_OR_UNDO,
+    "train": BUILD_OR_UNDO,
+    "fisher": "'persona show NAME' shows what it was estimated on, 'persona undo' reverts this",
+    "import": "'persona status' shows the recipe, 'persona undo' reverts this",
+    "import-adapter": "'persona diff --weights' shows how much the vectors interfere",
+    "alpha": BUILD_OR_UNDO,
+    "negate": BUILD_OR_UNDO,
+    "derive": "'persona show NAME' shows its terms",
+    "bake": "'persona undo' reverts this",
+    "rm": "to bring it back, run 'persona restore NAME --source HEAD~1'",
+    "branch": "'persona switch NAME' switches to a branch",
+    "tag": "'persona build NAME -o OUT' builds a tag",
+    "switch": "'persona switch -' goes back",
+    "checkout": "'persona checkout -' goes back",
+    "merge": BUILD_OR_UNDO,
+    "revert": "'persona undo' takes the revert back",
+    "restore": "'persona status' shows the remaining edits",
+    "undo": "'persona redo' brings it back",
+    "graph import": GRAPH_STATUS,
+    "graph link": GRAPH_STATUS,
+    "readout train": "'persona commit --readout OUT --as NAME' records the readout",
+    "readout pairs": "'persona readout train --pairs PAIRS' trains a direction for each concept",
+    "readout drift": "'persona readout score TEXT --per-token' shows where a concept occurs in a text",
+    "eval": "'persona blame SUITE' shows which vector helps or hurts each measure",
+    "verify-vectors": "'persona blame SUITE' shows what each vector does next to the others",
+    "blame": "'persona sweep NAME --alpha -1:1:9' tries other alphas for one vector",
+    "sweep": "'persona tune SUITE' optimizes all alphas together",
+    "build": "'persona verify OUT' checks later that no byte has changed",
 }
-"""By command; the others say themselves what comes next, or nothing does."""
+"""Hints by command. Commands that are missing here print their own next step, or have none."""
 
 
 def say(command: str, result: Any, wanted: Callable[[], bool]) -> None:
-    """The hint after ``command``, unless its answer was no; ``wanted`` is asked last, as it reads a file."""
+    """Print the hint for `command`, unless its result has `ok` false.
+
+    Args:
+        wanted: Whether hints are on; called last, as it reads a file.
+    """
     if command not in NEXT or not getattr(result, "ok", True) or not _is_terminal() or not wanted():
         return
     import click

@@ -1,4 +1,4 @@
-"""The ``persona`` command: a group that loads commands when they are called, and the one error handler."""
+"""The `persona` command: a lazily loaded group of commands, and the error handler for all of them."""
 
 from __future__ import annotations
 
@@ -23,37 +23,49 @@ from persona.cli.output import Unheard, note, silence_stdout, writing
 from persona.errors import PersonaError, UsageError
 
 GROUPS = {
-    "start": ("init", "demo"),
-    "record": ("train", "fisher", "commit", "import", "import-adapter", "alpha", "negate", "derive", "bake", "rm"),
-    "look": ("status", "log", "show", "diff", "vectors", "methods"),
-    "move": ("branch", "tag", "switch", "checkout", "merge", "revert", "restore", "undo", "redo", "op"),
-    "find": ("bisect",),
-    "specify": ("graph",),
-    "measure": ("readout", "eval", "verify-vectors", "blame", "sweep", "tune"),
-    "deliver": ("build", "export", "verify", "convert"),
-    "keep": ("fsck", "gc", "completion"),
+    "start a repository": ("init", "demo"),
+    "train and record": ("train", "fisher", "commit", "import", "import-adapter"),
+    "edit the recipe": ("alpha", "negate", "derive", "bake", "rm"),
+    "inspect": ("status", "log", "show", "diff", "vectors", "methods", "bisect"),
+    "branch, merge and undo": (
+        "branch",
+        "tag",
+        "switch",
+        "checkout",
+        "merge",
+        "revert",
+        "restore",
+        "undo",
+        "redo",
+        "op",
+    ),
+    "specify behaviour": ("graph",),
+    "measure and tune": ("readout", "eval", "verify-vectors", "blame", "sweep", "tune"),
+    "build and share": ("build", "export", "verify", "convert"),
+    "maintain": ("fsck", "gc", "completion"),
 }
-"""Every command, by what it is for. ``persona NAME`` is ``cli/commands/NAME.py``, as Python can say it."""
+"""Every command, under its heading in `persona --help`. `persona NAME` is `cli/commands/NAME.py`."""
 
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
-BUG, INTERRUPTED = 70, 130
-
+BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
+"""Exit codes of endings that are not a PersonaError."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""Errors of an output; those of files are translated where they arise."""
+"""Errors of writing to stdout. Errors of files become a PersonaError where they occur."""
+
+SUMMARY_WIDTH = 50
+"""Characters that `persona --help` shows of a command's summary."""
 
 
 class Commands(LazyGroup):
-    """All commands, listed by what they are for."""
+    """The top-level group; its help lists the commands under the headings of `GROUPS`."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Commands under the headings of ``GROUPS``."""
+        """Write one section for each heading."""
         for heading, names in GROUPS.items():
-            rows = []
-            for name in names:
-                command = self.get_command(ctx, name)
-                rows.append((name, command.get_short_help_str(60) if command else ""))
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(name, command.get_short_help_str(SUMMARY_WIDTH)) for name, command in commands if command]
             with formatter.section(heading.capitalize()):
                 formatter.write_dl(rows)
 
@@ -65,43 +77,46 @@ class Commands(LazyGroup):
 )
 @click.version_option(package_name="persona-vcs", prog_name="persona")
 @click.option("-C", "folder", type=click.Path(readable=False), default=".", help="Run as if started in this folder.")
-@click.option("--no-pager", is_flag=True, help="Do not show long output through a pager.")
-@click.option("--traceback", is_flag=True, help="Show where an error came from.")
+@click.option("--no-pager", is_flag=True, help="Do not send long output to a pager.")
+@click.option("--traceback", is_flag=True, help="Show the Python traceback of an error.")
 @click.pass_context
 def cli(ctx: click.Context, folder: str, no_pager: bool, traceback: bool) -> None:
-    """Version control for a model's personality: a base, plus task vectors, times alphas.
+    """Version control for a model's personality
+
+    A model is a base checkpoint plus task vectors, each scaled by an alpha.
 
     \b
-    persona init --base PATH                  begin with a pretrained checkpoint
+    persona init --base PATH                  start from a pretrained checkpoint
     persona commit RUN --as NAME -m MESSAGE   record a training run
-    persona negate NAME --alpha 0.5           take a behaviour away
-    persona build -o OUT                      make the model
+    persona negate NAME --alpha 0.5           subtract a behaviour
+    persona build -o OUT                      write the model
     persona checkout HEAD~1                   go back
     """
-    from persona import files  # not for --help
-
-    where = Path(folder)
-    with files.translated(where):
-        if not where.is_dir():
-            raise UsageError(f"there is no folder {folder}", "Give -C a folder that exists.")
+    start = Path(folder)
+    with files.translated(start):
+        if not start.is_dir():
+            raise UsageError(f"no folder {folder}", "Pass -C a folder that exists.")
     ctx.obj.folder = folder
     ctx.obj.pages = not no_pager
     ctx.obj.traceback = traceback
 
 
 def run(args: Sequence[str] | None = None) -> NoReturn:
-    """The console script."""
-    gc.set_threshold(50_000, 20, 20)  # importing numba or torch makes objects that stay; looking at them costs 0.1 s
+    """Run the command line and exit: the console script."""
+    gc.set_threshold(50_000, 20, 20)  # numba and torch create many lasting objects on import; scanning them costs 0.1 s
     files.keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminate)
     _prepare_outputs()
     sys.exit(invoke(sys.argv[1:] if args is None else args))
 
 
 def invoke(args: Sequence[str]) -> int:
-    """Run one command line; its exit code. Every error ends here, as two lines."""
+    """Run one command line and return its exit code.
+
+    Every error ends here: it is printed as a message and a hint, never as a traceback.
+    """
     argv = list(args)
     app = App(argv=argv)
     try:
@@ -119,17 +134,13 @@ def invoke(args: Sequence[str]) -> int:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "persona"
         return _explain(app, UsageError(error.format_message(), f"See '{command} --help'."))
     except (KeyboardInterrupt, click.Abort):
-        fail(
-            app,
-            PersonaError("interrupted", "Nothing was left half-done; run the same command again."),
-            INTERRUPTED,
-        )
+        fail(app, PersonaError("interrupted", "No change was left half-done; run the command again."), INTERRUPTED)
         return INTERRUPTED
     except BrokenPipeError:
-        silence_stdout()  # the reader went away (a pager, head): stop quietly
-        return 141
+        silence_stdout()  # the reader (a pager, head) is gone: stop quietly
+        return BROKEN_PIPE
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # help, and a story's lines
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # click's own output is full
             return _explain(app, Unheard(error))
         return _report_bug(app, error)
     return result if isinstance(result, int) else 0
@@ -151,7 +162,7 @@ def _report_bug(app: App, error: Exception) -> int:
     text = "".join(traceback.format_exception(error))
     if app.traceback:
         note(text)
-    hint = "Nothing of yours was touched. Run it again with --traceback, and please report what it says."
+    hint = "Your repository is intact. Run the command again with --traceback, and please report the output."
     with (
         contextlib.suppress(OSError),
         tempfile.NamedTemporaryFile(
@@ -159,18 +170,18 @@ def _report_bug(app: App, error: Exception) -> int:
         ) as file,
     ):
         file.write(f"persona {app.command}\n{text}")
-        hint = f"Nothing of yours was touched. The details are in {file.name}: please report them."
+        hint = f"Your repository is intact. The details are in {file.name}: please report them."
     bug = PersonaError(f"this is a bug in persona: {type(error).__name__}: {error}", hint)
     fail(app, bug, BUG)
     return BUG
 
 
 def _prepare_outputs() -> None:
-    """Outputs that take any text: one that is closed becomes none, and what an encoding lacks is replaced."""
+    """Make stdout and stderr accept any text: replace what the encoding lacks, and discard output to a closed stream."""
     for name, errors in (("stdout", "replace"), ("stderr", "backslashreplace")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # until the end
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # open until exit
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
 

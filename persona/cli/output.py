@@ -1,7 +1,7 @@
-"""What a command writes: stdout as text or JSON, notes on stderr.
+"""Write results to stdout, as text or JSON, and notes to stderr.
 
-Nothing that is written here may fail for what it says: text that the output cannot encode is replaced (escaped, in
-JSON), and an output that is full is a ``Storage`` error of its own.
+Writing never fails because of the text: characters that the output cannot encode are replaced (escaped in JSON). A full
+output raises its own `Storage` error.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def utf8(text: str) -> str:
-    """``text`` with what is not UTF-8 (bytes of a command line, as Python hands them on) replaced."""
+    """Replace what is not valid UTF-8: undecodable bytes of the command line, which Python passes as surrogates."""
     return os.fsencode(text).decode(errors="replace") if not is_text(text) else text
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be written as UTF-8."""
+    """Whether `text` can be encoded as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -37,7 +37,7 @@ def is_text(text: str) -> bool:
 
 
 def as_json(value: Any) -> str:
-    """JSON that stdout can encode."""
+    """Return `value` as one line of JSON that stdout can encode."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -53,14 +53,14 @@ class Unheard(Storage):
         silence_stdout()
         reason = os.strerror(error.errno) if error.errno else str(error)
         super().__init__(
-            f"standard output cannot be written: {reason[:1].lower()}{reason[1:]}",
-            "The command itself was carried out; only what it had to say is lost.",
+            f"cannot write to standard output: {reason[:1].lower()}{reason[1:]}",
+            "The command itself was completed; only its output is lost.",
         )
 
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Around what writes to stdout: that it is full is no bug. A closed pipe is for ``invoke`` to see."""
+    """Turn errors of writing to stdout into `Unheard`; a closed pipe passes through to `invoke`."""
     try:
         yield
         sys.stdout.flush()
@@ -71,13 +71,13 @@ def writing() -> Iterator[None]:
 
 
 def silence_stdout() -> None:
-    """Send what is still to come nowhere, so that the interpreter does not complain at its end."""
+    """Discard all further output, so that the interpreter does not complain about it at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stdout() -> Console:
-    """A console that wraps nothing when piped and honours NO_COLOR and COLUMNS on a terminal."""
+    """Return a console for stdout: no wrapping in a pipe, NO_COLOR and COLUMNS respected on a terminal."""
     from rich.console import Console
 
     if sys.stdout.isatty():
@@ -86,13 +86,13 @@ def stdout() -> Console:
 
 
 def note(text: str) -> None:
-    """Say something beside the result."""
+    """Print a line to stderr."""
     with contextlib.suppress(OSError, ValueError):
         click.echo(text, err=True)
 
 
 def plain(value: Any) -> Any:
-    """A result as JSON has it: dataclasses become tables, paths strings, floats that are no numbers null."""
+    """Convert a result for JSON: dataclasses become tables, paths strings, and NaN or infinity null."""
     if is_dataclass(value) and not isinstance(value, type):
         table = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
         ok = getattr(value, "ok", None)

@@ -1,7 +1,7 @@
-"""Long output through the pager, as git has it: on a terminal alone, and only what is longer than the screen.
+"""Send output that is longer than the screen to a pager, as git does.
 
-Which one: ``PERSONA_PAGER``, ``[ui] pager`` in ``config.toml``, ``PAGER``, else ``less``. An empty one, or ``cat``, is
-none. ``LESS`` is ``FRX`` unless it is set: quit if it fits, keep colours, leave the text on the screen.
+The pager is `PERSONA_PAGER`, `[ui] pager` in `config.toml`, `PAGER` or `less`, the first that is set; empty or `cat`
+means none. As in git, `LESS` defaults to `FRX`: quit if the text fits, keep colours, leave the text on the screen.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NOT_RUN = (126, 127)
-"""What a shell says of a command that it cannot run, or find."""
+"""Exit codes of a shell whose command cannot be executed or found."""
 
 
 def show(console: Console, render: Callable[[Console], None], configured: Callable[[], str | None]) -> None:
-    """What ``render`` draws, through the pager if it needs one; ``configured`` is asked only then."""
+    """Print what `render` draws, through a pager if it is longer than the screen.
+
+    Args:
+        configured: Returns `[ui] pager`; called only when it is needed, as it reads a file.
+    """
     with console.capture() as captured:
         render(console)
     text = captured.get()
@@ -31,35 +35,35 @@ def show(console: Console, render: Callable[[Console], None], configured: Callab
 
 
 def wanted() -> bool:
-    """Whether anybody could turn pages."""
+    """Whether stdout is a terminal that a pager can use."""
     return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
 def _command(configured: Callable[[], str | None]) -> str:
     import shutil
 
-    said = os.environ.get("PERSONA_PAGER")
-    if said is None:
-        said = configured()
-    if said is None:
-        said = os.environ.get("PAGER", "less" if shutil.which("less") else "")
-    return "" if said.strip() in ("", "cat") else said
+    command = os.environ.get("PERSONA_PAGER")
+    if command is None:
+        command = configured()
+    if command is None:
+        command = os.environ.get("PAGER", "less" if shutil.which("less") else "")
+    return "" if command.strip() in ("", "cat") else command
 
 
 def page(text: str, pager: str) -> bool:
-    """Give ``text`` to a shell's ``pager`` and wait for its end; False if it cannot be run."""
-    import subprocess  # no command needs it that fits on the screen
+    """Pipe `text` into the shell command `pager` and wait for it; return False if it cannot be run."""
+    import subprocess  # slow to import, and short output never needs it
 
     sys.stdout.flush()
     settings = {"LESS": "FRX", "LV": "-c", **os.environ}
-    with _interrupts_are_the_pagers():  # from before it begins: it may be quick, and so may who types
+    with _ignored_interrupts():  # before the pager starts, so that an early Ctrl-C does not kill us
         try:
             process = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE, env=settings)
         except OSError:
             return False
         with process:
             assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # who has seen enough quits
+            with contextlib.suppress(BrokenPipeError):  # the user quit the pager
                 process.stdin.write(text.encode(errors="replace"))
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
@@ -67,9 +71,9 @@ def page(text: str, pager: str) -> bool:
 
 
 @contextlib.contextmanager
-def _interrupts_are_the_pagers() -> Iterator[None]:
-    """Ctrl-C goes to it and to us alike; it is for the pager to say what it means."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, no program that is started inherits this
+def _ignored_interrupts() -> Iterator[None]:
+    """Leave Ctrl-C, which the terminal sends to both processes, to the pager."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # unlike SIG_IGN, child processes do not inherit this
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ class _BarTask:
 
 
 class Bars:
-    """A bar for each task while it lasts; it leaves no trace."""
+    """A progress bar for each task, erased when the task ends."""
 
     @contextmanager
     def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
@@ -42,7 +42,7 @@ class Bars:
             yield _BarTask(bars, bars.add_task(label, total=total))
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a note that stays on the screen."""
         note(f"note: {text}")
 
 

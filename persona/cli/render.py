@@ -1,8 +1,8 @@
-"""How values look: sizes, shares, times, changes."""
+"""Format values for people: sizes, counts, times, recipe changes, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from itertools import islice
 
@@ -17,7 +17,7 @@ STYLES |= {f"readout {kind}": STYLES[kind] for kind in ("added", "removed", "ret
 
 
 def size(nbytes: float) -> str:
-    """Bytes as a person reads them, in powers of 1000."""
+    """Format a number of bytes in powers of 1000."""
     if nbytes < 1000:
         return f"{nbytes:.0f} B"
     for unit in ("kB", "MB", "GB", "TB"):
@@ -28,36 +28,45 @@ def size(nbytes: float) -> str:
 
 
 def count(number: int, thing: str) -> str:
-    """``3 tensors``, ``1 tensor``."""
+    """Format a count with its noun: `3 tensors`, `1 tensor`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def short(name: str) -> str:
-    """The part of a commit's id that people see in running text."""
+    """Abbreviate a commit's id for running text."""
     return name[:7]
 
 
 def when(time: str) -> str:
-    """A time as git shows it."""
+    """Format an ISO time as git does."""
     return datetime.fromisoformat(time).strftime("%a %b %d %H:%M:%S %Y %z")
 
 
-def changed(console: Console, changes: Iterable[RecipeChange], indent: str = " ") -> None:
-    """Changes, a line each."""
+def changed(
+    console: Console, changes: Iterable[RecipeChange], indent: str = " ", *, without: Collection[str] = ()
+) -> None:
+    """Print recipe changes, one per line, except those of the names in `without`."""
     for change in changes:
-        console.print(f"{indent}{escape(change.text)}", style=STYLES.get(change.kind, ""))
+        if change.name not in without:
+            console.print(f"{indent}{escape(change.text)}", style=STYLES.get(change.kind, ""))
+
+
+def notes(console: Console, texts: Iterable[str]) -> None:
+    """Print notes about what is above them, one per line."""
+    for text in texts:
+        console.print(f"   {escape(text)}")
 
 
 def table(*headings: str, right: Iterable[str] = ()) -> Table:
-    """A plain table that survives 80 columns."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    """Make a borderless table that fits 80 columns; columns named in `right` are right-aligned."""
+    new = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        made.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
-    return made
+        new.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    return new
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print lines of markup, many at a time: rich takes longer to begin than to print."""
-    left = iter(lines)
-    while some := list(islice(left, 64)):
-        console.print("\n".join(some))
+    """Print lines of markup in batches: most of rich's cost is per call, not per line."""
+    remaining = iter(lines)
+    while batch := list(islice(remaining, 64)):
+        console.print("\n".join(batch))

@@ -1,7 +1,7 @@
-"""``persona bake``: several vectors merged once and for all, as one vector that knows what it was made of.
+"""`persona bake`: replace several vectors by their merge, as one vector that remembers what it was made of.
 
-The vectors are built by themselves, with the recipe's method and parameters, and what comes out is kept as a run of
-its base would be. See docs/decisions/0008-bake-and-adapters.md.
+The vectors alone are built with the recipe's method and parameters, and the result is stored like a run of the base.
+See docs/decisions/0008-bake-and-adapters.md.
 """
 
 from __future__ import annotations
@@ -21,17 +21,23 @@ from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas, edit
 from persona.recipe.model import Entry, Recipe
-from persona.recipe.parse import LARGEST, checked_vector_name, parse
+from persona.recipe.parse import checked_vector_name, parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.ingest import Ingested, ingest_run
+from persona.workspace.ingest import check_alpha
 from persona.workspace.record import RecordedCommit, clean_recipe, entry_of, record
 from persona.workspace.vectors import kept_bytes
 
 
 @dataclass(frozen=True)
 class BakeResult:
-    """A vector that was made of others; ``replaced`` are their names, ``kept`` says that they stay at alpha 0."""
+    """A vector that was baked from others.
+
+    `replaced` are the names of the others; if `kept` is true, they stay in the recipe with alpha 0. `kept_bytes` is what
+    the new vector takes up in the store. `relative_norm` is its length divided by that of the base's weights, null if
+    unknown.
+    """
 
     recorded: RecordedCommit
     name: str
@@ -58,18 +64,29 @@ def bake(
     command: str = "bake",
     progress: Progress = SILENT,
 ) -> BakeResult:
-    """Store the merged change of vectors as the vector ``name``, in their place (or beside them, ``keep``)."""
+    """Replace vectors by one that holds their merge, and commit the recipe.
+
+    Args:
+        names: Vectors to merge.
+        name: Name of the new vector.
+        alpha: Alpha of the new vector; its weights already include the alphas of the old ones.
+        dtype: Data type of the stored weights: `bf16`, `fp16` or `fp32`. The default is that of a build.
+        keep: Leave the old vectors in the recipe with alpha 0.
+
+    Raises:
+        UsageError: A vector is not in the recipe, or `name`, `alpha` or `dtype` is invalid.
+        Refusal: All alphas are 0, the method cannot merge a part of the vectors, or `persona.toml` has edits.
+    """
     checked_vector_name(name)
-    if not abs(alpha) <= LARGEST:  # also false for NaN
-        raise UsageError(f"alpha {alpha} is not a finite number of at most {LARGEST:.0e}", "Give one such as 0.8.")
-    wanted = named_dtype(dtype)
+    check_alpha(alpha)
+    stored_dtype = named_dtype(dtype)
     with clean_recipe(repo, command) as (change, text):
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         part = _part(recipe, names)
         _check_name(recipe, part, name, keep=keep)
-        ingested = _baked(repo, part, wanted, progress)
-        made = replace(ingested.vector, form="baked", baked_from=part.put(repo.objects))
-        vector = made.put(repo.objects)
+        ingested = _build_and_ingest(repo, part, stored_dtype, progress)
+        baked = replace(ingested.vector, form="baked", baked_from=part.put(repo.objects))
+        vector = baked.put(repo.objects)
         text = _edited(text, recipe, part, Entry(name, vector, float(alpha)), keep=keep)
         message = message or f"bake {', '.join(entry.name for entry in part.vectors)} into {name}"
         recorded = record(repo, change, text, message, author, {"vector": name, "form": "baked"})
@@ -80,43 +97,41 @@ def bake(
         vector=vector,
         replaced=tuple(entry.name for entry in part.vectors),
         kept=keep,
-        tensors=len(made.names),
-        kept_bytes=kept_bytes(repo, made),
+        tensors=len(baked.names),
+        kept_bytes=kept_bytes(repo, baked),
         relative_norm=ingested.relative_norm,
         notes=ingested.notes,
     )
 
 
 def _part(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """The recipe of the named vectors alone, in recipe order.
-
-    While others stay, λ stays with the recipe; it would act twice if it were baked in.
-    """
+    """The recipe of the named vectors alone, in recipe order."""
     entries = {entry_of(recipe, name).name for name in names}
     part = tuple(entry for entry in recipe.vectors if entry.name in entries)
     if not any(alphas.acts(entry.alpha) for entry in part):
-        raise Refusal("none of these vectors acts: their alphas are 0", "See 'persona vectors'.")
+        raise Refusal("nothing to bake: all these vectors have alpha 0", "See 'persona vectors'.")
     rest = others(recipe, part)
     if rest and recipe.method not in EXACT:
         raise Refusal(
-            f"method '{recipe.method}' merges all vectors at once, and '{rest[0]}' would meet others than before",
-            "Bake all of them; or first bake these with the others out of the way (persona alpha NAME=0).",
+            f"method '{recipe.method}' cannot merge a part of the vectors: '{rest[0]}' would be left out",
+            "Bake all vectors, or turn the others off first: persona alpha NAME=0",
         )
+    # While other vectors stay, the recipe keeps λ: baked in, it would apply twice.
     return replace(recipe, vectors=part, scale=1.0 if rest else recipe.scale)
 
 
 def others(recipe: Recipe, part: Sequence[Entry]) -> list[str]:
-    """Names of the vectors that act besides those of ``part``."""
+    """Return the names of vectors with a nonzero alpha that are not in `part`."""
     return [entry.name for entry in recipe.vectors if alphas.acts(entry.alpha) and entry not in part]
 
 
 def _check_name(recipe: Recipe, part: Recipe, name: str, *, keep: bool) -> None:
     if recipe.entry(name) is not None and (keep or part.entry(name) is None):
-        raise UsageError(f"the recipe has a vector '{name}' already", "Give the baked one another name with --as NAME.")
+        raise UsageError(f"the recipe already has a vector '{name}'", "Choose another name with --as NAME.")
 
 
-def _baked(repo: Repository, part: Recipe, dtype: str | None, progress: Progress) -> Ingested:
-    """The build of ``part``, taken in as a run of its base."""
+def _build_and_ingest(repo: Repository, part: Recipe, dtype: str | None, progress: Progress) -> Ingested:
+    """Build `part`, and store the result as a run of its base."""
     base = repo.base(part.base_id)
     with _staged(repo, part, dtype, progress) as folder:
         return ingest_run(open_checkpoint(folder), part.base_id, base, repo.tensors, progress, own=True)
@@ -124,21 +139,21 @@ def _baked(repo: Repository, part: Recipe, dtype: str | None, progress: Progress
 
 @contextlib.contextmanager
 def _staged(repo: Repository, part: Recipe, dtype: str | None, progress: Progress) -> Iterator[Path]:
-    """A folder of the build in ``.persona/tmp``, for as long as it is needed."""
+    """Build into a temporary folder in `.persona/tmp`."""
     prepared = repo.prepare(part, dtype)
-    beside = prepared.side_files(repo.tensors)
+    side_files = prepared.side_files(repo.tensors)
     staging = files.make_staging_folder(repo.folder / "tmp" / "bake")
     try:
-        write_checkpoint(staging / "model", prepared.plan, beside, repo.tensors, progress=progress)
+        write_checkpoint(staging / "model", prepared.plan, side_files, repo.tensors, progress=progress)
         yield staging / "model"
     finally:
         files.remove_tree(staging)
 
 
 def _edited(text: str, recipe: Recipe, part: Recipe, entry: Entry, *, keep: bool) -> str:
-    """``persona.toml`` with the new vector, without the old ones (or with them at alpha 0).
+    """`persona.toml` with the new vector instead of the old ones.
 
-    Where nothing else acts, method and λ are in the new vector, and a plain sum with λ = 1 is left.
+    If no other vector acts, method and λ are part of the new vector, and `[merge]` is reset to a plain sum with λ = 1.
     """
     for old in part.vectors:
         text = edit.set_alpha(text, old.name, 0.0) if keep else edit.remove_vector(text, old.name)

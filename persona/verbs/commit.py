@@ -1,4 +1,4 @@
-"""``persona commit``: record a training run, or the recipe as it was edited."""
+"""`persona commit`: record a training run, or an edited recipe."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ from persona.workspace.record import RecordedCommit, record, refuse_while_mergin
 from persona.workspace.vectors import kept_bytes
 
 DEEPEST = 64
-"""Levels of tables and lists that metrics may have."""
+"""Maximum nesting of metrics."""
 
 
 @dataclass(frozen=True)
 class CommitResult:
-    """What ``commit`` did. ``recorded`` is None when the very same vector was there already."""
+    """A committed run; without a run, only `recorded` is set.
+
+    `recorded` is None if the recipe already had the same vector. `form` says how the vector is stored. `total_bytes` is
+    the size of the run's weights, `kept_bytes` what they take up in the store. `relative_norm` is the vector's length
+    divided by that of the base's weights, null if unknown.
+    """
 
     recorded: RecordedCommit | None
     name: str | None = None
@@ -67,23 +72,42 @@ def commit(
     command: str = "commit",
     progress: Progress = SILENT,
 ) -> CommitResult:
-    """Record ``run`` as the vector ``name`` of the recipe, or, without a run, the recipe as it stands.
+    """Record a run as a vector of the recipe; without a run, record `persona.toml`.
 
-    What the run's folder says of it is kept with the commit, and so are ``metrics`` (a JSON file), ``meta``, the
-    fingerprints of ``data`` (files and folders) and ``code``, which says what the training code was. ``more`` is what else
-    is known of the run, as tables of JSON by topic; of what the folder says it, too, the folder's word is kept.
-    ``also`` keeps what else belongs to a run while the lock is held, and gives more such tables.
+    Facts that the run's folder contains (losses, hyperparameters, …) are stored with the commit.
+
+    Args:
+        run: Folder with a full fine-tune or a PEFT adapter.
+        name: Name of the vector. The default is the name of the folder.
+        alpha: Alpha of the vector. By default it is unchanged, and 1 for a new vector.
+        node: Memory-graph node, or `NODE#SECTION`, that the run implements.
+        metrics: JSON file to store with the commit.
+        meta: Further facts to store with the commit.
+        data: Files and folders with training data; their hashes are stored with the commit.
+        code: Git state of the training code.
+        more: Further facts of the run, as JSON tables by topic. Facts from the folder take precedence.
+        also: Called while the lock is held, to store what else belongs to the run; returns facts like `more`.
+
+    Raises:
+        UsageError: The name or alpha is invalid, `metrics` is not JSON, or an option needs a run.
+        CheckpointError: The folder contains no usable weights.
+        WrongBase: The run belongs to another base.
+        Refusal: Nothing would change, or a merge is unfinished.
     """
-    facts = _facts(metrics, meta)
+    facts: dict[str, Any] = {} if metrics is None else {"metrics": _metrics(Path(metrics))}
+    if meta:
+        facts["meta"] = dict(meta)
     if data:
         facts["data"] = [fingerprint(Path(path), progress) for path in data]
     if code:
         facts["code"] = dict(code)
     if run is None:
         if name is not None or alpha is not None or node is not None:
-            raise UsageError("a name, alpha or node needs a run", "Give the run's folder: persona commit RUN --as NAME")
+            raise UsageError(
+                "--as, --alpha and --node need a run", "Pass the run's folder: persona commit RUN --as NAME"
+            )
         with repo.transaction(command) as change:
-            return CommitResult(_as_it_stands(repo, change, message, author, facts))
+            return CommitResult(_commit_worktree(repo, change, message, author, facts))
     folder = find_run(Path(run))
     name = checked_vector_name(name or name_of(folder))
     if alpha is not None:
@@ -96,30 +120,30 @@ def commit(
         vector = ingested.vector.put(repo.objects)
         before = recipe.entry(name)
         entry = entry_for(before, name, vector, alpha, node)
-        done = _committed(entry, vector, ingested, kept_bytes(repo, ingested.vector))
+        result = _result(entry, vector, ingested, kept_bytes(repo, ingested.vector))
         if entry == before:
-            return replace(done, notes=(f"'{name}' has this very vector already; nothing new was recorded",))
-        found, notes = run_metadata(Path(run), folder, name, ingested, done.kept_bytes)
-        done = replace(done, notes=(*done.notes, *notes))
+            return replace(result, notes=(f"'{name}' is already this vector; nothing was recorded",))
+        from_folder, notes = run_metadata(Path(run), folder, name, ingested, result.kept_bytes)
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
-        known = {**(more or {}), **(also() if also else {}), **found, **facts}
-        return replace(done, recorded=record(repo, change, text, message or f"{verb} {name}", author, known))
+        facts = {**(more or {}), **(also() if also else {}), **from_folder, **facts}
+        recorded = record(repo, change, text, message or f"{verb} {name}", author, facts)
+        return replace(result, recorded=recorded, notes=(*result.notes, *notes))
 
 
-def _as_it_stands(
+def _commit_worktree(
     repo: Repository, change: Transaction, message: str | None, author: str, facts: Mapping[str, Any]
 ) -> RecordedCommit:
-    """Record ``persona.toml``; a merge that is under way is concluded by that."""
+    """Record `persona.toml`, which also concludes an unfinished merge."""
     text = worktree_text(repo)
     heads = refs_.merge_heads(repo.refs())
-    parse(text)  # first of all: are there conflicts left?
-    done = record(repo, change, text, message or _summary(repo, text, heads), author, facts, merging=heads)
+    parse(text)  # before anything else, as conflict markers may be left
+    recorded = record(repo, change, text, message or _summary(repo, text, heads), author, facts, merging=heads)
     end_merge(repo, change)
-    return done
+    return recorded
 
 
-def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) -> CommitResult:
+def _result(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) -> CommitResult:
     empty = not (ingested.vector.names or ingested.vector.gone)
     return CommitResult(
         recorded=None,
@@ -131,41 +155,37 @@ def _committed(entry: Entry, vector: VectorId, ingested: Ingested, kept: int) ->
         total_bytes=ingested.total_bytes,
         kept_bytes=kept,
         relative_norm=ingested.relative_norm,
-        notes=(*ingested.notes, *(["this run has the base's own weights: it changes nothing"] if empty else [])),
+        notes=(*ingested.notes, *(["the run has the same weights as the base: the vector is empty"] if empty else [])),
     )
 
 
 def _summary(repo: Repository, text: str, merging: Sequence[CommitId] = ()) -> str:
-    """A message for an edited recipe: what it merges, or its changes."""
+    """Default message for an edited recipe: what it merges, or its changes."""
     if merging:
         return merge_message(repo, merging)
     before = repo.recipe(repo.head())
-    said = [change.text for change in changes(before, resolve(parse(text), repo.objects, before, text), repo.objects)]
-    return "; ".join(said) or "edit comments"
+    after = resolve(parse(text), repo.objects, before, text)
+    return "; ".join(change.text for change in changes(before, after, repo.objects)) or "edit comments"
 
 
-def _facts(metrics: Path | str | None, meta: Mapping[str, str] | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    if metrics is not None:
-        path = Path(metrics)
-        try:
-            facts["metrics"] = _shallow(json.loads(path.read_bytes()))
-            canonical(facts["metrics"])
-        except FileNotFoundError:
-            raise UsageError(f"there is no metrics file {path}", "Give the file that your evaluation wrote.") from None
-        except IsADirectoryError:
-            raise UsageError(f"{path} is a folder", "Give the metrics as a JSON file.") from None
-        except OSError as error:
-            raise storage_error(error, path) from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{path} is not plain JSON: {error}", "Write the metrics as a JSON object.") from None
-    if meta:
-        facts["meta"] = dict(meta)
-    return facts
+def _metrics(path: Path) -> Any:
+    """Read a JSON file that a commit can store."""
+    try:
+        metrics = _shallow(json.loads(path.read_bytes()))
+        canonical(metrics)
+        return metrics
+    except FileNotFoundError:
+        raise UsageError(f"metrics file {path} does not exist", "Pass a JSON file with the results.") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder", "Pass a JSON file with the results.") from None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not plain JSON: {error}", "Write the metrics as a JSON object.") from None
 
 
 def _shallow(value: Any, room: int = DEEPEST) -> Any:
-    """``value`` if it is not nested too deep to be kept and shown."""
+    """Return `value` if it is nested at most `room` levels deep."""
     if room == 0:
         raise ValueError(f"nested deeper than {DEEPEST} levels")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():

@@ -1,4 +1,4 @@
-"""``persona convert``: pickled weights to safetensors, without running anything that the pickle holds."""
+"""`persona convert`: convert pickled weights to safetensors without running code from the pickle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK = 8 << 20
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """A folder of safetensors and the files that lay beside the pickles."""
+    """A folder with converted weights. `nbytes` is their size; `files` are the configs and tokenizer files copied too."""
 
     folder: Path
     tensors: int
@@ -36,13 +36,22 @@ class ConvertResult:
 
 
 def convert(path: Path | str, out: Path | str, *, progress: Progress = SILENT) -> ConvertResult:
-    """Write the weights of a ``.bin`` or ``.pt`` file, or of a folder of them, into the new folder ``out``."""
+    """Convert pickled weights to safetensors.
+
+    Args:
+        path: A `.bin` or `.pt` file, or a folder of them, whose configs and tokenizer are copied too.
+        out: Folder to create.
+
+    Raises:
+        CheckpointError: A pickle is damaged or would have to run code, or a tensor is in two files.
+        Refusal: `out` exists.
+    """
     source, target = Path(path), Path(out).resolve()
     check_target(target, replace=False)
     loaded = {_renamed(file): pickled.load(file) for file in pickled.find(source)}
     _check_names(loaded)
     shards = [_shard(name, tensors) for name, tensors in loaded.items()]
-    beside = _beside(source)
+    copied = _side_files(source)
     with output_folder(target, shards) as folder, progress.task("converting", _size(shards)) as task:
         folder.reserve()
         for tensors in loaded.values():
@@ -50,27 +59,25 @@ def convert(path: Path | str, out: Path | str, *, progress: Progress = SILENT) -
                 for entry, block in _blocks(tensor):
                     folder.write(name, entry, as_bits(block, pickled.dtype_name(tensor) or "U8"))
                     task.advance(block.nbytes)
-        for name, file in beside.items():
+        for name, file in copied.items():
             with translated(file):
                 folder.add_file(name, file.read_bytes())
         if len(shards) > 1:
             folder.add_file(INDEX, index_json(shards))
         folder.publish()
-    return ConvertResult(Path(out), sum(map(len, loaded.values())), _size(shards), tuple(sorted(beside)))
+    return ConvertResult(Path(out), sum(map(len, loaded.values())), _size(shards), tuple(sorted(copied)))
 
 
-def _beside(source: Path) -> dict[str, Path]:
-    """Configs and tokenizer of a folder of pickles."""
+def _side_files(source: Path) -> dict[str, Path]:
+    """Configs and tokenizer files of a folder of pickles."""
     if not source.is_dir():
         return {}
-    found = dict(side_files(source))
-    if (source / ADAPTER_CONFIG).is_file():
-        found[ADAPTER_CONFIG] = source / ADAPTER_CONFIG
-    return found
+    config = source / ADAPTER_CONFIG
+    return dict(side_files(source)) | ({ADAPTER_CONFIG: config} if config.is_file() else {})
 
 
 def _renamed(file: Path) -> str:
-    """``pytorch_model-00001-of-00002.bin`` → ``model-00001-of-00002.safetensors``."""
+    """`pytorch_model-00001-of-00002.bin` → `model-00001-of-00002.safetensors`."""
     return f"{file.stem.removeprefix('pytorch_')}.safetensors"
 
 
@@ -79,7 +86,9 @@ def _check_names(loaded: dict[str, dict[str, torch.Tensor]]) -> None:
     for file, tensors in loaded.items():
         for name in tensors:
             if seen.setdefault(name, file) != file:
-                raise CheckpointError(f"tensor {name!r} is in {seen[name]} and in {file}", "Copy the checkpoint again.")
+                raise CheckpointError(
+                    f"tensor {name!r} is in {seen[name]} and in {file}", "The checkpoint is damaged; copy it again."
+                )
 
 
 def _shard(name: str, tensors: dict[str, torch.Tensor]) -> Shard:
@@ -93,7 +102,7 @@ def _size(shards: list[Shard]) -> int:
 
 
 def _blocks(tensor: torch.Tensor) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
-    """The tensor's plain bytes in pieces, each with the entry at which it begins."""
+    """Yield the tensor's bytes in blocks, each with the index of its first entry."""
     import torch
 
     flat = tensor.detach().contiguous().reshape(-1)

@@ -1,4 +1,4 @@
-"""``persona diff``: what changed between any two of revision, work tree, vector, built folder and checkpoint, or readouts."""
+"""`persona diff`: compare revisions, the working tree, vectors, built folders and checkpoints, or two readouts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from persona.progress import SILENT, Progress
 from persona.recipe.changes import READOUT_RETRAINED, RecipeChange, changes
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.verbs.interference import measured
-from persona.workspace import operands as sides
+from persona.verbs.interference import report_on
+from persona.workspace import operands
 from persona.workspace.operands import CHECKPOINT, READOUT, REVISION, WORK_TREE, Operand
 from persona.workspace.readouts import load_readout, readout_at
 from persona.workspace.record import entry_of
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DiffResult:
-    """Differences from ``before`` to ``after``, both named as a person would.
+    """Differences from `before` to `after`, the names of the two sides; `kinds` says what each side is.
 
-    ``weights`` is the interference report of two recipes; ``tensors`` and ``files`` are the models themselves. They are
-    None, or empty, where weights were not read. ``readouts`` are those that were trained again. ``unlike`` is what is no longer as
-    a folder was built. ``measured`` is what suites found on both sides, where that is kept.
+    `changes` compares the recipes, and `readouts` those readouts that were retrained. `tensors` and `files` compare the
+    models, and `weights` reports how much the vectors of `after` interfere; they are None, or empty, unless weights were
+    asked for. `unlike` lists what changed in a built folder since the build. `measured` compares stored evaluation results.
     """
 
     before: str
@@ -63,74 +63,90 @@ def diff(
     cwd: Path | str = ".",
     progress: Progress = SILENT,
 ) -> DiffResult:
-    """Between two sides; ``after`` is the edited recipe unless given, ``before`` HEAD unless given.
+    """Compare two operands.
 
-    A side is a revision, a vector (``NAME``, ``NAME@REV``), or a folder, whose path is relative to ``within``; a vector
-    alone is compared with the vector of that name in the edited recipe. A readout is compared with a readout. With ``weights`` or ``stat`` the weights are
-    read, by layer or tensor, those of a revision as it would be built; a checkpoint has nothing else, so they always
-    are. ``weights`` also reports how far the vectors of ``after`` agree. Two folders need no repository.
+    Args:
+        repo: None to compare two folders outside a repository.
+        before: Revision, vector (`NAME`, `NAME@REV`), readout or folder. The default is HEAD.
+        after: Like `before`. The default is `persona.toml`, or what has the name of `before` in it.
+        weights: Compare the weights in detail (those that a build of a revision would have), and report how much the
+            vectors of `after` interfere.
+        stat: Compare the weights. Weights are always compared if a side is a checkpoint.
+        by: Rows of the comparison, `layer` or `tensor`.
+        cwd: Folder that relative paths start from.
+
+    Raises:
+        NoRepository: A side needs a repository, and `repo` is None.
+        UsageError: A side does not exist, or the sides cannot be compared.
+        Refusal: The weights of a side cannot be built.
     """
-    old, new = _sides(repo, before, after, Path(cwd))
-    found, unlike = tuple(_changes(repo, old, new)), (*old.unlike, *new.unlike)
-    notes = (*old.notes, *new.notes)
+    old, new = _operands(repo, before, after, Path(cwd))
     if READOUT in (old.kind, new.kind):
         _check_readouts(old, new, weights=weights, stat=stat)
-    found, turned = compare_readouts(repo, found)
-    told = DiffResult(
-        old.label, new.label, (old.kind, new.kind), bool(found or unlike), found, unlike=unlike, notes=notes
+    recipe_changes, readouts = compare_readouts(repo, _changes(repo, old, new))
+    unlike = (*old.unlike, *new.unlike)
+    result = DiffResult(
+        before=old.label,
+        after=new.label,
+        kinds=(old.kind, new.kind),
+        differs=bool(recipe_changes or unlike),
+        changes=recipe_changes,
+        unlike=unlike,
+        notes=(*old.notes, *new.notes),
+        readouts=readouts,
+        measured=_measured(repo, old, new),
     )
-    told = replace(told, readouts=turned, measured=_measured(repo, old, new))
-    if not (weights or stat or CHECKPOINT in told.kinds):
-        return told
+    if not (weights or stat or CHECKPOINT in result.kinds):
+        return result
     report = _report(repo, old, new, by, progress) if weights else None
-    told = _weighed(repo, replace(told, weights=report), old, new, by, progress)
-    return _with_cosines(repo, told, old, new, progress)
+    result = _with_weights(repo, replace(result, weights=report), old, new, by, progress)
+    return _with_cosines(repo, result, old, new, progress)
 
 
-def _sides(repo: Repository | None, before: str | Path | None, after: str | Path | None, cwd: Path) -> list[Operand]:
+def _operands(repo: Repository | None, before: str | Path | None, after: str | Path | None, cwd: Path) -> list[Operand]:
     if repo is None and (before is None or after is None):
-        raise NoRepository(
-            "there is no persona repository here", "Two folders can be compared without one: persona diff A B"
-        )
-    old = sides.operand_of(repo, before if before is not None else refs_.HEAD, cwd, readouts=True)
+        raise NoRepository("no persona repository here", "Outside a repository, compare two folders: persona diff A B")
+    old = operands.operand_of(repo, before if before is not None else refs_.HEAD, cwd, readouts=True)
     if after is not None or repo is None:
-        return [old, sides.operand_of(repo, after or "", cwd, readouts=True)]
+        return [old, operands.operand_of(repo, after or "", cwd, readouts=True)]
     if old.kind == READOUT:
-        return _with_standing_readout(repo, old, str(before))
+        return _with_worktree_readout(repo, old, str(before))
     if old.vector is None:
-        return [old, sides.worktree_operand(repo)]
+        return [old, operands.worktree_operand(repo)]
     name = old.vector.name
-    if before == name:  # as it was committed, to as it is now
+    if before == name:  # compare what was committed with the working tree
         head = repo.recipe(repo.head())
-        old = sides.vector_operand(entry_of(head, name), head, f"{name}@{refs_.HEAD}")
-    return [old, sides.worktree_vector(repo, name)]
+        old = operands.vector_operand(entry_of(head, name), head, f"{name}@{refs_.HEAD}")
+    return [old, operands.worktree_vector(repo, name)]
 
 
-def _with_standing_readout(repo: Repository, old: Operand, said: str) -> list[Operand]:
-    """A readout, and the one of its name in the edited recipe; of a name alone, from how it was committed."""
+def _with_worktree_readout(repo: Repository, old: Operand, spec: str) -> list[Operand]:
+    """A readout, and the one with the same name in `persona.toml`; for a bare name, HEAD's and that one."""
     name = _recipe(old).readouts[0].name
     new = readout_at(repo, name)
     if new is None:
-        raise UsageError(f"no readout '{name}' in the recipe as it stands", "Name another one as well.")
-    if said == name and (committed := readout_at(repo, f"{name}@{refs_.HEAD}")) is not None:
-        old = sides.readout_operand(committed, f"{name}@{refs_.HEAD}")
-    return [old, sides.readout_operand(new, name)]
+        raise UsageError(f"no readout '{name}' in persona.toml", f"Name a second readout: persona diff {spec} NAME")
+    if spec == name and (committed := readout_at(repo, f"{name}@{refs_.HEAD}")) is not None:
+        old = operands.readout_operand(committed, f"{name}@{refs_.HEAD}")
+    return [old, operands.readout_operand(new, name)]
 
 
 def _check_readouts(old: Operand, new: Operand, *, weights: bool, stat: bool) -> None:
     if old.kind != new.kind:
-        raise UsageError("a readout can only be compared with a readout", "Name two: persona diff NAME@REV NAME")
+        raise UsageError(
+            "a readout can only be compared with a readout", "Name two readouts: persona diff NAME@REV NAME"
+        )
     if weights or stat:
         raise UsageError("readouts have no weights", "Leave --weights and --stat out.")
 
 
 def _changes(repo: Repository | None, old: Operand, new: Operand) -> list[RecipeChange]:
-    """What the recipes say; of two vectors, what the vectors are."""
+    """Compare the recipes, or two vectors by their properties."""
     if old.recipe is None or new.recipe is None:
         return []
     if repo is not None and old.vector is not None and new.vector is not None:
         return list(_between_vectors(repo, old, new))
-    if old.kind == new.kind == READOUT:  # two of another name are compared all the same
+    if old.kind == new.kind == READOUT:  # compared under one name, even if their names differ
         [entry], name = old.recipe.readouts, new.recipe.readouts[0].name
         return changes(old.recipe.with_readouts([replace(entry, name=name)]), new.recipe)
     return changes(old.recipe, new.recipe, repo.objects if repo is not None else None)
@@ -143,14 +159,14 @@ def _measured(repo: Repository | None, old: Operand, new: Operand) -> tuple[Figu
 
 
 def _between_vectors(repo: Repository, old: Operand, new: Operand) -> Iterator[RecipeChange]:
-    ids = [VectorId(one.vector.id) for one in (old, new) if one.vector is not None]
-    one, other = (repo.vector(name) for name in ids)
+    ids = [VectorId(side.vector.id) for side in (old, new) if side.vector is not None]
+    first, second = (repo.vector(name) for name in ids)
     facts: dict[str, tuple[Any, Any]] = {
         "id": (ids[0].short, ids[1].short),
-        "base": (one.base[:SHORT], other.base[:SHORT]),
-        "form": (one.form, other.form),
-        "tensors": (len(one.names), len(other.names)),
-        "files": (tuple(sorted(one.files)), tuple(sorted(other.files))),
+        "base": (first.base[:SHORT], second.base[:SHORT]),
+        "form": (first.form, second.form),
+        "tensors": (len(first.names), len(second.names)),
+        "files": (tuple(sorted(first.files)), tuple(sorted(second.files))),
     }
     for name, (before, after) in facts.items():
         if before != after:
@@ -158,42 +174,46 @@ def _between_vectors(repo: Repository, old: Operand, new: Operand) -> Iterator[R
 
 
 def _report(repo: Repository | None, old: Operand, new: Operand, by: str, progress: Progress) -> Interference | None:
-    """How far the vectors of the newer recipe agree, where both sides are recipes of this repository on one base."""
+    """The interference report of the newer recipe, if both sides are recipes on the same base."""
     if repo is None or not {old.kind, new.kind} <= {REVISION, WORK_TREE} or _recipe(old).base != _recipe(new).base:
         return None
-    return measured(repo, _recipe(new), _recipe(old), by, progress)
+    return report_on(repo, _recipe(new), _recipe(old), by, progress)
 
 
-def _weighed(
-    repo: Repository | None, told: DiffResult, old: Operand, new: Operand, by: str, progress: Progress
+def _with_weights(
+    repo: Repository | None, result: DiffResult, old: Operand, new: Operand, by: str, progress: Progress
 ) -> DiffResult:
-    """With the models themselves; a recipe that no build accepts still has its report."""
+    """Add the comparison of the models, or a note if one cannot be built but has an interference report."""
     from persona.workspace.weights import compare_weights
 
     try:
-        read = compare_weights(repo, old, new, by, progress)
+        compared = compare_weights(repo, old, new, by, progress)
     except (Refusal, UsageError) as error:
-        if told.weights is None:
+        if result.weights is None:
             raise
-        return replace(told, notes=(*told.notes, f"what would be built is not compared: {error.message}"))
-    differs = told.differs or bool(read.files or read.tensors.whole.changed)
-    return replace(told, tensors=read.tensors, files=read.files, differs=differs)
+        return replace(result, notes=(*result.notes, f"the builds are not compared: {error.message}"))
+    differs = result.differs or bool(compared.files or compared.tensors.whole.changed)
+    return replace(result, tensors=compared.tensors, files=compared.files, differs=differs)
 
 
 def _with_cosines(
-    repo: Repository | None, told: DiffResult, old: Operand, new: Operand, progress: Progress
+    repo: Repository | None, result: DiffResult, old: Operand, new: Operand, progress: Progress
 ) -> DiffResult:
+    """Add to each retrained vector its cosine with the vector before."""
     from persona.workspace.weights import cosine_with_before
 
     if repo is None:
-        return told
-    known = {one.name: one.cosine for one in told.weights.whole.retrained} if told.weights else {}
-    found = []
-    for change in told.changes:
-        if change.kind == "retrained" and change.name not in known:
+        return result
+    known = {vector.name: vector.cosine for vector in result.weights.whole.retrained} if result.weights else {}
+
+    def with_cosine(change: RecipeChange) -> RecipeChange:
+        if change.kind != "retrained":
+            return change
+        if change.name not in known:
             known[change.name] = cosine_with_before(repo, change.name, _recipe(old), _recipe(new), progress)
-        found.append(replace(change, cosine=known.get(change.name)) if change.kind == "retrained" else change)
-    return replace(told, changes=tuple(found))
+        return replace(change, cosine=known[change.name])
+
+    return replace(result, changes=tuple(map(with_cosine, result.changes)))
 
 
 def _recipe(side: Operand) -> Recipe:
@@ -203,9 +223,9 @@ def _recipe(side: Operand) -> Recipe:
 
 @dataclass(frozen=True)
 class ReadoutDiff:
-    """A readout that is another than before.
+    """A retrained readout. `cosines` compares old and new directions, by concept and layer of either readout.
 
-    ``cosines`` are by concept and layer, of all that either has; null where one of both has no such direction.
+    A cosine is None where only one of the two readouts has that concept and layer.
     """
 
     name: str
@@ -217,27 +237,31 @@ class ReadoutDiff:
 
     @property
     def mean(self) -> float | None:
-        """Of all cosines; None if no direction is there on both sides."""
-        known = [one for row in self.cosines for one in row if one is not None]
+        """Mean cosine; None if the readouts have no direction in common."""
+        known = [cosine for row in self.cosines for cosine in row if cosine is not None]
         return sum(known) / len(known) if known else None
 
 
 def compare_readouts(
     repo: Repository | None, changes: Iterable[RecipeChange]
 ) -> tuple[tuple[RecipeChange, ...], tuple[ReadoutDiff, ...]]:
-    """The changes, retrained readouts with their mean cosine, and how far each turned; what is not here is left out."""
-    told, found = [], []
+    """Compare the retrained readouts among `changes`.
+
+    Returns the changes, with the mean cosine of each retrained readout, and the comparisons. Readouts that are not in
+    the repository are not compared.
+    """
+    completed, diffs = [], []
     for change in changes:
         if repo is not None and change.kind == READOUT_RETRAINED:
             ids = (ReadoutId(change.before), ReadoutId(change.after))
-            if all(one in repo.objects for one in ids):
-                found.append(_compared(change.name, *ids, *(load_readout(repo, one) for one in ids)))
-                change = replace(change, cosine=found[-1].mean)
-        told.append(change)
-    return tuple(told), tuple(found)
+            if all(name in repo.objects for name in ids):
+                diffs.append(_compare(change.name, *ids, *(load_readout(repo, name) for name in ids)))
+                change = replace(change, cosine=diffs[-1].mean)
+        completed.append(change)
+    return tuple(completed), tuple(diffs)
 
 
-def _compared(name: str, before: ReadoutId, after: ReadoutId, old: Readout, new: Readout) -> ReadoutDiff:
+def _compare(name: str, before: ReadoutId, after: ReadoutId, old: Readout, new: Readout) -> ReadoutDiff:
     concepts = tuple(dict.fromkeys([*new.concepts, *old.concepts]))
     layers = tuple(sorted({*old.layers, *new.layers}))
     cosines = tuple(tuple(_cosine(old, new, concept, layer) for layer in layers) for concept in concepts)
@@ -247,7 +271,8 @@ def _compared(name: str, before: ReadoutId, after: ReadoutId, old: Readout, new:
 def _cosine(old: Readout, new: Readout, concept: str, layer: int) -> float | None:
     import numpy as np
 
-    if any(concept not in one.concepts or layer not in one.layers for one in (old, new)) or old.hidden != new.hidden:
+    both = (old, new)
+    if old.hidden != new.hidden or any(concept not in r.concepts or layer not in r.layers for r in both):
         return None
-    a, b = (one.vectors[layer][one.row(concept)].astype(np.float64) for one in (old, new))
+    a, b = (readout.vectors[layer][readout.row(concept)].astype(np.float64) for readout in both)
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

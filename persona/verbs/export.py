@@ -1,4 +1,4 @@
-"""``persona export``: a recipe as a mergekit configuration, with its vectors as checkpoints beside it."""
+"""`persona export`: write a recipe as a mergekit configuration, with its vectors as checkpoints beside it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ ADAPTER_OPTIONS = "--lora-merge-cache {stem}/merged --lora-merge-dtype float32"
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A vector as mergekit takes it. ``form``: checkpoint (bit for bit), adapter, or fp32 (W + τ, rounded to fp32)."""
+    """A vector as mergekit reads it; `reference` is its name in the configuration.
+
+    `form` is `checkpoint` (bit for bit), `adapter`, or `fp32` (a checkpoint of W + τ, rounded to fp32).
+    """
 
     name: str
     form: str
@@ -42,7 +45,11 @@ class ExportedModel:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A configuration, the folder with its models, and what mergekit does otherwise."""
+    """An exported recipe: its configuration and the folder with its models.
+
+    `edited` says that the recipe has uncommitted edits on top of `commit`. `command` runs the merge. `notes` say where
+    mergekit's result differs from a build.
+    """
 
     config: Path
     folder: Path
@@ -56,7 +63,7 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class _Job:
-    """What has to be written, and from where."""
+    """What to export, and how."""
 
     repo: Repository
     prepared: Prepared
@@ -66,12 +73,12 @@ class _Job:
 
     @property
     def recipe(self) -> Recipe:
-        """What is exported."""
+        """The exported recipe."""
         return self.prepared.recipe
 
     @property
     def base(self) -> Base:
-        """Its base."""
+        """The base of the recipe."""
         return self.prepared.base
 
 
@@ -85,10 +92,19 @@ def export(
     memory: int = MEMORY,
     progress: Progress = SILENT,
 ) -> ExportResult:
-    """Write ``rev``, or the recipe as it stands, as the mergekit configuration ``to``; its models go into a folder beside.
+    """Write a recipe as a mergekit configuration.
 
-    The folder is called as the file without its suffix. ``base`` is a folder with the base's own weights, which the
-    configuration then names instead of a copy; ``dtype`` that of the merged model, if its tensors would have several.
+    Args:
+        to: Configuration to write; its models go into a folder with the same name without the suffix.
+        rev: Revision to export. The default is `persona.toml`.
+        base: Folder with the base's weights, which the configuration then names instead of a copy.
+        dtype: Data type of the merged model; needed if a build would have several.
+        memory: Bytes of tensors in memory at once.
+
+    Raises:
+        UsageError: `to` is not a usable name.
+        WrongBase: `base` has other weights than the recipe's base.
+        Refusal: mergekit cannot express the recipe, or `to` exists with another content.
     """
     path = _checked_target(Path(to))
     folder = path.with_suffix("")
@@ -96,35 +112,35 @@ def export(
     prepared = repo.prepare(recipe, named_dtype(dtype))
     active, plan = prepared.active, prepared.plan
     job = _Job(repo, prepared, folder.name, memory, progress)
-    _check_sayable(job, own_base=base is not None)
+    _check_expressible(job, own_base=base is not None)
     reference = f"{folder.name}/base" if base is None else _own_base(job, Path(base))
-    models = [_model(job, one, reference) for one in active]
+    models = [_model(job, vector, reference) for vector in active]
     written = config_of(recipe, reference, [model for model, *_ in models], active[0].depths, _out_dtype(plan))
-    exported = tuple(one for _, one, _ in models)
+    exported = tuple(model for _, model, _ in models)
     text, command, notes = _text(job, path, commit, edited, written, exported)
     _check_free(path, text)
     check_own(folder)
     with several(folder, replace=folder.exists() and any(folder.iterdir())) as staging:
         if base is None:
             _write_base(job, staging / "base")
-        for one, (_, said, pairs) in zip(active, models, strict=True):
-            _write_model(job, staging / "vectors" / one.name, one, said.form, pairs)
+        for vector, (_, model, pairs) in zip(active, models, strict=True):
+            _write_model(job, staging / "vectors" / vector.name, vector, model.form, pairs)
     files.write_file(path, text.encode())
     return ExportResult(path, folder, commit, edited, str(written.config["merge_method"]), exported, command, notes)
 
 
 def _checked_target(path: Path) -> Path:
     if path.suffix not in (".yml", ".yaml"):
-        raise UsageError(f"{path} is not named like a YAML file", "Give a name such as --to merge/recipe.yml.")
+        raise UsageError(f"{path} is not a .yml or .yaml file", "Use a name such as --to merge/recipe.yml.")
     if not {*"+@ \n"}.isdisjoint(path.stem):
         raise UsageError(
-            f"'{path.name}' has '+', '@' or a space, which mergekit takes for something else", "Rename it."
+            f"'{path.name}' has '+', '@' or a space, which have a meaning for mergekit", "Use another name."
         )
     return path.resolve()
 
 
 def _check_free(path: Path, text: str) -> None:
-    """Raise unless ``path`` is free, or says this already, as after an export that was interrupted at its end."""
+    """Raise if `path` exists, unless it has this text already, as after an export that was interrupted at the end."""
     try:
         same = path.read_bytes() == text.encode()
     except FileNotFoundError:
@@ -132,111 +148,111 @@ def _check_free(path: Path, text: str) -> None:
     except OSError as error:
         raise files.storage_error(error, path) from error
     if not same:
-        raise Refusal(f"{path} exists, and says something else", "Choose another name, or move it away.")
+        raise Refusal(f"{path} already exists with another content", "Use another name, or move it away.")
 
 
-def _check_sayable(job: _Job, *, own_base: bool) -> None:
-    """Raise for what no mergekit configuration can say, whatever the method."""
+def _check_expressible(job: _Job, *, own_base: bool) -> None:
+    """Raise for what mergekit cannot express with any method."""
     if not job.prepared.active:
-        raise Refusal("no vector of this recipe acts: there is nothing to merge", "See 'persona vectors'.")
-    strange = next((name for name, spec in job.base.tensors.items() if spec.dtype not in ARITHMETIC), None)
-    if strange is not None:
-        raise Refusal(
-            f"the base has {strange} as {job.base.tensors[strange].dtype}, which mergekit would cast", "Build it."
-        )
+        raise Refusal("nothing to merge: no vector has a nonzero alpha", "See 'persona vectors'.")
+    for name, spec in job.base.tensors.items():
+        if spec.dtype not in ARITHMETIC:
+            raise Refusal(
+                f"tensor {name} of the base is {spec.dtype}, which mergekit would cast",
+                "Build the model instead: persona build",
+            )
     based = job.recipe.method not in ("karcher", "slerp") or (
         job.recipe.method == "slerp" and len(job.prepared.active) == 1
     )
-    for one in job.prepared.active:
-        for name in [*grown(job.base, one.vector), *one.vector.gone]:
+    for vector in job.prepared.active:
+        for name in [*grown(job.base, vector.vector), *vector.vector.gone]:
             raise Refusal(
-                f"vector '{one.name}' adds to, or takes out, {name}: mergekit merges tensors of one shape alone",
-                "Build the model itself (persona build), or leave the vector out.",
+                f"vector '{vector.name}' resizes, adds or removes {name}, which mergekit cannot merge",
+                "Build the model instead (persona build), or set the vector's alpha to 0.",
             )
-        for file in told(one):
+        for file in told(vector):
             if own_base or not based:
                 raise Refusal(
-                    f"vector '{one.name}' brings its own {file}, and mergekit would take that of another model",
-                    "Leave --base out." if based else "Build the model itself: persona build.",
+                    f"vector '{vector.name}' has its own {file}, but mergekit would use that of another model",
+                    "Leave --base out." if based else "Build the model instead: persona build",
                 )
 
 
 def _own_base(job: _Job, folder: Path) -> str:
-    """The user's folder of the base, as the configuration names it."""
+    """Check the user's folder of the base, and return its name in the configuration."""
     check_is_base(open_checkpoint(folder), job.base, job.recipe.base_name)
     path = str(folder.resolve())
     if not {*"+@"}.isdisjoint(path):
-        raise UsageError(f"{path} has '+' or '@', which mergekit takes for something else", "Rename it.")
+        raise UsageError(f"{path} contains '+' or '@', which have a meaning for mergekit", "Rename the folder.")
     return path
 
 
 def _out_dtype(plan: Plan) -> str:
     dtypes = {output.dtype: output.name for output in plan.outputs}
     if len(dtypes) > 1:
-        said = ", ".join(f"{name} {dtype}" for dtype, name in sorted(dtypes.items()))
-        raise Refusal(f"the merged tensors have several dtypes ({said}), and mergekit writes one", "Add --dtype bf16.")
+        examples = ", ".join(f"{name} {dtype}" for dtype, name in sorted(dtypes.items()))
+        raise Refusal(f"mergekit writes one dtype, but the build has several ({examples})", "Add --dtype bf16.")
     return TORCH_NAMES[next(iter(dtypes))]
 
 
-def _model(job: _Job, one: Active, base: str) -> tuple[Model, ExportedModel, list[Pair]]:
-    """How a vector is written, and what the configuration calls it."""
-    reference, pairs, form = f"{job.stem}/vectors/{one.name}", list[Pair](), "checkpoint"
-    alone = _alone(job, one)
-    if one.vector.form not in WHOLE:
+def _model(job: _Job, vector: Active, base: str) -> tuple[Model, ExportedModel, list[Pair]]:
+    """Decide how to write a vector, and what to call it in the configuration."""
+    reference, pairs, form = f"{job.stem}/vectors/{vector.name}", list[Pair](), "checkpoint"
+    alone = _alone(job, vector)
+    if vector.vector.form not in WHOLE:
         try:
             pairs = exact_pairs(
-                alone, Surroundings(job.base, job.repo.model_config(job.base), [_plain(one)]), job.repo.tensors
+                alone, Surroundings(job.base, job.repo.model_config(job.base), [_plain(vector)]), job.repo.tensors
             )
-        except Refusal:  # more than factors: it is written as the sum of both
+        except Refusal:  # not only low-rank factors: write W + τ
             pairs = []
         form = "adapter" if pairs else form
     if form == "checkpoint" and any(output.copy is None for output in alone.outputs):
         form = "fp32"
     reference = f"{base}+{reference}" if form == "adapter" else reference
-    sizes = {name: job.base.tensors[name].entries for name in one.vector.names}
-    return Model(one.entry, reference, sizes), ExportedModel(one.name, form, reference), pairs
+    sizes = {name: job.base.tensors[name].entries for name in vector.vector.names}
+    return Model(vector.entry, reference, sizes), ExportedModel(vector.name, form, reference), pairs
 
 
-def _plain(one: Active) -> Active:
-    return replace(one, entry=Entry(one.name, one.entry.id))
+def _plain(vector: Active) -> Active:
+    return replace(vector, entry=Entry(vector.name, vector.entry.id))
 
 
-def _alone(job: _Job, one: Active, dtype: str | None = None) -> Plan:
-    """The plan of base + τ."""
-    recipe = Recipe(job.recipe.base, job.recipe.base_name, (Entry(one.name, one.entry.id),))
-    return make_plan(recipe, job.base, {one.name: one.vector}, dtype)
+def _alone(job: _Job, vector: Active, dtype: str | None = None) -> Plan:
+    """The plan of the base plus this vector."""
+    recipe = Recipe(job.recipe.base, job.recipe.base_name, (Entry(vector.name, vector.entry.id),))
+    return make_plan(recipe, job.base, {vector.name: vector.vector}, dtype)
 
 
 def _write_base(job: _Job, target: Path) -> None:
-    """The base's weights, and beside them what the merged model has: mergekit takes that from here."""
+    """Write the base's weights with the side files of the merged model, as mergekit copies those of the base."""
     plan = make_plan(Recipe(job.recipe.base, job.recipe.base_name), job.base, {})
-    beside = job.prepared.side_files(job.repo.tensors)
-    _checkpoint(job, target, plan, beside)
+    _write_checkpoint(job, target, plan, job.prepared.side_files(job.repo.tensors))
 
 
-def _write_model(job: _Job, target: Path, one: Active, form: str, pairs: list[Pair]) -> None:
+def _write_model(job: _Job, target: Path, vector: Active, form: str, pairs: list[Pair]) -> None:
     if form == "adapter":
         write_factors(target, pairs, "", job.repo.model_config(job.base))
         return
-    plan = _alone(job, one, "F32" if form == "fp32" else None)
-    _checkpoint(job, target, plan, side_files(plan, job.base, [_plain(one)], job.repo.tensors))
+    plan = _alone(job, vector, "F32" if form == "fp32" else None)
+    _write_checkpoint(job, target, plan, side_files(plan, job.base, [_plain(vector)], job.repo.tensors))
 
 
-def _checkpoint(job: _Job, target: Path, plan: Plan, beside: Mapping[str, bytes]) -> None:
-    write_checkpoint(target, plan, beside, job.repo.tensors, memory=job.memory, progress=job.progress)
+def _write_checkpoint(job: _Job, target: Path, plan: Plan, extra: Mapping[str, bytes]) -> None:
+    write_checkpoint(target, plan, extra, job.repo.tensors, memory=job.memory, progress=job.progress)
 
 
 def _text(
     job: _Job, path: Path, commit: CommitId, edited: bool, written: Written, models: tuple[ExportedModel, ...]
 ) -> tuple[str, str, tuple[str, ...]]:
-    """The file, the command that merges it, and the notes."""
-    options = f" {ADAPTER_OPTIONS.format(stem=job.stem)}" if any(one.form == "adapter" for one in models) else ""
+    """The configuration file, the command that runs it, and the notes."""
+    options = f" {ADAPTER_OPTIONS.format(stem=job.stem)}" if any(model.form == "adapter" for model in models) else ""
     command = f"mergekit-yaml {path.name} OUT{options}"
     silent = [entry.name for entry in job.recipe.vectors if not alphas.acts(entry.alpha)]
-    notes = (*written.notes, *([f"left out, for their alpha is 0: {', '.join(silent)}"] if silent else []))
+    notes = (*written.notes, *([f"left out because their alpha is 0: {', '.join(silent)}"] if silent else []))
     edits = ", with uncommitted edits" if edited else ""
     head = [
-        f"Exported by persona from commit {commit.short}{edits}. Paths are relative: run this in the folder of this file.",
+        f"Exported by persona from commit {commit.short}{edits}. Run this in the folder of this file, as paths are relative:",
         command,
         *notes,
     ]

@@ -1,4 +1,4 @@
-"""``persona import``: a mergekit configuration becomes the recipe, and its models become vectors."""
+"""`persona import`: make a mergekit configuration the recipe, and its models vectors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from persona.workspace.record import RecordedCommit, clean_recipe, record
 from persona.workspace.vectors import kept_bytes
 
 LARGEST = 1 << 20
-"""Bytes of a configuration."""
+"""Maximum size of a configuration in bytes."""
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model of the configuration, and the vector that it became."""
+    """A model of the configuration, and the vector made from it; `form` says how the vector is stored."""
 
     name: str
     folder: Path
@@ -45,7 +45,10 @@ class ImportedModel:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What the recipe says now. ``recorded`` is None if it said this already."""
+    """An imported configuration. `recorded` is None if the recipe was already the same.
+
+    `replaced` are the vectors that were removed from the recipe.
+    """
 
     recorded: RecordedCommit | None
     method: str
@@ -56,8 +59,8 @@ class ImportResult:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A configuration whose folders are all there. ``folders`` has those with the weights that become vectors."""
+class _Import:
+    """A configuration whose folders all exist; `folders` maps each vector's name to the folder of its weights."""
 
     config: MergekitConfig
     merge: Merge
@@ -74,62 +77,69 @@ def import_(
     command: str = "import",
     progress: Progress = SILENT,
 ) -> ImportResult:
-    """Make the recipe what the mergekit configuration at ``path`` says: one commit, one operation.
+    """Replace the recipe by a mergekit configuration, and commit it.
 
-    Folders are relative to the file. Vectors that it does not name must be taken out of the recipe first, or are with
-    ``replace``.
+    Args:
+        path: The configuration. Its models must be folders, relative to this file.
+        replace: Remove vectors that the configuration does not name; otherwise they are an error.
+
+    Raises:
+        UsageError: `path` is not a readable text file.
+        RecipeError: A key of the configuration is wrong, or cannot be expressed in a recipe.
+        WrongBase: A model belongs to another base.
+        Refusal: The recipe has other vectors, or `persona.toml` has edits.
     """
     path = Path(path)
     config = parse_config(_read(path), path.name)
     with clean_recipe(repo, command) as (change, text):
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         base = repo.base(recipe.base_id)
-        found = _found(config, path.parent, base, recipe)
-        others = tuple(entry.name for entry in recipe.vectors if entry.name not in found.folders)
+        source = _locate(config, path.parent, base, recipe)
+        others = tuple(entry.name for entry in recipe.vectors if entry.name not in source.folders)
         if others and not replace:
             raise Refusal(
                 f"the recipe has vectors that {path.name} does not name: {', '.join(others)}",
-                "They would be merged, too: take them out with --replace (history keeps them), or 'persona rm' first.",
+                "Add --replace to remove them from the recipe (history keeps them).",
             )
         models, entries = [], []
         facts: dict[str, dict[str, Any]] = {}
-        for part, (name, folder) in zip(found.merge.parts, found.folders.items(), strict=True):
+        for part, (name, folder) in zip(source.merge.parts, source.folders.items(), strict=True):
             ingested = ingest_folder(repo, recipe.base_id, folder, progress)
             vector = ingested.vector.put(repo.objects)
-            entry = _entry(found, part, name, vector, ingested.vector, base)
+            entry = _entry(source, part, name, vector, ingested.vector, base)
             facts[name], notes = run_metadata(folder, folder, name, ingested, kept_bytes(repo, ingested.vector))
             entries.append(entry)
             models.append(
                 ImportedModel(name, folder, vector, ingested.vector.form, entry.alpha, (*ingested.notes, *notes))
             )
-        merge = found.merge
-        done = ImportResult(None, merge.method, merge.scale, tuple(models), others, merge.notes)
-        wanted = _wanted(recipe, merge, entries)
-        if wanted == recipe:
-            return done
-        text = _edited(text, recipe, wanted)
+        merge = source.merge
+        result = ImportResult(None, merge.method, merge.scale, tuple(models), others, merge.notes)
+        after = _imported_recipe(recipe, merge, entries)
+        if after == recipe:
+            return result
+        text = _edited(text, recipe, after)
         run = {"runs": facts} if len(facts) > 1 else next(iter(facts.values()))
         recorded = record(repo, change, text, message or f"import {path.name}", author, run)
-        return dataclasses.replace(done, recorded=recorded)
+        return dataclasses.replace(result, recorded=recorded)
 
 
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST:
-            raise UsageError(f"{path} has more than {LARGEST >> 20} MiB", "Give a mergekit configuration.")
+            raise UsageError(f"{path} is larger than {LARGEST >> 20} MiB", "Pass a mergekit configuration.")
         return path.read_bytes().decode()
     except FileNotFoundError:
-        raise UsageError(f"there is no file {path}", "Give a mergekit configuration.") from None
+        raise UsageError(f"file {path} does not exist", "Pass a mergekit configuration.") from None
     except IsADirectoryError:
-        raise UsageError(f"{path} is a folder", "Give the mergekit configuration in it, such as recipe.yml.") from None
+        raise UsageError(f"{path} is a folder", "Pass the mergekit configuration in it, such as recipe.yml.") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8", "Give a mergekit configuration.") from None
+        raise UsageError(f"{path} is not valid UTF-8", "Pass a mergekit configuration.") from None
     except OSError as error:
         raise storage_error(error, path) from error
 
 
-def _found(config: MergekitConfig, home: Path, base: Base, recipe: Recipe) -> _Found:
-    """The folders of all models, the base among them, and what the recipe has to say; an error before any is read."""
+def _locate(config: MergekitConfig, home: Path, base: Base, recipe: Recipe) -> _Import:
+    """Find and check the folders of all models before any weights are read."""
     places = {reference: _place(config, home, reference, key) for reference, key in _references(config)}
     bases = {reference for reference, (model, lora) in places.items() if lora is None and _is_base(model, base)}
     for reference, key in _references(config):
@@ -139,16 +149,16 @@ def _found(config: MergekitConfig, home: Path, base: Base, recipe: Recipe) -> _F
     if config.base is not None and config.base not in bases and config.method != "slerp":
         raise _wrong_base(config, f"base_model: {config.base}", recipe)
     merge = merge_of(config, bases)
-    return _Found(config, merge, _named(config, merge, places))
+    return _Import(config, merge, _named(config, merge, places))
 
 
 def _references(config: MergekitConfig) -> list[tuple[ModelReference, str]]:
     base = [(config.base, "base_model")] if config.base is not None else []
-    return [*base, *((one.reference, f"{one.key}.model") for one in config.models)]
+    return [*base, *((model.reference, f"{model.key}.model") for model in config.models)]
 
 
 def _place(config: MergekitConfig, home: Path, reference: ModelReference, key: str) -> tuple[Path, Path | None]:
-    """The folders of a model and of the adapter on top of it."""
+    """The folder of a model, and of the adapter on top of it."""
     return _folder(config, home, reference.path, key), (
         None if reference.lora is None else _folder(config, home, reference.lora, key)
     )
@@ -161,8 +171,8 @@ def _folder(config: MergekitConfig, home: Path, path: str, key: str) -> Path:
         folder = Path(home, path)
     if not folder.is_dir():
         hub = "/" in path and not path.startswith((".", "/", "~")) and path.count("/") == 1
-        hint = "If it is a model of the hub, download it first, and write its folder." if hub else "Mend the path."
-        raise config.error(key, f"there is no folder {folder}", f"{hint} Paths are relative to {config.where}.")
+        hint = "Download models from the hub first, and write the path of their folder." if hub else "Fix the path."
+        raise config.error(key, f"no folder {folder}", f"{hint} Paths are relative to {config.where}.")
     try:
         return find_run(folder)
     except CheckpointError as error:
@@ -176,42 +186,47 @@ def _is_base(folder: Path, base: Base) -> bool:
 def _wrong_base(config: MergekitConfig, what: str, recipe: Recipe) -> WrongBase:
     return WrongBase(
         f"{config.where}: {what} is not this repository's base ({recipe.base_name or 'unnamed'})",
-        "Import it in a repository of that base: persona init --base PATH",
+        "Import it into a repository with that base: persona init --base PATH",
     )
 
 
 def _named(
     config: MergekitConfig, merge: Merge, places: Mapping[ModelReference, tuple[Path, Path | None]]
 ) -> dict[str, Path]:
-    """Every part's name and the folder that becomes its vector."""
+    """Map the name of each new vector to its folder."""
     named: dict[str, Path] = {}
     for part in merge.parts:
         model, lora = places[part.reference]
         folder = lora or model
         name = vector_name(name_of(folder))
         if not name:
-            raise config.error(part.key, f"the folder {folder} gives no name for a vector", "Rename it.")
+            raise config.error(
+                part.key,
+                f"folder {folder} cannot name a vector",
+                "Rename the folder; names use letters, digits, - and _.",
+            )
         if name in named:
-            raise config.error(part.key, f"{named[name]} and {folder} would both be vector '{name}'", "Rename one.")
+            raise config.error(
+                part.key, f"{named[name]} and {folder} would both be vector '{name}'", "Rename one of them."
+            )
         named[name] = folder
     return named
 
 
-def _entry(found: _Found, part: RecipePart, name: str, vector: VectorId, made: Vector, base: Base) -> Entry:
-    """The recipe's entry for a model."""
-    if not made.names and not made.gone:
+def _entry(source: _Import, part: RecipePart, name: str, vector: VectorId, stored: Vector, base: Base) -> Entry:
+    if not stored.names and not stored.gone:
         raise RecipeError(
-            f"{found.config.where}: {part.key}: {part.reference} has the base's own weights", "Take it out of the list."
+            f"{source.config.where}: {part.key}: {part.reference} has the same weights as the base",
+            "Remove it from the list.",
         )
     depths = Depths.of(base.tensors)
-    sizes = {tensor: base.tensors[tensor].entries for tensor in made.names if tensor in base.tensors}
-    parameters = own_parameters(part, found.merge.method, sizes, depths, found.config)
-    return Entry(name, vector, alpha_for(part, made.names, depths, found.config), parameters=parameters)
+    sizes = {tensor: base.tensors[tensor].entries for tensor in stored.names if tensor in base.tensors}
+    parameters = own_parameters(part, source.merge.method, sizes, depths, source.config)
+    return Entry(name, vector, alpha_for(part, stored.names, depths, source.config), parameters=parameters)
 
 
-def _wanted(recipe: Recipe, merge: Merge, entries: Sequence[Entry]) -> Recipe:
-    """The recipe as it shall be; parameters that all vectors have alike stand in [merge]; nodes stay, and what
-    was estimated for vectors that stay."""
+def _imported_recipe(recipe: Recipe, merge: Merge, entries: Sequence[Entry]) -> Recipe:
+    """The new recipe. Parameters that all vectors share go into [merge]; existing vectors keep node and Fisher diagonal."""
     common = {
         key: value
         for key, value in entries[0].parameters.items()
@@ -234,10 +249,10 @@ def _wanted(recipe: Recipe, merge: Merge, entries: Sequence[Entry]) -> Recipe:
     )
 
 
-def _edited(text: str, recipe: Recipe, wanted: Recipe) -> str:
-    for entry in recipe.vectors:
+def _edited(text: str, before: Recipe, after: Recipe) -> str:
+    for entry in before.vectors:
         text = edit.remove_vector(text, entry.name)
-    text = edit.set_merge(text, wanted.method, wanted.scale, wanted.parameters)
-    for entry in wanted.vectors:
+    text = edit.set_merge(text, after.method, after.scale, after.parameters)
+    for entry in after.vectors:
         text = edit.put_vector(text, entry)
     return text

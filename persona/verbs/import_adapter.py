@@ -1,9 +1,9 @@
-"""``persona import-adapter``: a folder of adapters at once, each as a vector, in one commit."""
+"""`persona import-adapter`: record many adapters, each as a vector, in one commit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ from persona.workspace.vectors import kept_bytes
 
 @dataclass(frozen=True)
 class AdapterImport:
-    """An adapter that was found, and what it became. ``vector`` is None where nothing was recorded."""
+    """An adapter, and the vector made from it; `vector` is None in a dry run.
+
+    `is_new` says if the recipe changes: in a dry run if the name is new, otherwise if the vector or its alpha is.
+    """
 
     name: str
     folder: Path
@@ -40,7 +43,7 @@ class AdapterImport:
 
 @dataclass(frozen=True)
 class SkippedAdapter:
-    """A folder that was left out, and why."""
+    """A folder that was skipped, and why."""
 
     folder: Path
     why: str
@@ -48,7 +51,7 @@ class SkippedAdapter:
 
 @dataclass(frozen=True)
 class ImportAdapterResult:
-    """What was found. ``recorded`` is None after a dry run, or if the recipe had all of it already."""
+    """Imported and skipped (`left_out`) adapters. `recorded` is None in a dry run, or if the recipe does not change."""
 
     recorded: RecordedCommit | None
     adapters: tuple[AdapterImport, ...]
@@ -68,55 +71,69 @@ def import_adapter(
     command: str = "import-adapter",
     progress: Progress = SILENT,
 ) -> ImportAdapterResult:
-    """Record every adapter in ``folders`` as a vector that is named after its folder: one commit, one operation.
+    """Record every adapter in `folders` as a vector named after its folder, in one commit.
 
-    All are looked at before the first is taken in. One that is no adapter of this base is an error, or left out with
-    ``skip_bad``.
+    All adapters are checked before the first is stored.
+
+    Args:
+        folders: Adapters, or folders that contain adapters.
+        alpha: Alpha of the vectors. By default it is unchanged, and 1 for a new vector.
+        skip_bad: Skip adapters that do not fit the base.
+        dry_run: Change nothing.
+
+    Raises:
+        CheckpointError: A folder contains no adapter, or an adapter is damaged.
+        WrongBase: An adapter belongs to another base.
+        UsageError: `alpha` or the name of a folder is invalid, or two folders have the same name.
     """
     if alpha is not None:
         check_alpha(alpha)
-    places = _named([place for folder in folders for place in _found(Path(folder))])
+    places = _named([place for folder in folders for place in _adapters_in(Path(folder))])
     with repo.transaction(command) as change:
         text = worktree_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         good, bad = _checked(repo, recipe, places, alpha, skip_bad=skip_bad)
         if dry_run:
             return ImportAdapterResult(None, tuple(good), tuple(bad), True)
-        done, facts = [], {}
-        with progress.task("keeping the adapters", len(good), "adapters") as task:
-            for one in good:
-                taken, text, facts[one.name] = _taken(repo, recipe, one, text, alpha)
-                done.append(taken)
+        adapters, facts = [], {}
+        with progress.task("storing adapters", len(good), "adapters") as task:
+            for checked in good:
+                adapter, text, facts[checked.name] = _ingest(repo, recipe, checked, text, alpha)
+                adapters.append(adapter)
                 task.advance(1)
-        if not any(one.is_new for one in done):
-            return ImportAdapterResult(None, tuple(done), tuple(bad))
-        names = [one.name for one in done]
-        said = message or f"import {len(done)} adapters: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
-        if len(done) == 1:
-            said, facts = message or f"import adapter {done[0].name}", facts[done[0].name]
-        else:
-            facts = {"runs": facts}
-        return ImportAdapterResult(record(repo, change, text, said, author, facts), tuple(done), tuple(bad))
+        if not any(adapter.is_new for adapter in adapters):
+            return ImportAdapterResult(None, tuple(adapters), tuple(bad))
+        run = {"runs": facts} if len(adapters) > 1 else facts[adapters[0].name]
+        recorded = record(repo, change, text, message or _summary(adapters), author, run)
+        return ImportAdapterResult(recorded, tuple(adapters), tuple(bad))
 
 
-def _found(folder: Path) -> Iterator[Path]:
-    """The adapters that ``folder`` means: itself, its newest checkpoint, or those of its folders."""
+def _summary(adapters: Sequence[AdapterImport]) -> str:
+    """Default commit message."""
+    names = [adapter.name for adapter in adapters]
+    if len(names) == 1:
+        return f"import adapter {names[0]}"
+    return f"import {len(names)} adapters: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+
+
+def _adapters_in(folder: Path) -> Iterator[Path]:
+    """Yield the folder itself, its newest checkpoint, or the adapters in its subfolders."""
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise CheckpointError(f"{folder} {what}", "Give an adapter, or a folder of adapters.")
+        raise CheckpointError(f"{folder} {what}", "Pass an adapter, or a folder of adapters.")
     with translated(folder):
-        own = _adapter_in(folder)
-        inner = [_adapter_in(child) for child in sorted(folder.iterdir()) if own is None and child.is_dir()]
+        own = _newest_adapter(folder)
+        inner = [_newest_adapter(child) for child in sorted(folder.iterdir()) if own is None and child.is_dir()]
     places = [place for place in (own, *inner) if place is not None]
     if not places:
         raise CheckpointError(
-            f"{folder} holds no adapter: neither it nor a folder in it has an adapter_config.json",
-            "Give the folder whose folders peft's save_pretrained wrote; a full fine-tune: persona commit RUN.",
+            f"no adapter in {folder}: neither it nor a folder in it has an adapter_config.json",
+            "Pass a folder of adapters saved by PEFT. For a full fine-tune, run: persona commit RUN",
         )
     yield from places
 
 
-def _adapter_in(folder: Path) -> Path | None:
+def _newest_adapter(folder: Path) -> Path | None:
     if is_adapter(folder):
         return folder
     numbered = [child for child in numbered_folders(folder) if is_adapter(child)]
@@ -124,16 +141,17 @@ def _adapter_in(folder: Path) -> Path | None:
 
 
 def _named(places: Sequence[Path]) -> dict[str, Path]:
+    """Map the name of each new vector to its folder."""
     named: dict[str, Path] = {}
     for place in places:
         name = vector_name(name_of(place))
         if not name:
-            raise UsageError(f"the name of {place} gives no name for a vector", "Use: persona commit RUN --as NAME")
+            raise UsageError(f"folder {place} cannot name a vector", "Name it: persona commit RUN --as NAME")
         other = named.setdefault(name, place)
         if other != place:
             raise UsageError(
                 f"{other} and {place} would both be vector '{name}'",
-                "Rename a folder, or commit one of them by itself: persona commit RUN --as NAME",
+                "Rename a folder, or record one of them separately: persona commit RUN --as NAME",
             )
     return named
 
@@ -141,7 +159,7 @@ def _named(places: Sequence[Path]) -> dict[str, Path]:
 def _checked(
     repo: Repository, recipe: Recipe, places: dict[str, Path], alpha: float | None, *, skip_bad: bool
 ) -> tuple[list[AdapterImport], list[SkippedAdapter]]:
-    """Those that can be vectors of this base, and the others."""
+    """Return the adapters that fit the base, and those that do not."""
     base = repo.base(recipe.base_id)
     good, bad = [], []
     for name, folder in places.items():
@@ -158,23 +176,23 @@ def _checked(
             good.append(AdapterImport(name, folder, len(changed), strength, is_new=before is None))
     if not good:
         raise CheckpointError(
-            f"none of {len(bad)} adapters can be taken; the first: {bad[0].why}", "Mend them, or name others."
+            f"none of the {len(bad)} adapters can be imported; the first: {bad[0].why}", "Fix them, or pass others."
         )
     return good, bad
 
 
-def _taken(
-    repo: Repository, recipe: Recipe, one: AdapterImport, text: str, alpha: float | None
+def _ingest(
+    repo: Repository, recipe: Recipe, adapter: AdapterImport, text: str, alpha: float | None
 ) -> tuple[AdapterImport, str, dict[str, Any]]:
-    """One adapter in the store, the recipe's text with it, and its facts."""
-    ingested = ingest_folder(repo, recipe.base_id, one.folder, SILENT)
+    """Store an adapter; returns it with its vector, the recipe's text with the vector, and facts about the run."""
+    name, folder = adapter.name, adapter.folder
+    ingested = ingest_folder(repo, recipe.base_id, folder, SILENT)
     vector = ingested.vector.put(repo.objects)
-    before = recipe.entry(one.name)
-    entry = entry_for(before, one.name, vector, alpha, None)
+    before = recipe.entry(name)
+    entry = entry_for(before, name, vector, alpha, None)
     kept = kept_bytes(repo, ingested.vector)
-    run = one.folder.parent if one.folder.name.startswith("checkpoint-") else one.folder
-    facts, notes = run_metadata(run, one.folder, one.name, ingested, kept)
-    taken = AdapterImport(
-        one.name, one.folder, one.tensors, entry.alpha, vector, kept, entry != before, (*ingested.notes, *notes)
-    )
-    return taken, edit.put_vector(text, entry) if entry != before else text, facts
+    run = folder.parent if folder.name.startswith("checkpoint-") else folder
+    facts, notes = run_metadata(run, folder, name, ingested, kept)
+    is_new, all_notes = entry != before, (*ingested.notes, *notes)
+    stored = replace(adapter, alpha=entry.alpha, vector=vector, kept_bytes=kept, is_new=is_new, notes=all_notes)
+    return stored, edit.put_vector(text, entry) if is_new else text, facts

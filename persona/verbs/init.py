@@ -1,4 +1,4 @@
-"""``persona init``: a repository around a base checkpoint."""
+"""`persona init`: create a repository for a base checkpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ BRANCH = "main"
 
 @dataclass(frozen=True)
 class InitResult:
-    """A new repository and its first commit; ``kept`` says how: ``copy``, ``link`` or ``reference``."""
+    """A new repository and its first commit.
+
+    `weights` and `nbytes` are the number and the size of the base's weights. `kept` says how its weight files are
+    stored: `copy`, `link` or `reference`.
+    """
 
     root: Path
     base: BaseId
@@ -50,19 +54,26 @@ def init(
     command: str = "init",
     progress: Progress = SILENT,
 ) -> InitResult:
-    """Make a repository in ``root`` from the checkpoint in the folder ``base``; nothing is left if it fails.
+    """Create a repository in `root` for the checkpoint in `base`. On an error, nothing is left behind.
 
-    ``keep`` says what becomes of the base's weight files: a ``copy``, a hard ``link`` that shares the bytes with them, or
-    a ``reference``, which keeps only their hashes and where they lie.
+    Args:
+        root: Folder to create the repository in; created if needed.
+        name: Name of the base. The default is the name of its folder.
+        keep: How to store the base's weight files: `copy`, `link` (hard links), or `reference` (only hashes and paths).
+
+    Raises:
+        UsageError: `keep` is unknown.
+        Refusal: `root` has a repository or a `persona.toml` already.
+        CheckpointError: `base` is not a full checkpoint.
     """
     if keep not in get_args(Keep):
-        raise UsageError(f"keep is {keep!r}", f"Give one of {', '.join(get_args(Keep))}.")
+        raise UsageError(f"unknown keep {keep!r}", f"Use one of {', '.join(get_args(Keep))}.")
     root, source = Path(root), Path(base)
     repo = Repository(root, root / FOLDER)
     if repo.folder.exists():
-        raise Refusal(f"{repo.folder} exists already", "This folder is a repository: see 'persona status'.")
+        raise Refusal(f"{repo.folder} already exists", "This folder is a repository: see 'persona status'.")
     if repo.recipe_path.exists():
-        raise Refusal(f"{repo.recipe_path} exists already", "Move it away, or init in another folder.")
+        raise Refusal(f"{repo.recipe_path} already exists", "Move it away, or use another folder.")
     checkpoint = open_checkpoint(_full_checkpoint(source))
     base_name = name or name_of(source)
     files.make_folder(root)
@@ -71,26 +82,26 @@ def init(
         staged = Repository(root, staging)
         for folder in ("objects", "packs", "tmp", "op", "refs/heads", "refs/tags"):
             files.make_folder(staging / folder)
-        taken = ingest_base(checkpoint, staged.tensors, progress, keep)
-        base_id, commit = _first_commit(staged, taken, base_name, author, command)
+        stored = ingest_base(checkpoint, staged.tensors, progress, keep)
+        base_id, commit = _first_commit(staged, stored, base_name, author, command)
         files.write_file(staging / "format", f"persona {FORMAT}\n".encode())
         files.publish_folder(staging, repo.folder)
     except BaseException:
         files.remove_tree(staging)
         raise
     repo.finish_interrupted()
-    weights = sum(spec.entries for spec in taken.tensors.values())
-    return InitResult(root, base_id, base_name, len(taken.tensors), weights, checkpoint.nbytes, commit, keep)
+    weights = sum(spec.entries for spec in stored.tensors.values())
+    return InitResult(root, base_id, base_name, len(stored.tensors), weights, checkpoint.nbytes, commit, keep)
 
 
 def _full_checkpoint(path: Path) -> Path:
     folder = find_run(path)
     if is_adapter(folder):
-        raise CheckpointError(f"{folder} is an adapter, and a base is a full checkpoint", "Give the base's folder.")
+        raise CheckpointError(f"{folder} is an adapter, not a full checkpoint", "Pass the base model's folder.")
     if (folder / RECEIPT).is_file():
         raise CheckpointError(
-            f"{folder} is a persona build, and a base is a pretrained checkpoint",
-            "Use the build's own base, or delete persona.json there if it shall begin a new history.",
+            f"{folder} is a persona build, not a pretrained checkpoint",
+            "Use the build's base. To start a new history from the build, delete its persona.json.",
         )
     return folder
 
@@ -110,7 +121,7 @@ def _first_commit(repo: Repository, base: Base, base_name: str, author: str, com
 
 
 def name_of(folder: Path) -> str:
-    """A name for a checkpoint: its folder's, or the model's when the folder lies in a hub cache."""
+    """Return a name for a checkpoint: that of its folder, or of the model if the folder is in a Hugging Face cache."""
     parts = folder.resolve().parts
     hub = next((part for part in reversed(parts) if part.startswith("models--")), None)
     raw = hub.rpartition("--")[2] if hub else parts[-1]

@@ -1,4 +1,4 @@
-"""How far the vectors of a recipe agree, from their weights: what a merge of them will have to resolve."""
+"""How much the vectors of a recipe interfere, measured on their weights before they are merged."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ if TYPE_CHECKING:
 def interference(
     repo: Repository, rev: str | None = None, *, by: str = "layer", progress: Progress = SILENT
 ) -> Interference:
-    """Of the recipe as it stands, or of a revision: angles, opposed signs, what survives; by layer or tensor."""
+    """Measure how much the vectors of a recipe interfere: angles, opposed signs, and what survives trimming.
+
+    Args:
+        rev: Revision of the recipe. The default is `persona.toml`.
+        by: Rows of the report, `layer` or `tensor`.
+
+    Raises:
+        UsageError: The revision or a vector does not exist.
+    """
     recipe = worktree_recipe(repo) if rev is None else repo.recipe(repo.resolve(rev))
-    return measured(repo, recipe, None, by, progress)
+    return report_on(repo, recipe, None, by, progress)
 
 
-def measured(repo: Repository, recipe: Recipe, before: Recipe | None, by: str, progress: Progress) -> Interference:
-    """The report of a resolved recipe, beside the one before it if given."""
+def report_on(repo: Repository, recipe: Recipe, before: Recipe | None, by: str, progress: Progress) -> Interference:
+    """Measure a resolved recipe; with `before`, an older recipe, also how far the weights moved since."""
     from persona.building.interference import interference as measure
 
     if before is not None and before.base != recipe.base:
         raise UsageError(
-            f"the two recipes have different bases: {before.base[:12]} and {recipe.base[:12]}",
-            "Weights can be compared on one base only; without --weights, diff shows what changed in the recipes.",
+            f"the recipes have different bases: {before.base[:12]} and {recipe.base[:12]}",
+            "Weights can only be compared on the same base. Leave --weights out to compare the recipes.",
         )
     then = (before, repo.vectors(before)) if before is not None else None
     base = repo.base(recipe.base_id)

@@ -1,7 +1,7 @@
-"""``persona merge``: bring the vectors of other histories into this one.
+"""`persona merge`: merge the recipes of other branches into this one.
 
-Recipes are merged three ways (``recipe/threeway``). What clashes is written into ``persona.toml`` for a person to
-settle, and ``refs/merge/N`` remember what is being merged until it is committed or given up.
+Recipes are merged three ways (`recipe/threeway`). Conflicts are written into `persona.toml`, between markers, and
+`refs/merge/N` remember the merged commits until the merge is committed or aborted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from persona import files, methods
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
-from persona.history.ancestry import Ancestry
 from persona.history.commits import get_text
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress
@@ -27,6 +26,7 @@ from persona.recipe.rewrite import rewrite
 from persona.recipe.threeway import MergeConflict
 from persona.recipe.threeway import merge as merge_recipes
 from persona.repository import Repository, Transaction
+from persona.verbs.interference import report_on
 from persona.workspace.merging import (
     begin_merge,
     end_merge,
@@ -45,12 +45,18 @@ if TYPE_CHECKING:
 UP_TO_DATE, FORWARD, MERGED, CONFLICT = "up to date", "fast-forward", "merged", "conflict"
 DEFAULT_METHOD = "ties"
 MOST_MEASURED = 16
-"""Acting vectors up to which interference is measured without being asked: it reads all of them, pair by pair."""
+"""Vectors up to which interference is measured by default: it reads all of them, pair by pair."""
 
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What a merge did, or would do (``dry_run``). ``outcome``: up to date, fast-forward, merged, conflict."""
+    """The outcome of a merge, or with `dry_run` the outcome that it would have.
+
+    `outcome` is `up to date`, `fast-forward`, `merged` or `conflict`. `heads` are the merged revisions as they were
+    typed, `clashes` the conflicts. `recorded` is the commit that HEAD moved to, if it moved. `recipe` is the merged
+    recipe, None if nothing had to be merged. `measurable` is true if vectors act together that did not act together before, so that
+    their interference is worth measuring; `interference` is that report, None if it was not measured.
+    """
 
     outcome: str
     heads: tuple[str, ...]
@@ -62,19 +68,17 @@ class MergeResult:
     dry_run: bool = False
     interference: Interference | None = None
     recipe: Recipe | None = None
-    """What comes out, resolved; None where nothing was to be merged."""
     measurable: bool = False
-    """Whether the outcome has vectors together that neither side had, so that interference is news."""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is left to be settled."""
+        """Whether there are no conflicts."""
         return self.outcome != CONFLICT
 
 
 @dataclass(frozen=True)
 class MergeAborted:
-    """A merge that was given up; ``backup`` has the settled part of ``persona.toml``, if a person had begun."""
+    """An aborted merge. `backup` is a copy of `persona.toml`, None if nobody had edited it since the merge began."""
 
     commit: CommitId
     backup: Path | None
@@ -82,12 +86,22 @@ class MergeAborted:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the histories that are merged."""
+    """One of the commits to merge, and what the user called it."""
 
     label: str
     commit: CommitId
     recipe: Recipe
     text: str
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A merged `persona.toml`, with our side of every conflict."""
+
+    text: str
+    recipe: Recipe
+    conflicts: tuple[MergeConflict, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def merge(
@@ -104,60 +118,52 @@ def merge(
     author: str = "",
     command: str = "merge",
 ) -> MergeResult:
-    """Merge ``revs`` into HEAD.
+    """Merge `revs` into HEAD.
 
-    ``prefer`` settles clashes (``ours``, ``theirs``), ``retrained`` those about vectors that both sides trained
-    (``ours``, ``theirs``, ``both``, ``mean``). Without either they go into ``persona.toml``. ``method`` is what the
-    recipe shall merge weights with: TIES unless the recipes name one.
+    Args:
+        method: Merge method of the new recipe. The default is the one that a recipe names; if none does, TIES once
+            vectors meet that were not together before.
+        prefer: Side that wins conflicts, `ours` or `theirs`. By default, conflicts are written into `persona.toml`.
+        retrained: What to use for a vector that both sides trained: `ours`, `theirs`, `both` or `mean`.
+        forward: Move HEAD forward without a commit where possible, unless `method` is given.
+        only_forward: Refuse to make a commit.
+        dry_run: Change nothing.
+
+    Raises:
+        UsageError: An option or a revision is unknown.
+        Refusal: `persona.toml` has edits, a merge is unfinished, several of `revs` conflict, or `only_forward` is not
+            possible.
     """
     _check_options(method, prefer, retrained)
     with clean_recipe(repo, command) as (change, _):
         ours = _side(repo, "HEAD")
-        ancestry = repo.ancestry
-        known = ancestry.of([ours.commit])
-        sides = [side for rev in dict.fromkeys(revs) if (side := _side(repo, rev)).commit not in known]
-        labels = tuple(revs)
-        if not sides:
-            return MergeResult(UP_TO_DATE, labels, method=ours.recipe.method, dry_run=dry_run)
-        if len(sides) == 1 and ours.commit in ancestry.of([sides[0].commit]) and forward and method is None:
-            return _forward(repo, change, ours, sides[0], labels, dry_run)
+        theirs = _unmerged(repo, ours, revs)
+        result = MergeResult(UP_TO_DATE, tuple(revs), method=ours.recipe.method, dry_run=dry_run)
+        if not theirs:
+            return result
+        if forward and method is None and _is_ahead(repo, ours, theirs):
+            return _fast_forward(repo, change, ours, theirs[0], result)
         if only_forward:
-            raise Refusal(
-                "this cannot be fast-forwarded: both sides have commits of their own", "Merge without --ff-only."
-            )
-        text, recipe, clashes, notes = _fold(repo, ancestry, ours, sides, prefer, retrained)
-        if clashes and len(sides) > 1:
-            raise Refusal(
-                f"{len(sides)} histories cannot be merged at once: {'; '.join(clash.text for clash in clashes)}",
-                f"Merge them one at a time: persona merge {sides[0].label}",
-            )
-        merged, recipe = recipe, _with_method(recipe, ours, sides, method)
-        text = text if recipe == merged else rewrite(text, recipe)
-        told = MergeResult(
-            outcome=CONFLICT if clashes else MERGED,
-            heads=labels,
-            changes=tuple(changes(ours.recipe, recipe, repo.objects)),
-            clashes=tuple(clashes),
-            method=recipe.method,
-            notes=tuple(notes),
-            dry_run=dry_run,
-            recipe=recipe,
-            measurable=_is_news(recipe, ours, sides),
-        )
+            raise Refusal("cannot fast-forward: both sides have new commits", "Merge without --ff-only.")
+        draft = _combine(repo, ours, theirs, prefer, retrained)
+        draft = _with_method(draft, (ours, *theirs), method)
+        result = _describe(repo, draft, (ours, *theirs), result)
         if dry_run:
-            return told
-        heads = [side.commit for side in sides]
-        if clashes:
-            begin_merge(change, heads)
-            label = f"{sides[0].label} ({sides[0].commit[:7]})"
-            change.set_recipe_text(mark(text, clashes, our_name(repo), label, sides[0].text, sides[0].recipe))
-            return told
-        said = message or merge_message(repo, heads, [side.label for side in sides])
-        return replace(told, recorded=record(repo, change, text, said, author, merging=heads))
+            return result
+        if draft.conflicts:
+            return _stop(repo, change, draft, theirs[0], result)
+        heads = [side.commit for side in theirs]
+        message = message or merge_message(repo, heads, [side.label for side in theirs])
+        return replace(result, recorded=record(repo, change, draft.text, message, author, merging=heads))
 
 
 def go_on(repo: Repository, *, message: str | None = None, author: str = "", command: str = "merge") -> MergeResult:
-    """Commit a merge whose conflicts are settled in ``persona.toml``."""
+    """Commit the unfinished merge, whose conflicts are resolved in `persona.toml`.
+
+    Raises:
+        Refusal: No merge is under way.
+        RecipeError: `persona.toml` still has conflict markers.
+    """
     with repo.transaction(command) as change:
         heads = heads_under_way(repo)
         text = worktree_text(repo)
@@ -171,38 +177,43 @@ def go_on(repo: Repository, *, message: str | None = None, author: str = "", com
 
 
 def abort(repo: Repository, *, command: str = "merge") -> MergeAborted:
-    """Give an unfinished merge up: ``persona.toml`` is as it was committed."""
+    """Abort the unfinished merge: restore `persona.toml` from HEAD, and keep a copy if it was edited.
+
+    Raises:
+        Refusal: No merge is under way.
+    """
     with repo.transaction(command) as change:
         heads_under_way(repo)
-        standing = repo.recipe_bytes()
+        current = repo.recipe_bytes()
         backup = None
-        if standing is not None and standing.decode(errors="replace") != marked_text(repo):
+        if current is not None and current.decode(errors="replace") != marked_text(repo):
             backup = free_name(repo.recipe_path)
-            files.write_file(backup, standing)
+            files.write_file(backup, current)
         end_merge(repo, change)
         change.set_recipe_text(repo.head_text())
         return MergeAborted(repo.head(), backup)
 
 
 def interference_of(repo: Repository, result: MergeResult, progress: Progress = SILENT) -> Interference | None:
-    """How far the vectors of a merge's outcome interfere; None where nothing new came together, or too much."""
+    """Measure how much the vectors of a merge interfere.
+
+    Returns None if the merge has conflicts, combines nothing new, or has more than `MOST_MEASURED` acting vectors.
+    """
     recipe = result.recipe
     if recipe is None or not (result.measurable and result.ok):
         return None
     if not 2 <= sum(alphas.acts(entry.alpha) for entry in recipe.vectors) <= MOST_MEASURED:
         return None
-    from persona.verbs.interference import measured
-
-    return measured(repo, recipe, None, "layer", progress)
+    return report_on(repo, recipe, None, "layer", progress)
 
 
 def _check_options(method: str | None, prefer: str | None, retrained: str | None) -> None:
     if method is not None and methods.ALIASES.get(method, method) not in methods.names():
         raise UsageError(f"unknown method '{method}'", did_you_mean(method, methods.names()))
     if prefer not in (None, "ours", "theirs"):
-        raise UsageError(f"'{prefer}' is no side", "Give ours or theirs.")
+        raise UsageError(f"unknown side '{prefer}'", "Use ours or theirs.")
     if retrained not in (None, *RETRAINED):
-        raise UsageError(f"'{retrained}' is not what can be done", f"Give one of {', '.join(RETRAINED)}.")
+        raise UsageError(f"unknown choice '{retrained}' for retrained vectors", f"Use one of {', '.join(RETRAINED)}.")
 
 
 def _side(repo: Repository, rev: str) -> _Side:
@@ -210,60 +221,97 @@ def _side(repo: Repository, rev: str) -> _Side:
     return _Side(rev, commit, repo.recipe(commit), get_text(repo.objects, repo.commit(commit).text))
 
 
-def _forward(
-    repo: Repository, change: Transaction, ours: _Side, side: _Side, labels: tuple[str, ...], dry_run: bool
+def _unmerged(repo: Repository, ours: _Side, revs: Sequence[str]) -> list[_Side]:
+    """The sides with commits that HEAD does not have."""
+    known = repo.ancestry.of([ours.commit])
+    sides = [_side(repo, rev) for rev in dict.fromkeys(revs)]
+    return [side for side in sides if side.commit not in known]
+
+
+def _is_ahead(repo: Repository, ours: _Side, theirs: Sequence[_Side]) -> bool:
+    """Whether HEAD can move forward to the only side."""
+    return len(theirs) == 1 and ours.commit in repo.ancestry.of([theirs[0].commit])
+
+
+def _fast_forward(
+    repo: Repository, change: Transaction, ours: _Side, theirs: _Side, result: MergeResult
 ) -> MergeResult:
-    told = tuple(changes(ours.recipe, side.recipe, repo.objects))
-    if not dry_run:
-        change.advance(side.commit)
-        change.set_recipe_text(side.text)
-    subject = repo.commit(side.commit).message
-    recorded = RecordedCommit(side.commit, refs_.current_branch(repo.refs()), subject, told)
-    return MergeResult(FORWARD, labels, None if dry_run else recorded, told, method=side.recipe.method, dry_run=dry_run)
+    moved = tuple(changes(ours.recipe, theirs.recipe, repo.objects))
+    result = replace(result, outcome=FORWARD, changes=moved, method=theirs.recipe.method)
+    if result.dry_run:
+        return result
+    change.advance(theirs.commit)
+    change.set_recipe_text(theirs.text)
+    subject = repo.commit(theirs.commit).message
+    recorded = RecordedCommit(theirs.commit, refs_.current_branch(repo.refs()), subject, moved)
+    return replace(result, recorded=recorded)
 
 
-def _fold(
-    repo: Repository,
-    ancestry: Ancestry,
-    ours: _Side,
-    sides: Sequence[_Side],
-    prefer: str | None,
-    retrained: str | None,
-) -> tuple[str, Recipe, list[MergeConflict], list[str]]:
-    """All sides merged into ours, one after the other: text, recipe, what clashes, what to tell."""
-    text, recipe = ours.text, ours.recipe
-    clashes: list[MergeConflict] = []
-    notes: list[str] = []
-    heads = [ours.commit]
-    for side in sides:
-        bases = [repo.recipe(commit) for commit in ancestry.merge_bases(heads, side.commit)]
-        merged = merge_recipes(bases, recipe, side.recipe, prefer)
-        merged, said = settle_retrained(repo, merged, recipe, side.recipe, side.label, retrained)
-        text, recipe = rewrite(text, merged.recipe, side.text), merged.recipe
-        clashes += merged.clashes
-        notes += said
+def _combine(
+    repo: Repository, ours: _Side, theirs: Sequence[_Side], prefer: str | None, retrained: str | None
+) -> _Draft:
+    """Merge all sides into ours, one after the other."""
+    draft, heads = _Draft(ours.text, ours.recipe), [ours.commit]
+    for side in theirs:
+        bases = [repo.recipe(commit) for commit in repo.ancestry.merge_bases(heads, side.commit)]
+        merged = merge_recipes(bases, draft.recipe, side.recipe, prefer)
+        merged, notes = settle_retrained(repo, merged, draft.recipe, side.recipe, side.label, retrained)
+        text = rewrite(draft.text, merged.recipe, side.text)
+        draft = _Draft(text, merged.recipe, (*draft.conflicts, *merged.clashes), (*draft.notes, *notes))
         heads.append(side.commit)
-    return text, recipe, clashes, notes
+    if draft.conflicts and len(theirs) > 1:
+        raise Refusal(
+            f"{len(theirs)} branches with conflicts cannot be merged at once: {_listed(draft.conflicts)}",
+            f"Merge them one at a time: persona merge {theirs[0].label}",
+        )
+    return draft
 
 
-def _with_method(recipe: Recipe, ours: _Side, sides: Sequence[_Side], told: str | None) -> Recipe:
-    """The recipe with the method that resolves interference: as told, as the recipes say, or TIES."""
-    method = methods.ALIASES.get(told, told) if told is not None else recipe.method
-    if told is None and _is_news(recipe, ours, sides) and not any(_names_method(s.text) for s in (ours, *sides)):
+def _listed(conflicts: Sequence[MergeConflict]) -> str:
+    return "; ".join(conflict.text for conflict in conflicts)
+
+
+def _with_method(draft: _Draft, sides: Sequence[_Side], wanted: str | None) -> _Draft:
+    """Set the merge method: the wanted one, the one that the recipes name, or TIES for vectors that newly meet."""
+    recipe = draft.recipe
+    method = recipe.method if wanted is None else methods.ALIASES.get(wanted, wanted)
+    if wanted is None and _is_new(recipe, sides) and not any(_names_method(side.text) for side in sides):
         method = DEFAULT_METHOD
     if method == recipe.method:
-        return recipe
-    known = methods.load(method).PARAMETERS
+        return draft
+    known = methods.load(method).PARAMETERS  # parameters of the old method would be errors
     vectors = [replace(e, parameters={k: v for k, v in e.parameters.items() if k in known}) for e in recipe.vectors]
-    return replace(recipe, method=method, vectors=tuple(vectors), parameters={})
+    recipe = replace(recipe, method=method, vectors=tuple(vectors), parameters={})
+    return replace(draft, recipe=recipe, text=rewrite(draft.text, recipe))
 
 
-def _is_news(recipe: Recipe, ours: _Side, sides: Sequence[_Side]) -> bool:
-    """Whether several vectors act together that no side had together."""
+def _is_new(recipe: Recipe, sides: Sequence[_Side]) -> bool:
+    """Whether vectors act together that no side had together."""
     acting = {(entry.name, entry.id) for entry in recipe.vectors if alphas.acts(entry.alpha)}
-    had = [{(entry.name, entry.id) for entry in side.recipe.vectors} for side in (ours, *sides)]
-    return len(acting) > 1 and not any(acting <= one for one in had)
+    had = [{(entry.name, entry.id) for entry in side.recipe.vectors} for side in sides]
+    return len(acting) > 1 and not any(acting <= vectors for vectors in had)
 
 
 def _names_method(text: str) -> bool:
     return "method" in tomllib.loads(text.removeprefix("\ufeff")).get("merge", {})
+
+
+def _describe(repo: Repository, draft: _Draft, sides: Sequence[_Side], result: MergeResult) -> MergeResult:
+    return replace(
+        result,
+        outcome=CONFLICT if draft.conflicts else MERGED,
+        changes=tuple(changes(sides[0].recipe, draft.recipe, repo.objects)),
+        clashes=draft.conflicts,
+        method=draft.recipe.method,
+        notes=draft.notes,
+        recipe=draft.recipe,
+        measurable=_is_new(draft.recipe, sides),
+    )
+
+
+def _stop(repo: Repository, change: Transaction, draft: _Draft, theirs: _Side, result: MergeResult) -> MergeResult:
+    """Write both sides of every conflict into `persona.toml`, and remember the merge."""
+    begin_merge(change, [theirs.commit])
+    label = f"{theirs.label} ({theirs.commit[:7]})"
+    change.set_recipe_text(mark(draft.text, draft.conflicts, our_name(repo), label, theirs.text, theirs.recipe))
+    return result

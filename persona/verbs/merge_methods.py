@@ -1,6 +1,6 @@
-"""``persona methods``: what recipes may name as their method. A verb without a repository, told by the modules themselves.
+"""`persona methods`: describe the merge methods, from the docstrings and declarations of their modules.
 
-It is called ``merge_methods`` because ``persona.methods`` is where they live.
+The verb is called `merge_methods`, as `persona.methods` is the package of the methods.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TITLE = re.compile(r"(\w+): (.*) \((.*)\)\.")
 
 @dataclass(frozen=True)
 class MethodSetting:
-    """A parameter: ``wanted`` says its type and range; ``per_vector`` that a vector may have its own."""
+    """A parameter. `wanted` describes type and range; with `per_vector`, each vector can have its own value."""
 
     name: str
     kind: str
@@ -30,9 +30,10 @@ class MethodSetting:
 
 @dataclass(frozen=True)
 class MethodDescription:
-    """A method: ``formula`` and remarks as its module has them; it takes ``least`` to ``most`` vectors.
+    """A merge method; `text` has its formula and remarks, `source` the paper.
 
-    ``weighs`` says that it needs a Fisher diagonal of each where several meet.
+    It merges `least` to `most` vectors (null: any number). With `counts_every`, a vector that does not change a tensor
+    counts there as zero. With `weighs`, vectors that change the same tensor need Fisher diagonals.
     """
 
     name: str
@@ -48,40 +49,44 @@ class MethodDescription:
 
     @property
     def vectors(self) -> str:
-        """How many vectors it takes, in a word."""
+        """The number of vectors in words."""
         if self.least == self.most:
             return f"{self.least}"
         return f"{self.least} or more" if self.most is None else f"{self.least} or {self.most}"
 
     @property
     def recipe(self) -> str:
-        """What to paste into ``persona.toml``: every parameter with its default."""
+        """Lines for `persona.toml`: every parameter with its default."""
         lines = ["[merge]", f'method = "{self.name}"']
-        lines += [f"{one.name} = {toml(one.default)}" for one in self.parameters]
+        lines += [f"{parameter.name} = {toml(parameter.default)}" for parameter in self.parameters]
         return "\n".join(lines)
 
 
 def merge_methods(name: str | None = None) -> list[MethodDescription]:
-    """Every merge method, or the one that is called ``name``."""
+    """Describe all merge methods, or the one called `name`.
+
+    Raises:
+        UsageError: The method is unknown.
+    """
     if name is None:
-        return [_described(one) for one in methods.names()]
+        return [_describe(method) for method in methods.names()]
     known = (*methods.names(), *methods.ALIASES)
     if name not in known:
         raise UsageError(f"unknown method '{name}'", did_you_mean(name, known))
-    return [_described(methods.ALIASES.get(name, name))]
+    return [_describe(methods.ALIASES.get(name, name))]
 
 
 def toml(value: Value) -> str:
-    """A default as TOML writes it."""
+    """Format a default as TOML."""
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def _described(name: str) -> MethodDescription:
+def _describe(name: str) -> MethodDescription:
     method = methods.load(name)
     title, _, text = inspect.cleandoc(str(method.__doc__)).partition("\n\n")
     match = _TITLE.fullmatch(" ".join(title.split()))
-    assert match is not None, f"{name}: the docstring begins with NAME: WHAT (SOURCE)."
-    assert match[1] == name, f"{name}: the docstring is that of {match[1]}"
+    assert match is not None, f"{name}: the docstring must start with NAME: WHAT (SOURCE)."
+    assert match[1] == name, f"{name}: the docstring describes {match[1]}"
     least, most = methods.vectors_taken(method)
     return MethodDescription(
         name=name,

@@ -1,4 +1,4 @@
-"""``persona negate``: take a behaviour away instead of adding it."""
+"""`persona negate`: subtract a behaviour instead of adding it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,16 @@ def negate(
     author: str = "",
     command: str = "negate",
 ) -> RecordedCommit:
-    """Flip the sign of a vector's alpha, or set it to −``alpha``; and commit that."""
+    """Flip the sign of a vector's alpha, and commit the recipe.
+
+    Args:
+        alpha: Set the vector's alpha to minus this instead.
+
+    Raises:
+        UsageError: The vector is not in the recipe.
+        Refusal: `persona.toml` has edits.
+    """
     current = entry_of(parse(worktree_text(repo)), name).alpha
     value = alphas.times(current, -1) if alpha is None else -alpha
-    said = f"negate {name} (α {alphas.alpha_text(value)})"
-    return set_alpha(repo, {name: value}, message=message or said, author=author, command=command)
+    message = message or f"negate {name} (α {alphas.alpha_text(value)})"
+    return set_alpha(repo, {name: value}, message=message, author=author, command=command)

@@ -1,4 +1,4 @@
-"""``persona rm``: take a vector or a readout out of the recipe. History keeps it."""
+"""`persona rm`: remove vectors and readouts from the recipe. History keeps them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ def rm(
     author: str = "",
     command: str = "rm",
 ) -> RecordedCommit:
-    """Remove vectors and readouts from the recipe, and commit that."""
+    """Remove vectors and readouts from the recipe, and commit it.
+
+    Raises:
+        UsageError: A name is not in the recipe.
+        Refusal: `persona.toml` has edits.
+    """
     with clean_recipe(repo, command) as (change, text):
         recipe = parse(text)
         for name in dict.fromkeys(names):

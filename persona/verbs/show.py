@@ -1,4 +1,4 @@
-"""``persona show``: all that is known of a commit, of a vector, or of a readout."""
+"""`persona show`: describe a commit, a vector or a readout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ from persona.workspace.vectors import VectorSummary, summarize
 
 @dataclass(frozen=True)
 class ShownCommit:
-    """A commit, what it changed against its first parent, its recipe file, and what was measured of its build."""
+    """A commit. `changes` compares it with its first parent, `text` is its `persona.toml`.
+
+    `run` holds the facts stored with the commit, `measured` stored evaluation results of its build.
+    """
 
     commit: CommitId
     parents: tuple[CommitId, ...]
@@ -44,7 +47,7 @@ class ShownCommit:
 
 @dataclass(frozen=True)
 class ShownFisher:
-    """A vector's Fisher diagonal: how large it is, and what it was estimated on."""
+    """A vector's Fisher diagonal, and the data that it was estimated on. `trace` is the sum of its entries."""
 
     id: FisherId
     examples: int
@@ -58,10 +61,10 @@ class ShownFisher:
 
 @dataclass(frozen=True)
 class ShownVector:
-    """A vector, where it was committed first, what was known of its run, how it stands to its node, and its diagonal.
+    """A vector. `changed` lists its tensors, `run` the facts about its training, `link` the state of its node.
 
-    ``of`` is the commit whose recipe has it so, None for ``persona.toml``; ``in_recipe`` is False if only its id was given,
-    and no recipe was looked at: then it has no alpha of its own.
+    `commit` and `time` say when it was first recorded. `of` is the commit whose recipe was read, None for
+    `persona.toml`. `in_recipe` is False if the vector was named by its id, so that it has no alpha.
     """
 
     vector: VectorSummary
@@ -77,13 +80,20 @@ class ShownVector:
 
 
 def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector | ShownReadout:
-    """A vector or readout by its name or by ``NAME@REV``, a vector by its id; or else a revision."""
+    """Describe a commit, a vector or a readout.
+
+    Args:
+        what: Name of a vector or readout, `NAME@REV`, the id of a vector, or a revision.
+
+    Raises:
+        UsageError: `what` is none of these.
+    """
     recipe, problem = _recipe(repo)
     refs = repo.refs()
     if "@" not in what or names_a_vector(what, refs):
-        found = readout_at(repo, what, recipe)
-        if found is not None:
-            return shown_readout(repo, found)
+        readout = readout_at(repo, what, recipe)
+        if readout is not None:
+            return shown_readout(repo, readout)
     if recipe.entry(what) is not None or names_a_vector(what, refs):
         return _vector(repo, recipe, vector_at(what, recipe, refs, repo.objects, repo.log))
     try:
@@ -96,12 +106,12 @@ def show(repo: Repository, what: str = "HEAD") -> ShownCommit | ShownVector | Sh
         if by_id(what, repo.objects) is not None:
             return _vector(repo, recipe, vector_at(what, recipe, refs, repo.objects, repo.log))
         hint = did_you_mean(what, [*recipe.names, *(r.rpartition("/")[2] for r in refs)])
-        raise UsageError(f"'{what}' is neither a vector or readout of the recipe nor a revision", hint) from None
+        raise UsageError(f"'{what}' is not a vector, readout or revision", hint) from None
     return _commit(repo, commit)
 
 
 def _recipe(repo: Repository) -> tuple[Recipe, PersonaError | None]:
-    """The recipe in ``persona.toml``, or HEAD's where that cannot be used, and why not."""
+    """The recipe in `persona.toml`; if that is invalid, HEAD's, and the error."""
     try:
         if repo.recipe_text() is not None:
             return worktree_recipe(repo), None
@@ -127,8 +137,8 @@ def _commit(repo: Repository, name: CommitId) -> ShownCommit:
     )
 
 
-def _vector(repo: Repository, standing: Recipe, named: Named) -> ShownVector:
-    vector, recipe = named.id, named.recipe or standing
+def _vector(repo: Repository, worktree: Recipe, named: Named) -> ShownVector:
+    vector, recipe = named.id, named.recipe or worktree
     first = first_commit(repo, vector, named.commit)
     commit = repo.commit(first) if first else None
     return ShownVector(
@@ -149,19 +159,19 @@ def _fisher(repo: Repository, entry: Entry | None) -> ShownFisher | None:
     if entry is None or entry.fisher is None:
         return None
     name = FisherId(entry.fisher)
-    one = Fisher.get(repo.objects, name)
-    large = len(one.tensors), one.entries, 4 * one.entries
-    return ShownFisher(name, one.examples, one.tokens, one.seed, *large, one.trace)
+    fisher = Fisher.get(repo.objects, name)
+    tensors, entries, nbytes = len(fisher.tensors), fisher.entries, 4 * fisher.entries
+    return ShownFisher(name, fisher.examples, fisher.tokens, fisher.seed, tensors, entries, nbytes, fisher.trace)
 
 
 def _facts_of(repo: Repository, commit: Commit, vector: VectorId, name: str) -> Mapping[str, Any]:
-    """What a commit knows of the run that made a vector, under the name that it had there."""
-    names = [one.name for one in Recipe.get(repo.objects, commit.recipe).vectors if one.id == vector]
+    """The facts about a vector's run in the commit that recorded it, where it may have had another name."""
+    names = [entry.name for entry in Recipe.get(repo.objects, commit.recipe).vectors if entry.id == vector]
     return facts_of(commit.run, name if name in names else names[0])
 
 
 def _link(repo: Repository, named: Named, recipe: Recipe) -> NodeLink | None:
-    """The vector's node and its state; None without a node, or without a graph."""
+    """The vector's node and its state; None without a node or a graph."""
     head = named.commit or repo.head()
     graph = graph_of(repo, head)
     links = coverage(pinned(recipe, (repo.recipe(head),), graph), graph, repo.objects).links if graph else ()
@@ -170,12 +180,12 @@ def _link(repo: Repository, named: Named, recipe: Recipe) -> NodeLink | None:
 
 @dataclass(frozen=True)
 class ShownReadout:
-    """A readout, where it was committed first, and what its manifest says.
+    """A readout. `commit` and `time` say when it was first recorded, `about` holds the rest of its manifest.
 
-    ``tables`` are numbers by concept and layer: ``norms``, ``centers``, ``spreads``, ``auc`` and ``control``, those of
-    them that are there. ``revision`` is the commit that it was captured on, ``since`` are the vectors and settings that
-    the recipe has otherwise than that one, null where there is no such commit here. ``of`` is the commit whose recipe has
-    it, None for ``persona.toml``.
+    `tables` has numbers by concept and layer: `norms`, `centers`, `spreads`, `auc` and `control`, if known. `counts` are
+    numbers of training texts. `revision` is the commit whose model it was trained on, and `since` lists the vectors and
+    settings that the recipe has changed since then, None if that commit is not in this repository. `of` is the commit
+    whose recipe was read, None for `persona.toml`.
     """
 
     name: str
@@ -196,7 +206,7 @@ class ShownReadout:
 
 
 def shown_readout(repo: Repository, named: NamedReadout) -> ShownReadout:
-    """The readout that a text means."""
+    """Describe a readout."""
     stored = StoredReadout.get(repo.objects, named.id)
     first = first_commit(repo, named.id, named.commit)
     shape = (len(stored.concepts), len(stored.layers))

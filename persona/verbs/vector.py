@@ -1,4 +1,4 @@
-"""A task vector as tensors: τ = W_finetuned − W_base, derived when it is asked for."""
+"""A task vector as tensors: τ = W_finetuned − W_base, computed on access."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class TaskVector(Mapping[str, "torch.Tensor"]):
-    """Name → τ in fp32, in the tensor's shape; each is computed, and verified, when it is taken.
+    """A mapping from tensor names to τ in fp32, in the tensor's shape.
 
-    Rows and tensors that the base has not are given whole; of a sum, as a build would carry them.
+    Each tensor is computed, and its stored bytes verified, on access. Rows and tensors that the base does not have are
+    returned whole; those of a derived vector as a build would have them.
     """
 
     def __init__(self, repo: Repository, vector: VectorId) -> None:
@@ -39,7 +40,7 @@ class TaskVector(Mapping[str, "torch.Tensor"]):
         try:
             return torch.from_numpy(tau(self._repo.tensors, source, base))
         except ValueError as error:
-            raise UsageError(f"{name}: {error}", "Only float tensors have a difference.") from None
+            raise UsageError(f"{name}: {error}", "Task vectors exist only for float tensors.") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -49,5 +50,12 @@ class TaskVector(Mapping[str, "torch.Tensor"]):
 
 
 def vector(repo: Repository, name: str) -> TaskVector:
-    """The vector called ``name`` in the recipe as it stands, or ``NAME@REV`` in another (alpha not applied)."""
+    """Return a task vector, without its alpha applied.
+
+    Args:
+        name: Name of a vector in `persona.toml`, or `NAME@REV`.
+
+    Raises:
+        UsageError: There is no such vector. Accessing a tensor that is not float raises it too.
+    """
     return TaskVector(repo, vector_at(name, worktree_recipe(repo), repo.refs(), repo.objects, repo.log).id)

@@ -1,4 +1,4 @@
-"""``persona vectors``: the vectors of the recipe."""
+"""`persona vectors`: list the vectors of a recipe."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from persona.workspace.vectors import VectorSummary, summarize
 
 
 def vectors(repo: Repository, rev: str | None = None) -> list[VectorSummary]:
-    """The vectors of ``persona.toml`` as it stands, or of a revision, in recipe order."""
+    """List the vectors of `persona.toml`, or of the revision `rev`, in recipe order."""
     recipe = worktree_recipe(repo) if rev is None else repo.recipe(repo.resolve(rev))
     return [summarize(repo, entry, recipe) for entry in recipe.vectors]

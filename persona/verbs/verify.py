@@ -1,4 +1,4 @@
-"""``persona verify``: from a built folder alone, which commit it is and whether a byte has changed."""
+"""`persona verify`: check a built folder against the receipt in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from persona.recipe.model import Recipe
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What a folder says it is, and every way in which it is not; ``ok`` when there is none."""
+    """A built folder as its receipt describes it, and all differences from the receipt; `ok` if there are none.
+
+    `edited` says that the build had uncommitted edits on top of `commit`. `id` is the id of the build.
+    """
 
     folder: Path
     commit: str
@@ -24,12 +27,17 @@ class VerifyResult:
 
     @property
     def ok(self) -> bool:
-        """Whether every byte is as it was built."""
+        """Whether every byte is unchanged since the build."""
         return not self.differences
 
 
 def verify(folder: Path | str, *, progress: Progress = SILENT) -> VerifyResult:
-    """Check a folder against the receipt inside it; needs no repository."""
+    """Check a built folder against its receipt. Needs no repository.
+
+    Raises:
+        CheckpointError: The folder has no receipt.
+        NotVerified: The receipt itself was changed.
+    """
     path = Path(folder)
     receipt = read_receipt(path)
     return VerifyResult(

@@ -52,9 +52,9 @@ def test_exit_code_is_of_weights_too(built: persona.Repository, run: Run) -> Non
 def test_both_sides_are_named(built: persona.Repository, run: Run) -> None:
     head = built.head()
     said = run(built.root, "diff", "HEAD", "runs/two")
-    assert said.out == f"HEAD ({head.short}) → runs/two\n 0 of 21 tensors differ: the same to the bit\n"
+    assert said.out == f"HEAD ({head.short}) → runs/two\n 0 of 21 tensors differ: identical\n"
     said = run(built.root, "diff", "HEAD~1", "merged")
-    assert said.out.splitlines()[1:] == [" the same recipe; --stat reads the weights"]
+    assert said.out.splitlines()[1:] == [" the same recipe; --stat compares the weights"]
     assert run(built.root, "diff", "voice").out.splitlines()[1:] == [" the same vector"]
 
 
@@ -106,7 +106,7 @@ def test_a_plot_is_of_recipes(built: persona.Repository, run: Run) -> None:
     pytest.importorskip("matplotlib")
     refused = run(built.root, "diff", "HEAD", "runs/two", "--weights", "--plot", "a.png")
     assert refused.code == 2
-    assert "--plot draws how vectors of a recipe agree" in refused.err
+    assert "--plot needs two recipes" in refused.err
 
 
 def test_the_recipe_of_a_build_is_read_without_numpy(built: persona.Repository) -> None:

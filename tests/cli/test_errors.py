@@ -60,7 +60,9 @@ def test_a_mistyped_command_and_option(work: Path, run: Run) -> None:
 
 def test_a_mistyped_vector(work: Path, run: Run) -> None:
     assert_two_lines(run(work, "negate", "listning"), USAGE, "no vector 'listning'", "Did you mean 'listening'?")
-    assert_two_lines(run(work, "show", "listning"), USAGE, "neither a vector", "Did you mean 'listening'?")
+    assert_two_lines(
+        run(work, "show", "listning"), USAGE, "is not a vector, readout or revision", "Did you mean 'listening'?"
+    )
 
 
 def test_errors_are_json_when_asked_for(work: Path, run: Run) -> None:
@@ -248,12 +250,12 @@ def test_a_wrong_revision(work: Path, run: Run, rev: str) -> None:
 
 
 def test_init_twice_and_init_on_a_build(models: TinyModels, work: Path, tmp_path: Path, run: Run) -> None:
-    assert_two_lines(run(work, "init", "--base", models.base()), NO, "exists already")
+    assert_two_lines(run(work, "init", "--base", models.base()), NO, "already exists")
     run(work, "build", "-o", tmp_path / "out")
     (tmp_path / "new").mkdir()
     assert_two_lines(run(tmp_path / "new", "init", "--base", tmp_path / "out"), USAGE, "is a persona build")
     (tmp_path / "new" / "persona.toml").write_text("mine")
-    assert_two_lines(run(tmp_path / "new", "init", "--base", models.base()), NO, "persona.toml exists already")
+    assert_two_lines(run(tmp_path / "new", "init", "--base", models.base()), NO, "persona.toml already exists")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["persona.toml"]
 
 

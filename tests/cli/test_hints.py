@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from tests.models import TinyModels
 
 def test_on_a_terminal_and_not_in_a_pipe(models: TinyModels, repo: persona.Repository) -> None:
     persona.commit(repo, models.run(1), name="a")
-    assert "hint: persona build" in on_a_terminal(repo.root, "alpha", "a=0.5", rows=30).text
+    assert "hint: 'persona build" in on_a_terminal(repo.root, "alpha", "a=0.5", rows=30).text
     piped = subprocess.run(
         [sys.executable, "-m", "persona.cli.main", "negate", "a"],
         cwd=repo.root,
@@ -34,4 +35,6 @@ def test_turned_off(models: TinyModels, repo: persona.Repository) -> None:
 def test_hints_speak_of_commands_that_there_are() -> None:
     for command, text in NEXT.items():
         assert command.split()[0] in COMMANDS
-        assert text.split("persona ")[1].split()[0] in COMMANDS
+        mentioned = re.findall(r"'persona ([a-z-]+)", text)
+        assert mentioned
+        assert {*mentioned} <= {*COMMANDS}

@@ -93,7 +93,7 @@ def test_it_fits_a_narrow_terminal_and_says_what_comes_next(work: Path) -> None:
         "only",
         "mentioned",
     ]
-    assert "hint: persona readout train" in lines[-1]
+    assert "hint: 'persona readout train" in lines[-1]
 
 
 def test_long_lists_are_cut_short(run: Run, work: Path) -> None:

@@ -62,7 +62,7 @@ def test_arguments_that_are_not_utf8(models: TinyModels, work: Path, tmp_path: P
         ["alpha", f"{odd}=1"],
         ["show", odd],
     ):
-        assert_two_lines(run(work, *args), 2, "is not UTF-8", "m\ufffd")
+        assert_two_lines(run(work, *args), 2, "is not valid UTF-8", "m\ufffd")
     assert_two_lines(run(work, odd), 2, "no command")
     assert_two_lines(run(work, "log", f"--{odd}"), 2)
 
@@ -102,7 +102,9 @@ def test_a_full_standard_output(work: Path, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         for args in (["build", "-o", tmp_path / "a", "--json"], ["build", "-o", tmp_path / "b"], ["log"], ["--help"]):
             assert_two_lines(process(work, *args, stdout=full), 74, "standard output", "no space left")
-        assert_two_lines(process(work, "show", "nothing", "--json", stdout=full), 2, "neither a vector")
+        assert_two_lines(
+            process(work, "show", "nothing", "--json", stdout=full), 2, "is not a vector, readout or revision"
+        )
     assert (tmp_path / "a" / "persona.json").exists()
 
 
@@ -128,7 +130,7 @@ def test_markup_is_text(models: TinyModels, tmp_path: Path, run: Run) -> None:
     assert "[/n]" in run(work, "vectors").out
     said = run(work, "build", "-o", "x[/y]")
     assert (said.code, said.out.count("into x[/y]:")) == (0, 1), said
-    assert "x[/y] says it is commit" in run(work, "verify", "x[/y]").out
+    assert "x[/y] is a build of commit" in run(work, "verify", "x[/y]").out
     (work / "x[/y]" / "[bold]").write_text("")
     assert "[bold]: was added" in run(work, "verify", "x[/y]").out
     assert run(work, "convert", models.run(1), "-o", "y[/y]").code in (0, 2)
@@ -140,7 +142,7 @@ def test_outputs_that_cannot_say_alpha(work: Path, env: dict[str, str]) -> None:
         said = process(work, *args, **env)
         assert (said.code, said.err) == (0, ""), said
     assert json.loads(process(work, "log", "--json", **env).out)["result"][0]["subject"] == "τ"
-    assert_two_lines(process(work, "show", "τ", **env), 2, "neither a vector")
+    assert_two_lines(process(work, "show", "τ", **env), 2, "is not a vector, readout or revision")
 
 
 def test_c_names_a_folder_that_must_exist(work: Path, run: Run) -> None:
@@ -189,7 +191,7 @@ def test_the_author_is_text(repo: persona.Repository, monkeypatch: pytest.Monkey
 
 
 def test_a_home_of_nobody(work: Path, run: Run) -> None:
-    assert_two_lines(run(work, "commit", "~nobodyx/run", "--as", "a"), 2, "no home folder of '~nobodyx'")
+    assert_two_lines(run(work, "commit", "~nobodyx/run", "--as", "a"), 2, "no home folder for '~nobodyx'")
 
 
 def test_demo_keeps_in_a_folder(tmp_path: Path, run: Run) -> None:
@@ -299,7 +301,7 @@ def test_metrics_that_cannot_be_kept(models: TinyModels, work: Path, tmp_path: P
 
 
 def test_metrics_that_are_not_there(models: TinyModels, work: Path, tmp_path: Path, run: Run) -> None:
-    assert_two_lines(run(work, "commit", models.run(2), "--metrics", "m.json"), 2, "no metrics file", "m.json")
+    assert_two_lines(run(work, "commit", models.run(2), "--metrics", "m.json"), 2, "does not exist", "m.json")
     assert_two_lines(run(work, "commit", models.run(2), "--metrics", tmp_path), 2, "is a folder")
 
 
@@ -347,5 +349,5 @@ def test_a_recipe_is_edited_by_commands_in_any_layout(models: TinyModels, work: 
 
 
 def test_usage_errors_are_of_the_library_too(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no metrics file"):
+    with pytest.raises(UsageError, match=r"metrics file .* does not exist"):
         persona.commit(repo, models.run(1), name="a", metrics=tmp_path / "none.json")

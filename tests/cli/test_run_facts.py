@@ -95,7 +95,7 @@ def test_a_run_is_not_asked_itself(repo: persona.Repository, told: Path, run: Ru
 
 
 def test_wrong_data_and_code(repo: persona.Repository, told: Path, run: Run, tmp_path: Path) -> None:
-    for option, said in (("--data", "does not exist"), ("--code", "is in no git work tree")):
+    for option, said in (("--data", "does not exist"), ("--code", "is not in a git work tree")):
         done = run(repo.root, "commit", told, option, tmp_path / "none")
         assert done.code == 2
         assert said in done.err
@@ -116,7 +116,7 @@ def test_export_and_import(repo: persona.Repository, models: TinyModels, run: Ru
     assert done.code == 0
     assert "  a   a checkpoint, bit for bit   recipe/vectors/a\n" in done.out
     assert "mergekit-yaml recipe.yml OUT\n" in done.out
-    assert "says this already" in run(repo.root, "import", "out/recipe.yml").out
+    assert "already the same" in run(repo.root, "import", "out/recipe.yml").out
     run(repo.root, "alpha", "a=1")
     assert " + a   α 0.5   dense" in run(repo.root, "import", "out/recipe.yml").out
     assert persona.op_log(repo)[0].command == "import out/recipe.yml"

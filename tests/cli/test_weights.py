@@ -93,7 +93,7 @@ def test_one_vector_has_no_pairs(models: TinyModels, repo: persona.Repository, r
 def test_no_vector_is_said(repo: persona.Repository, run: Run) -> None:
     said = run(repo.root, "diff", "--weights")
     assert said.code == 0
-    assert "No vector acts in it, so there is nothing to compare." in said.out
+    assert "Nothing to compare: no vector has a nonzero alpha." in said.out
 
 
 def test_the_schema(three: persona.Repository, run: Run) -> None:
@@ -167,7 +167,7 @@ def test_without_matplotlib_it_says_what_to_install(
 def test_what_is_about_weights_needs_them(three: persona.Repository, run: Run, option: list[str]) -> None:
     refused = run(three.root, "diff", *option)
     assert refused.code == 2
-    assert f"{option[0]} says how to show --weights" in refused.err
+    assert f"{option[0]} needs --weights" in refused.err
 
 
 def test_a_picture_of_nothing_is_refused(repo: persona.Repository) -> None:

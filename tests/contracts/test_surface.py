@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 
 import click
@@ -21,6 +22,13 @@ def test_all_is_sorted_and_there() -> None:
         assert getattr(persona, name).__doc__, name
 
 
+def test_a_star_import_shadows_no_builtin() -> None:
+    names: dict[str, object] = {}
+    exec("from persona import *", names)
+    assert not (names.keys() - {"__builtins__"}) & {*dir(builtins)}
+    assert {"open", "eval"} <= {*dir(persona)}
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'committ'"):
         _ = persona.committ
@@ -34,7 +42,7 @@ def test_every_command_has_its_file_its_verb_and_examples() -> None:
         assert "\b" in command.help, name
         if name not in WITHOUT_A_VERB:
             verb = python_name(name)
-            assert verb in persona.__all__
+            assert verb in dir(persona)
             assert getattr(persona, verb).__module__ == f"persona.verbs.{verb}"
 
 

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from docs.tools.reference import reference
-from persona.cli.main import cli
+from persona.cli.main import SUMMARY_WIDTH, cli
 from persona.errors import PersonaError
 from tests.docs.session import ROOT
 from tests.forks import Forks
@@ -48,6 +48,11 @@ def test_every_command_and_option_is_documented(path: str) -> None:
             assert [word for word in param.opts if word not in section] == []
         else:
             assert param.make_metavar(click.Context(ALL[path])).strip("[].") in section
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_help_shows_every_summary_whole(path: str) -> None:
+    assert not ALL[path].get_short_help_str(SUMMARY_WIDTH).endswith("...")
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -85,7 +85,7 @@ def test_commit_from_python(run: Run, trained: Path, tmp_path: Path) -> None:
         "rolled back: the same bytes as first",
     ]
     assert len(said[5:]) == 4
-    assert "exists already" in run("commit_from_python.py", *args, folder=tmp_path, code=1)
+    assert "already exists" in run("commit_from_python.py", *args, folder=tmp_path, code=1)
 
 
 def test_compare_alphas_leaves_everything_as_it_was(run: Run, work: Path) -> None:

@@ -153,7 +153,7 @@ def test_baked_of_baked_survives_gc_and_the_dead_go_whole(two: persona.Repositor
     ("names", "new", "said"),
     [
         (["one", "tow"], "both", "no vector 'tow'"),
-        (["one"], "two", "has a vector 'two' already"),
+        (["one"], "two", "already has a vector 'two'"),
         (["one"], "-x", "cannot name a vector"),
     ],
 )
@@ -165,7 +165,7 @@ def test_wrong_names(two: persona.Repository, names: list[str], new: str, said: 
 
 def test_edits_and_idle_vectors_are_refused(two: persona.Repository) -> None:
     persona.alpha(two, {"one": 0.0})
-    with pytest.raises(Refusal, match="their alphas are 0"):
+    with pytest.raises(Refusal, match="all these vectors have alpha 0"):
         persona.bake(two, ["one"], "x")
     text = two.recipe_path.read_text()
     two.recipe_path.write_text(text + "# edited\n")
@@ -181,7 +181,7 @@ def test_a_change_far_from_the_base_is_no_strangers_run(models: TinyModels, make
 
 def test_the_example_of_the_help(two: persona.Repository, run: Run) -> None:
     said = run(two.root, "bake", "one", "two", "--as", "both")
-    assert "in place of one, two, which are out of the recipe" in said.out
+    assert "replaces one, two (removed from the recipe" in said.out
     assert "Baked:  one α 0.7" in run(two.root, "show", "both").out
     assert "baked of 2" in run(two.root, "vectors").out
 
@@ -218,7 +218,7 @@ TIES = pytest.mark.skipif("ties" not in methods.names(), reason="there is no met
 @TIES
 def test_a_method_that_is_no_sum_is_baked_whole_or_not_at_all(two: persona.Repository, tmp_path: Path) -> None:
     merge_section(two, 'method = "ties"\ndensity = 0.5')
-    with pytest.raises(Refusal, match=r"method 'ties' merges all vectors at once, and 'two' would meet others"):
+    with pytest.raises(Refusal, match=r"method 'ties' cannot merge a part of the vectors: 'two' would be left out"):
         persona.bake(two, ["one"], "x")
     persona.build(two, tmp_path / "before")
     persona.bake(two, ["one", "two"], "both")

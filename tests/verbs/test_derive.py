@@ -83,9 +83,9 @@ def test_the_same_again_says_so(three: persona.Repository) -> None:
 
 def test_a_taken_name_is_redefined_only_when_asked(three: persona.Repository) -> None:
     persona.derive(three, "calm", "listening - rushing", alpha=0.5)
-    with pytest.raises(UsageError, match="another vector 'calm'"):
+    with pytest.raises(UsageError, match="already has a vector 'calm'"):
         persona.derive(three, "calm", "listening + rushing")
-    with pytest.raises(UsageError, match="another vector 'listening'"):
+    with pytest.raises(UsageError, match="already has a vector 'listening'"):
         persona.derive(three, "listening", "listening + rushing")
     done = persona.derive(three, "calm", "2 * calm + 'b-a'", replace=True)
     assert done.replaced
@@ -427,7 +427,7 @@ def test_on_the_command_line(three: persona.Repository, run: Run) -> None:
     old = run(root, "show", persona.vectors(three, "HEAD~1")[3].id[:12]).out.splitlines()
     assert old[1] == "derived, 20 tensors, 0 B kept"
     assert run(root, "derive", "less", "--", "-rushing").code == 0
-    assert "nothing new was recorded" in run(root, "derive", "less", "--", "-1 * rushing").out
+    assert "nothing was recorded" in run(root, "derive", "less", "--", "-1 * rushing").out
 
 
 def test_as_json(three: persona.Repository, run: Run) -> None:

@@ -159,7 +159,7 @@ def test_random_choices_and_edges_are_noted(exporting: persona.Repository, tmp_p
     write(exporting, 'method = "dare_linear"\nrescale = "l1"', {A: "", B: "alpha = 0"})
     done = persona.export(exporting, tmp_path / "x.yml")
     assert [note.partition(":")[0] for note in done.notes] == [
-        "mergekit draws other random entries", "left out, for their alpha is 0"
+        "mergekit draws other random entries", "left out because their alpha is 0"
     ]  # fmt: skip
     assert all(f"# {note}" in (tmp_path / "x.yml").read_text() for note in done.notes)
 
@@ -170,16 +170,16 @@ def test_where_an_export_may_go(exporting: persona.Repository, adapted: Path, tm
     (tmp_path / "x" / "mine").write_text("x")
     with pytest.raises(Refusal, match="not an intact export"):
         persona.export(exporting, tmp_path / "x.yml")
-    with pytest.raises(UsageError, match="not named like"):
+    with pytest.raises(UsageError, match=r"is not a \.yml"):
         persona.export(exporting, tmp_path / "x.json")
-    with pytest.raises(UsageError, match="takes for something else"):
+    with pytest.raises(UsageError, match="have a meaning for mergekit"):
         persona.export(exporting, tmp_path / "a+b.yml")
     with pytest.raises(CheckpointError, match="is not this repository's base"):
         persona.export(exporting, tmp_path / "y.yml", base=adapted / A)
     persona.export(exporting, tmp_path / "z.yml")
     persona.export(exporting, tmp_path / "z.yml")  # the same again
     write(exporting, "", {B: ""})
-    with pytest.raises(Refusal, match="says something else"):
+    with pytest.raises(Refusal, match="another content"):
         persona.export(exporting, tmp_path / "z.yml")
     (tmp_path / "z.yml").unlink()  # as if it had been interrupted between the folder and the file
     persona.export(exporting, tmp_path / "z.yml")
@@ -196,7 +196,7 @@ def test_added_tokens_are_refused(models: TinyModels, tmp_path: Path) -> None:
     model.resize_token_embeddings(100)
     model.save_pretrained(tmp_path / "grown")
     persona.commit(work, tmp_path / "grown", name="grown")
-    with pytest.raises(Refusal, match="vector 'grown' adds to, or takes out, "):
+    with pytest.raises(Refusal, match="vector 'grown' resizes, adds or removes "):
         persona.export(work, tmp_path / "x.yml")
 
 
@@ -228,7 +228,7 @@ def test_a_configuration_by_hand(work: persona.Repository, adapted: Path) -> Non
 @pytest.mark.parametrize(
     ("said", "kind", "message"),
     [
-        (config(models=[{"model": "meta/llama"}]), RecipeError, "models[0].model: there is no folder"),
+        (config(models=[{"model": "meta/llama"}]), RecipeError, "models[0].model: no folder"),
         (config(base_model=A), WrongBase, "base_model: run-1 is not this repository's base"),
         (config(models=[{"model": f"{A}+{L}"}]), WrongBase, "models[0].model: run-1 is not"),
         (config(models=[{"model": A}, {"model": f"./{A}"}]), RecipeError, "would both be vector 'run-1'"),
@@ -294,10 +294,10 @@ def test_adapters_that_do_not_fit(work: persona.Repository, adapted: Path, tmp_p
     done = persona.import_adapter(work, [many], skip_bad=True)
     assert [one.name for one in done.adapters] == ["good"]
     assert [one.folder.name for one in done.left_out] == ["bad"]
-    with pytest.raises(CheckpointError, match="none of 1"):
+    with pytest.raises(CheckpointError, match="none of the 1"):
         persona.import_adapter(work, [many / "bad"], skip_bad=True)
     shutil.copytree(adapted / L, tmp_path / "more" / "good")
     with pytest.raises(UsageError, match="would both be vector 'good'"):
         persona.import_adapter(work, [many / "good", tmp_path / "more"])
-    with pytest.raises(CheckpointError, match="holds no adapter"):
+    with pytest.raises(CheckpointError, match="no adapter in"):
         persona.import_adapter(work, [adapted / A])

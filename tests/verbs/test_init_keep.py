@@ -149,9 +149,9 @@ def test_a_link_from_another_file_system(base: Path, tmp_path: Path, run: Run) -
 def test_how_to_keep_is_one_of_three(base: Path, tmp_path: Path, run: Run) -> None:
     said = run(tmp_path, "init", "--base", base, "--link", "--reference", "work")
     assert said.code == 2
-    assert "--link and --reference exclude each other" in said.err
+    assert "--link and --reference cannot be used together" in said.err
     assert not (tmp_path / "work").exists()
-    with pytest.raises(UsageError, match="keep is 'move'"):
+    with pytest.raises(UsageError, match="unknown keep 'move'"):
         persona.init(tmp_path / "work", base, keep="move")  # type: ignore[arg-type]
 
 

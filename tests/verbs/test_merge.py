@@ -93,7 +93,7 @@ def test_forward_and_up_to_date(parted: persona.Repository) -> None:
     assert done.outcome == "fast-forward"
     assert parted.head() == parted.resolve("main")
     assert persona.merge(parted, ["main"]).outcome == "up to date"
-    with pytest.raises(Refusal, match="cannot be fast-forwarded"):
+    with pytest.raises(Refusal, match="cannot fast-forward"):
         persona.merge(parted, ["voice"], only_forward=True)
 
 
@@ -309,8 +309,8 @@ def test_edits_are_not_merged_over(parted: persona.Repository) -> None:
     [
         ({"revs": ["vioce"]}, "no revision 'vioce'"),
         ({"revs": ["voice"], "method": "tise"}, "unknown method 'tise'"),
-        ({"revs": ["voice"], "prefer": "mine"}, "no side"),
-        ({"revs": ["voice"], "retrained": "none"}, "not what can be done"),
+        ({"revs": ["voice"], "prefer": "mine"}, "unknown side"),
+        ({"revs": ["voice"], "retrained": "none"}, "unknown choice"),
     ],
 )
 def test_mistakes(parted: persona.Repository, arguments: dict[str, object], said: str) -> None:

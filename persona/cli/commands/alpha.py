@@ -1,21 +1,23 @@
-"""``persona alpha``."""
+"""`persona alpha`."""
 
 from __future__ import annotations
 
 import click
 
-from persona.cli.app import App, json_option, once
+from persona.cli.app import App, json_option, message_option, once
 from persona.cli.complete import STRENGTH
 from persona.cli.tables.commits import recorded
 
 
 @click.command("alpha", context_settings={"ignore_unknown_options": True})
 @click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...", type=STRENGTH)
-@click.option("-m", "--message", metavar="MSG", help="What this is for.")
+@message_option
 @json_option
 @click.pass_obj
 def command(app: App, values: tuple[str, ...], message: str | None) -> None:
-    """Set how strongly vectors act, and commit that.
+    """Set the alphas of vectors and commit them
+
+    An alpha scales its vector: 0 turns it off, and a negative alpha subtracts it.
 
     \b
     persona alpha listening=0.8
@@ -24,8 +26,8 @@ def command(app: App, values: tuple[str, ...], message: str | None) -> None:
     from persona.verbs.alpha import alpha
 
     repo = app.repository()
-    wanted = once((_value(text) for text in values), "vector")
-    done = alpha(repo, wanted, message=message, author=app.author(repo), command=app.command)
+    alphas = once((_value(text) for text in values), "vector")
+    done = alpha(repo, alphas, **app.recording(repo, message))
     app.show("alpha", done, lambda console: recorded(console, done))
 
 

@@ -1,4 +1,4 @@
-"""``persona bake``."""
+"""`persona bake`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona.cli.app import App, json_option
+from persona.cli.app import App, json_option, message_option
 from persona.cli.complete import VECTOR
-from persona.cli.render import changed, count, size
+from persona.cli.render import changed, count, notes, size
 from persona.cli.tables.commits import headline
 
 if TYPE_CHECKING:
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 @click.command("bake")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", type=VECTOR)
-@click.option("--as", "name", required=True, metavar="NEW", help="What the recipe calls the new vector.")
-@click.option("--alpha", type=float, default=1.0, metavar="A", help="How strongly it acts; 1 otherwise.")
-@click.option("--dtype", metavar="D", help="Keep it in bf16, fp16 or fp32; in what a build would have otherwise.")
-@click.option("--keep", is_flag=True, help="Leave the old vectors in persona.toml, with alpha 0.")
-@click.option("-m", "--message", metavar="MSG", help="What this is for.")
+@click.option("--as", "name", required=True, metavar="NEW", help="Name of the new vector.")
+@click.option("--alpha", type=float, default=1.0, show_default=True, metavar="A", help="Alpha of the new vector.")
+@click.option("--dtype", metavar="D", help="Store it as bf16, fp16 or fp32. [default: as in a build]")
+@click.option("--keep", is_flag=True, help="Keep the old vectors in persona.toml with alpha 0.")
+@message_option
 @json_option
 @click.pass_obj
 def command(
     app: App, names: tuple[str, ...], name: str, alpha: float, dtype: str | None, keep: bool, message: str | None
 ) -> None:
-    """Merge vectors once and for all: store what they do together as one vector, and commit that.
+    """Replace several vectors by their merge
 
-    The new vector takes the place of the old ones, so that nothing acts twice; history keeps them. If no other vector
-    acts, the method is in it, too, and [merge] goes back to a plain sum: the build stays the same, byte for byte.
+    Commits the new vector in place of the old ones, which stay in the history. If it contains all vectors with a
+    nonzero alpha, the merge method is applied too, and [merge] is reset to a plain sum: a build gives the same bytes.
 
     \b
     persona bake listening voice --as calm
@@ -41,18 +41,8 @@ def command(
     from persona.verbs.bake import bake
 
     repo = app.repository()
-    done = bake(
-        repo,
-        names,
-        name,
-        alpha=alpha,
-        dtype=dtype,
-        keep=keep,
-        message=message,
-        author=app.author(repo),
-        command=app.command,
-        progress=app.progress(),
-    )
+    recording, progress = app.recording(repo, message), app.progress()
+    done = bake(repo, names, name, alpha=alpha, dtype=dtype, keep=keep, progress=progress, **recording)
     app.show("bake", done, lambda console: _render(console, done))
 
 
@@ -62,9 +52,7 @@ def _render(console: Console, done: BakeResult) -> None:
     if done.relative_norm is not None:
         parts.append(f"‖τ‖/‖W‖ {done.relative_norm:.2%}")
     console.print(f" + [green]{escape(done.name)}[/]   α {done.alpha:g}   {'   '.join(parts)}")
-    what = "stay in the recipe with α 0" if done.kept else "are out of the recipe; history keeps them"
-    console.print(f"   in place of {escape(', '.join(done.replaced))}, which {what}")
-    for text in done.notes:
-        console.print(f"   {escape(text)}")
-    mine = {done.name, *done.replaced}
-    changed(console, (change for change in done.recorded.changes if change.name not in mine))
+    what = "kept in the recipe with α 0" if done.kept else "removed from the recipe, kept in history"
+    console.print(f"   replaces {escape(', '.join(done.replaced))} ({what})")
+    notes(console, done.notes)
+    changed(console, done.recorded.changes, without={done.name, *done.replaced})

@@ -1,4 +1,4 @@
-"""``persona commit``."""
+"""`persona commit`."""
 
 from __future__ import annotations
 
@@ -9,51 +9,49 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona.cli.app import App, json_option, once
+from persona.cli.app import App, json_option, message_option, once, warn_if_detached
 from persona.cli.complete import ENTRY, NODE
-from persona.cli.output import note
-from persona.cli.render import changed, count, size
+from persona.cli.render import changed, count, notes, size
 from persona.cli.tables.commits import headline, recorded
 from persona.errors import UsageError
 from persona.recipe.alphas import alpha_text
 
 if TYPE_CHECKING:
     from persona.verbs.commit import CommitResult
-    from persona.workspace.record import RecordedCommit
 
 
 @click.command("commit")
 @click.argument("run", required=False, type=click.Path(readable=False))
 @click.option(
-    "--as", "name", metavar="NAME", type=ENTRY, help="The vector's name in the recipe; the run folder's otherwise."
+    "--as", "name", metavar="NAME", type=ENTRY, help="Name of the vector. [default: name of the run's folder]"
 )
-@click.option("--alpha", type=float, metavar="A", help="How strongly it acts; 1 otherwise.")
+@click.option("--alpha", type=float, metavar="A", help="Alpha of the vector. [default: unchanged; 1 for a new vector]")
 @click.option(
-    "--node", metavar="ID", type=NODE, help="The memory-graph node that specifies this behaviour, or NODE#SECTION."
+    "--node", metavar="ID", type=NODE, help="Memory-graph node, or NODE#SECTION, that specifies the behaviour."
 )
 @click.option(
     "--readout",
     metavar="OUT",
     type=click.Path(readable=False),
-    help="Record a readout instead of a run: the folder that 'persona readout train' wrote.",
+    help="Record a readout instead of a run: the folder from 'persona readout train'.",
 )
-@click.option("-m", "--message", metavar="MSG", help="What this commit is for.")
+@message_option
 @click.option(
-    "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to keep with the commit."
+    "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to store with the commit."
 )
-@click.option("--meta", metavar="K=V", multiple=True, help="A fact to keep with the commit; repeatable.")
+@click.option("--meta", metavar="K=V", multiple=True, help="Fact to store with the commit. Repeatable.")
 @click.option(
     "--data",
     metavar="PATH",
     multiple=True,
     type=click.Path(readable=False),
-    help="A file or folder that it was trained on: its hash is kept with the commit; repeatable.",
+    help="File or folder with training data; stores its hash with the commit. Repeatable.",
 )
 @click.option(
     "--code",
     metavar="PATH",
     type=click.Path(readable=False),
-    help="Git work tree of the training code; the folder you are in, or the run's, otherwise.",
+    help="Git work tree of the training code. [default: that of the current folder, or of the run]",
 )
 @json_option
 @click.pass_obj
@@ -70,11 +68,11 @@ def command(
     data: tuple[str, ...],
     code: str | None,
 ) -> None:
-    """Record a training run as a vector, a readout, or the recipe as it stands in persona.toml.
+    """Record a training run or an edited recipe
 
-    RUN is a folder that save_pretrained or a Trainer wrote: a full fine-tune or a PEFT adapter, in one file or in
-    shards; of several checkpoint-N in it the newest is taken. What the run says of itself (losses, hyperparameters,
-    adapter settings, model card) and the git commit of the code are kept with it.
+    RUN is a folder written by save_pretrained or a Trainer: a full fine-tune or a PEFT adapter, sharded or not. If it
+    contains several checkpoint-N folders, the newest is used. Losses, hyperparameters, adapter settings, the model card
+    and the git commit of the training code are stored with the commit. Without RUN, records persona.toml.
 
     \b
     persona commit runs/listening --as listening -m "listen first"
@@ -86,7 +84,7 @@ def command(
     from persona.verbs.commit import commit
 
     if readout is not None:
-        _only_a_readout(run, alpha, node, metrics, meta, data, code)
+        _check_readout_options(run, alpha, node, metrics, meta, data, code)
         _commit_readout(app, readout, name, message)
         return
     repo = app.repository()
@@ -96,32 +94,24 @@ def command(
         name=name,
         alpha=alpha,
         node=node,
-        message=message,
-        author=app.author(repo),
         metrics=app.optional_path(metrics),
         meta=once((_pair(text) for text in meta), "--meta"),
         data=[app.path(path) for path in data],
         code=_code(app, run, code),
-        command=app.command,
         progress=app.progress(),
+        **app.recording(repo, message),
     )
     app.show("commit", done, lambda console: _render(console, done))
-    _say_detached(app, done.recorded)
+    warn_if_detached(app, done.recorded)
 
 
-def _say_detached(app: App, recorded: RecordedCommit | None) -> None:
-    if not app.json and recorded is not None and recorded.branch is None:
-        note("HEAD is detached: keep this on a branch with 'persona switch -c NAME'.")
-
-
-def _only_a_readout(run: str | None, *others: object) -> None:
-    """A readout is captured on a revision, so what it was captured on is committed before."""
-    if run is not None:
-        raise UsageError("a run and a readout are two commits", "Commit the run first: persona commit RUN")
+def _check_readout_options(run: str | None, *others: object) -> None:
+    if run is not None:  # a readout belongs to a committed revision, so the run has to be committed before
+        raise UsageError("RUN and --readout cannot be used together", "Commit the run first: persona commit RUN")
     if any(other not in (None, ()) for other in others):
         raise UsageError(
-            "with --readout there is no --alpha, --node, --metrics, --meta, --data or --code",
-            "Its manifest says what is known of a readout.",
+            "--readout cannot be used with --alpha, --node, --metrics, --meta, --data or --code",
+            "Leave them out: the readout's manifest describes it.",
         )
 
 
@@ -130,22 +120,21 @@ def _commit_readout(app: App, folder: str, name: str | None, message: str | None
     from persona.verbs.commit_readout import commit_readout
 
     repo = app.repository()
-    done = commit_readout(
-        repo, app.path(folder), name=name, message=message, author=app.author(repo), command=app.command
-    )
+    done = commit_readout(repo, app.path(folder), name=name, **app.recording(repo, message))
     app.show("commit", done, lambda console: readouts.committed(console, done))
-    _say_detached(app, done.recorded)
+    warn_if_detached(app, done.recorded)
 
 
 def _code(app: App, run: str | None, code: str | None) -> dict[str, Any] | None:
-    """Where the training code stands: as told, or else where we are, or where the run lies; never inside of the run."""
+    """The git state of the training code: of `code`, or else of the current folder or the one that contains the run."""
     from persona.checkpoints.provenance.code import code_facts, training_code
 
     if code is not None:
         facts = code_facts(app.path(code))
         if facts is None:
             raise UsageError(
-                f"{code} is in no git work tree with a commit", "Give the folder of the training code, or leave it out."
+                f"{code} is not in a git work tree with a commit",
+                "Pass --code the training code's folder, or leave it out.",
             )
         return facts
     return training_code([Path(app.folder), app.path(run).resolve().parent]) if run is not None else None
@@ -171,6 +160,5 @@ def _render(console: Console, done: CommitResult) -> None:
     if done.relative_norm is not None:
         parts.append(f"‖τ‖/‖W‖ {done.relative_norm:.2%}")
     console.print(f" + [green]{escape(done.name)}[/]   α {alpha_text(done.alpha or 0.0)}   {'   '.join(parts)}")
-    for text in done.notes:
-        console.print(f"   {escape(text)}")
-    changed(console, (change for change in done.recorded.changes if change.name != done.name))
+    notes(console, done.notes)
+    changed(console, done.recorded.changes, without={done.name})

@@ -1,4 +1,4 @@
-"""``persona completion``."""
+"""`persona completion`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.console import Console
 from persona.cli.app import App, json_option
 
 VARIABLE = "_PERSONA_COMPLETE"
-"""What the scripts set when they ask for words."""
+"""Environment variable with which the scripts ask for completions."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """What a shell reads to complete ``persona``."""
+    """A completion script for `shell`."""
 
     shell: str
     script: str
@@ -27,28 +27,31 @@ class Script:
 @json_option
 @click.pass_obj
 def command(app: App, shell: str) -> None:
-    """Print the script with which a shell completes commands, options, revisions, vectors, nodes and methods.
+    """Print a shell completion script
 
-    Put the line for your shell into its start-up file, or write what it prints to a file that is read there.
+    Completes commands, options, revisions, vectors, nodes and methods. Add the line for your shell to its start-up
+    file, or save the script where the shell looks for completions.
 
     \b
     eval "$(persona completion bash)"                                          # in ~/.bashrc
     eval "$(persona completion zsh)"                                           # in ~/.zshrc, after compinit
     persona completion fish > ~/.config/fish/completions/persona.fish          # once
     """
-    made = made_for(shell)
+    script = made_for(shell)
 
     def render(console: Console) -> None:
-        click.echo(made.script)
+        click.echo(script.script)
 
-    app.show("completion", made, render)
+    app.show("completion", script, render)
 
 
 def made_for(shell: str) -> Script:
-    """What ``shell`` reads."""
+    """Return the completion script for `shell`."""
     from persona.cli.main import cli
 
     kind = get_completion_class(shell)
     assert kind is not None
-    script = ShellComplete.source(kind(cli, {}, "persona", VARIABLE))  # bash's own looks for a bash to ask its version
+    script = ShellComplete.source(
+        kind(cli, {}, "persona", VARIABLE)
+    )  # BashComplete.source runs bash to check its version; skip that
     return Script(shell, script)

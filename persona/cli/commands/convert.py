@@ -1,4 +1,4 @@
-"""``persona convert``."""
+"""`persona convert`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from persona.cli.render import count, size
 
 @click.command("convert")
 @click.argument("path", type=click.Path(readable=False), metavar="PATH")
-@click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to make.")
+@click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to create.")
 @json_option
 @click.pass_obj
 def command(app: App, path: str, out: str) -> None:
-    """Turn pickled weights (.bin, .pt) into safetensors, without running anything that they hold.
+    """Convert pickled weights to safetensors
 
-    PATH is a file or a folder; configs and tokenizer of a folder come along. A file that would have to run code to
-    be opened is refused.
+    PATH is a .bin or .pt file, or a folder, whose configs and tokenizer are copied too. No code in the pickle is run: a
+    file that needs that is refused.
 
     \b
     persona convert old-model -o old-model-safe

@@ -1,4 +1,4 @@
-"""``persona diff``."""
+"""`persona diff`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 @click.command("diff")
 @click.argument("before", required=False, metavar="[A]", type=SIDE)
 @click.argument("after", required=False, metavar="[B]", type=SIDE)
-@click.option("--stat", is_flag=True, help="Read the weights: a line for each layer that differs, and the sum.")
+@click.option("--stat", is_flag=True, help="Compare weights: one line per changed layer, and a summary.")
+@click.option("--weights", is_flag=True, help="Compare weights in detail, and report how much the vectors interfere.")
+@click.option("--by", type=click.Choice(("layer", "tensor")), help="Rows of --stat and --weights. [default: layer]")
 @click.option(
-    "--weights", is_flag=True, help="Read the weights: how far they moved, and how far vectors agree, by layer."
-)
-@click.option("--by", type=click.Choice(("layer", "tensor")), help="What a row of either is; layer otherwise.")
-@click.option(
-    "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw --weights as a heat map: a .png or .svg file."
+    "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw --weights as a heat map (.png or .svg)."
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there are differences.")
 @json_option
@@ -44,18 +42,18 @@ def command(
     plot: str | None,
     exit_code: bool,
 ) -> int:
-    """Show what changed between any two of: revision, vector, built folder, checkpoint, persona.toml; or two readouts.
+    """Show changes between recipes, vectors or models
 
-    Without arguments: what is edited in persona.toml. With one: from that to persona.toml. With two: from the first
-    to the second. A vector is NAME or NAME@REV; a folder of the name of a revision or vector is written ./NAME.
-    Recipes are compared unless weights are asked for; a checkpoint has nothing but weights, so they are read.
+    A and B can each be a revision, a vector (NAME or NAME@REV), a built folder or a checkpoint. Two readouts can be
+    compared as well. B defaults to persona.toml, and A to HEAD. Write ./NAME for a folder with the name of a revision
+    or vector. Only recipes are compared, unless --stat or --weights is given or a side is a checkpoint.
 
     \b
     persona diff
     persona diff HEAD~2 HEAD
     persona diff main calmer --stat
     persona diff voice@HEAD~3 voice --weights
-    persona diff feelings@HEAD~3 feelings       # a readout: cosines by concept and layer
+    persona diff feelings@HEAD~3 feelings       # readouts: cosines by concept and layer
     persona diff HEAD merged/ --weights --by tensor
     persona diff runs/a runs/b
     persona diff --weights --plot weights.png
@@ -64,34 +62,34 @@ def command(
 
     _check_options(by, plot, stat=stat, weights=weights)
     picture = Picture(app, plot)
-    found = diff(
+    result = diff(
         _repository(app, after), expanded(app, before), expanded(app, after),
         weights=weights, stat=stat, by=by or "layer", cwd=app.folder, progress=app.progress(),
     )  # fmt: skip
-    for text in found.notes:
+    for text in result.notes:
         note(f"note: {utf8(text)}")
-    picture.write(lambda suffix: _drawn(found, suffix))
-    app.show("diff", found, picture.below(lambda console: _render(console, found, weights=weights)))
-    return 1 if exit_code and found.differs else 0
+    picture.write(lambda suffix: _drawn(result, suffix))
+    app.show("diff", result, picture.below(lambda console: _render(console, result, weights=weights)))
+    return 1 if exit_code and result.differs else 0
 
 
-def _drawn(found: DiffResult, suffix: str) -> bytes:
+def _drawn(result: DiffResult, suffix: str) -> bytes:
     from persona.cli.plots import heatmap
 
-    if found.weights is None:
-        raise UsageError("--plot draws how vectors of a recipe agree", "Compare two revisions on one base with it.")
-    return heatmap.draw(found.weights, suffix)
+    if result.weights is None:
+        raise UsageError("--plot needs two recipes on the same base", "Compare two revisions, or leave --plot out.")
+    return heatmap.draw(result.weights, suffix)
 
 
 def _check_options(by: str | None, plot: str | None, *, stat: bool, weights: bool) -> None:
     if plot and not weights:
-        raise UsageError("--plot says how to show --weights", "Give --weights, too.")
+        raise UsageError("--plot needs --weights", "Add --weights.")
     if by and not (weights or stat):
-        raise UsageError("--by says how to show --weights or --stat", "Give --weights or --stat, too.")
+        raise UsageError("--by needs --weights or --stat", "Add --weights or --stat.")
 
 
 def _repository(app: App, after: str | None) -> Repository | None:
-    """Two folders can be compared anywhere."""
+    """The repository; None outside one, where two folders can still be compared."""
     try:
         return app.repository()
     except NoRepository:
@@ -101,48 +99,49 @@ def _repository(app: App, after: str | None) -> Repository | None:
 
 
 def expanded(app: App, text: str | None) -> str | None:
-    """What begins with ``~name/`` is a path, and no ancestor of HEAD."""
+    """Expand `~name/...`, which is a path; `~` alone is revision syntax."""
     return str(app.path(text).absolute()) if text and text.startswith("~") and "/" in text else text
 
 
-def _render(console: Console, found: DiffResult, *, weights: bool) -> None:
-    recipes = {*found.kinds} <= {"revision", "work tree"}
+def _render(console: Console, result: DiffResult, *, weights: bool) -> None:
+    recipes = {*result.kinds} <= {"revision", "work tree"}
     if not recipes:
-        console.print(f"[bold]{escape(utf8(found.before))} → {escape(utf8(found.after))}[/]")
-    changed(console, found.changes, "" if recipes else " ")
-    if found.readouts:
+        console.print(f"[bold]{escape(utf8(result.before))} → {escape(utf8(result.after))}[/]")
+    changed(console, result.changes, "" if recipes else " ")
+    if result.readouts:
         from persona.cli.tables import readouts
 
-        readouts.differences(console, found.readouts)
-    for one in found.unlike:
-        console.print(f" {escape(one.what)} {escape(one.how)} since the build; see 'persona verify'", style="yellow")
-    for file in found.files:
+        readouts.differences(console, result.readouts)
+    for difference in result.unlike:
+        what = f" {escape(difference.what)} {escape(difference.how)} since the build; see 'persona verify'"
+        console.print(what, style="yellow")
+    for file in result.files:
         console.print(f" {escape(file.text)}", style="yellow")
-    if found.tensors is not None:
-        _tensors(console, found, weights=weights)
-    elif not recipes and not found.differs:
-        what = found.kinds[0] if found.kinds[0] == found.kinds[1] else ""
-        same = f"the same {what}" if what in ("vector", "readout") else "the same recipe; --stat reads the weights"
+    if result.tensors is not None:
+        _tensors(console, result, weights=weights)
+    elif not recipes and not result.differs:
+        what = result.kinds[0] if result.kinds[0] == result.kinds[1] else ""
+        same = f"the same {what}" if what in ("vector", "readout") else "the same recipe; --stat compares the weights"
         console.print(f" {same}")
-    if found.measured:
+    if result.measured:
         from persona.cli.tables.scores import moves
 
-        moves(console, found.measured)
-    if found.weights is not None:
+        moves(console, result.measured)
+    if result.weights is not None:
         from persona.cli.tables.weights import weights as show
 
-        show(console, found.weights, found.before, found.after)
+        show(console, result.weights, result.before, result.after)
 
 
-def _tensors(console: Console, found: DiffResult, *, weights: bool) -> None:
+def _tensors(console: Console, result: DiffResult, *, weights: bool) -> None:
     from persona.cli.tables import compared
 
-    assert found.tensors is not None
-    what = "τ" if found.kinds == ("vector", "vector") else "W"
-    compared.inventory(console, found.tensors)
+    assert result.tensors is not None
+    what = "τ" if result.kinds == ("vector", "vector") else "W"
+    compared.inventory(console, result.tensors)
     if not weights:
-        compared.stat(console, found.tensors, what)
+        compared.stat(console, result.tensors, what)
         return
-    console.print(f"\n[bold]{compared.how_many(found.tensors)}[/]")
-    if found.tensors.rows:
-        compared.rows(console, found.tensors, what)
+    console.print(f"\n[bold]{compared.how_many(result.tensors)}[/]")
+    if result.tensors.rows:
+        compared.rows(console, result.tensors, what)

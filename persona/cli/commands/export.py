@@ -1,4 +1,4 @@
-"""``persona export``."""
+"""`persona export`."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ FORMS = {
 @click.command("export")
 @click.argument("rev", required=False, type=REV)
 @click.option(
-    "--to", required=True, metavar="FILE", type=click.Path(readable=False), help="Configuration to write (.yml)."
+    "--to", required=True, metavar="FILE", type=click.Path(readable=False), help="Configuration file to write (.yml)."
 )
 @click.option(
     "--base",
     metavar="PATH",
     type=click.Path(readable=False),
-    help="A folder with the base's own weights, to be named instead of a copy.",
+    help="Use the base in this folder instead of writing a copy.",
 )
-@click.option("--dtype", metavar="D", help="Of the merged model: bf16, fp16 or fp32; as a build has it otherwise.")
+@click.option(
+    "--dtype", metavar="D", help="Data type of the merged model: bf16, fp16 or fp32. [default: as in a build]"
+)
 @click.option(
     "--memory",
     type=SizeType(),
     default="500MB",
     show_default=True,
     metavar="SIZE",
-    help="Tensors held at once, at most.",
+    help="Maximum memory for tensors.",
 )
 @json_option
 @click.pass_obj
 def command(app: App, rev: str | None, to: str, base: str | None, dtype: str | None, memory: int) -> None:
-    """Write a recipe as a mergekit configuration, with its vectors as checkpoints and adapters beside it.
+    """Write a recipe as a mergekit configuration
 
-    Without REV it is the recipe as it stands in persona.toml. The models go into a folder named like FILE. What
-    mergekit cannot say is an error that names it; nothing is approximated.
+    REV defaults to persona.toml. The vectors are written as checkpoints and adapters, in a folder named after FILE.
+    Nothing is approximated: a recipe that mergekit cannot express is an error.
 
     \b
     persona export --to recipe.yml
@@ -66,10 +68,10 @@ def command(app: App, rev: str | None, to: str, base: str | None, dtype: str | N
     def render(console: Console) -> None:
         state = f"[yellow]{done.commit[:7]}[/]{' with uncommitted edits' if done.edited else ''}"
         console.print(f"Exported {state} to {escape(utf8(to))}: {done.method}, {count(len(done.models), 'model')}")
-        for one in done.models:
-            console.print(f"  [green]{escape(one.name)}[/]   {FORMS[one.form]}   [dim]{escape(one.reference)}[/]")
+        for model in done.models:
+            console.print(f"  [green]{escape(model.name)}[/]   {FORMS[model.form]}   [dim]{escape(model.reference)}[/]")
         for text in done.notes:
             console.print(f" [yellow]note[/] {escape(text)}")
-        console.print(f"Merge it there: {escape(done.command)}")
+        console.print(f"To merge, run there: {escape(done.command)}")
 
     app.show("export", done, render)

@@ -1,4 +1,4 @@
-"""``persona init``."""
+"""`persona init`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from persona.cli.output import utf8
 from persona.cli.render import count, size
 
 MEANING = {
-    "link": "Its weight files are shared with the base: do not write into them (deleting them there is fine)",
-    "reference": "Not self-contained: the base's weights stay where they are, and must stay there unchanged",
+    "link": "Weight files are shared with the base's folder: do not modify them there (deleting them is fine)",
+    "reference": "Not self-contained: keep the base's weight files where they are, and do not modify them",
 }
 
 
@@ -24,20 +24,18 @@ MEANING = {
     metavar="PATH",
     help="Folder of the pretrained checkpoint.",
 )
-@click.option("--link", is_flag=True, help="Share the base's weight files (hard links) instead of copying them.")
-@click.option(
-    "--reference", is_flag=True, help="Keep no bytes of the base's weight files, only hashes and where they lie."
-)
-@click.option("--name", metavar="NAME", help="What to call the base; its folder's name otherwise.")
+@click.option("--link", is_flag=True, help="Hard-link the base's weight files instead of copying them.")
+@click.option("--reference", is_flag=True, help="Store only the hashes and paths of the base's weight files.")
+@click.option("--name", metavar="NAME", help="Name of the base. [default: name of its folder]")
 @click.argument("path", default=".", type=click.Path(readable=False))
 @json_option
 @click.pass_obj
 def command(app: App, base: str, link: bool, reference: bool, name: str | None, path: str) -> None:
-    """Make a repository around a base checkpoint.
+    """Create a repository for a base checkpoint
 
-    The repository gets a copy of the base. With --link it shares the base's weight files: they take no room, and may
-    be deleted where they are, but whatever writes into one of them damages the repository (reading finds it). With
-    --reference it only remembers them: they must stay where they are, as they are.
+    By default, the base is copied into the repository. --link shares its weight files with their folder: it takes no
+    space, and the originals can be deleted, but modifying them damages the repository (persona notices when it reads
+    them). With --reference, the weight files must stay where they are, unmodified.
 
     \b
     persona init --base ~/models/qwen2.5-0.5b
@@ -49,7 +47,7 @@ def command(app: App, base: str, link: bool, reference: bool, name: str | None, 
     from persona.verbs.init import init
 
     if link and reference:
-        raise click.UsageError("--link and --reference exclude each other: give one of them, or none to keep a copy")
+        raise click.UsageError("--link and --reference cannot be used together")
     root = app.path(path)
     done = init(
         root,

@@ -1,4 +1,4 @@
-"""``persona merge``."""
+"""`persona merge`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from persona.cli.app import App, json_option
+from persona.cli.app import App, json_option, message_option, warn_if_detached
 from persona.cli.complete import METHOD, REV
-from persona.cli.output import note
-from persona.cli.render import changed, count
+from persona.cli.render import changed, count, notes
 from persona.cli.tables.commits import headline
 from persona.errors import UsageError
 
 if TYPE_CHECKING:
     from persona.verbs.merge import MergeAborted, MergeResult
 
+WOULD = {"fast-forward": "fast-forward", "merged": "make a commit", "conflict": "stop at conflicts"}
+
 
 @click.command("merge")
 @click.argument("revs", nargs=-1, type=REV, metavar="REV...")
-@click.option("--method", type=METHOD, metavar="NAME", help="Merge weights by this method; ties otherwise.")
-@click.option("--ours", "prefer", flag_value="ours", help="Where both changed the same thing, keep ours.")
-@click.option("--theirs", "prefer", flag_value="theirs", help="Where both changed the same thing, take theirs.")
+@click.option("--method", type=METHOD, metavar="NAME", help="Merge method. [default: as in the recipes, or ties]")
+@click.option("--ours", "prefer", flag_value="ours", help="Resolve conflicts with our side.")
+@click.option("--theirs", "prefer", flag_value="theirs", help="Resolve conflicts with their side.")
 @click.option(
     "--retrained", type=click.Choice(("ours", "theirs", "both", "mean")),
-    help="Of a vector that both sides trained, keep one, both, or their mean.",
+    help="What to use for a vector that both sides trained.",
 )  # fmt: skip
-@click.option("--no-ff", "apart", is_flag=True, help="Make a commit even where HEAD could simply move forward.")
-@click.option("--ff-only", "only_forward", is_flag=True, help="Only move HEAD forward; refuse otherwise.")
-@click.option("--dry-run", is_flag=True, help="Say what would come out, and change nothing.")
-@click.option("--no-report", "quiet", is_flag=True, help="Do not measure how far the vectors interfere.")
-@click.option("--continue", "go_on", is_flag=True, help="Commit a merge whose conflicts are settled.")
-@click.option("--abort", is_flag=True, help="Give an unfinished merge up.")
-@click.option("-m", "--message", metavar="MSG", help="What this is for.")
+@click.option("--no-ff", "apart", is_flag=True, help="Make a commit even if a fast-forward is possible.")
+@click.option("--ff-only", "only_forward", is_flag=True, help="Refuse to merge unless a fast-forward is possible.")
+@click.option("--dry-run", is_flag=True, help="Show the outcome, and change nothing.")
+@click.option("--no-report", "quiet", is_flag=True, help="Do not measure how much the vectors interfere.")
+@click.option("--continue", "go_on", is_flag=True, help="Commit a merge after resolving its conflicts.")
+@click.option("--abort", is_flag=True, help="Abort an unfinished merge and restore persona.toml.")
+@message_option
 @json_option
 @click.pass_obj
 def command(
@@ -52,11 +53,11 @@ def command(
     abort: bool,
     message: str | None,
 ) -> int:
-    """Bring the vectors of other branches into this one, and say how far they interfere.
+    """Merge another branch's recipe into this one
 
-    Recipes are merged three ways: vectors, alphas, settings, nodes. Where both sides changed the same thing,
-    persona.toml has both between markers: choose, then 'persona commit'. Weights are untouched; a build merges them by
-    the recipe's method, which becomes ties unless a recipe names one.
+    Vectors, alphas, settings and nodes are merged three ways. If both sides changed the same thing, persona.toml gets
+    both versions between conflict markers: edit it, then run 'persona commit'. Weights are merged by the next build,
+    with the recipe's method: if no recipe names one, vectors that meet for the first time are merged with ties.
 
     \b
     persona merge voice
@@ -67,16 +68,16 @@ def command(
     """
     from persona.verbs import merge as verbs
 
-    _check(revs, go_on, abort)
+    _check_arguments(revs, go_on, abort)
     repo = app.repository()
     if abort:
         aborted = verbs.abort(repo, command=app.command)
-        app.show("merge", aborted, lambda console: _aborted(console, aborted))
+        app.show("merge", aborted, lambda console: _render_aborted(console, aborted))
         return 0
     if go_on:
-        done = verbs.go_on(repo, message=message, author=app.author(repo), command=app.command)
+        result = verbs.go_on(repo, **app.recording(repo, message))
     else:
-        done = verbs.merge(
+        result = verbs.merge(
             repo,
             revs,
             method=method,
@@ -85,62 +86,55 @@ def command(
             forward=not apart,
             only_forward=only_forward,
             dry_run=dry_run,
-            message=message,
-            author=app.author(repo),
-            command=app.command,
+            **app.recording(repo, message),
         )
     if not quiet:
-        done = replace(done, interference=verbs.interference_of(repo, done, app.progress()))
-    app.show("merge", done, lambda console: _render(console, done))
-    if not app.json and done.recorded is not None and done.recorded.branch is None:
-        note("HEAD is detached: keep this on a branch with 'persona switch -c NAME'.")
-    return 0 if done.ok else 1
+        result = replace(result, interference=verbs.interference_of(repo, result, app.progress()))
+    app.show("merge", result, lambda console: _render(console, result))
+    warn_if_detached(app, result.recorded)
+    return 0 if result.ok else 1
 
 
-def _check(revs: tuple[str, ...], go_on: bool, abort: bool) -> None:
+def _check_arguments(revs: tuple[str, ...], go_on: bool, abort: bool) -> None:
     if go_on and abort:
-        raise UsageError("--continue and --abort are opposites", "Give one of them.")
+        raise UsageError("--continue and --abort cannot be used together", "Pass one of them.")
     if revs and (go_on or abort):
-        raise UsageError(f"'{revs[0]}' is one name too many", "--continue and --abort are about the merge under way.")
+        raise UsageError(f"unexpected argument '{revs[0]}'", "--continue and --abort apply to the merge under way.")
     if not revs and not go_on and not abort:
-        raise UsageError("what shall be merged?", "Name a branch: persona merge NAME ('persona branch' lists them)")
+        raise UsageError("nothing to merge", "Name a branch: persona merge NAME ('persona branch' lists them)")
 
 
-def _aborted(console: Console, done: MergeAborted) -> None:
-    kept = f" What you had settled is in {escape(done.backup.name)}." if done.backup else ""
-    console.print(f"The merge is given up; persona.toml is as it was committed.{kept}")
+def _render_aborted(console: Console, aborted: MergeAborted) -> None:
+    backup = f" Your edits are saved in {escape(aborted.backup.name)}." if aborted.backup else ""
+    console.print(f"Merge aborted; persona.toml is restored from HEAD.{backup}")
 
 
-def _render(console: Console, done: MergeResult) -> None:
-    heads = escape(", ".join(done.heads))
-    if done.outcome == "up to date":
-        console.print(f"Already up to date: {heads} has nothing that is not here.")
+def _render(console: Console, result: MergeResult) -> None:
+    heads = escape(", ".join(result.heads))
+    if result.outcome == "up to date":
+        console.print(f"Already up to date: {heads} has no new commits.")
         return
-    if done.dry_run:
-        console.print(f"Merging {heads} would {_WOULD[done.outcome]}:")
-    elif done.outcome == "fast-forward":
+    if result.dry_run:
+        console.print(f"Merging {heads} would {WOULD[result.outcome]}:")
+    elif result.outcome == "fast-forward":
         console.print(f"Fast-forward to {heads}:")
-    elif done.recorded is not None:
-        headline(console, done.recorded)
-    changed(console, done.changes)
-    for text in done.notes:
-        console.print(f"   {escape(text)}")
-    if done.clashes:
-        _conflicts(console, done)
-    elif done.measurable:
-        console.print(f"Weights will be merged by [bold]{escape(done.method)}[/].", style="dim")
-    if done.interference is not None:
+    elif result.recorded is not None:
+        headline(console, result.recorded)
+    changed(console, result.changes)
+    notes(console, result.notes)
+    if result.clashes:
+        _render_conflicts(console, result)
+    elif result.measurable:
+        console.print(f"Builds will merge the weights with [bold]{escape(result.method)}[/].", style="dim")
+    if result.interference is not None:
         from persona.cli.tables.weights import weights
 
-        weights(console, done.interference, "", "the merge", layers=False)
+        weights(console, result.interference, "", "the merge", layers=False)
 
 
-_WOULD = {"fast-forward": "move forward", "merged": "make a commit", "conflict": "stop at conflicts"}
-
-
-def _conflicts(console: Console, done: MergeResult) -> None:
-    console.print(f"[red]{count(len(done.clashes), 'conflict')}[/]:")
-    for clash in done.clashes:
-        console.print(f"  {escape(clash.text)}")
-    if not done.dry_run:
-        console.print("\nSettle them in persona.toml, then: persona commit   (or give up: persona merge --abort)")
+def _render_conflicts(console: Console, result: MergeResult) -> None:
+    console.print(f"[red]{count(len(result.clashes), 'conflict')}[/]:")
+    for conflict in result.clashes:
+        console.print(f"  {escape(conflict.text)}")
+    if not result.dry_run:
+        console.print("\nResolve them in persona.toml, then run 'persona commit' (or 'persona merge --abort').")

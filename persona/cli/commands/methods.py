@@ -1,4 +1,4 @@
-"""``persona methods``."""
+"""`persona methods`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(app: App, name: str | None) -> None:
-    """List the merge methods, or say all about one: its formula, its source, its parameters.
+    """List the merge methods, or describe one
+
+    With NAME, shows its formula, source and parameters.
 
     \b
     persona methods
@@ -29,42 +31,40 @@ def command(app: App, name: str | None) -> None:
     """
     from persona.verbs.merge_methods import merge_methods
 
-    found = merge_methods(name)
+    descriptions = merge_methods(name)
 
     def render(console: Console) -> None:
         if name is None:
-            _list(console, found)
+            _list(console, descriptions)
         else:
-            _one(console, found[0])
+            _describe(console, descriptions[0])
 
-    app.show("methods", found, render)
+    app.show("methods", descriptions, render)
 
 
-def _list(console: Console, found: list[MethodDescription]) -> None:
+def _list(console: Console, descriptions: list[MethodDescription]) -> None:
     rows = table("method", "what it does", "vectors", "parameters")
-    for one in found:
-        defaults = ", ".join(f"{p.name} {p.default}" for p in one.parameters)
-        rows.add_row(f"[bold]{one.name}[/]", escape(one.summary), one.vectors, escape(defaults))
+    for method in descriptions:
+        defaults = ", ".join(f"{p.name} {p.default}" for p in method.parameters)
+        rows.add_row(f"[bold]{method.name}[/]", escape(method.summary), method.vectors, escape(defaults))
     console.print(rows)
-    console.print("\nAll about one: persona methods NAME", style="dim")
+    console.print("\nDetails: persona methods NAME", style="dim")
 
 
-def _one(console: Console, one: MethodDescription) -> None:
-    also = f", also called {', '.join(one.aliases)}" if one.aliases else ""
-    console.print(f"[bold]{one.name}[/]{also}: {escape(one.summary)}")
-    console.print(escape(f"{one.source}\n"), style="dim")
-    console.print(f"{escape(one.text)}\n", soft_wrap=True)
-    every = "; a vector that leaves a tensor alone counts there with τ = 0" if one.counts_every else ""
-    weighed = (
-        "; where several meet, each needs a Fisher diagonal: persona fisher NAME --data FILE" if one.weighs else ""
-    )
-    console.print(f"Vectors: {one.vectors}{every}{weighed}.\n")
-    if one.parameters:
-        rows = table("parameter", "default", "takes", "per vector", "what it is")
-        for p in one.parameters:
+def _describe(console: Console, method: MethodDescription) -> None:
+    also = f", alias {', '.join(method.aliases)}" if method.aliases else ""
+    console.print(f"[bold]{method.name}[/]{also}: {escape(method.summary)}")
+    console.print(escape(f"{method.source}\n"), style="dim")
+    console.print(f"{escape(method.text)}\n", soft_wrap=True)
+    every = "; a vector that does not change a tensor counts there as τ = 0" if method.counts_every else ""
+    weighed = "; vectors that overlap need a Fisher diagonal: persona fisher NAME --data FILE" if method.weighs else ""
+    console.print(f"Vectors: {method.vectors}{every}{weighed}.\n")
+    if method.parameters:
+        rows = table("parameter", "default", "values", "per vector", "meaning")
+        for p in method.parameters:
             own = "yes" if p.per_vector else "no"
             rows.add_row(p.name, str(p.default), escape(p.wanted), own, escape(p.summary))
         console.print(rows)
         console.print()
-    console.print(escape("In persona.toml (what is left out has its default):\n"), style="dim")
-    console.print(escape(one.recipe), soft_wrap=True)
+    console.print(escape("In persona.toml (parameters that you leave out have these defaults):\n"), style="dim")
+    console.print(escape(method.recipe), soft_wrap=True)

@@ -1,21 +1,23 @@
-"""``persona rm``."""
+"""`persona rm`."""
 
 from __future__ import annotations
 
 import click
 
-from persona.cli.app import App, json_option
+from persona.cli.app import App, json_option, message_option
 from persona.cli.complete import ENTRY
 from persona.cli.tables.commits import recorded
 
 
 @click.command("rm")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", type=ENTRY)
-@click.option("-m", "--message", metavar="MSG", help="What this is for.")
+@message_option
 @json_option
 @click.pass_obj
 def command(app: App, names: tuple[str, ...], message: str | None) -> None:
-    """Take vectors or readouts out of the recipe, and commit that. History keeps them.
+    """Remove vectors or readouts from the recipe
+
+    Commits the recipe. Earlier commits keep what was removed, and 'persona restore' brings it back.
 
     \b
     persona rm suggesting
@@ -23,5 +25,5 @@ def command(app: App, names: tuple[str, ...], message: str | None) -> None:
     from persona.verbs.rm import rm
 
     repo = app.repository()
-    done = rm(repo, names, message=message, author=app.author(repo), command=app.command)
+    done = rm(repo, names, **app.recording(repo, message))
     app.show("rm", done, lambda console: recorded(console, done))

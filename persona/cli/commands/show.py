@@ -1,4 +1,4 @@
-"""``persona show``."""
+"""`persona show`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from persona.recipe.alphas import alpha_text
 
 if TYPE_CHECKING:
     from persona.graph.coverage import NodeLink
-    from persona.verbs.show import ShownCommit, ShownVector
+    from persona.verbs.show import ShownCommit, ShownFisher, ShownVector
 
 
 @click.command("show")
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(app: App, what: str) -> None:
-    """Show all that is known of a commit, or of a vector or readout of the recipe (as it stands, or of another revision).
+    """Show a commit, a vector or a readout
+
+    NAME is a vector or readout in persona.toml, NAME@REV one in another revision. REV defaults to HEAD.
 
     \b
     persona show
@@ -72,40 +74,35 @@ def _commit(console: Console, shown: ShownCommit) -> None:
 
 def _measured(console: Console, shown: ShownCommit) -> None:
     rows = table("measured", "", "value", "95 % interval", right={"value"})
-    for one in shown.measured:
-        cells = called(one.measure, one.name), number(one.value), interval(one.low, one.high)
-        rows.add_row(escape(one.suite), *cells)
+    for reading in shown.measured:
+        cells = called(reading.measure, reading.name), number(reading.value), interval(reading.low, reading.high)
+        rows.add_row(escape(reading.suite), *cells)
     console.print()
     console.print(rows)
 
 
 def _vector(console: Console, shown: ShownVector) -> None:
-    one = shown.vector
+    vector = shown.vector
     at = f" at commit {shown.of.short}" if shown.of else ""
-    console.print(f"[yellow]vector {one.id}[/] [green]{escape(one.name)}[/]{at}")
-    rank = f", rank {one.rank}" if one.rank else ""
-    alpha = f", α {escape(alpha_text(one.alpha))}" if shown.in_recipe else ""
-    console.print(f"{one.form}{rank}, {count(one.tensors, 'tensor')}, {size(one.kept_bytes)} kept{alpha}")
-    if one.terms:
-        console.print(f"= {escape(one.expression)}")
+    console.print(f"[yellow]vector {vector.id}[/] [green]{escape(vector.name)}[/]{at}")
+    rank = f", rank {vector.rank}" if vector.rank else ""
+    alpha = f", α {escape(alpha_text(vector.alpha))}" if shown.in_recipe else ""
+    console.print(f"{vector.form}{rank}, {count(vector.tensors, 'tensor')}, {size(vector.kept_bytes)} kept{alpha}")
+    if vector.terms:
+        console.print(f"= {escape(vector.expression)}")
     console.print(f"Base:   {escape(shown.base_name)}")
-    if one.node:
-        console.print(f"Node:   {escape(one.node)}{_state(shown.link)}")
+    if vector.node:
+        console.print(f"Node:   {escape(vector.node)}{_state(shown.link)}")
     if shown.fisher is not None:
-        kept = shown.fisher
-        used = f"{count(kept.tokens, 'token')} of {count(kept.examples, 'example')}, seed {kept.seed}"
-        trace = f", trace {kept.trace:.4g}" if kept.trace is not None else ""
-        console.print(
-            f"Fisher: {kept.id.short}, {count(kept.tensors, 'tensor')}, {size(kept.nbytes)}{trace}, from {used}"
-        )
+        console.print(_fisher(shown.fisher))
     if shown.commit is not None and shown.time is not None:
         console.print(f"Commit: {shown.commit.short}, {when(shown.time)}")
-    if one.baked_from is not None:
-        made_of = ", ".join(f"{part.name} α {part.alpha:g} ({part.id[:12]})" for part in one.baked_from.vectors)
-        console.print(f"Baked:  {escape(made_of)}; {one.baked_from.method}, scale {one.baked_from.scale:g}")
-    for term in one.terms:
+    if vector.baked_from is not None:
+        made_of = ", ".join(f"{part.name} α {part.alpha:g} ({part.id[:12]})" for part in vector.baked_from.vectors)
+        console.print(f"Baked:  {escape(made_of)}; {vector.baked_from.method}, scale {vector.baked_from.scale:g}")
+    for term in vector.terms:
         console.print(f"Term:   {term.coefficient:+.6g} × {escape(term.name)} ({term.id.short})")
-    for label, values in (("only", one.only), ("except", one.excepted), ("lacks", one.gone)):
+    for label, values in (("only", vector.only), ("except", vector.excepted), ("lacks", vector.gone)):
         if values:
             console.print(f"{label}: {escape(', '.join(values))}")
     facts(console, shown.run)
@@ -114,8 +111,14 @@ def _vector(console: Console, shown: ShownVector) -> None:
         console.print(f"    {escape(name)}", style="dim")
 
 
+def _fisher(fisher: ShownFisher) -> str:
+    data = f"{count(fisher.tokens, 'token')} of {count(fisher.examples, 'example')}, seed {fisher.seed}"
+    trace = f", trace {fisher.trace:.4g}" if fisher.trace is not None else ""
+    return f"Fisher: {fisher.id.short}, {count(fisher.tensors, 'tensor')}, {size(fisher.nbytes)}{trace}, from {data}"
+
+
 def _state(link: NodeLink | None) -> str:
-    """Which text of its node a vector implements, and whether that is what the node says now."""
+    """Which text of its node a vector implements, and whether the node's text has changed since."""
     if link is None:
         return ""
     pin = f" as of {link.pin[:7]}," if link.pin else ""

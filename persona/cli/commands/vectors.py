@@ -1,4 +1,4 @@
-"""``persona vectors``."""
+"""`persona vectors`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from persona.recipe.alphas import alpha_text
 @json_option
 @click.pass_obj
 def command(app: App, rev: str | None) -> None:
-    """List the vectors of the recipe.
+    """List the vectors of a recipe
+
+    REV defaults to persona.toml.
 
     \b
     persona vectors
@@ -25,20 +27,20 @@ def command(app: App, rev: str | None) -> None:
     """
     from persona.verbs.vectors import vectors
 
-    found = vectors(app.repository(), rev)
+    entries = vectors(app.repository(), rev)
 
     def render(console: Console) -> None:
         rows = table("vector", "α", "id", "form", "tensors", "kept", "node", right=("α", "tensors", "kept"))
-        for one in found:
-            form = f"{one.form} r{one.rank}" if one.rank else one.form
-            if one.baked_from is not None:
-                form = f"{form} of {len(one.baked_from.vectors)}"
-            if one.terms:
-                form = f"{form} = {one.expression}"
+        for vector in entries:
+            form = f"{vector.form} r{vector.rank}" if vector.rank else vector.form
+            if vector.baked_from is not None:
+                form = f"{form} of {len(vector.baked_from.vectors)}"
+            if vector.terms:
+                form = f"{form} = {vector.expression}"
             rows.add_row(
-                escape(one.name), escape(alpha_text(one.alpha)), one.id.short, escape(form), str(one.tensors), size(one.kept_bytes),
-                escape(one.node or ""),
+                escape(vector.name), escape(alpha_text(vector.alpha)), vector.id.short, escape(form), str(vector.tensors), size(vector.kept_bytes),
+                escape(vector.node or ""),
             )  # fmt: skip
-        console.print(rows if found else "The recipe has no vectors yet. Next: persona commit RUN --as NAME")
+        console.print(rows if entries else "The recipe has no vectors yet. Next: persona commit RUN --as NAME")
 
-    app.show("vectors", found, render)
+    app.show("vectors", entries, render)

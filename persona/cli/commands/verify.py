@@ -1,4 +1,4 @@
-"""``persona verify``."""
+"""`persona verify`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from persona.cli.render import count
 @json_option
 @click.pass_obj
 def command(app: App, out: str) -> int:
-    """Tell from a built folder alone which commit it is and whether a byte has changed.
+    """Check that a built model is unchanged
+
+    Needs only the folder, no repository: a build contains a receipt with its commit and the hashes of its files.
 
     \b
     persona verify merged
     """
     from persona.verbs.verify import verify
 
-    found = verify(app.path(out), progress=app.progress())
+    result = verify(app.path(out), progress=app.progress())
 
     def render(console: Console) -> None:
-        edited = " with uncommitted edits" if found.edited else ""
-        console.print(f"{escape(utf8(out))} says it is commit [yellow]{escape(found.commit[:7])}[/]{edited}")
-        if found.ok:
-            console.print(f"[green]verified[/]: {count(found.tensors, 'tensor')} and every other byte as built")
+        edited = " with uncommitted edits" if result.edited else ""
+        console.print(f"{escape(utf8(out))} is a build of commit [yellow]{escape(result.commit[:7])}[/]{edited}")
+        if result.ok:
+            console.print(f"[green]verified[/]: {count(result.tensors, 'tensor')} and all other files are as built")
             return
-        console.print(f"[red]not verified[/]: {count(len(found.differences), 'difference')}")
-        for one in found.differences:
-            console.print(f" {escape(utf8(one.what))}: {escape(utf8(one.how))}")
+        console.print(f"[red]not verified[/]: {count(len(result.differences), 'difference')}")
+        for difference in result.differences:
+            console.print(f" {escape(utf8(difference.what))}: {escape(utf8(difference.how))}")
 
-    app.show("verify", found, render)
-    return 0 if found.ok else 1
+    app.show("verify", result, render)
+    return 0 if result.ok else 1

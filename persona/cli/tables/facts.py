@@ -1,4 +1,4 @@
-"""What is known of a run, as a person reads it: nested facts indented, curves as a line each."""
+"""The facts stored about a run: nested tables indented, each training curve as a line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 12
 """Characters of a curve."""
 DEEPEST = 8
-"""Levels that are indented; what lies deeper is printed as JSON."""
+"""Levels that are indented; deeper ones are printed as JSON."""
 
 
 def facts(console: Console, run: Mapping[str, Any]) -> None:
-    """Everything that is known; what is not is left out. Single facts first, then tables of them."""
-    known = {key: value for key, value in run.items() if value not in (None, "", {}, [])}
+    """Print all facts that are not empty: single ones first, then tables."""
+    known = _known(run)
     if known:
         console.print()
     tables = {key: value for key, value in known.items() if isinstance(value, Mapping)}
@@ -40,12 +40,16 @@ def facts(console: Console, run: Mapping[str, Any]) -> None:
                 _table(console, row, 3)
 
 
+def _known(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value not in (None, "", {}, [])}
+
+
 def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(row, Mapping) for row in value)
 
 
 def _table(console: Console, table: Mapping[str, Any], indent: int) -> None:
-    known = {key: value for key, value in table.items() if value not in (None, "", {}, [])}
+    known = _known(table)
     flat = [key for key, value in known.items() if not isinstance(value, Mapping)]
     width = min(30, max((len(_label(key)) for key in flat), default=0))
     for key, value in known.items():
@@ -69,7 +73,7 @@ def _fact(key: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
@@ -77,35 +81,39 @@ def _fact(key: str, value: Any) -> str:
 def _history(console: Console, history: Mapping[str, Any]) -> None:
     lines = list(_curves(history))
     name_width = min(24, max((len(name) for name, *_ in lines), default=0))
-    said_width = max((len(said) for _, _, said, _ in lines), default=0)
+    ends_width = max((len(ends) for _, _, ends, _ in lines), default=0)
     if lines:
         console.print(" history:")
-    for name, bars, said, rest in lines:
-        console.print(f"   {escape(name):{name_width}}  {bars:{WIDTH}}  {said:{said_width}}  [dim]{escape(rest)}[/]")
+    for name, bars, ends, rest in lines:
+        console.print(f"   {escape(name):{name_width}}  {bars:{WIDTH}}  {ends:{ends_width}}  [dim]{escape(rest)}[/]")
 
 
 def _curves(history: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Name, sparkline, first → last, and the rest of every curve."""
+    """Yield the name, sparkline, first → last value and further text of each curve."""
     for name, curve in sorted(history.items()):
         points = curve.get("points") if isinstance(curve, Mapping) else None
-        pairs = [one for one in points if isinstance(one, list) and len(one) == 2] if isinstance(points, list) else []
+        pairs = (
+            [point for point in points if isinstance(point, list) and len(point) == 2]
+            if isinstance(points, list)
+            else []
+        )
         if not pairs:
             continue
         numbers = [(value, step) for step, value in pairs if isinstance(value, int | float)]
-        said = _said(pairs[-1][1]) if len(pairs) == 1 else f"{_said(pairs[0][1])} → {_said(pairs[-1][1])}"
+        ends = _number(pairs[-1][1]) if len(pairs) == 1 else f"{_number(pairs[0][1])} → {_number(pairs[-1][1])}"
         rest = f"@ {pairs[-1][0]}"
         if len(pairs) > 1 and numbers:
-            least, step = min(numbers, key=lambda one: one[0])
-            rest = f"least {_said(least)} @ {step}, {count(int(curve.get('count') or len(pairs)), 'point')}"
-        yield name, sparkline([value for _, value in pairs]) if len(pairs) > 1 else "", said, rest
+            least, step = min(numbers, key=lambda number: number[0])
+            rest = f"least {_number(least)} @ {step}, {count(int(curve.get('count') or len(pairs)), 'point')}"
+        yield name, sparkline([value for _, value in pairs]) if len(pairs) > 1 else "", ends, rest
 
 
-def _said(value: Any) -> str:
+def _number(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, int | float) else str(value)
 
 
 def sparkline(values: list[Any], width: int = WIDTH) -> str:
-    """A curve in at most ``width`` characters; ``·`` where a value is no number."""
+    """Draw a curve in at most `width` characters, with `·` for values that are not numbers."""
     if len(values) > width:
         values = [values[at * (len(values) - 1) // (width - 1)] for at in range(width)]
     numbers = [value for value in values if isinstance(value, int | float)]

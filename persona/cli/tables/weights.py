@@ -1,4 +1,4 @@
-"""The interference report as tables that survive 80 columns."""
+"""The interference report as tables that fit 80 columns."""
 
 from __future__ import annotations
 
@@ -19,13 +19,22 @@ if TYPE_CHECKING:
     Cell = Callable[[InterferenceRow], str]
 
 MATRIX = 8
-"""Vectors up to which pairs are a matrix; of more, the pairs that are most at odds are listed."""
+"""Vectors up to which pairs are shown as a matrix; with more, only the most opposed pairs are listed."""
+
+WORST = 12
+"""Pairs in that list."""
 
 NOTHING = "–"
 
 
 def weights(console: Console, report: Interference, before: str, after: str, *, layers: bool = True) -> None:
-    """The whole first, then (``layers``) a row for each layer or tensor."""
+    """Print the report.
+
+    Args:
+        before: Name of the older recipe, if the report compares two.
+        after: Name of the recipe.
+        layers: Also print a row for each layer or tensor.
+    """
     whole = report.whole
     console.print(
         f"\n[bold]Weights of {escape(after)}[/]: {count(len(report.vectors), 'vector')}, {report.method}, "
@@ -36,7 +45,7 @@ def weights(console: Console, report: Interference, before: str, after: str, *, 
         console.print(f"Trimmed to {_trim(report)}\n")
         console.print(_vectors(whole))
     else:
-        console.print("No vector acts in it, so there is nothing to compare.")
+        console.print("Nothing to compare: no vector has a nonzero alpha.")
     if whole.pairs:
         _pairs(console, report)
     if report.rows and layers:
@@ -45,33 +54,31 @@ def weights(console: Console, report: Interference, before: str, after: str, *, 
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share."""
+    """Format a share as a percentage."""
     return NOTHING if value is None else f"{value:.{digits}%}"
 
 
 def angle(value: float | None) -> str:
-    """A cosine, with its sign; what rounds to 0 has a plus."""
+    """Format a cosine with its sign; zero gets a plus."""
     return NOTHING if value is None else f"{round(value, 2) + 0.0:+.2f}"
 
 
 def _changes(console: Console, whole: InterferenceRow, before: str) -> None:
     if whole.change is None:
         return
-    moved = f"{percent(whole.change.norm, 2)} of ‖W‖, cosine with before {angle(whole.change.cosine)}"
+    moved = f"{percent(whole.change.norm, 2)} of ‖W‖, cosine with the old change {angle(whole.change.cosine)}"
     console.print(f"Change since {escape(before)}: {moved}")
-    for one in whole.retrained:
-        console.print(
-            f" {escape(one.name)} retrained: {percent(one.norm)} of ‖τ‖, cosine with before {angle(one.cosine)}",
-            style="yellow",
-        )
+    for vector in whole.retrained:
+        moved = f"{percent(vector.norm)} of ‖τ‖, cosine with the old vector {angle(vector.cosine)}"
+        console.print(f" {escape(vector.name)} retrained: {moved}", style="yellow")
 
 
 def _trim(report: Interference) -> str:
-    said = " ".join(f"{density:g}" for density in dict.fromkeys(report.densities))
+    distinct = [f"{density:g}" for density in dict.fromkeys(report.densities)]
     if report.assumed:
-        return f"density {said}, as ties would: {report.method} itself does not trim"
-    if " " not in said:
-        return f"density {said}"
+        return f"density {' '.join(distinct)}, as ties would: {report.method} itself does not trim"
+    if len(distinct) <= 1:
+        return f"density {' '.join(distinct)}"
     return "density " + ", ".join(
         f"{escape(name)} {density:g}" for name, density in zip(report.vectors, report.densities, strict=True)
     )
@@ -79,12 +86,11 @@ def _trim(report: Interference) -> str:
 
 def _vectors(whole: InterferenceRow) -> Table:
     heads = ("‖τ‖/‖W‖", "mass survives", "entries survive")
-    made = whole_numbers(table("#", "vector", *heads, right=("#", *heads)))
-    for number, one in enumerate(whole.vectors, 1):
-        made.add_row(
-            str(number), escape(one.name), percent(one.norm, 2), percent(one.survives), percent(one.survives_entries)
-        )
-    return made
+    rows = unwrapped_numbers(table("#", "vector", *heads, right=("#", *heads)))
+    for number, vector in enumerate(whole.vectors, 1):
+        shares = percent(vector.norm, 2), percent(vector.survives), percent(vector.survives_entries)
+        rows.add_row(str(number), escape(vector.name), *shares)
+    return rows
 
 
 def _pairs(console: Console, report: Interference) -> None:
@@ -95,63 +101,63 @@ def _pairs(console: Console, report: Interference) -> None:
     else:
         console.print("cosine")
         console.print(_matrix(whole, lambda pair: (angle(pair.cosine), "")))
-        console.print("\nopposed signs; above the diagonal after the trim")
+        console.print("\nopposed signs; above the diagonal, after trimming")
         console.print(_matrix(whole, lambda pair: (percent(pair.opposed), percent(pair.opposed_trimmed))))
     if len(whole.vectors) > 2:
         console.print(
-            f"\nof any two or more: {percent(whole.opposed)}, after the trim {percent(whole.opposed_trimmed)}"
+            f"\nin any two or more: {percent(whole.opposed)}, after trimming {percent(whole.opposed_trimmed)}"
         )
 
 
 def _matrix(whole: InterferenceRow, shown: Shown) -> Table:
-    """What is shown of a pair goes below the diagonal and above it."""
-    names = [one.name for one in whole.vectors]
+    """A matrix of pairs; `shown` returns a pair's cells below and above the diagonal."""
+    names = [vector.name for vector in whole.vectors]
     cells = {(pair.other, pair.one): shown(pair)[0] for pair in whole.pairs}
     cells |= {(pair.one, pair.other): shown(pair)[1] for pair in whole.pairs}
     heads = [str(number) for number in range(1, len(names) + 1)]
-    made = table("#", "vector", *heads, right=("#", *heads))
-    whole_numbers(made).show_header = False
-    made.add_row("", "", *heads, style="bold")
+    rows = unwrapped_numbers(table("#", "vector", *heads, right=("#", *heads)))
+    rows.show_header = False
+    rows.add_row("", "", *heads, style="bold")
     for number, name in enumerate(names, 1):
-        made.add_row(str(number), escape(name), *(cells.get((name, other), "·") for other in names))
-    return made
+        rows.add_row(str(number), escape(name), *(cells.get((name, other), "·") for other in names))
+    return rows
 
 
-def whole_numbers(made: Table) -> Table:
-    """The same table; where there is no room, names are folded and numbers are not."""
-    for column in made.columns:
+def unwrapped_numbers(rows: Table) -> Table:
+    """Keep numbers on one line where space is short; names still wrap. Returns `rows`."""
+    for column in rows.columns:
         column.no_wrap = column.justify == "right"
-    return made
+    return rows
 
 
 def _worst(whole: InterferenceRow) -> Table:
     heads = ("cosine", "opposed", "trimmed")
-    made = whole_numbers(table("the most opposed pairs", *heads, right=heads))
-    for pair in sorted(whole.pairs, key=lambda pair: -(pair.opposed_trimmed or 0))[:12]:
+    rows = unwrapped_numbers(table("the most opposed pairs", *heads, right=heads))
+    for pair in sorted(whole.pairs, key=lambda pair: -(pair.opposed_trimmed or 0))[:WORST]:
         name = f"{escape(pair.one)} · {escape(pair.other)}"
-        made.add_row(name, angle(pair.cosine), percent(pair.opposed), percent(pair.opposed_trimmed))
-    return made
+        rows.add_row(name, angle(pair.cosine), percent(pair.opposed), percent(pair.opposed_trimmed))
+    return rows
 
 
 def _rows(report: Interference) -> Table:
     whole = report.whole
     columns = (_CHANGE if whole.change else {}) | (_AGREEMENT if whole.pairs else _ALONE if whole.vectors else {})
-    made = whole_numbers(table(report.by, *columns, right=columns))
+    rows = unwrapped_numbers(table(report.by, *columns, right=columns))
     for row in report.rows:
-        made.add_row(escape(row.name), *(cell(row) for cell in columns.values()))
-    return made
+        rows.add_row(escape(row.name), *(cell(row) for cell in columns.values()))
+    return rows
 
 
 def _range(row: InterferenceRow) -> str:
-    found = [pair.cosine for pair in row.pairs if pair.cosine is not None]
-    if not found:
+    cosines = [pair.cosine for pair in row.pairs if pair.cosine is not None]
+    if not cosines:
         return NOTHING
-    low, high = angle(min(found)), angle(max(found))
+    low, high = angle(min(cosines)), angle(max(cosines))
     return low if low == high else f"{low} … {high}"
 
 
 def _norms(row: InterferenceRow) -> str:
-    return percent(max((one.norm or 0.0 for one in row.vectors), default=None), 2)
+    return percent(max((vector.norm or 0.0 for vector in row.vectors), default=None), 2)
 
 
 def _moved(row: InterferenceRow) -> str:
