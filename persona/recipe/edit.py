@@ -20,8 +20,6 @@ from persona.recipe import alphas
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import FILE, parse
 from persona.recipe.statements import (
-    LAST_KEY,
-    Statement,
     newline_of,
     runs,
     said,
@@ -30,6 +28,7 @@ from persona.recipe.statements import (
     unusual,
     without_lines,
 )
+from persona.settings import LAST_KEY, Statement
 
 _HEAD = """\
 # The recipe of this personality. Edit it freely: a value changed here is as good as a command.

@@ -8,7 +8,8 @@ from dataclasses import replace
 from persona.errors import RecipeError, WrongBase
 from persona.ids import BaseId, FisherId, ObjectId, ReadoutId, VectorId
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
-from persona.recipe.parse import FILE, find_line
+from persona.recipe.parse import FILE
+from persona.settings import dotted, place
 from persona.store.fishers import Fisher
 from persona.store.nouns import Vector
 from persona.store.objects import ObjectStore
@@ -57,7 +58,7 @@ def _fisher(
         wrong = _unfit(Fisher.get(objects, name), vector, base, objects)
         if wrong:
             raise RecipeError(
-                f"{_place(path, text)}: {'.'.join(path)}: {name.short} {wrong}",
+                f"{_where(path, text)}: {name.short} {wrong}",
                 f"Take the line out, and estimate one: persona fisher {entry.name} --data FILE.jsonl",
             )
     return name
@@ -102,17 +103,16 @@ def _whole(
     found = [name for name in candidates if objects.kind(name) == kind]
     if len(found) == 1:
         return found[0]
-    place = _place(path, text)
+    where = _where(path, text)
     if found:
         names = ", ".join(name.short for name in found)
-        raise RecipeError(f"{place}: {'.'.join(path)}: '{prefix}' begins several ids: {names}", "Type more of it.")
-    raise RecipeError(f"{place}: {'.'.join(path)}: no {kind} '{prefix}' in this repository", _MISSING.get(kind, _RUN))
+        raise RecipeError(f"{where}: '{prefix}' begins several ids: {names}", "Type more of it.")
+    raise RecipeError(f"{where}: no {kind} '{prefix}' in this repository", _MISSING.get(kind, _RUN))
 
 
-def _place(path: tuple[str, ...], text: str) -> str:
-    """The file and, where it can be told, the line."""
-    line = find_line(text, path)
-    return f"{FILE}:{line}" if line else FILE
+def _where(path: tuple[str, ...], text: str) -> str:
+    """Return the file, the line and the key, as errors begin."""
+    return f"{place(FILE, text, path)}: {dotted(path)}"
 
 
 def _check_base(entry: Entry, name: VectorId, base: BaseId, base_name: str, objects: ObjectStore) -> None:

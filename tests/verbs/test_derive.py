@@ -174,7 +174,7 @@ def test_names_and_places_of_what_is_wrong(three: persona.Repository) -> None:
 
 
 def test_it_must_be_a_name_and_a_number(three: persona.Repository) -> None:
-    with pytest.raises(UsageError, match="cannot name a vector"):
+    with pytest.raises(UsageError, match="not a valid vector name"):
         persona.derive(three, "a b", "listening - rushing")
     with pytest.raises(UsageError, match="not a finite number"):
         persona.derive(three, "x", "listening - rushing", alpha=float("nan"))
