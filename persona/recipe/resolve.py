@@ -1,5 +1,5 @@
-"""From the ids that a person types to whole ones, and the checks that vectors belong to their base, and what was estimated
-for a vector to that vector."""
+"""Complete the ids that people type, and check that vectors and readouts belong to the base, and Fisher diagonals to their
+vectors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from persona.store.readouts import StoredReadout
 
 
 def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, text: str = "") -> Recipe:
-    """``recipe`` with whole ids. What ``known`` (already resolved) has is believed without reading it again.
+    """Return `recipe` with complete ids.
 
-    So is the snapshot of its node that a vector of ``known`` implements, while it stays with the same node.
+    Args:
+        known: A resolved recipe. Ids in it are trusted without reading the objects again, and its vectors keep
+            the snapshots that they implement while they keep their node.
+        text: The file that `recipe` was read from, for line numbers in errors.
 
-    ``text`` is the file that the recipe came from, for line numbers in errors.
+    Raises:
+        RecipeError: an id is unknown or ambiguous, or a Fisher diagonal is not the vector's.
+        WrongBase: a vector or readout belongs to another base.
     """
     bases = {known.base} if known else set()
     trusted = {entry.id for entry in known.vectors} if known else set()
@@ -48,7 +53,7 @@ def _fisher(
     trusted: set[tuple[str, str | None]],
     text: str,
 ) -> FisherId | None:
-    """The whole id of the diagonal that a vector is weighed by; one of another vector is refused."""
+    """Complete the id of a vector's Fisher diagonal; raise if it was estimated for another vector."""
     if entry.fisher is None:
         return None
     path = ("vectors", entry.name, "fisher")
@@ -59,19 +64,19 @@ def _fisher(
         if wrong:
             raise RecipeError(
                 f"{_where(path, text)}: {name.short} {wrong}",
-                f"Take the line out, and estimate one: persona fisher {entry.name} --data FILE.jsonl",
+                f"Remove the line and estimate one: persona fisher {entry.name} --data FILE.jsonl",
             )
     return name
 
 
 def _unfit(fisher: Fisher, vector: VectorId, base: BaseId, objects: ObjectStore) -> str | None:
-    """Why a diagonal is not one that a vector may be weighed by."""
+    """Return why a vector cannot use a Fisher diagonal, or None."""
     if fisher.base != base:
         return f"belongs to base {fisher.base.short}"
     if fisher.recipe is None or fisher.trace is None:
-        return "was estimated for a training run, and not for a vector"
+        return "was estimated for a training run, not for a vector"
     of = Recipe.get(objects, fisher.recipe)
-    alone = Recipe(of.base, of.base_name, tuple(Entry(one.name, vector) for one in of.vectors[:1]))
+    alone = Recipe(of.base, of.base_name, tuple(Entry(entry.name, vector) for entry in of.vectors[:1]))
     return None if of == alone else f"was not estimated for this vector ({vector.short}) alone on its base"
 
 
@@ -79,19 +84,19 @@ def _readouts(
     recipe: Recipe, base: BaseId, objects: ObjectStore, known: Recipe | None, text: str
 ) -> list[ReadoutEntry]:
     trusted = {entry.id for entry in known.readouts} if known else set()
-    found = []
+    readouts = []
     for entry in recipe.readouts:
         name = ReadoutId(_whole(entry.id, "readout", ("readouts", entry.name, "id"), objects, trusted, text))
         if not (known is not None and known.base == base and name in trusted):
             own = StoredReadout.get(objects, name).base
             if own != base:
                 raise _wrong_base(f"readout '{entry.name}'", name, own, base, recipe.base_name)
-        found.append(ReadoutEntry(entry.name, name))
-    return found
+        readouts.append(ReadoutEntry(entry.name, name))
+    return readouts
 
 
-_RUN = "Commit the run that makes it, or give the id that 'persona log' and 'persona show' print."
-_MISSING = {"fisher": "Take the line out, or estimate it anew: persona fisher NAME --data FILE.jsonl"}
+_RUN = "Commit the run that it comes from, or use an id that 'persona log' or 'persona show' prints."
+_MISSING = {"fisher": "Remove the line, or estimate it again: persona fisher NAME --data FILE.jsonl"}
 
 
 def _whole(
@@ -100,13 +105,13 @@ def _whole(
     candidates = objects.matching(prefix)
     if len(candidates) == 1 and candidates[0] in trusted:
         return candidates[0]
-    found = [name for name in candidates if objects.kind(name) == kind]
-    if len(found) == 1:
-        return found[0]
+    matches = [name for name in candidates if objects.kind(name) == kind]
+    if len(matches) == 1:
+        return matches[0]
     where = _where(path, text)
-    if found:
-        names = ", ".join(name.short for name in found)
-        raise RecipeError(f"{where}: '{prefix}' begins several ids: {names}", "Type more of it.")
+    if matches:
+        names = ", ".join(name.short for name in matches)
+        raise RecipeError(f"{where}: '{prefix}' is ambiguous: {names}", "Type more of the id.")
     raise RecipeError(f"{where}: no {kind} '{prefix}' in this repository", _MISSING.get(kind, _RUN))
 
 
@@ -124,8 +129,8 @@ def _check_base(entry: Entry, name: VectorId, base: BaseId, base_name: str, obje
 def _wrong_base(what: str, name: ObjectId, own: BaseId, base: BaseId, base_name: str) -> WrongBase:
     return WrongBase(
         f"{what} ({name.short}) belongs to base {own.short}, "
-        f"and the recipe's base is {base_name or 'unnamed'} ({base.short})",
-        "A vector is a difference to its own base only: take it out, or commit a run of this base."
+        f"but the recipe's base is {base_name or 'unnamed'} ({base.short})",
+        "A vector applies only to the base it was made from: remove it, or commit a run of this base."
         if what.startswith("vector")
-        else "A readout measures models of its own base only: take it out, or train one on this base.",
+        else "A readout measures only models of its own base: remove it, or train one on this base.",
     )

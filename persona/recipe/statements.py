@@ -65,6 +65,15 @@ def runs(statements: Iterable[Statement], path: tuple[str, ...]) -> Iterator[sli
         yield run
 
 
+def append_lines(text: str, lines: str) -> str:
+    """Append lines after a blank line, with the line breaks of `text`."""
+    newline = newline_of(text)
+    if text and not text.endswith("\n"):
+        text += newline
+    gap = newline if text and not text.endswith(("\n\n", "\n\r\n")) else ""
+    return text + gap + re.sub(r"\r?\n", newline, lines)
+
+
 def without_lines(text: str, where: slice) -> str:
     """Remove lines, and the blank lines on one side of them."""
     before, after = text[: where.start], text[where.stop :]
