@@ -126,7 +126,7 @@ def _reference(table: Table, key: str) -> ModelReference:
         model = table.table(key)
         model.allow(("model", "lora", "override_architecture"))
         if "override_architecture" in model:
-            raise model.error("override_architecture", "cannot be imported", "Remove the line.")
+            raise model.error("override_architecture", "is not supported", "Remove the line.")
         return ModelReference(_path(model, "model"), _path(model, "lora") if "lora" in model else None)
     path, *adapters = _text(table, key).split("+")
     parts = [path, *adapters]
