@@ -22,7 +22,7 @@ from persona.recipe.model import Entry, Recipe
 
 BAKE = "Bake the vectors into one first (persona bake), or build the model itself (persona build)."
 
-RANDOM = "mergekit draws different random entries, so the weights differ although method and probabilities are the same"
+RANDOM = "mergekit draws different random entries: the method and probabilities are the same, the weights are not"
 EDGES = (
     "of entries with equal magnitudes at the edge of the density, mergekit keeps those that its sort puts first, and "
     "persona an even selection"
