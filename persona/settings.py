@@ -60,8 +60,8 @@ class Number:
     @property
     def wanted(self) -> str:
         """What is accepted, as an error says it."""
-        low = f"above {self.low:g}" if self.beyond else f"from {self.low:g}"
-        return f"a number {low}" + (f" to {self.high:g}" if math.isfinite(self.high) else "")
+        low, to = ("above", ", at most") if self.beyond else ("from", " to")
+        return f"a number {low} {self.low:g}" + (f"{to} {self.high:g}" if math.isfinite(self.high) else "")
 
     def checked(self, value: Any) -> float:
         """Return `value` as a float; raise ValueError if it is not accepted."""

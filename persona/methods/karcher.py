@@ -70,7 +70,7 @@ def _mean(units: Gram, weights: list[float], steps: int, tol: float) -> list[flo
     size = length(x)
     if size < tol:
         return [1.0] + [0.0] * (count - 1)
-    x = [one / size for one in x]
+    x = [value / size for value in x]
     for _ in range(steps):
         tangent = [0.0] * count
         for i in range(count):
@@ -79,14 +79,14 @@ def _mean(units: Gram, weights: list[float], steps: int, tol: float) -> list[flo
             if theta < tol or math.sin(theta) < COLINEAR:
                 continue
             factor = weights[i] * theta / math.sin(theta)
-            tangent = [t - factor * cos * one for t, one in zip(tangent, x, strict=True)]
+            tangent = [t - factor * cos * value for t, value in zip(tangent, x, strict=True)]
             tangent[i] += factor
         step = length(tangent)
         if step < tol:
             break
-        x = [math.cos(step) * one + math.sin(step) * t / step for one, t in zip(x, tangent, strict=True)]
+        x = [math.cos(step) * value + math.sin(step) * t / step for value, t in zip(x, tangent, strict=True)]
         size = length(x)
-        x = [one / size for one in x]
+        x = [value / size for value in x]
     return x
 
 

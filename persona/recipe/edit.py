@@ -23,9 +23,9 @@ from persona.recipe.statements import (
     append_lines,
     newline_of,
     runs,
-    said,
     splice,
     statements,
+    toml_text,
     unusual,
     without_lines,
 )
@@ -165,7 +165,7 @@ def set_merge(text: str, method: str, scale: float, parameters: Mapping[str, Any
     if fields == {"method": "linear"}:
         return text
     newline = newline_of(text)
-    lines = ["[merge]", *(f"{key} = {said(value)}" for key, value in fields.items())]
+    lines = ["[merge]", *(f"{key} = {toml_text(value)}" for key, value in fields.items())]
     block = "".join(line + newline for line in lines)
     at = next((statement.start for statement in statements(text) if statement.path[0] == "vectors"), None)
     if at is None:
@@ -244,7 +244,7 @@ def _append(text: str, path: tuple[str, str], fields: Mapping[str, Any]) -> str:
             row = tomlkit.inline_table()
             row.update(fields)
             return edit_inline(text, statement, (), path[1], row)
-    lines = [f"[{'.'.join(path)}]", *(f"{key} = {said(value)}" for key, value in fields.items())]
+    lines = [f"[{'.'.join(path)}]", *(f"{key} = {toml_text(value)}" for key, value in fields.items())]
     return append_lines(text, "".join(f"{line}\n" for line in lines))
 
 
@@ -265,7 +265,7 @@ def set_key(text: str, table: tuple[str, ...], key: str, value: Any) -> str:
     last: Statement | None = None
     for statement in statements(text):
         if statement.path == path and not statement.is_header:
-            return splice(text, statement.value, said(value))
+            return splice(text, statement.value, toml_text(value))
         if _holds(statement, table):
             return edit_inline(text, statement, path[len(statement.path) : -1], key, tomlkit.item(value))
         if statement.path[: len(table)] == table:
@@ -274,7 +274,7 @@ def set_key(text: str, table: tuple[str, ...], key: str, value: Any) -> str:
         raise unusual()
     written = key if last.is_header else LAST_KEY.sub(key, last.key)
     indent = re.match(r"[ \t]*", text[last.start :])
-    line = f"{indent[0] if indent else ''}{written} = {said(value)}{newline_of(text)}"
+    line = f"{indent[0] if indent else ''}{written} = {toml_text(value)}{newline_of(text)}"
     if not text.endswith("\n", last.start, last.stop):
         line = newline_of(text) + line.removesuffix(newline_of(text))
     return splice(text, slice(last.stop, last.stop), line)

@@ -20,7 +20,7 @@ from typing import Any
 from persona.recipe.edit import append_readout, append_vector, toml_alpha
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import merge_fields, table_text
-from persona.recipe.statements import newline_of, runs, said, splice, statements, unusual
+from persona.recipe.statements import newline_of, runs, splice, statements, toml_text, unusual
 from persona.recipe.threeway import MergeConflict
 
 OURS, BEFORE, MIDDLE, THEIRS = "<<<<<<< ", "||||||| ", "=======", ">>>>>>> "
@@ -117,4 +117,4 @@ def _line(key: str, value: Any) -> str:
         value = value[:12]
     elif isinstance(value, tuple):
         value = list(value)
-    return f"{key} = {said(value)}\n"
+    return f"{key} = {toml_text(value)}\n"

@@ -47,7 +47,7 @@ def newline_of(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def said(value: Any) -> str:
+def toml_text(value: Any) -> str:
     """Return `value` as TOML."""
     return str(tomlkit.item(value).as_string())
 

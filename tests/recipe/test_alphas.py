@@ -166,10 +166,10 @@ WRONG = [
     ('alpha = {"*.mlp.*" = [1]}', r"vectors.a.alpha: \[1\] is not a number from -1e.09 to 1e.09"),
     ("densty = 0.3", "vectors.a.densty: unknown key"),
     ("normalize = 'count'", "vectors.a.normalize: unknown key"),
-    ("density = 0", "vectors.a.density: 0 is not a number above 0 to 1"),
-    ("density = 1.5", "vectors.a.density: 1.5 is not a number above 0 to 1"),
-    ("density = true", "vectors.a.density: True is not a number above 0 to 1"),
-    ("density = nan", "vectors.a.density: nan is not a number above 0 to 1"),
+    ("density = 0", "vectors.a.density: 0 is not a number above 0, at most 1"),
+    ("density = 1.5", "vectors.a.density: 1.5 is not a number above 0, at most 1"),
+    ("density = true", "vectors.a.density: True is not a number above 0, at most 1"),
+    ("density = nan", "vectors.a.density: nan is not a number above 0, at most 1"),
 ]
 
 
