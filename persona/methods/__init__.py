@@ -21,9 +21,9 @@ and optionally
 
     EVERY           True if a vector that does not change a tensor counts there with τ = 0
     WEIGHTED        True if it weighs entries: the Fᵢ of a vector, a number ≥ 0 for each entry of its τᵢ, then come as a
-                    second tensor. ``reference`` takes one more argument, ``weights``, the list of Fᵢ; a piece has them in
-                    ``weights``; a share has the size of all of a vector's F in ``size``. The list is empty where a
-                    vector is alone at a tensor, or where one of several has no F
+                    second tensor. ``reference`` takes one more argument, ``weights``, the list of Fᵢ; a piece has
+                    them in ``weights``; a share has the size of all of a vector's F in ``size``. The list is empty
+                    where a vector is alone at a tensor, or where one of several has no F
     VECTORS         how many vectors it takes: (least, most)
     check(parameters), check_alphas(alphas)
                     what is wrong with values that are each in their range, in one sentence, or None

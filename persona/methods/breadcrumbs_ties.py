@@ -1,4 +1,5 @@
-"""breadcrumbs_ties: drop outliers and small entries, then merge as ties does (Davari and Belilovsky 2023, arXiv:2312.06795).
+"""breadcrumbs_ties: drop outliers and small entries, then merge as ties does (Davari and Belilovsky 2023,
+arXiv:2312.06795).
 
     drop the ⌊γn⌋ largest magnitudes of τᵢ (fewer if less than density · n would be left)
     τ̂ᵢ = the density · n largest of the rest, 0 elsewhere

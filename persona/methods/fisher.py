@@ -3,19 +3,20 @@
     F̂ᵢ = max(rᵢ Fᵢ, floor)
     δ  = Σ αᵢ F̂ᵢ τᵢ / Σ |αᵢ| F̂ᵢ              per entry, over the vectors that change the tensor
 
-Fᵢ is the diagonal of the Fisher information of a vector's own task, on the base with only that vector; ``persona fisher``
-estimates it. The base is not part of the mean. rᵢ makes the diagonals comparable:
+``persona fisher`` estimates Fᵢ, the diagonal of the Fisher information of a vector's own task, on the base with only
+that vector. The base is not part of the mean. rᵢ makes the diagonals comparable:
 
     rᵢ = c / sᵢ,   sᵢ = mean Fᵢ ("mean"), ‖Fᵢ‖₂ ("norm") or 1 ("none"), over all tensors of a vector
     c  so that rᵢ · mean Fᵢ averages to 1 over the vectors at the tensor
 
-so ``floor`` is relative to a typical F, whatever its size. Entries that no task needs, where every F̂ᵢ is the floor, get
-the plain mean Σ αᵢτᵢ / Σ |αᵢ|. So does a tensor for which a vector has no diagonal, because its model does not use it.
+so ``floor`` is relative to a typical F, whatever its size. Entries that no task needs, where every F̂ᵢ is the floor,
+get the plain mean Σ αᵢτᵢ / Σ |αᵢ|. So does a tensor for which a vector has no diagonal.
 
 Alphas are the weights of the mean, and λ the strength of the result. A negative alpha weighs by its size and flips the
 sign of its τ, so the divisor is never 0. A vector that is alone at a tensor gives τ, with the sign of its alpha.
 
-|αᵢ| / Σ |αⱼ| and rᵢ are computed in fp64 and rounded to fp32; every product, sum and quotient is rounded, in recipe order.
+|αᵢ| / Σ |αⱼ| and rᵢ are computed in fp64 and rounded to fp32; every product, sum and quotient is rounded, in recipe
+order.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     Σ αᵢ τᵢ = U diag(σ) Vᵀ                            for each matrix
     δ = mean(σ) · U Vᵀ
 
-The mean is over all min(rows, columns) singular values. Directions whose σ is below the rounding of fp32
-(σ₁ · max(rows, columns) · 2⁻²³) are noise and stay 0, because a sum of adapters has a limited rank. Tensors that are not
+The mean is over all min(rows, columns) singular values. Directions whose σ is below the rounding of fp32,
+σ₁ · max(rows, columns) · 2⁻²³, are noise and stay 0, because a sum of adapters has a limited rank. Tensors that are not
 matrices get the mean of αᵢτᵢ.
 """
 

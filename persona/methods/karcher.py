@@ -6,8 +6,8 @@
         u ← cos‖T‖ u + sin‖T‖ T/‖T‖
     W = Σ wᵢ‖Mᵢ‖ · u,   δ = W - W_base
 
-A model exactly opposite to u is ignored. All points lie in the span of the models, so lengths and angles are enough. A single
-vector gives its own model.
+A model exactly opposite to u is ignored. All points lie in the span of the models, so lengths and angles are enough. A
+single vector gives its own model.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
     θ = the angle between τ_a and τ_b
     δ = sin((1 - t)θ)/sin θ · τ_a + sin(tθ)/sin θ · τ_b
 
-Unlike slerp, it rotates the changes, not the models, so the weights that both runs share with the base do not hide their angle.
-Two vectors with the same direction give their weighted mean. Only the ratio of the alphas matters, not their size.
+Unlike slerp, it rotates the changes, not the models, so the weights that both runs share with the base do not hide
+their angle. Two vectors with the same direction give their weighted mean. Only the ratio of the alphas matters, not
+their size.
 """
 
 from __future__ import annotations

@@ -18,12 +18,13 @@ READOUT_ADDED, READOUT_REMOVED, READOUT_RETRAINED = "readout added", "readout re
 
 @dataclass(frozen=True)
 class RecipeChange:
-    """One change of a recipe. ``kind`` is added, removed, alpha, retrained, renamed, setting, moved, specification, fisher, readout
-    added, readout removed or readout retrained.
+    """One change of a recipe.
 
-    ``name`` is the vector, readout or setting; ``before`` and ``after`` are its values. ``meaning`` is the sum that a derived vector
-    stands for, or what an added readout measures. ``cosine`` compares a retrained vector with the previous one, if weights were
-    read, or a retrained readout with the previous one (the mean over all directions that both have).
+    ``kind`` is added, removed, alpha, retrained, renamed, setting, moved, specification, fisher, readout added, readout
+    removed or readout retrained. ``name`` is the vector, readout or setting, ``before`` and ``after`` are its values.
+    ``meaning`` is the sum that a derived vector stands for, or what an added readout measures. ``cosine`` compares a
+    retrained vector or readout with the previous one; null if weights were not read. For readouts it is the mean over
+    all directions that both have.
     """
 
     kind: str

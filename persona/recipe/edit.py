@@ -1,8 +1,8 @@
 """Edit ``persona.toml`` and keep its comments, order and spacing.
 
-An edit splices the text at the statements that a small scanner finds; only inline tables are left to tomlkit. The result
-is parsed and compared with the wanted recipe, so a layout that this module does not understand raises an error and is
-never damaged.
+An edit splices the text at the statements that a small scanner finds; only inline tables are left to tomlkit. The
+result is parsed and compared with the wanted recipe, so a layout that this module does not understand raises an error
+and is never damaged.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
     word      = letters, digits and "_"; a "-" between two of them is part of the word
 
 So ``b-a`` is one vector, while ``b - a`` and ``b -a`` are differences. A name that ends in "-", or looks like a number,
-must be quoted. A revision ends at a space, a bracket, ``*`` or ``+``, and may contain ``@{yesterday}``. The signs −, ×, ·
-and ÷ are accepted, too.
+must be quoted. A revision ends at a space, a bracket, ``*`` or ``+``, and may contain ``@{yesterday}``. The signs −, ×,
+· and ÷ are accepted, too.
 
 ``parse`` makes a tree, and ``combine`` computes the sum: exact fractions as coefficients, in order of first appearance,
 without those that cancel out. Errors point at the column.

@@ -3,9 +3,9 @@
     recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
 
 A vector also has ``parameters`` if it has its own, ``fisher`` if a Fisher diagonal was estimated for it, and
-``specification``, the id of the snapshot of its node that it implements, if that is known. In persona.toml people write the
-name of the node only; a commit pins the snapshot. A recipe with readouts also has ``readouts: [{name, id}]``, sorted by
-name, because their order does not matter.
+``specification``, the id of the snapshot of its node that it implements, if that is known. In persona.toml people write
+the name of the node only; a commit pins the snapshot. A recipe with readouts also has ``readouts: [{name, id}]``,
+sorted by name, because their order does not matter.
 
 In a parsed recipe, ids may be prefixes, as people type them; in a resolved one, they are complete.
 """
@@ -161,7 +161,7 @@ class Recipe:
 
 
 ENTRY_BEGINS = '{"alpha":'
-"""How a vector begins in canonical JSON, whose keys are sorted: every vector has an alpha, and no key sorts before it."""
+"""How a vector begins in canonical JSON, whose keys are sorted: every vector has an alpha, which sorts first."""
 
 
 def short(name: str | None) -> str:

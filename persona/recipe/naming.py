@@ -1,7 +1,7 @@
 """Find vectors by name or id: ``listening``, ``listening@main~3``, ``listening@{yesterday}``, ``3f2a9c41d07b``.
 
-A name means the vector in the current recipe; with ``@`` and a revision, the vector in that commit. Anything that is not
-a name in the recipe may be the beginning of a vector's id.
+A name means the vector in the current recipe; with ``@`` and a revision, the vector in that commit. Anything that is
+not a name in the recipe may be the beginning of a vector's id.
 """
 
 from __future__ import annotations

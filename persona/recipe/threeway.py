@@ -1,7 +1,7 @@
 """Merge recipes three ways: combine what each side changed since their merge base.
 
-A recipe is split into *slots* (a path such as ``vectors.listening.alpha``, and a value). For each slot, with B the value
-in the merge base, O in ours and T in theirs:
+A recipe is split into *slots* (a path such as ``vectors.listening.alpha``, and a value). For each slot, with B the
+value in the merge base, O in ours and T in theirs:
 
     O = T             →  O
     O = B             →  T            only they changed it
@@ -9,10 +9,10 @@ in the merge base, O in ours and T in theirs:
     otherwise         →  a clash      `prefer` can settle it
 
 A vector that one side removed and the other did not change is removed; if the other side changed it, the whole vector
-clashes. A Fisher diagonal belongs to the vector that it was estimated for: if the sides have different vectors, it comes
-from the side whose vector is kept. A readout is like a vector that has only an id. Parameters come from the side whose
-method is kept. Several merge bases (criss-cross histories) are merged first, as in git; a slot on which they clash equals
-nothing.
+clashes. A Fisher diagonal belongs to the vector that it was estimated for: if the sides have different vectors, it
+comes from the side whose vector is kept. A readout is like a vector that has only an id. Parameters come from the side
+whose method is kept. Several merge bases (criss-cross histories) are merged first, as in git; a slot on which they
+clash equals nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The family "sparsify, then combine" on a torch device, over whole tensors: the operations of ``family``, in its order.
+"""The family "sparsify, then combine" on a torch device, over whole tensors: the operations of ``family``, in its
+order.
 
-torch has no uint64 arithmetic, so 64-bit draws are int64, which wrap around alike; flipping the top bit compares them as
-unsigned.
+torch has no uint64 arithmetic, so 64-bit draws are int64, which wrap around alike; flipping the top bit compares them
+as unsigned.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
     mass[i]       = Σ |vᵢ|                          after the trim
     elected[i]    = Σ {|vᵢ| : vᵢ s > 0}            s the sign of P + N, see ``family.py``
 
-Sums are fp64 and do not depend on how the tensor is split into blocks (``sums.py``); counts are exact. A NaN has no sign.
+Sums are fp64 and do not depend on how the tensor is split into blocks (``sums.py``); counts are exact. A NaN has no
+sign.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ larger ones are kept, and the share (k - a)/e of the equal ones:
     kept      = m > t, or m = t and draw(j) < ⌊2⁶⁴ (k - a)/e⌋
 
 Multiples of the golden ratio are evenly distributed, so the kept ones are spread evenly over the rows without a sort, a
-prefix sum or a random generator, and each block can be decided by itself. In tensors of at most ``SMALL`` entries, where
-a few entries more or less would matter, the bound is the draw that keeps exactly k - a of the equal ones.
+prefix sum or a random generator, and each block can be decided by itself. In tensors of at most ``SMALL`` entries,
+where a few entries more or less would matter, the bound is the draw that keeps exactly k - a of the equal ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Singular values and vectors of a task vector's matrix, in fp64.
 
-A large matrix is decomposed through the smaller of AᵀA and AAᵀ: a product and a symmetric eigenproblem, in a fifth of the
-time of a full SVD. This squares the condition number, which fp64 can afford: nothing below the rounding of fp32 is kept,
-and that is 2⁻⁴⁶ of the largest singular value when squared.
+A large matrix is decomposed through the smaller of AᵀA and AAᵀ: a product and a symmetric eigenproblem, in a fifth of
+the time of a full SVD. This squares the condition number, which fp64 can afford: nothing below the rounding of fp32 is
+kept, and that is 2⁻⁴⁶ of the largest singular value when squared.
 
 BLAS and LAPACK choose their order of summation. The bytes do not depend on the number of threads, because each matrix
 runs on one thread, but another build of the library may differ in the last digits of fp32.

@@ -2,7 +2,7 @@
 
     0.8                                           everywhere
     [0.2, 1.0]                                    by depth, interpolated; tensors outside of blocks get the first number
-    [{filter: .mlp., value: 0.5}, {value: 1.0}]   the first filter that is part of the tensor's name; no filter matches all
+    [{filter: .mlp., value: 0.5}, {value: 1.0}]   the first filter that is in the tensor's name; no filter matches all
 
 Tensors after the blocks (the last norm, the head) get the last number of an alpha, but the first of mergekit's list, so
 they need filters of their own. A filter matches a part of a name and a pattern all of it, so the pattern ``*.mlp.*`` is
@@ -26,7 +26,7 @@ _PART = re.compile(r"\*([^*?\[\]]+)\*")
 
 
 def evaluate(setting: Any, name: str, depths: Depths) -> float | None:
-    """Evaluate a setting at a tensor as mergekit does (``evaluate_setting`` in its config.py; the depth is from plan.py)."""
+    """Evaluate a setting at a tensor as mergekit does (``evaluate_setting`` in its config.py, depths in plan.py)."""
     return _evaluated(setting, name, depths.at(name) if alphas.layer_of(name)[0] == 1 else 0.0)
 
 
@@ -110,7 +110,7 @@ def by_name(wanted: Mapping[str, float]) -> Any:
 
 
 def alpha_of(setting: Any, names: Iterable[str], depths: Depths) -> Alpha | None:
-    """Return the alpha that a setting means for a vector that changes `names`; None if it leaves one without a value."""
+    """Return the alpha that a setting means for a vector that changes `names`; None if one has no value."""
     wanted = {}
     for name in names:
         value = evaluate(setting, name, depths)

@@ -1,7 +1,7 @@
 """Write a recipe as a mergekit configuration that gives the same model; name what mergekit cannot express.
 
-Both compute in fp32 (``dtype: float32``) and round once to ``out_dtype``. Notes name the cases in which mergekit's result
-can differ (random masks, equal magnitudes at the edge of a density).
+Both compute in fp32 (``dtype: float32``) and round once to ``out_dtype``. Notes name the cases in which mergekit's
+result can differ (random masks, equal magnitudes at the edge of a density).
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _sparsity(draft: _Draft, model: Model, own: dict[str, Any]) -> None:
 def _check_chances(name: str, density: float, epsilon: float) -> None:
     if density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
         raise Refusal(
-            f"vector '{name}': mergekit needs density ± epsilon between 0 and 1, but they are {density:g} ± {epsilon:g}",
+            f"vector '{name}': mergekit needs density ± epsilon between 0 and 1, not {density:g} ± {epsilon:g}",
             "Lower epsilon in [merge].",
         )
 
@@ -226,7 +226,7 @@ _OTHERS: Mapping[str, Callable[[_Draft], None]] = {
 
 
 def _check_whole(draft: _Draft, ok: Callable[[float], bool], wanted: str) -> None:
-    """Raise unless every vector applies to the whole model, and λ is 1: mergekit has no other weights for these methods."""
+    """Raise unless every vector applies to the whole model, and λ is 1: mergekit has no other weights here."""
     method = draft.recipe.method
     if draft.recipe.scale != 1:
         raise Refusal(f"mergekit's {method} has no scale (merge.scale)", f"Set scale = 1. {BAKE}")
@@ -237,6 +237,6 @@ def _check_whole(draft: _Draft, ok: Callable[[float], bool], wanted: str) -> Non
                 raise Refusal(f"vectors.{entry.name}.{key}: mergekit's {method} merges whole models only", BAKE)
         if isinstance(entry.alpha, tuple) or not ok(entry.alpha):
             raise Refusal(
-                f"vectors.{entry.name}.alpha: mergekit's {method} needs {wanted}, but it is {alphas.alpha_text(entry.alpha)}",
+                f"vectors.{entry.name}.alpha: mergekit's {method} needs {wanted}, not {alphas.alpha_text(entry.alpha)}",
                 BAKE,
             )
