@@ -14,13 +14,10 @@ the recipe, and its id then becomes a part of the digest (``Suite.given``).
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from persona import files
 from persona.errors import UsageError, did_you_mean
@@ -29,11 +26,11 @@ from persona.evaluate.imports import file_of
 from persona.evaluate.measures import Reads, Said
 from persona.evaluate.rows import SuiteRow, read_rows
 from persona.ids import blob_id, object_digest
+from persona.settings import Spec, Table, read_toml, shown
 from persona.store.objects import canonical
 
 FOLDER = "evals"
 SUFFIX = ".toml"
-_HEADER = re.compile(r"^[ \t]*\[\[\s*measures\s*\]\]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -112,93 +109,68 @@ def find(root: Path, said: str | Path, cwd: Path) -> Suite:
 
 
 def read(path: Path) -> Suite:
-    """Read a suite and its data; an error names file, line and key."""
+    """Read a suite and its data.
+
+    Raises:
+        UsageError: the file is not a suite, or a file that it names cannot be read.
+        Storage: the suite itself cannot be read.
+    """
     with files.translated(path):
         data = path.read_bytes()
-    try:
-        text = data.decode()
-        table = tomllib.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}", "A suite is TOML in UTF-8.") from None
-    reader = _Reader(path, text)
-    found = tuple(reader.asked(table))
-    return Suite(path.stem, path, reader.digest(found), found, reader.summary(table))
+    reader = _Reader(path, data)
+    table = read_toml(data, str(path), hint="A suite is a TOML file in UTF-8.")
+    found = tuple(reader.read(table))
+    return Suite(path.stem, path, reader.digest(found), found, table.text("summary", ""))
 
 
 class _Reader:
-    """One file, and the bytes that it has led to so far."""
+    """Reads one suite, and keeps the ids of all files that it leads to."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, data: bytes) -> None:
         self._path = path
-        self._text = text
-        self._blobs: list[str] = [blob_id(text.encode())]
+        self._blobs: list[str] = [blob_id(data)]
 
-    def digest(self, found: tuple[SuiteMeasure, ...]) -> str:
-        """Of all that was read."""
-        versions = {one.kind: one.module.VERSION for one in found}
+    def digest(self, measures: tuple[SuiteMeasure, ...]) -> str:
+        """Return the digest of everything that was read."""
+        versions = {measure.kind: measure.module.VERSION for measure in measures}
         return object_digest(b"persona suite\n" + canonical({"blobs": self._blobs, "versions": versions}))
 
-    def summary(self, table: Mapping[str, Any]) -> str:
-        """What the suite says that it is for."""
-        said = table.get("summary", "")
-        if not isinstance(said, str):
-            raise self._error("summary must be a text", 'Write it in quotes: summary = "…"', key="summary")
-        return said
-
-    def asked(self, table: Mapping[str, Any]) -> Iterator[SuiteMeasure]:
-        """Its measures, checked."""
-        for key in table.keys() - {"summary", "measures"}:
-            raise self._error(f"unknown key '{key}'", did_you_mean(key, ("summary", "measures")), key=key)
-        said = table.get("measures")
-        if not isinstance(said, list) or not said or not all(isinstance(one, dict) for one in said):
-            raise self._error(
-                "there are no measures in it",
-                'Begin one: [[measures]], then kind = "loss" and data = "…".',
-                key="measures",
-            )
+    def read(self, suite: Table) -> Iterator[SuiteMeasure]:
+        """Check and yield the measures."""
+        suite.allow(("summary", "measures"))
         taken: set[str] = set()
-        for number, fields in enumerate(said):
-            asked = self._one(number, fields)
-            if asked.name in taken:
-                raise self._error(
-                    f"two measures are called '{asked.name}'", 'Give one another name: name = "…".', number, "name"
-                )
-            taken.add(asked.name)
-            yield asked
+        for table in suite.tables("measures", 'Start one: [[measures]], then kind = "loss" and data = "….jsonl".'):
+            measure = self._measure(table)
+            if measure.name in taken:
+                raise table.error("name", f"two measures are called '{measure.name}'", 'Rename one: name = "…".')
+            taken.add(measure.name)
+            yield measure
 
-    def _one(self, number: int, fields: Mapping[str, Any]) -> SuiteMeasure:
-        kind = fields.get("kind")
+    def _measure(self, table: Table) -> SuiteMeasure:
+        kind = table.text("kind", "")
         if kind not in measures.names():
-            what = "a measure without a kind" if kind is None else f"no measure '{kind}'"
-            raise self._error(what, did_you_mean(str(kind), measures.names()), number, "kind")
-        module = measures.load(str(kind))
-        known = {"kind", "name", "data", *module.SETTINGS}
-        for key in fields.keys() - known:
-            raise self._error(f"{kind} knows no '{key}'", did_you_mean(key, known), number, key)
-        name = fields.get("name", kind)
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise self._error("name must be a text that is not empty", 'Write name = "…".', number, "name")
-        settings = self._settings(number, str(kind), module, fields)
-        rows = self._rows(number, str(kind), fields.get("data"))
-        lines = {key: f"{self._path}{self._line(number, key)}" for key in fields}
-        return SuiteMeasure(str(kind), name, rows, settings, lines)
+            problem = f"no measure '{kind}'" if "kind" in table else "is missing"
+            raise table.error("kind", problem, did_you_mean(kind, measures.names()))
+        module = measures.load(kind)
+        table.allow(("kind", "name", "data", *module.SETTINGS))
+        name = table.text("name", kind, wanted="a string that is not empty", empty=False)
+        if not name.isprintable():
+            raise table.error("name", f"{shown(name)} has unprintable characters", "Use printable characters.")
+        settings = self._settings(table, kind, module)
+        rows = self._rows(table)
+        lines = {key: table.place(key) for key in table.values}
+        return SuiteMeasure(kind, name, rows, settings, lines)
 
-    def _settings(self, number: int, kind: str, module: measures.Measure, fields: Mapping[str, Any]) -> dict[str, Said]:
-        found: dict[str, Said] = {}
-        for key, setting in module.SETTINGS.items():
-            try:
-                found[key] = setting.checked(fields[key]) if key in fields else setting.default
-            except ValueError as error:
-                raise self._error(
-                    f"{key} = {fields[key]!r}: it must be {error}", setting.summary, number, key
-                ) from None
+    def _settings(self, table: Table, kind: str, module: measures.Measure) -> dict[str, Said]:
+        specs: Mapping[str, Spec[Said]] = module.SETTINGS
+        settings = {key: table.get(key, spec) for key, spec in specs.items()}
         for key in getattr(module, "REQUIRED", ()):
-            if key not in fields:
-                raise self._error(f"{kind} needs '{key}'", module.SETTINGS[key].summary, number, "kind")
+            if key not in table:
+                raise table.error(key, f"is missing, and {kind} needs it", module.SETTINGS[key].summary)
         if kind == "python":
-            found["folder"] = str(self._path.parent)
-            found["code"] = self._covered(str(found["function"]).partition(":")[0])
-        return found
+            settings["folder"] = str(self._path.parent)
+            settings["code"] = self._covered(str(settings["function"]).partition(":")[0])
+        return settings
 
     def _covered(self, module: str) -> str:
         """The digest of a module's file where it lies beside the suite, and is a part of it; or else nothing."""
@@ -209,30 +181,15 @@ class _Reader:
             self._blobs.append(blob_id(beside.read_bytes()))
         return self._blobs[-1]
 
-    def _rows(self, number: int, kind: str, said: Any) -> tuple[SuiteRow, ...]:
-        if not isinstance(said, str) or not said:
-            raise self._error(f"{kind} needs data", 'Name a file of JSON lines: data = "….jsonl".', number, "data")
-        path = self._path.parent / said
+    def _rows(self, table: Table) -> tuple[SuiteRow, ...]:
+        name = table.text("data", "", wanted="a file name", empty=False)
+        if not name:
+            raise table.error("data", "is missing", 'Name a JSON Lines file: data = "….jsonl".')
+        path = self._path.parent / name
         if not path.is_file():
-            beside = [one.name for one in self._path.parent.iterdir() if one.suffix in (".jsonl", ".txt")]
-            raise self._error(f"there is no file {path}", did_you_mean(said, beside), number, "data")
+            beside = [file.name for file in self._path.parent.iterdir() if file.suffix in (".jsonl", ".txt")]
+            raise table.error("data", f"there is no file {path}", did_you_mean(name, beside))
         with files.translated(path):
             data = path.read_bytes()
         self._blobs.append(blob_id(data))
         return read_rows(path, data)
-
-    def _error(self, what: str, hint: str, number: int | None = None, key: str = "") -> UsageError:
-        return UsageError(f"{self._path}{self._line(number, key)}: {what}", hint)
-
-    def _line(self, number: int | None, key: str) -> str:
-        """``:7`` where the key, or else the measure that should have it, stands."""
-        headers = [match.start() for match in _HEADER.finditer(self._text)]
-        start = headers[number] if number is not None and number < len(headers) else 0
-        stop = headers[number + 1] if number is not None and number + 1 < len(headers) else len(self._text)
-        found = re.compile(rf"^[ \t]*[\"']?{re.escape(key)}[\"']?\s*[=.\]]", re.MULTILINE).search(
-            self._text, start, stop
-        )
-        if not key or (found is None and number is None):
-            return ""
-        at = self._text.index(key, found.start()) if found else start
-        return f":{self._text.count(chr(10), 0, at) + 1}"

@@ -1,34 +1,34 @@
 """Merge methods: one module each, found by being in this folder. ``parts`` holds what they share.
 
-A method gives the merged delta δ of one tensor from the τᵢ of the vectors that touch it; the engine makes of it
+A method computes the merged delta δ of one tensor from the τᵢ of the vectors that change it; the engine then computes
 W = W_base + λδ, rounded once. Its module has
 
-    PARAMETERS      what ``[merge]`` may say beside ``method`` and ``scale`` (see ``parts/parameters.py``)
+    PARAMETERS      keys of ``[merge]`` besides ``method`` and ``scale`` (see ``persona/settings.py``)
     reference(base, deltas, shares, parameters)
-                    δ in plain torch, fp32, whole tensors: the formula as the paper has it, and the tests' oracle
+                    δ in plain torch, fp32, of whole tensors: the formula as in the paper; tests compare against it
 
 and one way to compute the same block by block:
 
     FAMILY          a sparsifier and a combiner by name (``parts/family.py``), which have compiled loops
     coefficients(gram, shares, parameters)
-                    weights of whole tensors from their lengths and angles (``parts/gram.py``)
+                    weights of whole tensors, from their lengths and angles (``parts/gram.py``)
     prepare(work), combine(work, piece, state)
-                    its own passes over the blocks of a tensor, then one block at a time
+                    passes of its own over the blocks of a tensor, then one block at a time
     matrix(deltas, shares, parameters)
-                    δ of a whole matrix from [rows, columns] arrays; tensors of another rank get the mean of αᵢτᵢ
+                    δ of a whole matrix from [rows, columns] arrays; other tensors get the mean of αᵢτᵢ
 
-and where it needs them
+and optionally
 
-    EVERY           True if a vector that leaves a tensor alone counts there with τ = 0
+    EVERY           True if a vector that does not change a tensor counts there with τ = 0
     WEIGHTED        True if it weighs entries: the Fᵢ of a vector, a number ≥ 0 for each entry of its τᵢ, then come as a
-                    second tensor. ``reference`` has one more argument, ``weights``, the list of Fᵢ; a piece has them in
-                    ``weights``; a share has the size of all of a vector's in ``size``. Where a vector is alone at a
-                    tensor, or where one of several has no F there, the list is empty
-    VECTORS         how many it takes: (least, most)
+                    second tensor. ``reference`` takes one more argument, ``weights``, the list of Fᵢ; a piece has
+                    them in ``weights``; a share has the size of all of a vector's F in ``size``. The list is empty
+                    where a vector is alone at a tensor, or where one of several has no F
+    VECTORS         how many vectors it takes: (least, most)
     check(parameters), check_alphas(alphas)
-                    a sentence that says what is wrong with values that are each in their range, or None
+                    what is wrong with values that are each in their range, in one sentence, or None
 
-The docstring gives name, formula and source; ``persona methods NAME`` shows it.
+The docstring gives name, formula and source; ``persona methods NAME`` prints it.
 """
 
 from __future__ import annotations
@@ -51,66 +51,77 @@ __all__ = ["Method", "complaint", "load", "names", "settings", "vectors_taken"]
 
 
 class Method(Protocol):
-    """What every method module has."""
+    """A method's module."""
 
     PARAMETERS: Mapping[str, Parameter]
 
     def reference(
         self, base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]
     ) -> Tensor:
-        """δ of one tensor from τᵢ, all fp32 and of one shape."""
+        """Compute δ of one tensor.
+
+        Args:
+            base: W_base, fp32.
+            deltas: The τᵢ, fp32 and of the shape of `base`.
+            shares: Alpha and parameters of each vector.
+            parameters: A value for every parameter of the method.
+        """
 
 
 @cache
 def names() -> tuple[str, ...]:
-    """All methods, sorted."""
+    """Return the names of all methods, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
 
 
 ALIASES = {"task_arithmetic": "linear"}
-"""Other names that people know a method by."""
+"""Other names of methods."""
 
 
 def load(name: str) -> Method:
-    """One method's module; an error inside it is raised as it is. UsageError if there is none of that name."""
+    """Import a method's module; errors inside it pass through.
+
+    Raises:
+        UsageError: there is no such method.
+    """
     place = f"{__name__}.{ALIASES.get(name, name)}"
     try:
         module: Any = importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name != place:
             raise
-        hint = "It came with another version of persona, or is a module of somebody's own. See 'persona methods'."
+        hint = "It may come from another version of persona, or from a module of your own. See 'persona methods'."
         raise UsageError(f"unknown method '{name}'", hint) from None
     return module  # type: ignore[no-any-return]
 
 
 def counts_every(method: Method) -> bool:
-    """Whether a vector that leaves a tensor alone counts there."""
+    """Return whether a vector that does not change a tensor counts there."""
     return bool(getattr(method, "EVERY", False))
 
 
 def weighs(method: Method) -> bool:
-    """Whether it weighs entries by a second tensor of each vector."""
+    """Return whether the method weighs entries by a second tensor of each vector."""
     return bool(getattr(method, "WEIGHTED", False))
 
 
 def takes_matrices(method: Method) -> bool:
-    """Whether it needs whole matrices at once."""
+    """Return whether the method needs whole matrices at once."""
     return hasattr(method, "matrix")
 
 
 def vectors_taken(method: Method) -> tuple[int, int | None]:
-    """The least and the most vectors it merges; None for any number."""
+    """Return the least and the most vectors it merges; None means any number."""
     return getattr(method, "VECTORS", (1, None))
 
 
 def complaint(method: Method, parameters: Mapping[str, Value]) -> str | None:
-    """What is wrong with the parameters taken together."""
+    """Return what is wrong with the combination of parameters, if anything."""
     check = getattr(method, "check", None)
     return check(parameters) if check is not None else None
 
 
 def alphas_complaint(method: Method, alphas: Sequence[float]) -> str | None:
-    """What is wrong with the alphas that meet at one tensor."""
+    """Return what is wrong with the alphas at one tensor, if anything."""
     check = getattr(method, "check_alphas", None)
     return check(alphas) if check is not None else None

@@ -1,10 +1,11 @@
-"""breadcrumbs_ties: mask the outliers and the small, then elect and average as ties does (Davari and Belilovsky 2023, arXiv:2312.06795).
+"""breadcrumbs_ties: drop outliers and small entries, then merge as ties does (Davari and Belilovsky 2023,
+arXiv:2312.06795).
 
-    the ⌊γn⌋ largest magnitudes of τᵢ are dropped (fewer, where less than density · n would be left)
-    τ̂ᵢ = the density · n largest of the others, else 0
+    drop the ⌊γn⌋ largest magnitudes of τᵢ (fewer if less than density · n would be left)
+    τ̂ᵢ = the density · n largest of the rest, 0 elsewhere
     δ  = the elected mean of αᵢ τ̂ᵢ                  as in ties
 
-n is the number of entries of a tensor; ⌊γn⌋ may be 0, and then there are no outliers.
+n is the number of entries in a tensor. If ⌊γn⌋ is 0, nothing is dropped as an outlier.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FAMILY = Family("outliers", "elect")
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Mask both ends, elect, average."""
+    """Mask both ends, elect signs and average."""
     from persona.methods.parts import oracle
 
     values = [share.alpha * oracle.mask_ends(tau, share) for tau, share in zip(deltas, shares, strict=True)]

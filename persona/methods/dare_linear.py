@@ -1,10 +1,10 @@
-"""dare_linear: drop entries at random and rescale the rest, then add up (Yu et al. 2023, arXiv:2311.03099).
+"""dare_linear: drop entries at random, rescale the rest, then add (Yu et al. 2023, arXiv:2311.03099).
 
-    mᵢ ~ Bernoulli(density)                           per entry, from (seed, vector, tensor, place)
+    mᵢ ~ Bernoulli(density)                           per entry, from (seed, vector, tensor, position)
     τ̂ᵢ = mᵢ τᵢ / density                             its expectation is τᵢ
     δ  = Σ αᵢ τ̂ᵢ
 
-``rescale = "l1"`` divides by the share of the L1 norm that was kept instead: mergekit's rule.
+``rescale = "l1"`` divides by the share of the L1 norm that is kept instead, as mergekit does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAMILY = Family("random", "sum")
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Drop at random, rescale, add up."""
+    """Drop at random, rescale and add."""
     from persona.methods.parts import oracle
 
     values = []

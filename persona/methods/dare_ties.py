@@ -1,10 +1,10 @@
-"""dare_ties: drop entries at random and rescale the rest, then elect and average as ties does (Yu et al. 2023, arXiv:2311.03099).
+"""dare_ties: drop entries at random, rescale the rest, then merge as ties does (Yu et al. 2023, arXiv:2311.03099).
 
-    mᵢ ~ Bernoulli(density)                           per entry, from (seed, vector, tensor, place)
+    mᵢ ~ Bernoulli(density)                           per entry, from (seed, vector, tensor, position)
     τ̂ᵢ = mᵢ τᵢ / density                             its expectation is τᵢ
     δ  = the elected mean of αᵢ τ̂ᵢ                  as in ties
 
-``rescale = "l1"`` divides by the share of the L1 norm that was kept instead: mergekit's rule.
+``rescale = "l1"`` divides by the share of the L1 norm that is kept instead, as mergekit does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAMILY = Family("random", "elect")
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Drop at random, rescale, elect, average."""
+    """Drop at random, rescale, elect signs and average."""
     from persona.methods.parts import oracle
 
     values = []

@@ -1,11 +1,11 @@
-"""della: drop at random, the small ones rather than the large, then elect and average as ties does (Deep et al. 2024, arXiv:2406.11617).
+"""della: drop entries at random, small ones more often, then merge as ties does (Deep et al. 2024, arXiv:2406.11617).
 
-    r  = rank of |τ| in its row, 0 the smallest of n
-    p  = density - ε + 2ε · r/(n - 1)                 the chance to be kept: larger magnitudes, larger chance
+    r  = rank of |τ| in its row, 0 for the smallest of n
+    p  = density - ε + 2ε · r/(n - 1)                 keep probability: the larger, the likelier
     τ̂ᵢ = mᵢ τᵢ / p,  mᵢ ~ Bernoulli(p)              its expectation is τᵢ
     δ  = the elected mean of αᵢ τ̂ᵢ                  as in ties
 
-A row is the last axis of a tensor; a vector is one row. ``rescale = "l1"`` as in dare_linear.
+A row runs along the last axis; a one-dimensional tensor is a single row. ``rescale = "l1"`` as in dare_linear.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAMILY = Family("ranked", "elect")
 
 
 def check(parameters: Mapping[str, Value]) -> str | None:
-    """Chances must be chances."""
+    """Return what is wrong if keep probabilities are not between 0 and 1."""
     density, epsilon = float(parameters["density"]), float(parameters["epsilon"])
     if density < 1 and not 0 < density - epsilon <= density + epsilon <= 1:
         return f"density {density:g} - epsilon {epsilon:g} must be above 0 and density + epsilon at most 1"
@@ -41,7 +41,7 @@ def check(parameters: Mapping[str, Value]) -> str | None:
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Rank, drop, rescale, elect, average."""
+    """Rank, drop, rescale, elect signs and average."""
     from persona.methods.parts import oracle
 
     values = [share.alpha * oracle.drop_by_rank(tau, share) for tau, share in zip(deltas, shares, strict=True)]

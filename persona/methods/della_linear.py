@@ -1,11 +1,11 @@
-"""della_linear: drop at random, the small ones rather than the large, then add up (Deep et al. 2024, arXiv:2406.11617).
+"""della_linear: drop entries at random, small ones more often, then add (Deep et al. 2024, arXiv:2406.11617).
 
-    r  = rank of |τ| in its row, 0 the smallest of n
-    p  = density - ε + 2ε · r/(n - 1)                 the chance to be kept: larger magnitudes, larger chance
+    r  = rank of |τ| in its row, 0 for the smallest of n
+    p  = density - ε + 2ε · r/(n - 1)                 keep probability: the larger, the likelier
     τ̂ᵢ = mᵢ τᵢ / p,  mᵢ ~ Bernoulli(p)              its expectation is τᵢ
     δ  = Σ αᵢ τ̂ᵢ
 
-A row is the last axis of a tensor; a vector is one row. ``rescale = "l1"`` as in dare_linear.
+A row runs along the last axis; a one-dimensional tensor is a single row. ``rescale = "l1"`` as in dare_linear.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FAMILY = Family("ranked", "sum")
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Rank, drop, rescale, add up."""
+    """Rank, drop, rescale and add."""
     from persona.methods.parts import oracle
 
     values = [share.alpha * oracle.drop_by_rank(tau, share) for tau, share in zip(deltas, shares, strict=True)]

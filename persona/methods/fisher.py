@@ -1,21 +1,22 @@
-"""fisher: the mean, where each vector counts most at the weights that it needs (Matena and Raffel 2022, arXiv:2111.09832).
+"""fisher: a mean in which each vector counts most where its task needs it (Matena and Raffel 2022, arXiv:2111.09832).
 
     F̂ᵢ = max(rᵢ Fᵢ, floor)
-    δ  = Σ αᵢ F̂ᵢ τᵢ / Σ |αᵢ| F̂ᵢ              per entry, over the vectors that touch the tensor
+    δ  = Σ αᵢ F̂ᵢ τᵢ / Σ |αᵢ| F̂ᵢ              per entry, over the vectors that change the tensor
 
-Fᵢ is the diagonal of the Fisher information of a vector's own task, on the base with that vector alone: ``persona fisher``
-estimates it. The base is no member of the mean. rᵢ makes the diagonals comparable:
+``persona fisher`` estimates Fᵢ, the diagonal of the Fisher information of a vector's own task, on the base with only
+that vector. The base is not part of the mean. rᵢ makes the diagonals comparable:
 
-    rᵢ = c / sᵢ,   sᵢ = mean Fᵢ ("mean"), ‖Fᵢ‖₂ ("norm") or 1 ("none"), over all of a vector's tensors
-    c  so that the rᵢ · mean Fᵢ of the vectors at the tensor are 1 on average
+    rᵢ = c / sᵢ,   sᵢ = mean Fᵢ ("mean"), ‖Fᵢ‖₂ ("norm") or 1 ("none"), over all tensors of a vector
+    c  so that rᵢ · mean Fᵢ averages to 1 over the vectors at the tensor
 
-so ``floor`` is a share of what is usual, whatever the size of F. Entries that nobody needs, where all F̂ᵢ are the floor, have
-the plain mean Σ αᵢτᵢ / Σ |αᵢ|. So has a tensor for which a vector has no diagonal: a model has none for what it does not use.
+so ``floor`` is relative to a typical F, whatever its size. Entries that no task needs, where every F̂ᵢ is the floor,
+get the plain mean Σ αᵢτᵢ / Σ |αᵢ|. So does a tensor for which a vector has no diagonal.
 
-It is a mean: alphas say how much each vector counts, and λ how strong all of it is. A negative alpha counts with its size,
-and turns its τ round; so nothing is divided by 0. A vector that is alone at a tensor has τ there, with the sign of its alpha.
+Alphas are the weights of the mean, and λ the strength of the result. A negative alpha weighs by its size and flips the
+sign of its τ, so the divisor is never 0. A vector that is alone at a tensor gives τ, with the sign of its alpha.
 
-|αᵢ| / Σ |αⱼ| and rᵢ are found in fp64 and rounded to fp32; every product, sum and quotient is rounded, in recipe order.
+|αᵢ| / Σ |αⱼ| and rᵢ are computed in fp64 and rounded to fp32; every product, sum and quotient is rounded, in recipe
+order.
 """
 
 from __future__ import annotations
@@ -36,37 +37,37 @@ PARAMETERS: Mapping[str, Parameter] = {
     "normalize": Choice(
         "mean",
         ("mean", "norm", "none"),
-        "What a vector's F is divided by before it is held against the others': its mean, its L2 norm, or nothing.",
+        "Scale that a vector's F is divided by to compare it with the others': its mean, its L2 norm, or none.",
     ),
-    "floor": Number(1e-6, 1e-12, 1, "Least that an entry counts, as a share of what is usual."),
+    "floor": Number(1e-6, 1e-12, 1, "Minimum weight of an entry, relative to the mean weight."),
 }
 WEIGHTED = True
 
 TINY = 1e-30
-"""A mean of F that is none: no entry has any."""
+"""A mean of F below this counts as 0."""
 
 
 def ratios(shares: Sequence[Share], normalize: str) -> list[float]:
-    """rᵢ; 0 for a vector whose F is 0 everywhere."""
-    by = [{"mean": one.size.mean, "norm": one.size.norm, "none": 1.0}[normalize] for one in shares]
-    there = [one.size.mean > TINY for one in shares]
-    usual = [one.size.mean / s for one, s, known in zip(shares, by, there, strict=True) if known]
-    return [len(usual) / sum(usual) / s if known else 0.0 for s, known in zip(by, there, strict=True)]
+    """Return rᵢ, 0 for a vector whose F is 0 everywhere."""
+    scales = [{"mean": share.size.mean, "norm": share.size.norm, "none": 1.0}[normalize] for share in shares]
+    known = [share.size.mean > TINY for share in shares]
+    means = [share.size.mean / s for share, s, is_known in zip(shares, scales, known, strict=True) if is_known]
+    return [len(means) / sum(means) / s if is_known else 0.0 for s, is_known in zip(scales, known, strict=True)]
 
 
 def parts(shares: Sequence[Share]) -> list[float]:
-    """|αᵢ| / Σ |αⱼ|."""
+    """Return |αᵢ| / Σ |αⱼ|."""
     whole = sum(abs(share.alpha) for share in shares)
     return [abs(share.alpha) / whole for share in shares]
 
 
 def prepare(work: Work) -> list[tuple[float, float]]:
-    """Of each vector what it counts for, and rᵢ."""
+    """Return |αᵢ| / Σ |αⱼ| and rᵢ of each vector."""
     return list(zip(parts(work.shares), ratios(work.shares, str(work.parameters["normalize"])), strict=True))
 
 
 def combine(work: Work, piece: Piece, state: list[tuple[float, float]]) -> Float32:
-    """δ of one block; the block's τ and F are used up."""
+    """Return δ of one block; overwrites its τ and F."""
     import numpy as np
 
     for tau, share in zip(piece.deltas, work.shares, strict=True):
@@ -77,16 +78,16 @@ def combine(work: Work, piece: Piece, state: list[tuple[float, float]]) -> Float
     counts = _counts(work, piece, state)
     total, mass = piece.deltas[0], counts[0]
     total *= counts[0]
-    for tau, one in zip(piece.deltas[1:], counts[1:], strict=True):
-        tau *= one
+    for tau, count in zip(piece.deltas[1:], counts[1:], strict=True):
+        tau *= count
         total += tau
-        mass = mass + one
+        mass = mass + count
     total /= mass
     return total
 
 
 def _counts(work: Work, piece: Piece, state: list[tuple[float, float]]) -> list[Any]:
-    """|αᵢ| F̂ᵢ / Σ |αⱼ|, for each entry, or for all of them."""
+    """Return |αᵢ| F̂ᵢ / Σ |αⱼ|: an array by entry, or one number if there is no F."""
     import numpy as np
 
     if not piece.weights:
@@ -106,7 +107,7 @@ def reference(
     parameters: Mapping[str, Value],
     weights: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Σ αF̂τ / Σ |α|F̂."""
+    """Compute Σ αF̂τ / Σ |α|F̂."""
     import torch
 
     from persona.methods.parts import oracle
@@ -125,10 +126,8 @@ def reference(
         pairs = list(zip(means, sizes[str(parameters["normalize"])], strict=True))
         common = [mean / size for mean, size in pairs if mean > TINY]
         ratio = [len(common) / sum(common) / size if mean > TINY else 0.0 for mean, size in pairs]
-        usual = [
-            torch.clamp(one * fp32(r), min=float(fp32(float(parameters["floor"]))))
-            for one, r in zip(weights, ratio, strict=True)
-        ]
-        counts = [one * part for one, part in zip(usual, counts, strict=True)]
-    moved = [one * tau for one, tau in zip(counts, signed, strict=True)]
+        floor = float(fp32(float(parameters["floor"])))
+        scaled = [torch.clamp(weight * fp32(r), min=floor) for weight, r in zip(weights, ratio, strict=True)]
+        counts = [weight * part for weight, part in zip(scaled, counts, strict=True)]
+    moved = [count * tau for count, tau in zip(counts, signed, strict=True)]
     return oracle.total(moved) / oracle.total(counts)

@@ -1,11 +1,11 @@
-"""iso_c: the sum, with every singular direction as strong as the mean (Marczak et al. 2025, arXiv:2502.04959).
+"""iso_c: add, then give every singular direction the same strength (Marczak et al. 2025, arXiv:2502.04959).
 
-    Σ αᵢ τᵢ = U diag(σ) Vᵀ                            a matrix at a time
+    Σ αᵢ τᵢ = U diag(σ) Vᵀ                            for each matrix
     δ = mean(σ) · U Vᵀ
 
-The mean is over all min(rows, columns) singular values. Directions whose σ is below the rounding of fp32
-(σ₁ · max(rows, columns) · 2⁻²³) are nobody's and stay 0: a sum of adapters has a rank, and noise is not raised to it.
-Tensors that are no matrices get the mean of αᵢτᵢ.
+The mean is over all min(rows, columns) singular values. Directions whose σ is below the rounding of fp32,
+σ₁ · max(rows, columns) · 2⁻²³, are noise and stay 0, because a sum of adapters has a limited rank. Tensors that are not
+matrices get the mean of αᵢτᵢ.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EVERY = True
 
 
 def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Float32:
-    """mean(σ) · U Vᵀ of the sum."""
+    """Return mean(σ) · U Vᵀ of the sum."""
     import numpy as np
 
     from persona.methods.parts import spectrum
@@ -37,7 +37,7 @@ def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[s
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """By torch's SVD, in fp64."""
+    """Use torch's SVD, in fp64."""
     import torch
 
     total = torch.stack([share.alpha * tau.double() for tau, share in zip(deltas, shares, strict=True)]).sum(0)

@@ -1,12 +1,13 @@
-"""karcher: the mean on the sphere, the point with the least squared angle to all models (Grove and Karcher 1973).
+"""karcher: the mean on the sphere, with the least squared angle to all models (Grove and Karcher 1973).
 
     Mᵢ = W_base + τᵢ,  uᵢ = Mᵢ/‖Mᵢ‖,  wᵢ = αᵢ/Σα
-    u ← Σ wᵢ uᵢ, normalised; then, until it stays,
+    u ← Σ wᵢ uᵢ, normalized; then, until it converges,
         T = Σ wᵢ · θᵢ/sin θᵢ · (uᵢ - cos θᵢ u),  cos θᵢ = ⟨u, uᵢ⟩          the mean in the tangent plane
         u ← cos‖T‖ u + sin‖T‖ T/‖T‖
     W = Σ wᵢ‖Mᵢ‖ · u,   δ = W - W_base
 
-A model right opposite to u draws it nowhere. All points lie in the span of the models, so lengths and angles are enough. One vector gives its own model.
+A model exactly opposite to u is ignored. All points lie in the span of the models, so lengths and angles are enough. A
+single vector gives its own model.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "max_iter": Whole(10, 1, 10_000, "Steps at most."),
-    "tol": Number(1e-5, 0, 1, "Length of a step at which it stays."),
+    "max_iter": Whole(10, 1, 10_000, "Maximum number of steps."),
+    "tol": Number(1e-5, 0, 1, "Stop when a step is shorter than this."),
 }
 EVERY = True
 
 
 def check_alphas(alphas: Sequence[float]) -> str | None:
-    """Weights of a mean."""
+    """Return what is wrong if an alpha is negative."""
     return "karcher takes positive alphas: they are the weights of a mean" if min(alphas) < 0 else None
 
 
 def coefficients(gram: Gram, shares: Sequence[Share], parameters: Mapping[str, Value]) -> Coefficients:
-    """The mean's coordinates: x over the units uᵢ, with H the units' own Gram matrix."""
+    """Find the mean as coordinates over the units uᵢ, from their Gram matrix."""
     count = len(shares)
     lengths = [math.sqrt(max(0.0, _dot(gram, i, i))) for i in range(count)]
     there = [i for i in range(count) if lengths[i] > 0]
@@ -47,14 +48,14 @@ def coefficients(gram: Gram, shares: Sequence[Share], parameters: Mapping[str, V
     weights = [shares[i].alpha / whole for i in there]
     x = _mean(units, weights, int(parameters["max_iter"]), float(parameters["tol"]))
     radius = sum(w * lengths[i] for w, i in zip(weights, there, strict=True))
-    found = [0.0] * count
-    for i, one in zip(there, x, strict=True):
-        found[i] = radius * one / lengths[i]
-    return Coefficients(sum(found) - 1, found)
+    deltas = [0.0] * count
+    for i, coordinate in zip(there, x, strict=True):
+        deltas[i] = radius * coordinate / lengths[i]
+    return Coefficients(sum(deltas) - 1, deltas)
 
 
 def _dot(gram: Gram, i: int, j: int) -> float:
-    """⟨Mᵢ, Mⱼ⟩ with M = W_base + τ."""
+    """Return ⟨Mᵢ, Mⱼ⟩, where M = W_base + τ."""
     return gram[0][0] + gram[i + 1][0] + gram[j + 1][0] + gram[i + 1][j + 1]
 
 
@@ -69,7 +70,7 @@ def _mean(units: Gram, weights: list[float], steps: int, tol: float) -> list[flo
     size = length(x)
     if size < tol:
         return [1.0] + [0.0] * (count - 1)
-    x = [one / size for one in x]
+    x = [value / size for value in x]
     for _ in range(steps):
         tangent = [0.0] * count
         for i in range(count):
@@ -78,19 +79,19 @@ def _mean(units: Gram, weights: list[float], steps: int, tol: float) -> list[flo
             if theta < tol or math.sin(theta) < COLINEAR:
                 continue
             factor = weights[i] * theta / math.sin(theta)
-            tangent = [t - factor * cos * one for t, one in zip(tangent, x, strict=True)]
+            tangent = [t - factor * cos * value for t, value in zip(tangent, x, strict=True)]
             tangent[i] += factor
         step = length(tangent)
         if step < tol:
             break
-        x = [math.cos(step) * one + math.sin(step) * t / step for one, t in zip(x, tangent, strict=True)]
+        x = [math.cos(step) * value + math.sin(step) * t / step for value, t in zip(x, tangent, strict=True)]
         size = length(x)
-        x = [one / size for one in x]
+        x = [value / size for value in x]
     return x
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """On the models themselves, in fp64."""
+    """Iterate on the models themselves, in fp64."""
     import torch
 
     models = [base.double() + tau.double() for tau in deltas]

@@ -1,9 +1,9 @@
-"""linear: the sum (task arithmetic; Ilharco et al. 2022, arXiv:2212.04089).
+"""linear: add the vectors (task arithmetic; Ilharco et al. 2022, arXiv:2212.04089).
 
     δ = Σ αᵢ τᵢ
 
-All in fp32 and each step rounded: αᵢτᵢ, and their sum in recipe order, beginning with the first product. With λ:
-W = W_base + λδ. Also called ``task_arithmetic``.
+Every step is rounded to fp32: the products αᵢτᵢ, then their sum in recipe order, then W = W_base + λδ. Also called
+``task_arithmetic``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FAMILY = Family("nothing", "sum")
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Σ αᵢ τᵢ."""
+    """Compute Σ αᵢ τᵢ."""
     from persona.methods.parts import oracle
 
     return oracle.total([share.alpha * tau for tau, share in zip(deltas, shares, strict=True)])

@@ -1,12 +1,12 @@
-"""model_stock: between the base and the mean, as near to the mean as the runs agree (Jang et al. 2024, arXiv:2403.19522).
+"""model_stock: between base and mean, closer to the mean the more runs agree (Jang et al. 2024, arXiv:2403.19522).
 
     dᵢ  = αᵢ τᵢ,  k vectors
     cos = the mean of cos(dᵢ, dⱼ) over all pairs
     t   = k cos / ((k - 1) cos + 1)
     δ   = t · Σ dᵢ / k
 
-Angles are those of whole tensors. One vector has t = 1. A vector that leaves a tensor alone counts there, with the
-angle 90° to all others. t is kept within 0 and 1: where runs point apart, the base is the best guess.
+Angles are between whole tensors. A single vector has t = 1. A vector that does not change a tensor counts there with an
+angle of 90° to all others. t is clamped to 0 … 1: where runs point apart, the base is the best guess.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVERY = True
 
 
 def coefficients(gram: Gram, shares: Sequence[Share], parameters: Mapping[str, Value]) -> Coefficients:
-    """t αᵢ / k for each vector."""
+    """Return t αᵢ / k for each vector."""
     count = len(shares)
     signs = [-1.0 if share.alpha < 0 else 1.0 for share in shares]
     pairs = list(combinations(range(count), 2))
@@ -40,13 +40,13 @@ def coefficients(gram: Gram, shares: Sequence[Share], parameters: Mapping[str, V
 
 
 def ratio(cos: float, count: int) -> float:
-    """t, within 0 and 1; 0 where the formula has a pole or is beyond it."""
+    """Return t, clamped to 0 … 1; 0 at and beyond the pole of the formula."""
     below = (count - 1) * cos + 1
     return min(1.0, max(0.0, count * cos / below)) if below > 0 else 0.0
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """t times the mean."""
+    """Compute t times the mean."""
     import torch
 
     moved = [(share.alpha * tau).double() for tau, share in zip(deltas, shares, strict=True)]

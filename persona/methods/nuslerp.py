@@ -1,11 +1,12 @@
-"""nuslerp: along the great circle from one task vector to another, the alphas saying how far (mergekit's NuSLERP).
+"""nuslerp: interpolate along the great circle between two task vectors (mergekit's NuSLERP).
 
     t = α_b / (α_a + α_b)
     θ = the angle between τ_a and τ_b
     δ = sin((1 - t)θ)/sin θ · τ_a + sin(tθ)/sin θ · τ_b
 
-Unlike slerp it turns the changes, not the models, so what both runs share with the base does not hide their angle.
-Two vectors with equal directions give their weighted mean. The length of the alphas does not matter, only their ratio.
+Unlike slerp, it rotates the changes, not the models, so the weights that both runs share with the base do not hide
+their angle. Two vectors with the same direction give their weighted mean. Only the ratio of the alphas matters, not
+their size.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ VECTORS = (2, 2)
 
 
 def check_alphas(alphas: Sequence[float]) -> str | None:
-    """A share of the way is between 0 and 1."""
-    return "nuslerp takes alphas of one sign: they say how far the way goes" if min(alphas) < 0 < max(alphas) else None
+    """Return what is wrong if t is not between 0 and 1."""
+    return "nuslerp takes alphas of one sign: their ratio says how far to go" if min(alphas) < 0 < max(alphas) else None
 
 
 def coefficients(gram: Gram, shares: Sequence[Share], parameters: Mapping[str, Value]) -> Coefficients:
-    """Of both vectors."""
+    """Return the weights of both vectors."""
     a, b = (share.alpha for share in shares)
     cos = sphere.cosine(gram[1][2], gram[1][1], gram[2][2])
     return Coefficients(0.0, list(sphere.arc(b / (a + b), cos)))
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """In fp64."""
+    """Compute it in fp64."""
     import torch
 
     a, b = (tau.double() for tau in deltas)

@@ -1,12 +1,12 @@
-"""sce: select where runs differ, weigh them by energy, erase the minority (Wan et al. 2024, arXiv:2408.07990).
+"""sce: keep what varies, weight vectors by energy, drop minority signs (Wan et al. 2024, arXiv:2408.07990).
 
     vᵢ = αᵢ τᵢ
-    select     keep, of the entries where Var_i(vᵢ) > 0, the share ``select_topk`` with the largest variance
+    select     of the entries with Var_i(vᵢ) > 0, keep the share ``select_topk`` with the largest variance
     calculate  ωᵢ = Σ vᵢ² / Σⱼ Σ vⱼ²                   over the kept entries of the tensor
-    erase      s = sign(Σ vᵢ) per entry; only vᵢ of that sign stay
-    δ = Σ ωᵢ vᵢ / Σ ωᵢ                                 over those that stay; 0 where s = 0
+    erase      s = sign(Σ vᵢ) per entry; drop every vᵢ of the other sign
+    δ = Σ ωᵢ vᵢ / Σ ωᵢ                                 over those that are left; 0 where s = 0
 
-Variances are fp32, energies fp64. A vector that leaves a tensor alone counts there as 0.
+Variances are fp32, energies fp64. A vector that does not change a tensor counts there as 0.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from persona.methods.parts.work import Float32, Piece, Work
 
 PARAMETERS: Mapping[str, Parameter] = {
-    "select_topk": Number(1.0, 0, 1, "Share of the entries with any variance that is kept.", beyond=True),
+    "select_topk": Number(1.0, 0, 1, "Share of the entries with any variance to keep.", beyond=True),
 }
 EVERY = True
 
 
 class Selected(NamedTuple):
-    """The edge in the order of variances, and every vector's weight."""
+    """The edge in the order of variances, and the weight of every vector."""
 
     edge: Edge
     weights: list[float]
 
 
 def prepare(work: Work) -> Selected:
-    """Two passes to find the edge (none to keep all), one for the energies."""
+    """Find the edge in two passes (none if all is kept), and the energies in one."""
     from persona.methods.parts import order
     from persona.methods.parts.sums import Dot
 
@@ -58,7 +58,7 @@ def _key(work: Work) -> int:
 
 
 def _variances(work: Work) -> Iterator[Any]:
-    """Their magnitudes, block by block."""
+    """Yield magnitudes of variances, block by block."""
     from persona.methods.parts import order
 
     for piece in work.pieces():
@@ -74,7 +74,7 @@ def _scaled(work: Work, piece: Piece) -> list[Float32]:
 
 
 def _variance(values: list[Float32]) -> Float32:
-    """Σ (vᵢ - mean)² / n in fp32, in recipe order."""
+    """Return Σ (vᵢ - mean)² / n in fp32, added in recipe order."""
     import numpy as np
 
     count = np.float32(len(values))
@@ -84,9 +84,9 @@ def _variance(values: list[Float32]) -> Float32:
     mean /= count
     total = np.zeros_like(mean)
     for value in values:
-        apart = value - mean
-        apart *= apart
-        total += apart
+        deviation = value - mean
+        deviation *= deviation
+        total += deviation
     total /= count
     return total
 
@@ -104,7 +104,7 @@ def _selected(work: Work, piece: Piece, edge: Edge) -> list[Float32]:
 
 
 def combine(work: Work, piece: Piece, state: Selected) -> Float32:
-    """δ of one block."""
+    """Return δ of one block."""
     import numpy as np
 
     from persona.methods.parts.family import elect
@@ -115,7 +115,7 @@ def combine(work: Work, piece: Piece, state: Selected) -> Float32:
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Select, calculate, erase."""
+    """Select, calculate and erase."""
     import torch
 
     from persona.methods.parts import oracle

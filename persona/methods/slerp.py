@@ -1,10 +1,10 @@
-"""slerp: along the great circle from one model to another (Shoemake 1985).
+"""slerp: interpolate along the great circle between two models (Shoemake 1985).
 
     A = W_base + α_a τ_a,  B = W_base + α_b τ_b;  with one vector A = W_base
-    θ = the angle between A and B as vectors of all their entries
+    θ = the angle between A and B, each flattened to one vector
     W = sin((1 - t)θ)/sin θ · A + sin(tθ)/sin θ · B,   δ = W - W_base
 
-t = 0 gives A, t = 1 gives B; where θ is 0 or π the way is a straight line.
+t = 0 gives A, t = 1 gives B. Where θ is 0 or π, the interpolation is linear.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from persona.methods.parts.share import Share
 if TYPE_CHECKING:
     from torch import Tensor
 
-PARAMETERS: Mapping[str, Parameter] = {"t": Number(0.5, 0, 1, "How far along: 0 is the first model, 1 the second.")}
+PARAMETERS: Mapping[str, Parameter] = {
+    "t": Number(0.5, 0, 1, "Position between the models: 0 is the first, 1 the second.")
+}
 EVERY = True
 VECTORS = (1, 2)
 
 
 def coefficients(gram: Gram, shares: Sequence[Share], parameters: Mapping[str, Value]) -> Coefficients:
-    """Of both ends, from the lengths and the angle of the whole models."""
+    """Return the weights of both ends, from the lengths of the models and their angle."""
     alphas = [0.0, shares[0].alpha] if len(shares) == 1 else [share.alpha for share in shares]
     at = [0, 1] if len(shares) == 1 else [1, 2]  # where the ends' τ are in G; an alpha of 0 makes it W_base
 
@@ -34,13 +36,13 @@ def coefficients(gram: Gram, shares: Sequence[Share], parameters: Mapping[str, V
         a, b = alphas[i], alphas[j]
         return gram[0][0] + a * gram[at[i]][0] + b * gram[at[j]][0] + a * b * gram[at[i]][at[j]]
 
-    one, other = sphere.arc(float(parameters["t"]), sphere.cosine(dot(0, 1), dot(0, 0), dot(1, 1)))
-    ends = [one * alphas[0], other * alphas[1]]
-    return Coefficients(one + other - 1, ends[1:] if len(shares) == 1 else ends)
+    a, b = sphere.arc(float(parameters["t"]), sphere.cosine(dot(0, 1), dot(0, 0), dot(1, 1)))
+    ends = [a * alphas[0], b * alphas[1]]
+    return Coefficients(a + b - 1, ends[1:] if len(shares) == 1 else ends)
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """On the models themselves, in fp64."""
+    """Interpolate the models themselves, in fp64."""
     import torch
 
     models = [base.double() + share.alpha * tau.double() for tau, share in zip(deltas, shares, strict=True)]

@@ -1,12 +1,12 @@
-"""ties: trim, elect a sign, average what agrees (Yadav et al. 2023, arXiv:2306.01708).
+"""ties: trim, elect a sign per entry, average what agrees (Yadav et al. 2023, arXiv:2306.01708).
 
-    τ̂ᵢ = τᵢ where it is among the density · n largest magnitudes, else 0        (parts/order.py)
-    vᵢ = αᵢ τ̂ᵢ                                      a negative alpha is just another vector
-    s  = sign(Σ vᵢ)                                   per entry: mass, not a count of votes
+    τ̂ᵢ = τᵢ where it is among the density · n largest magnitudes, 0 elsewhere
+    vᵢ = αᵢ τ̂ᵢ                                      a negative alpha makes just another vector
+    s  = sign(Σ vᵢ)                                   per entry, by mass and not by number of votes
     δ  = Σ_{vᵢ s > 0} vᵢ / #{i : vᵢ s > 0}           0 where s = 0
 
-``trim = "model"`` looks for the largest in the whole vector instead of in each tensor, as the authors did.
-``normalize = "weights"`` divides by Σ |αᵢ| of those that agree: what mergekit does where weights are positive.
+``trim = "model"`` ranks entries across the whole vector instead of within each tensor, as the authors do.
+``normalize = "weights"`` divides by Σ |αᵢ| of the vectors that agree, as mergekit does for positive weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FAMILY = Family("trim", "elect")
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """Trim, scale, elect, average."""
+    """Trim, scale, elect signs and average."""
     from persona.methods.parts import oracle
 
     values = [share.alpha * oracle.trim(tau, share) for tau, share in zip(deltas, shares, strict=True)]

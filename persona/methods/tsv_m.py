@@ -1,12 +1,12 @@
-"""tsv_m: the strongest singular directions of every vector, made orthogonal to each other (TSV-Merge; Gargiulo et al.
-2024, arXiv:2412.00081).
+"""tsv_m: combine the strongest singular directions of all vectors, made orthogonal (TSV-Merge; Gargiulo et al. 2024,
+arXiv:2412.00081).
 
     αᵢ τᵢ ≈ Uᵢ diag(σᵢ) Vᵢᵀ                          its ⌊min(rows, columns)/n⌋ strongest directions, n vectors
     U = [U₁ … Uₙ], V = [V₁ … Vₙ], σ = (σ₁ … σₙ)
     U⊥ = P Qᵀ of U = P diag(s) Qᵀ, V⊥ likewise        the nearest matrix with orthonormal columns (Procrustes)
     δ = U⊥ diag(σ) V⊥ᵀ
 
-Directions below the rounding of fp32 are left out, as in iso_c. Tensors that are no matrices get the mean of αᵢτᵢ.
+Directions below the rounding of fp32 are dropped, as in iso_c. Tensors that are not matrices get the mean of αᵢτᵢ.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EVERY = True
 
 
 def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Float32:
-    """U⊥ diag(σ) V⊥ᵀ."""
+    """Return U⊥ diag(σ) V⊥ᵀ."""
     import numpy as np
 
     from persona.methods.parts import spectrum
@@ -41,16 +41,16 @@ def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[s
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
-    """By torch's SVD, in fp64."""
+    """Use torch's SVD, in fp64."""
     import torch
 
     moved = [share.alpha * tau.double() for tau, share in zip(deltas, shares, strict=True)]
     if moved[0].ndim != 2:
         return (torch.stack(moved).sum(0) / len(moved)).float()
     each, us, sigmas, vs = max(1, min(moved[0].shape) // len(moved)), [], [], []
-    for one in moved:
-        u, sigma, vt = torch.linalg.svd(one, full_matrices=False)
-        count = min(each, int((sigma > sigma[:1] * max(one.shape) * 2**-23).sum()))
+    for matrix in moved:
+        u, sigma, vt = torch.linalg.svd(matrix, full_matrices=False)
+        count = min(each, int((sigma > sigma[:1] * max(matrix.shape) * 2**-23).sum()))
         us.append(u[:, :count])
         sigmas.append(sigma[:count])
         vs.append(vt[:count].T)

@@ -1,1 +1,1 @@
-"""``persona.toml`` and what it means."""
+"""Recipes, and ``persona.toml``, the file that people write them in."""

@@ -1,17 +1,17 @@
-"""How strong a vector is at each tensor.
+"""Alphas: the strength of a vector at each tensor.
 
     alpha = 0.8                                     the same everywhere
-    alpha = [0.2, 1.0]                              along the depth: from the first block to the last, straight between
-    alpha = {"*.mlp.*" = 0.5, "*" = 1.0}            by pattern, the first that matches
+    alpha = [0.2, 1.0]                              by depth, interpolated from the first block to the last
+    alpha = {"*.mlp.*" = 0.5, "*" = 1.0}            by pattern; the first match counts
 
-Depth: block i of n lies at i/(n - 1), and the numbers of the list at 0, 1/(m - 1), …, 1. What stands before the
-blocks (embeddings) lies at 0, what stands behind them (the last norm, the head) at 1.
+Depth: block i of n is at i/(n - 1), and the m numbers of a list are at 0, 1/(m - 1), …, 1. Tensors before the blocks
+(embeddings) are at 0, tensors after them (the last norm, the head) at 1.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,13 +25,13 @@ _FRONT = re.compile(r"embed|wte|wpe|\btok_", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Depths:
-    """How many blocks each stack of a model has, by what stands before their numbers in tensors' names."""
+    """Number of blocks in each stack of a model, by the prefix of their names ("model.layers.")."""
 
     blocks: dict[str, int]
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Depths:
-        """From the names of all tensors of a base."""
+        """Count the blocks in the names of all tensors of a base."""
         blocks: dict[str, int] = {}
         for name in names:
             if match := _BLOCK.match(name):
@@ -39,7 +39,7 @@ class Depths:
         return cls(blocks)
 
     def at(self, name: str) -> float:
-        """Where a tensor lies between 0 and 1."""
+        """Return the depth of a tensor, from 0 to 1."""
         match = _BLOCK.match(name)
         if match is None:
             return 0.0 if _FRONT.search(name) else 1.0
@@ -48,14 +48,14 @@ class Depths:
 
 
 def layer_of(name: str) -> tuple[int, str]:
-    """What a tensor is part of: 0 and a module before the blocks, 1 and a block, 2 and a module behind them."""
+    """Return what a tensor belongs to: 0 and a module before the blocks, 1 and a block, 2 and a module after them."""
     if match := _BLOCK.match(name):
         return 1, f"{match[1]}{match[2]}"
     return 0 if _FRONT.search(name) else 2, name.rpartition(".")[0] or name
 
 
 def alpha_at(alpha: Alpha, name: str, depths: Depths) -> float | None:
-    """The strength at one tensor; None if it goes by patterns and none matches."""
+    """Return the strength at one tensor; None if no pattern matches."""
     if not isinstance(alpha, tuple):
         return alpha
     if is_patterns(alpha):
@@ -72,52 +72,52 @@ def _between(values: list[float], depth: float) -> float:
 
 
 def is_patterns(alpha: Alpha) -> bool:
-    """Whether it goes by patterns."""
+    """Return whether the alpha is by pattern."""
     return isinstance(alpha, tuple) and isinstance(alpha[0], tuple)
 
 
 def numbers(alpha: Alpha) -> list[float]:
-    """Every number in it."""
+    """Return every number in an alpha."""
     if not isinstance(alpha, tuple):
         return [alpha]
-    return [one[1] if isinstance(one, tuple) else one for one in alpha]
+    return [item[1] if isinstance(item, tuple) else item for item in alpha]
 
 
 def patterns(alpha: Alpha) -> list[str]:
-    """Every pattern in it."""
-    return [one[0] for one in alpha if isinstance(one, tuple)] if isinstance(alpha, tuple) else []
+    """Return every pattern in an alpha."""
+    return [item[0] for item in alpha if isinstance(item, tuple)] if isinstance(alpha, tuple) else []
 
 
 def acts(alpha: Alpha) -> bool:
-    """Whether it is not zero everywhere."""
+    """Return whether the alpha is not 0 everywhere."""
     return any(numbers(alpha))
 
 
 def adds(alpha: Alpha) -> bool:
-    """Whether it is positive somewhere."""
+    """Return whether the alpha is positive anywhere."""
     return any(value > 0 for value in numbers(alpha))
 
 
 def times(alpha: Alpha, factor: float) -> Alpha:
-    """Every number of it, times ``factor``."""
-    if not isinstance(alpha, tuple):
-        return alpha * factor
-    if is_patterns(alpha):
-        return tuple((pattern, value * factor) for pattern, value in alpha)  # type: ignore[misc,unused-ignore]
-    return tuple(value * factor for value in numbers(alpha))
+    """Return the alpha with every number multiplied by `factor`."""
+    return _mapped(alpha, lambda value: value * factor)
 
 
 def rounded(alpha: Alpha, places: int) -> Alpha:
-    """Every number of it, to so many places."""
+    """Return the alpha with every number rounded to so many decimal places."""
+    return _mapped(alpha, lambda value: round(value, places))
+
+
+def _mapped(alpha: Alpha, change: Callable[[float], float]) -> Alpha:
     if not isinstance(alpha, tuple):
-        return round(alpha, places)
+        return change(alpha)
     if is_patterns(alpha):
-        return tuple((pattern, round(value, places)) for pattern, value in alpha)  # type: ignore[misc,unused-ignore]
-    return tuple(round(value, places) for value in numbers(alpha))
+        return tuple((pattern, change(value)) for pattern, value in alpha)  # type: ignore[misc,unused-ignore]
+    return tuple(map(change, numbers(alpha)))
 
 
 def alpha_text(alpha: Alpha) -> str:
-    """As people read it: 0.8, 0.2 … 1, or *.mlp.* 0.5, * 1."""
+    """Format an alpha for people: "0.8", "0.2 … 1" or "*.mlp.* 0.5, * 1"."""
     if not isinstance(alpha, tuple):
         return f"{alpha:g}"
     if is_patterns(alpha):
@@ -126,18 +126,22 @@ def alpha_text(alpha: Alpha) -> str:
 
 
 def encode(alpha: Alpha) -> Any:
-    """As an object keeps it: a number, a list of numbers, or a list of [pattern, number] in their order."""
+    """Return the form that objects store: a number, a list of numbers, or an ordered list of [pattern, number]."""
     if not isinstance(alpha, tuple):
         return alpha
-    return [list(one) if isinstance(one, tuple) else one for one in alpha]
+    return [list(item) if isinstance(item, tuple) else item for item in alpha]
 
 
 def decode(value: Any) -> Alpha:
-    """From an object; TypeError or ValueError if it is none."""
+    """Read the form that objects store.
+
+    Raises:
+        TypeError, ValueError: `value` is not an alpha.
+    """
     if not isinstance(value, list):
         return float(value)
-    if value and all(isinstance(one, list) for one in value):
+    if value and all(isinstance(item, list) for item in value):
         return tuple((str(pattern), float(number)) for pattern, number in value)
     if not value:
         raise ValueError("an empty list of alphas")
-    return tuple(float(one) for one in value)
+    return tuple(map(float, value))

@@ -1,4 +1,4 @@
-"""What names a build: all that determines its weights, and nothing else."""
+"""Digests of builds: everything that determines their weights, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ _DOMAIN = b"persona build\n"
 
 
 def build_digest(recipe: Recipe, dtype: str | None = None, control: int | None = None) -> str:
-    """64 hex digits for base, method, and vectors with their strengths; not for their names, nodes, or an alpha of 0.
+    """Return 64 hex digits of the base, the method, and the vectors with their alphas.
 
-    A vector's Fisher diagonal counts where the method weighs by it, and nowhere else. ``dtype`` is the one that it runs in if
-    that is not its own; ``control`` the seed of noise that stands in for its change.
+    Names, nodes and vectors with alpha 0 do not matter. A vector's Fisher diagonal matters only if the method uses it.
+
+    Args:
+        dtype: The dtype that the model runs in, if it is not the stored one.
+        control: Seed of the noise that replaces the change, if it is a control.
     """
     weighs = may_weigh(recipe.method)
     vectors = [_meaning(entry, weighs) for entry in recipe.vectors if alphas.acts(entry.alpha)]
@@ -32,8 +35,10 @@ def build_digest(recipe: Recipe, dtype: str | None = None, control: int | None =
 
 
 def may_weigh(method: str) -> bool:
-    """Whether vectors' diagonals can matter to a method. Those of one that is not known here may, so that one build is never
-    taken for another."""
+    """Return whether a method can use Fisher diagonals.
+
+    An unknown method may, so that two different builds never share a digest.
+    """
     try:
         return methods.weighs(methods.load(method))
     except UsageError:
@@ -41,15 +46,14 @@ def may_weigh(method: str) -> bool:
 
 
 def _meaning(entry: Entry, weighs: bool) -> list[Any]:
-    said = [entry.id, alphas.encode(entry.alpha), list(entry.only), list(entry.excepted), dict(entry.parameters)]
-    return [*said, entry.fisher] if weighs and entry.fisher else said
+    fields = [entry.id, alphas.encode(entry.alpha), list(entry.only), list(entry.excepted), dict(entry.parameters)]
+    return [*fields, entry.fisher] if weighs and entry.fisher else fields
 
 
 class BuildDigests:
-    """``build_digest`` of many kept recipes, each in its own dtype, for those who look through a history.
+    """``build_digest`` of many stored recipes, as when searching a history.
 
-    Recipes of a history differ in an entry or two: what an entry's text means is worked out once, and not again in every
-    recipe that has it.
+    Recipes of a history differ in an entry or two, so each entry's text is decoded only once.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
@@ -59,20 +63,23 @@ class BuildDigests:
         self._heads: dict[str, tuple[_Meanings, bytes]] = {}
 
     def of(self, name: RecipeId) -> str:
-        """The digest; Damaged if the recipe cannot be read."""
+        """Return the digest of a stored recipe.
+
+        Raises:
+            Damaged: the recipe cannot be read.
+        """
         if name not in self._known:
             quick = self._of_text(self._objects.text(name, "recipe"))
             self._known[name] = quick or build_digest(Recipe.get(self._objects, name))
         return self._known[name]
 
     def _of_text(self, text: str) -> str | None:
-        """From canonical JSON; None where nothing acts or the text is not as expected: then the recipe must be read.
+        """Return the digest from canonical JSON; None if no vector acts or the text has another form.
 
-        Quotes within strings are escaped, so no string is taken for a place to cut; and a text whose pieces are each JSON
-        can be read in no other way.
+        Splitting is safe: quotes within strings are escaped, so a separator never matches inside a string.
         """
-        head, found, tail = text.partition(_VECTORS + ENTRY_BEGINS)
-        if not found or not tail.endswith(_END):
+        head, separator, tail = text.partition(_VECTORS + ENTRY_BEGINS)
+        if not separator or not tail.endswith(_END):
             return None
         if head not in self._heads:
             self._heads[head] = self._of_head(head)
@@ -82,7 +89,7 @@ class BuildDigests:
         return object_digest(b"%s%s]}" % (around, vectors.encode())) if vectors else None
 
     def _of_head(self, head: str) -> tuple[_Meanings, bytes]:
-        """What stands before the vectors in a recipe's text: what vectors mean by its method, and what stands before them in a build."""
+        """Return the entries' meanings under this head's method, and the bytes that a build has before its vectors."""
         fields = json.loads(head + _VECTORS + _END)
         merge = {key: fields[key] for key in ("base", "method", "scale", "parameters")}
         around = canonical({**merge, "dtype": None, "vectors": []})
@@ -91,11 +98,11 @@ class BuildDigests:
 
 _VECTORS = '"vectors":['
 _END = f'],"version":{VERSION}}}'
-"""How a recipe ends. One of a newer version does not, and reading it says so."""
+"""How a recipe ends; one of a newer version ends otherwise, and reading it raises."""
 
 
 class _Meanings(dict[str, str]):
-    """From an entry's text, without its beginning, to what a build has of it: canonical JSON, or nothing where it does not act."""
+    """Maps an entry's text, without ENTRY_BEGINS, to its canonical JSON in a build; "" if the entry does not act."""
 
     def __init__(self, weighs: bool) -> None:
         super().__init__()

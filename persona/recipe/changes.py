@@ -1,4 +1,4 @@
-"""What changed between two recipes, as a person would say it."""
+"""The changes between two recipes, in words."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from persona.ids import SHORT, ReadoutId
+from persona.ids import ReadoutId
 from persona.recipe import alphas, derived
-from persona.recipe.model import Entry, ReadoutEntry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe, short
 from persona.store.objects import ObjectStore
 from persona.store.readouts import StoredReadout
 
@@ -18,12 +18,13 @@ READOUT_ADDED, READOUT_REMOVED, READOUT_RETRAINED = "readout added", "readout re
 
 @dataclass(frozen=True)
 class RecipeChange:
-    """One difference. ``kind``: added, removed, alpha, retrained, renamed, setting, moved, specification or fisher; and of
-    readouts: readout added, readout removed or readout retrained.
+    """One change of a recipe.
 
-    ``meaning`` says of a derived vector, added or derived anew, what sum it is now, and of a readout that is added what
-    it measures; ``cosine`` is that of a retrained vector with the one before, where weights were read, and that of a
-    retrained readout with the one before, the mean of all directions that both have.
+    ``kind`` is added, removed, alpha, retrained, renamed, setting, moved, specification, fisher, readout added, readout
+    removed or readout retrained. ``name`` is the vector, readout or setting, ``before`` and ``after`` are its values.
+    ``meaning`` is the sum that a derived vector stands for, or what an added readout measures. ``cosine`` compares a
+    retrained vector or readout with the previous one; null if weights were not read. For readouts it is the mean over
+    all directions that both have.
     """
 
     kind: str
@@ -45,18 +46,18 @@ class RecipeChange:
         if self.kind == "alpha":
             return f"{self.name} α {alphas.alpha_text(self.before)} → {alphas.alpha_text(self.after)}"
         if self.kind == "retrained" and self.meaning:
-            return f"{self.name} derived anew ({self.before[:12]} → {self.after[:12]}) = {self.meaning}"
+            return f"{self.name} derived again ({self.before[:12]} → {self.after[:12]}) = {self.meaning}"
         if self.kind == "retrained" and self.cosine is not None:
             return f"{self.name} retrained (cos {round(self.cosine, 2) + 0.0:.2f} with before)"
         if self.kind == "retrained":
             return f"{self.name} retrained ({self.before[:12]} → {self.after[:12]})"
         if self.kind == "specification":
-            return f"{self.name} implements another text of {self.after.rpartition('@')[0]}"
+            return f"{self.name} implements another version of {self.after.rpartition('@')[0]}"
         if self.kind == FISHER:
-            return f"{self.name} Fisher diagonal {_short(self.before)} → {_short(self.after)}"
+            return f"{self.name} Fisher diagonal {short(self.before)} → {short(self.after)}"
         if self.kind == "moved":
             return f"order of vectors: {', '.join(self.before)} → {', '.join(self.after)}"
-        return f"{self.name}: {_said(self.before)} → {_said(self.after)}"
+        return f"{self.name}: {_value_text(self.before)} → {_value_text(self.after)}"
 
     def _of_readout(self) -> str:
         if self.kind == READOUT_ADDED:
@@ -68,30 +69,27 @@ class RecipeChange:
         return f"readout {self.name} retrained ({self.before[:12]} → {self.after[:12]})"
 
 
-def _short(name: str | None) -> str:
-    return name[:SHORT] if name else "unset"
-
-
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None or value == ():
         return "unset"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def changes(before: Recipe, after: Recipe, objects: ObjectStore | None = None) -> list[RecipeChange]:
-    """Everything in which two resolved recipes differ; empty when they mean the same.
+    """Return every difference between two resolved recipes; empty if they mean the same.
 
-    With ``objects`` also what sums the derived vectors are that come in, and what the readouts measure.
+    Args:
+        objects: Where to look up the meanings of added vectors and readouts; None leaves them out.
     """
-    found = [*_settings(before, after), *_vectors(before, after), *_readouts(before, after)]
-    return found if objects is None else list(_explained(found, before, after, objects))
+    differences = [*_settings(before, after), *_vectors(before, after), *_readouts(before, after)]
+    return differences if objects is None else list(_explained(differences, before, after, objects))
 
 
 def _explained(
-    found: list[RecipeChange], before: Recipe, after: Recipe, objects: ObjectStore
+    differences: list[RecipeChange], before: Recipe, after: Recipe, objects: ObjectStore
 ) -> Iterator[RecipeChange]:
     names = derived.names_in([after, before])
-    for change in found:
+    for change in differences:
         if change.kind == READOUT_ADDED:
             yield replace(change, meaning=StoredReadout.get(objects, ReadoutId(change.after)).said)
             continue

@@ -1,4 +1,4 @@
-"""A derived vector in words: ``listening − rushing + 0.5 × voice``."""
+"""Derived vectors as text: ``listening − rushing + 0.5 × voice``."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from persona.store.nouns import TermOf, Vector
 from persona.store.objects import ObjectStore
 
 Names = Mapping[str, Sequence[str]]
-"""What vectors are called, by their ids."""
+"""Names of vectors, by id."""
 
 
 def names_in(recipes: Iterable[Recipe]) -> dict[str, list[str]]:
-    """Of all vectors of ``recipes``, in this order."""
-    found: dict[str, list[str]] = {}
+    """Collect the names of all vectors in `recipes`, in this order."""
+    names: dict[str, list[str]] = {}
     for recipe in recipes:
         for entry in recipe.vectors:
-            found.setdefault(entry.id, []).append(entry.name)
-    return found
+            names.setdefault(entry.id, []).append(entry.name)
+    return names
 
 
 def said(terms: Sequence[TermOf], names: Names) -> str:
-    """Terms as a sum. One that has no name any more is called what it was when it was derived, with its id."""
+    """Format terms as a sum. A vector that no longer has a name gets the one it had when it was derived, and its id."""
     return expressions.said({label(term, names): term.coefficient for term in terms})
 
 
 def label(term: TermOf, names: Names) -> str:
-    """What to call a term."""
+    """Return the name to show for a term."""
     called = names.get(term.id, ())
     if called:
         return term.name if term.name in called else called[0]
@@ -39,7 +39,7 @@ def label(term: TermOf, names: Names) -> str:
 
 
 def meaning(objects: ObjectStore, name: str, names: Names) -> str:
-    """What sum the vector ``name`` is; "" if it is none, or cannot be read."""
+    """Return the sum that a vector stands for; "" if it is not derived, or cannot be read."""
     with contextlib.suppress(PersonaError):
         vector = VectorId(name)
         if objects.has_field(vector, "terms"):

@@ -1,8 +1,8 @@
-"""Changing ``persona.toml`` the way a careful person would: comments, order and spacing stay.
+"""Edit ``persona.toml`` and keep its comments, order and spacing.
 
-An edit is a splice of the text, at statements (headers, and keys with their values) that a small scanner finds; only
-inline tables are handed to tomlkit. What comes out is parsed and compared with the recipe that was asked for, so a
-layout that this module does not understand is refused and never spoilt.
+An edit splices the text at the statements that a small scanner finds; only inline tables are left to tomlkit. The
+result is parsed and compared with the wanted recipe, so a layout that this module does not understand raises an error
+and is never damaged.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from persona.recipe import alphas
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import FILE, parse
 from persona.recipe.statements import (
-    LAST_KEY,
-    Statement,
+    append_lines,
     newline_of,
     runs,
-    said,
     splice,
     statements,
+    toml_text,
     unusual,
     without_lines,
 )
+from persona.settings import LAST_KEY, Statement
 
 _HEAD = """\
-# The recipe of this personality. Edit it freely: a value changed here is as good as a command.
-# 'persona status' shows what changed, 'persona commit' records it, 'persona build' makes the model.
+# The recipe of this personality. Edit it by hand or with commands.
+# 'persona status' shows changes, 'persona commit' records them, 'persona build' makes the model.
 """
 
 _BESIDE = re.compile(r"([^#]*?)[ \t]*(?:#[ \t]*=[^\n]*?)?(\r?\n|)")
-"""A header with the comment that says what a derived vector is, or none; a name in quotes may hold no #."""
+"""A header, and the comment that says what a derived vector is. Does not match quoted names with a #."""
 
 
 def new_text(base_name: str, base: Id) -> str:
-    """The recipe that a new repository begins with."""
+    """Return the recipe of a new repository."""
     document = tomlkit.document()
     for line in _HEAD.splitlines():
         document.add(tomlkit.comment(line.removeprefix("# ")))
@@ -54,9 +54,14 @@ def new_text(base_name: str, base: Id) -> str:
 
 
 def put_vector(text: str, entry: Entry, comment: str = "") -> str:
-    """``text`` with ``entry`` added at the end, or brought up to date where it stands.
+    """Add a vector at the end, or update it in place.
 
-    ``comment``, which begins with "=", stands beside its name; one that another vector of this name had goes.
+    Args:
+        comment: Comment beside the name, beginning with "="; replaces the one of a previous vector of this name.
+
+    Raises:
+        UsageError: a readout has this name.
+        RecipeError: the layout cannot be edited.
     """
     recipe = parse(text)
     before = recipe.entry(entry.name)
@@ -82,14 +87,14 @@ def put_vector(text: str, entry: Entry, comment: str = "") -> str:
 
 
 def set_alpha(text: str, name: str, alpha: alphas.Alpha) -> str:
-    """``text`` with another alpha for a vector."""
+    """Change the alpha of a vector."""
     recipe = parse(text)
     before = _entry(recipe, name)
     return _update(text, recipe, before, replace(before, alpha=alpha))
 
 
 def set_node(text: str, name: str, node: str | None) -> str:
-    """``text`` with another memory-graph node for a vector, or with none."""
+    """Change the memory-graph node of a vector; None removes it."""
     recipe = parse(text)
     before = _entry(recipe, name)
     if node is not None:
@@ -99,14 +104,14 @@ def set_node(text: str, name: str, node: str | None) -> str:
 
 
 def set_fisher(text: str, name: str, fisher: Id) -> str:
-    """``text`` with the Fisher diagonal that was estimated for a vector."""
+    """Set the Fisher diagonal of a vector."""
     recipe = parse(text)
     before = _entry(recipe, name)
     return _update(text, recipe, before, replace(before, fisher=fisher.short))
 
 
 def remove_vector(text: str, name: str) -> str:
-    """``text`` without a vector; comments that stand after its last key stay."""
+    """Remove a vector; comments after its last key stay."""
     recipe = parse(text)
     gone = _entry(recipe, name)
     text = take_out(text, ("vectors", name))
@@ -114,11 +119,16 @@ def remove_vector(text: str, name: str) -> str:
 
 
 def put_readout(text: str, entry: ReadoutEntry) -> str:
-    """``text`` with a readout added at the end, or brought up to date where it stands."""
+    """Add a readout at the end, or update it in place.
+
+    Raises:
+        UsageError: a vector has this name.
+        RecipeError: the layout cannot be edited.
+    """
     recipe = parse(text)
     check_no_vector(recipe, entry.name)
     wanted = ReadoutEntry(entry.name, entry.id[:12])
-    others = [one for one in recipe.readouts if one.name != entry.name]
+    others = [readout for readout in recipe.readouts if readout.name != entry.name]
     if len(others) == len(recipe.readouts):
         text = append_readout(text, wanted)
     else:
@@ -127,20 +137,20 @@ def put_readout(text: str, entry: ReadoutEntry) -> str:
 
 
 def check_no_vector(recipe: Recipe, name: str) -> None:
-    """Raise unless a readout may have the name."""
+    """Raise UsageError if a vector has this name."""
     if recipe.entry(name) is not None:
         raise UsageError(f"there is a vector '{name}' already", "Give the readout another name: --as NAME.")
 
 
 def remove_readout(text: str, name: str) -> str:
-    """``text`` without a readout; comments that stand after its key stay."""
+    """Remove a readout; comments after its key stay."""
     recipe = parse(text)
-    left = [one for one in recipe.readouts if one.name != name]
+    left = [readout for readout in recipe.readouts if readout.name != name]
     return _checked(take_out(text, ("readouts", name)), recipe.with_readouts(left))
 
 
 def clear_merge(text: str) -> str:
-    """``text`` without what it says in [merge]: a plain sum, with λ = 1."""
+    """Remove [merge]: the result is a plain sum with scale 1."""
     before = parse(text)
     for where in reversed(list(runs(statements(text), ("merge",)))):
         text = without_lines(text, where)
@@ -148,31 +158,30 @@ def clear_merge(text: str) -> str:
 
 
 def set_merge(text: str, method: str, scale: float, parameters: Mapping[str, Any]) -> str:
-    """``text`` with this and nothing else in [merge]; comments in it go. No vector may have parameters of its own."""
+    """Replace [merge], comments included. No vector may have parameters of its own."""
     text = clear_merge(text)
     wanted = replace(parse(text), method=method, scale=scale, parameters=dict(parameters))
     fields = {"method": method, **({"scale": scale} if scale != 1 else {}), **parameters}
     if fields == {"method": "linear"}:
         return text
     newline = newline_of(text)
-    lines = ["[merge]", *(f"{key} = {said(value)}" for key, value in fields.items())]
-    at = next((one.start for one in statements(text) if one.path[0] == "vectors"), None)
-    if at is not None:
-        block = "".join(line + newline for line in lines)
-        return _checked(text[:at] + block + newline + text[at:], wanted)
-    end = "" if text.endswith("\n") or not text else newline
-    return _checked(text + end + newline + "".join(line + newline for line in lines), wanted)
+    lines = ["[merge]", *(f"{key} = {toml_text(value)}" for key, value in fields.items())]
+    block = "".join(line + newline for line in lines)
+    at = next((statement.start for statement in statements(text) if statement.path[0] == "vectors"), None)
+    if at is None:
+        return _checked(append_lines(text, block), wanted)
+    return _checked(text[:at] + block + newline + text[at:], wanted)
 
 
 def _entry(recipe: Recipe, name: str) -> Entry:
     entry = recipe.entry(name)
     if entry is None:
-        raise RecipeError(f"{FILE}: there is no vector '{name}'", "See 'persona vectors'.")
+        raise RecipeError(f"{FILE}: no vector '{name}'", "See 'persona vectors'.")
     return entry
 
 
 def _checked(text: str, wanted: Recipe) -> str:
-    """``text`` if it says exactly what it should."""
+    """Return `text` if it means `wanted`; raise if the edit did something else."""
     try:
         good = parse(text) == wanted
     except RecipeError:
@@ -183,7 +192,7 @@ def _checked(text: str, wanted: Recipe) -> str:
 
 
 def fields_of(entry: Entry) -> dict[str, Any]:
-    """What a vector's table says."""
+    """Return the keys and values of a vector's table."""
     fields: dict[str, Any] = {"id": entry.id[:12], "alpha": toml_alpha(entry.alpha)}
     if entry.node is not None:
         fields["node"] = entry.node
@@ -200,7 +209,7 @@ def _short(name: str | None) -> str | None:
 
 
 def toml_alpha(alpha: alphas.Alpha) -> Any:
-    """An alpha as tomlkit writes it."""
+    """Return an alpha in a form that tomlkit can write."""
     if not alphas.is_patterns(alpha):
         return list(alpha) if isinstance(alpha, tuple) else alpha
     table = tomlkit.inline_table()
@@ -220,64 +229,65 @@ def _update(text: str, recipe: Recipe, before: Entry, after: Entry) -> str:
 
 
 def append_vector(text: str, entry: Entry) -> str:
-    """A table at the end; a row more where the vectors are an inline table; unchecked."""
+    """Append a table, or a row if the vectors are an inline table; does not check the result."""
     return _append(text, ("vectors", entry.name), fields_of(entry))
 
 
 def append_readout(text: str, entry: ReadoutEntry) -> str:
-    """As :func:`append_vector`, of a readout; unchecked."""
+    """Append a readout, as :func:`append_vector` does a vector."""
     return _append(text, ("readouts", entry.name), {"id": entry.id[:12]})
 
 
 def _append(text: str, path: tuple[str, str], fields: Mapping[str, Any]) -> str:
-    for one in statements(text):
-        if one.path == path[:1] and not one.is_header:
+    for statement in statements(text):
+        if statement.path == path[:1] and not statement.is_header:
             row = tomlkit.inline_table()
             row.update(fields)
-            return edit_inline(text, one, (), path[1], row)
-    newline = newline_of(text)
-    lines = [f"[{'.'.join(path)}]", *(f"{key} = {said(value)}" for key, value in fields.items())]
-    if text and not text.endswith("\n"):
-        text += newline
-    gap = newline if text and not text.endswith(("\n\n", "\n\r\n")) else ""
-    return text + gap + "".join(line + newline for line in lines)
+            return edit_inline(text, statement, (), path[1], row)
+    lines = [f"[{'.'.join(path)}]", *(f"{key} = {toml_text(value)}" for key, value in fields.items())]
+    return append_lines(text, "".join(f"{line}\n" for line in lines))
 
 
 def _noted(text: str, name: str, comment: str) -> str:
-    """What a derived vector is, behind its header; a comment of someone's own stays as it is."""
-    for one in statements(text):
-        if one.path == ("vectors", name) and one.is_header:
-            match = _BESIDE.fullmatch(text[one.start : one.stop])
+    """Put the comment of a derived vector beside its header; other comments stay."""
+    for statement in statements(text):
+        if statement.path == ("vectors", name) and statement.is_header:
+            match = _BESIDE.fullmatch(text[statement.start : statement.stop])
             if match is not None:
                 line = f"{match[1]}{f'  # {comment}' if comment else ''}{match[2]}"
-                return splice(text, slice(one.start, one.stop), line)
+                return splice(text, slice(statement.start, statement.stop), line)
     return text
 
 
 def set_key(text: str, table: tuple[str, ...], key: str, value: Any) -> str:
-    """One key of a table, such as a vector's, where it stands or after the table's other keys; unchecked."""
+    """Set a key of a table in place, or after its other keys; does not check the result."""
     path = (*table, key)
     last: Statement | None = None
-    for one in statements(text):
-        if one.path == path and not one.is_header:
-            return splice(text, one.value, said(value))
-        if not one.is_header and one.path and one.path == table[: len(one.path)]:
-            return edit_inline(text, one, path[len(one.path) : -1], key, tomlkit.item(value))
-        if one.path[: len(table)] == table:
-            last = one
+    for statement in statements(text):
+        if statement.path == path and not statement.is_header:
+            return splice(text, statement.value, toml_text(value))
+        if _holds(statement, table):
+            return edit_inline(text, statement, path[len(statement.path) : -1], key, tomlkit.item(value))
+        if statement.path[: len(table)] == table:
+            last = statement
     if last is None:
         raise unusual()
     written = key if last.is_header else LAST_KEY.sub(key, last.key)
     indent = re.match(r"[ \t]*", text[last.start :])
-    line = f"{indent[0] if indent else ''}{written} = {said(value)}{newline_of(text)}"
+    line = f"{indent[0] if indent else ''}{written} = {toml_text(value)}{newline_of(text)}"
     if not text.endswith("\n", last.start, last.stop):
         line = newline_of(text) + line.removesuffix(newline_of(text))
     return splice(text, slice(last.stop, last.stop), line)
 
 
-def edit_inline(text: str, one: Statement, path: tuple[str, ...], key: str, value: Any) -> str:
-    """Give ``key`` of the inline table (or of the one at ``path`` in it) another value; None takes it out."""
-    document: Any = tomlkit.parse(f"x = {text[one.value]}")
+def _holds(statement: Statement, table: tuple[str, ...]) -> bool:
+    """Return whether a statement's value is an inline table that is, or holds, `table`."""
+    return not statement.is_header and bool(statement.path) and statement.path == table[: len(statement.path)]
+
+
+def edit_inline(text: str, statement: Statement, path: tuple[str, ...], key: str, value: Any) -> str:
+    """Set `key` in an inline table, or in the table at `path` inside it; None removes the key."""
+    document: Any = tomlkit.parse(f"x = {text[statement.value]}")
     table = document["x"]
     try:
         for name in path:
@@ -288,25 +298,25 @@ def edit_inline(text: str, one: Statement, path: tuple[str, ...], key: str, valu
             table[key] = value
     except (KeyError, TypeError, ValueError, AttributeError):
         raise unusual() from None
-    return splice(text, one.value, tomlkit.dumps(document).removeprefix("x = "))
+    return splice(text, statement.value, tomlkit.dumps(document).removeprefix("x = "))
 
 
 def unset_key(text: str, table: tuple[str, ...], key: str) -> str:
-    """``text`` without one key of a table; unchecked."""
+    """Remove a key of a table; does not check the result."""
     path = (*table, key)
-    for one in statements(text):
-        if one.path == path and not one.is_header:
-            return splice(text, slice(one.start, one.stop), "")
-        if not one.is_header and one.path and one.path == table[: len(one.path)]:
-            return edit_inline(text, one, path[len(one.path) : -1], key, None)
+    for statement in statements(text):
+        if statement.path == path and not statement.is_header:
+            return splice(text, slice(statement.start, statement.stop), "")
+        if _holds(statement, table):
+            return edit_inline(text, statement, path[len(statement.path) : -1], key, None)
     return text
 
 
 def take_out(text: str, path: tuple[str, str]) -> str:
-    """``text`` without a vector or a readout; unchecked."""
-    for one in statements(text):
-        if one.path == path[:1] and not one.is_header:
-            return edit_inline(text, one, (), path[1], None)
+    """Remove a vector or readout; does not check the result."""
+    for statement in statements(text):
+        if statement.path == path[:1] and not statement.is_header:
+            return edit_inline(text, statement, (), path[1], None)
     for where in reversed(list(runs(statements(text), path))):
         text = without_lines(text, where)
     return text

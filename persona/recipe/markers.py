@@ -1,4 +1,4 @@
-"""Conflicts of a merge, written into ``persona.toml`` where a person settles them.
+"""Write merge conflicts into ``persona.toml``, for people to resolve.
 
     <<<<<<< main
     alpha = 0.8
@@ -8,7 +8,7 @@
     alpha = 1.0
     >>>>>>> warmer (c0ffee1)
 
-Choose lines, or write others, and take the markers out. A file that has markers is no recipe, and says so.
+Keep one side, or write something else, and remove the markers. A file with markers is not a valid recipe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from persona.recipe.edit import append_readout, append_vector, toml_alpha
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import merge_fields, table_text
-from persona.recipe.statements import newline_of, runs, said, splice, statements, unusual
+from persona.recipe.statements import newline_of, runs, splice, statements, toml_text, unusual
 from persona.recipe.threeway import MergeConflict
 
 OURS, BEFORE, MIDDLE, THEIRS = "<<<<<<< ", "||||||| ", "=======", ">>>>>>> "
@@ -29,9 +29,17 @@ OURS, BEFORE, MIDDLE, THEIRS = "<<<<<<< ", "||||||| ", "=======", ">>>>>>> "
 def mark(
     text: str, clashes: Sequence[MergeConflict], ours: str, theirs: str, their_text: str, their_recipe: Recipe
 ) -> str:
-    """``text`` (our side of every clash) with both sides of each; ``ours`` and ``theirs`` name them.
+    """Add conflict markers.
 
-    RecipeError if the layout has no lines for a clash, as with inline tables.
+    Args:
+        text: Our file, with our side of every clash.
+        ours: Label of our side.
+        theirs: Label of their side.
+        their_text: Their file, from which whole tables are copied.
+        their_recipe: The recipe in `their_text`.
+
+    Raises:
+        RecipeError: a clash is not on lines of its own, as in inline tables.
     """
     newline = newline_of(text)
     if not text.endswith("\n"):
@@ -51,7 +59,7 @@ def _block(ours: str, before: str, theirs: str, our_name: str, their_name: str) 
 
 
 def _one_method(clashes: Sequence[MergeConflict]) -> list[MergeConflict]:
-    """A clash about the method is one about all of ``[merge]``."""
+    """Turn a clash about the method into one about all of ``[merge]``, whose keys depend on it."""
     if any(clash.path == ("merge", "method") for clash in clashes):
         rest = [clash for clash in clashes if clash.path[0] != "merge"]
         return [MergeConflict(("merge",), None, None, None), *rest]
@@ -59,25 +67,25 @@ def _one_method(clashes: Sequence[MergeConflict]) -> list[MergeConflict]:
 
 
 def _place(text: str, clash: MergeConflict) -> slice:
-    """The lines that say our side; where they would be if there are none."""
+    """Return the lines of our side, or the empty place where they would be."""
     path = clash.path
     if len(path) == 1 or clash.is_whole:
-        found = list(runs(statements(text), path))
-        if len(found) == 1:
-            return found[0]
-        if found:
+        lines = list(runs(statements(text), path))
+        if len(lines) == 1:
+            return lines[0]
+        if lines:
             raise unusual()
         return _end_of(text, ("base",)) if path == ("merge",) else slice(len(text), len(text))
-    for one in statements(text):
-        if not one.is_header and one.path == path:
-            return slice(one.start, one.stop)
-        if not one.is_header and one.path == path[: len(one.path)]:
+    for statement in statements(text):
+        if not statement.is_header and statement.path == path:
+            return slice(statement.start, statement.stop)
+        if not statement.is_header and statement.path == path[: len(statement.path)]:
             raise unusual()
     return _end_of(text, path[:-1])
 
 
 def _end_of(text: str, table: tuple[str, ...]) -> slice:
-    stops = [one.stop for one in statements(text) if one.path[: len(table)] == table]
+    stops = [statement.stop for statement in statements(text) if statement.path[: len(table)] == table]
     if not stops:
         raise unusual()
     return slice(stops[-1], stops[-1])
@@ -94,7 +102,7 @@ def _their_lines(clash: MergeConflict, text: str, recipe: Recipe) -> str:
 
 
 def _their_table(kind: str, name: str, text: str, recipe: Recipe) -> str:
-    """A vector or a readout as their file has it; nothing where it is out."""
+    """Return a vector or readout as their file has it; "" if they removed it."""
     entry, readout = (recipe.entry(name), None) if kind == "vectors" else (None, recipe.readout(name))
     if entry is None and readout is None:
         return ""
@@ -109,4 +117,4 @@ def _line(key: str, value: Any) -> str:
         value = value[:12]
     elif isinstance(value, tuple):
         value = list(value)
-    return f"{key} = {said(value)}\n"
+    return f"{key} = {toml_text(value)}\n"

@@ -1,13 +1,13 @@
-"""A recipe: a base, vectors times alphas, the method that adds them up, and readouts that what comes out is measured by.
+"""Recipes: a base, vectors with their alphas, the merge method, and the readouts that measure the result.
 
     recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
 
-and a vector has ``parameters`` where it has some of its own, ``fisher`` where a Fisher diagonal was estimated for it, and
-``specification`` where it is known which text of its node it implements: the id of that snapshot. A person writes the
-node's name only; the snapshot is pinned at a commit.
-A recipe with readouts has ``readouts: [{name, id}]`` besides, sorted by name, for their order means nothing.
+A vector also has ``parameters`` if it has its own, ``fisher`` if a Fisher diagonal was estimated for it, and
+``specification``, the id of the snapshot of its node that it implements, if that is known. In persona.toml people write
+the name of the node only; a commit pins the snapshot. A recipe with readouts also has ``readouts: [{name, id}]``,
+sorted by name, because their order does not matter.
 
-As parsed, ids may be prefixes, as a person types them; resolved, they are whole.
+In a parsed recipe, ids may be prefixes, as people type them; in a resolved one, they are complete.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from persona.ids import BaseId, FisherId, NodeId, ReadoutId, RecipeId, VectorId
+from persona.ids import SHORT, BaseId, FisherId, NodeId, ReadoutId, RecipeId, VectorId
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
 from persona.store.objects import ObjectStore
@@ -26,7 +26,7 @@ from persona.store.objects import ObjectStore
 
 @dataclass(frozen=True)
 class Entry:
-    """One vector of a recipe, under the name and with the strength that the recipe gives it."""
+    """A vector in a recipe, with the name and strength that the recipe gives it."""
 
     name: str
     id: str
@@ -36,17 +36,17 @@ class Entry:
     excepted: tuple[str, ...] = ()
     parameters: Mapping[str, Value] = field(default_factory=dict)
     fisher: str | None = None
-    specification: NodeId | None = field(default=None, compare=False)  # known of the vector, and no part of a build
+    specification: NodeId | None = field(default=None, compare=False)  # does not affect builds
 
     def touches(self, tensor: str) -> bool:
-        """Whether ``only`` and ``except`` let this vector change ``tensor`` (shell patterns on its name)."""
+        """Return whether the patterns of ``only`` and ``except`` let this vector change `tensor`."""
         if self.only and not any(fnmatchcase(tensor, pattern) for pattern in self.only):
             return False
         return not any(fnmatchcase(tensor, pattern) for pattern in self.excepted)
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Entry:
-        """From an object."""
+        """Read an entry of a stored recipe."""
         return cls(
             name=fields["name"],
             id=fields["id"],
@@ -60,13 +60,13 @@ class Entry:
         )
 
     def with_vector(self, name: str) -> Entry:
-        """The same with the vector ``name``; what was estimated for another one stays behind."""
+        """Return this entry with the vector `name`; a different vector loses the Fisher diagonal."""
         return replace(self, id=name, fisher=self.fisher if name == self.id else None)
 
 
 @dataclass(frozen=True)
 class ReadoutEntry:
-    """One readout of a recipe; it changes no weight."""
+    """A readout in a recipe. It does not change weights."""
 
     name: str
     id: str
@@ -74,7 +74,7 @@ class ReadoutEntry:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a build is made of, and the readouts that come with it."""
+    """What a build is made of, and its readouts."""
 
     base: str
     base_name: str
@@ -85,30 +85,30 @@ class Recipe:
     readouts: tuple[ReadoutEntry, ...] = ()
 
     def entry(self, name: str) -> Entry | None:
-        """The vector called ``name``."""
+        """Return the vector called `name`, if there is one."""
         return next((entry for entry in self.vectors if entry.name == name), None)
 
     @property
     def names(self) -> dict[str, str]:
-        """Vectors and readouts by name: their ids."""
+        """Ids of vectors and readouts, by name."""
         readouts = {entry.name: entry.id for entry in self.readouts}
         return {entry.name: entry.id for entry in self.vectors} | readouts
 
     def readout(self, name: str) -> ReadoutEntry | None:
-        """The readout called ``name``."""
+        """Return the readout called `name`, if there is one."""
         return next((entry for entry in self.readouts if entry.name == name), None)
 
     def with_readouts(self, entries: Iterable[ReadoutEntry]) -> Recipe:
-        """The same with these readouts, in the order that all recipes have them in."""
+        """Return this recipe with these readouts, sorted by name."""
         return replace(self, readouts=tuple(sorted(entries, key=lambda entry: entry.name)))
 
     @property
     def base_id(self) -> BaseId:
-        """The base's whole id; ValueError before the recipe is resolved."""
+        """Complete id of the base; raises ValueError if the recipe is not resolved."""
         return BaseId(self.base)
 
     def encode(self) -> dict[str, Any]:
-        """As it stands in an object and in a build's receipt."""
+        """Return the fields that objects and receipts store."""
         fields = {
             "base": self.base,
             "base_name": self.base_name,
@@ -118,11 +118,13 @@ class Recipe:
             "vectors": [_encode_entry(entry) for entry in self.vectors],
         }
         readouts = [{"name": entry.name, "id": entry.id} for entry in self.readouts]
-        return fields | ({"readouts": readouts} if readouts else {})  # absent from others, whose ids stay
+        return fields | (
+            {"readouts": readouts} if readouts else {}
+        )  # not if empty: ids of older recipes must not change
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Recipe:
-        """From an object or a receipt."""
+        """Read the fields that objects and receipts store."""
         return cls(
             base=fields["base"],
             base_name=fields["base_name"],
@@ -134,31 +136,37 @@ class Recipe:
         )
 
     def put(self, objects: ObjectStore) -> RecipeId:
-        """Keep it, resolved; its id."""
-        _ = self.base_id, [VectorId(entry.id) for entry in self.vectors], [ReadoutId(one.id) for one in self.readouts]
+        """Store a resolved recipe and return its id."""
+        # these raise ValueError for ids that are not complete
+        _ = self.base_id, [VectorId(e.id) for e in self.vectors], [ReadoutId(e.id) for e in self.readouts]
         _ = [FisherId(entry.fisher) for entry in self.vectors if entry.fisher]
         return RecipeId(objects.put("recipe", self.encode()))
 
     @classmethod
     def get(cls, objects: ObjectStore, name: RecipeId) -> Recipe:
-        """Read it."""
+        """Read a stored recipe."""
         return cls.decode(objects.get(name, "recipe"))
 
     @staticmethod
     def entry_in(objects: ObjectStore, name: RecipeId, what: str) -> Entry | ReadoutEntry | None:
-        """The vector or readout called ``what`` of a kept recipe; the other vectors are not taken apart."""
-        said = f'"name":{json.dumps(what, ensure_ascii=False)}'
+        """Read the vector or readout called `what` of a stored recipe, without decoding the others."""
+        field = f'"name":{json.dumps(what, ensure_ascii=False)}'
         text = objects.text(name, "recipe")
-        vectors = text.index('"vectors":[')  # not in a string of the recipe: there, quotes would be escaped
-        at = text.find(said, vectors)
+        vectors = text.index('"vectors":[')  # cannot match inside a string, where quotes are escaped
+        at = text.find(field, vectors)
         if at < 0:
-            return Recipe.decode(json.loads(text)).readout(what) if said in text[:vectors] else None
+            return Recipe.decode(json.loads(text)).readout(what) if field in text[:vectors] else None
         fields, _ = json.JSONDecoder().raw_decode(text, text.rfind(ENTRY_BEGINS, 0, at))
         return Entry.decode(fields)
 
 
 ENTRY_BEGINS = '{"alpha":'
-"""How a vector begins in canonical JSON, whose keys are sorted: every one has an alpha, and no key before it."""
+"""How a vector begins in canonical JSON, whose keys are sorted: every vector has an alpha, which sorts first."""
+
+
+def short(name: str | None) -> str:
+    """Return a short id for messages; "unset" if there is none."""
+    return name[:SHORT] if name else "unset"
 
 
 def _encode_entry(entry: Entry) -> dict[str, Any]:
@@ -171,5 +179,5 @@ def _encode_entry(entry: Entry) -> dict[str, Any]:
         "except": list(entry.excepted),
     }
     own = {"parameters": dict(entry.parameters)} if entry.parameters else {}
-    fisher = {"fisher": entry.fisher} if entry.fisher else {}  # absent from others, whose recipes' ids stay
+    fisher = {"fisher": entry.fisher} if entry.fisher else {}  # not if empty: ids of older recipes must not change
     return fields | own | fisher | ({"specification": entry.specification} if entry.specification else {})

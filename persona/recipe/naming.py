@@ -1,7 +1,7 @@
-"""Vectors by what people call them: ``listening``, ``listening@main~3``, ``listening@{yesterday}``, ``3f2a9c41d07b``.
+"""Find vectors by name or id: ``listening``, ``listening@main~3``, ``listening@{yesterday}``, ``3f2a9c41d07b``.
 
-A name alone is the recipe's as it stands; with ``@`` and a revision, that of the commit it means; and what is no name of
-the recipe may be the beginning of a vector's id.
+A name means the vector in the current recipe; with ``@`` and a revision, the vector in that commit. Anything that is
+not a name in the recipe may be the beginning of a vector's id.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ _HEX = re.compile(r"[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Named:
-    """A vector that a text means; ``entry`` is a recipe's, ``commit`` whose recipe, None for the one that stands.
+    """A vector that was found.
 
-    ``name`` is what the recipe calls it; a vector that only its id names has no entry, and the short id for a name.
+    Attributes:
+        name: Its name in the recipe, or its short id if it has none.
+        entry: Its entry in the recipe, if it has one.
+        recipe: The recipe that it was found in.
+        commit: The commit of that recipe; None for the current one.
     """
 
     name: str
@@ -44,14 +48,20 @@ def vector_at(
     objects: ObjectStore,
     log: OperationLog | None = None,
 ) -> Named:
-    """The vector that ``text`` means; ``standing`` is the recipe as it stands, resolved, ``log`` is for ``@{…}``."""
+    """Find the vector that `text` names.
+
+    Args:
+        standing: The current recipe, resolved.
+        log: Needed for revisions such as ``@{yesterday}``.
+
+    Raises:
+        UsageError: `text` does not name a vector.
+    """
     name, rev = split(text)
     if rev is None:
-        return _standing(name, standing, objects)
+        return _current(name, standing, objects)
     if rev == "":
-        raise UsageError(
-            f"'{text}' has no revision behind the @", f"Write it like '{name}@HEAD~1', or leave the @ out."
-        )
+        raise UsageError(f"'{text}' has no revision after the @", f"Write it like '{name}@HEAD~1', or remove the @.")
     commit = commit_at(rev, refs, objects, log)
     recipe = Recipe.get(objects, Commit.get(objects, commit).recipe)
     entry = recipe.entry(name)
@@ -61,40 +71,44 @@ def vector_at(
 
 
 def split(text: str) -> tuple[str, str | None]:
-    """Name and revision; ``@{…}`` is a revision with its @."""
+    """Split into name and revision; a revision ``@{…}`` keeps its @."""
     name, at, rev = text.partition("@")
     return name, (f"@{rev}" if rev.startswith("{") else rev) if at else None
 
 
 def names_a_vector(text: str, refs: Mapping[str, str]) -> bool:
-    """Whether a text that may mean either is a vector at a revision: ``main@{2}`` is the branch's, if there is one."""
+    """Return whether `text` names a vector at a revision; ``main@{2}`` is a revision if there is a branch main."""
     name, rev = split(text)
     is_ref = name in ("", refs_.HEAD) or any(prefix + name in refs for prefix in (refs_.BRANCHES, refs_.TAGS))
     return rev is not None and not (is_ref and rev.startswith("@{")) and bool(name)
 
 
 def by_id(text: str, objects: ObjectStore) -> VectorId | None:
-    """The vector whose id begins with ``text``; None if there is none."""
+    """Find the vector whose id begins with `text`; None if there is none.
+
+    Raises:
+        UsageError: several ids begin with it.
+    """
     if not _HEX.fullmatch(text) or not MIN_PREFIX <= len(text) <= 64:
         return None
-    found = [VectorId(name) for name in objects.matching(text) if objects.kind(name) == "vector"]
-    if len(found) > 1:
-        names = ", ".join(name.short for name in found)
-        raise UsageError(f"'{text}' begins the ids of {len(found)} vectors: {names}", "Type more of it.")
-    return found[0] if found else None
+    matches = [VectorId(name) for name in objects.matching(text) if objects.kind(name) == "vector"]
+    if len(matches) > 1:
+        names = ", ".join(name.short for name in matches)
+        raise UsageError(f"'{text}' is ambiguous: {len(matches)} vectors match: {names}", "Type more of the id.")
+    return matches[0] if matches else None
 
 
-def _standing(name: str, recipe: Recipe, objects: ObjectStore) -> Named:
+def _current(name: str, recipe: Recipe, objects: ObjectStore) -> Named:
     entry = recipe.entry(name)
     if entry is not None:
         return Named(name, VectorId(entry.id), entry, recipe)
-    found = by_id(name, objects)
-    if found is None:
+    vector = by_id(name, objects)
+    if vector is None:
         raise _unknown(name, recipe, "in the recipe")
-    entry = next((one for one in recipe.vectors if one.id == found), None)
-    return Named(entry.name if entry else found.short, found, entry, recipe if entry else None)
+    entry = next((entry for entry in recipe.vectors if entry.id == vector), None)
+    return Named(entry.name if entry else vector.short, vector, entry, recipe if entry else None)
 
 
 def _unknown(name: str, recipe: Recipe, where: str) -> UsageError:
     known = [entry.name for entry in recipe.vectors]
-    return UsageError(f"no vector '{name}' {where}", did_you_mean(name, known) or "It has no vectors.")
+    return UsageError(f"no vector '{name}' {where}", did_you_mean(name, known) or "The recipe has no vectors.")

@@ -1,14 +1,18 @@
-"""From the ids that a person types to whole ones, and the checks that vectors belong to their base, and what was estimated
-for a vector to that vector."""
+"""Complete the ids that people type, and check that everything in a recipe belongs together.
+
+Vectors and readouts must belong to the recipe's base, and Fisher diagonals to their vectors.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from persona.errors import RecipeError, WrongBase
 from persona.ids import BaseId, FisherId, ObjectId, ReadoutId, VectorId
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
-from persona.recipe.parse import FILE, find_line
+from persona.recipe.parse import FILE
+from persona.settings import dotted, place
 from persona.store.fishers import Fisher
 from persona.store.nouns import Vector
 from persona.store.objects import ObjectStore
@@ -16,116 +20,107 @@ from persona.store.readouts import StoredReadout
 
 
 def resolve(recipe: Recipe, objects: ObjectStore, known: Recipe | None = None, text: str = "") -> Recipe:
-    """``recipe`` with whole ids. What ``known`` (already resolved) has is believed without reading it again.
+    """Return `recipe` with complete ids.
 
-    So is the snapshot of its node that a vector of ``known`` implements, while it stays with the same node.
+    Args:
+        known: A resolved recipe. Ids in it are trusted without reading the objects again, and its vectors keep
+            the snapshots that they implement while they keep their node.
+        text: The file that `recipe` was read from, for line numbers in errors.
 
-    ``text`` is the file that the recipe came from, for line numbers in errors.
+    Raises:
+        RecipeError: an id is unknown or ambiguous, or a Fisher diagonal is not the vector's.
+        WrongBase: a vector or readout belongs to another base.
     """
-    bases = {known.base} if known else set()
-    trusted = {entry.id for entry in known.vectors} if known else set()
-    pins = {(entry.id, entry.node): entry.specification for entry in known.vectors} if known else {}
-    weighed = {(entry.id, entry.fisher) for entry in known.vectors} if known else set()
-    base = BaseId(_whole(recipe.base, "base", ("base", "id"), objects, bases, text))
-    same_base = known is not None and known.base == base
-    vectors = []
-    for entry in recipe.vectors:
-        name = VectorId(_whole(entry.id, "vector", ("vectors", entry.name, "id"), objects, trusted, text))
-        if not (same_base and name in trusted):
-            _check_base(entry, name, base, recipe.base_name, objects)
-        fisher = _fisher(entry, name, base, objects, weighed if same_base else set(), text)
-        vectors.append(replace(entry, id=name, fisher=fisher, specification=pins.get((name, entry.node))))
-    readouts = _readouts(recipe, base, objects, known, text)
-    return replace(recipe, base=base, vectors=tuple(vectors)).with_readouts(readouts)
+    resolver = _Resolver(recipe, objects, known, text)
+    vectors = tuple(map(resolver.vector, recipe.vectors))
+    return replace(recipe, base=resolver.base, vectors=vectors).with_readouts(map(resolver.readout, recipe.readouts))
 
 
-def _fisher(
-    entry: Entry,
-    vector: VectorId,
-    base: BaseId,
-    objects: ObjectStore,
-    trusted: set[tuple[str, str | None]],
-    text: str,
-) -> FisherId | None:
-    """The whole id of the diagonal that a vector is weighed by; one of another vector is refused."""
-    if entry.fisher is None:
-        return None
-    path = ("vectors", entry.name, "fisher")
-    mine = {name for of, name in trusted if of == vector and name}
-    name = FisherId(_whole(entry.fisher, "fisher", path, objects, mine, text))
-    if name not in mine:
-        wrong = _unfit(Fisher.get(objects, name), vector, base, objects)
-        if wrong:
-            raise RecipeError(
-                f"{_place(path, text)}: {'.'.join(path)}: {name.short} {wrong}",
-                f"Take the line out, and estimate one: persona fisher {entry.name} --data FILE.jsonl",
+class _Resolver:
+    """Completes the ids of one recipe, and trusts those of a known recipe of the same base."""
+
+    def __init__(self, recipe: Recipe, objects: ObjectStore, known: Recipe | None, text: str) -> None:
+        self._recipe, self._objects, self._text = recipe, objects, text
+        self.base = BaseId(self._complete(recipe.base, "base", ("base", "id"), {known.base} if known else ()))
+        trusted = known if known and known.base == self.base else Recipe(self.base, "")
+        self._vectors = {entry.id for entry in trusted.vectors}
+        self._fishers = {(entry.id, entry.fisher) for entry in trusted.vectors}
+        self._pins = {(entry.id, entry.node): entry.specification for entry in trusted.vectors}
+        self._readouts = {entry.id for entry in trusted.readouts}
+
+    def vector(self, entry: Entry) -> Entry:
+        name = VectorId(self._complete(entry.id, "vector", ("vectors", entry.name, "id"), self._vectors))
+        if name not in self._vectors:
+            own = Vector.get(self._objects, name).base
+            self._check_base(
+                f"vector '{entry.name}'",
+                name,
+                own,
+                "A vector applies only to the base it was made from: remove it, or commit a run of this base.",
             )
-    return name
+        pin = self._pins.get((name, entry.node))
+        return replace(entry, id=name, fisher=self._fisher(entry, name), specification=pin)
 
+    def readout(self, entry: ReadoutEntry) -> ReadoutEntry:
+        name = ReadoutId(self._complete(entry.id, "readout", ("readouts", entry.name, "id"), self._readouts))
+        if name not in self._readouts:
+            own = StoredReadout.get(self._objects, name).base
+            self._check_base(
+                f"readout '{entry.name}'",
+                name,
+                own,
+                "A readout measures only models of its own base: remove it, or train one on this base.",
+            )
+        return ReadoutEntry(entry.name, name)
 
-def _unfit(fisher: Fisher, vector: VectorId, base: BaseId, objects: ObjectStore) -> str | None:
-    """Why a diagonal is not one that a vector may be weighed by."""
-    if fisher.base != base:
-        return f"belongs to base {fisher.base.short}"
-    if fisher.recipe is None or fisher.trace is None:
-        return "was estimated for a training run, and not for a vector"
-    of = Recipe.get(objects, fisher.recipe)
-    alone = Recipe(of.base, of.base_name, tuple(Entry(one.name, vector) for one in of.vectors[:1]))
-    return None if of == alone else f"was not estimated for this vector ({vector.short}) alone on its base"
+    def _fisher(self, entry: Entry, vector: VectorId) -> FisherId | None:
+        """Complete the id of a vector's Fisher diagonal; raise if it was estimated for another vector."""
+        if entry.fisher is None:
+            return None
+        path = ("vectors", entry.name, "fisher")
+        trusted = {fisher for of, fisher in self._fishers if of == vector and fisher}
+        name = FisherId(self._complete(entry.fisher, "fisher", path, trusted))
+        problem = None if name in trusted else self._unfit(Fisher.get(self._objects, name), vector)
+        if problem:
+            raise RecipeError(
+                f"{self._where(path)}: {name.short} {problem}",
+                f"Remove the line and estimate one: persona fisher {entry.name} --data FILE.jsonl",
+            )
+        return name
 
+    def _unfit(self, fisher: Fisher, vector: VectorId) -> str | None:
+        """Return why a vector cannot use a Fisher diagonal, or None."""
+        if fisher.base != self.base:
+            return f"belongs to base {fisher.base.short}"
+        if fisher.recipe is None or fisher.trace is None:
+            return "was estimated for a training run, not for a vector"
+        of = Recipe.get(self._objects, fisher.recipe)
+        alone = Recipe(of.base, of.base_name, tuple(Entry(entry.name, vector) for entry in of.vectors[:1]))
+        return None if of == alone else f"was not estimated for this vector ({vector.short}) alone on its base"
 
-def _readouts(
-    recipe: Recipe, base: BaseId, objects: ObjectStore, known: Recipe | None, text: str
-) -> list[ReadoutEntry]:
-    trusted = {entry.id for entry in known.readouts} if known else set()
-    found = []
-    for entry in recipe.readouts:
-        name = ReadoutId(_whole(entry.id, "readout", ("readouts", entry.name, "id"), objects, trusted, text))
-        if not (known is not None and known.base == base and name in trusted):
-            own = StoredReadout.get(objects, name).base
-            if own != base:
-                raise _wrong_base(f"readout '{entry.name}'", name, own, base, recipe.base_name)
-        found.append(ReadoutEntry(entry.name, name))
-    return found
+    def _complete(self, prefix: str, kind: str, path: tuple[str, ...], trusted: Collection[str]) -> ObjectId:
+        candidates = self._objects.matching(prefix)
+        if len(candidates) == 1 and candidates[0] in trusted:
+            return candidates[0]
+        matches = [name for name in candidates if self._objects.kind(name) == kind]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(name.short for name in matches)
+            raise RecipeError(f"{self._where(path)}: '{prefix}' is ambiguous: {names}", "Type more of the id.")
+        hint = "Commit the run that it comes from, or use an id that 'persona log' or 'persona show' prints."
+        if kind == "fisher":
+            hint = f"Remove the line, or estimate it again: persona fisher {path[1]} --data FILE.jsonl"
+        raise RecipeError(f"{self._where(path)}: no {kind} '{prefix}' in this repository", hint)
 
+    def _where(self, path: tuple[str, ...]) -> str:
+        """Return the file, the line and the key, as errors begin."""
+        return f"{place(FILE, self._text, path)}: {dotted(path)}"
 
-_RUN = "Commit the run that makes it, or give the id that 'persona log' and 'persona show' print."
-_MISSING = {"fisher": "Take the line out, or estimate it anew: persona fisher NAME --data FILE.jsonl"}
-
-
-def _whole(
-    prefix: str, kind: str, path: tuple[str, ...], objects: ObjectStore, trusted: set[str], text: str
-) -> ObjectId:
-    candidates = objects.matching(prefix)
-    if len(candidates) == 1 and candidates[0] in trusted:
-        return candidates[0]
-    found = [name for name in candidates if objects.kind(name) == kind]
-    if len(found) == 1:
-        return found[0]
-    place = _place(path, text)
-    if found:
-        names = ", ".join(name.short for name in found)
-        raise RecipeError(f"{place}: {'.'.join(path)}: '{prefix}' begins several ids: {names}", "Type more of it.")
-    raise RecipeError(f"{place}: {'.'.join(path)}: no {kind} '{prefix}' in this repository", _MISSING.get(kind, _RUN))
-
-
-def _place(path: tuple[str, ...], text: str) -> str:
-    """The file and, where it can be told, the line."""
-    line = find_line(text, path)
-    return f"{FILE}:{line}" if line else FILE
-
-
-def _check_base(entry: Entry, name: VectorId, base: BaseId, base_name: str, objects: ObjectStore) -> None:
-    own = Vector.get(objects, name).base
-    if own != base:
-        raise _wrong_base(f"vector '{entry.name}'", name, own, base, base_name)
-
-
-def _wrong_base(what: str, name: ObjectId, own: BaseId, base: BaseId, base_name: str) -> WrongBase:
-    return WrongBase(
-        f"{what} ({name.short}) belongs to base {own.short}, "
-        f"and the recipe's base is {base_name or 'unnamed'} ({base.short})",
-        "A vector is a difference to its own base only: take it out, or commit a run of this base."
-        if what.startswith("vector")
-        else "A readout measures models of its own base only: take it out, or train one on this base.",
-    )
+    def _check_base(self, what: str, name: ObjectId, own: BaseId, hint: str) -> None:
+        if own != self.base:
+            raise WrongBase(
+                f"{what} ({name.short}) belongs to base {own.short}, "
+                f"but the recipe's base is {self._recipe.base_name or 'unnamed'} ({self.base.short})",
+                hint,
+            )

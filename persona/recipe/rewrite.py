@@ -1,4 +1,4 @@
-"""``persona.toml`` changed to say another recipe, in as few places as that takes: comments, order and spacing stay."""
+"""Change ``persona.toml`` to another recipe in as few places as possible: comments, order and spacing stay."""
 
 from __future__ import annotations
 
@@ -17,27 +17,32 @@ from persona.recipe.edit import (
 )
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import parse
-from persona.recipe.statements import newline_of, runs, splice, statements, unusual
+from persona.recipe.statements import append_lines, newline_of, runs, splice, statements, unusual
 
 
 def rewrite(text: str, wanted: Recipe, borrow: str = "") -> str:
-    """``text`` with what ``wanted`` (resolved) says; a vector that is new is written as in the text ``borrow``.
+    """Return `text`, changed to mean `wanted`.
 
-    Vectors keep the order of ``text``, and new ones come last: ``wanted`` must have them so.
+    Args:
+        wanted: A resolved recipe. Its vectors must be in the order of `text`, new ones last.
+        borrow: Text from which new tables are copied, comments included, if they mean the same there.
+
+    Raises:
+        RecipeError: the layout cannot be edited.
     """
     recipe = parse(text)
     for entry in recipe.vectors:
         if wanted.entry(entry.name) is None:
             text = take_out(text, ("vectors", entry.name))
-    for one in recipe.readouts:
-        if wanted.readout(one.name) is None:
-            text = take_out(text, ("readouts", one.name))
+    for readout in recipe.readouts:
+        if wanted.readout(readout.name) is None:
+            text = take_out(text, ("readouts", readout.name))
     text = _set_merge(text, recipe, wanted)
     for entry in wanted.vectors:
         before = recipe.entry(entry.name)
         text = _add(text, entry, borrow) if before is None else _update(text, before, entry)
-    for one in wanted.readouts:
-        text = _put_readout(text, recipe.readout(one.name), one, borrow)
+    for readout in wanted.readouts:
+        text = _put_readout(text, recipe.readout(readout.name), readout, borrow)
     return _checked(text, wanted)
 
 
@@ -49,11 +54,11 @@ def _put_readout(text: str, before: ReadoutEntry | None, after: ReadoutEntry, bo
     there = parse(borrow).readout(after.name) if lines else None
     if lines is None or there is None or not after.id.startswith(there.id):
         return append_readout(text, after)
-    return _appended(text, lines)
+    return append_lines(text, lines)
 
 
 def as_typed(typed: Recipe, resolved: Recipe) -> Recipe:
-    """``typed`` with the ids of ``resolved`` where they begin with what was typed."""
+    """Return `typed` with its ids completed from `resolved`, where they match."""
     vectors = [_entry_as_typed(entry, resolved.entry(entry.name)) for entry in typed.vectors]
     known = {entry.name: entry.id for entry in resolved.readouts}
     readouts = [replace(e, id=_longer(e.id, known.get(e.name, ""))) for e in typed.readouts]
@@ -92,7 +97,7 @@ def _set_merge(text: str, before: Recipe, wanted: Recipe) -> str:
 
 
 def merge_fields(recipe: Recipe) -> dict[str, Any]:
-    """What ``[merge]`` has to say."""
+    """Return the keys and values that ``[merge]`` must have."""
     fields: dict[str, Any] = {} if recipe.method == "linear" else {"method": recipe.method}
     if recipe.scale != 1.0:
         fields["scale"] = recipe.scale
@@ -100,13 +105,13 @@ def merge_fields(recipe: Recipe) -> dict[str, Any]:
 
 
 def _with_merge(text: str) -> str:
-    """``text`` with a ``[merge]`` section, after ``[base]``."""
+    """Add a ``[merge]`` section after ``[base]``, unless there is one."""
     last = None
-    for one in statements(text):
-        if one.path[:1] == ("merge",):
+    for statement in statements(text):
+        if statement.path[:1] == ("merge",):
             return text
-        if one.path[:1] == ("base",):
-            last = one
+        if statement.path[:1] == ("base",):
+            last = statement
     if last is None:
         raise unusual()
     newline = newline_of(text)
@@ -131,31 +136,23 @@ def _update(text: str, before: Entry, after: Entry) -> str:
 
 
 def _add(text: str, entry: Entry, borrow: str) -> str:
-    """A table at the end: as ``borrow`` has it, comments and all, if it says the same there."""
+    """Append a vector: copied from `borrow` with its comments if it means the same there."""
     lines = table_text(borrow, ("vectors", entry.name)) if borrow else None
     there = parse(borrow).entry(entry.name) if lines else None
     if lines is None or there is None or _entry_as_typed(there, entry) != entry:
         return append_vector(text, entry)
-    return _appended(text, lines)
-
-
-def _appended(text: str, lines: str) -> str:
-    newline = newline_of(text)
-    if text and not text.endswith("\n"):
-        text += newline
-    gap = newline if text and not text.endswith(("\n\n", "\n\r\n")) else ""
-    return text + gap + re.sub(r"\r?\n", newline, lines)
+    return append_lines(text, lines)
 
 
 def table_text(text: str, path: tuple[str, str]) -> str | None:
-    """The lines of a vector's or readout's own table, and the comment above it; None if it is not laid out as one table."""
-    found = list(runs(statements(text), path))
-    if len(found) != 1 or not text[found[0].start :].lstrip().startswith("["):
+    """Return a vector's or readout's table and the comment above it; None if it is not one table."""
+    tables = list(runs(statements(text), path))
+    if len(tables) != 1 or not text[tables[0].start :].lstrip().startswith("["):
         return None
-    start = found[0].start
+    start = tables[0].start
     while above := re.search(r"(?:^|(?<=\n))[ \t]*#[^\n]*\n$", text[:start]):
         start = above.start()
-    if start == 0:  # what stands at the top of a file speaks of the file
-        start = found[0].start
-    lines = text[start : found[0].stop]
+    if start == 0:  # a comment at the top is about the whole file
+        start = tables[0].start
+    lines = text[start : tables[0].stop]
     return lines if lines.endswith("\n") else lines + "\n"

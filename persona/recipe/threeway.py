@@ -1,17 +1,18 @@
-"""Three-way merging of recipes: what each side changed since they parted, put together.
+"""Merge recipes three ways: combine what each side changed since their merge base.
 
-A recipe is taken apart into *slots* (a path such as ``vectors.listening.alpha``, and a value). For each slot, with B
-what the merge base has, O what is ours and T what is theirs:
+A recipe is split into *slots* (a path such as ``vectors.listening.alpha``, and a value). For each slot, with B the
+value in the merge base, O in ours and T in theirs:
 
     O = T             →  O
     O = B             →  T            only they changed it
     T = B             →  O            only we did
-    otherwise         →  a clash      the one side is taken if that was asked for
+    otherwise         →  a clash      `prefer` can settle it
 
-A vector that one side took out and the other one left alone is out; if the other one changed it, that is a clash about
-the whole vector. A Fisher diagonal belongs to the vector that it was estimated for: where the sides have different ones, it
-comes from the side whose vector is taken. A readout is like a vector that has nothing but an id. Parameters belong to their method: those of the side whose method is taken. Where there are several
-merge bases (criss-cross histories) they are merged first, as git does, and a slot on which they clash equals nothing.
+A vector that one side removed and the other did not change is removed; if the other side changed it, the whole vector
+clashes. A Fisher diagonal belongs to the vector that it was estimated for: if the sides have different vectors, it
+comes from the side whose vector is kept. A readout is like a vector that has only an id. Parameters come from the side
+whose method is kept. Several merge bases (criss-cross histories) are merged first, as in git; a slot on which they
+clash equals nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ from typing import Any, Final
 
 from persona import methods
 from persona.errors import UsageError
-from persona.ids import SHORT
 from persona.recipe import alphas
-from persona.recipe.model import Entry, ReadoutEntry, Recipe
+from persona.recipe.model import Entry, ReadoutEntry, Recipe, short
 
 Path = tuple[str, ...]
 Slots = dict[Path, Any]
@@ -33,11 +33,11 @@ OURS, THEIRS = "ours", "theirs"
 
 
 class _Unsettled:
-    """The value of a slot on which merge bases clash; equal to itself only."""
+    """The value of a slot on which merge bases clash; equals only itself."""
 
 
 MISSING: Final = None
-"""A slot that a side has not: no key says nothing."""
+"""The value of a slot that a side does not have: no key can be null."""
 
 _FIELDS = ("id", "alpha", "node", "only", "except", "fisher")
 _FISHER = "fisher"
@@ -46,7 +46,10 @@ _TABLES = ("vectors", "readouts")
 
 @dataclass(frozen=True)
 class MergeConflict:
-    """A slot, or a whole vector or readout, that the two sides changed differently. None: it is not there."""
+    """A key, or a whole vector or readout, that both sides changed differently.
+
+    ``path`` is its name in persona.toml; ``before``, ``ours`` and ``theirs`` are its values, null where it is not set.
+    """
 
     path: Path
     before: Any
@@ -55,45 +58,49 @@ class MergeConflict:
 
     @property
     def where(self) -> str:
-        """As errors write keys."""
+        """The path as one name: "vectors.calm.alpha"."""
         return ".".join(self.path)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is about a whole vector or readout."""
+        """Whether a whole vector or readout clashes."""
         return self.path[0] in _TABLES and len(self.path) == 2
 
     @property
     def text(self) -> str:
-        """In a few words."""
+        """The clash in a few words."""
         if self.is_whole:
             gone, changed = ("we", "they") if self.ours is None else ("they", "we")
-            return f"{self.where}: {gone} took it out, {changed} changed it"
+            return f"{self.where}: {gone} removed it, {changed} changed it"
         if self.path[2:] == ("id",):
             return f"{self.where}: {'retrained' if self.before is not None else 'added'} on both sides"
         if self.path[2:] == (_FISHER,):
-            return f"{self.where}: ours {_shown(self.ours)}, theirs {_shown(self.theirs)}"
-        return f"{self.where}: ours {_said(self.ours)}, theirs {_said(self.theirs)}"
+            return f"{self.where}: ours {short(self.ours)}, theirs {short(self.theirs)}"
+        return f"{self.where}: ours {_value_text(self.ours)}, theirs {_value_text(self.theirs)}"
 
 
 @dataclass(frozen=True)
 class MergedRecipe:
-    """The recipe that comes out (with our side of each clash) and what is still to be decided."""
+    """The merged recipe, with our side of each clash, and the clashes."""
 
     recipe: Recipe
     clashes: tuple[MergeConflict, ...] = ()
 
 
 def merge(bases: Sequence[Recipe], ours: Recipe, theirs: Recipe, prefer: str | None = None) -> MergedRecipe:
-    """Three ways; ``prefer`` settles clashes: ``ours`` or ``theirs``.
+    """Merge two recipes.
 
-    ``bases`` are those of the merge bases, merged one after another if there are several. UsageError if the two
-    sides have different bases of weights.
+    Args:
+        bases: Recipes of the merge bases; several are merged one after another.
+        prefer: The side that settles clashes, "ours" or "theirs"; None keeps them.
+
+    Raises:
+        UsageError: the sides have different base models.
     """
-    slots: list[Slots] = [_slots(one) for one in bases]
+    slots: list[Slots] = [_slots(base) for base in bases]
     common: Slots = slots[0] if slots else {}
-    for one in slots[1:]:
-        merged, clashes = _merge({}, common, one, None)
+    for other in slots[1:]:
+        merged, clashes = _merge({}, common, other, None)
         common = merged | {clash.path: _Unsettled() for clash in clashes}
     merged, clashes = _merge(common, _slots(ours), _slots(theirs), prefer)
     return MergedRecipe(_recipe(merged, (ours, theirs)), tuple(_public(clash) for clash in clashes))
@@ -108,7 +115,7 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
     clashes: list[MergeConflict] = []
 
     def settle(path: Path, b: Any, o: Any, t: Any) -> Any:
-        """What a slot becomes."""
+        """Return the merged value of a slot, and note a clash."""
         if o == t or t == b:
             return o
         if o == b:
@@ -126,21 +133,21 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
     merged[("base",)] = settle(("base", "name"), before.get(("base",)), o_base, t_base)
     _merge_settings(before, ours, theirs, merged, settle, clashes)
     for kind in _TABLES:
-        tables = [_tables(kind, one) for one in (before, ours, theirs)]
+        tables = [_tables(kind, slots) for slots in (before, ours, theirs)]
         for name in dict.fromkeys([*tables[1], *tables[2]]):
-            _merge_table((kind, name), [one.get(name, {}) for one in tables], merged, settle)
+            _merge_table((kind, name), [table.get(name, {}) for table in tables], merged, settle)
     return merged, clashes
 
 
 def _merge_settings(
     before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any, clashes: list[MergeConflict]
 ) -> None:
-    """``[merge]``: scale and method by themselves, parameters with their method."""
+    """Merge ``[merge]``: scale and method separately, parameters with their method."""
     for key in ("scale", "method"):
         path: Path = ("merge", key)
         merged[path] = settle(path, before.get(path), ours[path], theirs[path])
     method = merged[("merge", "method")]
-    sides = [one for one in (ours, theirs) if one[("merge", "method")] == method]
+    sides = [side for side in (ours, theirs) if side[("merge", "method")] == method]
     if any(clash.path == ("merge", "method") for clash in clashes) or len(sides) == 1:
         merged.update({path: value for path, value in sides[0].items() if path[0] == "merge" and path not in merged})
         return
@@ -151,7 +158,7 @@ def _merge_settings(
 
 
 def _merge_table(table: Path, sides: Sequence[dict[str, Any]], merged: Slots, settle: Any) -> None:
-    """One vector or readout, as it was before, as ours and as theirs."""
+    """Merge one vector or readout; `sides` are its values before, in ours and in theirs."""
     b, o, t = sides
     if o and t:
         for key in dict.fromkeys([*o, *t]):
@@ -169,13 +176,13 @@ def _merge_table(table: Path, sides: Sequence[dict[str, Any]], merged: Slots, se
 
 
 def _tables(kind: str, slots: Slots) -> dict[str, dict[str, Any]]:
-    """Each vector's slots by key, or each readout's; a whole one on which bases clash is one that equals nothing."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the slots of each vector or readout by key; one that clashes as a whole between bases equals nothing."""
+    tables: dict[str, dict[str, Any]] = {}
     for path, value in slots.items():
         if path[0] == kind and len(path) == 3:
-            found.setdefault(path[1], {})[path[2]] = value
+            tables.setdefault(path[1], {})[path[2]] = value
     whole = {path[1]: {"id": value} for path, value in slots.items() if path[0] == kind and len(path) == 2}
-    return found | whole
+    return tables | whole
 
 
 def _slots(recipe: Recipe) -> Slots:
@@ -186,10 +193,10 @@ def _slots(recipe: Recipe) -> Slots:
         **{("merge", key): value for key, value in recipe.parameters.items()},
     }
     for entry in recipe.vectors:
-        said = (entry.id, entry.alpha, entry.node, entry.only or None, entry.excepted or None, entry.fisher)
-        own = {**dict(zip(_FIELDS, said, strict=True)), **entry.parameters}
+        values = (entry.id, entry.alpha, entry.node, entry.only or None, entry.excepted or None, entry.fisher)
+        own = {**dict(zip(_FIELDS, values, strict=True)), **entry.parameters}
         slots |= {("vectors", entry.name, key): value for key, value in own.items() if value is not MISSING}
-    return slots | {("readouts", one.name, "id"): one.id for one in recipe.readouts}
+    return slots | {("readouts", readout.name, "id"): readout.id for readout in recipe.readouts}
 
 
 def _recipe(slots: Slots, sides: Sequence[Recipe]) -> Recipe:
@@ -209,7 +216,7 @@ def _recipe(slots: Slots, sides: Sequence[Recipe]) -> Recipe:
 
 
 def _entry(name: str, own: Mapping[str, Any], declared: Mapping[str, Any]) -> Entry:
-    """A vector; parameters that the method has not stay behind."""
+    """Make a vector, without parameters that the merged method does not have."""
     return Entry(
         name=name,
         id=own["id"],
@@ -226,11 +233,7 @@ def _entry(name: str, own: Mapping[str, Any], declared: Mapping[str, Any]) -> En
     )
 
 
-def _shown(name: str | None) -> str:
-    return name[:SHORT] if name else "unset"
-
-
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None:
         return "unset"
     if isinstance(value, tuple) and value and isinstance(value[0], str):

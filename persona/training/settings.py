@@ -13,6 +13,7 @@ from typing import Any
 
 from persona.errors import UsageError, did_you_mean
 from persona.files import translated
+from persona.settings import Choice, Number, Table, Whole, read_toml, shown
 
 PRESETS = Path(__file__).parent / "presets"
 CHOICES = {
@@ -81,12 +82,9 @@ def read_settings(preset: str | Path = "default", changes: Mapping[str, Any] | N
     path = preset if isinstance(preset, Path) else _preset_path(preset)
     with translated(path):
         data = path.read_bytes()
-    try:
-        table = tomllib.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: {error}", "A preset is a TOML file of settings.") from None
-    found = replace(Settings(), **{key: checked(key, value, str(path)) for key, value in table.items()})
-    settings = replace(found, **{key: checked(key, value, "--set") for key, value in (changes or {}).items()})
+    given = _values(read_toml(data, str(path), hint="A preset is a TOML file of settings."))
+    settings = replace(Settings(), **given)
+    settings = replace(settings, **_values(Table(changes or {}, "--set")))
     if settings.final_learning_rate > settings.learning_rate:
         raise UsageError(
             f"final_learning_rate {settings.final_learning_rate:g} is above learning_rate {settings.learning_rate:g}",
@@ -111,33 +109,42 @@ def _preset_path(preset: str) -> Path:
 
 
 def checked(key: str, value: Any, where: str) -> Any:
-    """A setting's value if it may have it, in the type of its field."""
-    if key not in KEYS:
-        raise UsageError(f"{where}: there is no setting '{key}'", did_you_mean(key, KEYS))
+    """Return a setting's value in the type of its field.
+
+    Args:
+        where: What errors name as its source: a file or an option.
+
+    Raises:
+        UsageError: there is no such setting, or it cannot have this value.
+    """
+    return _values(Table({key: value}, where))[key]
+
+
+def _values(table: Table) -> dict[str, Any]:
+    table.allow(KEYS)
+    return {key: _value(table, key, value) for key, value in table.values.items()}
+
+
+def _value(table: Table, key: str, value: Any) -> Any:
+    default = getattr(Settings(), key)
     if key == "targets":
-        return _targets(value, where)
+        return _targets(table, value)
     if key in CHOICES:
-        if value not in CHOICES[key]:
-            known = ", ".join(CHOICES[key])
-            raise UsageError(
-                f"{where}: {key} is {value!r}", did_you_mean(str(value), CHOICES[key]) or f"One of: {known}"
-            )
-        return value
-    whole = isinstance(getattr(Settings(), key), int)
-    least, most = RANGES[key]
-    number = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-    if not number or (whole and int(value) != value):
-        kind = "a whole number" if whole else "a number"
-        raise UsageError(f"{where}: {key} is {value!r}", f"It is {kind} from {least:g} to {most:g}.")
-    return int(value) if whole else float(value)
+        return table.check(key, value, Choice(default, CHOICES[key]))
+    low, high = RANGES[key]
+    if not isinstance(default, int):
+        return table.check(key, value, Number(default, low, high, "Use a number in this range."))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return table.check(key, value, Whole(default, int(low), int(high), "Use a whole number in this range."))
 
 
-def _targets(value: Any, where: str) -> str | tuple[str, ...]:
+def _targets(table: Table, value: Any) -> str | tuple[str, ...]:
     if isinstance(value, str) and value.strip():
         return value if "," not in value else tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list | tuple) and value and all(isinstance(one, str) and one.strip() for one in value):
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) and name.strip() for name in value):
         return tuple(value)
-    raise UsageError(f"{where}: targets is {value!r}", 'It is "all-linear", or a list of the names of modules.')
+    raise table.error("targets", f"{shown(value)} names no modules", 'Use "all-linear", or a list of module names.')
 
 
 def parse_changes(said: Sequence[str]) -> dict[str, Any]:

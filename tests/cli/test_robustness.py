@@ -73,7 +73,7 @@ def test_a_folder_that_is_not_utf8(models: TinyModels, work: Path, tmp_path: Pat
         shutil.copytree(models.run(2), odd)
     except OSError:
         pytest.skip("this file system has only UTF-8 names")
-    assert_two_lines(run(work, "commit", odd), 2, "cannot name a vector", "--as NAME")
+    assert_two_lines(run(work, "commit", odd), 2, "not a valid vector name", "--as NAME")
     assert run(work, "commit", odd, "--as", "odd").code == 0
     assert "run\ufffd" in run(work, "op", "log").out
     assert "run\ufffd" in run(work, "show", "odd").out
@@ -333,7 +333,7 @@ def test_the_same_name_twice(models: TinyModels, work: Path, run: Run) -> None:
 
 def test_a_folder_whose_name_is_no_vectors(models: TinyModels, work: Path, tmp_path: Path, run: Run) -> None:
     shutil.copytree(models.run(2), tmp_path / "v1.2")
-    assert_two_lines(run(work, "commit", tmp_path / "v1.2"), 2, "'v1.2' cannot name a vector", "--as NAME")
+    assert_two_lines(run(work, "commit", tmp_path / "v1.2"), 2, "'v1.2' is not a valid vector name", "--as NAME")
 
 
 def test_a_recipe_is_edited_by_commands_in_any_layout(models: TinyModels, work: Path, run: Run) -> None:

@@ -67,7 +67,7 @@ def test_the_command_shows_them(run: Callable[..., object], tmp_path: Path) -> N
     assert [line.split()[0] for line in listed.out.splitlines()[1 : len(NAMES) + 1]] == list(NAMES)  # type: ignore[attr-defined]
     shown = run(tmp_path, "methods", "ties").out  # type: ignore[attr-defined]
     assert "arXiv:2306.01708" in shown
-    assert "a number above 0 to 1" in shown
+    assert "a number above 0, at most 1" in shown
     snippet = shown[shown.index("[merge]") :]
     assert parse(f"{BASE}{snippet}{VECTORS}").method == "ties"
     found = json.loads(run(tmp_path, "methods", "ties", "--json").out)["result"]  # type: ignore[attr-defined]

@@ -118,7 +118,7 @@ def test_retraining_implements_the_new_text(whole: persona.Repository, notes: Pa
     persona.graph_import(whole, notes)
     done = persona.commit(whole, models.run(6), name="not_rushing")
     assert done.recorded is not None
-    assert "not_rushing implements another text of rushing-pattern" in [one.text for one in done.recorded.changes]
+    assert "not_rushing implements another version of rushing-pattern" in [one.text for one in done.recorded.changes]
     assert states(whole)["not_rushing"] == State.CURRENT
     persona.commit(whole, models.run(2), name="not_rushing")  # the old weights again, committed today
     assert states(whole)["not_rushing"] == State.CURRENT
@@ -141,7 +141,7 @@ def test_saying_that_it_still_holds(whole: persona.Repository, notes: Path) -> N
     text = whole.recipe_text()
     done = persona.graph_link(whole, "rushing-pattern", "not_rushing")
     assert done.message == "not_rushing still implements rushing-pattern"
-    assert [one.text for one in done.changes] == ["not_rushing implements another text of rushing-pattern"]
+    assert [one.text for one in done.changes] == ["not_rushing implements another version of rushing-pattern"]
     assert whole.recipe_text() == text
     assert states(whole)["not_rushing"] == State.CURRENT
     with pytest.raises(Refusal, match="already implements the current text"):

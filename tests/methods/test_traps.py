@@ -157,7 +157,7 @@ def test_a_matrix_without_singular_values_is_refused_by_name(
     broken[1, 2] = np.nan
     repo = repository(make_repo, tmp_path, np.ones((3, 4), np.float32), [broken, np.ones((3, 4), np.float32) / 4])
     write_recipe(repo, method, [1.0, 1.0])
-    with pytest.raises(Refusal, match="w holds NaN or infinity") as error:
+    with pytest.raises(Refusal, match="w contains NaN or infinity") as error:
         persona.build(repo, tmp_path / "out", device=device)
     assert 'except = ["w"]' in error.value.hint
 

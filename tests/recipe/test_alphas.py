@@ -155,21 +155,21 @@ def test_differences_read_as_a_person_would_say_them() -> None:
 
 WRONG = [
     ("alpha = []", "vectors.a.alpha: an empty list"),
-    ("alpha = [0.2, nan]", "vectors.a.alpha: nan is not a finite number"),
-    ("alpha = [0.2, inf]", "vectors.a.alpha: inf is not a finite number"),
-    ('alpha = [0.2, "1"]', "vectors.a.alpha: '1' is not a finite number"),
-    ("alpha = [0.2, true]", "vectors.a.alpha: True is not a finite number"),
-    ("alpha = [[0.2]]", r"vectors.a.alpha: \[0.2\] is not a finite number"),
+    ("alpha = [0.2, nan]", "vectors.a.alpha: nan is not a number from -1e.09 to 1e.09"),
+    ("alpha = [0.2, inf]", "vectors.a.alpha: inf is not a number from -1e.09 to 1e.09"),
+    ('alpha = [0.2, "1"]', "vectors.a.alpha: '1' is not a number from -1e.09 to 1e.09"),
+    ("alpha = [0.2, true]", "vectors.a.alpha: True is not a number from -1e.09 to 1e.09"),
+    ("alpha = [[0.2]]", r"vectors.a.alpha: \[0.2\] is not a number from -1e.09 to 1e.09"),
     ("alpha = {}", "vectors.a.alpha: an empty pattern"),
     ('alpha = {"" = 1}', "vectors.a.alpha: an empty pattern"),
-    ('alpha = {"*" = nan}', "vectors.a.alpha: nan is not a finite number"),
-    ('alpha = {"*.mlp.*" = [1]}', r"vectors.a.alpha: \[1\] is not a finite number"),
+    ('alpha = {"*" = nan}', "vectors.a.alpha: nan is not a number from -1e.09 to 1e.09"),
+    ('alpha = {"*.mlp.*" = [1]}', r"vectors.a.alpha: \[1\] is not a number from -1e.09 to 1e.09"),
     ("densty = 0.3", "vectors.a.densty: unknown key"),
     ("normalize = 'count'", "vectors.a.normalize: unknown key"),
-    ("density = 0", "vectors.a.density: 0 is not a number above 0 to 1"),
-    ("density = 1.5", "vectors.a.density: 1.5 is not a number above 0 to 1"),
-    ("density = true", "vectors.a.density: True is not a number above 0 to 1"),
-    ("density = nan", "vectors.a.density: nan is not a number above 0 to 1"),
+    ("density = 0", "vectors.a.density: 0 is not a number above 0, at most 1"),
+    ("density = 1.5", "vectors.a.density: 1.5 is not a number above 0, at most 1"),
+    ("density = true", "vectors.a.density: True is not a number above 0, at most 1"),
+    ("density = nan", "vectors.a.density: nan is not a number above 0, at most 1"),
 ]
 
 

@@ -14,7 +14,8 @@ from persona.ids import ObjectId
 from persona.recipe import edit
 from persona.recipe.changes import changes
 from persona.recipe.model import Entry, Recipe
-from persona.recipe.parse import find_line, parse
+from persona.recipe.parse import parse
+from persona.settings import find_line
 
 BASE = ObjectId("ab" * 32)
 START = edit.new_text("qwen", BASE)

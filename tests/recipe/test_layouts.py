@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from persona.errors import RecipeError
 from persona.recipe import edit
 from persona.recipe.model import Entry, Recipe
-from persona.recipe.parse import find_line, parse
+from persona.recipe.parse import parse
+from persona.settings import find_line
 
 A, B, NEW = "a" * 12, "b" * 12, "d" * 64
 BASE = '[base]\nname = "b" # the base\nid = "cccccccccccc"\n'

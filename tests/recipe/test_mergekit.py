@@ -192,9 +192,9 @@ HEAD = "base_model: base\nmodels: [{model: a, parameters: {weight: 1}}]\n"
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("[]", "m.yml is no mergekit configuration"),
-        ("a: [", "not YAML"),
-        ("merge_method: ties\nslices: []", "slices: a recipe cannot say this"),
+        ("[]", "m.yml is not a mergekit configuration"),
+        ("a: [", "not valid YAML"),
+        ("merge_method: ties\nslices: []", "slices: a recipe cannot express this"),
         ("merge_method: ties\nmodules: {}", "modules"),
         ("merge_method: ties\nmodels: []", "models"),
         ("merge_method: ties\nmodels: [a]", "models[0]"),

@@ -42,7 +42,7 @@ def test_it_is_read() -> None:
         ("[readouts.x]\nid = 'abab'\nalpha = 1\n", 15, "readouts.x.alpha: unknown key"),
         ("[readouts.x]\n", None, "readouts.x.id: is missing"),
         ("[readouts.x]\nid = 'main'\n", 14, "readouts.x.id: 'main' is not an id"),
-        ("[readouts.'a b']\nid = 'abab'\n", 13, "cannot name a readout"),
+        ("[readouts.'a b']\nid = 'abab'\n", 13, "not a valid readout name"),
         ("[[readouts.x]]\nid = 'abab'\n", None, "readouts.x: must be a table"),
     ],
 )

@@ -137,7 +137,7 @@ def calmer_comes_home(project: Project) -> None:
         "resolve the conflicts in persona.toml, then: persona commit",
     )
     assert "a merge is in progress" in project.does("alpha", "voice=1", code=1).err
-    assert "a merge conflict is not settled" in project.does("commit", code=2).err
+    assert "unresolved merge conflict" in project.does("commit", code=2).err
     conflict = r"<<<<<<< main\nalpha = 0.9\n\|{7} before\nalpha = 1.0\n=======\nalpha = 0.6\n>>>>>>> calmer \(\w{7}\)\n"
     project.writes(lambda text: re.sub(conflict, "alpha = 0.75   # as much as both can live with\n", text))
     project.does("commit")

@@ -42,12 +42,12 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [
-        ("rnak = 4", "there is no setting 'rnak'", "Did you mean 'rank'?"),
-        ('method = "lroa"', "method is 'lroa'", "Did you mean 'lora'?"),
-        ("rank = 1.5", "rank is 1.5", "a whole number"),
-        ("rank = true", "rank is True", "a whole number"),
-        ("learning_rate = nan", "learning_rate is nan", "a number"),
-        ("targets = []", "targets is []", "all-linear"),
+        ("rnak = 4", "mine.toml:1: rnak: unknown key", "Did you mean 'rank'?"),
+        ('method = "lroa"', "mine.toml:1: method: 'lroa' is not one of", "Did you mean 'lora'?"),
+        ("rank = 1.5", "rank: 1.5 is not a whole number from 1 to 4096", "a whole number"),
+        ("rank = true", "rank: True is not a whole number", "a whole number"),
+        ("learning_rate = nan", "learning_rate: nan is not a number from 0 to 1000", "a number"),
+        ("targets = []", "targets: [] names no modules", "all-linear"),
         ("rank = ", "mine.toml", "TOML"),
     ],
 )

@@ -154,7 +154,7 @@ def test_baked_of_baked_survives_gc_and_the_dead_go_whole(two: persona.Repositor
     [
         (["one", "tow"], "both", "no vector 'tow'"),
         (["one"], "two", "already has a vector 'two'"),
-        (["one"], "-x", "cannot name a vector"),
+        (["one"], "-x", "not a valid vector name"),
     ],
 )
 def test_wrong_names(two: persona.Repository, names: list[str], new: str, said: str) -> None:

@@ -63,7 +63,7 @@ def test_the_same_again_makes_nothing_new(repo: persona.Repository, told: dict[s
 def test_it_is_named_after_its_folder(repo: persona.Repository, told: dict[str, str]) -> None:
     done = persona.commit_readout(repo, written(repo.root / "moods", handmade(**told)), author="Test")
     assert done.name == "moods"
-    with pytest.raises(UsageError, match="'a b' cannot name a readout"):
+    with pytest.raises(UsageError, match="'a b' is not a valid readout name"):
         persona.commit_readout(repo, written(repo.root / "a b", handmade(**told)), author="Test")
 
 

@@ -159,7 +159,7 @@ def test_random_choices_and_edges_are_noted(exporting: persona.Repository, tmp_p
     write(exporting, 'method = "dare_linear"\nrescale = "l1"', {A: "", B: "alpha = 0"})
     done = persona.export(exporting, tmp_path / "x.yml")
     assert [note.partition(":")[0] for note in done.notes] == [
-        "mergekit draws other random entries", "left out because their alpha is 0"
+        "mergekit draws different random entries", "left out because their alpha is 0"
     ]  # fmt: skip
     assert all(f"# {note}" in (tmp_path / "x.yml").read_text() for note in done.notes)
 

@@ -136,7 +136,7 @@ def test_a_conflict_is_settled_by_hand(clashing: persona.Repository) -> None:
     assert [clash.where for clash in done.clashes] == ["vectors.listening.alpha"]
     assert clashing.head() == head
     assert marked_lines(clashing.recipe_text() or "")
-    with pytest.raises(UsageError, match=r"persona.toml:\d+: a merge conflict is not settled"):
+    with pytest.raises(UsageError, match=r"persona.toml:\d+: unresolved merge conflict"):
         persona.commit(clashing)
     status = persona.status(clashing)
     assert status.merging == ("voice",)

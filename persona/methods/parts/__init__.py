@@ -1,1 +1,1 @@
-"""What methods are made of: parameters, order statistics, masks, signs, coefficients, singular vectors."""
+"""Parts of merge methods: parameters, order statistics, masks, signs, coefficients, singular vectors."""

@@ -1,7 +1,7 @@
-"""Random choices that depend on nothing but the seed, the vector, the tensor and the place.
+"""Random numbers that depend only on the seed, the vector, the tensor and the position.
 
 SplitMix64 (Steele, Lea, Flood 2014) as a counter-based generator: the j-th number of a key is the finalizer of
-key + (j + 1) · γ. So a mask is the same on one thread or many, and any block can be made on its own.
+key + (j + 1) · γ. So a mask does not depend on the number of threads, and each block can be computed by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 def bits(key: int, start: int, count: int) -> npt.NDArray[np.uint64]:
-    """64 random bits for each of ``count`` entries from ``start``."""
+    """Return 64 random bits for each of `count` entries from `start`."""
     z = np.arange(count, dtype=np.uint64)
     z += np.uint64((start + 1) & MASK)
     z *= np.uint64(GAMMA)
@@ -34,17 +34,17 @@ def bits(key: int, start: int, count: int) -> npt.NDArray[np.uint64]:
 
 
 def kept(key: int, start: int, count: int, probability: float) -> Any:
-    """Which entries are kept, each with the same probability: a mask."""
+    """Return a mask that keeps each entry with the same probability."""
     if probability >= 1:
         return np.ones(count, bool)
     return bits(key, start, count) < np.uint64(bound(probability))
 
 
 def bound(probability: float) -> int:
-    """What 64 random bits stay below with this probability, which is less than 1."""
+    """Return the number that 64 random bits are below with this probability, which is less than 1."""
     return int(probability * 2.0**64)
 
 
 def uniform(key: int, start: int, count: int) -> Any:
-    """A number from 0 to 1 (without 1) for each entry, of 53 random bits."""
+    """Return a number in [0, 1) for each entry, from 53 random bits."""
     return (bits(key, start, count) >> np.uint64(11)) * 2.0**-53

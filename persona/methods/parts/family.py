@@ -1,10 +1,10 @@
 """The family "sparsify, then combine", block by block.
 
     τ̂ᵢ = sparsified τᵢ       nothing · trim · outliers · random · ranked
-    vᵢ = αᵢ τ̂ᵢ               from here on a negative alpha is just another vector
+    vᵢ = αᵢ τ̂ᵢ               a negative alpha makes just another vector
     δ  = Σ vᵢ                 sum
        = elected mean          elect:  P = Σ_{vᵢ > 0} vᵢ,  N = Σ_{vᵢ < 0} vᵢ;  the sign is that of P + N;
-                               P/p or N/n, where p and n say how many (or with what weight) there are; 0 if P + N = 0
+                               P/p or N/n, where p and n are their counts (or sums of weights); 0 if P + N = 0
 
 All in fp32, sums in recipe order, every product, sum and quotient rounded.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from persona.methods.parts import chance, order, ranks
 from persona.methods.parts.kinds import Family
 from persona.methods.parts.share import Cut, Edge, Share
-from persona.methods.parts.sums import dot
+from persona.methods.parts.sums import Dot
 from persona.methods.parts.work import Piece, Work
 
 if TYPE_CHECKING:
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 class Thinned:
     """How one vector is sparsified at one tensor.
 
-    ``cut`` keeps by magnitude, ``keep`` by chance with that probability, ``ranked`` by chance and rank; ``divide``
-    is what the kept ones are divided by (a rank's own probability where it is None).
+    Attributes:
+        cut: Keep by magnitude.
+        keep: Keep at random, with this probability.
+        ranked: Keep at random, with a probability by rank.
+        divide: Divisor of the kept entries; None means the probability of each rank.
     """
 
     cut: Cut | None = None
@@ -42,12 +45,12 @@ class Thinned:
 
 
 def prepare(family: Family, work: Work) -> list[Thinned]:
-    """What has to be known of a whole tensor before its first block."""
+    """Find out what the first block needs to know of the whole tensor."""
     return [_PREPARE[family.sparsify](work, number, share) for number, share in enumerate(work.shares)]
 
 
 def combine(family: Family, work: Work, piece: Piece, thinned: Sequence[Thinned]) -> Float32:
-    """The merged delta of one block; the block's deltas are used up."""
+    """Return δ of one block; overwrites its deltas."""
     values = []
     for tau, share, how in zip(piece.deltas, work.shares, thinned, strict=True):
         value = sparse(tau, share, how, piece.start, work.columns)
@@ -60,7 +63,12 @@ def combine(family: Family, work: Work, piece: Piece, thinned: Sequence[Thinned]
 
 
 def sparse(tau: Float32, share: Share, how: Thinned, start: int, columns: int) -> Float32:
-    """τ̂ of one block; ``tau`` may be used up."""
+    """Return τ̂ of one block; may overwrite `tau`.
+
+    Args:
+        start: Position of the block's first entry in the tensor.
+        columns: Length of the tensor's rows.
+    """
     if how.cut is not None:
         tau[~_inside(how.cut, order.magnitudes(tau), share.key, start)] = 0
     if how.ranked:
@@ -82,7 +90,7 @@ def _inside(cut: Cut, sizes: Any, key: int, start: int) -> Any:
 
 
 def total(values: list[Float32]) -> Float32:
-    """Σ vᵢ, in order; the first is used up."""
+    """Return Σ vᵢ, added in order; overwrites the first."""
     first, *others = values
     for value in others:
         first += value
@@ -90,22 +98,25 @@ def total(values: list[Float32]) -> Float32:
 
 
 def weight(share: Share, normalize: str) -> float:
-    """What a vector counts for in the mean of those that agree; 0 where a sum is wanted."""
+    """Return a vector's weight in the mean of those that agree; 0 for a sum."""
     return {"count": 1.0, "weights": abs(share.alpha), "none": 0.0}[normalize]
 
 
 def elect(values: list[Float32], parts: list[Float32], weights: Sequence[float]) -> Float32:
-    """The elected mean: signs are those of ``values``, what is added up and divided by the weights are ``parts``.
+    """Return the elected mean.
 
-    A weight of 0 in all of them means a sum. A NaN goes to the positive side and so into the result.
+    Args:
+        values: The vᵢ whose signs are elected. A NaN counts as positive, and so gets into the result.
+        parts: What is added up for the elected sign.
+        weights: The divisor is the sum of these; if all are 0, the result is a sum.
     """
     sums = np.zeros((2, len(values[0])), np.float32)
     mass = sums if parts is values else np.zeros_like(sums)
     counts = np.zeros_like(sums)
-    for value, part, one in zip(values, parts, weights, strict=True):
+    for value, part, share in zip(values, parts, weights, strict=True):
         for side, voting in enumerate((~(value <= 0), value < 0)):
             sums[side] += np.where(voting, part, np.float32(0))
-            counts[side] += np.where(voting, np.float32(one), np.float32(0))
+            counts[side] += np.where(voting, np.float32(share), np.float32(0))
             if mass is not sums:
                 mass[side] += np.where(voting, value, np.float32(0))
     balance = mass[0] + mass[1]
@@ -114,8 +125,8 @@ def elect(values: list[Float32], parts: list[Float32], weights: Sequence[float])
             sums /= counts
     chosen = np.where(balance > 0, sums[0], sums[1])
     chosen[balance == 0] = 0
-    found: Float32 = np.where(np.isnan(balance), balance, chosen)
-    return found
+    elected: Float32 = np.where(np.isnan(balance), balance, chosen)
+    return elected
 
 
 def _nothing(work: Work, number: int, share: Share) -> Thinned:
@@ -132,7 +143,7 @@ def _trim(work: Work, number: int, share: Share) -> Thinned:
 
 
 def _outliers(work: Work, number: int, share: Share) -> Thinned:
-    """The ⌊γn⌋ largest go, then all but the next density · n; where that is more than there are, fewer go."""
+    """Drop the ⌊γn⌋ largest, and keep the next density · n; drop fewer if there are not enough."""
     kept = order.kept_of(share.number("density"), work.entries)
     top = min(int(share.number("gamma") * work.entries), work.entries - kept)
     return Thinned(Cut(_edge(work, number, top + kept), _edge(work, number, top) if top else None))
@@ -162,8 +173,8 @@ def _rescaled(work: Work, number: int, share: Share, how: Thinned, own: float | 
 
 
 def _l1_kept(work: Work, number: int, share: Share, how: Thinned) -> float:
-    """The share of Σ|τ| that is kept, summed in fp64; 1 where nothing is."""
-    whole, kept, start = dot(), dot(), 0
+    """Return the share of Σ|τ| that is kept, summed in fp64; 1 if nothing is kept."""
+    whole, kept, start = Dot(), Dot(), 0
     for tau in work.tau(number):
         whole.add(np.abs(tau), None)
         kept.add(np.abs(sparse(tau, share, how, start, work.columns)), None)

@@ -1,6 +1,8 @@
-"""The family "sparsify, then combine" on a torch device, over whole tensors: the operations of ``family`` in its order.
+"""The family "sparsify, then combine" on a torch device, over whole tensors: the operations of ``family``, in its
+order.
 
-64-bit draws are int64 here, which wrap alike; they are compared as unsigned by flipping their top bit.
+torch has no uint64 arithmetic, so 64-bit draws are int64, which wrap around alike; flipping the top bit compares them
+as unsigned.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ _TOP = -(1 << 63)
 def combine(
     kind: Family, taus: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value], columns: int
 ) -> Tensor:
-    """δ from flat fp32 τᵢ on one device."""
+    """Return δ.
+
+    Args:
+        taus: Flat fp32 tensors on one device.
+        columns: Length of the tensor's rows.
+    """
     values = [_sparse(kind, tau, share, columns) * share.alpha for tau, share in zip(taus, shares, strict=True)]
     if kind.combine == "sum":
         total = values[0]
@@ -34,13 +41,13 @@ def combine(
 
 
 def _signed(number: int) -> int:
-    """The int64 with the same 64 bits."""
+    """Return the int64 with the same 64 bits."""
     number &= (1 << 64) - 1
     return number - (1 << 64) if number >> 63 else number
 
 
 def _below(drawn: Tensor, limit: int) -> Tensor:
-    """drawn < limit, both as unsigned."""
+    """Return drawn < limit, both unsigned."""
     return (drawn ^ _TOP) < (_signed(limit) ^ _TOP)
 
 
@@ -97,12 +104,12 @@ def _inside(cut: Cut, sizes: Tensor, key: int) -> Tensor:
 
 
 def _shift(bits: Tensor, by: int) -> Tensor:
-    """To the right, zeros coming in."""
+    """Shift right and fill with zeros."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
 
 def _random(tau: Tensor, key: int) -> Tensor:
-    """SplitMix64, as ``chance.bits``."""
+    """Return SplitMix64 draws, as ``chance.bits`` does."""
     z = (torch.arange(1, len(tau) + 1, device=tau.device)) * _signed(GAMMA) + _signed(key)
     z = (z ^ _shift(z, 30)) * _signed(MIX_1)
     z = (z ^ _shift(z, 27)) * _signed(MIX_2)
@@ -130,10 +137,10 @@ def _rescaled(tau: Tensor, mask: Tensor, probability: Tensor, share: Share) -> T
 
 def _elect(values: list[Tensor], weights: list[float]) -> Tensor:
     plus, minus, some, others = (torch.zeros_like(values[0]) for _ in range(4))
-    for value, one in zip(values, weights, strict=True):
+    for value, share in zip(values, weights, strict=True):
         positive, negative = ~(value <= 0), value < 0
         plus, minus = plus + torch.where(positive, value, 0), minus + torch.where(negative, value, 0)
-        some, others = some + positive * one, others + negative * one
+        some, others = some + positive * share, others + negative * share
     balance = plus + minus
     if any(weights):
         plus, minus = plus / some, minus / others

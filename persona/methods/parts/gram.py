@@ -1,4 +1,4 @@
-"""Rules that weigh whole tensors by lengths and angles: two passes, a Gram matrix, then a weighted sum.
+"""Methods that weigh whole tensors by lengths and angles, in two passes: a Gram matrix, then a weighted sum.
 
 G[i][j] = ⟨xᵢ, xⱼ⟩ in fp64, x₀ = W_base, xᵢ = τᵢ
 δ = b · W_base + Σ cᵢ τᵢ,   b and cᵢ from G alone, rounded to fp32
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def gram(work: Work) -> Gram:
-    """G, by one pass over the tensor."""
+    """Return G, from one pass over the tensor."""
     size = len(work.shares) + 1
     sums = {(i, j): Dot() for i in range(size) for j in range(i + 1)}
     for piece in work.pieces():
@@ -30,12 +30,12 @@ def gram(work: Work) -> Gram:
 
 
 def weighted(piece: Piece, coefficients: Coefficients) -> Float32:
-    """δ of one block: τs in recipe order, W_base last; every product and sum rounded."""
+    """Return δ of one block: τᵢ in recipe order, then W_base; every product and sum is rounded."""
     total: Float32 | None = None
-    for tau, one in zip(piece.deltas, coefficients.deltas, strict=True):
-        tau *= np.float32(one)
+    for tau, coefficient in zip(piece.deltas, coefficients.deltas, strict=True):
+        tau *= np.float32(coefficient)
         total = tau if total is None else total.__iadd__(tau)
-    assert total is not None, "a method is asked only where a vector touches"
+    assert total is not None, "methods run only where a vector changes the tensor"
     if coefficients.base:
         total += piece.base * np.float32(coefficients.base)
     return total

@@ -1,13 +1,14 @@
-"""How much vectors get in each other's way at one tensor: sums and counts, from one pass over its blocks.
+"""How much vectors interfere at one tensor: sums and counts, from one pass over its blocks.
 
-    G[i][j]       = ⟨τᵢ, τⱼ⟩                      of all τ that are looked at; ‖W_base‖² beside it
+    G[i][j]       = ⟨τᵢ, τⱼ⟩                      of all τ that are compared; also ‖W_base‖²
     both[i][j]    = #{vᵢ ≠ 0 and vⱼ ≠ 0}          vᵢ = αᵢ τᵢ before the trim, αᵢ τ̂ᵢ after it
     opposed[i][j] = #{vᵢ vⱼ < 0}
     shared        = #{at least two vᵢ ≠ 0}         conflicting = #{some vᵢ > 0 and some vⱼ < 0}
     mass[i]       = Σ |vᵢ|                          after the trim
     elected[i]    = Σ {|vᵢ| : vᵢ s > 0}            s the sign of P + N, see ``family.py``
 
-Sums are fp64 and do not depend on how the tensor is cut (``sums.py``); counts are exact. A NaN has no sign.
+Sums are fp64 and do not depend on how the tensor is split into blocks (``sums.py``); counts are exact. A NaN has no
+sign.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Counts = list[list[int]]
 
 @dataclass(frozen=True)
 class Signs:
-    """Entries by their signs; the diagonal of ``both`` says how many of a vector are not zero."""
+    """Counts of entries by sign; the diagonal of ``both`` counts the entries of each vector that are not 0."""
 
     both: Counts
     opposed: Counts
@@ -42,7 +43,7 @@ class Signs:
 
 @dataclass(frozen=True)
 class SignSums:
-    """What one tensor adds to the report; see the formulas above."""
+    """The sums and counts of one tensor; see the formulas above."""
 
     base: float
     gram: Gram
@@ -54,7 +55,13 @@ class SignSums:
 
 
 def measure(work: Work, thinned: Sequence[Thinned], taus: int, advance: Callable[[int], None]) -> SignSums:
-    """The sums of a tensor with so many τ. Those beyond the shares of ``work`` take part in G alone: what once was."""
+    """Measure one tensor.
+
+    Args:
+        thinned: How each vector is trimmed.
+        taus: Number of τ in each piece. Those beyond the shares of `work` (vectors before a change) count in G only.
+        advance: Called with the number of entries of each block that is done.
+    """
     tally = _Tally(taus, len(work.shares))
     alphas = [share.alpha for share in work.shares]
     for piece in work.pieces():
@@ -87,7 +94,7 @@ class _Tally:
             total.add(taus[i], taus[j])
 
     def vote(self, values: Sequence[Float32]) -> None:
-        """Who has the sign that is elected."""
+        """Count the entries that have the elected sign."""
         if not values:
             return
         sign = np.sign(balance(values))
@@ -111,18 +118,18 @@ class _Tally:
 
 
 def balance(values: Sequence[Float32]) -> Float32:
-    """P + N, as the election adds them up: each in recipe order and in fp32."""
+    """Return P + N as the election adds them up: each in recipe order, in fp32."""
     positive, negative = np.zeros((2, len(values[0])), np.float32)
     for value in values:
         positive += np.maximum(value, 0)
         negative += np.minimum(value, 0)
     positive += negative
-    found: Float32 = positive
-    return found
+    total: Float32 = positive
+    return total
 
 
 def _signs(values: Float32, alpha: float = 1.0) -> tuple[Any, Any]:
-    """Where α times the values is positive, and where negative: a bit for each."""
+    """Return where α times the values is positive, and where negative, one bit per entry."""
     above, below = np.packbits(values > 0), np.packbits(values < 0)
     return (above, below) if alpha > 0 else (below, above)
 
@@ -139,25 +146,25 @@ class _SignTally:
         self._conflicting = 0
 
     def add(self, signs: Sequence[tuple[Any, Any]]) -> None:
-        """The next block: of every vector where it is above zero and where below."""
+        """Add a block: for each vector, the bits where it is above 0 and below 0."""
         there = [above | below for above, below in signs]
         for i, (above, below) in enumerate(signs):
             self._both[i][i] += _count(there[i])
             for j in range(i):
                 both = _count(there[i] & there[j])
                 opposed = _count((above & signs[j][1]) | (below & signs[j][0]))
-                for one, other in ((i, j), (j, i)):
-                    self._both[one][other] += both
-                    self._opposed[one][other] += opposed
+                for row, column in ((i, j), (j, i)):
+                    self._both[row][column] += both
+                    self._opposed[row][column] += opposed
         if len(signs) > 1:
             self._together(signs, there)
 
     def _together(self, signs: Sequence[tuple[Any, Any]], there: Sequence[Any]) -> None:
         once, twice = np.zeros_like(there[0]), np.zeros_like(there[0])
         above, below = np.zeros_like(once), np.zeros_like(once)
-        for (up, down), one in zip(signs, there, strict=True):
-            twice |= once & one
-            once |= one
+        for (up, down), nonzero in zip(signs, there, strict=True):
+            twice |= once & nonzero
+            once |= nonzero
             above |= up
             below |= down
         self._shared += _count(twice)

@@ -1,4 +1,4 @@
-"""How a method says what it is; nothing here needs numpy, so that a recipe can be read without it."""
+"""Types by which a method declares itself. They do not need numpy, so that recipes can be read without it."""
 
 from __future__ import annotations
 

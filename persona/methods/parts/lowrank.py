@@ -4,7 +4,7 @@
 
 k ascends; every product, every sum and the final product with s are rounded to fp32, to nearest, ties to even.
 There is no fused multiply-add and no BLAS, so the bits depend on the factors alone: not on the machine, the number
-of threads, nor where a caller cuts the rows. s comes last because that is where PEFT puts it
+of threads, or how a caller splits the rows. s comes last because PEFT does it so
 (``LoraLayer.get_delta_weight``: ``(B @ A) * scaling``): with one term per sum the two agree bit for bit, and
 otherwise they differ only by the order in which a BLAS adds up.
 """
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 
 def delta_rows(left: Float32, right: Float32, scale: float, start: int, stop: int) -> Float32:
-    """Rows ``start`` to ``stop`` of s · L · R in a new array; L is [rows, r], R is [r, columns], both fp32."""
+    """Return rows `start` to `stop` of s · L · R in a new array.
+
+    Args:
+        left: L, fp32 [rows, r].
+        right: R, fp32 [r, columns].
+        scale: s.
+    """
     import numpy as np
 
     rows = np.empty((max(stop - start, 0), right.shape[1]), np.float32)

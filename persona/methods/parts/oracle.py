@@ -1,6 +1,6 @@
-"""The parts in plain torch, over whole tensors: what the references are written with.
+"""The parts in plain torch, over whole tensors, for the methods' references.
 
-Nothing here is shared with the code that builds: the loops are tested against it.
+Shares no code with the builds, whose loops are tested against it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ PHI, M64 = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 def draw(key: int, place: int) -> int:
-    """(key + j) · φ mod 2⁶⁴."""
+    """Return (key + j) · φ mod 2⁶⁴."""
     return (key + place) * PHI & M64
 
 
 def largest(tau: Tensor, k: int, key: int) -> Tensor:
-    """A mask of the k largest magnitudes; of those that equal the k-th, the ones that are drawn."""
+    """Return a mask of the k largest magnitudes; among those equal to the k-th, the draw decides."""
     sizes = tau.abs().flatten().view(torch.int32)  # non-negative floats are ordered as their bits
     if k >= len(sizes):
         return torch.ones_like(tau, dtype=torch.bool)
@@ -34,35 +34,35 @@ def largest(tau: Tensor, k: int, key: int) -> Tensor:
         chosen = sorted(range(len(equal)), key=drawn.__getitem__)[:needed]
     else:
         share = (needed << 64) // len(equal)
-        chosen = [number for number, one in enumerate(drawn) if one < share]
+        chosen = [number for number, value in enumerate(drawn) if value < share]
     kept[[equal[number] for number in chosen]] = True
     return kept.view(tau.shape)
 
 
 def wanted(density: float, entries: int) -> int:
-    """density · n, rounded to nearest, at least 1."""
+    """Return density · n, rounded to nearest, at least 1."""
     return min(entries, max(1, int(density * entries + 0.5)))
 
 
 def trim(tau: Tensor, share: Share) -> Tensor:
-    """τ with all but its density · n largest magnitudes set to 0."""
+    """Return τ with all but its density · n largest magnitudes set to 0."""
     mask = largest(tau, wanted(share.number("density"), tau.numel()), share.key)
     return torch.where(mask, tau, 0)
 
 
 def random_bits(key: int, count: int) -> list[int]:
-    """SplitMix64: the finalizer of key + (j + 1) · γ."""
-    found = []
+    """Return SplitMix64 draws: the finalizer of key + (j + 1) · γ."""
+    draws = []
     for place in range(count):
         z = key + (place + 1) * PHI & M64
         z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & M64
         z = (z ^ z >> 27) * 0x94D049BB133111EB & M64
-        found.append(z ^ z >> 31)
-    return found
+        draws.append(z ^ z >> 31)
+    return draws
 
 
 def uniform(tau: Tensor, share: Share) -> Tensor:
-    """A number in [0, 1) for each entry, fp64."""
+    """Return a number in [0, 1) for each entry, fp64."""
     numbers = [bits / 2**64 if bits >> 53 == 0 else (bits >> 11) * 2.0**-53 for bits in _bits(tau, share)]
     return torch.tensor(numbers, dtype=torch.float64).view(tau.shape)
 
@@ -72,13 +72,13 @@ def _bits(tau: Tensor, share: Share) -> list[int]:
 
 
 def keep_at_random(tau: Tensor, share: Share) -> Tensor:
-    """A mask that keeps each entry with probability ``density``."""
+    """Return a mask that keeps each entry with probability `density`."""
     bound = int(share.number("density") * 2.0**64)
     return torch.tensor([bits < bound for bits in _bits(tau, share)], dtype=torch.bool).view(tau.shape)
 
 
 def rescaled(tau: Tensor, mask: Tensor, probability: Tensor | float, share: Share) -> Tensor:
-    """What is kept, divided by its probability, or by the share of the L1 norm that is kept, or not at all."""
+    """Return kept entries, divided by their probability, by the share of the L1 norm that is kept, or not at all."""
     kept = torch.where(mask, tau, 0)
     if share.parameters["rescale"] == "density":
         by = probability.float() if isinstance(probability, Tensor) else torch.tensor(probability, dtype=torch.float32)
@@ -90,7 +90,7 @@ def rescaled(tau: Tensor, mask: Tensor, probability: Tensor | float, share: Shar
 
 
 def total(values: Sequence[Tensor]) -> Tensor:
-    """Σ vᵢ in order."""
+    """Return Σ vᵢ, added in order."""
     result = values[0]
     for value in values[1:]:
         result = result + value
@@ -98,21 +98,21 @@ def total(values: Sequence[Tensor]) -> Tensor:
 
 
 def weights(shares: Sequence[Share], parameters: Mapping[str, Value]) -> list[float]:
-    """What each vector counts for in the mean: 1, or |α|, or 0 for no mean at all."""
+    """Return the weight of each vector in the mean: 1, |α|, or 0 for a sum."""
     return [{"count": 1.0, "weights": abs(s.alpha), "none": 0.0}[str(parameters["normalize"])] for s in shares]
 
 
 def elect(values: Sequence[Tensor], weights: Sequence[float], parts: Sequence[Tensor] | None = None) -> Tensor:
-    """Of each entry the sign with more mass, and the (weighted) mean of those that have it."""
+    """Elect the sign with more mass for each entry; return the (weighted) mean of the vectors that have it."""
     parts = values if parts is None else parts
     zero = torch.zeros_like(values[0])
     sides = []
     for sign in (1, -1):
         voting = [value * sign > 0 for value in values]
         mass = total([torch.where(vote, value, zero) for vote, value in zip(voting, values, strict=True)])
-        part = total([torch.where(vote, one, zero) for vote, one in zip(voting, parts, strict=True)])
+        part = total([torch.where(vote, value, zero) for vote, value in zip(voting, parts, strict=True)])
         count = total(
-            [torch.where(vote, one, zero) for vote, one in zip(voting, map(torch.tensor, weights), strict=True)]
+            [torch.where(vote, share, zero) for vote, share in zip(voting, map(torch.tensor, weights), strict=True)]
         )
         sides.append((mass, part / count if any(weights) else part))
     balance = sides[0][0] + sides[1][0]
@@ -120,7 +120,7 @@ def elect(values: Sequence[Tensor], weights: Sequence[float], parts: Sequence[Te
 
 
 def drop_by_rank(tau: Tensor, share: Share) -> Tensor:
-    """DELLA's τ̂: the larger in its row, the likelier kept; rescaled by the chance it had."""
+    """Return DELLA's τ̂: the larger an entry in its row, the likelier it is kept; rescaled by its probability."""
     if share.number("density") >= 1:
         return tau
     rows = tau.reshape(-1, tau.shape[-1] if tau.ndim > 1 else tau.numel())
@@ -132,7 +132,7 @@ def drop_by_rank(tau: Tensor, share: Share) -> Tensor:
 
 
 def mask_ends(tau: Tensor, share: Share) -> Tensor:
-    """Breadcrumbs' τ̂: without the outliers, and of the rest the largest."""
+    """Return Breadcrumbs' τ̂: drop the outliers, and keep the largest of the rest."""
     kept = wanted(share.number("density"), tau.numel())
     top = min(int(share.number("gamma") * tau.numel()), tau.numel() - kept)
     mask = largest(tau, top + kept, share.key)

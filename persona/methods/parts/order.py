@@ -1,15 +1,15 @@
-"""Who is among the k largest: exactly, without sorting, and without favour where many are equal.
+"""Find the k largest magnitudes exactly, without sorting, and without bias among equal ones.
 
-The magnitude of an entry is the bits of |τ| in fp32 as an integer: the order of magnitudes, and a NaN is larger
-than anything. Let t be the k-th largest magnitude of a tensor, a entries be larger and e equal. All larger ones are
-kept, and of the equal ones the share (k - a)/e:
+The magnitude of an entry is the bits of |τ| in fp32 as an integer, which have the same order; a NaN is larger than
+everything. Let t be the k-th largest magnitude of a tensor, a the number of larger entries and e of equal ones. All
+larger ones are kept, and the share (k - a)/e of the equal ones:
 
-    draw(j)   = (key + j) · φ  mod 2⁶⁴          j the entry's place in the tensor, φ = 2⁶⁴ / golden ratio, odd
+    draw(j)   = (key + j) · φ  mod 2⁶⁴          j is the position in the tensor, φ = 2⁶⁴ / golden ratio, odd
     kept      = m > t, or m = t and draw(j) < ⌊2⁶⁴ (k - a)/e⌋
 
-Multiples of the golden ratio spread evenly, so the kept ones lie evenly over the rows, without a sort, a prefix sum
-or a random generator, and every block can be decided on its own. In tensors of at most ``SMALL`` entries the bound
-is instead the draw that lets exactly k - a of the class pass: there a few entries more or less would be seen.
+Multiples of the golden ratio are evenly distributed, so the kept ones are spread evenly over the rows without a sort, a
+prefix sum or a random generator, and each block can be decided by itself. In tensors of at most ``SMALL`` entries,
+where a few entries more or less would matter, the bound is the draw that keeps exactly k - a of the equal ones.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ PHI = 0x9E3779B97F4A7C15
 
 MASK = (1 << 64) - 1
 SMALL = 1 << 16
-"""Entries up to which exactly k are kept."""
+"""Exactly k are kept in tensors of up to this many entries."""
 
 _LOW = 15
 _BINS = 1 << 16
-"""A magnitude has 31 bits: 16 choose a bin, 15 a place in it."""
+"""A magnitude has 31 bits: 16 for the bin, 15 for the position in it."""
 
 
 def kept_of(density: float, entries: int) -> int:
-    """k: the share of the entries, rounded to nearest, and at least one."""
+    """Return k: density · entries, rounded to nearest, at least 1."""
     return min(entries, max(1, int(density * entries + 0.5)))
 
 
 def magnitudes(tau: Float32) -> Magnitudes:
-    """The bits of |τ| as integers, in a new array."""
+    """Return the bits of |τ| as integers, in a new array."""
     return tau.view(np.uint32) & np.uint32(0x7FFFFFFF)
 
 
 def draws(key: int, start: int, count: int) -> npt.NDArray[np.uint64]:
-    """The draws of ``count`` entries from ``start``."""
+    """Return the draws of `count` entries from `start`."""
     places = np.arange(count, dtype=np.uint64)
     places += np.uint64((key + start) & MASK)
     places *= np.uint64(PHI)
@@ -58,21 +58,26 @@ def draws(key: int, start: int, count: int) -> npt.NDArray[np.uint64]:
 
 
 def above(edge: Edge, sizes: Magnitudes, key: int, start: int) -> npt.NDArray[np.bool_]:
-    """Which entries are above an edge; ``sizes`` are a block's magnitudes, the first at ``start``."""
+    """Return a mask of the entries above an edge.
+
+    Args:
+        sizes: Magnitudes of a block.
+        start: Position of its first entry in the tensor.
+    """
     bits = np.uint32(edge.bits)
-    found = sizes > bits
+    mask = sizes > bits
     if edge.share:
         equal = np.flatnonzero(sizes == bits)
-        found[equal] = (equal.astype(np.uint64) + np.uint64((key + start) & MASK)) * np.uint64(PHI) < edge.share
-    return found
+        mask[equal] = (equal.astype(np.uint64) + np.uint64((key + start) & MASK)) * np.uint64(PHI) < edge.share
+    return mask
 
 
 Passes = Callable[[], Iterable["Magnitudes"]]
-"""A tensor's magnitudes from front to back, in blocks, as often as asked."""
+"""Yields the magnitudes of a tensor in blocks; each call starts again."""
 
 
 def edge(passes: Passes, entries: int, k: int, key: int) -> Edge:
-    """The edge above which ``k`` of so many entries are; what is zero is above none."""
+    """Return the edge that `k` of `entries` are above; zeros are above no edge."""
     if k >= entries:
         return Edge(ALL)
     if entries <= SMALL:
@@ -81,7 +86,7 @@ def edge(passes: Passes, entries: int, k: int, key: int) -> Edge:
 
 
 def share_of(bits: int, larger: int, equal: int, k: int) -> Edge:
-    """The edge for ``k`` at the magnitude ``bits``, which ``equal`` entries have and ``larger`` exceed."""
+    """Return the edge for `k` at the magnitude `bits`, which `equal` entries have and `larger` exceed."""
     if bits == 0:
         return Edge(ALL)
     if larger + equal == k:
@@ -90,7 +95,7 @@ def share_of(bits: int, larger: int, equal: int, k: int) -> Edge:
 
 
 def _edge_of_few(sizes: Magnitudes, k: int, key: int) -> Edge:
-    """Exactly ``k``: the class at the edge in the order of its draws."""
+    """Return the edge for exactly `k`: equal ones are kept in the order of their draws."""
     bits = int(np.partition(sizes, len(sizes) - k)[len(sizes) - k])
     larger, equal = int((sizes > bits).sum()), np.flatnonzero(sizes == bits)
     if bits == 0 or larger + len(equal) == k:
@@ -100,36 +105,36 @@ def _edge_of_few(sizes: Magnitudes, k: int, key: int) -> Edge:
 
 
 def kth_largest(passes: Passes, k: int) -> tuple[int, int, int]:
-    """The k-th largest magnitude, how many are larger, and how many equal it; two passes."""
+    """Return the k-th largest magnitude, and how many are larger and equal; takes two passes."""
     number, before = place(histogram(passes()), k)
     return join(number, before, within(passes(), number), k)
 
 
 def histogram(blocks: Iterable[Magnitudes]) -> npt.NDArray[np.int64]:
-    """How many magnitudes have each upper half; those of several tensors may be added."""
+    """Count magnitudes by their upper half; counts of several tensors can be added."""
     return _counted(blocks, lambda sizes: sizes >> np.uint32(_LOW), _BINS)
 
 
 def within(blocks: Iterable[Magnitudes], number: int) -> npt.NDArray[np.int64]:
-    """How many magnitudes with the upper half ``number`` have each lower half."""
+    """Count magnitudes whose upper half is `number` by their lower half."""
     return _counted(blocks, lambda sizes: _inside(sizes, number), 1 << _LOW)
 
 
 def place(upper: npt.NDArray[np.int64], k: int) -> tuple[int, int]:
-    """The upper half of the k-th largest magnitude, and how many magnitudes have a larger one."""
+    """Return the upper half of the k-th largest magnitude, and how many magnitudes have a larger one."""
     number, before, _ = _bin_of(upper, k)
     return number, before
 
 
 def join(number: int, before: int, lower: npt.NDArray[np.int64], k: int) -> tuple[int, int, int]:
-    """What :func:`kth_largest` gives, from :func:`place` and :func:`within`."""
+    """Return the result of :func:`kth_largest` from those of :func:`place` and :func:`within`."""
     low, larger, equal = _bin_of(lower, k - before)
     return number << _LOW | low, before + larger, equal
 
 
 def _inside(sizes: Magnitudes, number: int) -> Magnitudes:
-    found: Magnitudes = sizes[sizes >> np.uint32(_LOW) == np.uint32(number)] & np.uint32((1 << _LOW) - 1)
-    return found
+    lower: Magnitudes = sizes[sizes >> np.uint32(_LOW) == np.uint32(number)] & np.uint32((1 << _LOW) - 1)
+    return lower
 
 
 def _counted(blocks: Iterable[Magnitudes], what: Callable[[Any], Any], bins: int) -> npt.NDArray[np.int64]:
@@ -140,7 +145,7 @@ def _counted(blocks: Iterable[Magnitudes], what: Callable[[Any], Any], bins: int
 
 
 def _bin_of(counts: npt.NDArray[np.int64], k: int) -> tuple[int, int, int]:
-    """The bin of the k-th largest, how many lie above the bin, and how many in it."""
+    """Return the bin of the k-th largest, and how many are above the bin and in it."""
     down = np.cumsum(counts[::-1])
     at = int(np.searchsorted(down, k))
     inside = int(counts[::-1][at])
@@ -148,6 +153,6 @@ def _bin_of(counts: npt.NDArray[np.int64], k: int) -> tuple[int, int, int]:
 
 
 def blocks_of(passes: Iterable[Float32]) -> Iterator[Magnitudes]:
-    """The magnitudes of blocks of τ."""
+    """Yield the magnitudes of blocks of τ."""
     for tau in passes:
         yield magnitudes(tau)

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
 
 def chances(rows: Float32, density: float, epsilon: float) -> Any:
-    """p = density - ε + 2ε · rank/(n - 1), in fp64; rank 0 is a row's smallest magnitude, ties by place.
+    """Return p = density - ε + 2ε · rank/(n - 1), in fp64.
 
-    ``rows`` is [rows, n]. A row of one entry has p = density.
+    Rank 0 is the smallest magnitude of a row; equal ones rank by position. A row of one entry has p = density.
+
+    Args:
+        rows: fp32 [rows, n].
     """
     count = rows.shape[1]
     if count == 1:
@@ -22,7 +25,7 @@ def chances(rows: Float32, density: float, epsilon: float) -> Any:
 
 
 def ranked(rows: Float32) -> Any:
-    """The rank of every entry in its row: magnitude and place packed into one integer, sorted once."""
+    """Return the rank of every entry in its row, from one sort of magnitude and position packed into an integer."""
     count = rows.shape[1]
     keys = (rows.view(np.uint32) & np.uint32(0x7FFFFFFF)).astype(np.uint64)
     keys <<= np.uint64(32)

@@ -1,4 +1,4 @@
-"""How a method is carried out block by block, whichever way its module says it."""
+"""Run a method block by block, whichever way its module declares it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
     from persona.methods.parts.work import Float32
 
 ANYWHERE, ROWS, WHOLE = "anywhere", "rows", "whole"
-"""Where a tensor may be cut: the result must not depend on it."""
+"""Where a tensor may be split into blocks; the result must not depend on it."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is found out about a whole tensor first, and then δ of one block; ``cut`` says what a block is."""
+    """A pass over the whole tensor, then δ of each block.
+
+    Attributes:
+        prepare: Returns the state that `combine` needs.
+        combine: Returns δ of one block.
+        cut: Where the tensor may be split: ANYWHERE, between ROWS, or nowhere (WHOLE).
+    """
 
     prepare: Callable[[Work], Any]
     combine: Callable[[Work, Piece, Any], Float32]
@@ -31,7 +37,7 @@ class Rule:
 
 
 def rule(method: Method) -> Rule:
-    """The rule of a method."""
+    """Return the rule of a method."""
     module: Any = method
     if (kind := family_of(method)) is not None:
         return Rule(
@@ -42,7 +48,7 @@ def rule(method: Method) -> Rule:
     if hasattr(module, "coefficients"):
         return Rule(
             lambda work: module.coefficients(gram.gram(work), work.shares, work.parameters),
-            lambda work, piece, found: gram.weighted(piece, found),
+            lambda work, piece, coefficients: gram.weighted(piece, coefficients),
         )
     if hasattr(module, "matrix"):
         return Rule(lambda work: None, lambda work, piece, _: _matrix(module, work, piece), WHOLE)
@@ -50,12 +56,12 @@ def rule(method: Method) -> Rule:
 
 
 def family_of(method: Method) -> Family | None:
-    """The sparsifier and combiner of a method that is made of these."""
+    """Return the sparsifier and combiner of a method, if it has them."""
     return getattr(method, "FAMILY", None)
 
 
 def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
-    """A matrix by the method, anything else by the mean of αᵢτᵢ."""
+    """Merge a matrix by the method, and any other tensor by the mean of αᵢτᵢ."""
     if len(work.shape) == 2:
         check_finite(work.name, all(bool(np.isfinite(tau).all()) for tau in piece.deltas))
         deltas = [tau.reshape(work.shape) for tau in piece.deltas]
@@ -68,9 +74,9 @@ def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
 
 
 def check_finite(name: str, finite: bool) -> None:
-    """Nothing that holds NaN or infinity has singular values."""
+    """Raise Refusal for a matrix with NaN or infinity, which has no singular values."""
     if not finite:
         raise Refusal(
-            f"{name} holds NaN or infinity, and a matrix that does has no singular values",
-            f'Keep the vectors that bring them off it with except = ["{name}"], or choose another method.',
+            f"{name} contains NaN or infinity, so it has no singular values",
+            f'Exclude it from the vectors that cause this with except = ["{name}"], or choose another method.',
         )

@@ -1,4 +1,4 @@
-"""What a method knows of one vector at one tensor, beside its τ."""
+"""What a method knows about one vector at one tensor, besides its τ."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 from persona.methods.parts.parameters import Value
 
 ALL = 0
-"""Bits of the magnitude that every other one reaches: an edge there keeps everything but zeros."""
+"""Bits of the smallest magnitude: an edge there keeps everything except zeros."""
 
 NO_EDGE = 0xFFFFFFFF
-"""Bits of no magnitude: above an edge there is nothing."""
+"""Bits larger than any magnitude: nothing is above an edge there."""
 
 
 class Edge(NamedTuple):
-    """A place in the order of magnitudes that splits a tensor in two.
+    """A threshold of magnitude.
 
     An entry of magnitude m (the bits of |τ| in fp32, as an integer) is above it if m > ``bits``, or if m = ``bits``
-    and its draw (see ``order.draws``) is below ``share``, a number of 64 bits.
+    and its draw (see ``order.draws``) is below ``share``, a 64-bit number.
     """
 
     bits: int
@@ -27,28 +27,32 @@ class Edge(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Entries that are kept: above ``low`` and, if there is one, not above ``high``."""
+    """Keeps the entries above ``low`` and, if it is given, not above ``high``."""
 
     low: Edge
     high: Edge | None = None
 
 
 class Size(NamedTuple):
-    """Of all entries by which a vector is weighed, whatever tensor they are in: their mean, and √Σ F²."""
+    """Mean and L2 norm of a vector's F, over all of its tensors."""
 
     mean: float = 1.0
     norm: float = 1.0
 
 
 ONE = Size()
-"""Of a vector whose entries are not weighed."""
+"""The size of a vector whose entries are not weighed."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """One vector: its strength here, its parameters, and a key of 64 bits that is its own at this tensor.
+    """One vector at one tensor.
 
-    ``cut`` is given where it comes from more than this tensor, ``size`` where entries are weighed.
+    Attributes:
+        alpha: Its strength at this tensor.
+        key: 64-bit key of its random draws at this tensor.
+        cut: The cut, if it was found across the whole vector.
+        size: Size of its F, for methods that weigh entries.
     """
 
     alpha: float
@@ -58,5 +62,5 @@ class Share:
     size: Size = ONE
 
     def number(self, name: str) -> float:
-        """A parameter that is a number."""
+        """Return a numeric parameter."""
         return float(self.parameters[name])

@@ -1,11 +1,11 @@
 """Singular values and vectors of a task vector's matrix, in fp64.
 
-A large matrix is decomposed through the smaller of AᵀA and AAᵀ: a product and a symmetric eigenproblem of the smaller
-side, a fifth of the time of a full SVD. It squares the condition number, which fp64 affords: singular values down
-to the rounding of fp32, below which nothing is kept, are 2⁻⁴⁶ of the largest when squared.
+A large matrix is decomposed through the smaller of AᵀA and AAᵀ: a product and a symmetric eigenproblem, in a fifth of
+the time of a full SVD. This squares the condition number, which fp64 can afford: nothing below the rounding of fp32 is
+kept, and that is 2⁻⁴⁶ of the largest singular value when squared.
 
-BLAS and LAPACK sum in an order of their own, so bytes are the same for any number of threads here (each matrix is
-one thread's), but another build of the library may differ in the last places of fp32.
+BLAS and LAPACK choose their order of summation. The bytes do not depend on the number of threads, because each matrix
+runs on one thread, but another build of the library may differ in the last digits of fp32.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
 
 ROUNDING = 2.0**-23
-"""Of fp32, from one number to the next."""
+"""Relative distance between neighbouring fp32 numbers."""
 
 FEW = 64
-"""Rows or columns up to which LAPACK's own SVD is as fast."""
+"""Up to this many rows or columns, LAPACK's own SVD is as fast."""
 
 
 def added(deltas: Sequence[Float32], shares: Sequence[Share]) -> Float64:
-    """Σ αᵢ τᵢ."""
+    """Return Σ αᵢ τᵢ."""
     total = np.zeros(deltas[0].shape, np.float64)
     for tau, share in zip(deltas, shares, strict=True):
         total += tau * np.float64(share.alpha)
@@ -40,7 +40,7 @@ def added(deltas: Sequence[Float32], shares: Sequence[Share]) -> Float64:
 
 
 def svd(matrix: Float64, most: int | None = None) -> tuple[Float64, Float64, Float64]:
-    """U, σ and Vᵀ of the directions above rounding, the strongest first, ``most`` of them at most."""
+    """Return U, σ and Vᵀ of the directions above rounding, strongest first, at most `most`."""
     u, sigma, vt = _decomposed(matrix)
     kept = above_rounding(sigma, max(matrix.shape))
     kept = kept if most is None else min(kept, most)
@@ -48,7 +48,11 @@ def svd(matrix: Float64, most: int | None = None) -> tuple[Float64, Float64, Flo
 
 
 def above_rounding(sigma: Float64, largest: int) -> int:
-    """How many of the singular values, in descending order, are more than the rounding of fp32."""
+    """Count singular values, in descending order, that are above the rounding of fp32.
+
+    Args:
+        largest: The larger side of the matrix.
+    """
     return int((sigma > sigma[:1] * largest * ROUNDING).sum())
 
 
@@ -67,8 +71,8 @@ def _decomposed(matrix: Float64) -> tuple[Float64, Float64, Float64]:
 
 
 def orthonormal(columns: Float64) -> Float64:
-    """P Qᵀ of the SVD P diag(s) Qᵀ: the nearest matrix whose columns are orthonormal, as many as it has rank."""
+    """Return P Qᵀ of the SVD P diag(s) Qᵀ: the nearest matrix of the same rank with orthonormal columns."""
     p, s, qt = np.linalg.svd(columns, full_matrices=False)
     kept = above_rounding(s, max(columns.shape))
-    found: Float64 = p[:, :kept] @ qt[:kept]
-    return found
+    nearest: Float64 = p[:, :kept] @ qt[:kept]
+    return nearest

@@ -1,4 +1,4 @@
-"""Sums over whole tensors in fp64, whose value does not depend on how the tensor is cut into blocks."""
+"""Sums over whole tensors in fp64 that do not depend on how a tensor is split into blocks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
 
 TILE = 4096
-"""Entries that are added up together: the first of a tensor, the next, and so on, wherever blocks begin."""
+"""Number of entries that are summed together, counted from the start of the tensor."""
 
 
 class Dot:
-    """A running Σ xy, or Σ x: exact products, tiles added up by themselves and then in order."""
+    """A running Σ xy or Σ x: exact products, summed by tile, then tile after tile."""
 
     def __init__(self) -> None:
         self._whole = 0.0
@@ -26,11 +26,11 @@ class Dot:
 
     @property
     def value(self) -> float:
-        """The sum of all that was added."""
+        """The sum so far."""
         return self._whole + float(self._rest.sum())
 
     def add(self, x: Float32, y: Float32 | None) -> None:
-        """The next block, of any length."""
+        """Add a block of any length; without `y`, add up `x`."""
         terms = x.astype(np.float64)
         if y is not None:
             terms *= y
@@ -40,8 +40,3 @@ class Dot:
         for tile in terms[:cut].reshape(-1, TILE).sum(axis=1):
             self._whole += float(tile)
         self._rest = terms[cut:].copy()
-
-
-def dot() -> Dot:
-    """A sum that is 0 yet."""
-    return Dot()

@@ -1,4 +1,4 @@
-"""One tensor to be merged, as a method sees it: blocks of fp32, from front to back, as often as it asks."""
+"""A tensor to merge, as a method sees it: blocks of fp32 in order, as often as needed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     Float32 = npt.NDArray[np.float32]
 
 WHOLE = 0
-"""Instead of a number of entries: the tensor in one block."""
+"""Instead of a number of entries per block: the whole tensor in one block."""
 
 
 class Piece(NamedTuple):
-    """One block: where it begins, W_base, every τᵢ and, where entries are weighed, every Fᵢ; flat arrays of one length that may be used up."""
+    """One block: its first position, W_base, every τᵢ, and every Fᵢ if entries are weighed.
+
+    The arrays are flat and of one length, and may be overwritten.
+    """
 
     start: int
     base: Float32
@@ -31,9 +34,12 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """A tensor by name and shape, the vectors at it, and the method's parameters with their values.
+    """A tensor to merge, with the vectors that change it.
 
-    ``tau(i)`` gives the blocks of τᵢ, ``pieces()`` the blocks of everything; each call begins at the front.
+    Attributes:
+        parameters: A value for every parameter of the method.
+        tau: ``tau(i)`` yields the blocks of τᵢ, from the start.
+        pieces: Yields the blocks of everything, from the start.
     """
 
     name: str
@@ -50,5 +56,5 @@ class Work:
 
     @property
     def columns(self) -> int:
-        """Entries in a row: of the last axis, or all of a vector's."""
+        """Length of a row: the last axis, or all entries of a one-dimensional tensor."""
         return self.shape[-1] if len(self.shape) > 1 else max(1, self.entries)

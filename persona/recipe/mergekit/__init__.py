@@ -1,13 +1,13 @@
-"""Recipes as mergekit configurations, and back, as far as both say the same.
+"""Translate recipes to mergekit configurations and back.
 
-    writing    Recipe → configuration (``persona export``)
-    reading    configuration → what a recipe needs to say it (``persona import``)
-    config     a configuration's text and its shape
-    setting    mergekit's numbers by layer and by filter, and our alphas
-    density    the share of entries to keep, which both round differently
+    writing    recipe → configuration (``persona export``)
+    reading    configuration → recipe (``persona import``)
+    config     text of a configuration → its checked parts
+    setting    mergekit's numbers by layer and by filter, and persona's alphas
+    density    share of entries to keep, which both round differently
 
-A line of one that has no equal in the other is an error that names it. The table of methods is in docs/methods.md,
-and tests/parity/ merges what was exported with mergekit itself.
+Whatever has no equivalent is an error that names it. docs/methods.md compares the methods, and tests/parity/ merges
+exported configurations with mergekit itself.
 """
 
 METHODS = {
@@ -16,15 +16,15 @@ METHODS = {
     "breadcrumbs_ties": "breadcrumbs_ties", "sce": "sce", "slerp": "slerp", "nuslerp": "nuslerp",
     "karcher": "karcher", "model_stock": "model_stock",
 }  # fmt: skip
-"""Ours → theirs. ``iso_c`` and ``tsv_m`` are not there."""
+"""Names of methods: persona's → mergekit's. mergekit has no ``iso_c`` or ``tsv_m``."""
 
 ELECTING = frozenset({"ties", "dare_ties", "della", "breadcrumbs_ties"})
-"""Methods that elect a sign, and then may divide."""
+"""Methods that elect a sign, and may then divide by a sum of weights."""
 SUMMING = frozenset({"linear", "dare_linear", "della_linear", "breadcrumbs"})
-"""Methods that add up."""
+"""Methods that add vectors up."""
 TRIMMING = frozenset({"ties", "breadcrumbs", "breadcrumbs_ties"})
-"""Methods that keep the largest: ``density`` is a number of entries."""
+"""Methods that keep the largest entries: ``density`` is their share."""
 DRAWING = frozenset({"dare_linear", "dare_ties", "della", "della_linear"})
-"""Methods that drop at random: ``density`` is a chance."""
+"""Methods that drop entries at random: ``density`` is the keep probability."""
 PER_MODEL = ("density", "gamma", "epsilon")
-"""Parameters that a model, or a vector, may have of its own, called the same in both."""
+"""Parameters that each model, or vector, can have, with the same name in both."""

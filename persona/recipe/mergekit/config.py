@@ -1,9 +1,9 @@
-"""The text of a mergekit configuration → its parts, each checked; nothing in it is passed over.
+"""Read the text of a mergekit configuration into its parts, each checked; unknown keys are errors.
 
 merge_method: ties
 base_model: models/base
 models:
-  - model: models/a                    a folder, or folder+adapter, or a table of model and lora
+  - model: models/a                    a folder, FOLDER+ADAPTER, or a table of model and lora
     parameters: {weight: 0.5}
 parameters: {normalize: true}
 """
@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from persona.checkpoints import yamltext
-from persona.errors import RecipeError, did_you_mean
+from persona.errors import PersonaError, RecipeError
+from persona.settings import Table, dotted, shown
 
 _TOP = ("merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "tokenizer_source")
 _CANNOT = {
-    "slices": "it puts layers of models together, and a recipe has all layers of one base",
-    "modules": "it merges parts of a model by themselves",
-    "tokenizer": "a vocabulary that is put together has no base",
-    "chat_template": "a template travels with the run that brings it",
+    "slices": "it stacks layers of several models, and a recipe keeps the layers of its base",
+    "modules": "it merges parts of a model separately",
+    "tokenizer": "it builds a vocabulary that is not the base's",
+    "chat_template": "a chat template comes from the run that it was committed with",
 }
-_SCALARS = (int, float)
 
 
 @dataclass(frozen=True)
@@ -41,171 +41,145 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model of the list, with its own parameters."""
+    """An entry of `models`, with its own parameters and its key: "models[0]"."""
 
     reference: ModelReference
-    parameters: Mapping[str, Any]
+    parameters: Table
     key: str
 
 
 @dataclass(frozen=True)
 class MergekitConfig:
-    """A configuration; parameters are numbers, truths, or mergekit's settings, as :mod:`.setting` has them."""
+    """A configuration. Values of parameters are numbers, booleans, or settings as in :mod:`.setting`."""
 
     where: str
     method: str
     base: ModelReference | None
     models: tuple[ListedModel, ...]
-    parameters: Mapping[str, Any]
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    parameters: Table
+    notes: tuple[str, ...] = ()
 
-    def error(self, key: str, what: str, hint: str) -> RecipeError:
-        """An error that names the file and the key."""
-        return RecipeError(f"{self.where}: {key}: {what}", hint)
+    def error(self, key: str, problem: str, hint: str) -> PersonaError:
+        """Make an error that names the file and the key."""
+        return Table({}, self.where, make_error=RecipeError).error(key, problem, hint)
 
 
 def parse_config(text: str, where: str) -> MergekitConfig:
-    """The parts of a configuration; ``where`` names it in errors."""
+    """Read a configuration.
+
+    Args:
+        where: Name of the file, for errors.
+
+    Raises:
+        RecipeError: `text` is not a mergekit configuration, or has a key that no recipe can express.
+    """
     try:
-        table = yamltext.load(text)
+        values = yamltext.load(text)
     except ValueError as error:
-        raise RecipeError(f"{where}: not YAML that can be read: {error}", "Mend the file.") from None
-    reader = _Reader(where)
-    if not isinstance(table, dict) or "merge_method" not in table:
-        raise RecipeError(f"{where} is no mergekit configuration: it has no merge_method", "Give one of mergekit's.")
-    for key in table:
+        raise RecipeError(f"{where}: not valid YAML: {error}", "Fix the file.") from None
+    if not isinstance(values, Mapping) or "merge_method" not in values:
+        raise RecipeError(f"{where} is not a mergekit configuration: it has no merge_method", "Pass another file.")
+    table = Table(values, where, make_error=RecipeError)
+    for key in values:
         if key in _CANNOT:
-            raise reader.error(
-                str(key), f"a recipe cannot say this: {_CANNOT[key]}", "Merge with mergekit, and commit."
-            )
-        if key not in _TOP:
-            raise reader.error(str(key), "unknown key", did_you_mean(str(key), _TOP))
-    if table.get("tokenizer_source") not in (None, "base"):
-        raise reader.error("tokenizer_source", "only the base's tokenizer can be said", "Take the line out.")
-    base = table.get("base_model")
+            problem = f"a recipe cannot express this: {_CANNOT[key]}"
+            raise table.error(key, problem, "Merge with mergekit, and commit the result.")
+    table.allow(_TOP)
+    if table.values.get("tokenizer_source") not in (None, "base"):
+        raise table.error("tokenizer_source", "only 'base' is supported", "Remove the line.")
     return MergekitConfig(
         where=where,
-        method=reader.text(table["merge_method"], "merge_method"),
-        base=None if base is None else reader.reference(base, "base_model"),
-        models=reader.models(table.get("models")),
-        parameters=reader.parameters(table.get("parameters"), "parameters"),
-        notes=tuple(_notes(reader, table)),
+        method=_text(table, "merge_method"),
+        base=_reference(table, "base_model") if "base_model" in table else None,
+        models=tuple(map(_listed, table.tables("models", "Write models as '- model: FOLDER', one below the other."))),
+        parameters=_parameters(table),
+        notes=tuple(_notes(table)),
     )
 
 
-def _notes(reader: _Reader, table: Mapping[str, Any]) -> list[str]:
+def _notes(table: Table) -> list[str]:
     notes = []
-    compute = reader.text(table["dtype"], "dtype") if table.get("dtype") is not None else None
-    out = reader.text(table["out_dtype"], "out_dtype") if table.get("out_dtype") is not None else compute
+    compute = _text(table, "dtype") if "dtype" in table else None
+    out = _text(table, "out_dtype") if "out_dtype" in table else compute
     if compute not in (None, "float32"):
-        notes.append(f"dtype {compute}: here all arithmetic is float32, so the last digits differ")
+        notes.append(f"dtype {compute}: persona computes in float32, so the last digits differ")
     if out is not None:
-        notes.append(f"{out} is no part of a recipe: persona build --dtype {out}")
+        notes.append(f"recipes do not record {out}: build with persona build --dtype {out}")
     return notes
 
 
-class _Reader:
-    """Takes typed values out of parsed YAML."""
+def _text(table: Table, key: str) -> str:
+    """Return a string; raise if it is missing or blank."""
+    value = table.text(key, None, wanted="text", empty=False)
+    if value is None:
+        raise table.error(key, "is missing", f"Add a line '{key}: …'.")
+    return value
 
-    def __init__(self, where: str) -> None:
-        self._where = where
 
-    def error(self, key: str, what: str, hint: str) -> RecipeError:
-        return RecipeError(f"{self._where}: {key}: {what}", hint)
+def _listed(model: Table) -> ListedModel:
+    model.allow(("model", "parameters"), "A model has 'model' and 'parameters'.")
+    return ListedModel(_reference(model, "model"), _parameters(model), dotted(model.path))
 
-    def text(self, value: Any, key: str) -> str:
-        if not isinstance(value, str) or not value or not _is_utf8(value):
-            raise self.error(key, f"{_shown(value)} is no text", "Mend the line.")
+
+def _reference(table: Table, key: str) -> ModelReference:
+    if isinstance(table.values.get(key), Mapping):
+        model = table.table(key)
+        model.allow(("model", "lora", "override_architecture"))
+        if "override_architecture" in model:
+            raise model.error("override_architecture", "is not supported", "Remove the line.")
+        return ModelReference(_path(model, "model"), _path(model, "lora") if "lora" in model else None)
+    path, *adapters = _text(table, key).split("+")
+    parts = [path, *adapters]
+    if len(parts) > 2 or not all(parts):
+        raise table.error(key, f"{shown('+'.join(parts))} is not FOLDER or FOLDER+ADAPTER", "Name one adapter at most.")
+    return ModelReference(*parts)
+
+
+def _path(table: Table, key: str) -> str:
+    if not isinstance(table.values.get(key), Mapping):
+        return _text(table, key)
+    model = table.table(key)
+    model.allow(("path", "revision"))
+    if "revision" in model:
+        raise model.error("revision", "names a revision on the Hub", "Download it, and name the folder.")
+    return _text(model, "path")
+
+
+def _parameters(table: Table) -> Table:
+    """Return a copy of the table `parameters` in which every value is checked, and numbers are floats."""
+    given = table.table("parameters", "Write parameters as 'name: value', one below the other.", optional=True)
+    return replace(given, values={str(key): _setting(given, key, given.values[key]) for key in given.values})
+
+
+def _setting(table: Table, key: str, value: Any) -> Any:
+    if isinstance(value, bool):
         return value
-
-    def models(self, value: Any) -> tuple[ListedModel, ...]:
-        if not isinstance(value, list) or not value:
-            raise self.error("models", "is missing, or no list", "A recipe comes from a list of models.")
-        found = []
-        for number, one in enumerate(value):
-            key = f"models[{number}]"
-            if not isinstance(one, dict) or "model" not in one:
-                raise self.error(key, "names no model", "Write it as '- model: FOLDER'.")
-            for other in one:
-                if other not in ("model", "parameters"):
-                    raise self.error(f"{key}.{other}", "unknown key", "A model has 'model' and 'parameters'.")
-            reference = self.reference(one["model"], f"{key}.model")
-            found.append(ListedModel(reference, self.parameters(one.get("parameters"), f"{key}.parameters"), key))
-        return tuple(found)
-
-    def reference(self, value: Any, key: str) -> ModelReference:
-        if isinstance(value, dict):
-            if value.get("override_architecture") is not None or not {*value} <= {*_REFERENCE}:
-                raise self.error(key, "says more than 'model' and 'lora'", "Take the other keys out.")
-            lora = value.get("lora")
-            return ModelReference(
-                self._path(value.get("model"), f"{key}.model"),
-                None if lora is None else self._path(lora, f"{key}.lora"),
-            )
-        path, *rest = self.text(value, key).split("+")
-        if len(rest) > 1:
-            raise self.error(key, f"{_shown(value)} names more than one adapter", "Write FOLDER+ADAPTER.")
-        return ModelReference(self._path(path, key), self._path(rest[0], key) if rest else None)
-
-    def _path(self, value: Any, key: str) -> str:
-        if isinstance(value, dict):
-            if value.get("revision") is not None or not {*value} <= {"path", "revision"}:
-                raise self.error(key, "names a revision of the hub", "Download it, and give the folder.")
-            return self.text(value.get("path"), f"{key}.path")
-        return self.text(value, key)
-
-    def parameters(self, value: Any, key: str) -> dict[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self.error(key, "is no table", "Write parameters as 'name: value' below each other.")
-        return {self.text(name, key): self._setting(one, f"{key}.{name}") for name, one in value.items()}
-
-    def _setting(self, value: Any, key: str) -> Any:
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, dict):
-            value = [value]
-        if not isinstance(value, list):
-            return self._number(value, key)
-        if not value:
-            raise self.error(key, "is an empty list", "Give one number at least.")
-        if all(isinstance(one, dict) for one in value):
-            return [self._condition(one, f"{key}[{number}]") for number, one in enumerate(value)]
-        return [self._number(one, f"{key}[{number}]") for number, one in enumerate(value)]
-
-    def _condition(self, value: dict[Any, Any], key: str) -> dict[str, Any]:
-        if "value" not in value or not {*value} <= {"value", "filter"}:
-            raise self.error(key, "is no 'filter' and 'value'", "Write it as {filter: PART, value: NUMBER}.")
-        part = value.get("filter")
-        inner = value["value"]
-        said = (
-            [self._number(one, key) for one in inner] if isinstance(inner, list) and inner else self._number(inner, key)
-        )
-        return {"value": said, **({} if part is None else {"filter": self.text(part, f"{key}.filter")})}
-
-    def _number(self, value: Any, key: str) -> float:
-        """A number; YAML 1.1 reads ``1e-5`` as a text, and mergekit takes that as a number, too."""
-        try:
-            number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-        except (ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise self.error(key, f"{_shown(value)} is no number", "Give a finite number.")
-        return number
+    if isinstance(value, dict):
+        return [_condition(table.table(key))]
+    if not isinstance(value, list):
+        return _number(table, key, value)
+    if not value:
+        raise table.error(key, "is an empty list", "Give at least one number.")
+    if all(isinstance(item, dict) for item in value):
+        return [_condition(condition) for condition in table.tables(key, "")]
+    return [_number(table, f"{key}[{index}]", item) for index, item in enumerate(value)]
 
 
-_REFERENCE = ("model", "lora", "override_architecture")
+def _condition(table: Table) -> dict[str, Any]:
+    """Read a value that applies to the tensors whose names contain a filter."""
+    table.allow(("filter", "value"))
+    value = table.values.get("value")
+    values = [_number(table, "value", item) for item in value] if isinstance(value, list) and value else None
+    condition: dict[str, Any] = {"value": _number(table, "value", value) if values is None else values}
+    return condition | ({"filter": _text(table, "filter")} if "filter" in table else {})
 
 
-def _is_utf8(text: str) -> bool:
+def _number(table: Table, key: str, value: Any) -> float:
+    """Return a finite number. YAML 1.1 reads ``1e-5`` as text, which mergekit accepts as a number, too."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
-
-
-def _shown(value: Any) -> str:
-    text = repr(value) if not isinstance(value, int) or abs(value) < 1 << 63 else "an integer of many digits"
-    return text if len(text) <= 60 else f"{text[:57]}…"
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise table.error(key, f"{shown(value)} is not a number", "Give a finite number.")
+    return number

@@ -1,7 +1,7 @@
-"""How many entries a density keeps: mergekit rounds density · n down, we round it to nearest.
+"""Convert densities: mergekit rounds density · n down, persona rounds it to nearest.
 
-A density is carried over as one that keeps the same number of entries of every tensor: itself if it does, else the
-shortest decimal that does. Where no single one does for all tensors, there is one for each that is an exception.
+The converted density keeps the same number of entries of every tensor: the same number if it does, else the shortest
+decimal that does. If no single one does for all tensors, the exceptions get their own.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ Count = Callable[[float, int], int]
 
 
 def floor_of(density: float, entries: int) -> int:
-    """What mergekit's breadcrumbs keeps."""
+    """Return the number of entries that mergekit's breadcrumbs keeps."""
     return entries if density >= 1 else int(density * entries)
 
 
 def floor_or_one(density: float, entries: int) -> int:
-    """What mergekit's ties keeps."""
+    """Return the number of entries that mergekit's ties keeps."""
     return max(1, floor_of(density, entries))
 
 
 def keeping(wanted: Collection[tuple[int, int]], count: Count, first: float) -> float | None:
-    """The density by which ``count`` keeps what is ``wanted``, pairs of entries and how many stay; None if none does.
+    """Find a density that keeps the wanted numbers of entries; None if there is none.
 
-    ``first`` is tried first, then decimals, the short before the long.
+    Args:
+        wanted: Pairs of a tensor's entries and how many to keep.
+        count: Rounding rule: number kept, from density and entries.
+        first: Density to try first; then decimals, shortest first.
     """
     if _keeps(first, wanted, count):
         return first
@@ -40,7 +43,7 @@ def keeping(wanted: Collection[tuple[int, int]], count: Count, first: float) -> 
     for digits in range(1, 18):
         least = max(1, math.floor(low * 10**digits))
         most = min(10**digits, math.ceil(high * 10**digits))
-        if most - least > 64:  # finer than it need be: a coarser number would have been found
+        if most - least > 64:  # a coarser decimal would have matched already
             least, most = _around(first, digits, least, most)
         for number in range(least, most + 1):
             candidate = float(Fraction(number, 10**digits))
@@ -59,10 +62,18 @@ def _keeps(density: float, wanted: Collection[tuple[int, int]], count: Count) ->
 
 
 def to_theirs(density: float, sizes: Mapping[str, int], theirs: Count) -> float | list[dict[str, object]]:
-    """``density`` as mergekit has to be told it, for tensors of these sizes: a number, or numbers by name."""
-    one = keeping({(size, kept_of(density, size)) for size in sizes.values()}, theirs, density)
-    if one is not None:
-        return one
+    """Convert persona's density to mergekit's.
+
+    Args:
+        sizes: Number of entries of each tensor.
+        theirs: mergekit's rounding rule.
+
+    Returns:
+        A number, or a setting by tensor names.
+    """
+    single = keeping({(size, kept_of(density, size)) for size in sizes.values()}, theirs, density)
+    if single is not None:
+        return single
     strengths = dict.fromkeys(sizes, density)
     for name, size in sizes.items():
         if theirs(density, size) != kept_of(density, size):
@@ -72,10 +83,10 @@ def to_theirs(density: float, sizes: Mapping[str, int], theirs: Count) -> float 
 
 
 def to_ours(setting: object, sizes: Mapping[str, int], depths: Depths, theirs: Count) -> float | None:
-    """A density of mergekit's, as a setting, as we have to be told it; None if there is none."""
-    told = {name: evaluate(setting, name, depths) for name in sizes}
-    wanted = {(sizes[name], theirs(value, sizes[name])) for name, value in told.items() if value is not None}
-    if None in told.values() or not wanted:
+    """Convert mergekit's density, which may differ by tensor, to persona's; None if no single number fits."""
+    densities = {name: evaluate(setting, name, depths) for name in sizes}
+    wanted = {(sizes[name], theirs(value, sizes[name])) for name, value in densities.items() if value is not None}
+    if None in densities.values() or not wanted:
         return None
-    usual, _ = Counter(told.values()).most_common(1)[0]
+    usual, _ = Counter(densities.values()).most_common(1)[0]
     return keeping(wanted, kept_of, usual or 1.0)

@@ -1,6 +1,6 @@
-"""What a recipe must say to give the model of a mergekit configuration; an error names what it cannot say.
+"""Translate a mergekit configuration into a recipe that gives the same model; name what a recipe cannot express.
 
-mergekit's defaults are made explicit, for ours are others.
+mergekit's defaults are written out, because persona's differ.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from persona.errors import RecipeError, did_you_mean
+from persona.errors import PersonaError, did_you_mean
 from persona.methods.parts.parameters import Value
 from persona.recipe.alphas import Alpha, Depths
 from persona.recipe.mergekit import DRAWING, ELECTING, METHODS, SUMMING, TRIMMING
 from persona.recipe.mergekit.config import ListedModel, MergekitConfig, ModelReference
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours
 from persona.recipe.mergekit.setting import alpha_of, numbers
+from persona.settings import Table
 
 OURS = {theirs: ours for ours, theirs in METHODS.items()} | {"linear": "linear"}
 
@@ -26,7 +27,7 @@ _BY_MODEL = frozenset({"weight", "density", "gamma", "epsilon"})
 
 @dataclass(frozen=True)
 class RecipePart:
-    """A model that becomes a vector. Its weight and density are mergekit's settings, and the others numbers."""
+    """A model that becomes a vector. Its weight and density are mergekit's settings; other parameters are numbers."""
 
     reference: ModelReference
     key: str
@@ -36,7 +37,7 @@ class RecipePart:
 
 @dataclass(frozen=True)
 class Merge:
-    """Everything of a recipe but its vectors' ids."""
+    """Everything in a recipe except the ids of its vectors."""
 
     method: str
     scale: float
@@ -46,10 +47,16 @@ class Merge:
 
 
 def merge_of(config: MergekitConfig, bases: Collection[ModelReference]) -> Merge:
-    """The recipe of ``config``; ``bases`` are those of its models that are the recipe's base."""
+    """Translate a configuration into a recipe.
+
+    Args:
+        bases: The models of `config` that are the recipe's base.
+
+    Raises:
+        RecipeError: a recipe cannot express the configuration.
+    """
     if config.method not in OURS:
-        hint = did_you_mean(config.method, OURS) if config.method else ""
-        raise config.error("merge_method", f"'{config.method}' has no counterpart here", hint)
+        raise config.error("merge_method", f"'{config.method}' is not supported", did_you_mean(config.method, OURS))
     reader = _Reader(config, bases)
     reader.check_names()
     if config.method == "linear":
@@ -60,7 +67,11 @@ def merge_of(config: MergekitConfig, bases: Collection[ModelReference]) -> Merge
 
 
 def alpha_for(part: RecipePart, names: Iterable[str], depths: Depths, config: MergekitConfig) -> Alpha:
-    """A part's alpha, as a vector that changes ``names``."""
+    """Return the alpha of a part whose vector changes the tensors `names`.
+
+    Raises:
+        RecipeError: the part's weight leaves a tensor without a value.
+    """
     alpha = alpha_of(part.weight, names, depths)
     if alpha is None:
         raise config.error(f"{part.key}.parameters.weight", "no filter matches some tensors", "Add '- value: NUMBER'.")
@@ -70,92 +81,92 @@ def alpha_for(part: RecipePart, names: Iterable[str], depths: Depths, config: Me
 def own_parameters(
     part: RecipePart, method: str, sizes: Mapping[str, int], depths: Depths, config: MergekitConfig
 ) -> dict[str, Value]:
-    """A part's parameters as our rounding has to be told them, for a vector whose tensors have these sizes."""
-    found: dict[str, Value] = dict(part.parameters)
+    """Return a part's parameters, with its density adjusted to persona's rounding.
+
+    Args:
+        sizes: Number of entries of each tensor that the vector changes.
+
+    Raises:
+        RecipeError: no single density keeps as many entries as mergekit does.
+    """
+    parameters: dict[str, Value] = dict(part.parameters)
     if method in TRIMMING:
-        density = to_ours(found["density"], sizes, depths, floor_or_one if method == "ties" else floor_of)
+        density = to_ours(parameters["density"], sizes, depths, floor_or_one if method == "ties" else floor_of)
         if density is None:
             raise config.error(
                 f"{part.key}.parameters.density",
-                "no one density keeps as many entries of every tensor as mergekit would",
+                "no single density keeps as many entries of every tensor as mergekit does",
                 "Give one number for all tensors, such as a slightly larger one.",
             )
-        found["density"] = density
-    return found
+        parameters["density"] = density
+    return parameters
 
 
 class _Reader:
-    """One configuration, and which of its models are the base."""
+    """A configuration, and the models in it that become vectors."""
 
     def __init__(self, config: MergekitConfig, bases: Collection[ModelReference]) -> None:
         self.config = config
         self.bases = bases
-        self.runs = [one for one in config.models if one.reference not in bases]
+        self.runs = [model for model in config.models if model.reference not in bases]
 
-    def error(self, key: str, what: str, hint: str) -> RecipeError:
-        return self.config.error(key, what, hint)
+    def error(self, key: str, problem: str, hint: str) -> PersonaError:
+        return self.config.error(key, problem, hint)
 
     def check_names(self) -> None:
-        """Raise for a parameter that the method has not, or that stands at the wrong place."""
-        known = _KNOWN[self.config.method]
-        for key, table in [("parameters", self.config.parameters)] + [
-            (f"{one.key}.parameters", one.parameters) for one in self.config.models
-        ]:
-            for name in table:
+        """Raise for a parameter that the method does not have, or that is in the wrong place."""
+        known, method = _KNOWN[self.config.method], self.config.method
+        shared = self.config.parameters
+        for table in (shared, *(model.parameters for model in self.config.models)):
+            for name in table.values:
                 if name not in known:
-                    raise self.error(
-                        f"{key}.{name}", f"no parameter of {self.config.method}", did_you_mean(name, known)
-                    )
-                if key != "parameters" and name not in _BY_MODEL:
-                    raise self.error(
-                        f"{key}.{name}", "counts for all models", "Write it below 'parameters:' at the end."
-                    )
+                    raise table.error(name, f"not a parameter of {method}", did_you_mean(name, known))
+                if table is not shared and name not in _BY_MODEL:
+                    raise table.error(name, "applies to all models", "Move it to 'parameters:' at the top level.")
 
-    def setting(self, name: str, one: ListedModel | None, default: Any = None) -> tuple[Any, str]:
-        """A parameter of a model, or of all, and its key."""
-        if one is not None and name in one.parameters:
-            return one.parameters[name], f"{one.key}.parameters.{name}"
-        return self.config.parameters.get(name, default), f"parameters.{name}"
+    def table(self, name: str, model: ListedModel | None) -> Table:
+        """Return the parameters that `name` is read from: the model's own, or those of all models."""
+        return model.parameters if model is not None and name in model.parameters else self.config.parameters
 
-    def truth(self, name: str, default: bool) -> bool:
-        value, key = self.setting(name, None, default)
-        if not isinstance(value, bool):
-            raise self.error(key, f"{value!r} is neither true nor false", "Write true or false.")
-        return value
+    def flag(self, name: str, default: bool) -> bool:
+        return self.config.parameters.flag(name, default)
 
-    def number(self, name: str, one: ListedModel | None, default: float | None = None) -> float:
-        value, key = self.setting(name, one, default)
+    def number(self, name: str, model: ListedModel | None, default: float | None = None) -> float:
+        table = self.table(name, model)
+        value = table.values.get(name, default)
         if value is None:
-            raise self.error(key, "is missing", f"{self.config.method} needs it.")
+            raise table.error(name, "is missing", f"{self.config.method} needs it.")
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(key, "is not one number, and here it must be", "Give one number for all tensors.")
+            raise table.error(name, "must be a single number", "Give one number for all tensors.")
         return float(value)
 
-    def weight(self, one: ListedModel) -> Any:
-        value, _ = self.setting("weight", one)
+    def weight(self, model: ListedModel) -> Any:
+        value = self.table("weight", model).values.get("weight")
         if value is None or isinstance(value, bool):
-            raise self.error(f"{one.key}.parameters.weight", "is missing, or no number", "Give every model a weight.")
+            raise model.parameters.error("weight", "is missing, or not a number", "Give every model a weight.")
         return value
 
-    def share(self, name: str, one: ListedModel, *, by_tensor: bool) -> Any:
-        """A parameter that a model may have: a number, or where that can be carried over a setting."""
-        return self.setting(name, one, _DEFAULTS[name])[0] if by_tensor else self.number(name, one, _DEFAULTS[name])
+    def share(self, name: str, model: ListedModel, *, by_tensor: bool) -> Any:
+        """Return a number, or mergekit's setting if it may differ by tensor."""
+        if by_tensor:
+            return self.table(name, model).values.get(name, _DEFAULTS[name])
+        return self.number(name, model, _DEFAULTS[name])
 
     def plain_weights(self, models: Iterable[ListedModel], why: str) -> list[float]:
-        """Weights that are numbers."""
-        found = []
-        for one in models:
-            weight = self.weight(one)
+        """Return weights that must be single numbers."""
+        weights = []
+        for model in models:
+            weight = self.weight(model)
             if not isinstance(weight, int | float):
-                raise self.error(f"{one.key}.parameters.weight", f"must be one number {why}", "Set normalize: false.")
-            found.append(float(weight))
-        return found
+                raise model.parameters.error("weight", f"must be a single number {why}", "Set normalize: false.")
+            weights.append(float(weight))
+        return weights
 
     def check_count(self, least: int, most: int | None = None) -> None:
         if not least <= len(self.runs) <= (most or len(self.runs)):
             wanted = str(least) if most == least else f"{least} or more"
-            what = f"{len(self.runs)} models beside the base, and {self.config.method} has {wanted} here"
-            raise self.error("models", what, "See 'persona methods'.")
+            problem = f"{len(self.runs)} models besides the base, but {self.config.method} needs {wanted}"
+            raise self.error("models", problem, "See 'persona methods'.")
 
     def merge(
         self,
@@ -167,7 +178,7 @@ class _Reader:
         return Merge(method, scale, parameters or {}, tuple(parts), self.config.notes)
 
     def arithmetic(self, method: str) -> Merge:
-        """Sums and elections."""
+        """Read a method that adds vectors up, or elects signs first."""
         self.check_count(1)
         scale = self.number("lambda", None, 1.0)
         parameters: dict[str, Value] = {}
@@ -175,19 +186,19 @@ class _Reader:
         by_tensor = {name for name in names if name == "density" and method in TRIMMING}
         parts = [
             RecipePart(
-                one.reference,
-                one.key,
-                self.weight(one),
-                {n: self.share(n, one, by_tensor=n in by_tensor) for n in names},
+                model.reference,
+                model.key,
+                self.weight(model),
+                {name: self.share(name, model, by_tensor=name in by_tensor) for name in names},
             )
-            for one in self.runs
+            for model in self.runs
         ]
         self._check_shares(parts)
         if method in DRAWING:
-            parameters["rescale"] = "l1" if self.truth("rescale", True) else "none"
-        elif self.truth("rescale", False):
-            raise self.error("parameters.rescale", f"{self.config.method} does not rescale here", "Set rescale: false.")
-        normalize = self.truth("normalize", self.config.method in _NORMALIZES)
+            parameters["rescale"] = "l1" if self.flag("rescale", True) else "none"
+        elif self.flag("rescale", False):
+            raise self.error("parameters.rescale", f"not supported for {self.config.method}", "Set rescale: false.")
+        normalize = self.flag("normalize", self.config.method in _NORMALIZES)
         if method in ELECTING:
             parameters["normalize"] = "weights" if normalize else "none"
             self._check_signs(parts, normalize)
@@ -197,19 +208,20 @@ class _Reader:
 
     def _check_shares(self, parts: Iterable[RecipePart]) -> None:
         for part in parts:
-            said = part.parameters.get("density", 1.0)
-            wrong = [value for value in numbers(said) if not 0 < value <= 1] if not isinstance(said, bool) else [said]
+            density = part.parameters.get("density", 1.0)
+            values = [density] if isinstance(density, bool) else numbers(density)
+            wrong = [value for value in values if isinstance(density, bool) or not 0 < value <= 1]
             if wrong:
-                what = f"{wrong[0]:g} is no share of entries that are kept"
-                raise self.error(f"{part.key}.parameters.density", what, "Give a number above 0, at most 1.")
+                problem = f"{wrong[0]:g} is not a share of entries"
+                raise self.error(f"{part.key}.parameters.density", problem, "Give a number above 0, at most 1.")
 
     def _check_signs(self, parts: Iterable[RecipePart], normalize: bool) -> None:
         for part in parts:
             if normalize and min(numbers(part.weight)) < 0:
                 raise self.error(
                     f"{part.key}.parameters.weight",
-                    "is negative, and normalize: true divides by the sum of signed weights, which turns it round",
-                    "Set normalize: false, which takes the vector away.",
+                    "is negative, and normalize: true divides by the sum of signed weights, which flips the sign",
+                    "Set normalize: false to subtract the vector.",
                 )
 
     def _sum(self, weights: Iterable[float]) -> float:
@@ -219,42 +231,43 @@ class _Reader:
         return total
 
     def mean(self) -> Merge:
-        """A mean of models: W_base + Σ wᵢ/Σw τᵢ, for the models are W_base + τᵢ."""
+        """Read a mean of models: W_base + Σ wᵢ/Σw τᵢ, since the models are W_base + τᵢ."""
         self.check_count(1)
         weights = self.plain_weights(self.config.models, "in a mean of models")
         total = self._sum(weights)
-        if not self.truth("normalize", True):
+        if not self.flag("normalize", True):
             if abs(total - 1) > 1e-9:
-                what = f"the weights add up to {total:g}, so the base itself would be scaled"
-                raise self.error("parameters.normalize", what, "Make them add up to 1, or set normalize: true.")
+                problem = f"the weights add up to {total:g}, which would scale the base itself"
+                raise self.error("parameters.normalize", problem, "Make them add up to 1, or set normalize: true.")
             total = 1.0
-        by_key = dict(zip((one.key for one in self.config.models), weights, strict=True))
-        return self.merge("linear", [RecipePart(one.reference, one.key, by_key[one.key] / total) for one in self.runs])
+        by_key = dict(zip((model.key for model in self.config.models), weights, strict=True))
+        parts = [RecipePart(model.reference, model.key, by_key[model.key] / total) for model in self.runs]
+        return self.merge("linear", parts)
 
     def whole(self) -> list[RecipePart]:
-        """Models that have no weights."""
-        return [RecipePart(one.reference, one.key) for one in self.runs]
+        """Return parts without weights."""
+        return [RecipePart(model.reference, model.key) for model in self.runs]
 
     def check_no_base(self) -> None:
         if len(self.runs) < len(self.config.models):
-            raise self.error("models", "the base is one of the models, and here a base is no vector", "Take it out.")
+            raise self.error("models", "the base is in the list, but it is not a vector", "Remove it from the list.")
 
 
 def _slerp(reader: _Reader) -> Merge:
-    """From ``base_model`` to the other model; both may be runs."""
+    """Read an interpolation from ``base_model`` to the other model; both may be runs."""
     base = reader.config.base
-    references = [one.reference for one in reader.config.models]
-    others = [one for one in references if one != base]
+    references = [model.reference for model in reader.config.models]
+    others = [reference for reference in references if reference != base]
     if base is None or len(references) > 2 or len(others) != 1:
-        raise reader.error("models", "slerp has base_model and one other model", "List two models.")
+        raise reader.error("models", "slerp takes base_model and one other model", "List two models.")
     parts = sorted(reader.whole(), key=lambda part: part.reference != base)
     t = reader.number("t", None)
     if not 0 <= t <= 1:
-        raise reader.error("parameters.t", f"{t:g} is no share of the way", "Give a number from 0 to 1.")
+        raise reader.error("parameters.t", f"{t:g} is not between 0 and 1", "Give a number from 0 to 1.")
     if base not in reader.bases:
         if base not in references:
             parts = [RecipePart(base, "base_model"), *parts]
-        if len(parts) == 1:  # the other one is the recipe's base: the same way from its other end
+        if len(parts) == 1:  # the other model is the recipe's base: the same way from its other end
             t = 1 - t
     if not parts:
         raise reader.error("models", "both models are the base", "Name a run.")
@@ -262,16 +275,16 @@ def _slerp(reader: _Reader) -> Merge:
 
 
 def _nuslerp(reader: _Reader) -> Merge:
-    """Between task vectors, or, without a base, between models."""
-    if reader.truth("nuslerp_row_wise", False) or not reader.truth("nuslerp_flatten", True):
-        raise reader.error("parameters", "nuslerp goes by whole tensors here", "Leave nuslerp_flatten true.")
+    """Read an interpolation between task vectors or, without a base, between models."""
+    if reader.flag("nuslerp_row_wise", False) or not reader.flag("nuslerp_flatten", True):
+        raise reader.error("parameters", "only whole tensors are supported", "Keep nuslerp_flatten: true.")
     reader.check_count(2, 2)
-    a, b = weights = reader.plain_weights(reader.runs, "of nuslerp")
+    a, b = weights = reader.plain_weights(reader.runs, "in nuslerp")
     if abs(a + b) < 1e-6 or min(weights) < 0 < max(weights):
-        raise reader.error("models", f"the weights {a:g} and {b:g} say no share of the way", "Give positive weights.")
+        raise reader.error("models", f"the weights {a:g} and {b:g} have opposite signs", "Give positive weights.")
     if reader.config.base is None:
         return reader.merge("slerp", reader.whole(), 1.0, {"t": b / (a + b)})
-    parts = [RecipePart(one.reference, one.key, w) for one, w in zip(reader.runs, weights, strict=True)]
+    parts = [RecipePart(model.reference, model.key, w) for model, w in zip(reader.runs, weights, strict=True)]
     return reader.merge("nuslerp", parts)
 
 
@@ -288,8 +301,8 @@ def _sce(reader: _Reader) -> Merge:
 
 
 def _model_stock(reader: _Reader) -> Merge:
-    if reader.truth("filter_wise", False):
-        raise reader.error("parameters.filter_wise", "goes by whole tensors here", "Set filter_wise: false.")
+    if reader.flag("filter_wise", False):
+        raise reader.error("parameters.filter_wise", "only whole tensors are supported", "Set filter_wise: false.")
     reader.check_count(2)
     return reader.merge("model_stock", reader.whole())
 
@@ -312,4 +325,4 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "sce": ("select_topk", "int8_mask"),
     "model_stock": ("filter_wise",),
 }
-"""What each method can be told, by mergekit's names; ``int8_mask`` saves memory there and changes nothing."""
+"""Parameters of each method, by mergekit's names; ``int8_mask`` saves memory there and does not change the result."""

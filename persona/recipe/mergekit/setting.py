@@ -1,12 +1,13 @@
-"""mergekit's numbers: one, or several along the depth, or by filter; and the alphas that say the same.
+"""Convert between mergekit's settings and alphas.
 
     0.8                                           everywhere
-    [0.2, 1.0]                                    along the depth, straight between; what is in no block has the first
-    [{filter: .mlp., value: 0.5}, {value: 1.0}]   the first filter that stands in the tensor's name; no filter is all
+    [0.2, 1.0]                                    by depth, interpolated; tensors outside of blocks get the first number
+    [{filter: .mlp., value: 0.5}, {value: 1.0}]   the first filter that is in the tensor's name; no filter matches all
 
-An alpha that is a list gives its last number to what stands behind the blocks (the last norm, the head), and mergekit
-its first: there the two have to be told so by name. A filter is a part of a name, and a pattern is a whole one, so ``*.mlp.*`` is the filter ``.mlp.``, exactly. What no
-filter says is said name by name, and what comes out is evaluated as mergekit does, and compared.
+Tensors after the blocks (the last norm, the head) get the last number of an alpha, but the first of mergekit's list, so
+they need filters of their own. A filter matches a part of a name and a pattern all of it, so the pattern ``*.mlp.*`` is
+exactly the filter ``.mlp.``. What no filter can express is written name by name; the result is then evaluated as
+mergekit does, and compared.
 """
 
 from __future__ import annotations
@@ -25,35 +26,35 @@ _PART = re.compile(r"\*([^*?\[\]]+)\*")
 
 
 def evaluate(setting: Any, name: str, depths: Depths) -> float | None:
-    """What mergekit makes of a setting at a tensor (``evaluate_setting`` in its config.py; the depth: plan.py)."""
+    """Evaluate a setting at a tensor as mergekit does (``evaluate_setting`` in its config.py, depths in plan.py)."""
     return _evaluated(setting, name, depths.at(name) if alphas.layer_of(name)[0] == 1 else 0.0)
 
 
 def _evaluated(setting: Any, name: str, depth: float) -> float | None:
     if isinstance(setting, int | float):
         return float(setting)
-    if all(isinstance(one, int | float) for one in setting):
+    if all(isinstance(item, int | float) for item in setting):
         place = depth * (len(setting) - 1)
         left = int(place)
         right = min(len(setting) - 1, left + 1)
         return float((1 - (place - left)) * setting[left] + (place - left) * setting[right])
-    for one in setting:
-        if one.get("filter") in (None, "*") or one["filter"] in name:
-            return _evaluated(one["value"], name, depth)
+    for condition in setting:
+        if condition.get("filter") in (None, "*") or condition["filter"] in name:
+            return _evaluated(condition["value"], name, depth)
     return None
 
 
 def strengths(entry: Entry, names: Iterable[str], depths: Depths) -> dict[str, float]:
-    """How strong a vector is at each of its tensors; 0 where ``only`` or ``except`` keep it off."""
-    found = {}
+    """Return the strength of a vector at each tensor; 0 where ``only`` or ``except`` exclude it."""
+    by_tensor = {}
     for name in names:
         alpha = alphas.alpha_at(entry.alpha, name, depths) if entry.touches(name) else 0.0
-        found[name] = 0.0 if alpha is None else alpha  # a plan has been made, so every pattern matches
-    return found
+        by_tensor[name] = 0.0 if alpha is None else alpha  # the plan has checked that a pattern matches
+    return by_tensor
 
 
 def weight_of(entry: Entry, names: Iterable[str], depths: Depths) -> Any:
-    """The setting that gives a vector the strength that it has, at every tensor that it changes."""
+    """Return the setting that gives a vector its strength at every tensor that it changes."""
     wanted = strengths(entry, names, depths)
     for setting in _candidates(entry, wanted, depths):
         if all(_near(evaluate(setting, name, depths), value) for name, value in wanted.items()):
@@ -61,13 +62,13 @@ def weight_of(entry: Entry, names: Iterable[str], depths: Depths) -> Any:
     return by_name(wanted)
 
 
-def _near(one: float | None, other: float) -> bool:
-    """Equal, but for how the two interpolate."""
-    return one is not None and abs(one - other) <= 1e-12 * max(1.0, abs(other))
+def _near(value: float | None, wanted: float) -> bool:
+    """Compare, allowing for different rounding of interpolated values."""
+    return value is not None and abs(value - wanted) <= 1e-12 * max(1.0, abs(wanted))
 
 
 def _candidates(entry: Entry, wanted: Mapping[str, float], depths: Depths) -> list[Any]:
-    """Settings that are short, and may be right."""
+    """Return short settings that may be equivalent."""
     free = not entry.only and not entry.excepted
     if not isinstance(entry.alpha, tuple):
         rest: list[Any] = [{"value": entry.alpha}]
@@ -75,9 +76,9 @@ def _candidates(entry: Entry, wanted: Mapping[str, float], depths: Depths) -> li
         rest = [_condition(str(pattern), value) for pattern, value in alphas.encode(entry.alpha)]
     else:
         own: list[Any] = list(entry.alpha)
-        behind = [name for name in wanted if alphas.layer_of(name)[0] != 1 and wanted[name] != own[0]]
-        said = [{"filter": name, "value": wanted[name]} for name in behind]
-        return [[*said, {"value": own}] if said else own] if free else []
+        outside = [name for name in wanted if alphas.layer_of(name)[0] != 1 and wanted[name] != own[0]]
+        filters = [{"filter": name, "value": wanted[name]} for name in outside]
+        return [[*filters, {"value": own}] if filters else own] if free else []
     if free and not isinstance(entry.alpha, tuple):
         return [entry.alpha]
     if entry.only and not isinstance(entry.alpha, tuple):
@@ -87,7 +88,7 @@ def _candidates(entry: Entry, wanted: Mapping[str, float], depths: Depths) -> li
 
 
 def _condition(pattern: str, value: float) -> dict[str, Any] | None:
-    """A pattern as a filter; None if it is no part of a name."""
+    """Return a pattern as a filter; None if it is not ``*PART*``."""
     if pattern == "*":
         return {"value": value}
     match = _PART.fullmatch(pattern)
@@ -95,18 +96,21 @@ def _condition(pattern: str, value: float) -> dict[str, Any] | None:
 
 
 def by_name(wanted: Mapping[str, float]) -> Any:
-    """A filter for every tensor that has not the most frequent value; longer names first, for they may hold others."""
+    """Return a filter for every tensor that does not have the most frequent value.
+
+    Longer names come first, because a name may contain another.
+    """
     if not wanted:
         return 0.0
     usual = Counter(wanted.values()).most_common(1)[0][0]
     off = sorted((name for name in wanted if wanted[name] != usual), key=lambda name: (-len(name), name))
-    inside = [name for name in wanted if name not in off and any(one in name for one in off)]
-    said = sorted([*off, *inside], key=lambda name: (-len(name), name))
-    return [*({"filter": name, "value": wanted[name]} for name in said), {"value": usual}] if said else usual
+    inside = [name for name in wanted if name not in off and any(part in name for part in off)]
+    filters = sorted([*off, *inside], key=lambda name: (-len(name), name))
+    return [*({"filter": name, "value": wanted[name]} for name in filters), {"value": usual}] if filters else usual
 
 
 def alpha_of(setting: Any, names: Iterable[str], depths: Depths) -> Alpha | None:
-    """The alpha by which a vector that changes ``names`` is as strong as the setting says; None if it says nothing."""
+    """Return the alpha that a setting means for a vector that changes `names`; None if one has no value."""
     wanted = {}
     for name in names:
         value = evaluate(setting, name, depths)
@@ -120,32 +124,32 @@ def alpha_of(setting: Any, names: Iterable[str], depths: Depths) -> Alpha | None
 
 
 def _alphas(setting: Any, wanted: Mapping[str, float]) -> Iterator[Alpha]:
-    """Alphas that are short, and may be right."""
+    """Yield short alphas that may be equivalent."""
     if len({*wanted.values()}) == 1:
         yield next(iter(wanted.values()))
     if isinstance(setting, list):
-        inner = [one["value"] for one in setting if isinstance(one, dict) and isinstance(one["value"], list)]
-        for one in [setting, *inner]:
-            if all(isinstance(value, int | float) for value in one):
-                yield tuple(map(float, one))
-        if not inner and all(isinstance(one, dict) for one in setting):
+        inner = [item["value"] for item in setting if isinstance(item, dict) and isinstance(item["value"], list)]
+        for values in [setting, *inner]:
+            if all(isinstance(value, int | float) for value in values):
+                yield tuple(map(float, values))
+        if not inner and all(isinstance(item, dict) for item in setting):
             yield tuple(_patterns(setting, wanted))
 
 
 def _patterns(conditions: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Conditions as patterns, without those that match none of ``names``, which a recipe may not have."""
-    here, seen = list(names), set()
-    for one in conditions:
-        pattern = "*" if one.get("filter") in (None, "*") else f"*{_literal(one['filter'])}*"
-        if pattern not in seen and any(fnmatchcase(name, pattern) for name in here):
+    """Yield conditions as patterns, without those that match none of `names`, which are errors in a recipe."""
+    tensors, seen = list(names), set()
+    for condition in conditions:
+        pattern = "*" if condition.get("filter") in (None, "*") else f"*{_literal(condition['filter'])}*"
+        if pattern not in seen and any(fnmatchcase(name, pattern) for name in tensors):
             seen.add(pattern)
-            yield pattern, float(one["value"])
+            yield pattern, float(condition["value"])
         if pattern == "*":
             break
 
 
 def _by_block(wanted: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    """A pattern for every block that has one strength, and one for every other tensor."""
+    """Yield a pattern for every block with a single strength, and one for every other tensor."""
     blocks: dict[str, set[float]] = {}
     for name, value in wanted.items():
         if alphas.layer_of(name)[0] == 1:
@@ -154,15 +158,15 @@ def _by_block(wanted: Mapping[str, float]) -> Iterator[tuple[str, float]]:
         if len(values) == 1:
             yield f"{_literal(block)}.*", values.pop()
     for name, value in wanted.items():
-        if blocks.get(alphas.layer_of(name)[1], {0.0}):  # a block that has several
+        if blocks.get(alphas.layer_of(name)[1], {0.0}):  # its block has several strengths
             yield _literal(name), value
 
 
 def numbers(setting: Any) -> list[float]:
-    """Every number in a setting."""
+    """Return every number in a setting."""
     if isinstance(setting, int | float):
         return [float(setting)]
-    return [value for one in setting for value in numbers(one["value"] if isinstance(one, dict) else one)]
+    return [value for item in setting for value in numbers(item["value"] if isinstance(item, dict) else item)]
 
 
 def _literal(text: str) -> str:

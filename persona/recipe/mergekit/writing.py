@@ -1,7 +1,7 @@
-"""A recipe as a mergekit configuration that gives the same model; an error names what mergekit cannot say.
+"""Write a recipe as a mergekit configuration that gives the same model; name what mergekit cannot express.
 
-Arithmetic is fp32 in both (``dtype: float32``), rounded once to ``out_dtype``. Where mergekit's rule has a hole that a
-recipe may fall into (random masks, equal magnitudes at an edge), a note says so.
+Both compute in fp32 (``dtype: float32``) and round once to ``out_dtype``. Notes name the cases in which mergekit's
+result can differ (random masks, equal magnitudes at the edge of a density).
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from persona.recipe.mergekit.density import floor_of, floor_or_one, to_theirs
 from persona.recipe.mergekit.setting import weight_of
 from persona.recipe.model import Entry, Recipe
 
-BAKE = "Make one vector of it first (persona bake), or build the model itself (persona build)."
+BAKE = "Bake the vectors into one first (persona bake), or build the model itself (persona build)."
 
-RANDOM = "mergekit draws other random entries: the same method and chances, not the same weights"
+RANDOM = "mergekit draws different random entries: the method and probabilities are the same, the weights are not"
 EDGES = (
-    "of entries of equal size at the edge of the density mergekit keeps those that its sort puts first; here they are "
-    "thinned evenly"
+    "of entries with equal magnitudes at the edge of the density, mergekit keeps those that its sort puts first, and "
+    "persona an even selection"
 )
-ENERGIES = "mergekit weighs vectors alike where they moved less than about 1e-3 per weight; here energies always count"
-BOUNDS = "where runs point apart mergekit's model_stock leaves the way between base and mean; here it stays on it"
+ENERGIES = (
+    "mergekit weighs vectors equally if they moved less than about 1e-3 per weight; persona always by their energies"
+)
+BOUNDS = "if runs point apart, mergekit's model_stock leaves the line between base and mean; persona stays on it"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A vector that acts: what mergekit calls it, and the sizes of the tensors that it changes."""
+    """A vector that acts, its reference in mergekit, and the number of entries of each tensor that it changes."""
 
     entry: Entry
     reference: str
@@ -42,7 +44,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Written:
-    """A configuration as plain values, and what a reader of it should know."""
+    """A configuration as plain values, and notes about what can differ."""
 
     config: dict[str, Any]
     notes: tuple[str, ...] = ()
@@ -50,7 +52,7 @@ class Written:
 
 @dataclass
 class _Draft:
-    """The configuration in the making."""
+    """A configuration that is being written."""
 
     recipe: Recipe
     base: str
@@ -61,13 +63,22 @@ class _Draft:
     notes: list[str] = field(default_factory=list)
 
     def settings(self, entry: Entry | None = None) -> dict[str, Value]:
-        """Every parameter of the method, for a vector or for all."""
+        """Return every parameter of the method, for one vector or for all."""
         declared = methods.load(self.recipe.method).PARAMETERS
         return methods.settings(declared, self.recipe.parameters, entry.parameters if entry else {})
 
 
 def config_of(recipe: Recipe, base: str, models: Sequence[Model], depths: Depths, out_dtype: str) -> Written:
-    """The configuration of ``recipe``, whose vectors that act are ``models``; ``base`` is the reference to its base."""
+    """Translate a recipe.
+
+    Args:
+        base: Reference to the base model.
+        models: The vectors that act.
+        out_dtype: dtype of the merged model.
+
+    Raises:
+        Refusal: mergekit cannot express the recipe.
+    """
     if recipe.method not in METHODS:
         raise Refusal(
             f"mergekit has no method '{recipe.method}' (merge.method)",
@@ -100,7 +111,7 @@ def _assembled(draft: _Draft, method: str, out_dtype: str) -> dict[str, Any]:
 
 
 def _arithmetic(draft: _Draft) -> None:
-    """Weights, the method's own parameters, normalize and lambda."""
+    """Write weights, the method's own parameters, normalize and lambda."""
     for model, own in zip(draft.models, draft.own, strict=True):
         own["weight"] = weight_of(model.entry, model.sizes, draft.depths)
         _sparsity(draft, model, own)
@@ -119,7 +130,7 @@ def _sparsity(draft: _Draft, model: Model, own: dict[str, Any]) -> None:
     settings = draft.settings(model.entry)
     if settings.get("trim") == "model":
         raise Refusal(
-            'mergekit has no trim = "model" (merge.trim): it trims each tensor by itself',
+            'mergekit has no trim = "model" (merge.trim): it trims each tensor separately',
             f'Set trim = "tensor". {BAKE}',
         )
     for key in PER_MODEL:
@@ -135,7 +146,7 @@ def _sparsity(draft: _Draft, model: Model, own: dict[str, Any]) -> None:
 def _check_chances(name: str, density: float, epsilon: float) -> None:
     if density < 1 and not 0 < density - epsilon <= density + epsilon < 1:
         raise Refusal(
-            f"vector '{name}': mergekit wants density ± epsilon between 0 and 1, and they are {density:g} ± {epsilon:g}",
+            f"vector '{name}': mergekit needs density ± epsilon between 0 and 1, not {density:g} ± {epsilon:g}",
             "Lower epsilon in [merge].",
         )
 
@@ -144,14 +155,14 @@ def _rescale(draft: _Draft) -> bool:
     rescale = draft.settings()["rescale"]
     if rescale == "density":
         raise Refusal(
-            'mergekit has no rescale = "density" (merge.rescale): it makes up for the L1 norm that was dropped',
-            'Set rescale = "l1" or "none" in [merge]; it is another result, so compare.',
+            'mergekit has no rescale = "density" (merge.rescale): it restores the L1 norm instead',
+            'Set rescale = "l1" or "none" in [merge]. The result will differ.',
         )
     return rescale == "l1"
 
 
 def _divide(draft: _Draft) -> None:
-    """What the sum of agreeing vectors is divided by. Theirs is the sum of the weights, signs and all."""
+    """Write the divisor of the sum of agreeing vectors; mergekit's is the sum of the signed weights."""
     normalize = draft.settings()["normalize"]
     numbers = [value for model in draft.models for value in alphas.numbers(model.entry.alpha)]
     plain = all(isinstance(own["weight"], float) for own in draft.own)
@@ -169,15 +180,13 @@ def _divide(draft: _Draft) -> None:
 
 def _refuse_normalize(draft: _Draft, normalize: str) -> NoReturn:
     if normalize == "count":
-        what = (
-            "counts how many vectors agree, and mergekit adds up their weights: the same only if all alphas are equal"
-        )
+        problem = "divides by a count, and mergekit by a sum of weights, which is the same only if all alphas are equal"
     else:
-        what = "adds up absolute alphas, and mergekit signed ones: the same only if none is negative"
-    said = ", ".join(f"{model.entry.name} {alphas.alpha_text(model.entry.alpha)}" for model in draft.models)
+        problem = "adds up absolute alphas, and mergekit signed ones, which is the same only if none is negative"
+    given = ", ".join(f"{model.entry.name} {alphas.alpha_text(model.entry.alpha)}" for model in draft.models)
     raise Refusal(
-        f'normalize = "{normalize}" (merge.normalize) {what}; here they are {said}',
-        f'Set normalize = "none" in [merge], which is another result, and lower the alphas. {BAKE}',
+        f'normalize = "{normalize}" (merge.normalize) {problem}; here they are {given}',
+        f'Set normalize = "none" in [merge] and lower the alphas, which gives another result. {BAKE}',
     )
 
 
@@ -194,7 +203,7 @@ def _nuslerp(draft: _Draft) -> None:
 
 def _karcher(draft: _Draft) -> None:
     first = alphas.numbers(draft.models[0].entry.alpha)[0]
-    _check_whole(draft, lambda value: value == first, "the same for all")
+    _check_whole(draft, lambda value: value == first, "the same for all vectors")
     draft.shared |= {key: draft.settings()[key] for key in ("max_iter", "tol")}
 
 
@@ -207,7 +216,7 @@ def _sce(draft: _Draft) -> None:
 def _model_stock(draft: _Draft) -> None:
     _check_whole(draft, lambda value: value == 1, "1")
     if len(draft.models) < 2:
-        raise Refusal("mergekit's model_stock wants two vectors at least", "Use linear, which is the same for one.")
+        raise Refusal("mergekit's model_stock needs at least two vectors", "Use linear, which is the same for one.")
     draft.notes.append(BOUNDS)
 
 
@@ -217,7 +226,7 @@ _OTHERS: Mapping[str, Callable[[_Draft], None]] = {
 
 
 def _check_whole(draft: _Draft, ok: Callable[[float], bool], wanted: str) -> None:
-    """Raise unless every vector is taken as a whole, and λ is 1: these methods have no other weights there."""
+    """Raise unless every vector applies to the whole model, and λ is 1: mergekit has no other weights here."""
     method = draft.recipe.method
     if draft.recipe.scale != 1:
         raise Refusal(f"mergekit's {method} has no scale (merge.scale)", f"Set scale = 1. {BAKE}")
@@ -225,9 +234,9 @@ def _check_whole(draft: _Draft, ok: Callable[[float], bool], wanted: str) -> Non
         entry = model.entry
         for key, patterns in (("only", entry.only), ("except", entry.excepted)):
             if patterns:
-                raise Refusal(f"vectors.{entry.name}.{key}: mergekit's {method} has no part of a model", BAKE)
+                raise Refusal(f"vectors.{entry.name}.{key}: mergekit's {method} merges whole models only", BAKE)
         if isinstance(entry.alpha, tuple) or not ok(entry.alpha):
             raise Refusal(
-                f"vectors.{entry.name}.alpha: in mergekit's {method} it must be {wanted}, and is {alphas.alpha_text(entry.alpha)}",
+                f"vectors.{entry.name}.alpha: mergekit's {method} needs {wanted}, not {alphas.alpha_text(entry.alpha)}",
                 BAKE,
             )
