@@ -42,12 +42,12 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said", "hint"),
     [
-        ("rnak = 4", "there is no setting 'rnak'", "Did you mean 'rank'?"),
-        ('method = "lroa"', "method is 'lroa'", "Did you mean 'lora'?"),
-        ("rank = 1.5", "rank is 1.5", "a whole number"),
-        ("rank = true", "rank is True", "a whole number"),
-        ("learning_rate = nan", "learning_rate is nan", "a number"),
-        ("targets = []", "targets is []", "all-linear"),
+        ("rnak = 4", "no setting 'rnak'", "Did you mean 'rank'?"),
+        ('method = "lroa"', "invalid method 'lroa'", "Did you mean 'lora'?"),
+        ("rank = 1.5", "invalid rank 1.5", "a whole number"),
+        ("rank = true", "invalid rank True", "a whole number"),
+        ("learning_rate = nan", "invalid learning_rate nan", "a number"),
+        ("targets = []", "invalid targets []", "all-linear"),
         ("rank = ", "mine.toml", "TOML"),
     ],
 )
@@ -64,7 +64,7 @@ def test_unknown_presets_and_odd_changes() -> None:
     with pytest.raises(UsageError, match="no preset 'limbik'") as caught:
         read_settings("limbik")
     assert "Did you mean 'limbic'?" in caught.value.hint
-    with pytest.raises(UsageError, match="not of the form KEY=VALUE"):
+    with pytest.raises(UsageError, match="is not KEY=VALUE"):
         parse_changes(["rank"])
     with pytest.raises(UsageError, match="is above learning_rate"):
         read_settings("default", {"learning_rate": 1e-6})
