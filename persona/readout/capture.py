@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from persona.inference.batches import batches, collate, positions
@@ -32,42 +32,15 @@ class _Enough(Exception):
     """Ends a forward pass early: the last requested layer has been seen."""
 
 
-@contextmanager
-def reading(blocks: Blocks, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
-    """Yield the residual streams [batch, tokens, hidden] of the latest forward pass, by layer."""
-    seen: dict[int, torch.Tensor] = {}
-    handles = []
-    try:
-        for layer in layers:
-
-            def keep(_module: Any, _inputs: Any, output: Any, layer: int = layer) -> None:
-                seen[layer] = stream_of(output)
-
-            handles.append(blocks[layer].register_forward_hook(keep))
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 class _Pool:
-    """Pools the outputs of some blocks during a forward pass, over the tokens that `mask` marks."""
+    """Pools the outputs of blocks during a forward pass, over the tokens that `mask` marks."""
 
-    def __init__(self, blocks: Blocks, layers: Sequence[int], pooling: str) -> None:
+    def __init__(self, pooling: str) -> None:
         self.mask: torch.Tensor | None = None
         self.pooled: dict[int, torch.Tensor] = {}
-        self._blocks, self._layers, self._pooling = blocks, layers, pooling
+        self._pooling = pooling
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        handles = [self._blocks[layer].register_forward_hook(self._hook(layer)) for layer in self._layers]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, layer: int) -> Any:
+    def hook(self, layer: int) -> Any:
         def pool(_module: Any, _inputs: Any, output: Any) -> None:
             stream = stream_of(output)
             assert self.mask is not None
@@ -114,9 +87,11 @@ def activations(
     import torch
 
     pad = (loaded.tokenizer.pad_token_id if loaded.tokenizer is not None else None) or 0
-    pool = _Pool(blocks, layers, pooling)
-    stop: AbstractContextManager[None] = nullcontext() if whole else _stop_after(blocks, max(layers))
-    with torch.inference_mode(), pool.hooked(), stop:
+    pool = _Pool(pooling)
+    hooks = [(layer, pool.hook(layer)) for layer in layers]
+    if not whole:
+        hooks.append((max(layers), _stop))  # the last hook, so that the layer is pooled before the pass ends
+    with torch.inference_mode(), _hooked(blocks, hooks):
         for batch in batches(tokens, batch_size, pad=pad, side=side, start=start):
             mask = batch.mask if marks is None else collate(marks, batch.rows, 0, side).tokens
             pool.mask = mask.to(loaded.device)
@@ -139,15 +114,16 @@ def run(model: Any, tokens: torch.Tensor, mask: torch.Tensor) -> None:
         return
 
 
+def _stop(_module: Any, _inputs: Any, _output: Any) -> None:
+    raise _Enough
+
+
 @contextmanager
-def _stop_after(blocks: Blocks, layer: int) -> Iterator[None]:
-    """End forward passes after block `layer`. Register this hook last, so that the others have already run."""
-
-    def stop(_module: Any, _inputs: Any, _output: Any) -> None:
-        raise _Enough
-
-    handle = blocks[layer].register_forward_hook(stop)
+def _hooked(blocks: Blocks, hooks: Sequence[tuple[int, Any]]) -> Iterator[None]:
+    """Register hooks by layer until the block ends."""
+    handles = [blocks[layer].register_forward_hook(hook) for layer, hook in hooks]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

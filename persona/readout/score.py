@@ -10,7 +10,7 @@ from persona.progress import SILENT, Progress
 from persona.readout.capture import activations
 from persona.readout.model import Readout
 from persona.readout.passes import fitting
-from persona.readout.units import centers, has_spreads, sizes
+from persona.readout.units import centers, sizes
 from persona.readout.watching import watch
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def by_token(
 
 def usual_units(readout: Readout) -> str:
     """Default units: "std" if the manifest has centers and spreads, else "raw"."""
-    return "std" if has_spreads(readout) else "raw"
+    return "std" if all(readout.about.get(name) is not None for name in ("centers", "spreads")) else "raw"
 
 
 def in_units(readout: Readout, values: Float32, units: str) -> Float32:

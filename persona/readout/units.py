@@ -23,11 +23,6 @@ UNITS = ("std", "norm", "raw")
 _FIELDS = {"std": "spreads", "norm": "norms"}
 
 
-def has_spreads(readout: Readout) -> bool:
-    """Whether the manifest has what the unit "std" needs."""
-    return all(readout.about.get(name) is not None for name in ("centers", "spreads"))
-
-
 def sizes(readout: Readout, units: str) -> Mapping[int, Float32]:
     """Size of one unit of each concept in the residual stream, fp32 [concepts] by layer.
 

@@ -44,11 +44,7 @@ def _lines(examples: Sequence[TrainingExample]) -> str:
 def digest(examples: Sequence[TrainingExample]) -> str:
     """Digest of some examples, independent of the other examples in their file."""
     contents = [
-        [
-            [[message.role, message.content, message.learnt] for message in example.messages],
-            [list(piece) for piece in example.pieces],
-            example.ends,
-        ]
+        [[[m.role, m.content, m.learnt] for m in example.messages], list(map(list, example.pieces)), example.ends]
         for example in examples
     ]
     return object_digest(b"persona examples\n" + canonical(contents))

@@ -210,9 +210,9 @@ def _check_machine(run: PlannedRun) -> None:
 def _check_node(repo: Repository, node: str) -> None:
     """Raise if there is a memory graph without this node."""
     graph = graph_of(repo, repo.head())
-    found = complaint(node, graph, repo.objects) if graph is not None else None
-    if found is not None:
-        raise UsageError(*found)
+    problem = complaint(node, graph, repo.objects) if graph is not None else None
+    if problem is not None:
+        raise UsageError(*problem)
 
 
 def name_of(node: str | None, data: Path) -> str:

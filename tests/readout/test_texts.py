@@ -128,7 +128,7 @@ def test_texts_that_are_too_long(tmp_path: Path) -> None:
     assert [len(one) for one in found.tokens] == [64, 2]
     assert encode(model, given, too_long="skip").rows == (1,)
     late = [{"role": "user", "content": given[0]}, {"role": "assistant", "content": "w1"}]
-    with pytest.raises(UsageError, match="the first 64 tokens of .* have none of the assistant's"):
+    with pytest.raises(UsageError, match=r"the first 64 tokens of .* have none of the assistant's"):
         encode(model, [json.dumps(late)], "assistant", "cut")
 
 

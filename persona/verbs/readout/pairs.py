@@ -87,10 +87,10 @@ def readout_pairs(
     graph = _texts(source, repo, rev, sources.SourceOptions(tuple(tools), patience))
     if graph.origin is None and not contrast:
         raise UsageError("no source of texts given", "Name a source, a repository or a contrast.")
-    found = extract(graph.items, rules, concepts, by_hand.examples)
+    extracted = extract(graph.items, rules, concepts, by_hand.examples)
     if target is not None:
-        _write(target, found, rules, replace=replace)
-    return _result(target, graph, found, by_hand)
+        _write(target, extracted, rules, replace=replace)
+    return _result(target, graph, extracted, by_hand)
 
 
 def _texts(
@@ -129,10 +129,10 @@ def _check_target(out: Path) -> None:
             raise UsageError(f"no folder {out.parent}", "Create it first, or name another file.")
 
 
-def _write(out: Path, found: Extracted, rules: Rules, *, replace: bool) -> None:
-    if not found.examples:
-        raise _too_little(found, rules)
-    data = encode(found.examples)
+def _write(out: Path, extracted: Extracted, rules: Rules, *, replace: bool) -> None:
+    if not extracted.examples:
+        raise _too_little(extracted, rules)
+    data = encode(extracted.examples)
     with files.translated(out):
         same = out.exists() and out.read_bytes() == data
     if same:
@@ -142,11 +142,11 @@ def _write(out: Path, found: Extracted, rules: Rules, *, replace: bool) -> None:
     files.write_over(out, data)
 
 
-def _too_little(found: Extracted, rules: Rules) -> Refusal:
+def _too_little(extracted: Extracted, rules: Rules) -> Refusal:
     """Explain why there is nothing to write, with the concept that came closest."""
-    if not found.concepts:
+    if not extracted.concepts:
         return Refusal("no text has a score", "Put scores at the end of a text, such as 'warmth:9 clarity:10'.")
-    best = max(found.concepts, key=lambda concept: min(concept.positive_found, concept.negative_found))
+    best = max(extracted.concepts, key=lambda concept: min(concept.positive_found, concept.negative_found))
     counts = f"'{best.concept}' has {best.positive_found} positive and {best.negative_found} negative ones"
     if best.highest is not None and best.positive_found == 0:
         hint = f"Its highest score is {best.highest:g}: lower --min-positive-score."
@@ -155,16 +155,16 @@ def _too_little(found: Extracted, rules: Rules) -> Refusal:
     return Refusal(f"no concept has {rules.min_examples} texts on each side: {counts}", hint)
 
 
-def _result(out: Path | None, graph: _Graph, found: Extracted, by_hand: Contrasts) -> ReadoutPairs:
+def _result(out: Path | None, graph: _Graph, extracted: Extracted, by_hand: Contrasts) -> ReadoutPairs:
     return ReadoutPairs(
         out=out,
         source=graph.origin,
-        examples=len(found.examples),
+        examples=len(extracted.examples),
         nodes=len(graph.items),
-        short=found.short,
-        copies=found.copies,
+        short=extracted.short,
+        copies=extracted.copies,
         middling=by_hand.left_out,
-        concepts=found.concepts,
-        overlaps=found.overlaps,
+        concepts=extracted.concepts,
+        overlaps=extracted.overlaps,
         notes=graph.notes,
     )

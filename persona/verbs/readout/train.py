@@ -111,17 +111,17 @@ def readout_train(
     labels = labels_of(read_pairs(source), concepts, str(source))
     loaded = run.load(repo, model)
     loaded.need_tokenizer()
-    found = find_blocks(loaded.model, blocks)
-    chosen = found.checked(parse_layers(layers, len(found)))
-    with captured(loaded, found, chosen, labels, how, folder_of(target), progress) as data:
+    model_blocks = find_blocks(loaded.model, blocks)
+    chosen = model_blocks.checked(parse_layers(layers, len(model_blocks)))
+    with captured(loaded, model_blocks, chosen, labels, how, folder_of(target), progress) as data:
         trained = train(data, fitting, progress, auto=layers.strip() == AUTO)
-        about = _about(loaded, found, how, fitting, trained, source)
+        about = _about(loaded, model_blocks, how, fitting, trained, source)
         names = tuple(concept.concept for concept in trained.concepts)
         write_readout(target, Readout(names, trained.layers, trained.vectors, about), replace=replace)
     finish(folder_of(target))
     return ReadoutTrainResult(
-        target, loaded.label, loaded.base, loaded.revision, aggregator, pooling, len(found), trained.layers, len(data.places),
-        data.tokens, data.resumed, data.cut, data.skipped, trained.concepts, trained.clusters,
+        target, loaded.label, loaded.base, loaded.revision, aggregator, pooling, len(model_blocks), trained.layers,
+        len(data.places), data.tokens, data.resumed, data.cut, data.skipped, trained.concepts, trained.clusters,
     )  # fmt: skip
 
 

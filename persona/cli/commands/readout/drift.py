@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     app: App,
+    /,
     before: str,
     after: str | None,
     texts: str,
@@ -56,37 +57,37 @@ def command(
     from persona.workspace.reading import texts_in
 
     picture = Picture(app, plot)
-    found = readout_drift(
+    drift = readout_drift(
         repository_if_any(app), before, after, texts_in(app.path(texts)), readout,
         cwd=app.folder, progress=app.progress(), **model_options,
     )  # fmt: skip
-    say_notes(app, found)
-    picture.write(lambda suffix: _drawn(found, suffix))
-    app.show("readout drift", found, picture.below(lambda console: _render(console, found)))
+    say_notes(app, drift)
+    picture.write(lambda suffix: _drawn(drift, suffix))
+    app.show("readout drift", drift, picture.below(lambda console: _render(console, drift)))
 
 
-def _drawn(found: ReadoutDrift, suffix: str) -> bytes:
+def _drawn(drift: ReadoutDrift, suffix: str) -> bytes:
     from persona.cli.plots import readout_bars
 
-    by_place = {(shift.concept, shift.layer): shift.shift for shift in found.shifts}
-    values = [[by_place[concept, layer] for layer in found.layers] for concept in found.concepts]
-    return readout_bars.picture(values, found.concepts, found.layers, f"{found.before} → {found.after}, std", suffix)
+    by_place = {(shift.concept, shift.layer): shift.shift for shift in drift.shifts}
+    values = [[by_place[concept, layer] for layer in drift.layers] for concept in drift.concepts]
+    return readout_bars.picture(values, drift.concepts, drift.layers, f"{drift.before} → {drift.after}, std", suffix)
 
 
-def _render(console: Console, found: ReadoutDrift) -> None:
+def _render(console: Console, drift: ReadoutDrift) -> None:
     from persona.cli.plots.readout_bars import bar, number, width
 
-    console.print(f"[bold]{escape(utf8(found.before))} → {escape(utf8(found.after))}[/]")
-    console.print(f"{found.texts:,} texts along {escape(utf8(found.readout))}\n")
-    for line in textwrap.wrap(found.said, min(console.width, 100)) if console.is_terminal else [found.said]:
+    console.print(f"[bold]{escape(utf8(drift.before))} → {escape(utf8(drift.after))}[/]")
+    console.print(f"{drift.texts:,} texts along {escape(utf8(drift.readout))}\n")
+    for line in textwrap.wrap(drift.said, min(console.width, 100)) if console.is_terminal else [drift.said]:
         console.print(escape(line))
     console.print()
-    most = max((abs(shift.shift) for shift in found.shifts if not math.isnan(shift.shift)), default=0.0)
-    wide = width(console, max(map(len, found.concepts)) + 38)
+    most = max((abs(shift.shift) for shift in drift.shifts if not math.isnan(shift.shift)), default=0.0)
+    wide = width(console, max(map(len, drift.concepts)) + 38)
     heads = ("layer", "shift", "95 % interval")
     rows = table("concept", *heads, *([""] if wide else []), right=heads)
     last = ""
-    for shift in found.shifts:
+    for shift in drift.shifts:
         interval = f"{number(shift.low)} to {number(shift.high)}"
         value = f"[bold]{number(shift.shift)}[/]" if shift.moved else number(shift.shift)
         cells = [escape(shift.concept) if shift.concept != last else "", str(shift.layer), value, interval]

@@ -187,24 +187,19 @@ def _nodes(done: ReadoutPairs) -> str:
 
 def _rows(concepts: list[ConceptCounts]) -> object:
     """A table with a row per concept, without empty columns."""
-    cells = [_cells(concept) for concept in concepts]
-    shown = [head for head in cells[0] if any(row[head] for row in cells)]
-    rows = table("concept", *shown, right=shown)
-    for concept, row in zip(concepts, cells, strict=True):
-        rows.add_row(escape(concept.concept), *(row[head] for head in shown))
-    return rows
-
-
-def _cells(concept: ConceptCounts) -> dict[str, str]:
-    available = f"{concept.positive_found:,} + {concept.negative_found:,}"
-    return {
-        "positive": f"{concept.positive:,}",
-        "negative": f"{concept.negative:,}",
-        "chosen of": available if concept.chosen else "",
-        "by hand": f"{concept.by_hand:,}" if concept.by_hand else "",
-        "between": f"{concept.between:,}",
-        "only mentioned": f"{concept.mentioned:,}",
+    cells = {
+        "positive": [f"{c.positive:,}" for c in concepts],
+        "negative": [f"{c.negative:,}" for c in concepts],
+        "chosen of": [f"{c.positive_found:,} + {c.negative_found:,}" if c.chosen else "" for c in concepts],
+        "by hand": [f"{c.by_hand:,}" if c.by_hand else "" for c in concepts],
+        "between": [f"{c.between:,}" for c in concepts],
+        "only mentioned": [f"{c.mentioned:,}" for c in concepts],
     }
+    shown = {head: column for head, column in cells.items() if any(column)}
+    rows = table("concept", *shown, right=shown)
+    for concept, *row in zip(concepts, *shown.values(), strict=True):
+        rows.add_row(escape(concept.concept), *row)
+    return rows
 
 
 def _available(concept: ConceptCounts) -> str:

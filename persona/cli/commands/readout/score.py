@@ -36,6 +36,7 @@ MOST_COLUMNS = 5
 @click.pass_obj
 def command(
     app: App,
+    /,
     text: str,
     model: str | None,
     readout: str | None,
@@ -57,20 +58,20 @@ def command(
     from persona.verbs.readout.score import readout_score
 
     picture = Picture(app, plot)
-    found = readout_score(
+    scores = readout_score(
         repository_if_any(app), _texts(app, text), readout, model,
         per_token=per_token, units=units, cwd=app.folder, progress=app.progress(), **model_options,
     )  # fmt: skip
-    say_notes(app, found)
-    picture.write(lambda suffix: _drawn(found, suffix))
-    app.show("readout score", found, picture.below(lambda console: _render(console, found)))
+    say_notes(app, scores)
+    picture.write(lambda suffix: _drawn(scores, suffix))
+    app.show("readout score", scores, picture.below(lambda console: _render(console, scores)))
 
 
-def _drawn(found: ReadoutScore, suffix: str) -> bytes:
+def _drawn(scores: ReadoutScore, suffix: str) -> bytes:
     from persona.cli.plots import readout_bars
 
-    title = f"{found.model}, {found.units}"
-    return readout_bars.picture(found.mean, found.concepts, found.layers, title, suffix)
+    title = f"{scores.model}, {scores.units}"
+    return readout_bars.picture(scores.mean, scores.concepts, scores.layers, title, suffix)
 
 
 def _texts(app: App, argument: str) -> tuple[str, ...]:
@@ -87,37 +88,37 @@ def _texts(app: App, argument: str) -> tuple[str, ...]:
     return (argument,)
 
 
-def _render(console: Console, found: ReadoutScore) -> None:
-    single = len(found.texts) == 1
-    what = _shortened(found.texts[0].text) if single else f"{len(found.texts):,} texts"
+def _render(console: Console, scores: ReadoutScore) -> None:
+    single = len(scores.texts) == 1
+    what = _shortened(scores.texts[0].text) if single else f"{len(scores.texts):,} texts"
     console.print(f"[bold]{escape(what)}[/]")
-    unit = "standard deviations from usual" if found.units == "std" else "raw projections"
-    console.print(f"read by {escape(utf8(found.model))} along {escape(utf8(found.readout))}, {unit}\n")
-    _bars(console, found)
-    for text in found.texts:
+    unit = "standard deviations from usual" if scores.units == "std" else "raw projections"
+    console.print(f"read by {escape(utf8(scores.model))} along {escape(utf8(scores.readout))}, {unit}\n")
+    _bars(console, scores)
+    for text in scores.texts:
         if text.tokens:
             console.print()
-            _tokens(console, found, text, head=not single)
+            _tokens(console, scores, text, head=not single)
 
 
-def _bars(console: Console, found: ReadoutScore) -> None:
+def _bars(console: Console, scores: ReadoutScore) -> None:
     from persona.cli.plots.readout_bars import bar, number, width
 
-    spreads = found.spread
+    spreads = scores.spread
     heads = ["mean", "±"] if spreads is not None else ["score"]
-    most = max(abs(value) for row in found.mean for value in row)
-    wide = width(console, max(map(len, found.concepts)) + 26)
+    most = max(abs(value) for row in scores.mean for value in row)
+    wide = width(console, max(map(len, scores.concepts)) + 26)
     rows = table("concept", "layer", *heads, *([""] if wide else []), right=("layer", *heads))
-    for at, concept in enumerate(found.concepts):
-        for column, layer in enumerate(found.layers):
-            value = found.mean[at][column]
+    for at, concept in enumerate(scores.concepts):
+        for column, layer in enumerate(scores.layers):
+            value = scores.mean[at][column]
             cells: list[str | Text] = [escape(concept) if column == 0 else "", str(layer), number(value)]
             cells += [f"{spreads[at][column]:.2f}"] if spreads is not None else []
             rows.add_row(*cells, *([bar(value, most, wide)] if wide else []))
     console.print(rows)
 
 
-def _tokens(console: Console, found: ReadoutScore, text: ScoredText, *, head: bool) -> None:
+def _tokens(console: Console, scores: ReadoutScore, text: ScoredText, *, head: bool) -> None:
     """Print a row per token with scores at the last layer, for the concepts that vary most."""
     from persona.cli.plots.readout_bars import number
 
@@ -128,8 +129,8 @@ def _tokens(console: Console, found: ReadoutScore, text: ScoredText, *, head: bo
         console.print(escape(_shortened(text.text)), style="bold")
     left_out = len(spans) - len(shown)
     beside = f"; {count(left_out, 'concept')} more in --json" if left_out else ""
-    console.print(f"Each token, at layer {found.layers[-1]}{beside}\n")
-    names = [found.concepts[at] for at in shown]
+    console.print(f"Each token, at layer {scores.layers[-1]}{beside}\n")
+    names = [scores.concepts[at] for at in shown]
     rows = table("token", *names, right=names)
     for token, line in zip(text.tokens, values, strict=True):
         rows.add_row(escape(repr(token.token)[1:-1]), *(number(line[at]) for at in shown))
