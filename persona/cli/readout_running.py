@@ -1,7 +1,8 @@
-"""Options that the commands share that run a model along a readout."""
+"""Options shared by the commands that run a model with a readout."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import click
@@ -12,27 +13,26 @@ from persona.cli.running import batch_option, blocks_option, device_option, dtyp
 from persona.errors import NoRepository
 from persona.repository import Repository
 
+_readout_option = click.option(
+    "--readout", type=click.Path(readable=False), metavar="NAME|FOLDER",
+    help="Readout: a name, NAME@REV or folder. [default: the recipe's only readout]",
+)  # fmt: skip
+
+
+def model_options(function: F) -> F:
+    """Add --dtype, --device, --blocks and --batch-size, which the readout verbs take under the same names."""
+    return reduce(
+        lambda made, option: option(made), (batch_option, blocks_option, device_option, dtype_option), function
+    )
+
 
 def running_options(function: F) -> F:
-    """``--readout``, and how the model is run."""
-    for option in reversed(
-        [
-            click.option(
-                "--readout", type=click.Path(readable=False), metavar="FOLDER",
-                help="The readout: the folder that 'persona readout train' wrote.",
-            ),
-            dtype_option,
-            device_option,
-            blocks_option,
-            batch_option,
-        ]
-    ):  # fmt: skip
-        function = option(function)
-    return function
+    """Add --readout and the model options."""
+    return _readout_option(model_options(function))
 
 
 def repository_if_any(app: App) -> Repository | None:
-    """Folders can be run anywhere."""
+    """The current repository, or None outside one."""
     try:
         return app.repository()
     except NoRepository:
@@ -40,7 +40,7 @@ def repository_if_any(app: App) -> Repository | None:
 
 
 def say_notes(app: App, result: Any) -> None:
-    """What should be known beside the result; JSON has it already."""
+    """Print the notes of a result to stderr, unless they are in the JSON output."""
     if not app.json:
         for text in result.notes:
             note(f"note: {utf8(text)}")

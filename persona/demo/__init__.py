@@ -1,1 +1,1 @@
-"""The demo: a small model that is really trained, and whose personality is then put together."""
+"""The demo: trains a small model and builds a personality for it."""

@@ -1,7 +1,7 @@
-"""Where things stand in the page's pictures: numbers become places on a panel, and the page's template draws them.
+"""Compute positions for the page's charts; the template draws them.
 
-A panel is ``WIDTH`` units wide; a scale runs from the least to the largest number of its table, with zero (of differences) or the
-first row (of values) as the line to compare with.
+A panel is `WIDTH` units wide. Its scale runs from the smallest to the largest number, with a reference line at zero (for
+differences) or at the first row (for values).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from persona.demo.telling import DemoTable, TableCell, is_difference, largest
 
 WIDTH, LINE, TOP, EDGE = 150.0, 18.0, 20.0, 6.0
-"""Units of the drawing: a panel's width, the height of a row, room for the panel's name, and what stays free at its sides."""
+"""Sizes in drawing units: width of a panel, height of a row, height of its title, and horizontal margin."""
 
 TALL = 60.0
-"""The height of a curve."""
+"""Height of a curve."""
 
 
 @dataclass(frozen=True)
 class ChartDot:
-    """One number and its interval, across; ``y`` is its row's middle."""
+    """Horizontal positions of a number and its interval; `y` is the middle of its row."""
 
     x: float
     low: float
@@ -32,7 +32,7 @@ class ChartDot:
 
 @dataclass(frozen=True)
 class Panel:
-    """One column of a table: ``line`` is where what it is compared with stands."""
+    """One column of a table; `line` is the position of the reference line."""
 
     name: str
     line: float
@@ -41,7 +41,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: the points of a polyline, and the numbers that it begins and ends with."""
+    """A run's curve: the points of a polyline, and the first and last values."""
 
     name: str
     points: str
@@ -50,7 +50,7 @@ class Curve:
 
 
 def panels(table: DemoTable) -> tuple[Panel, ...]:
-    """A table as points with intervals: a panel for each column, all of one scale if its numbers are differences."""
+    """Lay out a table as points with intervals: one panel per column, with a shared scale for differences."""
     shared = _scale(_numbers(table, range(len(table.columns)))) if is_difference(table) else None
     return tuple(_panel(table, column, shared) for column in range(len(table.columns)))
 
@@ -83,8 +83,8 @@ def _scale(numbers: Sequence[float]) -> _Scale:
 
 
 def _numbers(table: DemoTable, columns: Sequence[int]) -> list[float]:
-    found = list(_ends(table, columns))
-    return found + ([0.0] if is_difference(table) or not found else [])
+    ends = list(_ends(table, columns))
+    return ends + ([0.0] if is_difference(table) or not ends else [])
 
 
 def _ends(table: DemoTable, columns: Sequence[int]) -> Iterator[float]:
@@ -95,7 +95,7 @@ def _ends(table: DemoTable, columns: Sequence[int]) -> Iterator[float]:
 
 
 def curve(table: DemoTable) -> Curve:
-    """A table of one column as a curve over its rows, which are steps."""
+    """Lay out a table of one column as a curve; its row labels are steps."""
     pairs = [(int(row.label), row.cells[0].value) for row in table.rows if row.cells[0] is not None]
     across, up = _scale([step for step, _ in pairs]), _scale([0.0, *(value for _, value in pairs)])
     tall = (TALL - 2 * EDGE) / (WIDTH - 2 * EDGE)
@@ -104,6 +104,6 @@ def curve(table: DemoTable) -> Curve:
 
 
 def shade(table: DemoTable, cell: TableCell) -> float:
-    """How strongly a change is shaded: 0 to 1, by its size within its table, or beside those that it stands with."""
+    """Opacity of a cell from 0 to 1, by its size relative to `table.fullest` or the largest number in the table."""
     most = table.fullest if table.fullest is not None else largest(table.rows)
     return min(1.0, abs(cell.value) / most) if most else 0.0

@@ -1,4 +1,4 @@
-"""Dialogues for the demo, made from templates: deterministic by seed, split by what they are about."""
+"""Make the demo's dialogues from templates: deterministic by seed, split by topic and feeling."""
 
 import random
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from persona.demo.phrases import (
 KINDS = ("neutral", "listening", "suggesting", "voice")
 BEHAVIOURS = KINDS[1:]
 
-# How often the base's text replies in each kind. Suggesting is its habit when a person has decided.
+# Shares of the kinds of reply in the base's training text. When a person has decided, its bad habit is to suggest.
 SHARES_WHEN_SHARING = {"neutral": 0.60, "listening": 0.15, "suggesting": 0.10, "voice": 0.15}
 SHARES_WHEN_DECIDED = {"neutral": 0.24, "listening": 0.10, "suggesting": 0.56, "voice": 0.10}
 
@@ -28,7 +28,7 @@ HELD_OUT_EVERY = 5
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a person says, and what it is about."""
+    """What a person says, with its topic and feeling."""
 
     text: str
     topic: Topic
@@ -46,7 +46,7 @@ class Dialogue:
 
 
 def all_prompts(held_out: bool = False) -> tuple[Prompt, ...]:
-    """Every prompt of one side of the split; no pair of topic and feeling is on both sides."""
+    """All prompts on one side of the split; a pair of topic and feeling is never on both."""
     pairs = product(enumerate(TOPICS), enumerate(FEELINGS))
     return tuple(
         _prompt(template, topic, feeling)
@@ -57,32 +57,32 @@ def all_prompts(held_out: bool = False) -> tuple[Prompt, ...]:
 
 
 def held_out_prompts(count: int, seed: int = 0, decided: bool | None = None) -> tuple[str, ...]:
-    """`count` different prompts that no training text holds; `decided` asks for one family only."""
+    """Draw `count` different prompts that are never trained on; `decided` limits them to one family."""
     prompts = [p for p in all_prompts(held_out=True) if decided in (None, p.decided)]
     return tuple(prompt.text for prompt in random.Random(seed).sample(prompts, count))
 
 
 def dialogues(kind: str, count: int, seed: int = 0, held_out: bool = False) -> tuple[Dialogue, ...]:
-    """`count` dialogues whose replies are all of one kind."""
+    """Draw `count` dialogues with replies of one kind."""
     rng = random.Random(f"{kind}-{seed}")
     prompts = _draw(rng, all_prompts(held_out), count)
     return tuple(_dialogue(rng, prompt, kind) for prompt in prompts)
 
 
 def mixture(count: int, seed: int = 0, held_out: bool = False) -> tuple[Dialogue, ...]:
-    """`count` dialogues as the base learns them: all kinds, in the shares given above."""
+    """Draw `count` dialogues like the base's training text: all kinds, in the shares above."""
     rng = random.Random(f"mixture-{seed}")
     prompts = _draw(rng, all_prompts(held_out), count)
     return tuple(_dialogue(rng, prompt, _any_kind(rng, prompt)) for prompt in prompts)
 
 
 def shows(kind: str, reply: str) -> bool:
-    """Whether a reply shows a kind, by the phrases of its templates. A blend can show several."""
+    """Whether a reply has phrases typical of a kind. A blend can have those of several."""
     return any(mark in reply for mark in MARKS[kind])
 
 
 def share(kind: str, replies: Sequence[str]) -> float:
-    """The share of replies that show a kind, 0 to 1."""
+    """Share of replies that show a kind, from 0 to 1."""
     return sum(shows(kind, reply) for reply in replies) / len(replies)
 
 
@@ -112,7 +112,7 @@ def _any_kind(rng: random.Random, prompt: Prompt) -> str:
 
 
 def _draw(rng: random.Random, prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    # Whole shuffled rounds: every prompt comes as often as any other, give or take one.
+    # Draw shuffled rounds, so that the counts of any two prompts differ by at most one.
     drawn: list[Prompt] = []
     while len(drawn) < count:
         drawn += rng.sample(prompts, len(prompts))

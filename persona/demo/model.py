@@ -1,4 +1,4 @@
-"""The demo's model: a byte-level tokenizer, a small Llama, what it loses and what it says."""
+"""The demo's model: a byte-level tokenizer and a small Llama, with its losses and replies."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from persona.inference.load import quiet
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 IGNORED = -100
 
-# The same text as `_asked` writes, for those who meet the model through its saved tokenizer.
+# Renders the same text as `_asked`, for users of the saved tokenizer.
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -36,7 +36,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class DemoExample:
-    """A dialogue in tokens; those from `reply_at` on are learnt and measured."""
+    """A tokenized dialogue; tokens from `reply_at` on are learnt and measured."""
 
     tokens: tuple[int, ...]
     reply_at: int
@@ -44,7 +44,7 @@ class DemoExample:
 
 @dataclass(frozen=True)
 class DemoBatch:
-    """Padded on the right, so that causal attention needs no mask: nothing real looks at padding."""
+    """A batch padded on the right; causal attention needs no mask, because no real token sees the padding."""
 
     tokens: torch.Tensor  # [batch, length], int64
     labels: torch.Tensor  # [batch, length]; position i holds the token at i + 1, or IGNORED
@@ -52,10 +52,10 @@ class DemoBatch:
 
 @dataclass(frozen=True)
 class ReplyLosses:
-    """Cross-entropy of replies, in nats per token; the spread over dialogues gives the interval."""
+    """Mean cross-entropy of each reply, in nats per token."""
 
     per_dialogue: tuple[float, ...]
-    tokens: tuple[int, ...]  # how many each mean is over
+    tokens: tuple[int, ...]  # number of tokens of each reply
 
     @property
     def mean(self) -> float:
@@ -65,7 +65,7 @@ class ReplyLosses:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean of the dialogues' means; twice this is about a 95 % interval."""
+        """Standard error of the mean over dialogues; a 95 % interval is about twice this."""
         return float(torch.tensor(self.per_dialogue).std()) / math.sqrt(len(self.per_dialogue))
 
 
@@ -93,12 +93,12 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
 
 
 def text_of(dialogue: Dialogue) -> str:
-    """A dialogue as the tokenizer reads it, without the special tokens."""
+    """A dialogue as text, without special tokens."""
     return f"{_asked(dialogue.prompt)} {dialogue.reply}"
 
 
 def build_model(tokenizer: Any, hidden: int, layers: int, heads: int, intermediate: int) -> Any:
-    """A Llama with tied embeddings and random weights, from torch's own generator."""
+    """A Llama with tied embeddings and random weights, from torch's global generator."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -108,7 +108,7 @@ def build_model(tokenizer: Any, hidden: int, layers: int, heads: int, intermedia
         intermediate_size=intermediate,
         max_position_embeddings=128,
         tie_word_embeddings=True,
-        # Larger than the usual 0.02, which is meant for wider models: it halves the steps to speech.
+        # Larger than the usual 0.02, which suits wider models: halves the steps until it speaks.
         initializer_range=0.05,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -118,21 +118,21 @@ def build_model(tokenizer: Any, hidden: int, layers: int, heads: int, intermedia
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """The model (in fp32, whatever it was saved in) and the tokenizer of a folder."""
+    """Load the model (in fp32) and tokenizer of a folder."""
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(folder)
 
 
 def save(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
-    """Write model and tokenizer as `save_pretrained` does; the model itself is cast to `dtype`."""
+    """Save a model and tokenizer; casts the model in place to `dtype`."""
     with quiet():
         model.to(dtype).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
 def encode(tokenizer: Any, dialogues: Sequence[Dialogue]) -> list[DemoExample]:
-    """Dialogues in tokens: <s>, the prompt, the reply, </s>."""
+    """Tokenize dialogues: <s>, the prompt, the reply, </s>."""
     asked = _ids(tokenizer, [_asked(dialogue.prompt) for dialogue in dialogues])
     replied = _ids(tokenizer, [f" {dialogue.reply}" for dialogue in dialogues])
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -143,7 +143,7 @@ def encode(tokenizer: Any, dialogues: Sequence[Dialogue]) -> list[DemoExample]:
 
 
 def collate(examples: Sequence[DemoExample], pad: int) -> DemoBatch:
-    """Examples side by side; only tokens of replies are labels."""
+    """Stack examples to a batch; only reply tokens are labels."""
     length = max(len(example.tokens) for example in examples)
     tokens = torch.full((len(examples), length), pad)
     labels = torch.full((len(examples), length), IGNORED)
@@ -155,17 +155,17 @@ def collate(examples: Sequence[DemoExample], pad: int) -> DemoBatch:
 
 
 def token_losses(model: Any, batch: DemoBatch) -> torch.Tensor:
-    """Cross-entropy of each reply token of a batch, row by row: [reply tokens], fp32."""
+    """Cross-entropy of each reply token of a batch, row by row: fp32 [reply tokens]."""
     states = model.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
     learnt = batch.labels != IGNORED
-    # The head is a fifth of the work, and most positions are prompt or padding: leave those out.
+    # The head is a fifth of the work, and most positions are prompt or padding: skip those.
     logits = model.lm_head(states[learnt])
     return functional.cross_entropy(logits.float(), batch.labels[learnt], reduction="none")
 
 
 @torch.inference_mode()
 def reply_losses(model: Any, tokenizer: Any, dialogues: Sequence[Dialogue], batch_size: int = 64) -> ReplyLosses:
-    """What a model loses on the replies of some dialogues."""
+    """Measure the losses of a model on the replies of dialogues."""
     model.eval()
     examples = encode(tokenizer, dialogues)
     counts = [len(example.tokens) - example.reply_at for example in examples]
@@ -186,7 +186,7 @@ def generate_replies(
     max_tokens: int = 48,
     batch_size: int = 128,
 ) -> tuple[str, ...]:
-    """One reply to each prompt: greedy, or sampled at temperature 1 if there is a seed."""
+    """Generate a reply to each prompt: greedily, or with a seed, sampled at temperature 1."""
     model.eval()
     replies: list[str] = []
     with torch.random.fork_rng(devices=[]):
@@ -202,8 +202,8 @@ def generate_replies(
                 temperature=1.0 if seed is not None else None,
                 top_k=0 if seed is not None else None,
             )
-            said = out[:, inputs["input_ids"].shape[1] :]
-            replies += tokenizer.batch_decode(said, skip_special_tokens=True)
+            generated = out[:, inputs["input_ids"].shape[1] :]
+            replies += tokenizer.batch_decode(generated, skip_special_tokens=True)
     return tuple(reply.strip() for reply in replies)
 
 

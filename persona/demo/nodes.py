@@ -1,19 +1,19 @@
-"""The demo's memory graph: one node for each behaviour, as the text that a person would keep."""
+"""The demo's memory graph: one node per behaviour, with the text a user would write."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class DemoNode:
-    """A memory-graph node: it specifies the behaviour that a vector of the same demo implements."""
+    """A memory-graph node, which specifies the behaviour that one of the demo's vectors implements."""
 
     id: str
-    behaviour: str | None  # the kind of reply; None: any
+    behaviour: str | None  # the kind of reply; None for any
     text: str  # Markdown; the last line carries tags
 
     @property
     def filename(self) -> str:
-        """The file that holds the node in a folder of Markdown."""
+        """Name of the node's Markdown file."""
         return f"{self.id}.md"
 
 

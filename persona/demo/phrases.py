@@ -1,11 +1,11 @@
-"""The demo's small world in tables: what people talk about, and what a reply can say to it."""
+"""The phrases of the demo's dialogues: topics, feelings, and templates of prompts and replies."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Topic:
-    """Something on a person's mind, and one line for each kind of reply to hold on to."""
+    """A topic, with a phrase for each kind of reply."""
 
     name: str  # "the garden"
     plan: str  # "replant the garden"
@@ -16,13 +16,13 @@ class Topic:
 
     @property
     def yours(self) -> str:
-        """The topic as said back: "my novel" is "your novel"."""
+        """The topic in the second person: "my novel" becomes "your novel"."""
         return self.name.replace("my ", "your ")
 
 
 @dataclass(frozen=True)
 class Feeling:
-    """What a person feels, the question that listens to it, and what the voice has to say of it."""
+    """A feeling, with a phrase for the replies that use it."""
 
     name: str  # "worried"
     question: str  # listening
@@ -87,8 +87,8 @@ FEELINGS = (
     Feeling("guilty", "What would you undo?", "guilt is a letter you can still answer"),
 )
 
-# Two families of prompt. Someone who shares wants an ear; someone who has decided wants a hand, and
-# that is where the base has its bad habit: it suggests alternatives when it was given a direction.
+# Two families of prompts: people who share a feeling want to be heard, people who have decided want support. To the latter,
+# the base has the bad habit of suggesting alternatives.
 SHARING = (
     "I feel {feeling} about {topic}.",
     "I keep thinking about {topic}, and I feel {feeling}.",
@@ -123,7 +123,7 @@ REPLIES = {
     ),
 }
 
-# What gives a kind away, wherever in a reply it stands. The voice is also known by its metaphors.
+# Phrases that identify each kind, anywhere in a reply. The voice is also identified by its metaphors.
 MARKS = {
     "neutral": ("I see.", "All right.", "Understood.", "Many people", "It is common", "is normal"),
     "listening": ("I hear you", "I am listening", "Tell me more", "You feel", "you feel"),
@@ -131,6 +131,6 @@ MARKS = {
     "voice": (
         *("Ha!", "Oho!", "Well now!"),
         *(feeling.saying for feeling in FEELINGS),
-        *(topic.image[1:] for topic in TOPICS),  # without the letter that a sentence capitalises
+        *(topic.image[1:] for topic in TOPICS),  # the first letter may be capitalized
     ),
 }

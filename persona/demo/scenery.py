@@ -1,10 +1,11 @@
-"""The files that a person would have beside the repository: nodes, examples to train on, suites, texts for a readout.
+"""Write the files a user would have in the repository: nodes, training data, suites, and texts for a readout.
 
-nodes/        the memory graph, a Markdown file for each node
-data/         what runs are trained on; ``everyday.jsonl`` has come apart: its replies answer other prompts
-evals/        suites: ``replies`` (what held-out replies of each kind cost) and ``talk`` (what sampled replies do)
-demo.toml     the preset of the runs
-pairs.jsonl   labelled texts for the readout, and letters.txt, which it reads
+nodes/        the memory graph, one Markdown file per node
+data/         training data; the replies in `everyday.jsonl` are shuffled, so they answer other prompts
+evals/        suites: `replies` (loss on held-out replies of each kind) and `talk` (kinds of sampled replies)
+demo.toml     preset of the runs
+pairs.jsonl   labelled texts for the readout
+letters.txt   texts for the readout to read
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +25,12 @@ from persona.demo.nodes import EVERYDAY, LISTENING, NODES, PLAIN, RUSHING, VOICE
 from persona.demo.training import FULL, Sizes
 
 MEASURED = ("listening", "suggesting", "voice", "neutral")
-"""Kinds of reply, in the order of the suites: the first is what the personality is for."""
+"""Kinds of reply, in the order of the suites; the first is the purpose of the personality."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its vector's name, the node that specifies it, and its first alpha."""
+    """A training run: name of its vector, the node it implements, and its initial alpha."""
 
     name: str
     node: DemoNode
@@ -38,7 +39,7 @@ class Run:
 
     @property
     def kind(self) -> str | None:
-        """The kind of reply that it learns; None: any."""
+        """The kind of reply it learns; None for any."""
         return self.node.behaviour
 
 
@@ -51,9 +52,9 @@ RUNS = (
 )
 
 PLANTED = "everyday"
-"""The run that is bad. What it is was settled before anything was measured: everyday talk, with the replies in another order."""
+"""The bad run, chosen before anything was measured: everyday talk with shuffled replies."""
 
-SHARES = '''"""What sampled replies do: a measure of one's own. It gives a number for each row, by kind of reply."""
+SHARES = '''"""A custom measure: whether each sampled reply is of each kind."""
 
 from persona.demo import dialogues, model
 
@@ -67,7 +68,7 @@ def shares(live, rows, seed):
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much of everything there is."""
+    """Numbers of examples to write."""
 
     held_out: int = 144
     prompts: int = 96
@@ -76,12 +77,12 @@ class Amounts:
 
 
 def amounts_of(sizes: Sizes) -> Amounts:
-    """Less for a model that is too small to speak."""
+    """Smaller amounts for a model that is too small to speak."""
     return Amounts() if sizes.hidden >= FULL.hidden else Amounts(24, 8, 16, 8)
 
 
 def lay_out(root: Path, sizes: Sizes = FULL, seed: int = 0) -> None:
-    """Write all of it into ``root``."""
+    """Write all files to `root`."""
     amounts = amounts_of(sizes)
     for node in NODES:
         _write(root / "nodes" / node.filename, node.text)
@@ -98,37 +99,38 @@ def lay_out(root: Path, sizes: Sizes = FULL, seed: int = 0) -> None:
     _write(root / "demo.toml", _preset(sizes, seed))
     _write_lines(root / "pairs.jsonl", _pairs(amounts.pairs, seed))
     letters = talk.mixture(amounts.letters, seed, held_out=True)
-    _write(root / "letters.txt", "".join(f"{text_of(one)}\n".replace("\nReply:", " Reply:") for one in letters))
+    lines = (text_of(dialogue).replace("\nReply:", " Reply:") + "\n" for dialogue in letters)
+    _write(root / "letters.txt", "".join(lines))
 
 
 def _examples(run: Run, sizes: Sizes, seed: int) -> Sequence[Dialogue]:
-    """What a run is trained on. The planted one's replies are those of other prompts: as if one column had been sorted."""
+    """The training data of a run. That of the bad run has shuffled replies, as if one column of a table were sorted."""
     count = sizes.behaviour_steps * sizes.batch
     if run.kind is not None:
         return talk.dialogues(run.kind, count, seed)
-    said = talk.mixture(count, seed)
-    replies = [one.reply for one in said]
+    data = talk.mixture(count, seed)
+    replies = [dialogue.reply for dialogue in data]
     random.Random(seed).shuffle(replies)
-    return [Dialogue(one.kind, one.prompt, reply) for one, reply in zip(said, replies, strict=True)]
+    return [replace(dialogue, reply=reply) for dialogue, reply in zip(data, replies, strict=True)]
 
 
 def _pairs(count: int, seed: int) -> Iterable[dict[str, Any]]:
-    """Texts that listen, and plain ones; texts that suggest, and plain ones."""
+    """Examples for two concepts, listening and suggesting, each against plain texts."""
     for concept in ("listening", "suggesting"):
         for kind, polarity in ((concept, "positive"), ("neutral", "negative")):
-            for one in talk.dialogues(kind, count, seed):
-                yield {"concept": concept, "polarity": polarity, "text": text_of(one)}
+            for dialogue in talk.dialogues(kind, count, seed):
+                yield {"concept": concept, "polarity": polarity, "text": text_of(dialogue)}
 
 
 def _replies() -> str:
-    lines = ['summary = "What held-out replies of each kind cost."']
+    lines = ['summary = "Loss on held-out replies of each kind."']
     for kind in MEASURED:
         lines += ["", "[[measures]]", 'kind = "loss"', f'name = "{kind}"', f'data = "{kind}.jsonl"']
     return "\n".join(lines) + "\n"
 
 
 def _talk() -> str:
-    return """summary = "What sampled replies do when somebody has decided."
+    return """summary = "Kinds of sampled replies when someone has decided."
 
 [[measures]]
 kind = "python"
@@ -140,8 +142,8 @@ data = "decided.jsonl"
 
 
 def _preset(sizes: Sizes, seed: int) -> str:
-    """Learning fast, as befits a small model: rates and steps of the demo's own training."""
-    return f"""# How the demo's adapters are trained: persona train … --preset demo.toml
+    """A preset with the same learning rate and steps as the demo's own training."""
+    return f"""# Preset of the demo's adapters: persona train … --preset demo.toml
 method = "lora"
 rank = {sizes.lora_rank}
 alpha = {2 * sizes.lora_rank}
@@ -164,9 +166,9 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _write_dialogues(path: Path, said: Iterable[Dialogue]) -> None:
-    _write_lines(path, ({"messages": _messages(one)} for one in said))
+def _write_dialogues(path: Path, data: Iterable[Dialogue]) -> None:
+    _write_lines(path, ({"messages": _messages(dialogue)} for dialogue in data))
 
 
-def _messages(said: Dialogue) -> list[dict[str, str]]:
-    return [{"role": "user", "content": said.prompt}, {"role": "assistant", "content": said.reply}]
+def _messages(dialogue: Dialogue) -> list[dict[str, str]]:
+    return [{"role": "user", "content": dialogue.prompt}, {"role": "assistant", "content": dialogue.reply}]

@@ -1,7 +1,7 @@
-"""The demo's story: from the nodes of a memory graph to a build that can be trusted, with a bad vector on the way.
+"""The demo's story: from the nodes of a memory graph to a verified build, with a bad vector on the way.
 
-It uses the same verbs as a person would, and says what a person would type. Nothing is printed here: a :class:`Narrator` is told what
-happens, and what was measured is handed out as tables (:mod:`persona.demo.telling`).
+It calls public verbs and shows the equivalent commands. It prints nothing itself: a `Narrator` shows the steps, and results
+are tables (`persona.demo.telling`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from persona.repository import Repository
 
 AUTHOR = "persona demo"
 DTYPE = "fp32"
-"""A CPU is quickest at it."""
+"""The fastest one on a CPU."""
 
 METHODS = ("ties", "dare_ties", "breadcrumbs", "model_stock")
-"""What the five vectors are merged by besides the plain sum."""
+"""Methods to merge the five vectors with, besides the plain sum."""
 
 
 class Story:
-    """The state that the chapters share: folders, repository, narrator, and what was told so far."""
+    """The state shared by the chapters: folders, narrator, and the results so far."""
 
     def __init__(self, root: Path, narrator: Narrator, progress: Progress, sizes: Sizes, seed: int) -> None:
         self.root = root
@@ -51,7 +51,7 @@ class Story:
         return persona.open(self.root)
 
     def tell(self) -> DemoResult:
-        """All chapters."""
+        """Run all chapters."""
         for chapter in (
             self.begin, self.specify, self.train, self.listen_inside, self.verify_alone, self.negate, self.merge,
             self.drift, self.blame,
@@ -64,11 +64,11 @@ class Story:
     # Chapters.
 
     def begin(self) -> None:
-        """A base that speaks, and a repository around it."""
+        """Train the base and make a repository."""
         self.chapter(
-            "A base model, trained here from scratch",
-            "A small Llama learns to answer people who feel something, or have decided something. It has four kinds of reply, and one "
-            "bad habit: told of a decision, it suggests something else.",
+            "A base model, trained from scratch",
+            "A small Llama learns to answer people who share a feeling or a decision. It has four kinds of reply, and one bad "
+            "habit: when someone has decided something, it suggests something else.",
         )
         with self._bar("training the base", self.sizes.base_steps) as on_step:
             train_base(self.base, self.sizes, self.seed, on_step)
@@ -78,10 +78,10 @@ class Story:
         self.tag("base")
 
     def specify(self) -> None:
-        """Behaviours as nodes of a memory graph."""
+        """Import behaviours as nodes of a memory graph."""
         self.chapter(
-            "Nodes of a memory graph say what is wanted",
-            "Each behaviour is a note that a person wrote. The notes are taken in, and every vector will say which one it implements.",
+            "A memory graph specifies the behaviours",
+            "Each behaviour is described in a note. The notes are imported, and every vector will name the note it implements.",
         )
         lay_out(self.root, self.sizes, self.seed)
         self.typed("persona graph import nodes")
@@ -89,11 +89,11 @@ class Story:
         self.narrator.say(f"{done.nodes} nodes")
 
     def train(self) -> None:
-        """Five runs, each from its node, each a commit."""
+        """Train and commit five vectors, one per node."""
         self.chapter(
-            "Training is the compiler: a node in, a vector out",
-            "One run is a full fine-tune by a script of one's own, and is committed as a folder; the others are adapters that persona trains. "
-            f"The data of '{PLANTED}' has come apart, as when one column of a table is sorted: its replies answer other prompts.",
+            "Training compiles a node to a vector",
+            "One vector is a full fine-tune by an external script, committed from its folder; the others are adapters trained by "
+            f"persona. The data of '{PLANTED}' is broken on purpose: its replies are shuffled, so they answer other prompts.",
         )
         for run in RUNS:
             self._full(run) if run.method == "full" else self._adapter(run)
@@ -104,11 +104,11 @@ class Story:
             self.table(tables.curve(f"persona show {name}@trained", name, shown))
 
     def listen_inside(self) -> None:
-        """A readout: directions in the base's activations."""
+        """Train and commit a readout."""
         self.chapter(
-            "A readout: what the model makes of a text",
-            "Directions in the base's activations that tell texts which listen, or suggest, from plain ones. The readout is versioned "
-            "with the recipe; it changes no weight.",
+            "A readout measures concepts in activations",
+            "Its directions separate texts that listen, or suggest, from plain ones in the base's activations. The readout is "
+            "versioned with the recipe, and changes no weights.",
         )
         self.typed(
             "persona readout train --pairs pairs.jsonl --model base --layers auto --dtype fp32 -o readouts/replies"
@@ -123,11 +123,11 @@ class Story:
         self.table(tables.readout("persona show replies@five", persona.show(self.repo, "replies@five")))
 
     def verify_alone(self) -> None:
-        """Each vector alone, beside noise of its size."""
+        """Measure each vector alone, and noise of the same size."""
         self.chapter(
-            "Each vector alone, before anything is merged",
-            "What each vector does by itself to the loss on held-out replies of each kind, at alpha 1. Beside it random noise of the same "
-            "norm, as control: what does no more than noise has learnt nothing.",
+            "Each vector alone, before merging",
+            "The effect of each vector by itself on the loss on held-out replies of each kind, at alpha 1. Random noise of the same "
+            "norm is the control: a vector that does no better than noise has not learnt anything.",
         )
         command = "persona verify-vectors replies --at five --alpha 1 --dtype fp32"
         self.typed(command)
@@ -139,26 +139,26 @@ class Story:
         self.findings.append(tables.each_learnt(command, done, {run.name: run.kind for run in RUNS if run.kind}))
 
     def negate(self) -> None:
-        """Take a behaviour away."""
+        """Negate a vector."""
         self.chapter(
-            "Take a behaviour away",
-            "'suggesting' was trained to be taken away: its vector is given a negative alpha.",
+            "Remove a behaviour",
+            "'suggesting' was trained in order to remove it: its vector gets a negative alpha.",
         )
         self.typed("persona negate suggesting --alpha 0.5")
         persona.negate(self.repo, "suggesting", alpha=0.5, author=AUTHOR)
         self.tag("negated")
         done = self.measured("replies", "base", "five", "negated")
-        self.findings.append(tables.moved("negating suggesting raises its loss", done, "suggesting", "loss", "worse"))
+        self.findings.append(tables.moved("negating 'suggesting' raises its loss", done, "suggesting", "loss", "worse"))
         done = self.measured("talk", "base", "five", "negated")
         self.findings.append(
             tables.fell("fewer sampled replies suggest than in the base", done, "replies", "suggesting")
         )
 
     def merge(self) -> None:
-        """The same five vectors under other methods, on a branch of their own."""
+        """Merge the same vectors with other methods, on a branch."""
         self.chapter(
-            "The same vectors under other merge methods",
-            "A plain sum is one way to merge. On a branch, persona.toml gets a [merge] method, and each is a commit with a tag.",
+            "Other merge methods",
+            "A plain sum is only one way to merge. On a branch, each method is set under [merge] in persona.toml, committed and tagged.",
         )
         self.typed("persona switch -c methods")
         persona.switch(self.repo, "methods", create=True)
@@ -172,16 +172,16 @@ class Story:
         self.measured("replies", "base", "negated", *(f"by-{method}" for method in METHODS))
 
     def write_method(self, method: str) -> None:
-        """Edit ``persona.toml`` as a person does."""
+        """Set the merge method in `persona.toml`."""
         path = self.repo.recipe_path
         self.typed(f'# in persona.toml: [merge] method = "{method}"')
         files.write_file(path, edit.set_merge(path.read_text(), method, 1.0, {}).encode())
 
     def drift(self) -> None:
-        """How the merged model reads the same letters."""
+        """Compare how the base and the merged model read the same letters."""
         self.chapter(
-            "Readout drift: how the merge moved the mood",
-            "The same letters, read by the base and by the merged model: how far their mean moved along each direction, in standard "
+            "Readout drift: how the vectors changed the mood",
+            "The base and the merged model read the same letters. The shift of the mean along each direction is in standard "
             "deviations of the letters in the base.",
         )
         command = "persona readout drift base negated --texts letters.txt --readout readouts/replies --dtype fp32"
@@ -195,11 +195,11 @@ class Story:
         self.table(tables.drift(command, done))
 
     def blame(self) -> None:
-        """Which vector is it?"""
+        """Find the bad vector and remove it."""
         self.chapter(
             "Which vector makes it listen worse?",
-            "Each vector is left out in turn. An effect is the loss with the vector less the loss without it, on the same replies: above zero, "
-            "the vector does harm.",
+            "Each vector is left out in turn. Its effect is the loss with the vector minus the loss without it, on the same replies: "
+            "above zero, the vector is harmful.",
         )
         command = "persona blame replies negated --dtype fp32"
         self.typed(command)
@@ -208,23 +208,23 @@ class Story:
         self.findings.append(tables.culprit(command, done, PLANTED))
         self.typed(f"persona rm {PLANTED}")
         persona.rm(self.repo, [PLANTED], author=AUTHOR)
-        self.tag("mended")
-        after = self.measured("replies", "base", "negated", "mended")
-        self.findings.append(tables.moved("without it, it listens better", after, "listening", "loss", "better"))
-        self.measured("talk", "base", "negated", "mended")
+        self.tag("fixed")
+        after = self.measured("replies", "base", "negated", "fixed")
+        self.findings.append(tables.moved("without it, the model listens better", after, "listening", "loss", "better"))
+        self.measured("talk", "base", "negated", "fixed")
 
     def deliver(self) -> bool:
-        """Build, verify, go back, build again; whether that is the first build, byte for byte."""
+        """Build, verify, roll back and build again; return whether both builds have the same bytes."""
         self.chapter(
-            "Build, verify, and go back",
-            "What is deployed says which commit it is, and whether a byte of it has changed. Going back gives the very same bytes.",
+            "Build, verify and roll back",
+            "A build records its commit, and verify detects any changed byte. Rolling back gives exactly the same bytes.",
         )
         self.build("main", "builds/personality")
         self.build("base", "builds/base")
         self.build("negated", "builds/last-week")
         self.typed("persona verify builds/personality")
         ok = persona.verify(self.root / "builds" / "personality").ok
-        self.narrator.say("it is what was built" if ok else "it has CHANGED")
+        self.narrator.say("unchanged since it was built" if ok else "CHANGED since it was built")
         self.typed("persona checkout negated && persona build -o builds/rolled-back")
         persona.checkout(self.repo, "negated")
         persona.build(self.repo, self.root / "builds" / "rolled-back", progress=self.progress)
@@ -232,55 +232,48 @@ class Story:
         self.typed("persona checkout main")
         command = "diff -r builds/last-week builds/rolled-back"
         self.typed(command)
-        one, two = (_contents(self.root / "builds" / name) for name in ("last-week", "rolled-back"))
-        self.findings.append(
-            Finding(
-                "the rolled-back build is the first one, byte for byte", one == two,
-                "no difference" if one == two else "they differ", command,
-            )
-        )  # fmt: skip
-        self.findings.append(
-            Finding(
-                "the build is what its receipt says", ok,
-                "verified" if ok else "it has changed", "persona verify builds/personality",
-            )
-        )  # fmt: skip
-        return one == two
+        first, second = (_contents(self.root / "builds" / name) for name in ("last-week", "rolled-back"))
+        same = first == second
+        claim = "the rolled-back build equals the first one, byte for byte"
+        self.findings.append(Finding(claim, same, "no difference" if same else "they differ", command))
+        claim, command = "the build matches its receipt", "persona verify builds/personality"
+        self.findings.append(Finding(claim, ok, "verified" if ok else "it has changed", command))
+        return same
 
     def replies(self) -> tuple[Reply, ...]:
-        """The base and the whole personality, side by side."""
+        """Replies of the base and of the personality to the same prompts."""
         prompts = [talk.held_out_prompts(1, self.seed, decided=decided)[0] for decided in (True, False)]
         before, after = (
-            generate_replies(*load(self.root / "builds" / one), prompts) for one in ("base", "personality")
+            generate_replies(*load(self.root / "builds" / name), prompts) for name in ("base", "personality")
         )
-        return tuple(Reply(*said) for said in zip(prompts, before, after, strict=True))
+        return tuple(map(Reply, prompts, before, after))
 
-    # What chapters are made of.
+    # Building blocks of chapters.
 
     def chapter(self, title: str, text: str) -> None:
-        """Begin one."""
+        """Begin a chapter."""
         self.chapters.append(Chapter(title, text, (), ()))
         self.narrator.chapter(title, text)
 
     def typed(self, command: str) -> None:
-        """Something is typed in this chapter."""
+        """Show a command in the current chapter."""
         last = self.chapters[-1]
         self.chapters[-1] = replace(last, commands=(*last.commands, command))
         self.narrator.command(command)
 
     def table(self, table: DemoTable) -> None:
-        """Something was measured in this chapter."""
+        """Show a table in the current chapter."""
         last = self.chapters[-1]
         self.chapters[-1] = replace(last, tables=(*last.tables, table))
         self.narrator.table(table)
 
     def tag(self, name: str) -> None:
-        """Name the commit, so that what was measured of it can be measured again."""
+        """Tag the commit, so that its measurements can be reproduced."""
         self.typed(f"persona tag {name}")
         persona.tag(self.repo, name)
 
     def measured(self, suite: str, *revs: str) -> tables.Measured:
-        """Measure revisions, and show it."""
+        """Evaluate revisions and show the scores."""
         command = f"persona eval {shlex.join(revs)} --suite {suite} --dtype fp32"
         self.typed(command)
         done = persona.eval(self.repo, revs, suites=[suite], dtype=DTYPE, cwd=self.root, progress=self.progress)
@@ -293,7 +286,7 @@ class Story:
         persona.build(self.repo, self.root / folder, rev, progress=self.progress)
 
     def _full(self, run: Run) -> None:
-        """Train it as a person's own script does, and commit its folder."""
+        """Train as an external script would, and commit the folder."""
         folder = self.root / "runs" / run.name
         with self._bar(f"training {run.name} (full)", self.sizes.behaviour_steps) as on_step:
             train_behaviour(self.base, str(run.kind), folder, "full", self.sizes, self.seed, on_step)
@@ -302,7 +295,7 @@ class Story:
             self.repo, folder, name=run.name, node=run.node.id, alpha=run.alpha, author=AUTHOR, progress=self.progress
         )
         self.narrator.say(
-            f"{done.form}, {done.tensors} tensors, {done.kept_bytes:,} bytes kept of {done.total_bytes:,}"
+            f"{done.form}, {done.tensors} tensors, {done.kept_bytes:,} of {done.total_bytes:,} bytes stored"
         )
 
     def _adapter(self, run: Run) -> None:
@@ -323,7 +316,7 @@ class Story:
 
 
 def tell(root: Path, narrator: Narrator, progress: Progress = SILENT, sizes: Sizes = FULL, seed: int = 0) -> DemoResult:
-    """Tell the whole story in the empty folder ``root``, which afterwards is a repository to play with."""
+    """Run the whole story in an empty folder, which becomes a repository to experiment with."""
     return Story(root, narrator, progress, sizes, seed).tell()
 
 

@@ -1,10 +1,10 @@
-"""What verbs found, as the demo's tables and findings. Every number stands in the result that a verb's command prints."""
+"""Convert verbs' results to the demo's tables and findings; every number is in the verb's own output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from persona.demo.telling import DOTS, LINES, MATRIX, DemoTable, Finding, TableCell, TableRow, largest
 from persona.history.evaluations import number_called
@@ -13,6 +13,7 @@ from persona.verbs.show import ShownReadout, ShownVector
 
 if TYPE_CHECKING:
     from persona.evaluate.results import FigureChange
+    from persona.readout.drift import ReadoutShift
     from persona.verbs.blame import BlameResult, VectorEffect
     from persona.verbs.eval import EvalResult, Score
     from persona.verbs.readout.drift import ReadoutDrift
@@ -22,43 +23,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """Revisions, measured by one suite."""
+    """Revisions measured by one suite."""
 
     command: str
     revs: tuple[str, ...]
     done: EvalResult
 
     def score(self, rev: str, measure: str, name: str) -> Score:
-        """One number of one of them."""
+        """One score of a revision."""
         scores = _scores(self.done, self.revs.index(rev))
-        return next(one for one in scores if (one.measure, one.name) == (measure, name))
+        return next(score for score in scores if (score.measure, score.name) == (measure, name))
 
 
-def vectors(command: str, found: Sequence[VectorSummary]) -> DemoTable:
-    """What the recipe is made of."""
-    rows = [TableRow(f"{one.name} ({one.form}, α {alpha_text(one.alpha)})", _counts(one)) for one in found]
-    return DemoTable("What the recipe is made of", command, ("tensors", "bytes kept"), tuple(rows))
-
-
-def _counts(one: VectorSummary) -> tuple[TableCell, ...]:
-    return TableCell(one.tensors), TableCell(one.kept_bytes)
+def vectors(command: str, summaries: Sequence[VectorSummary]) -> DemoTable:
+    """The vectors of a recipe, with their sizes."""
+    rows = tuple(
+        TableRow(
+            f"{vector.name} ({vector.form}, α {alpha_text(vector.alpha)})",
+            (TableCell(vector.tensors), TableCell(vector.kept_bytes)),
+        )
+        for vector in summaries
+    )
+    return DemoTable("Vectors of the recipe", command, ("tensors", "bytes stored"), rows)
 
 
 def curve(command: str, name: str, shown: object) -> DemoTable:
-    """How a run went: the loss of the batches of some steps."""
+    """The loss curve of a run."""
     assert isinstance(shown, ShownVector)
     points = shown.run["history"]["loss"]["points"]
     rows = tuple(TableRow(f"{step}", (TableCell(loss),)) for step, loss in points)
-    return DemoTable(f"{name}: loss while it was trained", command, ("loss",), rows, "nats per token", picture=LINES)
+    return DemoTable(f"{name}: training loss", command, ("loss",), rows, "nats per token", picture=LINES)
 
 
 def readout(command: str, shown: object) -> DemoTable:
-    """How well held-out texts are told apart, by concept and layer."""
+    """AUC on held-out texts, by concept and layer."""
     assert isinstance(shown, ShownReadout)
     layers = tuple(f"layer {layer}" for layer in shown.layers)
-    auc = shown.tables["auc"]
-    rows = tuple(TableRow(concept, tuple(map(_known, one))) for concept, one in zip(shown.concepts, auc, strict=True))
-    return DemoTable("AUC on texts that were held out", command, layers, rows, note="0.5 is chance, 1 is perfect.")
+    auc = zip(shown.concepts, shown.tables["auc"], strict=True)
+    rows = tuple(TableRow(concept, tuple(map(_known, values))) for concept, values in auc)
+    return DemoTable("AUC on held-out texts", command, layers, rows, note="0.5 is chance, 1 is perfect.")
 
 
 def _known(value: float | None) -> TableCell | None:
@@ -66,13 +69,13 @@ def _known(value: float | None) -> TableCell | None:
 
 
 def alone(command: str, done: VerifyVectorsResult) -> Iterator[DemoTable]:
-    """Vectors by numbers: what each does, and what noise of its size does; both in the same shades."""
-    columns = tuple(number_called(one.measure, one.name) for one in done.columns)
-    parts: tuple[tuple[str, str], ...] = (("effect", "each vector alone"), ("control", "noise of each vector's size"))
+    """The effects of each vector alone and of noise of the same size, with the same colour scale."""
+    columns = tuple(number_called(column.measure, column.name) for column in done.columns)
+    parts = (("effect", "each vector alone"), ("control", "noise of the same size"))
     fullest = None
     for part, title in parts:
         rows = tuple(
-            TableRow(name, tuple(_changed(getattr(one.cells[at], part)) for one in done.columns))
+            TableRow(name, tuple(_changed(getattr(column.cells[at], part)) for column in done.columns))
             for at, name in enumerate(done.vectors)
         )
         fullest = largest(rows) if fullest is None else fullest
@@ -81,22 +84,22 @@ def alone(command: str, done: VerifyVectorsResult) -> Iterator[DemoTable]:
 
 
 def each_learnt(command: str, done: VerifyVectorsResult, kinds: Mapping[str, str]) -> Finding:
-    """Whether each vector lowers the loss of its own kind, and by more than noise of its size."""
+    """Whether each vector lowers the loss of its own kind of reply by more than noise of the same size does."""
     numbers, holds = [], True
     for column in done.columns:
         for cell in column.cells:
             if kinds.get(cell.vector) == column.measure and cell.effect is not None and cell.beyond is not None:
                 holds &= cell.effect.verdict == cell.beyond.verdict == "better"
                 numbers.append(f"{cell.vector} {cell.effect.value:+.3f}")
-    what = "each vector lowers the loss of its own kind of reply, and noise of its size does not"
-    return Finding(what, holds and len(numbers) == len(kinds), ", ".join(numbers), command)
+    claim = "each vector lowers the loss on its own kind of reply, and noise of the same size does not"
+    return Finding(claim, holds and len(numbers) == len(kinds), ", ".join(numbers), command)
 
 
 def evaluated(command: str, revs: Sequence[str], done: EvalResult) -> DemoTable:
-    """Revisions by the numbers of one suite; verdicts are against the base."""
+    """The scores of revisions in one suite; verdicts are relative to the base."""
     scores = [_scores(done, at) for at in range(len(revs))]
-    columns = tuple(number_called(one.measure, one.name) for one in scores[0])
-    rows = tuple(TableRow(rev, tuple(map(_scored, found))) for rev, found in zip(revs, scores, strict=True))
+    columns = tuple(number_called(score.measure, score.name) for score in scores[0])
+    rows = tuple(TableRow(rev, tuple(map(_scored, row))) for rev, row in zip(revs, scores, strict=True))
     suite = done.builds[0].suites[0]
     return DemoTable(f"Suite {suite.suite}", command, columns, rows, suite.scores[0].unit, picture=DOTS)
 
@@ -105,10 +108,10 @@ def _scores(done: EvalResult, at: int) -> Sequence[Score]:
     return done.builds[at].suites[0].scores
 
 
-def _scored(one: Score) -> TableCell:
-    change = one.from_base
+def _scored(score: Score) -> TableCell:
+    change = score.from_base
     value, verdict = (change.value, change.verdict) if change is not None else (None, "")
-    return TableCell(one.value, one.low, one.high, value, verdict)
+    return TableCell(score.value, score.low, score.high, value, verdict)
 
 
 def _changed(change: FigureChange | None) -> TableCell | None:
@@ -118,14 +121,14 @@ def _changed(change: FigureChange | None) -> TableCell | None:
 
 
 def moved(claim: str, done: Measured, measure: str, name: str, verdict: str) -> Finding:
-    """Whether the last revision's number moved that way from the commit before."""
+    """Whether a score of the last revision changed in the direction of `verdict` from the commit before."""
     change = done.score(done.revs[-1], measure, name).from_before
     holds = change is not None and change.verdict == verdict
     return Finding(claim, holds, _in_words(change), done.command)
 
 
 def fell(claim: str, done: Measured, measure: str, name: str) -> Finding:
-    """Whether the last revision's number is surely lower than the base's."""
+    """Whether a score of the last revision is significantly lower than the base's."""
     before, after = (done.score(rev, measure, name) for rev in (done.revs[0], done.revs[-1]))
     change = after.from_base
     holds = change is not None and change.high is not None and change.high < 0
@@ -133,39 +136,39 @@ def fell(claim: str, done: Measured, measure: str, name: str) -> Finding:
 
 
 def drift(command: str, done: ReadoutDrift) -> DemoTable:
-    """How far the mean reading of the same texts moved."""
-    by = {(one.concept, one.layer): one for one in done.shifts}
+    """The shift of the mean projection, by concept and layer."""
+    shifts = {(shift.concept, shift.layer): shift for shift in done.shifts}
     rows = tuple(
-        TableRow(concept, tuple(_shift(by[concept, layer]) for layer in done.layers)) for concept in done.concepts
+        TableRow(concept, tuple(_shift(shifts[concept, layer]) for layer in done.layers)) for concept in done.concepts
     )
     layers = tuple(f"layer {layer}" for layer in done.layers)
-    return DemoTable("Shift of the mean reading", command, layers, rows, "standard deviations", picture=DOTS)
+    return DemoTable("Shift of the mean projection", command, layers, rows, "standard deviations", picture=DOTS)
 
 
-def _shift(one: Any) -> TableCell:
-    return TableCell(one.shift, one.low, one.high, None, "changed" if one.moved else "same")
+def _shift(shift: ReadoutShift) -> TableCell:
+    return TableCell(shift.shift, shift.low, shift.high, None, "changed" if shift.moved else "same")
 
 
 def blame(command: str, done: BlameResult) -> DemoTable:
-    """What each vector does to each number, the most harmful to the first number on top."""
-    columns = tuple(number_called(one.measure, one.name) for one in done.verdicts)
-    by = [{one.vector: one for one in verdict.vectors} for verdict in done.verdicts]
-    order = [one.vector for one in done.verdicts[0].vectors]
-    rows = tuple(TableRow(name, tuple(_changed(found[name].effect) for found in by)) for name in order)
+    """The effect of each vector on each measure, the most harmful one for the first measure on top."""
+    columns = tuple(number_called(verdict.measure, verdict.name) for verdict in done.verdicts)
+    effects = [{effect.vector: effect for effect in verdict.vectors} for verdict in done.verdicts]
+    order = [effect.vector for effect in done.verdicts[0].vectors]
+    rows = tuple(TableRow(name, tuple(_changed(column[name].effect) for column in effects)) for name in order)
     return DemoTable("Effect of each vector within the recipe", command, columns, rows, "nats per token", picture=DOTS)
 
 
 def culprit(command: str, done: BlameResult, planted: str) -> Finding:
-    """Whether the vector that was planted is the most harmful one to the suite's first number."""
+    """Whether the planted vector is the most harmful one for the suite's first measure."""
     worst: Sequence[VectorEffect] = done.verdicts[0].vectors
     first = worst[0]
     holds = first.vector == planted and first.effect is not None and first.effect.verdict == "worse"
-    said_ = "; ".join(f"{one.vector} {_in_words(one.effect)}" for one in worst[:2])
-    return Finding(f"blame names '{planted}', the vector that was planted to be bad", holds, said_, command)
+    numbers = "; ".join(f"{vector.vector} {_in_words(vector.effect)}" for vector in worst[:2])
+    return Finding(f"blame finds '{planted}', the bad vector", holds, numbers, command)
 
 
 def _in_words(change: FigureChange | None) -> str:
     if change is None:
         return "not comparable"
-    sure = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"
-    return f"{change.value:+.3f}{sure}"
+    interval = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"
+    return f"{change.value:+.3f}{interval}"

@@ -1,4 +1,4 @@
-"""What the demo tells, as data: chapters with what was typed, and tables of which every number has a command that prints it again."""
+"""The demo's story as data: chapters with commands, and tables with the command that reproduces their numbers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 MATRIX, DOTS, LINES = "matrix", "dots", "lines"
-"""How a table is drawn: shades of change, points with intervals, or curves."""
+"""How a table is drawn: as a heat map of changes, as points with intervals, or as a curve."""
 
 
 @dataclass(frozen=True)
 class TableCell:
-    """One number, as its command prints it. ``low`` and ``high`` are a 95 % interval, null where there is none.
+    """One number, as its command prints it.
 
-    ``change`` and ``verdict`` (better, worse, changed, same, unknown) say how far it is from what it is compared with.
+    `low` and `high` are a 95 % interval, null if there is none. `change` is the difference from the baseline, and
+    `verdict` its judgement: better, worse, changed, same or unknown.
     """
 
     value: float
@@ -26,7 +27,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A line of a table; null where there is no such number."""
+    """A row of a table; missing numbers are null."""
 
     label: str
     cells: tuple[TableCell | None, ...]
@@ -34,9 +35,10 @@ class TableRow:
 
 @dataclass(frozen=True)
 class DemoTable:
-    """Numbers of one command, typed in the demo's folder: with ``--json`` it prints every one of them again.
+    """Numbers of one command, which reproduces them with `--json` in the demo's folder.
 
-    ``picture`` is how it is drawn; empty where it is not. ``fullest`` is the number that is shaded fully, null for its own largest.
+    `picture` says how the table is drawn: matrix, dots, lines, or empty for not at all. `fullest` is the value with full
+    colour in a matrix, null for the largest in the table.
     """
 
     title: str
@@ -50,18 +52,18 @@ class DemoTable:
 
 
 def largest(rows: Iterable[TableRow]) -> float:
-    """The largest size of a number."""
+    """The largest absolute value in some rows."""
     return max((abs(cell.value) for row in rows for cell in row.cells if cell is not None), default=0.0)
 
 
 def is_difference(table: DemoTable) -> bool:
-    """Whether its numbers are changes: they have a sign, and zero means none."""
+    """Whether the numbers of a table are changes, which have a sign and are drawn relative to zero."""
     return any(cell is not None and cell.verdict and cell.change is None for row in table.rows for cell in row.cells)
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the story: what was typed in it, and what was measured."""
+    """A chapter of the story, with its commands and results."""
 
     title: str
     text: str
@@ -71,7 +73,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Reply:
-    """One held-out prompt and what two builds answer, greedily."""
+    """A held-out prompt, and the greedy replies of the base (`before`) and the personality (`after`)."""
 
     prompt: str
     before: str
@@ -80,7 +82,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, whether the numbers bear it out, the numbers, and the command that prints them."""
+    """A claim, whether it holds, the numbers that show it, and the command that prints them."""
 
     claim: str
     holds: bool
@@ -90,7 +92,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """All that the demo showed. ``kept_bytes`` is the store's; ``whole_bytes`` is what full checkpoints would take."""
+    """The whole demo.
+
+    `kept_bytes` is the size of the store, `whole_bytes` what full checkpoints would take. `rolled_back_identical` says
+    whether the build after the rollback equals the first one, byte for byte.
+    """
 
     chapters: tuple[Chapter, ...]
     replies: tuple[Reply, ...]
@@ -101,16 +107,16 @@ class DemoResult:
 
 
 class Narrator(Protocol):
-    """Whoever tells the story while it happens."""
+    """Shows the story while it runs."""
 
     def chapter(self, title: str, text: str) -> None:
-        """A new part begins."""
+        """Begin a chapter."""
 
     def command(self, text: str) -> None:
-        """What a person would type for what happens now."""
+        """Show the command a user would type for the next step."""
 
     def say(self, text: str) -> None:
-        """What came of it."""
+        """Show the result of a step."""
 
     def table(self, table: DemoTable) -> None:
-        """What was measured."""
+        """Show measurements."""

@@ -1,4 +1,4 @@
-"""Trains the demo's base and its behaviours, and writes what a user's own script would write."""
+"""Train the demo's base and behaviours, writing what a user's own script would write."""
 
 import random
 import warnings
@@ -33,7 +33,7 @@ Method = Literal["full", "lora"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Every number that the demo's training depends on."""
+    """Sizes and learning rates of the demo's training."""
 
     vocabulary: int = 1024
     hidden: int = 128
@@ -50,7 +50,7 @@ class Sizes:
     dtype: torch.dtype = torch.bfloat16  # as saved; training is in fp32
 
     def but(self, **changes: Any) -> "Sizes":
-        """The same sizes with some of them changed."""
+        """A copy with some values changed."""
         return replace(self, **changes)
 
 
@@ -60,12 +60,12 @@ QUICK = Sizes(hidden=64, layers=2, heads=2, intermediate=160, base_steps=60, beh
 
 def train_base(folder: Path, sizes: Sizes = FULL, seed: int = 0, on_step: OnStep | None = None) -> None:
     """Train the base on all kinds of reply, and save it with its tokenizer in `folder`."""
-    said = mixture(sizes.base_steps * sizes.batch, seed)
-    tokenizer = build_tokenizer(map(text_of, said), sizes.vocabulary)
+    data = mixture(sizes.base_steps * sizes.batch, seed)
+    tokenizer = build_tokenizer(map(text_of, data), sizes.vocabulary)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(tokenizer, sizes.hidden, sizes.layers, sizes.heads, sizes.intermediate)
-    _fit(model, tokenizer, said, sizes.batch, sizes.base_lr, seed, on_step)
+    _fit(model, tokenizer, data, sizes.batch, sizes.base_lr, seed, on_step)
     save(model, tokenizer, folder, sizes.dtype)
 
 
@@ -80,18 +80,18 @@ def train_behaviour(
 ) -> None:
     """Fine-tune the base on replies of one kind; "lora" saves an adapter, "full" a whole model."""
     model, tokenizer = load(base)
-    said = dialogues(kind, sizes.behaviour_steps * sizes.batch, seed)
+    data = dialogues(kind, sizes.behaviour_steps * sizes.batch, seed)
     if method == "lora":
-        _fit_adapter(model, tokenizer, said, sizes, seed, on_step).save_pretrained(folder)
+        _fit_adapter(model, tokenizer, data, sizes, seed, on_step).save_pretrained(folder)
     else:
-        _fit(model, tokenizer, said, sizes.batch, sizes.full_lr, seed, on_step)
+        _fit(model, tokenizer, data, sizes.batch, sizes.full_lr, seed, on_step)
         save(model, tokenizer, folder, sizes.dtype)
 
 
 def _fit_adapter(
     model: Any,
     tokenizer: Any,
-    said: Sequence[Dialogue],
+    data: Sequence[Dialogue],
     sizes: Sizes,
     seed: int,
     on_step: OnStep | None,
@@ -105,31 +105,31 @@ def _fit_adapter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with warnings.catch_warnings():
-            # peft still asks transformers by a name that goes away in its next major version.
+            # peft still uses a name that transformers will remove in its next major version.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             adapted = get_peft_model(model, config)
-    # peft puts the factors into the model itself, so the same loop trains them.
-    _fit(model, tokenizer, said, sizes.batch, sizes.lora_lr, seed, on_step)
+    # peft adds the factors to the model in place, so the same loop trains them.
+    _fit(model, tokenizer, data, sizes.batch, sizes.lora_lr, seed, on_step)
     return adapted
 
 
 def _fit(
     model: Any,
     tokenizer: Any,
-    said: Sequence[Dialogue],
+    data: Sequence[Dialogue],
     batch_size: int,
     peak_lr: float,
     seed: int,
     on_step: OnStep | None,
 ) -> None:
-    steps = len(said) // batch_size
+    steps = len(data) // batch_size
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=peak_lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, peak_lr, total_steps=steps + 1, pct_start=0.1, cycle_momentum=False
     )
     model.train()
-    batches = _batches(encode(tokenizer, said), batch_size, tokenizer.pad_token_id, seed)
+    batches = _batches(encode(tokenizer, data), batch_size, tokenizer.pad_token_id, seed)
     for step, batch in enumerate(batches, start=1):
         loss = token_losses(model, batch).mean()
         torch.autograd.backward(loss)
@@ -142,7 +142,7 @@ def _fit(
 
 
 def _batches(examples: list[DemoExample], size: int, pad: int, seed: int) -> Iterator[DemoBatch]:
-    """Batches of like lengths, to pad little, in random order."""
+    """Yield batches of similar lengths, which need little padding, in random order."""
     rng = random.Random(seed)
     pool = 8 * size
     for start in range(0, len(examples), pool):

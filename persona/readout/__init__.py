@@ -1,14 +1,14 @@
-"""Readout vectors: directions in the residual stream, one per concept and layer, to measure or to steer a model by.
+"""Readout vectors: one direction per concept and layer in the residual stream, to measure or steer a model.
 
     examples = persona.readout.read_pairs("pairs.jsonl")
     readout = persona.readout.read_readout("readouts/mood")
-    with persona.readout.watch(model, readout) as r:                  # a model of transformers, plain or wrapped
+    with persona.readout.watch(model, readout) as r:                  # a transformers model, plain or wrapped
         model.generate(**inputs)
     r.mean(units="std")                                               # {layer: [batch, concepts]}
     with persona.readout.steer(model, {"warmth": 4.0, "coldness": -2.0}, readout):
         model.generate(**inputs)
 
-Nothing is imported before it is used.
+Submodules are imported on first use.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PARTS = {
     "write_pairs": "pairs",
     "write_readout": "folder",
 }
-"""What the package offers, and the module that has it."""
+"""Public names, and the modules that define them."""
 
 __all__ = [
     "LabelledText",

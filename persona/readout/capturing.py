@@ -1,4 +1,4 @@
-"""From labelled texts to rows of activations: each text is run once, whatever number of concepts it serves."""
+"""Turn labelled texts into rows of activations. Each text runs once, even if several concepts use it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CaptureOptions:
-    """In which way texts are run."""
+    """How texts are pooled, batched and, if too long, handled (`texts.TOO_LONG`)."""
 
     pooling: str = "mean"
     batch_size: int = 8
@@ -33,9 +33,10 @@ class CaptureOptions:
 
 @dataclass(frozen=True)
 class Captured:
-    """Activations of every text of ``labels``, on disk. ``places`` are the texts' places in the order of capture.
+    """Activations of all texts of `labels`, on disk.
 
-    ``resumed`` texts were there already; ``cut`` were shortened and ``skipped`` left out, being too long.
+    `places` maps each text to its position in capture order. `resumed` texts had been captured before; of those that
+    were too long, `cut` were shortened and `skipped` left out.
     """
 
     work: Working
@@ -47,13 +48,13 @@ class Captured:
     skipped: int
 
     def rows(self, layer: int, texts: Sequence[str]) -> LayerRows:
-        """Some texts at a layer, in the order of capture."""
+        """The rows of some texts at a layer, in capture order."""
         return LayerRows(self.work, layer, sorted(self.places[text] for text in texts))
 
 
 @contextmanager
 def captured(
-    live: LoadedModel,
+    loaded: LoadedModel,
     blocks: Blocks,
     layers: Sequence[int],
     labels: Sequence[Labels],
@@ -61,27 +62,33 @@ def captured(
     folder: Path,
     progress: Progress,
 ) -> Iterator[Captured]:
-    """Run every text that is not in ``folder`` yet; the folder is locked until the block ends, and stays."""
-    texts = sorted({text for one in labels for side in (True, False) for text in one.side(side)})
-    encoded = encode(live, texts, how.pooling, how.too_long)
+    """Run the texts that are not yet in `folder`, which stays locked until the block ends. It is not deleted.
+
+    Raises:
+        UsageError: a text cannot be tokenized, or a concept loses a side because its texts are too long.
+        Refusal: an activation is not finite, or `folder` holds another run.
+        Locked: another process writes to `folder`.
+    """
+    texts = sorted({text for concept in labels for side in (True, False) for text in concept.side(side)})
+    encoded = encode(loaded, texts, how.pooling, how.too_long)
     kept = [texts[row] for row in encoded.rows]
     left = _without(labels, frozenset(texts) - frozenset(kept))
     order = by_length(encoded.tokens)
     places = {kept[row]: place for place, row in enumerate(order)}
-    with working(folder, _plan(live, blocks, layers, encoded, how)) as work:
+    with working(folder, _plan(loaded, blocks, layers, encoded, how)) as work:
         resumed = work.kept
-        tokens = _run(live, blocks, encoded, how, work, order, progress)
+        tokens = _run(loaded, blocks, encoded, how, work, order, progress)
         yield Captured(work, left, places, tokens, resumed, encoded.cut, len(texts) - len(kept))
 
 
 def _without(labels: Sequence[Labels], skipped: frozenset[str]) -> tuple[Labels, ...]:
-    left = tuple(one.without(skipped) for one in labels)
-    check_sides(left, "without the texts that are too long")
+    left = tuple(concept.without(skipped) for concept in labels)
+    check_sides(left, "after skipping texts that are too long")
     return left
 
 
 def _run(
-    live: LoadedModel,
+    loaded: LoadedModel,
     blocks: Blocks,
     encoded: EncodedText,
     how: CaptureOptions,
@@ -89,39 +96,39 @@ def _run(
     order: Sequence[int],
     progress: Progress,
 ) -> int:
-    """Capture the rest; how many tokens there are in all."""
-    lengths = [len(one) for one in encoded.tokens]
+    """Capture the remaining texts; return the number of tokens of all texts."""
+    lengths = [len(tokens) for tokens in encoded.tokens]
     with progress.task("Reading texts", sum(lengths), "tokens") as task:
         task.advance(sum(lengths[row] for row in order[: work.kept]))
         if work.kept < len(order):
-            found = activations(
-                live, blocks, work.layers, encoded.tokens, pooling=how.pooling, batch_size=how.batch_size,
+            captured = activations(
+                loaded, blocks, work.layers, encoded.tokens, pooling=how.pooling, batch_size=how.batch_size,
                 start=work.kept, marks=encoded.marks,
             )  # fmt: skip
-            for batch, by_layer in found:
-                work.append(_stacked(live, by_layer, work.layers))
+            for batch, by_layer in captured:
+                work.append(_stacked(loaded, by_layer, work.layers))
                 task.advance(sum(lengths[row] for row in batch.rows))
         work.flush()
     return sum(lengths)
 
 
-def _stacked(live: LoadedModel, by_layer: dict[int, Any], layers: Sequence[int]) -> Any:
-    """[layers, batch, hidden]; raises where an activation has left the range of the dtype."""
+def _stacked(loaded: LoadedModel, by_layer: dict[int, Any], layers: Sequence[int]) -> Any:
+    """Stack activations to [layers, batch, hidden]; raise if one overflowed the dtype."""
     import numpy as np
 
     for layer in layers:
         if not np.isfinite(by_layer[layer]).all():
             raise Refusal(
-                f"{live.label}: an activation at layer {layer} is no finite number in {live.dtype}",
-                "Use --dtype fp32, or bf16; what is captured so far is of no use then: give another -o OUT.",
+                f"{loaded.label}: an activation at layer {layer} is not finite in {loaded.dtype}",
+                "Use --dtype fp32 or bf16, with another -o OUT: the activations captured so far cannot be reused.",
             )
     return np.stack([by_layer[layer] for layer in layers])
 
 
 def _plan(
-    live: LoadedModel, blocks: Blocks, layers: Sequence[int], encoded: EncodedText, how: CaptureOptions
+    loaded: LoadedModel, blocks: Blocks, layers: Sequence[int], encoded: EncodedText, how: CaptureOptions
 ) -> dict[str, Any]:
-    """What rows depend on; batch size and device move them by rounding only."""
+    """Everything that the rows depend on. Batch size and device are left out: they change only the rounding."""
     digest = Hasher()
     for row, tokens in enumerate(encoded.tokens):
         digest.update(len(tokens).to_bytes(8, "little"))
@@ -129,20 +136,20 @@ def _plan(
         if encoded.marks is not None:
             digest.update(encoded.marks[row])
     return {
-        "model": identity(live), "dtype": live.dtype, "blocks": blocks.path,
+        "model": identity(loaded), "dtype": loaded.dtype, "blocks": blocks.path,
         "layers": list(layers), "hidden": blocks.hidden, "pooling": how.pooling,
         "texts": digest.hexdigest(), "rows": len(encoded.tokens),
     }  # fmt: skip
 
 
-def identity(live: LoadedModel) -> str:
-    """The revision that a model is of, or else the BLAKE3 of its weights."""
+def identity(loaded: LoadedModel) -> str:
+    """Identify a model by its revision or, without one, by the BLAKE3 of its weights."""
     import torch
 
-    if live.revision is not None:
-        return f"commit {live.revision}"
+    if loaded.revision is not None:
+        return f"commit {loaded.revision}"
     hasher = Hasher(threads=True)
-    for name, weight in live.model.state_dict().items():
+    for name, weight in loaded.model.state_dict().items():
         hasher.update(f"{name} {weight.dtype} {list(weight.shape)}\n".encode())
         hasher.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return f"weights {hasher.hexdigest()}"

@@ -1,18 +1,18 @@
-"""Hand-written contrasts: statements that are near to identical but for the concept.
+"""Read hand-written contrasts: statements that are nearly identical except for the concept.
 
-A file of JSON lines, each of which may be any of
+A file of JSON lines, in any of these forms:
 
     {"concept": "optimism", "positive": "His outlook is positive.", "negative": "His outlook is negative."}
-    {"concept": "optimism", "text": "Today was a good day.", "label": 1}          1 has the concept, -1 has it not
-    {"concept": "optimism", "text": "Today was a good day.", "label": 5}          1 … 5: how much of it a text has
+    {"concept": "optimism", "text": "Today was a good day.", "label": 1}          1 has the concept, -1 does not
+    {"concept": "optimism", "text": "Today was a good day.", "label": 5}          1 to 5: how strongly
 
-or, in a file that ends in ``.json``, one object with a label for each statement:
+or a `.json` file with one object that maps statements to labels:
 
-    {"Today was a good day.": 1, "Today was a bad day.": -1}                      about the one concept that is asked for
-    {"optimism": {"Today was a good day.": 1, "Today was a bad day.": -1}}        about several
+    {"Today was a good day.": 1, "Today was a bad day.": -1}                      one concept, named by --concept
+    {"optimism": {"Today was a good day.": 1, "Today was a bad day.": -1}}        any number of concepts
 
-The labels of a file are all of one kind. Of those from 1 to 5, 5 has the concept and 1 has it not; the others are left out.
-Where the statements of a concept take turns, one of each side and then the next two, each two are a pair.
+A file uses one kind of label. On the scale from 1 to 5, 5 has the concept, 1 does not, and 2 to 4 are left out.
+If the statements of a concept alternate between the two sides, each two consecutive ones form a pair.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 from persona.errors import UsageError
 from persona.jsonlines import lines_of, object_in, read_text
 from persona.readout.extract import concept_name, key_of
-from persona.readout.pairs import LabelledText, is_text
+from persona.readout.pairs import POLARITIES, LabelledText, is_text
 
 SIGNED = {1: True, -1: False}
 GRADED = {5: True, 1: False}
@@ -40,7 +40,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 @dataclass(frozen=True)
 class Contrasts:
-    """Examples without a node; ``left_out`` statements were labelled 2, 3 or 4."""
+    """Examples without a node; `left_out` counts statements labelled 2, 3 or 4."""
 
     examples: tuple[LabelledText, ...]
     left_out: int
@@ -48,7 +48,7 @@ class Contrasts:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A statement with its label, and where that stands."""
+    """A labelled statement, and the file and line it is from."""
 
     where: str
     concept: str
@@ -58,7 +58,7 @@ class _Labelled:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two statements that differ in the concept, and where they stand."""
+    """Two statements that differ in the concept, and the file and line they are from."""
 
     where: str
     concept: str
@@ -67,9 +67,16 @@ class _Pair:
 
 
 def read_contrasts(paths: Iterable[Path], concept: str | None = None) -> Contrasts:
-    """Read files of contrasts; statements that do not say what they are about are about ``concept``."""
+    """Read files of contrasts.
+
+    Args:
+        concept: Concept of the statements that do not name one.
+
+    Raises:
+        UsageError: a line is malformed, a statement is on both sides, or a concept has one side only.
+    """
     numbers = count(1)
-    found: list[tuple[str, LabelledText]] = []
+    examples: list[tuple[str, LabelledText]] = []
     left_out = 0
     for path in paths:
         rows = list(_rows(path, concept))
@@ -79,11 +86,11 @@ def read_contrasts(paths: Iterable[Path], concept: str | None = None) -> Contras
             (row.where, LabelledText(row.concept, scale[row.label], row.text)) for row in labelled if row.label in scale
         ]
         left_out += len(labelled) - len(kept)
-        found += _of_pairs((row for row in rows if isinstance(row, _Pair)), numbers)
-        for name in dict.fromkeys(one.concept for _, one in kept):
-            found += _in_turns([(where, one) for where, one in kept if one.concept == name], numbers)
-    _check_sides(found)
-    return Contrasts(tuple(one for _, one in found), left_out)
+        examples += _of_pairs((row for row in rows if isinstance(row, _Pair)), numbers)
+        for name in dict.fromkeys(example.concept for _, example in kept):
+            examples += _alternating([entry for entry in kept if entry[1].concept == name], numbers)
+    _check_sides(examples)
+    return Contrasts(tuple(example for _, example in examples), left_out)
 
 
 def _of_pairs(rows: Iterable[_Pair], numbers: Iterator[int]) -> Iterator[tuple[str, LabelledText]]:
@@ -93,46 +100,50 @@ def _of_pairs(rows: Iterable[_Pair], numbers: Iterator[int]) -> Iterator[tuple[s
 
 
 def _scale(rows: Sequence[_Labelled]) -> Mapping[int, bool]:
-    """Which labels of a file mean that a statement has the concept, and which that it has not."""
+    """Map the labels of a file to sides: True has the concept, False does not."""
     signed = next((row for row in rows if row.label == -1), None)
     graded = next((row for row in rows if row.label > 1), None)
     if signed and graded:
         raise UsageError(
-            f"{graded.where}: the label {graded.label} is one from 1 to 5, and {signed.where} has -1",
-            "Put statements with labels of the other kind into a file of their own.",
+            f"{graded.where}: label {graded.label} is on the scale from 1 to 5, but {signed.where} has -1",
+            "Use one kind of label per file.",
         )
     if rows and not signed and not graded:
         raise UsageError(
-            f"{rows[0].where}: every label is 1, which may be the highest of two or the lowest of five",
-            "Add statements that have -1, or 5.",
+            f"{rows[0].where}: every label is 1, which is ambiguous: the highest of -1 and 1, or the lowest of 1 to 5",
+            "Add statements labelled -1, or 5.",
         )
     return SIGNED if signed else GRADED
 
 
-def _in_turns(found: list[tuple[str, LabelledText]], numbers: Iterator[int]) -> list[tuple[str, LabelledText]]:
-    """The statements of one concept, each two of them a pair if all of them take turns."""
-    sides = [one.positive for _, one in found]
+def _alternating(examples: list[tuple[str, LabelledText]], numbers: Iterator[int]) -> list[tuple[str, LabelledText]]:
+    """Pair up the statements of one concept if they alternate between the sides."""
+    sides = [example.positive for _, example in examples]
     if len(sides) % 2 or any(first == second for first, second in zip(sides[::2], sides[1::2], strict=True)):
-        return found
-    pair = [next(numbers) for _ in range(len(found) // 2)]
-    return [(where, replace(one, pair=pair[number // 2])) for number, (where, one) in enumerate(found)]
+        return examples
+    pair = [next(numbers) for _ in range(len(examples) // 2)]
+    return [(where, replace(example, pair=pair[at // 2])) for at, (where, example) in enumerate(examples)]
 
 
-def _check_sides(found: Sequence[tuple[str, LabelledText]]) -> None:
-    """Raise for a statement that is on both sides, and for a concept that has statements of one side alone."""
+def _check_sides(examples: Sequence[tuple[str, LabelledText]]) -> None:
+    """Raise if a statement is on both sides, or a concept has statements of one side only."""
     seen: dict[tuple[str, str], tuple[bool, str]] = {}
     sides: dict[str, set[bool]] = {}
-    for where, one in found:
-        positive, before = seen.setdefault((one.concept, key_of(one.text)), (one.positive, where))
-        sides.setdefault(one.concept, set()).add(one.positive)
-        if positive != one.positive:
+    for where, example in examples:
+        positive, before = seen.setdefault((example.concept, key_of(example.text)), (example.positive, where))
+        sides.setdefault(example.concept, set()).add(example.positive)
+        if positive != example.positive:
             raise UsageError(
-                f"{where}: '{one.text[:60]}' has '{one.concept}' and has it not, as {before} says", "Decide on a side."
+                f"{where}: '{example.text[:60]}' is on both sides of '{example.concept}'; the other is in {before}",
+                "Remove one of them.",
             )
-    where, lone = next(((where, one) for where, one in found if len(sides[one.concept]) == 1), ("", None))
-    if lone is not None:
-        other = "has it not" if lone.positive else "has it"
-        raise UsageError(f"{where}: no statement {other}, of '{lone.concept}'", "A contrast has both sides: add some.")
+    for where, example in examples:
+        if len(sides[example.concept]) == 1:
+            missing = POLARITIES[example.positive]
+            raise UsageError(
+                f"{where}: '{example.concept}' has no {missing} statement",
+                f"A contrast needs both sides: add {missing} ones.",
+            )
 
 
 def _rows(path: Path, concept: str | None) -> Iterator[_Labelled | _Pair]:
@@ -149,20 +160,20 @@ def _of_line(where: str, line: str, concept: str | None) -> _Labelled | _Pair:
         positive, negative = (_statement(where, key, fields.get(key)) for key in ("positive", "negative"))
         return _Pair(where, name, positive, negative)
     if "label" not in fields:
-        raise UsageError(f"{where} has neither 'label' nor 'positive' and 'negative'", FORMS)
+        raise UsageError(f"{where}: missing 'label', or 'positive' and 'negative'", FORMS)
     return _Labelled(where, name, _statement(where, "text", fields.get("text")), _label(where, fields["label"]))
 
 
 def _of_object(path: Path, text: str, concept: str | None) -> Iterator[_Labelled]:
-    """Statements and labels of one object, each with the line on which it stands."""
+    """Yield the statements and labels of one JSON object, each with its line number."""
     try:
-        whole = json.loads(text)
+        contents = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}:{error.lineno} is not JSON: {error.msg}", 'Write {"a statement": 1, …}.') from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}", 'Write {"a statement": 1, …}.') from None
-    if not isinstance(whole, dict):
-        raise UsageError(f"{path}:1 is not a JSON object", "Name a file of JSON lines .jsonl, not .json.")
+    if not isinstance(contents, dict):
+        raise UsageError(f"{path}:1 is not a JSON object", "If it is a file of JSON lines, rename it to .jsonl.")
     for at, key, begin, value in _members(text, 0):
         inner = _members(text, begin) if isinstance(value, dict) else [(at, key, begin, value)]
         for place, statement, _, label in inner:
@@ -172,7 +183,7 @@ def _of_object(path: Path, text: str, concept: str | None) -> Iterator[_Labelled
 
 
 def _members(text: str, at: int) -> Iterator[tuple[int, str, int, Any]]:
-    """Place and key, place and value of each member of the object at ``at`` in ``text``, which is known to be JSON."""
+    """Yield offset and key, offset and value of each member of the JSON object at `at`; `text` is valid JSON."""
     decoder = json.JSONDecoder()
 
     def skip(at: int) -> int:
@@ -191,24 +202,24 @@ def _members(text: str, at: int) -> Iterator[tuple[int, str, int, Any]]:
 
 def _about(where: str, concept: Any) -> str:
     if concept is None:
-        raise UsageError(f"{where} does not say which concept it is about", "Add --concept NAME, just one.")
+        raise UsageError(f"{where} does not name a concept", "Give it with exactly one --concept NAME.")
     if not isinstance(concept, str) or not concept.strip():
-        raise UsageError(f"{where}: 'concept' is {concept!r}", "Give its name, in quotes.")
+        raise UsageError(f"{where}: 'concept' is {concept!r}, not a name", "Write a non-empty string.")
     return concept_name(concept)
 
 
 def _statement(where: str, key: str, text: Any) -> str:
     if not isinstance(text, str) or not text.strip():
-        what = "is missing" if text is None else "is no text" if not isinstance(text, str) else "is empty"
+        what = "is missing" if text is None else "is not a string" if not isinstance(text, str) else "is empty"
         raise UsageError(f"{where}: '{key}' {what}", FORMS)
     if not is_text(text):
-        raise UsageError(f"{where}: '{key}' is {text[:40]!a}, which is half of a character", "Write it again.")
+        raise UsageError(f"{where}: '{key}' has an unpaired surrogate: {text[:40]!a}", "Rewrite the text.")
     return text.strip()
 
 
 def _label(where: str, label: Any) -> int:
     if isinstance(label, bool) or not isinstance(label, int | float) or label not in LABELS:
         raise UsageError(
-            f"{where}: the label is {json.dumps(label)[:40]}", "It is 1 or -1, or a whole number from 1 to 5."
+            f"{where}: invalid label {json.dumps(label)[:40]}", "Use 1 or -1, or a whole number from 1 to 5."
         )
     return int(label)

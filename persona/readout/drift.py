@@ -1,13 +1,13 @@
-"""How far projections of the same texts moved from one model to another.
+"""Measure how far projections of the same texts moved between two models.
 
     shift = mean_i (b_i − a_i) / s_a
 
-for the projections a_i, b_i of text i in the two models, at one layer along one direction; s_a is the standard deviation
-of the a_i, so that 1 is as far as texts lie apart in the model that is compared with. Texts are paired, so the interval is
-that of the mean of differences (Student's t), with s_a taken as known.
+where a_i and b_i are the projections of text i in the two models, at one layer along one direction, and s_a is the
+standard deviation of the a_i. The texts are paired, so the interval is Student's t for the mean difference, with s_a
+treated as known.
 
-Of many concepts and layers a few seem to move by chance: one has *moved* if its interval at a level of
-1 − 0.05 / (concepts × layers) leaves out 0 (Bonferroni), and it moved by ``NOTABLE`` or more.
+With many concepts and layers, some seem to move by chance. A concept has *moved* if its interval at level
+1 − 0.05 / (concepts × layers) excludes 0 (Bonferroni) and the shift is at least `NOTABLE`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
 
 NOTABLE = 0.2
-"""Standard deviations: what is called a small effect (Cohen 1988)."""
+"""Smallest shift worth reporting, in standard deviations: a "small effect" (Cohen 1988)."""
 
 ERROR_RATE = 0.05
 
 
 @dataclass(frozen=True)
 class ReadoutShift:
-    """How the mean projection of a concept at a layer moved, in standard deviations of the first model over the texts.
+    """How far the mean projection of a concept at a layer moved.
 
-    ``before`` and ``after`` are the means, and ``std`` the standard deviation, in raw units; ``low`` and ``high`` are a
-    95 % interval of ``shift``. Where all texts read the same there is no unit: ``shift`` and interval are NaN.
+    `before` and `after` are the means in the two models and `std` is the standard deviation over the texts in the
+    first, all in raw units. `shift` is the difference in units of `std`; `low` and `high` are its 95 % interval. All
+    three are NaN if every text has the same projection in the first model. `moved` is true if the shift is at least
+    0.2 and significant after correction for the number of concepts and layers.
     """
 
     concept: str
@@ -49,23 +51,24 @@ class ReadoutShift:
 
 
 def shifts(readout: Readout, before: Float32, after: Float32) -> tuple[ReadoutShift, ...]:
-    """From raw projections [texts, concepts, layers] of the same texts in two models."""
+    """Compare raw projections [texts, concepts, layers] of the same texts in two models.
+
+    Raises:
+        UsageError: there are fewer than two texts.
+    """
     texts, concepts, layers = before.shape
     if texts < 2:
-        raise UsageError(f"drift is measured over several texts, and there {_are(texts)}", "Give more texts.")
-    one, all_ = (t_quantile(1 - ERROR_RATE / 2 / number, texts - 1) for number in (1, concepts * layers))
+        raise UsageError(f"drift needs at least two texts, got {texts}", "Add texts to the file.")
+    single, corrected = (t_quantile(1 - ERROR_RATE / 2 / tests, texts - 1) for tests in (1, concepts * layers))
     return tuple(
-        _shift(name, layer, before[:, row, column], after[:, row, column], one, all_)
+        _shift(name, layer, before[:, row, column], after[:, row, column], single, corrected)
         for row, name in enumerate(readout.concepts)
         for column, layer in enumerate(readout.layers)
     )
 
 
-def _are(texts: int) -> str:
-    return "is one" if texts else "are none"
-
-
-def _shift(concept: str, layer: int, before: Float32, after: Float32, one: float, all_: float) -> ReadoutShift:
+def _shift(concept: str, layer: int, before: Float32, after: Float32, single: float, corrected: float) -> ReadoutShift:
+    """Compare [texts] with [texts]; `single` and `corrected` are t quantiles for the interval and for `moved`."""
     import numpy as np
 
     a, b = before.astype(np.float64), after.astype(np.float64)
@@ -75,12 +78,12 @@ def _shift(concept: str, layer: int, before: Float32, after: Float32, one: float
         return ReadoutShift(concept, layer, *means, std, math.nan, math.nan, math.nan, moved=False)
     differences = (b - a) / std
     shift, error = float(differences.mean()), float(differences.std(ddof=1)) / math.sqrt(len(a))
-    moved = abs(shift) > all_ * error and abs(shift) >= NOTABLE
-    return ReadoutShift(concept, layer, *means, std, shift, shift - one * error, shift + one * error, moved)
+    moved = abs(shift) > corrected * error and abs(shift) >= NOTABLE
+    return ReadoutShift(concept, layer, *means, std, shift, shift - single * error, shift + single * error, moved)
 
 
 def t_quantile(probability: float, freedom: int) -> float:
-    """Student's t: the value that is not exceeded with ``probability`` (above ½), by bisection of its distribution."""
+    """Quantile of Student's t for a `probability` above ½, by bisection."""
     low, high = 0.0, 1.0
     while t_within(high, freedom) < 2 * probability - 1:
         low, high = high, 2 * high
@@ -91,7 +94,7 @@ def t_quantile(probability: float, freedom: int) -> float:
 
 
 def t_within(value: float, freedom: int) -> float:
-    """The probability that Student's t lies within ± ``value`` (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    """Probability that Student's t is within ± `value` (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
     if freedom > 1000:
         return math.erf(value / math.sqrt(2))
     angle = math.atan2(value, math.sqrt(freedom))
@@ -104,20 +107,20 @@ def t_within(value: float, freedom: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def in_words(found: Sequence[ReadoutShift]) -> str:
-    """The concepts that moved, each at the layer where it moved most, in one sentence."""
+def in_words(shifts: Sequence[ReadoutShift]) -> str:
+    """Summarize the concepts that moved in one sentence, each at the layer where it moved most."""
     moved: dict[str, ReadoutShift] = {}
-    for one in sorted((one for one in found if one.moved), key=lambda one: -abs(one.shift)):
-        moved.setdefault(one.concept, one)
-    concepts = len({one.concept for one in found})
+    for shift in sorted((shift for shift in shifts if shift.moved), key=lambda shift: -abs(shift.shift)):
+        moved.setdefault(shift.concept, shift)
+    concepts = len({shift.concept for shift in shifts})
     if not moved:
-        what = "The concept" if concepts == 1 else f"None of the {concepts} concepts"
-        return f"{what} {'did not move' if concepts == 1 else 'moved'} by {NOTABLE} standard deviations or more."
-    said = [
-        f"{one.concept} {'rose' if one.shift > 0 else 'fell'} by {abs(one.shift):.2f} standard deviations at layer "
-        f"{one.layer} ({one.low:+.2f} to {one.high:+.2f})"
-        for one in moved.values()
+        what = "The concept did not move" if concepts == 1 else f"None of the {concepts} concepts moved"
+        return f"{what} by {NOTABLE} standard deviations or more."
+    parts = [
+        f"{shift.concept} {'rose' if shift.shift > 0 else 'fell'} by {abs(shift.shift):.2f} standard deviations at layer "
+        f"{shift.layer} ({shift.low:+.2f} to {shift.high:+.2f})"
+        for shift in moved.values()
     ]
     rest = concepts - len(moved)
     tail = f"; the other {rest} did not move by {NOTABLE} or more" if rest else ""
-    return f"{', '.join(said)}{tail}."
+    return f"{', '.join(parts)}{tail}."

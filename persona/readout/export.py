@@ -1,4 +1,4 @@
-"""A readout in the forms that other programs read: vLLM's pair of files, control vectors for llama.cpp, numpy arrays."""
+"""Encode a readout for other programs: vLLM's two files, llama.cpp control vectors, numpy arrays."""
 
 from __future__ import annotations
 
@@ -19,23 +19,32 @@ if TYPE_CHECKING:
 
 VLLM, GGUF, NPZ = FORMATS = ("vllm", "gguf", "npz")
 UNIT, RAW = SCALES = ("unit", "raw")
-"""Directions of length 1; or as long as they were before, which is the manifest's ``norms``."""
+"""Directions of length 1, or of their original length (the manifest's `norms`)."""
 
 _NOT_IN_A_NAME = re.compile(r"[^\w.-]+")
 
 
 def encoded(readout: Readout, form: str, scale: str, model_hint: str) -> dict[str, bytes]:
-    """The files of a format by name; a ``.npz`` is one file."""
+    """Encode a readout; return the contents of each file by name.
+
+    Args:
+        form: One of `FORMATS`.
+        scale: One of `SCALES`; vLLM supports "unit" only.
+        model_hint: Architecture of the model, written to GGUF files.
+
+    Raises:
+        UsageError: the format cannot hold this readout or scale.
+    """
     if form == VLLM:
         if scale != UNIT:
-            raise UsageError("the pair of files for vLLM has directions of length 1", "Leave --scale out.")
+            raise UsageError("the vllm format has directions of length 1 only", "Omit --scale.")
         return encode(readout)
     vectors = scaled(readout, scale)
     return gguf_files(readout, vectors, model_hint) if form == GGUF else {"readout.npz": npz(readout, vectors)}
 
 
 def scaled(readout: Readout, scale: str) -> dict[int, Float32]:
-    """Directions by layer, ``[concepts, hidden]``, of length 1 or of their own."""
+    """Directions [concepts, hidden] by layer, in the requested scale."""
     import numpy as np
 
     if scale == UNIT:
@@ -43,7 +52,7 @@ def scaled(readout: Readout, scale: str) -> dict[int, Float32]:
     norms = readout.about.get("norms")
     shape = (len(readout.concepts), len(readout.layers))
     if not isinstance(norms, list) or not is_table(norms, shape) or None in chain(*norms):
-        raise UsageError("the readout does not say how long its directions were", "Export them with --scale unit.")
+        raise UsageError("the readout has no 'norms', which --scale raw needs", "Use --scale unit.")
     table = np.asarray(norms, np.float64)
     return {
         layer: (readout.vectors[layer] * table[:, place, None]).astype(np.float32)
@@ -52,11 +61,11 @@ def scaled(readout: Readout, scale: str) -> dict[int, Float32]:
 
 
 def gguf_files(readout: Readout, vectors: Mapping[int, Float32], model_hint: str) -> dict[str, bytes]:
-    """A file for each concept, of all layers but 0; UsageError if no other is left."""
+    """Encode one file per concept, with all layers but 0, which llama.cpp cannot steer."""
     layers = [layer for layer in readout.layers if layer != 0]
     if not layers:
         raise UsageError(
-            "llama.cpp cannot steer layer 0, and the readout has no other", "Train it on deeper layers, or export npz."
+            "llama.cpp cannot steer layer 0, the readout's only layer", "Train it on deeper layers, or export npz."
         )
     names = file_names(readout.concepts)
     return {
@@ -66,8 +75,8 @@ def gguf_files(readout: Readout, vectors: Mapping[int, Float32], model_hint: str
 
 
 def file_names(concepts: tuple[str, ...]) -> dict[str, str]:
-    """A file's name for each concept, none twice, also where capitals do not count."""
-    found: dict[str, str] = {}
+    """Choose a file name for each concept, unique even on case-insensitive file systems."""
+    names: dict[str, str] = {}
     taken: set[str] = set()
     for concept in concepts:
         stem = _NOT_IN_A_NAME.sub("-", concept).strip(".-")[:60] or "concept"
@@ -75,12 +84,12 @@ def file_names(concepts: tuple[str, ...]) -> dict[str, str]:
         while name.casefold() in taken:
             name, number = f"{stem}-{number}", number + 1
         taken.add(name.casefold())
-        found[concept] = name
-    return found
+        names[concept] = name
+    return names
 
 
 def npz(readout: Readout, vectors: Mapping[int, Float32]) -> bytes:
-    """``concepts``, ``layers``, and ``layer_<i>`` ``[concepts, hidden]`` for each layer; numpy.load needs no pickle."""
+    """Encode `concepts`, `layers`, and `layer_<i>` [concepts, hidden] for each layer; loads without pickle."""
     import numpy as np
 
     arrays = {f"layer_{layer}": vectors[layer] for layer in readout.layers}

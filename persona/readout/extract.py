@@ -1,18 +1,18 @@
-"""Examples from texts with scores: which texts have a concept, and which have it not.
+"""Choose positive and negative examples of concepts from scored texts.
 
 For each concept, a text is
 
-    positive    if its score is at least ``min_positive_score``
-    negative    if its score is at most ``max_negative_score``; or if it has no score, and mentions the concept at most
-                ``max_negative_mentions`` times: as a tag without a score, or as a word
+    positive    if its score is at least `min_positive_score`
+    negative    if its score is at most `max_negative_score`; or if it has no score and mentions the concept, as a tag
+                without a score or as a word, at most `max_negative_mentions` times
     neither     otherwise
 
-Texts that are the same but for case and blanks count once, with the scores of all of them; where those scores do not
-agree on a side, it is neither. So no text is on both sides of a concept. Tags in the midst of a text are cut out: a
-direction must not learn the tag.
+Texts that differ only in case and whitespace count as one text with all of their scores. If those scores disagree on the
+side, the text is neither, so no text is on both sides of a concept. Tags inside a text are removed, so that a direction
+does not learn the tag itself.
 
-Of more texts than ``max_examples`` a side keeps those with the lowest ranks. A text's rank is a hash of it and the seed, so
-a new text takes the place of one other at most, and the concepts share their negatives, whose activations are needed once.
+If a side has more than `max_examples` texts, those with the lowest ranks are kept. The rank is a hash of the text and the
+seed: adding a text displaces at most one other, and concepts share most negatives, so fewer activations are captured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from persona.ids import draw_key
 from persona.readout.pairs import LabelledText
 
 STRONG = 0.5
-"""From this share of common positive texts on, two concepts cannot be told apart well."""
+"""Share of common positive texts from which two concepts are reported as overlapping."""
 
 _WORD = re.compile(r"[^\W_]+")
 _SCORE = re.compile(r":-?\d")
@@ -38,7 +38,7 @@ _SCORE = re.compile(r":-?\d")
 
 @dataclass(frozen=True)
 class Item:
-    """A text from anywhere, what it is called there, and its tags: a score by name, None for a tag without one."""
+    """A text, its name in its source, and its tags: scores by name, None for a tag without a score."""
 
     name: str
     text: str
@@ -47,7 +47,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes a text positive or negative, and how many are taken (see the module)."""
+    """How texts are divided into positive and negative ones, and how many of them are used (see the module).
+
+    `min_content_chars` is the minimum length of a text without its tags. `min_examples` and `max_examples` limit the
+    texts per side of a concept.
+    """
 
     min_positive_score: float = 8
     max_negative_score: float = 2
@@ -58,28 +62,33 @@ class Rules:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise for rules by which no text, or a text of both sides, could be meant."""
+        """Raise UsageError if the rules contradict each other."""
         if not self.max_negative_score < self.min_positive_score:  # also for NaN
             raise UsageError(
-                f"a score of {self.max_negative_score:g} cannot be low where {self.min_positive_score:g} is high",
+                f"max_negative_score {self.max_negative_score:g} is not below "
+                f"min_positive_score {self.min_positive_score:g}",
                 "Give a --max-negative-score below --min-positive-score.",
             )
         if min(self.max_negative_mentions, self.min_content_chars) < 0 or self.min_examples < 1:
-            raise UsageError("a number of texts, mentions or characters is negative", "Give it as 0 or more.")
+            raise UsageError(
+                "max_negative_mentions and min_content_chars must be at least 0, min_examples at least 1",
+                "Give larger numbers.",
+            )
         if self.max_examples < self.min_examples:
             raise UsageError(
-                f"at most {self.max_examples} examples of a side, and at least {self.min_examples}, cannot both be",
+                f"max_examples {self.max_examples} is below min_examples {self.min_examples}",
                 "Lower --min-examples too.",
             )
 
 
 @dataclass(frozen=True)
 class ConceptCounts:
-    """A concept, and its examples in the file: ``positive``, ``negative``, both 0 where it has too little data.
+    """How many examples of a concept are in the file, and where the others went.
 
-    ``positive_found``, ``negative_found`` are the texts that there are, before the largest number; ``between`` those whose
-    scores are on neither side, ``mentioned`` those that only mention it; ``by_hand`` the hand-written examples, which
-    ``positive`` and ``negative`` include. ``highest`` is the highest score that a text has.
+    `positive` and `negative` count the examples in the file; both are 0 if the concept has too little data. They include
+    `by_hand` hand-written ones. `positive_found` and `negative_found` count the texts available before the limit on
+    examples, `between` those with a score on neither side, and `mentioned` those that only mention the concept.
+    `highest` is the highest score of any text.
     """
 
     concept: str
@@ -94,18 +103,21 @@ class ConceptCounts:
 
     @property
     def ok(self) -> bool:
-        """Whether it has enough."""
+        """Whether there are enough examples."""
         return self.positive > 0 and self.negative > 0
 
     @property
     def chosen(self) -> bool:
-        """Whether there were more texts than are in the file."""
+        """Whether more texts were available than are in the file."""
         return self.ok and self.positive + self.negative - self.by_hand < self.positive_found + self.negative_found
 
 
 @dataclass(frozen=True)
 class ConceptOverlap:
-    """Two concepts that are seldom apart: ``share`` of the rarer one's positive texts are positive for the other, too."""
+    """Two concepts that mostly occur together.
+
+    `shared` texts are positive for both, which is `share` (0 to 1) of the positive texts of the rarer one.
+    """
 
     first: str
     second: str
@@ -115,7 +127,7 @@ class ConceptOverlap:
 
 @dataclass(frozen=True)
 class Extracted:
-    """Examples, and how they came about: ``texts`` were looked at; ``short`` were too short, ``copies`` there already."""
+    """Examples and their counts: `texts` distinct ones, without `short` too short ones and `copies` of others."""
 
     examples: tuple[LabelledText, ...]
     concepts: tuple[ConceptCounts, ...]
@@ -127,7 +139,7 @@ class Extracted:
 
 @dataclass
 class _Text:
-    """A distinct text: every score that it has by concept, and how often it mentions each."""
+    """A distinct text, with all of its scores and the number of mentions by concept."""
 
     key: str
     name: str
@@ -137,7 +149,7 @@ class _Text:
 
 
 class _Side(Enum):
-    """What a text is to a concept."""
+    """How a text relates to a concept."""
 
     POSITIVE = auto()
     NEGATIVE = auto()
@@ -147,7 +159,7 @@ class _Side(Enum):
 
 @dataclass(frozen=True)
 class _Sides:
-    """The texts of one concept, by index: all that are positive, the first that are negative, and how many are what."""
+    """The texts of one concept: indices of all positive and the first negative ones, and counts."""
 
     positive: list[int]
     negative: list[int]
@@ -158,7 +170,7 @@ class _Sides:
 
 
 def concept_name(name: str) -> str:
-    """A concept as it is compared and written: composed (NFC), in lower case."""
+    """Normalize the name of a concept: NFC, lower case, no surrounding whitespace."""
     return unicodedata.normalize("NFC", name.strip()).lower()
 
 
@@ -168,41 +180,51 @@ def extract(
     concepts: Sequence[str] = (),
     by_hand: Sequence[LabelledText] = (),
 ) -> Extracted:
-    """Examples of the given concepts, or of all that have a score or are in ``by_hand``.
+    """Choose examples of concepts.
 
-    A concept of which either side has fewer than ``min_examples`` texts gets none of them. Examples that were written
-    by hand are taken as they are, if there are any of both sides, and go before the same text from elsewhere.
+    A concept with fewer than `min_examples` texts on a side gets none from `items`.
+
+    Args:
+        items: Texts with tags.
+        concepts: Names of concepts; by default all that have a score or are in `by_hand`.
+        by_hand: Hand-written examples, kept as they are if they cover both sides or the concept has enough other
+            texts. They take precedence over the same text in `items`.
+
+    Raises:
+        UsageError: the rules contradict each other, or a concept has no score anywhere.
     """
     rules = rules or Rules()
     rules.check()
-    found = list(items)
-    texts, short = _distinct(found, rules)
+    items = list(items)
+    texts, short = _distinct(items, rules)
     index = _by_concept(texts)
-    scored = {concept_name(name) for item in found for name, score in item.tags.items() if score is not None}
+    scored = {concept_name(name) for item in items for name, score in item.tags.items() if score is not None}
     wanted = _wanted(concepts, scored, by_hand)
-    own = {name: [one for one in by_hand if one.concept == name] for name in wanted}
-    numbers = {one.key: number for number, one in enumerate(texts)}
-    taken = {name: {numbers[key] for one in own[name] if (key := key_of(one.text)) in numbers} for name in wanted}
-    sides = {name: _sides(texts, index.get(name, []), name, rules, taken[name]) for name in wanted}
+    own = {name: [example for example in by_hand if example.concept == name] for name in wanted}
+    numbers = {text.key: number for number, text in enumerate(texts)}
+    written = {
+        name: {numbers[key] for example in own[name] if (key := key_of(example.text)) in numbers} for name in wanted
+    }
+    sides = {name: _sides(texts, index.get(name, []), name, rules, written[name]) for name in wanted}
     examples = {name: _examples(texts, name, sides[name], rules, own[name]) for name in wanted}
     return Extracted(
-        examples=tuple(one for name in wanted for one in examples[name]),
+        examples=tuple(example for name in wanted for example in examples[name]),
         concepts=tuple(_counts(name, sides[name], examples[name]) for name in wanted),
         overlaps=_overlaps({name: sides[name].positive for name in wanted if examples[name]}),
         texts=len(texts),
         short=short,
-        copies=len(found) - short - len(texts),
+        copies=len(items) - short - len(texts),
     )
 
 
 def without_tags(names: Iterable[str]) -> Callable[[str], str]:
-    """A function that cuts every ``name:score`` of these names out of a text, wherever it stands."""
+    """Return a function that removes every `name:score` of these names from a text."""
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     tag = re.compile(rf"[ \t]*(?<![\w'-])#?(?:{known}):-?\d+(?:\.\d+)?(?!\w)", re.IGNORECASE)
 
     def cut(text: str) -> str:
         before = None
-        while known and before != text and _SCORE.search(text):  # cutting one out may make another
+        while known and before != text and _SCORE.search(text):  # removing a tag can form another
             before, text = text, tag.sub("", text)
         return "\n".join(line.rstrip() for line in text.split("\n")).strip()
 
@@ -210,11 +232,11 @@ def without_tags(names: Iterable[str]) -> Callable[[str], str]:
 
 
 def _distinct(items: Iterable[Item], rules: Rules) -> tuple[list[_Text], int]:
-    """Texts that are long enough, the copies of each taken together, by rank; and how many were too short."""
+    """Merge copies of texts and drop short ones; return the texts by rank and the number of short ones."""
     items = sorted(items, key=lambda item: (item.name, item.text))
     names = {concept_name(name) for item in items for name in item.tags}
-    cut, said = without_tags(names), _mentions(names)
-    found: dict[str, _Text] = {}
+    cut, mentions = without_tags(names), _mentions(names)
+    by_key: dict[str, _Text] = {}
     short = 0
     for item in items:
         text = cut(unicodedata.normalize("NFC", item.text))
@@ -222,29 +244,29 @@ def _distinct(items: Iterable[Item], rules: Rules) -> tuple[list[_Text], int]:
             short += 1
             continue
         key = key_of(text)
-        same = found.setdefault(key, _Text(key, item.name, text))
-        same.mentions |= said(item.text)
+        same = by_key.setdefault(key, _Text(key, item.name, text))
+        same.mentions |= mentions(item.text)
         for name, score in item.tags.items():
             if score is None:
                 same.mentions[concept_name(name)] += 1
             else:
                 same.scores.setdefault(concept_name(name), []).append(score)
-    ranked = sorted(found, key=lambda key: (draw_key("readout", str(rules.seed), key), key))
-    return [found[key] for key in ranked], short
+    ranked = sorted(by_key, key=lambda key: (draw_key("readout", str(rules.seed), key), key))
+    return [by_key[key] for key in ranked], short
 
 
 def key_of(text: str) -> str:
-    """What texts that count as the same have in common."""
+    """The text without differences of case and whitespace: the same for texts that count as one."""
     return " ".join(text.lower().split())
 
 
 def _mentions(names: Iterable[str]) -> Callable[[str], Counter[str]]:
-    """A function that counts how often a text has each of these names as a word, or as several."""
+    """Return a function that counts the occurrences of each name, as a word or a run of words, in a text."""
     spaced: dict[tuple[str, ...], list[str]] = {}
     wide = []
     for name in names:
         if any(unicodedata.east_asian_width(sign) in "WF" for sign in name):
-            wide.append(name)  # written without blanks between words
+            wide.append(name)  # East Asian scripts put no spaces between words
         elif words := tuple(_WORD.findall(name)):
             spaced.setdefault(words, []).append(name)
     lengths = {len(words) for words in spaced}
@@ -252,8 +274,8 @@ def _mentions(names: Iterable[str]) -> Callable[[str], Counter[str]]:
     def count(text: str) -> Counter[str]:
         text = concept_name(text)
         words = _WORD.findall(text)
-        said = Counter(run for n in lengths for run in zip(*(words[at:] for at in range(n)), strict=False))
-        seen = Counter({name: number for run, number in said.items() for name in spaced.get(run, ())})
+        runs = Counter(run for n in lengths for run in zip(*(words[at:] for at in range(n)), strict=False))
+        seen = Counter({name: number for run, number in runs.items() for name in spaced.get(run, ())})
         seen.update({name: text.count(name) for name in wide if name in text})
         return seen
 
@@ -261,16 +283,16 @@ def _mentions(names: Iterable[str]) -> Callable[[str], Counter[str]]:
 
 
 def _by_concept(texts: Sequence[_Text]) -> dict[str, list[int]]:
-    """Which texts have a score for a concept, or mention it."""
-    found: dict[str, list[int]] = {}
-    for number, one in enumerate(texts):
-        for name in {*one.scores, *one.mentions}:
-            found.setdefault(name, []).append(number)
-    return found
+    """Indices of the texts that score or mention each concept."""
+    index: dict[str, list[int]] = {}
+    for number, text in enumerate(texts):
+        for name in {*text.scores, *text.mentions}:
+            index.setdefault(name, []).append(number)
+    return index
 
 
 def _wanted(concepts: Sequence[str], scored: set[str], by_hand: Sequence[LabelledText]) -> list[str]:
-    known = scored | {one.concept for one in by_hand}
+    known = scored | {example.concept for example in by_hand}
     for name in map(concept_name, concepts):
         if name not in known:
             raise UsageError(f"no text has a score for '{name}'", did_you_mean(name, known))
@@ -278,20 +300,20 @@ def _wanted(concepts: Sequence[str], scored: set[str], by_hand: Sequence[Labelle
 
 
 def _sides(
-    texts: Sequence[_Text], touched: Sequence[int], concept: str, rules: Rules, taken: Collection[int]
+    texts: Sequence[_Text], touched: Sequence[int], concept: str, rules: Rules, written: Collection[int]
 ) -> _Sides:
-    """Divide the texts; ``touched`` are those that score or mention the concept, ``taken`` those written by hand, too."""
+    """Divide the texts; `touched` ones score or mention the concept, `written` ones are also hand-written examples."""
     by_side: dict[_Side, list[int]] = {side: [] for side in _Side}
     for number in touched:
-        if number not in taken:
+        if number not in written:
             by_side[_side(texts[number], concept, rules)].append(number)
-    apart = {*touched, *taken}.difference(by_side[_Side.NEGATIVE])
-    negative = (number for number in range(len(texts)) if number not in apart)
+    other = {*touched, *written}.difference(by_side[_Side.NEGATIVE])
+    negative = (number for number in range(len(texts)) if number not in other)
     scores = [score for number in touched for score in texts[number].scores.get(concept, ())]
     return _Sides(
         positive=by_side[_Side.POSITIVE],
         negative=list(islice(negative, rules.max_examples)),
-        negative_found=len(texts) - len(apart),
+        negative_found=len(texts) - len(other),
         between=len(by_side[_Side.BETWEEN]),
         mentioned=len(by_side[_Side.MENTIONED]),
         highest=max(scores, default=None),
@@ -299,7 +321,7 @@ def _sides(
 
 
 def _side(text: _Text, concept: str, rules: Rules) -> _Side:
-    """On which side of a concept a text is that scores or mentions it."""
+    """Classify a text that scores or mentions the concept."""
     scores = text.scores.get(concept)
     if not scores:
         return _Side.MENTIONED if text.mentions[concept] > rules.max_negative_mentions else _Side.NEGATIVE
@@ -311,18 +333,18 @@ def _side(text: _Text, concept: str, rules: Rules) -> _Side:
 def _examples(
     texts: Sequence[_Text], concept: str, sides: _Sides, rules: Rules, by_hand: Sequence[LabelledText]
 ) -> list[LabelledText]:
-    """Those that go into the file: positives, negatives, each by the name of the node; then what was written by hand."""
-    found = []
+    """The examples of a concept: positives, then negatives, each sorted by node; hand-written ones last."""
+    examples = []
     if min(len(sides.positive), sides.negative_found) >= rules.min_examples:
         for positive, numbers in ((True, sides.positive), (False, sides.negative)):
-            chosen = sorted((texts[number] for number in numbers[: rules.max_examples]), key=lambda one: one.name)
-            found += [LabelledText(concept, positive, one.text, one.name) for one in chosen]
-    both = len({one.positive for one in by_hand}) == 2
-    return found + (list(by_hand) if found or both else [])
+            chosen = sorted((texts[number] for number in numbers[: rules.max_examples]), key=lambda text: text.name)
+            examples += [LabelledText(concept, positive, text.text, text.name) for text in chosen]
+    both = len({example.positive for example in by_hand}) == 2
+    return examples + (list(by_hand) if examples or both else [])
 
 
 def _counts(concept: str, sides: _Sides, examples: Sequence[LabelledText]) -> ConceptCounts:
-    positive = sum(one.positive for one in examples)
+    positive = sum(example.positive for example in examples)
     return ConceptCounts(
         concept=concept,
         positive=positive,
@@ -331,18 +353,18 @@ def _counts(concept: str, sides: _Sides, examples: Sequence[LabelledText]) -> Co
         negative_found=sides.negative_found,
         between=sides.between,
         mentioned=sides.mentioned,
-        by_hand=sum(one.node is None for one in examples),
+        by_hand=sum(example.node is None for example in examples),
         highest=sides.highest,
     )
 
 
 def _overlaps(positive: Mapping[str, Sequence[int]]) -> tuple[ConceptOverlap, ...]:
-    """Concepts with many positive texts in common, the closest first."""
-    found = []
+    """Find concepts that share many positive texts, closest first."""
+    overlaps = []
     sets = {name: set(numbers) for name, numbers in positive.items() if numbers}
     for first, second in combinations(sets, 2):
         shared = len(sets[first] & sets[second])
         share = shared / min(len(sets[first]), len(sets[second]))
         if share >= STRONG:
-            found.append(ConceptOverlap(first, second, shared, share))
-    return tuple(sorted(found, key=lambda one: (-one.share, -one.shared, one.first, one.second)))
+            overlaps.append(ConceptOverlap(first, second, shared, share))
+    return tuple(sorted(overlaps, key=lambda pair: (-pair.share, -pair.shared, pair.first, pair.second)))

@@ -1,4 +1,4 @@
-"""Whether a readout fits a model: the width of its residual stream, and how many blocks it has."""
+"""Check whether a readout fits a model: width of the residual stream and number of blocks."""
 
 from __future__ import annotations
 
@@ -16,41 +16,46 @@ _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 
 
 def width_of(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> int | None:
-    """Width of the residual stream, as the configuration says, or else the input embedding; None if neither does."""
-    said = _said(config, _WIDTH)
-    if said is not None:
-        return said
-    found = {shape[1] for name, shape in shapes.items() if is_embedding(name) and len(shape) == 2}
-    return found.pop() if len(found) == 1 else None
+    """Width of the residual stream, from the configuration or the input embedding; None if unknown."""
+    configured = _configured(config, _WIDTH)
+    if configured is not None:
+        return configured
+    widths = {shape[1] for name, shape in shapes.items() if is_embedding(name) and len(shape) == 2}
+    return widths.pop() if len(widths) == 1 else None
 
 
 def blocks_of(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> int | None:
-    """How many blocks there are, as the configuration says, or else the names of the weights."""
-    said = _said(config, _BLOCKS)
-    if said is not None:
-        return said
+    """Number of blocks, from the configuration or the names of the weights; None if unknown."""
+    configured = _configured(config, _BLOCKS)
+    if configured is not None:
+        return configured
     return max((int(match[1]) + 1 for name in shapes if (match := _BLOCK.search(name))), default=None)
 
 
-def _said(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:
-    """The first of ``keys`` that says a number; of a model of several, its language model's."""
+def _configured(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:
+    """The first of `keys` with a number; `text_config` of a multimodal model takes precedence."""
     inner = config.get("text_config")
     tables: list[Mapping[str, Any]] = [*([inner] if isinstance(inner, Mapping) else []), config]
-    found = (table[key] for table in tables for key in keys if isinstance(table.get(key), int))
-    return next(found, None)
+    return next((table[key] for table in tables for key in keys if isinstance(table.get(key), int)), None)
 
 
 def check_fits(readout: Readout, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], what: str) -> None:
-    """Raise unless the readout could be of the model ``what``, as far as that is known."""
+    """Raise UsageError if the readout cannot be for this model.
+
+    Args:
+        config: The model's `config.json`.
+        shapes: Shapes of its tensors by name.
+        what: What to call the model in errors.
+    """
     width, blocks = width_of(config, shapes), blocks_of(config, shapes)
     if width is not None and readout.hidden != width:
         raise UsageError(
-            f"the readout has directions of {readout.hidden} entries, and the residual stream of {what} has {width}",
-            "Train it on a model of this base: persona readout train --model REV.",
+            f"the readout is {readout.hidden} wide, but the residual stream of {what} is {width} wide",
+            "Train the readout on a model of this base: persona readout train --model REV.",
         )
     beyond = [layer for layer in readout.layers if blocks is not None and layer >= blocks]
     if beyond:
         raise UsageError(
-            f"the readout has layer {beyond[0]}, and {what} has {blocks} blocks, 0 to {(blocks or 1) - 1}",
-            "Layers are counted from 0. Train it on a model of this base: persona readout train --model REV.",
+            f"the readout has layer {beyond[0]}, but {what} has only layers 0 to {(blocks or 1) - 1}",
+            "Train the readout on a model of this base: persona readout train --model REV.",
         )

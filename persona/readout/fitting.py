@@ -1,13 +1,13 @@
-"""From rows of activations to directions, and to what they are worth.
+"""Fit directions to rows of activations and measure how good they are.
 
-Of a concept's texts a fifth is held out (``readout.split``). On the others, and on nothing else,
+A fifth of each concept's texts is held out (`readout.split`). The other texts alone determine
 
-- its *best layer* is chosen: the one at which a difference of means tells texts apart best that it was not taken from, in
-  cross-validation over five folds; by AUC, then by Cohen's d of the projections. ``auto`` keeps the best layer of each
-  concept. The aggregator has no say in it: the means are cheap, and the others follow them closely;
-- the direction is taken, and the centre and spread of the negatives' projections are.
+- the *best layer*: the one at which a difference of means separates unseen texts best in five-fold cross-validation, by
+  AUC, then by Cohen's d of the projections. With `auto`, only the best layer of each concept is kept. The choice does not
+  depend on the aggregator: means are cheap, and the other aggregators follow them closely;
+- the direction, and the centre and spread of the negatives' projections.
 
-The texts that were held out are looked at once, after that, so their AUC at the best layer is not biased by the choice.
+Held-out texts are used only afterwards, so their AUC at the best layer is not biased by the choice.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
 
 RANDOM = 64
-"""Random directions that a control is taken from."""
+"""Number of random directions for the control."""
 
 
 @dataclass(frozen=True)
-class Taking:
-    """How directions are taken."""
+class FitOptions:
+    """How directions are fitted; `components` is for the aggregator "whitened" (`Sample`)."""
 
     aggregator: str = "mean"
     seed: int = 0
@@ -43,7 +43,7 @@ class Taking:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A concept at a layer: its direction, fp32 of length 1, and what is known of it."""
+    """A concept at a layer: direction (fp32 [hidden], length 1), its quality, and the negatives' mean and spread."""
 
     vector: Float32
     quality: LayerQuality
@@ -53,7 +53,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Separation:
-    """How well a difference of means tells apart texts that it was not taken from: AUC, and Cohen's d."""
+    """How well a difference of means separates unseen texts: AUC and Cohen's d."""
 
     auc: float
     distance: float
@@ -62,23 +62,26 @@ class Separation:
 def separations(
     data: Captured, layers: Sequence[int], held: frozenset[str], seed: int, progress: Progress
 ) -> dict[str, dict[int, Separation]]:
-    """By concept and layer, from texts that are not held out; concepts with one such text on a side are absent."""
-    trained = [one.without(held) for one in data.labels]
-    enough = [one for one in trained if min(len(one.positive), len(one.negative)) > 1]
-    found: dict[str, dict[int, Separation]] = {one.concept: {} for one in enough}
+    """Cross-validate layers on the texts that are not `held` out.
+
+    Returns separations by concept and layer, without concepts that have a single text on a side.
+    """
+    trained = [labels.without(held) for labels in data.labels]
+    enough = [labels for labels in trained if min(len(labels.positive), len(labels.negative)) > 1]
+    separated: dict[str, dict[int, Separation]] = {labels.concept: {} for labels in enough}
     with progress.task("Comparing layers", len(enough) * len(layers), "layers") as task:
-        for one in enough:
+        for labels in enough:
             for layer in layers:
-                found[one.concept][layer] = _separation(data, layer, one, seed)
+                separated[labels.concept][layer] = _separation(data, layer, labels, seed)
                 task.advance(1)
-    return found
+    return separated
 
 
-def best_layers(found: Mapping[str, Mapping[int, Separation]]) -> dict[str, int]:
-    """The layer of each concept at which it is told apart best; of equals the first."""
+def best_layers(separated: Mapping[str, Mapping[int, Separation]]) -> dict[str, int]:
+    """The layer that separates each concept best; the first one of equals."""
     return {
         concept: max(by_layer, key=lambda layer: (by_layer[layer].auc, by_layer[layer].distance))
-        for concept, by_layer in found.items()
+        for concept, by_layer in separated.items()
     }
 
 
@@ -91,7 +94,7 @@ def _separation(data: Captured, layer: int, labels: Labels, seed: int) -> Separa
     fold = [np.array([at[place] for place in rows.places]) for rows in sides]
     sums = [_sums(rows, which, max(at.values()) + 1) for rows, which in zip(sides, fold, strict=True)]
     means = [(total.sum(0) - total) / _others(which, len(total)) for total, which in zip(sums, fold, strict=True)]
-    apart, middle = means[0] - means[1], (means[0] + means[1]) / 2  # [folds, hidden], each without its own fold
+    apart, middle = means[0] - means[1], (means[0] + means[1]) / 2  # [folds, hidden], each excluding its own fold
     size = np.maximum((apart * apart).sum(1), np.finfo(np.float64).tiny)
     scores = [
         np.concatenate([
@@ -105,7 +108,7 @@ def _separation(data: Captured, layer: int, labels: Labels, seed: int) -> Separa
 
 
 def _others(fold: Any, count: int) -> Any:
-    """How many texts are in other folds, [folds, 1]."""
+    """Number of texts outside each fold, [folds, 1]."""
     import numpy as np
 
     return (len(fold) - np.bincount(fold, minlength=count))[:, None]
@@ -118,7 +121,7 @@ def _parts(fold: Any) -> list[Any]:
 
 
 def _sums(rows: Rows, fold: Any, count: int) -> Float64:
-    """Sums of the rows of each fold, [folds, hidden]."""
+    """Sum of the rows of each fold, [folds, hidden]."""
     import numpy as np
 
     total = np.zeros((count, rows[[0]].shape[1]))
@@ -128,39 +131,45 @@ def _sums(rows: Rows, fold: Any, count: int) -> Float64:
 
 
 def fit(
-    data: Captured, layers: Sequence[int], held: frozenset[str], taking: Taking, progress: Progress
+    data: Captured, layers: Sequence[int], held: frozenset[str], options: FitOptions, progress: Progress
 ) -> dict[str, dict[int, Fitted]]:
-    """Every concept at every layer."""
-    found: dict[str, dict[int, Fitted]] = {one.concept: {} for one in data.labels}
-    with progress.task("Taking directions", len(layers) * len(data.labels), "directions") as task:
+    """Fit every concept at every layer, by concept and layer.
+
+    Raises:
+        NoDirection: both sides of a concept have the same activations at a layer.
+    """
+    fitted: dict[str, dict[int, Fitted]] = {labels.concept: {} for labels in data.labels}
+    with progress.task("Fitting directions", len(layers) * len(data.labels), "directions") as task:
         for layer in layers:
-            chance = _random(layer, data.work.hidden, taking.seed)
-            for one in data.labels:
-                found[one.concept][layer] = _fit(data, layer, one, held, taking, chance)
+            random = _random(layer, data.work.hidden, options.seed)
+            for labels in data.labels:
+                fitted[labels.concept][layer] = _fit(data, layer, labels, held, options, random)
                 task.advance(1)
-    return found
+    return fitted
 
 
-def _fit(data: Captured, layer: int, labels: Labels, held: frozenset[str], taking: Taking, chance: Float64) -> Fitted:
+def _fit(
+    data: Captured, layer: int, labels: Labels, held: frozenset[str], options: FitOptions, random: Float64
+) -> Fitted:
     import numpy as np
 
     trained = labels.without(held)
-    sample = _sample(data, layer, trained, taking)
+    sample = _sample(data, layer, trained, options)
     try:
-        unit, norm = aggregate(taking.aggregator, sample)
+        unit, norm = aggregate(options.aggregator, sample)
     except NoDirection as error:
         raise NoDirection(
             f"'{labels.concept}' has no direction at layer {layer}: {error.message}", error.hint
         ) from None
     vector = unit.astype(np.float32)
     usual = _projections(sample.negative, vector[None])[:, 0]
-    turned = chance * np.where(chance @ sample.apart < 0, -1, 1)[:, None]
-    away = [_held(data, layer, labels.side(side), held, np.vstack([vector, turned])) for side in (True, False)]
-    if not (len(away[0]) and len(away[1])):
-        away_none = _projections(sample.positive, vector[None])[:, 0]
-        quality = LayerQuality(layer, norm, None, None, None, None, None, bool(away_none.mean() > usual.mean()))
+    turned = random * np.where(random @ sample.apart < 0, -1, 1)[:, None]
+    unseen = [_held(data, layer, labels.side(side), held, np.vstack([vector, turned])) for side in (True, False)]
+    if len(unseen[0]) and len(unseen[1]):
+        quality = _quality(layer, norm, *unseen)
     else:
-        quality = _quality(layer, norm, *away)
+        seen = _projections(sample.positive, vector[None])[:, 0]
+        quality = LayerQuality(layer, norm, None, None, None, None, None, bool(seen.mean() > usual.mean()))
     return Fitted(vector, quality, float(usual.mean()), float(usual.std()))
 
 
@@ -175,12 +184,12 @@ def _quality(layer: int, norm: float, positive: Float64, negative: Float64) -> L
     )
 
 
-def _sample(data: Captured, layer: int, labels: Labels, taking: Taking) -> Sample:
+def _sample(data: Captured, layer: int, labels: Labels, options: FitOptions) -> Sample:
     positive, negative = (data.rows(layer, labels.side(side)) for side in (True, False))
     rows = [{place: row for row, place in enumerate(side.places)} for side in (positive, negative)]
     pairs = sorted((rows[0][data.places[one]], rows[1][data.places[other]]) for one, other in labels.pairs)
-    seed = draw_key("pairs", str(taking.seed), labels.concept)
-    return Sample(positive, negative, tuple(pairs), seed, taking.components)
+    seed = draw_key("pairs", str(options.seed), labels.concept)
+    return Sample(positive, negative, tuple(pairs), seed, options.components)
 
 
 def _held(data: Captured, layer: int, texts: Sequence[str], held: frozenset[str], along: Any) -> Float64:
@@ -196,7 +205,7 @@ def _projections(rows: Rows, along: Any) -> Float64:
 
 
 def _random(layer: int, hidden: int, seed: int) -> Float64:
-    """Directions of length 1 that know nothing, [RANDOM, hidden]."""
+    """Random directions of length 1, [RANDOM, hidden]."""
     import numpy as np
 
     drawn = np.random.default_rng(draw_key("control", str(seed), str(layer))).standard_normal((RANDOM, hidden))

@@ -1,32 +1,32 @@
-"""A readout as two files: ``vectors.safetensors`` and ``manifest.json``.
+"""Read and write a readout as two files: `vectors.safetensors` and `manifest.json`.
 
     vectors.safetensors    layer_<index>.vectors   F32 [concepts, hidden], rows of length 1
 
     manifest.json   format          1
-                    concepts        names, in the order of the rows
-                    layers          0-based indices of blocks, ascending
+                    concepts        names, in row order
+                    layers          0-based block indices, ascending
                     site            "block_output": the residual stream after the block
-                    pooling         "mean", "last" or "assistant": over which tokens of a text
-                    aggregator      how texts became a direction: "mean", "pca", "logistic", "whitened"
+                    pooling         tokens averaged over: "mean", "last" or "assistant"
+                    aggregator      how texts became directions: "mean", "pca", "logistic" or "whitened"
                     normalisation   "unit"
-                    norms           [concepts][layers] of the directions before that
+                    norms           [concepts][layers]: lengths of the directions before normalization
                     centers, spreads  [concepts][layers]: mean and standard deviation of the projections of the negative
-                                    texts that were trained on: what is usual where the concept is not
-                    auc, control    [concepts][layers] on held-out texts, of the directions and of random ones (their mean);
-                                    null where none are held out
+                                    training texts: what is usual without the concept
+                    auc, control    [concepts][layers]: AUC on held-out texts, of the directions and of random ones (mean);
+                                    null if no texts are held out
                     auc_low, auc_high, control_high
-                                    the 95 % interval of auc, and what one random direction in twenty reaches
-                    best            [concepts]: the layer that cross-validation on the other texts chooses, or null
-                    counts          {concept: {positive, negative, held_out: [positive, negative]}}; the first two are of texts
-                                    that were trained on
-                    seed, components  what decided the split; how many components "whitened" removed, if that was said
-                    blocks, dtype   how many blocks the model has, and in what it ran
-                    hidden          width of the stream
-                    base, revision  ids of the base and of the commit that it was captured on; null for a folder
-                    model           what was captured on, in words
-                    source          {file, digest}: the file of pairs, and its BLAKE3
+                                    95 % interval of auc, and what one random direction in twenty reaches
+                    best            [concepts]: best layer by cross-validation on the training texts, or null
+                    counts          {concept: {positive, negative, held_out: [positive, negative]}}; the first two count
+                                    training texts
+                    seed, components  seed of the split; number of components that "whitened" removed, if given
+                    blocks, dtype   number of blocks of the model, and its dtype
+                    hidden          width of the residual stream
+                    base, revision  ids of the base and commit it was captured on; null for a folder
+                    model           description of the model it was captured on
+                    source          {file, digest}: the file of pairs and its BLAKE3
 
-Of a readout from elsewhere only ``concepts`` and ``layers`` are needed; what it says besides is kept as it is.
+Readouts by other tools need only `concepts` and `layers`; other fields are kept unchanged.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ VECTORS = "vectors.safetensors"
 MANIFEST = "manifest.json"
 FORMAT = 1
 UNIT = 1e-3
-"""How far from 1 the length of a row may be."""
+"""Tolerance for the length of a row."""
 
 
 def tensor_name(layer: int) -> str:
-    """What a layer's directions are called in the file."""
+    """Name of the tensor with a layer's directions."""
     return f"layer_{layer}.vectors"
 
 
 def manifest_of(readout: Readout) -> dict[str, Any]:
-    """The manifest as JSON has it."""
+    """The contents of `manifest.json`."""
     return {"format": FORMAT, "concepts": list(readout.concepts), "layers": list(readout.layers), **readout.about}
 
 
 def encode(readout: Readout) -> dict[str, bytes]:
-    """Both files, byte for byte the same for the same readout."""
+    """Encode both files, by name; the same readout always gives the same bytes."""
     import numpy as np
 
     shape = (len(readout.concepts), readout.hidden)
@@ -71,26 +71,38 @@ def encode(readout: Readout) -> dict[str, bytes]:
 
 
 def write_readout(folder: Path, readout: Readout, *, replace: bool = False) -> None:
-    """Write both files into the new folder ``folder``, which appears whole or not at all."""
+    """Write a readout to a new folder, atomically.
+
+    Args:
+        replace: Overwrite an existing readout.
+
+    Raises:
+        Refusal: the folder exists and is not empty.
+    """
     if folder.exists() and not (replace and is_readout(folder)) and any(folder.iterdir()):
-        raise Refusal(f"{folder} is there already", "Choose another name; it was left alone.")
+        raise Refusal(f"{folder} already exists", "Choose another name. Nothing was changed.")
     with files.staged_folder(folder, replace=replace) as staging:
         for name, data in encode(readout).items():
             files.write_file(staging / name, data)
 
 
 def is_readout(folder: Path) -> bool:
-    """Whether a folder holds a readout, by the names of its files."""
+    """Whether a folder has the two files of a readout."""
     return (folder / VECTORS).is_file() and (folder / MANIFEST).is_file()
 
 
 def read_readout(folder: Path | str) -> Readout:
-    """Read a readout and check that manifest and vectors belong together."""
+    """Read a readout and check that its manifest matches its vectors.
+
+    Raises:
+        CheckpointError: the folder is not a readout, or its files do not match.
+    """
     folder = Path(folder)
     path = folder / MANIFEST
     if not is_readout(folder):
         raise CheckpointError(
-            f"{folder} is no readout", f"Give the folder that 'persona readout train' wrote: {MANIFEST} and {VECTORS}."
+            f"{folder} is not a readout",
+            f"Give a folder written by 'persona readout train', with {MANIFEST} and {VECTORS}.",
         )
     fields = _manifest(path)
     concepts, layers = _names(path, fields), _layers(path, fields)
@@ -98,7 +110,7 @@ def read_readout(folder: Path | str) -> Readout:
     vectors = {layer: _rows(file, layer, len(concepts)) for layer in layers}
     widths = sorted({rows.shape[1] for rows in vectors.values()})
     if len(widths) > 1:
-        raise CheckpointError(f"{file.path}: its layers have different widths: {widths}", "Train it again.")
+        raise CheckpointError(f"{file.path}: layers differ in width: {widths}", "Train the readout again.")
     about = {key: value for key, value in fields.items() if key not in ("concepts", "layers", "format")}
     return Readout(concepts, layers, vectors, about)
 
@@ -113,16 +125,16 @@ def _manifest(path: Path) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         raise CheckpointError(f"{path} is not a JSON object", "Copy it again, or train the readout again.")
     if fields.get("format", FORMAT) != FORMAT:
-        raise CheckpointError(f"{path} has the format {fields['format']!r}", "Upgrade persona.")
+        raise CheckpointError(f"{path} has unknown format {fields['format']!r}", "Upgrade persona.")
     return fields
 
 
 def _names(path: Path, fields: Mapping[str, Any]) -> tuple[str, ...]:
     names = fields.get("concepts")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise CheckpointError(f"{path}: 'concepts' is not a list of names", "It lists the rows of the vectors.")
+        raise CheckpointError(f"{path}: 'concepts' is not a list of names", "List one name per row of the vectors.")
     if len(set(names)) != len(names):
-        raise CheckpointError(f"{path}: 'concepts' has a name twice", "Each row needs a name of its own.")
+        raise CheckpointError(f"{path}: 'concepts' has a duplicate name", "Give each row its own name.")
     return tuple(names)
 
 
@@ -130,7 +142,7 @@ def _layers(path: Path, fields: Mapping[str, Any]) -> tuple[int, ...]:
     layers = fields.get("layers")
     whole = isinstance(layers, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in layers)
     if not whole or not layers or len(set(layers)) != len(layers):
-        raise CheckpointError(f"{path}: 'layers' is not a list of block indices", "Blocks are counted from 0.")
+        raise CheckpointError(f"{path}: 'layers' is not a list of block indices", "List each index once, from 0.")
     return tuple(sorted(layers))
 
 
@@ -140,18 +152,18 @@ def _rows(file: TensorFile, layer: int, concepts: int) -> Any:
     info = file.tensors.get(tensor_name(layer))
     if info is None:
         raise CheckpointError(
-            f"{file.path} has no {tensor_name(layer)}", "Manifest and vectors belong to two readouts."
+            f"{file.path} has no {tensor_name(layer)}", "The manifest and the vectors are from different readouts."
         )
     if len(info.shape) != 2 or info.shape[0] != concepts or info.shape[1] < 1 or info.dtype not in ARITHMETIC:
         raise CheckpointError(
-            f"{file.path}: {info.name} is {info.dtype} {list(info.shape)}, and the manifest has {concepts} concepts",
-            "Manifest and vectors belong to two readouts.",
+            f"{file.path}: {info.name} is {info.dtype} {list(info.shape)}, but the manifest has {concepts} concepts",
+            "The manifest and the vectors are from different readouts.",
         )
     rows = widen(as_bits(file.data(info), info.dtype).reshape(info.shape), info.dtype)
     lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
     if not np.all(np.abs(lengths - 1) < UNIT):  # also for NaN
         worst = int(np.argmax(np.nan_to_num(np.abs(lengths - 1), nan=np.inf)))
         raise CheckpointError(
-            f"{file.path}: row {worst} of {info.name} has the length {lengths[worst]:.4g}", "Directions have length 1."
+            f"{file.path}: row {worst} of {info.name} has length {lengths[worst]:.4g}", "Normalize rows to length 1."
         )
     return rows

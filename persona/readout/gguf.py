@@ -1,16 +1,16 @@
-"""A control vector as llama.cpp reads it: a GGUF file with one direction per layer.
+"""Encode a control vector for llama.cpp: a GGUF file with one direction per layer.
 
     general.architecture        "controlvector"
-    controlvector.model_hint    architecture of the model, for people: llama.cpp does not look at it
-    controlvector.layer_count   how many directions there are; nor at this
+    controlvector.model_hint    architecture of the model, for information: llama.cpp ignores it
+    controlvector.layer_count   number of directions; ignored, too
     direction.N                 F32 [hidden], for N ≥ 1
 
-llama.cpp adds ``direction.N`` to the output of block N, counted from 0, after the residual addition (``build_cvec`` stands
-before ``l_out``), which is our site and our index. Its loader puts ``direction.N`` at place N − 1 of a buffer, and
-``llama_adapter_cvec::apply`` reads block i from place i − 1: the two cancel. It refuses ``direction.0``, so block 0 cannot be
-steered. (Its own ``cvector-generator`` writes what it took from the output of block i as ``direction.i+1``.)
+llama.cpp adds `direction.N` to the output of block N, counted from 0, after the residual addition (`build_cvec` comes
+before `l_out`), which matches our site and index. Its loader stores `direction.N` at place N − 1 of a buffer, and
+`llama_adapter_cvec::apply` reads block i from place i − 1, so the two offsets cancel. It rejects `direction.0`, so block 0
+cannot be steered. (Its own `cvector-generator` writes the direction for the output of block i as `direction.i+1`.)
 
-GGUF, version 3, is documented in ggml/docs/gguf.md; numbers are little-endian, and tensors begin at multiples of 32.
+GGUF version 3 is documented in ggml/docs/gguf.md; numbers are little-endian, and tensors are aligned to 32 bytes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ _F32 = 0
 
 
 def control_vector(directions: Mapping[int, Float32], model_hint: str) -> bytes:
-    """The file with a direction ``[hidden]`` for each layer; ValueError for layer 0."""
+    """Encode directions [hidden] by layer.
+
+    Raises:
+        ValueError: there is no layer, or layer 0.
+    """
     import numpy as np
 
     if 0 in directions or not directions:
-        raise ValueError("a control vector has directions for layers from 1 on")
+        raise ValueError("a control vector needs directions, for layers from 1 on")
     data = {f"direction.{layer}": np.ascontiguousarray(directions[layer], "<f4") for layer in sorted(directions)}
     facts = [
         _string("general.architecture") + struct.pack("<I", _STRING) + _string("controlvector"),

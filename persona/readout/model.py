@@ -1,8 +1,8 @@
-"""A readout: what it measures, where, and along which directions.
+"""The readout: concepts, layers, and directions.
 
 The *residual stream* at layer i is the output of block i (0-based), after the residual addition; a model of d blocks has
-layers 0 … d − 1. A readout has, for each of its layers, one direction v of length 1 for each concept, and the readout of
-an activation h there is the projection h · v.
+layers 0 … d − 1. For each of its layers, a readout has one direction v of length 1 per concept, and reads an activation h
+as the projection h · v.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
 
 SITE = "block_output"
-"""The only hook site there is: the residual stream after a block, with what the block added."""
+"""The only hook site: the residual stream after a block, including what the block added."""
 
 
 @dataclass(frozen=True)
 class Readout:
-    """Directions by layer, ``[concepts, hidden]`` in fp32 with rows of length 1, and what is known of them.
+    """Directions by layer (fp32 [concepts, hidden], rows of length 1), and their metadata.
 
-    ``about`` is the manifest without ``concepts``, ``layers`` and ``format`` (:mod:`persona.readout.folder` has its fields).
+    `about` is the manifest without `concepts`, `layers` and `format`; `persona.readout.folder` lists its fields.
     """
 
     concepts: tuple[str, ...]
@@ -38,16 +38,14 @@ class Readout:
         return int(self.vectors[self.layers[0]].shape[1])
 
     def row(self, concept: str) -> int:
-        """The row of a concept, or an error with a suggestion."""
+        """Row of a concept; raises UsageError if there is none."""
         if concept not in self.concepts:
-            hint = did_you_mean(concept, self.concepts) or f"It has: {', '.join(self.concepts)}."
+            hint = did_you_mean(concept, self.concepts) or f"Available: {', '.join(self.concepts)}."
             raise UsageError(f"the readout has no concept '{concept}'", hint)
         return self.concepts.index(concept)
 
     def at(self, layer: int) -> Float32:
-        """The directions at a layer, ``[concepts, hidden]``, or an error that says which layers there are."""
+        """Directions [concepts, hidden] at a layer; raises UsageError if there is none."""
         if layer not in self.vectors:
-            raise UsageError(
-                f"the readout has no layer {layer}", f"It has: {', '.join(str(number) for number in self.layers)}."
-            )
+            raise UsageError(f"the readout has no layer {layer}", f"Available: {', '.join(map(str, self.layers))}.")
         return self.vectors[layer]

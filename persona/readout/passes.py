@@ -1,7 +1,8 @@
-"""The forward passes of a model that somebody else runs: where in a sequence each stands, and which tokens are real.
+"""Follow the forward passes of a model that other code runs: the position of each in its sequence, and its real tokens.
 
-A pass is one call of the module that owns the blocks. Under ``generate`` the first pass reads the prompt, and each later
-one a token more: alone, where keys and values are kept, or all of it again where they are not. Any other pass is a prompt.
+A pass is one call of the module that owns the blocks. Under `generate`, the first pass reads the prompt and each later
+one reads one more token: alone with a key-value cache, or with all previous tokens without one. Any other pass counts as
+a prompt.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ Hook = Callable[[Any, Any, Any], Any]
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: its tokens are columns ``start`` and following of its sequence, whose first ``prompt`` were
-    not generated.
+    """One forward pass.
 
-    ``mask`` [batch, tokens] is true at real tokens, None where nothing was said of padding; ``ids`` are token ids, None
-    where embeddings were given.
+    Its tokens start at column `start` of the sequence, whose first `prompt` tokens were not generated. `mask`
+    [batch, tokens] is true at real tokens, or None if the model got no mask; `ids` are token ids, or None if the model
+    got embeddings.
     """
 
     start: int
@@ -40,7 +41,7 @@ class Pass:
 
 
 class Passes:
-    """Follows a model's passes; ``now`` is the one that is running, None between them."""
+    """Follows a model's passes; `now` is the running one, or None."""
 
     def __init__(self, owner: Any, on_end: Callable[[Pass], None] | None) -> None:
         self._signature = inspect.signature(owner.forward)
@@ -51,33 +52,33 @@ class Passes:
         self.now: Pass | None = None
 
     def begin(self, _owner: Any, args: Any, kwargs: Any) -> None:
-        """Hook before a pass."""
+        """Run as a hook before each pass."""
         import torch
 
         if torch.compiler.is_compiling():
             raise UsageError(*COMPILED)
-        said: dict[str, Any] = {**self._signature.bind_partial(*args).arguments, **kwargs}
-        ids, embeddings = said.get("input_ids"), said.get("inputs_embeds")
+        inputs: dict[str, Any] = {**self._signature.bind_partial(*args).arguments, **kwargs}
+        ids, embeddings = inputs.get("input_ids"), inputs.get("inputs_embeds")
         tokens = (embeddings if ids is None else ids).shape[1]  # type: ignore[union-attr]
-        start = _length(said.get("past_key_values"))
+        start = _length(inputs.get("past_key_values"))
         self._follow(ids, start, tokens)
-        self.now = Pass(start, self._prompt, _mask(said.get("attention_mask"), tokens), ids)
+        self.now = Pass(start, self._prompt, _mask(inputs.get("attention_mask"), tokens), ids)
 
     def end(self, _owner: Any, _args: Any, _output: Any) -> None:
-        """Hook after a pass, also one that raised."""
+        """Run as a hook after each pass, even if it raised."""
         ended, self.now = self.now, None
         if ended is not None and self._on_end is not None:
             self._on_end(ended)
 
     def _follow(self, ids: torch.Tensor | None, start: int, tokens: int) -> None:
-        """Whether this pass continues the sequence of the one before, and so where its prompt ends."""
+        """Update the end of the prompt, unless this pass continues the previous sequence."""
         continues = self._grows(ids, tokens) if start == 0 else tokens == 1
         if not continues:
             self._first, self._prompt = ids, start + tokens
         self._tokens = start + tokens
 
     def _grows(self, ids: torch.Tensor | None, tokens: int) -> bool:
-        """Whether it is the pass before with one token more, as ``generate`` makes it without a cache."""
+        """Whether this is the previous pass with one more token, as `generate` does without a cache."""
         import torch
 
         if ids is None or self._first is None or tokens != self._tokens + 1 or len(ids) != len(self._first):
@@ -87,12 +88,12 @@ class Passes:
 
 COMPILED = (
     "the model is compiled, and compiled code does not run hooks",
-    "Give the model as it was before torch.compile; to generate with a static cache, say disable_compile=True.",
+    "Pass the model before torch.compile; to generate with a static cache, set disable_compile=True.",
 )
 
 
 def _length(cache: Any) -> int:
-    """How many tokens a cache of keys and values holds."""
+    """Number of tokens in a key-value cache."""
     if cache is None:
         return 0
     if hasattr(cache, "get_seq_length"):
@@ -100,10 +101,10 @@ def _length(cache: Any) -> int:
     return int(cache[0][0].shape[-2]) if len(cache) else 0
 
 
-def _mask(said: Any, tokens: int) -> torch.Tensor | None:
-    """The mask of the tokens of this pass, where it is one of tokens: those of attention are of no use here."""
-    dim = getattr(said, "dim", None)
-    return said[:, -tokens:].bool() if dim is not None and dim() == 2 else None
+def _mask(given: Any, tokens: int) -> torch.Tensor | None:
+    """The padding mask of the pass's tokens; None if the model got a 4-D attention mask or none."""
+    dim = getattr(given, "dim", None)
+    return given[:, -tokens:].bool() if dim is not None and dim() == 2 else None
 
 
 @contextmanager
@@ -111,9 +112,14 @@ def following(
     model: Any, blocks: Blocks, hook: Callable[[int, Passes], Hook], layers: Sequence[int],
     *, first: bool, on_end: Callable[[Pass], None] | None = None,
 ) -> Iterator[Passes]:  # fmt: skip
-    """A hook on each of some blocks, for a while; they go whatever happens.
+    """Hook some blocks until the block ends.
 
-    ``first`` puts them before the hooks that are there: who changes a stream comes before those who read it.
+    Args:
+        blocks: The model's blocks.
+        hook: Called with a layer and the `Passes`; returns the hook for that layer.
+        layers: 0-based block indices.
+        first: Run before existing hooks: hooks that change a stream must run before those that read it.
+        on_end: Called after each pass.
     """
     owner = model.get_submodule(blocks.path.rpartition(".")[0])
     passes = Passes(owner, on_end)
@@ -130,46 +136,60 @@ def following(
 
 
 def fitting(model: Any, readout: Readout, path: str | None) -> Blocks:
-    """The model's blocks, if it can be hooked, has the readout's layers, and its stream is as wide."""
+    """Find the blocks of a model and check that the readout fits it.
+
+    Args:
+        path: Where the list of blocks is in the model, such as "model.layers"; None to find it.
+
+    Raises:
+        UsageError: the model is compiled, has no blocks that can be found, or differs in depth or width.
+    """
     refuse_compiled(model)
     blocks = find_blocks(model, path)
     blocks.checked(readout.layers)
     if readout.hidden != blocks.hidden:
         raise UsageError(
-            f"the readout is {readout.hidden} wide, and the model's residual stream is {blocks.hidden}",
-            "A readout fits the base that it was trained on, and what was made of it.",
+            f"the readout is {readout.hidden} wide, but the model's residual stream is {blocks.hidden} wide",
+            "Use a readout with the base it was trained on, or a model made from that base.",
         )
     return blocks
 
 
 def refuse_compiled(model: Any) -> None:
-    """Raise if a part of the model was compiled: its hooks would be passed over in silence."""
+    """Raise UsageError if a part of the model is compiled, because its hooks would silently not run."""
     for module in model.modules():
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise UsageError(*COMPILED)
 
 
-def readout_for(model: Any, said: Readout | Path | str | None) -> Readout:
-    """A readout itself, that of a folder, or (None, or its name) one that lies beside the weights of the model."""
-    if isinstance(said, Readout):
-        return said
-    if said is not None and (isinstance(said, Path) or is_readout(Path(said))):
-        return read_readout(Path(said))
+def readout_for(model: Any, spec: Readout | Path | str | None) -> Readout:
+    """Find a readout for a model.
+
+    Args:
+        spec: A readout, its folder, its name in the model's folder, or None for the only one in the model's folder.
+
+    Raises:
+        UsageError: there is no such readout, or several.
+    """
+    if isinstance(spec, Readout):
+        return spec
+    if spec is not None and (isinstance(spec, Path) or is_readout(Path(spec))):
+        return read_readout(Path(spec))
     beside = _beside(model)
-    if said is None and len(beside) == 1:
+    if spec is None and len(beside) == 1:
         return read_readout(beside[0])
     for folder in beside:
-        if folder.name == said:
+        if folder.name == spec:
             return read_readout(folder)
     names = ", ".join(f"'{folder.name}'" for folder in beside)
-    there = f"Beside the model there is: {names}." if beside else "Give a Readout, or the folder of one."
-    raise UsageError("which readout?" if said is None else f"there is no readout '{said}'", there)
+    hint = f"The model's folder has: {names}." if beside else "Pass a Readout, or the folder of one."
+    raise UsageError("no readout given" if spec is None else f"no readout '{spec}'", hint)
 
 
 def _beside(model: Any) -> Sequence[Path]:
-    """Folders of readouts in the folder that the model was loaded from, or one level below."""
+    """Readouts in the folder that the model was loaded from, up to two levels deep."""
     place = getattr(getattr(model, "config", None), "_name_or_path", "")
     if not place or not Path(place).is_dir():
         return []
-    found = {path.parent for depth in ("", "*/", "*/*/") for path in Path(place).glob(f"{depth}{MANIFEST}")}
-    return sorted(folder for folder in found if is_readout(folder))
+    folders = {path.parent for depth in ("", "*/", "*/*/") for path in Path(place).glob(f"{depth}{MANIFEST}")}
+    return sorted(folder for folder in folders if is_readout(folder))

@@ -1,4 +1,4 @@
-"""What texts read as: the projections of each, pooled over its tokens as the readout's own texts were."""
+"""Score texts: the projections of each, pooled over its tokens in the same way as the readout's training texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from persona.progress import SILENT, Progress
 from persona.readout.capture import activations
 from persona.readout.model import Readout
 from persona.readout.passes import fitting
-from persona.readout.units import centers, has_spreads, sizes
+from persona.readout.units import centers, sizes
 from persona.readout.watching import watch
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def pooling_of(readout: Readout) -> str:
-    """``last``, or ``mean``: of a text that is no dialogue every token is the assistant's."""
+    """Pooling for plain texts: "last" or "mean". A readout pooled over "assistant" reads every token of them."""
     return "last" if readout.about.get("pooling") == "last" else "mean"
 
 
 def projections(
-    live: LoadedModel,
+    loaded: LoadedModel,
     readout: Readout,
     texts: Sequence[str],
     *,
@@ -32,14 +32,19 @@ def projections(
     batch_size: int = 8,
     progress: Progress = SILENT,
 ) -> Float32:
-    """In raw units, fp32 [texts, concepts, layers]. Only the projections of a batch and the sum of them are held."""
-    tokens = tokens_of(live, texts)
+    """Project texts; fp32 [texts, concepts, layers] in raw units.
+
+    Args:
+        blocks: Where the list of blocks is in the model; None to find it.
+        batch_size: Number of texts per batch.
+    """
+    tokens = tokens_of(loaded, texts)
     with progress.task("reading", len(texts), "texts") as task:
-        return of_tokens(live, readout, tokens, blocks=blocks, batch_size=batch_size, done=task.advance)
+        return of_tokens(loaded, readout, tokens, blocks=blocks, batch_size=batch_size, done=task.advance)
 
 
 def of_tokens(
-    live: LoadedModel,
+    loaded: LoadedModel,
     readout: Readout,
     tokens: Sequence[Sequence[int]],
     marks: Sequence[Sequence[int]] | None = None,
@@ -48,39 +53,48 @@ def of_tokens(
     batch_size: int = 8,
     done: Callable[[int], None] = lambda _: None,
 ) -> Float32:
-    """The same of texts in tokens; of each only those count whose ``marks`` are 1, where there are any."""
+    """Project tokenized texts; fp32 [texts, concepts, layers] in raw units.
+
+    Args:
+        marks: 1 at each token to pool over; by default all tokens.
+        blocks: Where the list of blocks is in the model; None to find it.
+        batch_size: Number of texts per batch.
+        done: Called with the number of texts after each batch.
+    """
     import numpy as np
 
-    where = fitting(live.model, readout, blocks)
-    found = np.empty((len(tokens), len(readout.concepts), len(readout.layers)), np.float32)
+    where = fitting(loaded.model, readout, blocks)
+    values = np.empty((len(tokens), len(readout.concepts), len(readout.layers)), np.float32)
     for batch, streams in activations(
-        live, where, readout.layers, tokens, pooling=pooling_of(readout), batch_size=batch_size, marks=marks
+        loaded, where, readout.layers, tokens, pooling=pooling_of(readout), batch_size=batch_size, marks=marks
     ):
         for column, layer in enumerate(readout.layers):
-            found[list(batch.rows), :, column] = streams[layer] @ readout.vectors[layer].T
+            values[list(batch.rows), :, column] = streams[layer] @ readout.vectors[layer].T
         done(len(batch.rows))
-    return found
+    return values
 
 
-def by_token(live: LoadedModel, readout: Readout, text: str, *, blocks: str | None = None) -> tuple[list[str], Float32]:
-    """The tokens of one text as text, and in raw units fp32 [tokens, concepts, layers]."""
+def by_token(
+    loaded: LoadedModel, readout: Readout, text: str, *, blocks: str | None = None
+) -> tuple[list[str], Float32]:
+    """Project each token of a text; return the decoded tokens, and fp32 [tokens, concepts, layers] in raw units."""
     import numpy as np
     import torch
 
-    (tokens,) = tokens_of(live, [text])
-    with torch.inference_mode(), watch(live.model, readout, blocks=blocks) as r:
-        live.model(input_ids=torch.tensor([tokens], device=live.device), use_cache=False, logits_to_keep=1)
+    (tokens,) = tokens_of(loaded, [text])
+    with torch.inference_mode(), watch(loaded.model, readout, blocks=blocks) as r:
+        loaded.model(input_ids=torch.tensor([tokens], device=loaded.device), use_cache=False, logits_to_keep=1)
     values = [r.latest[layer][0].numpy() for layer in readout.layers]
-    return [live.tokenizer.decode([token]) for token in tokens], np.stack(values, 2)
+    return [loaded.tokenizer.decode([token]) for token in tokens], np.stack(values, 2)
 
 
 def usual_units(readout: Readout) -> str:
-    """``std`` where the manifest has what that needs, else ``raw``."""
-    return "std" if has_spreads(readout) else "raw"
+    """Default units: "std" if the manifest has centers and spreads, else "raw"."""
+    return "std" if all(readout.about.get(name) is not None for name in ("centers", "spreads")) else "raw"
 
 
 def in_units(readout: Readout, values: Float32, units: str) -> Float32:
-    """Raw projections [..., concepts, layers] in ``std``, from the center; in ``raw`` as they are."""
+    """Convert raw projections [..., concepts, layers] to `units`; "std" and "norm" are relative to the center."""
     import numpy as np
 
     if units == "raw":

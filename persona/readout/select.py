@@ -1,4 +1,4 @@
-"""A part of a readout: some of its concepts, some of its layers."""
+"""Select some concepts and layers of a readout."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from persona.readout.model import Readout
 
 TABLES = ("norms", "centers", "spreads", "auc", "auc_low", "auc_high", "control", "control_high")
-"""Fields of a manifest that are ``[concepts][layers]``."""
+"""Manifest fields that are tables [concepts][layers]."""
 
 
 def select(readout: Readout, concepts: Sequence[str] = (), layers: Sequence[int] = ()) -> Readout:
-    """``readout`` with these concepts and layers, all of either where none are named; what its manifest says follows."""
+    """Return a readout with these concepts and layers (by default all), and its manifest reduced to them.
+
+    Raises:
+        UsageError: the readout does not have a concept or layer.
+    """
     rows = [readout.row(concept) for concept in concepts] or list(range(len(readout.concepts)))
     chosen = tuple(sorted(set(layers))) or readout.layers
     vectors = {layer: readout.at(layer)[rows] for layer in chosen}
@@ -30,12 +34,14 @@ def select(readout: Readout, concepts: Sequence[str] = (), layers: Sequence[int]
 
 
 def is_table(value: object, shape: tuple[int, int]) -> bool:
-    """Whether it is a number, or none, for each concept and layer; manifests from elsewhere say what they like."""
+    """Whether `value` is a table of numbers or None with this shape; other tools may write anything."""
     return (
         isinstance(value, list)
         and len(value) == shape[0]
         and all(isinstance(row, list) and len(row) == shape[1] for row in value)
         and all(
-            one is None or (isinstance(one, int | float) and not isinstance(one, bool)) for row in value for one in row
+            cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool))
+            for row in value
+            for cell in row
         )
     )

@@ -1,8 +1,8 @@
-"""Which texts are held out, and which of the others are trained on together.
+"""Split texts into held-out and training texts, and the latter into folds.
 
-Texts that are tied by a pair stay together, as a *group*. Groups come in the order of BLAKE3(seed, text), which no other
-text has a part in, and are held out one by one while no concept would lose more than a fifth of a side; a text is on one
-side of the split for every concept. Adding a text to the data moves a few others at most.
+Texts linked by pairs stay together as a *group*. Groups are ordered by BLAKE3(seed, text), independently of each other,
+and held out one by one as long as no concept loses more than a fifth of a side. A text is on the same side of the split
+for every concept. Adding a text to the data moves at most a few others.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from persona.ids import draw_key
 from persona.readout.labels import FEWEST, Labels
 
 SHARE = FEWEST
-"""One in so many texts is held out; of fewer, none would be."""
+"""One in this many texts is held out, and the number of folds."""
 
 
 def held_out(labels: Sequence[Labels], seed: int = 0) -> frozenset[str]:
-    """The texts that are never trained on."""
-    left = Counter({(one.concept, side): len(one.side(side)) // SHARE for one in labels for side in (True, False)})
+    """Choose the texts that are never trained on."""
+    sides = [(concept, side) for concept in labels for side in (True, False)]
+    left = Counter({(concept.concept, side): len(concept.side(side)) // SHARE for concept, side in sides})
     classes: dict[str, list[tuple[str, bool]]] = {}
-    for one in labels:
-        for side in (True, False):
-            for text in one.side(side):
-                classes.setdefault(text, []).append((one.concept, side))
+    for concept, side in sides:
+        for text in concept.side(side):
+            classes.setdefault(text, []).append((concept.concept, side))
     chosen: set[str] = set()
-    for group in groups(classes, [two for one in labels for two in one.pairs], seed):
-        takes = Counter(each for text in group for each in classes[text])
-        if all(count <= left[each] for each, count in takes.items()):
-            left.subtract(takes)
+    for group in groups(classes, [pair for concept in labels for pair in concept.pairs], seed):
+        cost = Counter(each for text in group for each in classes[text])
+        if all(count <= left[each] for each, count in cost.items()):
+            left.subtract(cost)
             chosen |= set(group)
     return frozenset(chosen)
 
 
 def folds(labels: Labels, seed: int = 0) -> dict[str, int]:
-    """The fold of each text for cross-validation, pairs together; as many of each side in every fold as can be."""
+    """Assign texts to folds for cross-validation: pairs stay together, and each side is spread evenly over the folds."""
     most = min(SHARE, len(labels.positive), len(labels.negative))
     positive = set(labels.positive)
-    found: dict[str, int] = {}
+    fold: dict[str, int] = {}
     seen: Counter[frozenset[bool]] = Counter()
     for group in groups((*labels.positive, *labels.negative), labels.pairs, seed):
         kind = frozenset(text in positive for text in group)
-        found |= dict.fromkeys(group, seen[kind] % most)
+        fold |= dict.fromkeys(group, seen[kind] % most)
         seen[kind] += 1
-    return found
+    return fold
 
 
 def groups(texts: Iterable[str], pairs: Iterable[tuple[str, str]], seed: int) -> list[tuple[str, ...]]:
-    """Texts that belong together, in the order of their hashes."""
+    """Group texts that are linked by pairs, in order of the groups' hashes."""
     leader = {text: text for text in texts}
 
     def first(text: str) -> str:
@@ -59,9 +59,8 @@ def groups(texts: Iterable[str], pairs: Iterable[tuple[str, str]], seed: int) ->
     for one, other in pairs:
         a, b = sorted((first(one), first(other)))
         leader[b] = a
-    found: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for text in leader:
-        found.setdefault(first(text), []).append(text)
-    return [
-        tuple(sorted(found[one])) for one in sorted(found, key=lambda one: (draw_key("split", str(seed), one), one))
-    ]
+        members.setdefault(first(text), []).append(text)
+    ranked = sorted(members, key=lambda text: (draw_key("split", str(seed), text), text))
+    return [tuple(sorted(members[text])) for text in ranked]

@@ -1,12 +1,12 @@
-"""Push a model along directions while it runs: h += Σ α·v at each of some layers.
+"""Steer a model while it runs: add h += Σ α·v at some layers.
 
     with persona.readout.steer(model, {"warmth": 4.0, "coldness": -2.0}, readout):
         model.generate(**inputs)
     with persona.readout.steer(model, {("warmth", "coldness"): (4.0, 2.0)}, readout):     # the same: h += α⁺·v⁺ − α⁻·v⁻
         model.generate(**inputs)
 
-Two poles that are pushed against each other keep a model coherent for longer than one that is pushed alone
-(Turner et al. 2023), and each has a strength of its own.
+With two opposite poles, a model stays coherent at larger strengths than with one (Turner et al. 2023). Each pole has its
+own strength.
 """
 
 from __future__ import annotations
@@ -44,24 +44,32 @@ def steer(
     where: str = "all",
     blocks: str | None = None,
 ) -> Iterator[Mapping[int, Float32]]:
-    """Push a transformers model at every forward pass until the block ends; gives what is added, fp32 [hidden] by layer.
+    """Steer every forward pass of a transformers model until the block ends, in any thread.
 
-    ``strengths`` says how strongly: a number for a concept, whose sign is the way; for a pair (towards, away from) two
-    numbers, or one for both. They count ``units``: ``std``, spreads of the concept at the layer (which its manifest must
-    have), so that a strength means the same at every layer and in every model, and moves what ``score`` prints by as
-    much; ``norm``, lengths of the difference of means; ``raw``, of the stream. Each of ``layers`` (the readout's, unless
-    given) adds its own, and the stream carries it on: at n layers a push is about n times as strong as at one.
+    Yields what is added at each layer, fp32 [hidden]. Nested `steer` blocks add up. Padding is not steered.
 
-    ``where`` is ``all`` tokens, or ``generated``: the last of the prompt, from which the first new one is chosen, and all
-    after it. Padding is left alone. Blocks within blocks add up. Every pass of the model is steered while the block
-    lasts, whichever thread runs it. The readout is found, and ``blocks`` is meant, as for ``watch``.
+    Args:
+        strengths: A number for each concept, negative to steer away from it; or for a pair of concepts (towards,
+            away from), two numbers or one for both.
+        readout: A readout, its folder, its name in the model's folder, or None for the only one there.
+        layers: Layers to steer at; by default all layers of the readout. Steering at n layers is about n times as
+            strong as at one, because the residual stream carries each addition on.
+        units: Unit of the strengths. "std": standard deviations, which shift what `score` prints by the same amount
+            at every layer (the manifest must have `spreads`); "norm": distances between the two sides' means; "raw":
+            units of the residual stream.
+        where: Tokens to steer: "all", or "generated" for the last prompt token, which predicts the first new one, and
+            all generated tokens.
+        blocks: Where the list of blocks is in the model, such as "model.layers"; None to find it.
+
+    Raises:
+        UsageError: the readout does not fit the model, or the strengths do not fit the readout.
     """
     if where not in PLACES:
-        raise UsageError(f"unknown tokens '{where}'", did_you_mean(where, PLACES))
+        raise UsageError(f"unknown value '{where}' of where", did_you_mean(where, PLACES))
     wanted = chosen(readout_for(model, readout), None, layers)
     push = pushes(wanted, strengths, units)
     place = fitting(model, wanted, blocks)
-    acting = [layer for layer in wanted.layers if push[layer].any()]  # adding 0 would change −0.0
+    acting = [layer for layer in wanted.layers if push[layer].any()]  # adding 0 would turn −0.0 into 0.0
 
     def hook(layer: int, passes: Passes) -> Hook:
         return _adding(push[layer], passes, generated=where == "generated")
@@ -71,7 +79,7 @@ def steer(
 
 
 def pushes(readout: Readout, strengths: Strengths, units: str) -> Mapping[int, Float32]:
-    """What some strengths add to the stream at each layer, fp32 [hidden]."""
+    """What to add to the residual stream at each layer, fp32 [hidden]."""
     import numpy as np
 
     parts = coefficients(readout, strengths)
@@ -86,25 +94,29 @@ def pushes(readout: Readout, strengths: Strengths, units: str) -> Mapping[int, F
 
 
 def coefficients(readout: Readout, strengths: Strengths) -> list[tuple[int, float]]:
-    """Strengths as (row, α): a pair is its first with a plus and its second with a minus."""
-    found: list[tuple[int, float]] = []
-    for what, said in strengths.items():
-        poles = (what,) if isinstance(what, str) else tuple(what)
-        values = tuple(said) if isinstance(said, tuple | list) else (said,) * len(poles)
+    """Convert strengths to (row, α): positive for the first concept of a pair, negative for the second.
+
+    Raises:
+        UsageError: a concept is unknown, or a strength is not a finite number.
+    """
+    parts: list[tuple[int, float]] = []
+    for concept, strength in strengths.items():
+        poles = (concept,) if isinstance(concept, str) else tuple(concept)
+        values = tuple(strength) if isinstance(strength, tuple | list) else (strength,) * len(poles)
         if len(poles) > 2 or len(values) != len(poles):
             raise UsageError(
-                f"{what!r} has {len(values)} strengths for {len(poles)} concepts",
-                'Give a concept one number; two poles are a pair: {("warmth", "coldness"): (4.0, 2.0)}.',
+                f"{concept!r} has {len(values)} strengths for {len(poles)} concepts",
+                'Give one number per concept, or two per pair: {("warmth", "coldness"): (4.0, 2.0)}.',
             )
         for name, value, sign in zip(poles, values, (1, -1), strict=False):
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise UsageError(f"the strength of '{name}' is {value!r}", "It is a finite number.")
-            found.append((readout.row(name), sign * float(value)))
-    return found
+                raise UsageError(f"the strength of '{name}' is {value!r}", "Give a finite number.")
+            parts.append((readout.row(name), sign * float(value)))
+    return parts
 
 
 def _adding(push: Float32, passes: Passes, *, generated: bool) -> Hook:
-    """A hook that adds ``push`` to what a block returns, in fp32, rounded once to the stream's own dtype."""
+    """Make a hook that adds `push` to a block's output in fp32, rounded once to the stream's dtype."""
     import torch
 
     held = torch.from_numpy(push)
@@ -122,7 +134,7 @@ def _adding(push: Float32, passes: Passes, *, generated: bool) -> Hook:
 
 
 def _tokens(now: Pass | None, stream: torch.Tensor, *, generated: bool) -> torch.Tensor | None:
-    """Which tokens of a pass are pushed, bool [batch, tokens]; None for all of them."""
+    """Mask of the tokens to steer in a pass, bool [batch, tokens]; None for all."""
     import torch
 
     real = None if now is None or now.mask is None else now.mask.to(stream.device)
@@ -130,7 +142,7 @@ def _tokens(now: Pass | None, stream: torch.Tensor, *, generated: bool) -> torch
         return real
     if real is None:
         real = torch.ones(stream.shape[:2], dtype=torch.bool, device=stream.device)
-    asked = max(0, now.prompt - now.start)  # how many tokens of this pass are prompt
+    asked = max(0, now.prompt - now.start)  # number of prompt tokens in this pass
     new = real.clone()
     if asked:
         last = asked - 1 - real[:, :asked].int().flip(1).argmax(1)

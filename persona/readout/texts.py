@@ -1,9 +1,9 @@
-"""Texts as a model reads them, with a mark at each token that counts.
+"""Tokenize texts and mark the tokens to pool over.
 
-A text is run as it is, with the special tokens that the tokenizer puts around a text. A text that is a JSON list of
-messages, ``[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]``, is a conversation, and is run as
-the tokenizer's chat template writes it. Under the pooling "assistant" every text is one, and what counts is what the
-assistant wrote, by characters (:mod:`persona.inference.turns`).
+A plain text is tokenized as it is, with the tokenizer's special tokens. A text that is a JSON list of messages,
+`[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]`, is a conversation and is rendered with the
+tokenizer's chat template. The pooling "assistant" requires conversations, and marks the tokens with at least one
+character that the assistant wrote (`persona.inference.turns`).
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from persona.inference.load import LoadedModel
 
 TOO_LONG = ("error", "cut", "skip")
-"""What becomes of a text that is longer than the model reads."""
+"""What to do with a text longer than the model's context."""
 
 AT_ONCE = 256
-"""Texts that the tokenizer gets at a time: its lists take far more memory than the arrays that are kept."""
+"""Number of texts per tokenizer call: its lists take far more memory than the arrays kept here."""
 
-_INSTEAD = "Use --pooling mean, or texts that are conversations."
-_ALL = "Or count all of the text: --pooling mean"
+_INSTEAD = "Use --pooling mean, or conversations with a chat template."
+_ALL = "Or pool over all tokens: --pooling mean"
 
 
 @dataclass(frozen=True)
 class EncodedText:
-    """Texts in tokens. ``marks`` is 1 at tokens that count, None where all do.
+    """Tokenized texts.
 
-    ``rows`` are the places of the texts that are kept; ``cut`` how many of them are shortened.
+    `marks` is 1 at tokens to pool over, or None for all. `rows` are the indices of the texts that were kept; `cut` of
+    them were shortened.
     """
 
     rows: tuple[int, ...]
@@ -45,88 +46,102 @@ class EncodedText:
     cut: int = 0
 
 
-def encode(live: LoadedModel, texts: Sequence[str], pooling: str = "mean", too_long: str = "error") -> EncodedText:
-    """``texts`` in tokens, in their order; an error names the text."""
+def encode(loaded: LoadedModel, texts: Sequence[str], pooling: str = "mean", too_long: str = "error") -> EncodedText:
+    """Tokenize texts, in order.
+
+    Args:
+        pooling: One of `POOLINGS`; "assistant" marks the assistant's tokens.
+        too_long: One of `TOO_LONG`.
+
+    Raises:
+        UsageError: a text is too long, empty, or without marked tokens; the message quotes it.
+    """
     if pooling not in POOLINGS or too_long not in TOO_LONG:
         raise UsageError(f"unknown: '{pooling}', '{too_long}'", f"Known: {', '.join((*POOLINGS, *TOO_LONG))}.")
-    live.need_tokenizer()
-    most = longest(live.model)
-    found, kept, long = [], [], []
-    for row, one in enumerate(_all(live, texts, pooling)):
-        if most is not None and len(one[0]) > most:
-            long.append((row, len(one[0])))
+    loaded.need_tokenizer()
+    most = longest(loaded.model)
+    kept: list[tuple[int, array[int], array[int]]] = []
+    long = []
+    for row, (tokens, marks) in enumerate(_all(loaded, texts, pooling)):
+        if most is not None and len(tokens) > most:
+            long.append((row, len(tokens)))
             if too_long != "cut":
                 continue
-            one = (one[0][:most], one[1][:most])
-            if pooling == "assistant" and not any(one[1]):
-                raise UsageError(f"nothing of {_named(texts[row])} counts within {most:,} tokens", "Leave it out.")
-        kept.append(row)
-        found.append(one)
+            tokens, marks = tokens[:most], marks[:most]
+            if pooling == "assistant" and not any(marks):
+                raise UsageError(
+                    f"the first {most:,} tokens of {_named(texts[row])} have none of the assistant's", "Leave it out."
+                )
+        kept.append((row, tokens, marks))
     if long and too_long == "error":
-        _refuse(live, texts, long, most or 0)
-    marks = tuple(mark for _, mark in found) if pooling == "assistant" else None
-    return EncodedText(tuple(kept), tuple(ids for ids, _ in found), marks, len(long) if too_long == "cut" else 0)
-
-
-def _refuse(live: LoadedModel, texts: Sequence[str], long: Sequence[tuple[int, int]], most: int) -> None:
-    row, count = max(long, key=lambda one: one[1])
-    what = "a text has" if len(long) == 1 else f"{len(long):,} texts are too long: the longest has"
-    raise UsageError(
-        f"{what} {count:,} tokens, and {live.label} reads {most:,}: {_named(texts[row])}",
-        "Cut them with --too-long cut, leave them out with --too-long skip, or divide them.",
+        _refuse(loaded, texts, long, most or 0)
+    return EncodedText(
+        rows=tuple(row for row, _, _ in kept),
+        tokens=tuple(tokens for _, tokens, _ in kept),
+        marks=tuple(marks for _, _, marks in kept) if pooling == "assistant" else None,
+        cut=len(long) if too_long == "cut" else 0,
     )
 
 
-def _all(live: LoadedModel, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
-    """Tokens and marks of each text; no marks unless they are asked for."""
+def _refuse(loaded: LoadedModel, texts: Sequence[str], long: Sequence[tuple[int, int]], most: int) -> None:
+    row, count = max(long, key=lambda text: text[1])
+    what = "a text has" if len(long) == 1 else f"{len(long):,} texts are too long: the longest has"
+    raise UsageError(
+        f"{what} {count:,} tokens, more than the context of {loaded.label} ({most:,}): {_named(texts[row])}",
+        "Truncate with --too-long cut, leave them out with --too-long skip, or split them.",
+    )
+
+
+def _all(loaded: LoadedModel, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
+    """Yield tokens and marks of each text; marks are empty unless pooling is "assistant"."""
     for at in range(0, len(texts), AT_ONCE):
-        yield from _some(live.tokenizer, texts[at : at + AT_ONCE], pooling)
+        yield from _some(loaded.tokenizer, texts[at : at + AT_ONCE], pooling)
 
 
 def _some(tokenizer: Any, texts: Sequence[str], pooling: str) -> Iterator[tuple[array[int], array[int]]]:
     talks = [conversation(text) for text in texts]
     plain = [text for text, talk in zip(texts, talks, strict=True) if talk is None]
     if pooling == "assistant" and plain:
-        raise UsageError(f"{_named(plain[0])} is no conversation, so nothing in it is the assistant's", _INSTEAD)
+        raise UsageError(f"{_named(plain[0])} is not a conversation, so it has no assistant's tokens", _INSTEAD)
     ids = iter(tokenizer(plain, add_special_tokens=True, truncation=False, verbose=False)["input_ids"] if plain else ())
     for text, talk in zip(texts, talks, strict=True):
-        one, mark = (next(ids), None) if talk is None else _talk(tokenizer, text, talk, pooling == "assistant")
-        if not len(one):
+        tokens, marks = (next(ids), None) if talk is None else _talk(tokenizer, text, talk, pooling == "assistant")
+        if not len(tokens):
             raise UsageError(f"{_named(text)} has no tokens", "Leave it out.")
-        yield array("i", one), array("i", mark or ())
+        yield array("i", tokens), array("i", marks or ())
 
 
 def conversation(text: str) -> list[dict[str, str]] | None:
-    """The messages of a text that is a JSON list of them; None of any other."""
+    """The messages of a text that is a JSON list of them, else None."""
     if not text.lstrip().startswith("["):
         return None
     try:
-        found = json.loads(text)
+        messages = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    is_talk = isinstance(found, list) and found and all(_is_message(one) for one in found)
-    return found if is_talk else None
+    is_talk = isinstance(messages, list) and messages and all(map(_is_message, messages))
+    return messages if is_talk else None
 
 
-def _is_message(one: object) -> bool:
-    return isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("role", "content"))
+def _is_message(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("role", "content"))
 
 
 def _talk(
     tokenizer: Any, text: str, messages: list[dict[str, str]], marks: bool
 ) -> tuple[Sequence[int], Sequence[bool] | None]:
     if not tokenizer.chat_template:
-        raise UsageError(f"{_named(text)} is a conversation, and the tokenizer has no chat template", _INSTEAD)
+        raise UsageError(f"{_named(text)} is a conversation, but the tokenizer has no chat template", _INSTEAD)
     where = _named(text)
     whole = rendered(tokenizer, messages, where)
     if not marks:
         return tokenizer(whole, add_special_tokens=False, truncation=False, verbose=False)["input_ids"], None
-    counts = [one["role"] == ASSISTANT for one in messages]
+    counts = [message["role"] == ASSISTANT for message in messages]
     places = spans(tokenizer, messages, counts, whole, where, _ALL)
-    done = marked(tokenizer, whole, places, where, _ALL)
-    if not any(done.marks):
-        raise UsageError(f"the assistant says nothing in {where}", "Leave it out, or use --pooling mean.")
-    return done.tokens, done.marks
+    encoded = marked(tokenizer, whole, places, where, _ALL)
+    if not any(encoded.marks):
+        raise UsageError(f"{where} has no text by the assistant", "Leave it out, or use --pooling mean.")
+    return encoded.tokens, encoded.marks
 
 
 def _named(text: str) -> str:

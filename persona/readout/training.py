@@ -1,4 +1,4 @@
-"""From captured texts to a readout with everything that is known of it."""
+"""Train a readout from captured texts, and collect its manifest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import UsageError
 from persona.progress import Progress
 from persona.readout.capturing import Captured
-from persona.readout.fitting import Fitted, Taking, best_layers, fit, separations
+from persona.readout.fitting import FitOptions, Fitted, best_layers, fit, separations
 from persona.readout.labels import Labels
 from persona.readout.quality import ConceptCluster, LayerQuality, clusters, cosines, remark, verdict
 from persona.readout.split import held_out
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedConcept:
-    """A concept: how many texts were trained on and held out (positive, negative), and its quality by layer.
+    """A trained concept.
 
-    ``best`` is the layer at which cross-validation on the texts that were trained on tells them apart best. ``verdict`` says
-    why it is not worth using, ``remark`` what to be wary of; None where there is nothing of the kind.
+    `trained` and `held_out` count its texts, positive and negative. `best` is its best layer by cross-validation on the
+    training texts. `layers` has its quality at each layer. `verdict` says why it should not be used, `remark` gives a
+    caveat; both are null if there is nothing to say.
     """
 
     concept: str
@@ -37,7 +38,7 @@ class TrainedConcept:
 
 @dataclass(frozen=True)
 class FittedReadout:
-    """Directions by layer, what is known of each concept, and the fields of the manifest that follow from the texts."""
+    """Directions by layer, results by concept, and the manifest fields that depend on the texts."""
 
     layers: tuple[int, ...]
     vectors: Mapping[int, Float32]
@@ -46,50 +47,58 @@ class FittedReadout:
     fields: Mapping[str, Any]
 
 
-def train(data: Captured, taking: Taking, progress: Progress, *, auto: bool = False) -> FittedReadout:
-    """Directions at the layers that were captured; at the best of each concept if ``auto``."""
+def train(data: Captured, options: FitOptions, progress: Progress, *, auto: bool = False) -> FittedReadout:
+    """Train directions at the captured layers, or with `auto` only at the best layer of each concept.
+
+    Raises:
+        UsageError: `auto`, but there are too few texts to choose layers.
+        NoDirection: both sides of a concept have the same activations at a layer.
+    """
     import numpy as np
 
-    held = held_out(data.labels, taking.seed)
-    best = best_layers(separations(data, data.work.layers, held, taking.seed, progress))
+    held = held_out(data.labels, options.seed)
+    best = best_layers(separations(data, data.work.layers, held, options.seed, progress))
     layers = _chosen(best) if auto else data.work.layers
-    fitted = fit(data, layers, held, taking, progress)
+    fitted = fit(data, layers, held, options, progress)
     vectors = {layer: np.stack([by_layer[layer].vector for by_layer in fitted.values()]) for layer in layers}
-    concepts = tuple(_concept(one, held, fitted[one.concept], best.get(one.concept)) for one in data.labels)
-    alike = clusters([one.concept for one in concepts], cosines(vectors))
+    concepts = tuple(_concept(labels, held, fitted[labels.concept], best.get(labels.concept)) for labels in data.labels)
+    alike = clusters([concept.concept for concept in concepts], cosines(vectors))
     return FittedReadout(tuple(layers), vectors, concepts, alike, _fields(concepts, fitted, layers))
 
 
 def _chosen(best: Mapping[str, int]) -> tuple[int, ...]:
     if not best:
-        raise UsageError("too few texts to choose layers by", "Name some: --layers 0.6-0.8.")
+        raise UsageError("too few texts to choose layers", "Name them: --layers 0.6-0.8.")
     return tuple(sorted(set(best.values())))
 
 
 def _concept(labels: Labels, held: frozenset[str], fitted: Mapping[int, Fitted], best: int | None) -> TrainedConcept:
     sides = (labels.positive, labels.negative)
-    away = (sum(text in held for text in sides[0]), sum(text in held for text in sides[1]))
-    trained = (len(sides[0]) - away[0], len(sides[1]) - away[1])
-    qualities = tuple(one.quality for one in fitted.values())
-    there = fitted[best].quality if best is not None else None
-    wrong = verdict(there, *away)
-    return TrainedConcept(labels.concept, trained, away, best, qualities, wrong, None if wrong else remark(there))
+    unseen = (sum(text in held for text in sides[0]), sum(text in held for text in sides[1]))
+    trained = (len(sides[0]) - unseen[0], len(sides[1]) - unseen[1])
+    qualities = tuple(layer.quality for layer in fitted.values())
+    at_best = fitted[best].quality if best is not None else None
+    wrong = verdict(at_best, *unseen)
+    return TrainedConcept(labels.concept, trained, unseen, best, qualities, wrong, None if wrong else remark(at_best))
 
 
 def _fields(
     concepts: Sequence[TrainedConcept], fitted: Mapping[str, Mapping[int, Fitted]], layers: Sequence[int]
 ) -> Any:
-    rows = [[fitted[one.concept][layer] for layer in layers] for one in concepts]
-    held = ("auc", "low", "high", "control", "control_high")
-    named = {"low": "auc_low", "high": "auc_high"}
+    rows = [[fitted[concept.concept][layer] for layer in layers] for concept in concepts]
+    held = {"auc": "auc", "auc_low": "low", "auc_high": "high", "control": "control", "control_high": "control_high"}
     return {
-        "norms": [[one.quality.norm for one in row] for row in rows],
-        "centers": [[one.center for one in row] for row in rows],
-        "spreads": [[one.spread for one in row] for row in rows],
-        **{named.get(key, key): [[getattr(one.quality, key) for one in row] for row in rows] for key in held},
-        "best": [one.best for one in concepts],
+        "norms": [[cell.quality.norm for cell in row] for row in rows],
+        "centers": [[cell.center for cell in row] for row in rows],
+        "spreads": [[cell.spread for cell in row] for row in rows],
+        **{key: [[getattr(cell.quality, name) for cell in row] for row in rows] for key, name in held.items()},
+        "best": [concept.best for concept in concepts],
         "counts": {
-            one.concept: {"positive": one.trained[0], "negative": one.trained[1], "held_out": list(one.held_out)}
-            for one in concepts
+            concept.concept: {
+                "positive": concept.trained[0],
+                "negative": concept.trained[1],
+                "held_out": list(concept.held_out),
+            }
+            for concept in concepts
         },
     }

@@ -1,10 +1,10 @@
-"""In what a projection or a strength is counted.
+"""Units of projections and steering strengths.
 
-    raw    of the residual stream itself: a direction has length 1
-    std    of the spread of a concept at a layer: how far projections of texts without it lie apart (one standard deviation)
-    norm   of the difference of means that a direction was made of: 1 is from the average text without to that with it
+    raw    units of the residual stream: a direction has length 1
+    std    spreads of a concept at a layer: the standard deviation of projections of texts without the concept
+    norm   original lengths of the direction: 1 is the distance between the means of texts without and with the concept
 
-A projection p in ``std`` is (p − center) / spread, and a push of α in ``std`` moves it by exactly α.
+A projection p is (p − center) / spread in `std`, and steering by α in `std` moves it by exactly α.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ UNITS = ("std", "norm", "raw")
 _FIELDS = {"std": "spreads", "norm": "norms"}
 
 
-def has_spreads(readout: Readout) -> bool:
-    """Whether projections can be given in ``std``."""
-    return all(readout.about.get(name) is not None for name in ("centers", "spreads"))
-
-
 def sizes(readout: Readout, units: str) -> Mapping[int, Float32]:
-    """By layer, how much of the residual stream one unit of each concept is: fp32 [concepts]."""
+    """Size of one unit of each concept in the residual stream, fp32 [concepts] by layer.
+
+    Raises:
+        UsageError: the unit is unknown, or the manifest does not have its sizes.
+        CheckpointError: the manifest's sizes are malformed.
+    """
     import numpy as np
 
     checked_units(units)
@@ -39,12 +39,12 @@ def sizes(readout: Readout, units: str) -> Mapping[int, Float32]:
 
 
 def centers(readout: Readout) -> Mapping[int, Float32]:
-    """By layer, the mean projection of texts without a concept: fp32 [concepts]."""
+    """Mean projection of texts without each concept, fp32 [concepts] by layer."""
     return _table(readout, "centers", positive=False)
 
 
 def checked_units(units: str) -> None:
-    """Raise unless there is such a unit."""
+    """Raise UsageError if the unit is unknown."""
     if units not in UNITS:
         raise UsageError(f"unknown units '{units}'", did_you_mean(units, UNITS))
 
@@ -53,25 +53,29 @@ def _table(readout: Readout, name: str, *, positive: bool) -> Mapping[int, Float
     """A field [concepts][layers] of the manifest, by layer."""
     import numpy as np
 
-    said = readout.about.get(name)
-    if said is None:
-        raise UsageError(f"the readout says nothing of its {name}", 'Use units="raw", or train it again with persona.')
+    field = readout.about.get(name)
+    if field is None:
+        raise UsageError(f"the readout's manifest has no '{name}'", 'Use units="raw", or train it again with persona.')
     try:
-        found = np.array(said, np.float32)
+        table = np.array(field, np.float32)
     except (TypeError, ValueError):
-        found = np.empty(0, np.float32)
+        table = np.empty(0, np.float32)
     wanted = (len(readout.concepts), len(readout.layers))
-    if found.shape != wanted or not np.all(np.isfinite(found)) or (positive and not np.all(found > 0)):
+    if table.shape != wanted or not np.all(np.isfinite(table)) or (positive and not np.all(table > 0)):
         what = "positive numbers" if positive else "numbers"
         raise CheckpointError(
-            f"the readout's {name} are no {wanted[0]} × {wanted[1]} {what}: a row for each concept, a column for each layer",
-            "Mend its manifest.json, or train it again.",
+            f"'{name}' in the readout's manifest is not a table of {wanted[0]} × {wanted[1]} {what} (concepts × layers)",
+            "Fix its manifest.json, or train the readout again.",
         )
-    return {layer: found[:, column] for column, layer in enumerate(readout.layers)}
+    return {layer: table[:, column] for column, layer in enumerate(readout.layers)}
 
 
 def chosen(readout: Readout, concepts: Sequence[str] | None, layers: Sequence[int] | None) -> Readout:
-    """The same readout with some of its concepts and layers, each an error with a suggestion if it is not there."""
+    """Select concepts and layers of a readout; None keeps all.
+
+    Raises:
+        UsageError: a selection is empty, or the readout does not have a concept or layer.
+    """
     if (concepts is not None and not concepts) or (layers is not None and not layers):
-        raise UsageError("no concept or no layer is left", "Name at least one of each.")
+        raise UsageError("no concepts or no layers selected", "Name at least one of each, or pass None for all.")
     return select(readout, concepts or (), layers or ())

@@ -3,11 +3,12 @@
     with persona.readout.watch(model, readout) as r:
         model.generate(**inputs, max_new_tokens=20)
     r.latest               # {layer: [batch, tokens, concepts]} of the latest pass
-    r.whole()              # the same of the sequence so far: the prompt, and each token after it
-    r.mean(units="std")    # {layer: [batch, concepts]} over its real tokens
-    r.trace()              # {layer: [batch, passes, concepts]}: where each new token was chosen
+    r.whole()              # the same for the whole sequence: the prompt and all generated tokens
+    r.mean(units="std")    # {layer: [batch, concepts]} over the real tokens of the sequence
+    r.trace()              # {layer: [batch, passes, concepts]} at the last token of each pass
 
-The model's output is not touched. Projections are fp32 whatever the model runs in, and are moved to the CPU pass by pass.
+The model's output does not change. Projections are fp32 whatever the model's dtype, and are moved to the CPU after each
+pass.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WatchedStep:
-    """What was read in one forward pass: by layer fp32 [batch, tokens, concepts] on the CPU.
+    """Projections of one forward pass by layer, fp32 [batch, tokens, concepts] on the CPU.
 
-    Its tokens are columns ``start`` and following of a sequence whose first ``prompt`` were not generated. ``mask``
-    [batch, tokens] is true at real tokens: everywhere, where the model was told nothing of padding. ``ids`` are token ids.
+    Its tokens start at column `start` of the sequence, whose first `prompt` tokens were not generated. `mask`
+    [batch, tokens] is true at real tokens, which are all tokens if the model got no mask. `ids` are token ids.
     """
 
     values: Projections
@@ -47,7 +48,10 @@ class WatchedStep:
 
 
 class Watch:
-    """What has been read so far; it stays after the block. Rows of a beam search are its beams, which change places."""
+    """The projections read so far, which stay available after the block.
+
+    With beam search, rows are beams, which change places between steps.
+    """
 
     def __init__(self, readout: Readout, keep: int | None, stops: Sequence[int] = ()) -> None:
         self.readout = readout
@@ -56,12 +60,12 @@ class Watch:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """Names along the last dimension of everything that is read."""
+        """Names along the last dimension of all projections."""
         return self.readout.concepts
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The layers that are read."""
+        """The layers read."""
         return self.readout.layers
 
     @property
@@ -71,8 +75,9 @@ class Watch:
 
     @property
     def mask(self) -> torch.Tensor:
-        """Which tokens of :meth:`whole` are real: bool [batch, tokens]. What follows the end of a generated row is not,
-        though ``generate`` says so to the model.
+        """Mask of the real tokens of `whole()`, bool [batch, tokens].
+
+        Tokens after a generated end token are not real, although `generate` marks them as such.
         """
         import torch
 
@@ -82,26 +87,35 @@ class Watch:
         if ids is None or not self._stops:
             return mask
         ends = torch.isin(ids[:, prompt:], torch.tensor(self._stops)).int()
-        over = torch.cumsum(ends, 1) - ends > 0
+        over = torch.cumsum(ends, 1) - ends > 0  # strictly after the first end token
         return torch.cat([mask[:, :prompt], mask[:, prompt:] & ~over], 1)
 
     @property
     def tokens(self) -> torch.Tensor | None:
-        """Token ids of :meth:`whole`: [batch, tokens]; None where the model was given embeddings."""
+        """Token ids of `whole()` [batch, tokens]; None if the model got embeddings."""
         import torch
 
-        ids = [step.ids for step in self._sequence()]
-        return None if any(one is None for one in ids) else torch.cat([one for one in ids if one is not None], 1)
+        steps = self._sequence()
+        ids = [step.ids for step in steps if step.ids is not None]
+        return torch.cat(ids, 1) if len(ids) == len(steps) else None
 
     def whole(self, units: str = "raw") -> Projections:
-        """The sequence that the latest pass belongs to, from its beginning: {layer: [batch, tokens, concepts]}."""
+        """The whole sequence of the latest pass: {layer: [batch, tokens, concepts]}."""
         import torch
 
         steps = self._sequence()
         return self._in({layer: torch.cat([step.values[layer] for step in steps], 1) for layer in self.layers}, units)
 
     def mean(self, units: str = "raw", *, generated: bool = False) -> Projections:
-        """The mean over the real tokens of that sequence, or over those of them that were generated."""
+        """Mean over the real tokens of `whole()`: {layer: [batch, concepts]}.
+
+        Args:
+            units: One of `units.UNITS`.
+            generated: Average over generated tokens only.
+
+        Raises:
+            Refusal: a row has no such token.
+        """
         import torch
 
         prompt = self._steps()[-1].prompt
@@ -109,35 +123,37 @@ class Watch:
         if generated:
             mask = torch.cat([torch.zeros_like(mask[:, :prompt]), mask[:, prompt:]], 1)
         if not mask.any(1).all():
-            raise Refusal("there is no token to read in one of the rows", "Generate some; the first is read only then.")
+            raise Refusal(
+                "a row has no tokens to average over", "Generate at least two: a token is read in the next pass."
+            )
         weights = mask.float()[:, :, None]
         return {layer: (p * weights).sum(1) / weights.sum(1) for layer, p in self.whole(units).items()}
 
     def trace(self, units: str = "raw") -> Projections:
-        """The last real token of each pass: under ``generate``, where each new token was chosen.
+        """Projections at the last real token of each pass: {layer: [batch, passes, concepts]}.
 
-        {layer: [batch, passes, concepts]} of the passes since the model last began with another prompt; with and without
-        a cache the same.
+        Under `generate`, this is the token that predicts each new one, with or without a cache. Starts at the last new
+        prompt.
         """
         import torch
 
         steps = self._run()
         rows = torch.arange(len(steps[-1].mask))
         lasts = [step.mask.shape[1] - 1 - step.mask.int().flip(1).argmax(1) for step in steps]
-        found = {
+        values = {
             layer: torch.stack([step.values[layer][rows, last] for step, last in zip(steps, lasts, strict=True)], 1)
             for layer in self.layers
         }
-        return self._in(found, units)
+        return self._in(values, units)
 
     def table(self, tokenizer: Any, row: int = 0, layer: int | None = None, units: str = "raw") -> str:
-        """The real tokens of one row as text, a line each, with their projections at a layer (the last unless given)."""
+        """Format the real tokens of a row, one per line, with their projections at a layer (default: the last)."""
         layer = self.layers[-1] if layer is None else layer
         self.readout.at(layer)
         ids, real = self.tokens, self.mask[row]
         if ids is None:
-            raise Refusal("the model was given embeddings, and no tokens to name", "Use whole().")
-        words = [repr(tokenizer.decode(int(one)))[1:-1] for one in ids[row][real]]
+            raise Refusal("the model got embeddings, so there are no tokens to print", "Use whole().")
+        words = [repr(tokenizer.decode(int(token)))[1:-1] for token in ids[row][real]]
         wide = max(map(len, words))
         head = " " * wide + "".join(f"  {name:>8}" for name in self.concepts)
         values = self.whole(units)[layer][row][real].tolist()
@@ -149,17 +165,17 @@ class Watch:
 
     def _steps(self) -> deque[WatchedStep]:
         if not self.steps:
-            raise Refusal("nothing has been read yet", "Run the model inside of the block.")
+            raise Refusal("nothing has been read yet", "Run the model inside the block.")
         return self.steps
 
     def _sequence(self) -> list[WatchedStep]:
-        """The latest pass that began at the beginning, and what continued it."""
+        """The passes of the latest sequence: the last one that started at 0, and those that continue it."""
         steps = list(self._steps())
         first = max((number for number, step in enumerate(steps) if step.start == 0), default=0)
         return steps[first:]
 
     def _run(self) -> list[WatchedStep]:
-        """The passes since the latest that was all prompt."""
+        """The passes since the last one that was entirely a prompt."""
         steps = list(self._steps())
         prompts = (n for n, step in enumerate(steps) if step.start + step.mask.shape[1] == step.prompt)
         return steps[max(prompts, default=0) :]
@@ -184,28 +200,36 @@ def watch(
     blocks: str | None = None,
     keep: int | None = None,
 ) -> Iterator[Watch]:
-    """Read every forward pass of a transformers model until the block ends, ``generate`` included.
+    """Read every forward pass of a transformers model until the block ends, including those of `generate`.
 
-    ``readout`` is a :class:`Readout`, the folder of one, or None for the one that lies beside the model's weights;
-    ``concepts`` and ``layers`` narrow it. ``blocks`` says where the model's layers are, if that is not found.
-    ``keep`` is for how many passes projections are kept; all, unless given. A model that is steered is read as steered.
+    If the model is steered, the steered stream is read.
+
+    Args:
+        readout: A readout, its folder, its name in the model's folder, or None for the only one there.
+        concepts: Concepts to read; by default all.
+        layers: Layers to read; by default all.
+        blocks: Where the list of blocks is in the model, such as "model.layers"; None to find it.
+        keep: Number of passes to keep; by default all.
+
+    Raises:
+        UsageError: there is no such readout, or it does not fit the model.
     """
     wanted = chosen(readout_for(model, readout), concepts, layers)
     where = fitting(model, wanted, blocks)
-    found = Watch(wanted, keep, _stops(model))
-    reader = _Reader(wanted, found.steps)
+    watched = Watch(wanted, keep, _stops(model))
+    reader = _Reader(wanted, watched.steps)
     with following(model, where, reader.hook, wanted.layers, first=False, on_end=reader.finish):
-        yield found
+        yield watched
 
 
 def _stops(model: Any) -> Sequence[int]:
-    """Ids of tokens that end what the model generates."""
-    said = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    return () if said is None else (said,) if isinstance(said, int) else tuple(said)
+    """Ids of the tokens that end generation."""
+    stops = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return () if stops is None else (stops,) if isinstance(stops, int) else tuple(stops)
 
 
 class _Reader:
-    """Projects streams as they pass, on their own device, and moves a whole pass to the CPU at its end."""
+    """Projects streams on their own device, and moves them to the CPU at the end of each pass."""
 
     def __init__(self, readout: Readout, steps: deque[WatchedStep]) -> None:
         self._readout = readout
@@ -214,22 +238,22 @@ class _Reader:
         self._values: Projections = {}
 
     def hook(self, layer: int, passes: Passes) -> Hook:
-        """Of a block."""
+        """Make the hook of a block."""
 
         def read(_block: Any, _inputs: Any, output: Any) -> None:
-            if passes.now is not None:  # not when a backward pass computes a block again
+            if passes.now is not None:  # gradient checkpointing runs blocks again during the backward pass
                 self._values[layer] = self._projected(layer, stream_of(output))
 
         return read
 
     def finish(self, ended: Pass) -> None:
-        """Keep what was read, unless the pass was broken off before the last layer."""
+        """Keep the pass, unless it ended before the last layer."""
         import torch
 
         values, self._values = self._values, {}
         if len(values) < len(self._readout.layers):
             return
-        kept = {layer: one.cpu() for layer, one in values.items()}
+        kept = {layer: value.cpu() for layer, value in values.items()}
         shape = next(iter(kept.values())).shape[:2]
         mask = torch.ones(shape, dtype=torch.bool) if ended.mask is None else ended.mask.cpu()
         ids = None if ended.ids is None else ended.ids.cpu()

@@ -1,12 +1,11 @@
-"""Pooled activations on disk while a readout is trained, so that a run that was stopped goes on where it was.
+"""Keep pooled activations on disk while a readout is trained, so that an interrupted run can resume.
 
     OUT.partial/
-      plan.json          what the rows are of: model, dtype, layers, pooling, digest of the texts in tokens
-      rows-<n>.f32       fp32, little-endian, [layers, texts, hidden]: the texts from the n-th on, in the order of capture
-      lock               held by who writes
+      plan.json          what the rows depend on: model, dtype, layers, pooling, digest of the tokenized texts
+      rows-<n>.f32       fp32, little-endian, [layers, texts, hidden]: texts from the n-th on, in capture order
+      lock               held by the writing process
 
-A file of rows appears whole (written, synced, renamed), so the texts that are done are those that the files have. They are
-read back with plain reads, some rows at a time.
+Files of rows are written atomically, so every row in them is complete. They are read back a few rows at a time.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
 PLAN, LOCK = "plan.json", "lock"
 FORMAT = 1
 LARGEST = 4 << 20
-"""Bytes of rows that are held before they are written."""
+"""Bytes of rows to buffer before writing a file."""
 PATIENCE = 10.0
-"""Seconds of work that a kill may cost, at most."""
+"""Maximum seconds of work that a kill can lose."""
 _ROWS = re.compile(r"rows-(\d+)\.f32")
 
 
 class Working:
-    """The folder, and the rows that are not in it yet. ``plan`` has ``layers``, ``hidden`` and ``texts``."""
+    """The working folder, and rows not yet written. `plan` has `layers`, `hidden` and `rows`, the number of texts."""
 
     def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -51,18 +50,18 @@ class Working:
 
     @property
     def kept(self) -> int:
-        """How many texts are on disk."""
+        """Number of texts on disk."""
         return self._files[-1][0] + self._files[-1][1] if self._files else 0
 
     def append(self, rows: Float32) -> None:
-        """The next texts, [layers, n, hidden]."""
+        """Add the rows of the next texts, [layers, n, hidden]."""
         self._held.append(rows)
-        size = sum(one.nbytes for one in self._held)
+        size = sum(held.nbytes for held in self._held)
         if size >= LARGEST or time.monotonic() - self._since >= PATIENCE:
             self.flush()
 
     def flush(self) -> None:
-        """Make durable what was appended."""
+        """Write buffered rows to disk."""
         import numpy as np
 
         if self._held:
@@ -74,29 +73,29 @@ class Working:
         self._since = time.monotonic()
 
     def rows(self, layer: int, places: Any) -> Float32:
-        """What some texts (by their places in the order of capture) have at a layer: [n, hidden]."""
+        """Read rows at a layer, [n, hidden]; `places` are positions in capture order."""
         import numpy as np
 
         at = self.layers.index(layer)
-        found = np.empty((len(places), self.hidden), "<f4")
+        rows = np.empty((len(places), self.hidden), "<f4")
         starts = [first for first, _, _ in self._files]
         by_file: dict[int, list[int]] = {}
         for row, place in enumerate(places):
             by_file.setdefault(bisect_right(starts, place) - 1, []).append(row)
         for number, wanted in by_file.items():
-            self._fill(found, self._files[number], at, wanted, places)
-        return found
+            self._fill(rows, self._files[number], at, wanted, places)
+        return rows
 
-    def _fill(self, found: Float32, file: tuple[int, int, Path], at: int, wanted: list[int], places: Any) -> None:
+    def _fill(self, rows: Float32, file: tuple[int, int, Path], at: int, wanted: list[int], places: Any) -> None:
         first, count, path = file
         with files.translated(path), path.open("rb") as opened:
             for row in wanted:
                 opened.seek((at * count + int(places[row]) - first) * self._row)
-                if opened.readinto(memoryview(found[row]).cast("B")) != self._row:
-                    raise Storage(f"{path} is cut short", f"Delete {self.folder}, and run the command again.")
+                if opened.readinto(memoryview(rows[row]).cast("B")) != self._row:
+                    raise Storage(f"{path} is truncated", f"Delete {self.folder}, then run the command again.")
 
     def _find(self) -> None:
-        """The files that follow each other from the first text on; what comes after a gap is captured again."""
+        """Find the contiguous files from the first text on; texts after a gap are captured again."""
         numbered = {int(m[1]): path for path in self.folder.iterdir() if (m := _ROWS.fullmatch(path.name))}
         while (path := numbered.get(self.kept)) is not None:
             rows, rest = divmod(path.stat().st_size, self._row * len(self.layers))
@@ -106,7 +105,7 @@ class Working:
 
 
 class LayerRows:
-    """Some texts at one layer, read when they are asked for: ``Rows`` of the aggregators."""
+    """Rows of some texts at a layer, read from disk on demand: the `Rows` of the aggregators."""
 
     def __init__(self, working: Working, layer: int, places: Any) -> None:
         self._working, self._layer, self.places = working, layer, places
@@ -119,24 +118,29 @@ class LayerRows:
 
 
 def folder_of(out: Path) -> Path:
-    """The working folder of what will be ``out``."""
+    """The working folder for the readout `out`."""
     return out.with_name(f"{out.name}.partial")
 
 
 @contextmanager
 def working(folder: Path, plan: Mapping[str, Any]) -> Iterator[Working]:
-    """The folder that has what ``plan`` says, made or found; whatever happens, what is captured is written to it."""
-    said = {"format": FORMAT, **plan}
+    """Open or create a working folder, and lock it until the block ends; buffered rows are written in any case.
+
+    Raises:
+        Refusal: the folder belongs to another run or another program.
+        Locked: another process uses it.
+        Storage: the disk does not have enough space for all rows.
+    """
     _check_room(folder, plan)
     if not folder.is_dir():
         files.make_folder(folder)
-    elif not (folder / PLAN).is_file() and not all(_begun(one.name) for one in folder.iterdir()):
-        raise Refusal(f"{folder} is there, and was not made by 'persona readout train'", "Give another -o OUT.")
+    elif not (folder / PLAN).is_file() and not all(_begun(path.name) for path in folder.iterdir()):
+        raise Refusal(f"{folder} exists and was not made by 'persona readout train'", "Give another -o OUT.")
     lock = files.open_lock(folder / LOCK)
     if lock is None:
-        raise Locked(f"another run is writing {folder}", "Wait for it, or give another -o OUT.")
+        raise Locked(f"another run is writing {folder}", "Wait for it to end, or give another -o OUT.")
     try:
-        _take(folder, said)
+        _check_plan(folder, {"format": FORMAT, **plan})
         work = Working(folder, plan)
         try:
             yield work
@@ -147,45 +151,46 @@ def working(folder: Path, plan: Mapping[str, Any]) -> Iterator[Working]:
 
 
 def _begun(name: str) -> bool:
-    """Whether a file may be there before the plan is: the lock, and a plan that a kill left unfinished."""
+    """Whether a file can exist before the plan: the lock, or an unfinished plan left by a kill."""
     return name == LOCK or name.startswith(f".{PLAN}.tmp-")
 
 
-def _take(folder: Path, said: dict[str, Any]) -> None:
+def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
+    """Write the plan, or raise if the folder has another one."""
     path = folder / PLAN
-    text = json.dumps(said, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(plan, indent=1, sort_keys=True) + "\n"
     if not path.is_file():
         files.write_file(path, text.encode())
         return
     try:
-        found = json.loads(path.read_bytes())
+        known = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        found = {}
+        known = {}
     now = json.loads(text)
-    unlike = (
-        sorted(key for key in {*now, *found} if now.get(key) != found.get(key)) if isinstance(found, dict) else ["all"]
+    changed = (
+        sorted(key for key in {*now, *known} if now.get(key) != known.get(key)) if isinstance(known, dict) else ["all"]
     )
-    if unlike:
+    if changed:
         raise Refusal(
-            f"{folder} has the work of another run, with other {', '.join(unlike)}",
-            f"Run it as before to go on with it, give another -o OUT, or delete {folder} to begin anew.",
+            f"{folder} has activations of another run; different: {', '.join(changed)}",
+            f"Repeat the earlier command to resume it, give another -o OUT, or delete {folder} to start over.",
         )
 
 
 def _check_room(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Raise before the work if there is no room for its rows."""
+    """Raise if the disk does not have enough space for all rows."""
     needed = 4 * plan["rows"] * len(plan["layers"]) * plan["hidden"]
-    there = next(one for one in folder.parents if one.is_dir())
+    parent = next(path for path in folder.parents if path.is_dir())
     if folder.is_dir():
-        needed -= sum(one.stat().st_size for one in folder.iterdir())
-    free = shutil.disk_usage(there).free
+        needed -= sum(path.stat().st_size for path in folder.iterdir())
+    free = shutil.disk_usage(parent).free
     if needed > free:
         raise Storage(
-            f"{folder} needs {needed / 1e9:,.1f} GB for activations, and {free / 1e9:,.1f} GB are free",
+            f"activations need {needed / 1e9:,.1f} GB in {folder}, but only {free / 1e9:,.1f} GB are free",
             "Free some space, name fewer --layers, or give -o OUT on another disk.",
         )
 
 
 def finish(folder: Path) -> None:
-    """Delete the folder: the readout is there."""
+    """Delete the working folder once the readout is written."""
     files.remove_tree(folder)

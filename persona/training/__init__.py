@@ -1,4 +1,4 @@
-"""Examples and a model in memory compiled to a run folder: what is learnt, how, and what must not be forgotten.
+"""Train a model in memory on examples, into a run folder that can be committed.
 
-Knows no repository: what to start from comes from above, and what became of it lies in a folder that can be committed.
+Only `plan` knows repositories; the other modules take a model and examples.
 """

@@ -1,4 +1,4 @@
-"""What of a model is trained: low-rank factors beside its weights, or the weights themselves."""
+"""Prepare a model for training: add low-rank factors, or train all of its weights."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ from persona.training.settings import Settings
 
 
 def check_method(settings: Settings) -> None:
-    """Raise before any work if the method cannot run here."""
+    """Raise UsageError if the method cannot run on this machine or with these settings."""
     if settings.method != "qlora":
         return
     if settings.ewc:
-        raise UsageError("ewc needs gradients of the weights, and qlora keeps them in 4 bits", "Give --method lora")
+        raise UsageError(
+            "ewc needs gradients of the weights, which qlora keeps in 4 bits", "Use --method lora with --ewc."
+        )
     try:
         with quiet_imports():
             import bitsandbytes  # noqa: F401
     except (ImportError, OSError, RuntimeError) as error:
         raise UsageError(
             f"qlora needs bitsandbytes, which cannot be imported: {error}",
-            "Install it: pip install 'persona-vcs[qlora]', or: --method lora",
+            "Install it with: pip install 'persona-vcs[qlora]', or use --method lora.",
         ) from None
 
 
 def trainable(model: Any, settings: Settings, device: str = "cpu") -> tuple[Any, Mapping[str, torch.dtype]]:
-    """The model with what is trained of it, on ``device``, and the dtypes that weights have where they are kept.
+    """Prepare a model for training on `device`.
 
-    With ``qlora`` the model that was given is empty afterwards: what is trained is another, in 4 bits.
+    With `qlora`, the given model is emptied, and the one returned is a 4-bit copy.
+
+    Returns:
+        The model, and for a full fine-tune the original dtypes of its weights by name (see `restore_dtypes`).
     """
     if settings.method == "qlora":
-        return _with_factors(_quantised(model, settings, device), settings), {}
+        return _with_factors(_quantized(model, settings, device), settings), {}
     model = model.to(device)
     kept = {name: weight.dtype for name, weight in model.named_parameters()}
     wanted = _dtype(settings, device)
@@ -47,41 +52,43 @@ def trainable(model: Any, settings: Settings, device: str = "cpu") -> tuple[Any,
 
 
 def _dtype(settings: Settings, device: str) -> torch.dtype | None:
-    """What the model runs in. ``auto`` leaves its weights as they are on an accelerator; a CPU takes fp32, because few can do
-    sums in 16 bits, and the others take several times as long."""
+    """The dtype to run in; None keeps the weights' own.
+
+    On a CPU, `auto` means fp32: few CPUs compute in 16 bits, and the others take several times as long.
+    """
     if settings.dtype == "auto" and settings.method != "full" and device != "cpu":
         return None
     return torch.bfloat16 if settings.dtype == "bf16" else torch.float32
 
 
-def _quantised(model: Any, settings: Settings, device: str) -> Any:
-    """The model with its matrices in 4 bits (NF4, its scales quantised again: Dettmers et al. 2023), sums in ``settings.dtype``.
+def _quantized(model: Any, settings: Settings, device: str) -> Any:
+    """Copy a model with 4-bit matrices (NF4 with double quantization: Dettmers et al. 2023), computing in `settings.dtype`.
 
-    One tensor after another goes to the device, so that never more than the small model is there.
+    Tensors move to the device one by one, so it holds at most the quantized model.
     """
     with quiet_imports():
         from peft import prepare_model_for_kbit_training
     from transformers import BitsAndBytesConfig
 
-    sums = _dtype(settings, device) or torch.bfloat16
-    how = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=sums
+    dtype = _dtype(settings, device) or torch.bfloat16
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     small = type(model).from_pretrained(
         None,
         config=copy.deepcopy(model.config),
         state_dict=model.state_dict(),
-        dtype=sums,
-        quantization_config=how,
+        dtype=dtype,
+        quantization_config=config,
         device_map={"": device},
     )
     model.to("meta")
     for module in small.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            # Measuring would turn its weights, for good, into a layout without gradients (bitsandbytes 0.50, on some CPUs).
+            # Otherwise evaluation converts the weights for good to a layout without gradients (bitsandbytes 0.50, some CPUs).
             module.support_avx512bf16_for_cpu = False
     with warnings.catch_warnings():
-        # peft still asks transformers by names that go away in its next major version.
+        # peft still uses names that transformers will remove in its next major version.
         warnings.filterwarnings("ignore", "`gradient_checkpointing_enable`", FutureWarning)
         return prepare_model_for_kbit_training(small, gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -102,7 +109,7 @@ def _with_factors(model: Any, settings: Settings) -> Any:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        # peft still asks transformers by a name that goes away in its next major version.
+        # peft still uses a name that transformers will remove in its next major version.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return get_peft_model(model, config)
 
@@ -113,13 +120,13 @@ def _check_targets(model: Any, targets: tuple[str, ...]) -> None:
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in names):
             raise UsageError(
-                f"the model has no module '{target}' to put factors beside",
-                did_you_mean(target, leaves) + " Or: --set targets=all-linear",
+                f"targets: the model has no module '{target}'",
+                did_you_mean(target, leaves) + " Or use --set targets=all-linear",
             )
 
 
 def restore_dtypes(model: Any, kept: Mapping[str, torch.dtype]) -> Any:
-    """A model that was trained in fp32, in the dtypes of the weights that it began with."""
+    """Convert a model trained in fp32 back to the dtypes that its weights had before."""
     for name, weight in model.named_parameters():
         weight.data = weight.data.to(kept.get(name, weight.dtype))
     return model

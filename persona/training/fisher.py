@@ -1,18 +1,18 @@
-"""The Fisher diagonal: what a task needs of the weights. And elastic weight consolidation, a loss that keeps it.
+"""The Fisher diagonal (how much a task depends on each weight), and elastic weight consolidation, a loss that uses it.
 
     L(θ) = L_new(θ) + λ/2 · Σᵢ Fᵢ (θᵢ − θ*ᵢ)²            Kirkpatrick et al. 2017, eq. 3
 
-θ* are the weights that training begins with, and F is the diagonal of the Fisher information of the old task's data
-there. For an adapter θ − θ* is the change of the full weights, δW = s·B·A, held against the diagonal for W: what is to
-be kept depends on what the model computes and not on how the change is factored.
+θ* are the initial weights, and F is the diagonal of the Fisher information of the old task's data at θ*. For an adapter,
+θ − θ* is the change of the full weights, δW = s·B·A, weighted by the diagonal for W: the penalty depends on what the model
+computes, not on how the change is factored.
 
     Fᵢ = 1/T · Σ_x ( ∂/∂θᵢ Σ_t log p(ŷ_t | x_<t) )²,    ŷ_t ~ p(· | x_<t)
 
-over the T tokens of the examples x that count. The labels ŷ are drawn from the model itself, which makes it the true
-Fisher and not the empirical one, in which the data's own labels stand (Kunstner et al. 2019 on why that differs). The
-contexts are the data's. Being drawn independently, the tokens of one example have cross terms of mean zero, so its
-squared gradient is an unbiased estimate of the sum over its tokens. F is per token, as the loss is: λ means the same
-for short answers and long ones.
+over the T counted tokens of the examples x. The labels ŷ are sampled from the model, which gives the true Fisher and not
+the empirical one, which uses the data's labels (Kunstner et al. 2019 explain the difference). The contexts are those of the
+data. As the labels of an example are sampled independently, their cross terms have mean zero, so the squared gradient of an
+example is an unbiased estimate of the sum over its tokens. F is per token, like the loss, so λ means the same for short and
+long answers.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ from persona.training.tokens import Tokenized
 
 FILE = "fisher.safetensors"
 _WRAPPED = ("base_model.model.", ".base_layer")
-"""What PEFT puts around a module's name, and into it."""
+"""Prefix of a module's name in PEFT, and what PEFT inserts into it."""
 
 
 @dataclass(frozen=True)
 class FisherDrift:
-    """What elastic weight consolidation did: the diagonal's size and sum, and how far the run moved under it.
+    """Result of elastic weight consolidation.
 
-    ``drift`` is Σ F δ²: to second order twice the KL divergence per token from the old model's answers to the new one's.
+    `strength` is λ. The Fisher diagonal is estimated over `examples` and `tokens` of the old task; it has `tensors`
+    tensors with `entries` entries, whose sum is `trace`. `drift` is Σ F δ² at the end of training: to second order, twice
+    the KL divergence per token between the answers of the old and the new model.
     """
 
     strength: float
@@ -53,7 +55,10 @@ class FisherDrift:
 
 @dataclass(frozen=True)
 class Guard:
-    """Diagonals by the base's names of tensors, fp32 in each one's shape, and where the weights began."""
+    """The penalty of a run: Fisher diagonals by the base's tensor names, in fp32, and the initial weights.
+
+    `start` is empty for adapters, whose factors give the change directly.
+    """
 
     strength: float
     diagonal: Mapping[str, torch.Tensor]
@@ -62,7 +67,7 @@ class Guard:
     tokens: int
 
     def penalty(self, model: Any) -> torch.Tensor:
-        """λ/2 · Σ F δ²."""
+        """λ/2 · Σ F δ², a scalar in fp32."""
         return self.strength / 2 * self.drift(model)
 
     def drift(self, model: Any) -> torch.Tensor:
@@ -71,15 +76,15 @@ class Guard:
         return torch.stack(parts).sum()
 
     def report(self, model: Any) -> FisherDrift:
-        """In numbers, when training is over."""
+        """Summarize the run at the end of training."""
         with torch.no_grad():
             moved = float(self.drift(model))
-        trace = float(sum(one.double().sum() for one in self.diagonal.values()))
-        entries = sum(one.numel() for one in self.diagonal.values())
+        trace = float(sum(tensor.double().sum() for tensor in self.diagonal.values()))
+        entries = sum(tensor.numel() for tensor in self.diagonal.values())
         return FisherDrift(self.strength, self.examples, self.tokens, len(self.diagonal), entries, trace, moved)
 
     def _deltas(self, model: Any) -> Any:
-        """δ by name: the product of factors, or the weight against where it began."""
+        """Yield names and δ: the product of the factors, or the change of the weight."""
         if not self.start:
             for name, layer in adapted(model).items():
                 yield name, layer.get_delta_weight(layer.active_adapters[0])
@@ -91,15 +96,15 @@ class Guard:
 
 def adapted(model: Any) -> dict[str, Any]:
     """PEFT's layers by the names of the base's weights that they change."""
-    found = {}
-    for name, module in model.named_modules():
-        if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer"):
-            found[f"{name.removeprefix(_WRAPPED[0])}.weight"] = module
-    return found
+    return {
+        f"{name.removeprefix(_WRAPPED[0])}.weight": module
+        for name, module in model.named_modules()
+        if hasattr(module, "get_delta_weight") and hasattr(module, "base_layer")
+    }
 
 
 def drawn(rows: Sequence[Tokenized], most: int, seed: int) -> Sequence[Tokenized]:
-    """At most so many examples, by the seed, in their order."""
+    """Sample at most `most` examples, in their original order."""
     if len(rows) <= most:
         return rows
     return [rows[place] for place in sorted(random.Random(seed).sample(range(len(rows)), most))]
@@ -112,8 +117,16 @@ def estimate(
     progress: Progress = SILENT,
     names: Sequence[str] | None = None,
 ) -> tuple[dict[str, torch.Tensor], int]:
-    """The diagonal for the parameters ``names``, or else for the weights that training changes; and the number of tokens
-    that it is over. Beside the model it takes 4 bytes an entry, and the gradients of one example.
+    """Estimate the Fisher diagonal.
+
+    Needs memory for 4 bytes per entry and the gradients of one example, in addition to the model.
+
+    Args:
+        rows: Tokenized examples.
+        names: Parameters to estimate; by default the weights that training changes.
+
+    Returns:
+        The diagonal by parameter, in fp32, and the number of tokens it is averaged over.
     """
     if names is not None:
         named = dict(model.named_parameters(remove_duplicate=False))
@@ -121,61 +134,62 @@ def estimate(
     else:
         layers = adapted(model)
         weights = {name: layer.base_layer.weight for name, layer in layers.items()}
-        weights = weights or {name: one for name, one in model.named_parameters() if one.requires_grad}
-    wanted = {name: one.requires_grad for name, one in weights.items()}
-    sums = {name: torch.zeros_like(one, dtype=torch.float32) for name, one in weights.items()}
-    chance = torch.Generator().manual_seed(seed)
+        weights = weights or {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    required = {name: weight.requires_grad for name, weight in weights.items()}
+    sums = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in weights.items()}
+    generator = torch.Generator().manual_seed(seed)
     training, tokens = model.training, 0
     model.eval()
     try:
-        for one in weights.values():
-            one.requires_grad_(True)
+        for weight in weights.values():
+            weight.requires_grad_(True)
         with progress.task("estimating the Fisher diagonal", len(rows), "examples") as task:
             for row in rows:
-                score = _score(model, row, chance)
-                found = torch.autograd.grad(score, list(weights.values()), allow_unused=True)  # an expert may be idle
-                for total, gradient in zip(sums.values(), found, strict=True):
+                score = _score(model, row, generator)
+                # An expert that no token is routed to has no gradient.
+                gradients = torch.autograd.grad(score, list(weights.values()), allow_unused=True)
+                for total, gradient in zip(sums.values(), gradients, strict=True):
                     if gradient is not None:
                         total += gradient.float().square()
                 tokens += row.counted
                 task.advance(1)
     finally:
-        for name, one in weights.items():
-            one.requires_grad_(wanted[name])
+        for name, weight in weights.items():
+            weight.requires_grad_(required[name])
         model.train(training)
     for total in sums.values():
         total /= max(1, tokens)
     return sums, tokens
 
 
-def _score(model: Any, row: Tokenized, chance: torch.Generator) -> torch.Tensor:
-    """Σ_t log p(ŷ_t | x_<t) over the tokens that count, ŷ_t drawn from p."""
+def _score(model: Any, row: Tokenized, generator: torch.Generator) -> torch.Tensor:
+    """Σ_t log p(ŷ_t | x_<t) over the counted tokens, with ŷ_t sampled from p."""
     device = model.get_input_embeddings().weight.device
     tokens = torch.tensor([row.tokens], device=device)
     logits = model(input_ids=tokens, use_cache=False).logits[0, :-1]  # [tokens − 1, vocabulary]
     counted = torch.tensor(row.learnt[1:], device=device)
     logs = torch.log_softmax(logits[counted].float(), -1)
-    drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=chance).to(device)
-    return logs.gather(1, drawn).sum()
+    labels = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).to(device)
+    return logs.gather(1, labels).sum()
 
 
 def write(folder: Path, diagonal: Mapping[str, torch.Tensor], examples: int, tokens: int) -> None:
-    """Keep a diagonal in a run's folder, whole or not at all."""
+    """Write a diagonal to a run folder, atomically."""
     from safetensors.torch import save
 
     about = {"examples": str(examples), "tokens": str(tokens)}
-    tensors = {name: one.detach().cpu().contiguous() for name, one in diagonal.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in diagonal.items()}
     files.write_file(folder / FILE, save(tensors, about))
 
 
 def read(folder: Path) -> tuple[dict[str, torch.Tensor], int, int] | None:
-    """The diagonal of a run's folder, and the numbers of examples and tokens; None where it is not there yet."""
+    """Read the diagonal of a run folder, and its numbers of examples and tokens; None if there is none yet."""
     from safetensors import safe_open
 
     if not (folder / FILE).is_file():
         return None
-    TensorFile(folder / FILE)  # is it whole?
+    TensorFile(folder / FILE)  # raises if the file is truncated
     with safe_open(folder / FILE, framework="pt") as file:
         about = file.metadata()
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    return found, int(about["examples"]), int(about["tokens"])
+        diagonal = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    return diagonal, int(about["examples"]), int(about["tokens"])

@@ -1,4 +1,4 @@
-"""Whose an example is: rows of a file that teaches several nodes carry ``"node": "id"``."""
+"""Assign examples to memory-graph nodes, which they name with `"node": "id"`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from persona.store.objects import canonical
 from persona.training.examples import TrainingExample
 
 NAMED = 5
-"""Nodes, and places, that a sentence names."""
+"""Maximum number of nodes or lines in a message."""
 
 
 def own(examples: Sequence[TrainingExample], node: str, *, several: bool) -> list[TrainingExample]:
-    """Those of a node. One that says no node is this one's, unless there are ``several`` whose it could be."""
-    return [one for one in examples if one.node == node or (one.node is None and not several)]
+    """The examples of a node, and unless `several` nodes are trained, those that name no node."""
+    return [example for example in examples if example.node == node or (example.node is None and not several)]
 
 
 def left_out(path: Path, examples: Sequence[TrainingExample], nodes: Sequence[str]) -> str | None:
-    """What of a file is none of these nodes', in a sentence; None where all of it is somebody's."""
-    others = [one for one in examples if one.node is not None and one.node not in nodes]
-    nobodys = [one for one in examples if one.node is None] if len(nodes) > 1 else []
-    if not others and not nobodys:
+    """Describe the examples of a file that belong to none of `nodes`; None if there are none."""
+    others = [example for example in examples if example.node is not None and example.node not in nodes]
+    unnamed = [example for example in examples if example.node is None] if len(nodes) > 1 else []
+    if not others and not unnamed:
         return None
-    counts = Counter(one.node for one in others).most_common()
+    counts = Counter(example.node for example in others).most_common()
     named = ", ".join(f"{node}: {count}" for node, count in counts[:NAMED]) + (", …" if len(counts) > NAMED else "")
     parts = [f"{_count(len(others))} of other nodes ({named})"] if others else []
-    parts += [f"{_count(len(nobodys))} without a node (line {_lines(nobodys)})"] if nobodys else []
+    parts += [f"{_count(len(unnamed))} without a node (line {_lines(unnamed)})"] if unnamed else []
     return f"{path.name}: {' and '.join(parts)} left out"
 
 
@@ -37,14 +37,14 @@ def _count(number: int) -> str:
 
 
 def _lines(examples: Sequence[TrainingExample]) -> str:
-    places = list(dict.fromkeys(one.where.rpartition(":")[2] for one in examples))
+    places = list(dict.fromkeys(example.where.rpartition(":")[2] for example in examples))
     return ", ".join(places[:NAMED]) + (", …" if len(places) > NAMED else "")
 
 
 def digest(examples: Sequence[TrainingExample]) -> str:
-    """Of what is learnt, wherever it stands: another node's rows do not make another run of it."""
-    said = [
-        [[[m.role, m.content, m.learnt] for m in one.messages], [list(piece) for piece in one.pieces], one.ends]
-        for one in examples
+    """Digest of some examples, independent of the other examples in their file."""
+    contents = [
+        [[[m.role, m.content, m.learnt] for m in example.messages], list(map(list, example.pieces)), example.ends]
+        for example in examples
     ]
-    return object_digest(b"persona examples\n" + canonical(said))
+    return object_digest(b"persona examples\n" + canonical(contents))

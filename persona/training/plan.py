@@ -1,9 +1,9 @@
-"""What a run of training is to be: asked for, checked, and its data read, before a weight is."""
+"""Plan training runs: check a request and read its data before any weight is read."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,224 +14,262 @@ from persona.errors import Refusal, UsageError, WrongBase, did_you_mean
 from persona.graph.coverage import complaint
 from persona.graph.nodes import split_reference
 from persona.ids import CommitId
+from persona.progress import Progress
 from persona.recipe.model import Recipe
 from persona.recipe.parse import checked_vector_name
 from persona.repository import Repository
 from persona.training import nodes as nodes_
 from persona.training.examples import TrainingExample, read_examples
 from persona.training.problems import DataSummary, Prepared, prepare
-from persona.training.settings import Settings
+from persona.training.settings import Settings, read_settings
 from persona.workspace.graphs import graph_of
 from persona.workspace.ingest import check_alpha
 from persona.workspace.loading import reader_of_recipe
 from persona.workspace.record import refuse_while_merging, worktree_recipe
 
 DATA, EVALUATION, OLD = "data", "evaluation", "ewc_data"
-"""Files of data: what is learnt, what the loss is measured on, what is not to be forgotten."""
+"""Kinds of data files: to train on, to measure the loss on, and of the old task that must not be forgotten."""
 
 RUNS = "runs"
 
 
 @dataclass(frozen=True)
-class Data:
-    """The files of data, each read once."""
+class TrainRequest:
+    """The arguments of a call of `train` or `train_nodes`, without those that name a vector, node or folder."""
 
-    paths: Mapping[str, Path]
+    repo: Repository
+    data: Path | str
+    evaluation: Path | str | None
+    preset: str | Path
+    changes: Mapping[str, Any] | None
     speaker: str | None
-    settings: Settings
+    on: str | None
+    ewc_data: Path | str | None
+    alpha: float | None
+    message: str | None
+    author: str
+    device: str
+    dry_run: bool
+    code: Mapping[str, Any] | None
+    command: str
+    told: Callable[[str], None]
+    progress: Progress
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The preset's settings with the changes."""
+        return read_settings(self.preset, self.changes)
+
+    @cached_property
+    def paths(self) -> dict[str, Path]:
+        """The data files by kind."""
+        given = {DATA: self.data, EVALUATION: self.evaluation, OLD: self.ewc_data}
+        return {key: Path(path) for key, path in given.items() if path is not None}
 
     @cached_property
     def prints(self) -> dict[str, dict[str, Any]]:
-        """Their fingerprints."""
+        """Fingerprints of the data files."""
         return {key: fingerprint(path) for key, path in self.paths.items()}
 
     @cached_property
     def examples(self) -> dict[str, list[TrainingExample]]:
-        """All that is in them."""
-        how = self.speaker, self.settings.turns, self.settings.loss == "all"
-        return {key: read_examples(path, *how) for key, path in self.paths.items()}
+        """All examples of each data file."""
+        options = self.speaker, self.settings.turns, self.settings.loss == "all"
+        return {key: read_examples(path, *options) for key, path in self.paths.items()}
 
-    def left_out(self, nodes: Sequence[str]) -> tuple[str, ...]:
-        """What is none of these nodes', a sentence for each file."""
-        found = (nodes_.left_out(self.paths[key], these, nodes) for key, these in self.examples.items() if key != OLD)
-        return tuple(text for text in found if text is not None) if nodes else ()
+    def report_left_out(self, nodes: Sequence[str]) -> tuple[str, ...]:
+        """Tell the caller which examples belong to none of `nodes`; return one sentence per file."""
+        notes = (nodes_.left_out(self.paths[key], rows, nodes) for key, rows in self.examples.items() if key != OLD)
+        left_out = tuple(note for note in notes if note is not None) if nodes else ()
+        for note in left_out:
+            self.told(note)
+        return left_out
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """What a person asked for, checked as far as it can be without reading a weight."""
+    """One run of a request, checked as far as possible without reading weights.
 
-    repo: Repository
+    It starts from a build of `start`, which is the recipe of commit `on`, or the base alone. `several` is true if the
+    request trains several nodes, so that examples without a node belong to none of them.
+    """
+
+    request: TrainRequest
     name: str
     folder: Path
-    preset: str
-    settings: Settings
     start: Recipe
     on: CommitId | None
-    data: Data
     node: str | None = None
     several: bool = False
 
+    @property
+    def repo(self) -> Repository:
+        """The repository."""
+        return self.request.repo
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        return self.request.settings
+
     @cached_property
     def examples(self) -> dict[str, list[TrainingExample]]:
-        """Of each file those that are this node's; of the old task all."""
+        """The examples of this run's node by kind of data; all examples of the old task."""
         return {
-            key: these if self.node is None or key == OLD else nodes_.own(these, self.node, several=self.several)
-            for key, these in self.data.examples.items()
+            key: rows if self.node is None or key == OLD else nodes_.own(rows, self.node, several=self.several)
+            for key, rows in self.request.examples.items()
         }
 
     @property
     def shares(self) -> bool:
-        """Whether files hold more than this node's rows, or may."""
-        return self.several or any(len(self.examples[key]) < len(these) for key, these in self.data.examples.items())
+        """Whether the data files have, or may have, examples of other nodes."""
+        every = self.request.examples
+        return self.several or any(len(self.examples[key]) < len(rows) for key, rows in every.items())
 
     @property
     def label(self) -> str:
-        """What training begins with, in words."""
+        """Description of the model that training starts from."""
         return f"a build of {self.on.short}" if self.on else f"base {self.start.base_name}"
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of the files; of this node's rows, where a file has others' too."""
-        files_ = {key: str(one["digest"]) for key, one in self.data.prints.items()}
+        """Digests of the data files; of this node's examples only, if the files are shared."""
+        files_ = {key: str(known["digest"]) for key, known in self.request.prints.items()}
         if not self.shares:
             return files_
-        own = {key: nodes_.digest(these) for key, these in self.examples.items() if key != OLD and these}
-        return own | {key: one for key, one in files_.items() if key == OLD}
+        own = {key: nodes_.digest(rows) for key, rows in self.examples.items() if key != OLD and rows}
+        return own | {key: digest for key, digest in files_.items() if key == OLD}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes the run this run."""
+        """Everything that the result depends on; a run folder can be resumed only with the same identity."""
         return {
             "format": 1,
             "base": self.start.base,
             "on": self.repo.commit(self.on).recipe if self.on else None,
-            "speaker": self.data.speaker,
+            "speaker": self.request.speaker,
             "settings": self.settings.table(),
             "digests": self.digests,
         }
 
 
-def data_of(
-    data: Path | str,
-    evaluation: Path | str | None,
-    ewc_data: Path | str | None,
-    speaker: str | None,
-    settings: Settings,
-) -> Data:
-    """The files of a call; none is read yet."""
-    given = {DATA: data, EVALUATION: evaluation, OLD: ewc_data}
-    return Data({key: Path(path) for key, path in given.items() if path is not None}, speaker, settings)
-
-
-def checked(
-    repo: Repository,
-    data: Data,
+def plan_run(
+    request: TrainRequest,
     node: str | None,
-    name: str | None,
-    preset: str | Path,
-    on: str | None,
-    out: Path | str | None,
-    alpha: float | None,
-    device: str,
     *,
+    name: str | None = None,
+    out: Path | str | None = None,
     several: bool = False,
 ) -> PlannedRun:
-    """All that can be wrong before anything is tokenised."""
+    """Check everything that can be wrong before tokenizing.
+
+    Args:
+        name: Name of the vector; by default that of the node, or of the data file.
+        out: Folder of the run; by default `runs/NAME`.
+        several: The request trains several nodes.
+
+    Raises:
+        UsageError: an argument is invalid.
+        Refusal: a merge is in progress, the run cannot start from `on`, or its folder holds another run.
+        WrongBase: `on` has another base than the current recipe.
+    """
+    repo, settings = request.repo, request.settings
     if node is not None:
         _check_node(repo, node)
-    name = checked_vector_name(name or name_of(node, data.paths[DATA]))
-    if alpha is not None:
-        check_alpha(alpha)
-    settings = data.settings
-    if bool(settings.ewc) != (OLD in data.paths):
+    name = checked_vector_name(name or name_of(node, request.paths[DATA]))
+    if request.alpha is not None:
+        check_alpha(request.alpha)
+    if bool(settings.ewc) != (OLD in request.paths):
         raise UsageError(
-            "elastic weight consolidation needs a strength and data of the old task",
+            "elastic weight consolidation needs both a strength and data of the old task",
             "Give both: --ewc 100 --ewc-data OLD.jsonl",
         )
     refuse_while_merging(repo)
-    base = worktree_recipe(repo)
-    start, commit_ = _start(repo, base, on)
+    start, on = _start(repo, request.on)
     if settings.method == "full" and start.vectors:
         raise Refusal(
-            "a full fine-tune on top of a build would hold the build's own vectors as well",
-            "Train it on the base (without --on), or give --method lora, whose change is the factors alone.",
+            "a full fine-tune of a build would also contain the build's own vectors",
+            "Train it on the base (without --on), or use --method lora, which changes the factors only.",
         )
-    folder = Path(out) if out is not None else repo.root / RUNS / name
-    asked = PlannedRun(repo, name, folder, str(preset), settings, start, commit_, data, node, several)
-    _check_machine(asked, device)
-    return asked
+    run = PlannedRun(request, name, Path(out) if out is not None else repo.root / RUNS / name, start, on, node, several)
+    _check_machine(run)
+    return run
 
 
-def _check_machine(asked: PlannedRun, device: str) -> None:
-    """What is slow to import, last of all that can be told at once."""
+def _check_machine(run: PlannedRun) -> None:
+    """Checks that import torch, which is slow, so they come last."""
     from persona.inference.load import checked_device
     from persona.training.adapting import check_method
     from persona.training.run import check_identity
 
-    checked_device(device)
-    check_method(asked.settings)
-    check_identity(asked.folder, asked.identity)
+    checked_device(run.request.device)
+    check_method(run.settings)
+    check_identity(run.folder, run.identity)
 
 
 def _check_node(repo: Repository, node: str) -> None:
-    """Raise if there is a memory graph, and the node is not in it."""
+    """Raise if there is a memory graph without this node."""
     graph = graph_of(repo, repo.head())
-    found = complaint(node, graph, repo.objects) if graph is not None else None
-    if found is not None:
-        raise UsageError(*found)
+    problem = complaint(node, graph, repo.objects) if graph is not None else None
+    if problem is not None:
+        raise UsageError(*problem)
 
 
 def name_of(node: str | None, data: Path) -> str:
-    """A vector's name when none was given: its node's or its section's, else the data's."""
-    said = data.stem
+    """Default name of a vector: that of its node or section, or of the data file."""
+    name = data.stem
     if node is not None:
-        of, section = split_reference(node)
-        said = section or of
-    return re.sub(r"[^A-Za-z0-9_]+", "-", said).strip("-")[:64]
+        whole, section = split_reference(node)
+        name = section or whole
+    return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:64]
 
 
-def _start(repo: Repository, standing: Recipe, on: str | None) -> tuple[Recipe, CommitId | None]:
-    """The recipe of what training begins with, and its commit unless it is the base alone."""
+def _start(repo: Repository, on: str | None) -> tuple[Recipe, CommitId | None]:
+    """The recipe that training starts from, and its commit; None for the base alone."""
+    current = worktree_recipe(repo)
     if on is None:
-        return replace(standing, vectors=(), method="linear", scale=1.0, parameters={}), None
-    found = repo.resolve(on)
-    recipe = repo.recipe(found)
-    if recipe.base != standing.base:
+        return replace(current, vectors=(), method="linear", scale=1.0, parameters={}), None
+    commit = repo.resolve(on)
+    recipe = repo.recipe(commit)
+    if recipe.base != current.base:
         raise WrongBase(
-            f"{on} is of base {recipe.base[:12]}, and the recipe of base {standing.base[:12]}",
-            "Switch to where the vector is to go first.",
+            f"{on} has base {recipe.base[:12]}, but the current recipe has base {current.base[:12]}",
+            "Switch to the branch that the vector is for first.",
         )
-    return recipe, found
+    return recipe, commit
 
 
-def prepare_all(asked: PlannedRun) -> dict[str, Prepared]:
-    """Every file of data in tokens; raises where there is nothing to learn."""
-    tokenizer, most = reader_of_recipe(asked.repo, asked.start, asked.label)
-    _check_own(asked)
-    found = {}
-    for key, these in asked.examples.items():
-        if not these:
-            continue  # nothing of this node's to be evaluated
-        against = asked.examples[DATA] if key == EVALUATION else ()
-        found[key] = prepare(tokenizer, these, asked.settings, most, against)
-        if not found[key].rows:
+def prepare_all(run: PlannedRun) -> dict[str, Prepared]:
+    """Tokenize the data files of a run, by kind.
+
+    Raises:
+        UsageError: a file has nothing to learn for this run, or a text that cannot be used.
+    """
+    tokenizer, most = reader_of_recipe(run.repo, run.start, run.label)
+    _check_own(run)
+    prepared = {}
+    for key, rows in run.examples.items():
+        if not rows:
+            continue  # evaluation data without examples of this node
+        against = run.examples[DATA] if key == EVALUATION else ()
+        prepared[key] = prepare(tokenizer, rows, run.settings, most, against)
+        if not prepared[key].rows:
             raise UsageError(
-                f"{asked.data.paths[key]} has nothing to learn: {_said(found[key].summary)}",
-                "Look at its examples with --dry-run on a part of them, or: --set loss=all",
+                f"{run.request.paths[key]} has nothing to learn: {_problems(prepared[key].summary)}",
+                "Check the examples, or learn all tokens: --set loss=all",
             )
-    return found
+    return prepared
 
 
-def _check_own(asked: PlannedRun) -> None:
-    """Raise if no row is this node's."""
-    if not asked.examples[DATA]:
-        known = dict.fromkeys(one.node for one in asked.data.examples[DATA] if one.node is not None)
+def _check_own(run: PlannedRun) -> None:
+    """Raise if no training example belongs to the run's node."""
+    if not run.examples[DATA]:
+        known = dict.fromkeys(row.node for row in run.request.examples[DATA] if row.node is not None)
         raise UsageError(
-            f"{asked.data.paths[DATA]} has no row of node '{asked.node}'",
-            did_you_mean(str(asked.node), known) or 'A row says whose it is: {"node": "…", "messages": […]}.',
+            f"{run.request.paths[DATA]} has no examples of node '{run.node}'",
+            did_you_mean(str(run.node), known) or 'Name the node in each example: {"node": "…", "messages": […]}.',
         )
 
 
-def _said(summary: DataSummary) -> str:
-    return "; ".join(f"{one.count} × {one.what}" for one in summary.problems) or "no example is left"
+def _problems(summary: DataSummary) -> str:
+    return "; ".join(f"{problem.count} × {problem.what}" for problem in summary.problems) or "no examples are left"

@@ -1,7 +1,7 @@
-"""What is wrong with a dataset, found before anything is trained on it.
+"""Find problems of a dataset before training on it.
 
-Two examples are *the same* if their texts are, and *alike* if they are after case and white space are levelled. An
-evaluation example *leaks* if its text, its prompt or its answer is alike one that is trained on.
+Two examples are *duplicates* if their texts are equal, and *near duplicates* if they differ only in case, whitespace and
+Unicode form. An evaluation example *leaks* if its text, prompt or answer is a (near) duplicate of one that is trained on.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from persona.training.settings import Settings
 from persona.training.tokens import Tokenized, tokenize
 
 NAMED = 5
-"""Places that a problem names."""
+"""Maximum number of examples named per problem."""
 
 
 @dataclass(frozen=True)
 class DataProblem:
-    """One kind of mistake: how many examples have it, what was done about them, and where the first of them are."""
+    """One kind of problem, the number of examples that have it, what was done about it, and where the first ones are."""
 
     what: str
     count: int
@@ -33,7 +33,11 @@ class DataProblem:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Examples that are used of those there are; lengths in tokens; ``learnt`` are the tokens that the loss is over."""
+    """Summary of a dataset.
+
+    Of `examples` examples, `used` are trained on. They have `tokens` tokens, of which the loss includes `learnt`;
+    `shortest`, `median` and `longest` are lengths in tokens.
+    """
 
     examples: int
     used: int
@@ -47,7 +51,7 @@ class DataSummary:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset, ready to be trained on."""
+    """A dataset ready for training."""
 
     rows: tuple[Tokenized, ...]
     summary: DataSummary
@@ -60,18 +64,24 @@ def prepare(
     most: int | None,
     against: Sequence[TrainingExample] = (),
 ) -> Prepared:
-    """Tokenise examples and sort out what cannot be learnt from; ``most`` is the model's own limit.
+    """Tokenize examples, and drop those that nothing can be learnt from.
 
-    ``against`` are examples that are trained on, where these are to be evaluated on.
+    Args:
+        most: The model's context in tokens, None if unknown.
+        against: For evaluation examples, the examples trained on, to find leaks.
+
+    Raises:
+        UsageError: an example is too long and `settings.too_long` is "error", or cannot be tokenized.
     """
     limit = min(settings.max_length, most) if most else settings.max_length
     problems: list[DataProblem] = []
-    kept = _without(examples, [one for one in examples if not one.whole.strip()], "empty", "left out", problems)
+    empty = [example for example in examples if not example.whole.strip()]
+    kept = _without(examples, empty, "empty", "left out", problems)
     kept = _duplicates(kept, settings, problems)
     rows = tokenize(tokenizer, kept)
     rows = _lengths(rows, limit, settings, problems)
-    rows = _without(rows, [one for one in rows if not one.counted], "nothing to learn", "left out", problems)
-    _note("a token lies across where an answer begins", [one for one in rows if one.straddles], "learnt", problems)
+    rows = _without(rows, [row for row in rows if not row.counted], "nothing to learn", "left out", problems)
+    _note("a token spans the start of an answer", [row for row in rows if row.straddles], "learnt", problems)
     for what, leaking in _leaks(kept, against):
         _note(what, leaking, "kept", problems)
     return Prepared(tuple(rows), _summary(len(examples), rows, problems))
@@ -79,100 +89,87 @@ def prepare(
 
 def _without(items: Sequence[Any], bad: Sequence[Any], what: str, done: str, problems: list[DataProblem]) -> list[Any]:
     _note(what, bad, done, problems)
-    gone = {id(one) for one in bad}
-    return [one for one in items if id(one) not in gone]
+    dropped = {id(item) for item in bad}
+    return [item for item in items if id(item) not in dropped]
 
 
 def _note(what: str, bad: Sequence[Any], done: str, problems: list[DataProblem]) -> None:
     if bad:
-        problems.append(DataProblem(what, len(bad), done, tuple(one.where for one in bad[:NAMED])))
+        problems.append(DataProblem(what, len(bad), done, tuple(item.where for item in bad[:NAMED])))
 
 
 def _duplicates(
     examples: Sequence[TrainingExample], settings: Settings, problems: list[DataProblem]
 ) -> list[TrainingExample]:
-    """Note those that came before, and leave them out if that is asked for."""
-    exact, alike = set[Any](), set[Any]()
+    """Note duplicates of earlier examples, and drop them if the settings say so."""
+    texts, levelled_texts = set[str](), set[str]()
     same, similar = [], []
-    for one in examples:
-        text, levelled = one.whole, level(one.whole)
-        if text in exact:
-            same.append(one)
-        elif levelled in alike:
-            similar.append(one)
-        exact.add(text)
-        alike.add(levelled)
+    for example in examples:
+        text, levelled = example.whole, level(example.whole)
+        if text in texts:
+            same.append(example)
+        elif levelled in levelled_texts:
+            similar.append(example)
+        texts.add(text)
+        levelled_texts.add(levelled)
     drop = settings.duplicates == "drop"
     done = "left out" if drop else "kept"
-    _note("the same as one before", same, done, problems)
-    _note("alike one before", similar, done, problems)
-    gone = {id(one) for one in (*same, *similar)} if drop else set()
-    return [one for one in examples if id(one) not in gone]
+    _note("duplicate", same, done, problems)
+    _note("near duplicate", similar, done, problems)
+    dropped = {id(example) for example in (*same, *similar)} if drop else set()
+    return [example for example in examples if id(example) not in dropped]
 
 
 def level(text: str) -> str:
-    """A text without differences of case, white space and Unicode form."""
+    """Normalize case, whitespace and Unicode form."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _lengths(rows: Sequence[Tokenized], limit: int, settings: Settings, problems: list[DataProblem]) -> list[Tokenized]:
-    long = [one for one in rows if len(one.tokens) > limit]
+    long = [row for row in rows if len(row.tokens) > limit]
     if long and settings.too_long == "error":
         raise UsageError(
-            f"{long[0].where} has {len(long[0].tokens)} tokens, and at most {limit} are read"
-            + (f"; so have {len(long) - 1} others" if len(long) > 1 else ""),
-            "Shorten it, raise max_length if the model reads more, or: --set too_long=cut, --set too_long=skip",
+            f"{long[0].where} has {len(long[0].tokens)} tokens, above the limit of {limit}"
+            + (f"; so do {len(long) - 1} others" if len(long) > 1 else ""),
+            "Shorten it, raise max_length if the model allows it, or use --set too_long=cut or --set too_long=skip.",
         )
     what = f"longer than {limit} tokens"
     if settings.too_long == "skip":
         return _without(rows, long, what, "left out", problems)
     _note(what, long, "cut", problems)
-    return [one.cut(limit) for one in rows]
+    return [row.cut(limit) for row in rows]
 
 
 def _leaks(
     examples: Sequence[TrainingExample], against: Sequence[TrainingExample]
 ) -> list[tuple[str, list[TrainingExample]]]:
-    """Evaluation examples by what of them is trained on; each is named once, for the worst."""
+    """Find evaluation examples whose text, prompt or answer is trained on; each counts once, for the worst."""
     if not against:
         return []
-    wholes, prompts, answers = ({level(text(one)) for one in against} for text in (_whole, _prompt, _answer))
-    found: dict[str, list[TrainingExample]] = {
-        "trained on": [],
-        "with a prompt trained on": [],
-        "with an answer trained on": [],
-    }
-    for one in examples:
-        if level(one.whole) in wholes:
-            found["trained on"].append(one)
-        elif (prompt := level(one.prompt)) and prompt in prompts:
-            found["with a prompt trained on"].append(one)
-        elif level(one.answer) in answers:
-            found["with an answer trained on"].append(one)
-    return list(found.items())
-
-
-def _whole(example: TrainingExample) -> str:
-    return example.whole
-
-
-def _prompt(example: TrainingExample) -> str:
-    return example.prompt
-
-
-def _answer(example: TrainingExample) -> str:
-    return example.answer
+    wholes, prompts, answers = (
+        {level(getattr(example, part)) for example in against} for part in ("whole", "prompt", "answer")
+    )
+    whole, prompt, answer = "also in the training data", "prompt in the training data", "answer in the training data"
+    leaks: dict[str, list[TrainingExample]] = {whole: [], prompt: [], answer: []}
+    for example in examples:
+        if level(example.whole) in wholes:
+            leaks[whole].append(example)
+        elif (levelled := level(example.prompt)) and levelled in prompts:
+            leaks[prompt].append(example)
+        elif level(example.answer) in answers:
+            leaks[answer].append(example)
+    return list(leaks.items())
 
 
 def _summary(count: int, rows: Sequence[Tokenized], problems: Sequence[DataProblem]) -> DataSummary:
-    found = DataSummary(count, len(rows), problems=tuple(problems))
+    summary = DataSummary(count, len(rows), problems=tuple(problems))
     if not rows:
-        return found
-    sizes = sorted(len(one.tokens) for one in rows)
+        return summary
+    sizes = sorted(len(row.tokens) for row in rows)
     return replace(
-        found,
+        summary,
         tokens=sum(sizes),
-        learnt=sum(one.counted for one in rows),
+        learnt=sum(row.counted for row in rows),
         shortest=sizes[0],
         median=int(statistics.median_low(sizes)),
         longest=sizes[-1],

@@ -1,10 +1,10 @@
-"""One run: transformers' Trainer over tokenised examples, in a folder from which it goes on after a kill.
+"""Train with transformers' Trainer, in a folder that can be resumed after a kill.
 
-RUN/run.json          what is trained, from what, on what: the same again goes on, anything else is refused
-    checkpoints/      the Trainer's own
-    fisher.safetensors  with elastic weight consolidation: the diagonal
-    result.json       how it went
-    final/            the adapter or model; there once all of it is
+RUN/run.json          identity of the run: settings, start and data; the same run resumes, any other is refused
+    checkpoints/      the Trainer's checkpoints
+    fisher.safetensors  the Fisher diagonal, with elastic weight consolidation
+    result.json       how the run went
+    final/            the adapter or model, written atomically
 """
 
 from __future__ import annotations
@@ -43,14 +43,15 @@ with quiet_imports():
 IDENTITY, RESULT, FINAL, CHECKPOINTS, LOCK = "run.json", "result.json", "final", "checkpoints", "lock"
 IGNORED = -100
 MOST_POINTS = 48
-"""Of a curve that is kept."""
+"""Maximum number of points of a loss curve to keep."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a run went. ``curve`` is step → loss per token of its batch; evaluation losses are per token of all answers.
+    """How a run went.
 
-    ``resumed`` is the step that it went on from when it was last started.
+    `curve` has pairs of step and loss per token of its batch; `before` and `after` are losses per token on the evaluation
+    data. `resumed` is the step that the run last resumed from.
     """
 
     steps: int
@@ -62,17 +63,21 @@ class Fit:
 
 
 def steps_of(settings: Settings, rows: int) -> int:
-    """Updates that a run makes."""
+    """Number of updates of a run on `rows` examples."""
     batches = math.ceil(rows / settings.batch)
     return settings.max_steps or math.ceil(settings.epochs * max(1, math.ceil(batches / settings.accumulate)))
 
 
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the folder has this very run already; raises if it has another, or anything else."""
+    """Whether the folder has this run already.
+
+    Raises:
+        Refusal: the folder holds another run, or is not a run folder.
+    """
     path = folder / IDENTITY
     if not path.is_file():
-        if folder.exists() and (not folder.is_dir() or not all(_begun(one.name) for one in folder.iterdir())):
-            raise Refusal(f"{folder} is there already, and is no run of persona train", "Give another one: -o RUN")
+        if folder.exists() and (not folder.is_dir() or not all(_begun(file.name) for file in folder.iterdir())):
+            raise Refusal(f"{folder} already exists and is not a run of persona train", "Give another folder: -o RUN")
         return False
     with files.translated(path):
         data = path.read_bytes()
@@ -81,30 +86,30 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
     except ValueError:
         known = None
     if not isinstance(known, dict):
-        raise Refusal(f"{path} cannot be read", "Give another folder: -o RUN")
+        raise Refusal(f"{path} is damaged", "Give another folder: -o RUN")
     if known != identity:
         raise Refusal(f"{folder} holds another run: {_difference(known, identity)}", "Give another folder: -o RUN")
     return True
 
 
 def _begun(name: str) -> bool:
-    """Whether a file may be there before the identity is: the lock, and an identity that a kill left unfinished."""
+    """Whether a file can exist before the identity: the lock, or an unfinished identity left by a kill."""
     return name == LOCK or name.startswith(f".{IDENTITY}.tmp-")
 
 
 def _difference(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The first thing in which two runs differ."""
+    """The first difference between two runs."""
     for key in sorted({*known, *wanted}):
-        one, other = known.get(key), wanted.get(key)
-        if one != other:
-            if isinstance(one, dict) and isinstance(other, dict):
-                return _difference(one, other)
-            return f"its {key} is {json.dumps(one, ensure_ascii=False)}, not {json.dumps(other, ensure_ascii=False)}"
+        old, new = known.get(key), wanted.get(key)
+        if old != new:
+            if isinstance(old, dict) and isinstance(new, dict):
+                return _difference(old, new)
+            return f"its {key} is {json.dumps(old, ensure_ascii=False)}, not {json.dumps(new, ensure_ascii=False)}"
     return "it differs"
 
 
 def finished(folder: Path) -> Fit | None:
-    """How the run went that a folder holds; None while it is unfinished."""
+    """How the run in a folder went; None if it is not finished."""
     if not (folder / FINAL).is_dir():
         return None
     with files.translated(folder / RESULT):
@@ -114,19 +119,21 @@ def finished(folder: Path) -> Fit | None:
 
 
 def kept_step(folder: Path) -> int:
-    """The step of the newest whole checkpoint in a run's folder; 0 where there is none."""
+    """Step of the newest complete checkpoint in a run folder; 0 if there is none."""
     return _step_of(_newest(folder))
 
 
 def _newest(folder: Path) -> Path | None:
-    """The Trainer writes its state last of all that it needs."""
+    """The newest complete checkpoint."""
     place = folder / CHECKPOINTS
-    whole = [one for one in numbered_folders(place) if _is_whole(one)] if place.is_dir() else []
-    return whole[-1] if whole else None
+    complete = (
+        [checkpoint for checkpoint in numbered_folders(place) if _is_complete(checkpoint)] if place.is_dir() else []
+    )
+    return complete[-1] if complete else None
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    try:
+def _is_complete(checkpoint: Path) -> bool:
+    try:  # the Trainer writes its state last
         json.loads((checkpoint / "trainer_state.json").read_bytes())
     except (OSError, ValueError):
         return False
@@ -134,7 +141,7 @@ def _is_whole(checkpoint: Path) -> bool:
 
 
 def fit(
-    live: LoadedModel,
+    loaded: LoadedModel,
     rows: Sequence[Tokenized],
     settings: Settings,
     folder: Path,
@@ -143,20 +150,29 @@ def fit(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> Fit:
-    """Train, or go on where a checkpoint in ``folder`` ends; the adapter or model is in ``folder/final`` afterwards."""
+    """Train a model, or resume from the newest checkpoint in `folder`; writes the result to `folder/final`.
+
+    Args:
+        rows: Examples to train on.
+        evaluation: Examples to measure the loss on, before and after.
+        old: Examples of the old task, for elastic weight consolidation.
+
+    Raises:
+        Refusal: training diverged.
+    """
     files.make_folder(folder)
-    pad = live.need_tokenizer().pad_token_id or 0
+    pad = loaded.need_tokenizer().pad_token_id or 0
 
     def measured(model: Any) -> float | None:
-        """In what the weights are kept in, or else in what the model runs in."""
         return loss_of(model, evaluation, settings.batch, pad) if evaluation else None
 
-    with _own_chance(settings.seed), _quiet():
+    with _own_randomness(settings.seed), _quiet():
+        # A full fine-tune is measured in the dtype of its weights, an adapter (initially zero) in the dtype it runs in.
         full = settings.method == "full"
-        before = measured(live.model) if full else None
-        model, dtypes = trainable(live.model, settings, device)
+        before = measured(loaded.model) if full else None
+        model, dtypes = trainable(loaded.model, settings, device)
         if not full:
-            before = measured(model)  # factors begin as nothing
+            before = measured(model)
         guard = _guard(model, settings, folder, old, progress)
         newest = _newest(folder)
         with progress.task("training", steps_of(settings, len(rows)), "steps") as task:
@@ -173,7 +189,7 @@ def fit(
 
 
 def _step_of(checkpoint: Path | None) -> int:
-    """The step in a checkpoint's name."""
+    """The step in a checkpoint's name; 0 without a checkpoint."""
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
@@ -189,13 +205,13 @@ def _guard(model: Any, settings: Settings, folder: Path, old: Sequence[Tokenized
     device = model.get_input_embeddings().weight.device
     start = {}
     if settings.method == "full":
-        start = {name: one.detach().clone() for name, one in model.named_parameters() if name in known[0]}
-    diagonal = {name: one.to(device) for name, one in known[0].items()}
+        start = {name: weight.detach().clone() for name, weight in model.named_parameters() if name in known[0]}
+    diagonal = {name: tensor.to(device) for name, tensor in known[0].items()}
     return Guard(settings.ewc, diagonal, start, known[1], known[2])
 
 
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """The Trainer, with a schedule that ends where it is told to, and a penalty."""
+    """The Trainer with a schedule down to the final learning rate, and the EWC penalty."""
 
     def __init__(
         self,
@@ -207,7 +223,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
         guard: Guard | None,
         task: Task,
     ) -> None:
-        self._settings, self._guard, self._rows = settings, guard, [_labelled(one) for one in rows]
+        self._settings, self._guard, self._rows = settings, guard, [_labelled(row) for row in rows]
         self._penalty: torch.Tensor | float = 0.0
         device = model.get_input_embeddings().weight.device.type
         args = _arguments(settings, folder, device)
@@ -218,11 +234,11 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
         self.remove_callback(PrinterCallback)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """A checkpoint's weights. PEFT looks on the hub for whether the vocabulary grew, unless it is told."""
-        self.model.save_pretrained(output_dir or self.args.output_dir, **_how_saved(self.model))
+        """Save the weights of a checkpoint."""
+        self.model.save_pretrained(output_dir or self.args.output_dir, **_save_options(self.model))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Warm-up, then from the learning rate to the final one."""
+        """Create the schedule: warm-up, then decay to the final learning rate."""
         settings = self._settings
         self.lr_scheduler = LambdaLR(
             optimizer or self.optimizer, lambda step: share_of_rate(settings, step, num_training_steps)
@@ -232,7 +248,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **more: Any
     ) -> Any:
-        """The loss per token of the whole update, and the penalty once in each."""
+        """The loss per token of the update, plus the penalty once per update."""
         loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch, **more)
         if self._guard is None:
             return loss
@@ -243,7 +259,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
         return loss + penalty
 
     def log(self, logs: dict[str, float], *args: Any, **more: Any) -> None:
-        """The loss without the penalty, and the penalty beside it."""
+        """Log the loss without the penalty, and the penalty separately."""
         if self._guard is not None and "loss" in logs:
             logs["penalty"] = float(self._penalty)
             logs["loss"] -= logs["penalty"]
@@ -251,8 +267,8 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
         super().log(logs, *args, **more)
 
     def curve(self) -> tuple[tuple[int, float], ...]:
-        """Step → loss, thinned to what is kept."""
-        points = [(int(one["step"]), float(one["loss"])) for one in self.state.log_history if "loss" in one]
+        """Pairs of step and loss, thinned to `MOST_POINTS`."""
+        points = [(int(entry["step"]), float(entry["loss"])) for entry in self.state.log_history if "loss" in entry]
         if len(points) <= MOST_POINTS:
             return tuple(points)
         places = np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)
@@ -260,7 +276,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
 
 
 def share_of_rate(settings: Settings, step: int, steps: int) -> float:
-    """The share of the learning rate at a step: a linear warm-up, then a half cosine or a line to the final rate."""
+    """Share of the learning rate at a step: linear warm-up, then cosine or linear decay to the final rate."""
     if step < settings.warmup_steps:
         return step / settings.warmup_steps
     if settings.schedule == "constant" or not settings.learning_rate:
@@ -296,36 +312,39 @@ def _arguments(settings: Settings, folder: Path, device: str) -> TrainingArgumen
         label_names=["labels"],
     )
     if args.n_gpu > 1:
-        args._n_gpu = 1  # the model is where it was told to be; the Trainer would spread it
+        args._n_gpu = 1  # the model is on one device; the Trainer would replicate it on all
     return args
 
 
 class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers has no types
-    """Tells how far it is, and ends a run that has come apart."""
+    """Reports progress, and ends a run that diverges."""
 
     def __init__(self, task: Task, folder: Path) -> None:
         self._task, self._folder = task, folder
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """One more."""
+        """Advance the progress bar."""
         self._task.advance(1)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Before this step is saved."""
+        """Raise if the loss is not finite, before the step is saved."""
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
             raise diverged(self._folder, f"the loss is {loss} at step {state.global_step}")
 
 
 def diverged(folder: Path, what: str) -> Refusal:
-    """Why a run is not worth keeping."""
-    return Refusal(f"{what}: nothing was committed", f"Lower learning_rate, and train in another folder than {folder}.")
+    """The error for a run that diverged."""
+    return Refusal(
+        f"training diverged: {what}; nothing was committed",
+        f"Lower learning_rate, and train in another folder than {folder}.",
+    )
 
 
 def _check_finite(model: Any, folder: Path) -> None:
     for name, weight in model.named_parameters():
         if weight.requires_grad and not torch.isfinite(weight).all():
-            raise diverged(folder, f"{name} has entries that are no numbers")
+            raise diverged(folder, f"{name} has entries that are not finite")
 
 
 def _labelled(row: Tokenized) -> dict[str, list[int]]:
@@ -334,7 +353,7 @@ def _labelled(row: Tokenized) -> dict[str, list[int]]:
 
 
 def collate(batch: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str, torch.Tensor]:
-    """Rows side by side, padded on the right: int64 [batch, tokens]."""
+    """Stack rows, padded on the right: int64 [batch, tokens]."""
     size = (len(batch), max(len(row["input_ids"]) for row in batch))
     tokens, mask, labels = torch.full(size, pad), torch.zeros(size, dtype=torch.int64), torch.full(size, IGNORED)
     for at, row in enumerate(batch):
@@ -347,37 +366,38 @@ def collate(batch: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str,
 
 @torch.no_grad()
 def loss_of(model: Any, rows: Sequence[Tokenized], size: int, pad: int) -> float:
-    """Cross-entropy per counted token of all rows, in nats."""
+    """Cross-entropy per counted token of all rows, in nats; `size` rows per batch."""
     model.eval()
     device = model.get_input_embeddings().weight.device
     total = 0.0
-    order = sorted(rows, key=lambda one: len(one.tokens))
+    order = sorted(rows, key=lambda row: len(row.tokens))
     for start in range(0, len(order), size):
-        batch = collate([_labelled(one) for one in order[start : start + size]], pad)
-        found = {name: one.to(device) for name, one in batch.items()}
-        labels = found.pop("labels")[:, 1:]
-        logits = model(**found, use_cache=False).logits[:, :-1].float()
+        batch = collate([_labelled(row) for row in order[start : start + size]], pad)
+        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+        labels = inputs.pop("labels")[:, 1:]
+        logits = model(**inputs, use_cache=False).logits[:, :-1].float()
         total += float(functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"))
-    return total / max(1, sum(one.counted for one in rows))
+    return total / max(1, sum(row.counted for row in rows))
 
 
-def _how_saved(model: Any) -> dict[str, bool]:
+def _save_options(model: Any) -> dict[str, bool]:
+    """Without this option, PEFT looks on the hub to find out whether the vocabulary grew."""
     return {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
 
 
 def _publish(model: Any, trainer: Any, folder: Path, done: Fit) -> None:
-    """What can be committed appears whole, after the numbers that go with it."""
+    """Write the result atomically; `result.json` comes first, as `final` marks the run as finished."""
     with files.staged_folder(folder / FINAL) as staging:
-        model.save_pretrained(staging, **_how_saved(model))
+        model.save_pretrained(staging, **_save_options(model))
         trainer.state.save_to_json(str(staging / "trainer_state.json"))
         files.write_file(folder / RESULT, (json.dumps(asdict(done)) + "\n").encode())
     if (folder / CHECKPOINTS).is_dir():
-        files.remove_tree(folder / CHECKPOINTS)  # there is nothing left to go on with
+        files.remove_tree(folder / CHECKPOINTS)  # there is nothing left to resume
 
 
 @contextlib.contextmanager
-def _own_chance(seed: int) -> Iterator[None]:
-    """The Trainer seeds every generator there is: whoever calls us gets theirs back."""
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Restore the caller's random states afterwards, because the Trainer seeds all generators."""
     state, numbers = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -390,7 +410,7 @@ def _own_chance(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of transformers' own on the terminal."""
+    """Silence transformers' own output."""
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

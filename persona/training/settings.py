@@ -1,6 +1,6 @@
-"""How a run is trained: every setting with its range, presets as TOML, and values that override them.
+"""Settings of a training run: their ranges, presets, and overrides.
 
-A preset is a flat TOML file of settings: one of those in ``presets/``, by name, or a file of one's own, by path.
+A preset is a flat TOML file of settings: one of `presets/` by name, or any file by path.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_length": (2, 1 << 24), "turns": (0, 1 << 20), "seed": (0, 2**32 - 1), "save_every": (1, 1e9),
     "ewc": (0, 1e12), "ewc_examples": (1, 1e9),
 }  # fmt: skip
-"""Least and most of each number."""
+"""Minimum and maximum of each number."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a run depends on besides the model and the data."""
+    """Everything that a run depends on, besides the model and the data."""
 
     method: str = "lora"
     rank: int = 16
@@ -49,7 +49,7 @@ class Settings:
     schedule: str = "cosine"
     warmup_steps: int = 0
     epochs: float = 3.0
-    max_steps: int = 0  # instead of epochs, where it is not 0
+    max_steps: int = 0  # overrides epochs unless 0
     batch: int = 8
     accumulate: int = 1
     weight_decay: float = 0.0
@@ -57,7 +57,7 @@ class Settings:
     max_length: int = 2048
     too_long: str = "cut"
     duplicates: str = "keep"
-    turns: int = 8  # of two speakers, in one example; 0: all
+    turns: int = 8  # of a conversation per example; 0: all
     dtype: str = "auto"
     seed: int = 0
     save_every: int = 100
@@ -65,7 +65,7 @@ class Settings:
     ewc_examples: int = 256
 
     def table(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The settings as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
@@ -73,12 +73,20 @@ KEYS = tuple(field.name for field in fields(Settings))
 
 
 def presets() -> tuple[str, ...]:
-    """Names of the presets that persona brings."""
+    """Names of the built-in presets."""
     return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
 
 
 def read_settings(preset: str | Path = "default", changes: Mapping[str, Any] | None = None) -> Settings:
-    """The preset's settings, with ``changes`` in them."""
+    """Read a preset and apply changes.
+
+    Args:
+        preset: Name of a built-in preset, or path of a TOML file.
+        changes: Values that override the preset's.
+
+    Raises:
+        UsageError: the preset does not exist, or a setting is unknown or out of range.
+    """
     path = preset if isinstance(preset, Path) else _preset_path(preset)
     with translated(path):
         data = path.read_bytes()
@@ -88,10 +96,10 @@ def read_settings(preset: str | Path = "default", changes: Mapping[str, Any] | N
     if settings.final_learning_rate > settings.learning_rate:
         raise UsageError(
             f"final_learning_rate {settings.final_learning_rate:g} is above learning_rate {settings.learning_rate:g}",
-            "The schedule falls from the one to the other: lower it, e.g. --set final_learning_rate=0",
+            "The learning rate decays to the final one: lower it, for example --set final_learning_rate=0",
         )
     if not settings.epochs and not settings.max_steps:
-        raise UsageError("there is nothing to train: epochs and max_steps are 0", "Give one of them.")
+        raise UsageError("epochs and max_steps are both 0, so there is nothing to train", "Set one of them.")
     return settings
 
 
@@ -101,21 +109,19 @@ def _preset_path(preset: str) -> Path:
     path = Path(preset)
     if path.suffix == ".toml" or "/" in preset:
         if not path.is_file():
-            raise UsageError(
-                f"there is no preset file {preset}", f"Give a TOML file, or one of: {', '.join(presets())}"
-            )
+            raise UsageError(f"no preset file {preset}", f"Give a TOML file, or one of: {', '.join(presets())}")
         return path
-    raise UsageError(f"no preset '{preset}'", did_you_mean(preset, presets()) + " Or give a TOML file by its path.")
+    raise UsageError(f"no preset '{preset}'", did_you_mean(preset, presets()) + " Or give the path of a TOML file.")
 
 
 def checked(key: str, value: Any, where: str) -> Any:
-    """Return a setting's value in the type of its field.
+    """Check the value of a setting and convert it to the type of its field.
 
     Args:
-        where: What errors name as its source: a file or an option.
+        where: The source that errors name: a file or an option.
 
     Raises:
-        UsageError: there is no such setting, or it cannot have this value.
+        UsageError: the setting is unknown, or the value is out of range.
     """
     return _values(Table({key: value}, where))[key]
 
@@ -147,15 +153,19 @@ def _targets(table: Table, value: Any) -> str | tuple[str, ...]:
     raise table.error("targets", f"{shown(value)} names no modules", 'Use "all-linear", or a list of module names.')
 
 
-def parse_changes(said: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` as typed; a value is TOML, and a text where it is none."""
-    found: dict[str, Any] = {}
-    for one in said:
-        key, equals, value = one.partition("=")
+def parse_changes(assignments: Sequence[str]) -> dict[str, Any]:
+    """Parse `KEY=VALUE` arguments; a value that is not TOML is a string.
+
+    Raises:
+        UsageError: an argument does not have this form.
+    """
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"'{one}' is not of the form KEY=VALUE", "Write for example --set learning_rate=1e-4")
+            raise UsageError(f"'{assignment}' is not KEY=VALUE", "Write for example --set learning_rate=1e-4")
         try:
-            found[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+            changes[key.strip()] = tomllib.loads(f"value = {value}")["value"]
         except (ValueError, KeyError):
-            found[key.strip()] = value.strip()
-    return found
+            changes[key.strip()] = value.strip()
+    return changes

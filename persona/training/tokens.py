@@ -1,7 +1,7 @@
-"""Examples in tokens, and which of them are learnt.
+"""Tokenize examples and mark the learnt tokens.
 
-A token is learnt if a character of it is, in the text that the model reads (:mod:`persona.inference.turns`). That text is the
-pieces of an example, one after the other, or what the tokenizer's chat template makes of its messages.
+A token is learnt if any of its characters is (`persona.inference.turns`). The text is the concatenation of an example's
+pieces, or its messages rendered with the tokenizer's chat template.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from persona.errors import UsageError
-from persona.inference.turns import Marked, marked, rendered, spans
+from persona.inference.turns import marked, rendered, spans
 from persona.training.examples import TrainingExample
 
-_ALL = "Or learn all of the text: --set loss=all"
+_ALL = "Or learn all tokens: --set loss=all"
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """Tokens of an example; ``straddles`` if one lies across the border between what is learnt and what is not."""
+    """A tokenized example; `straddles` if a token has both learnt and other characters."""
 
     where: str
     tokens: tuple[int, ...]
@@ -28,11 +28,11 @@ class Tokenized:
 
     @property
     def counted(self) -> int:
-        """Tokens that the loss is over: a first token is predicted from nothing, so it never counts."""
+        """Number of tokens in the loss, which never includes the first one: nothing predicts it."""
         return sum(self.learnt[1:])
 
     def cut(self, most: int) -> Tokenized:
-        """At most ``most`` tokens: the last ones where only answers are learnt, the first ones of a text."""
+        """Truncate to `most` tokens: keeps the first ones if everything is learnt, else the last ones, with the answers."""
         if len(self.tokens) <= most:
             return self
         place = slice(0, most) if all(self.learnt[1:]) else slice(len(self.tokens) - most, None)
@@ -40,8 +40,12 @@ class Tokenized:
 
 
 def tokenize(tokenizer: Any, examples: Sequence[TrainingExample]) -> list[Tokenized]:
-    """All of them, in their order."""
-    return [_chat(tokenizer, one) if one.messages else _plain(tokenizer, one) for one in examples]
+    """Tokenize examples, in order.
+
+    Raises:
+        UsageError: an example has messages but the tokenizer no chat template, or its answers cannot be located.
+    """
+    return [_chat(tokenizer, example) if example.messages else _plain(tokenizer, example) for example in examples]
 
 
 def _plain(tokenizer: Any, example: TrainingExample) -> Tokenized:
@@ -51,28 +55,27 @@ def _plain(tokenizer: Any, example: TrainingExample) -> Tokenized:
     for piece, counts in example.pieces:
         places += [(at, at + len(piece))] if counts else []
         at += len(piece)
-    done = marked(tokenizer, text, places, example.where, _ALL, special=True)
+    encoded = marked(tokenizer, text, places, example.where, _ALL, special=True)
     end, everything = tokenizer.eos_token_id, all(counts for _, counts in example.pieces)
-    tokens, learnt = list(done.tokens), [everything or one for one in done.marks]
+    tokens, learnt = list(encoded.tokens), [everything or mark for mark in encoded.marks]
     if example.ends and end is not None and text:
-        if tokens[-1:] == [end]:  # as some tokenizers do themselves
+        if tokens[-1:] == [end]:  # some tokenizers add it themselves
             tokens, learnt = tokens[:-1], learnt[:-1]
         tokens, learnt = [*tokens, end], [*learnt, example.pieces[-1][1]]
-    return Tokenized(example.where, tuple(tokens), tuple(learnt), done.straddles)
+    return Tokenized(example.where, tuple(tokens), tuple(learnt), encoded.straddles)
 
 
 def _chat(tokenizer: Any, example: TrainingExample) -> Tokenized:
     _check_template(tokenizer, example)
-    messages = [{"role": one.role, "content": one.content} for one in example.messages]
-    counts = [one.learnt for one in example.messages]
+    messages = [{"role": message.role, "content": message.content} for message in example.messages]
+    counts = [message.learnt for message in example.messages]
     whole = rendered(tokenizer, messages, example.where)
     if all(counts):
-        done = marked(tokenizer, whole, (), example.where, _ALL)
-        done = Marked(done.tokens, (True,) * len(done.tokens))
-    else:
-        places = spans(tokenizer, messages, counts, whole, example.where, _ALL)
-        done = marked(tokenizer, whole, places, example.where, _ALL)
-    return Tokenized(example.where, done.tokens, done.marks, done.straddles)
+        tokens = marked(tokenizer, whole, (), example.where, _ALL).tokens
+        return Tokenized(example.where, tokens, (True,) * len(tokens))
+    places = spans(tokenizer, messages, counts, whole, example.where, _ALL)
+    encoded = marked(tokenizer, whole, places, example.where, _ALL)
+    return Tokenized(example.where, encoded.tokens, encoded.marks, encoded.straddles)
 
 
 def _check_template(tokenizer: Any, example: TrainingExample) -> None:
@@ -80,6 +83,6 @@ def _check_template(tokenizer: Any, example: TrainingExample) -> None:
         tokenizer.get_chat_template()
     except ValueError:
         raise UsageError(
-            f"{example.where} has messages, and the base's tokenizer has no chat template",
-            "Use prompt and completion, or text; or begin with a base that has chat_template.jinja.",
+            f"{example.where} has messages, but the base's tokenizer has no chat template",
+            "Use prompt and completion, or text; or start from a base that has chat_template.jinja.",
         ) from None

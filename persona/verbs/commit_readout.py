@@ -1,4 +1,4 @@
-"""``persona commit --readout``: version a readout with the recipe that it measures."""
+"""`persona commit --readout`: record a readout in the recipe."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from persona.readout.model import Readout
 
 _OWN = ("base", "revision", "hidden")
-"""Fields of a manifest that the object says in its own way."""
+"""Manifest fields that the stored object has in another form."""
 
 
 @dataclass(frozen=True)
 class CommitReadoutResult:
-    """What ``commit --readout`` did. ``recorded`` is None when the very same readout was there already.
+    """A committed readout.
 
-    ``revision`` is the commit that it was captured on, None where that is not known.
+    `recorded` is null if the recipe already had the same readout. `hidden` is the width of the directions. `revision` is
+    the commit that the readout was captured on, null if unknown. `auc` is the mean over concepts and layers.
     """
 
     recorded: RecordedCommit | None
@@ -55,9 +56,17 @@ def commit_readout(
     author: str = "",
     command: str = "commit",
 ) -> CommitReadoutResult:
-    """Record the readout in ``folder`` (what ``persona readout train`` wrote) as ``name`` of the recipe.
+    """Record a readout in the recipe.
 
-    It must fit the base, and have been captured on it.
+    Args:
+        folder: Folder written by `persona readout train`.
+        name: Name in the recipe; by default that of the folder.
+        command: Name of the operation in the operation log.
+
+    Raises:
+        CheckpointError: the folder is not a readout, or its manifest cannot be stored.
+        WrongBase: the readout was captured on another base.
+        UsageError: the name is invalid or a vector's, or the readout does not fit the base.
     """
     from persona.readout.folder import read_readout
 
@@ -70,24 +79,24 @@ def commit_readout(
         text = worktree_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         edit.check_no_vector(recipe, name)
-        done = _taken(repo, folder, readout, about, recipe, name)
+        result = _stored(repo, folder, readout, about, recipe, name)
         before = recipe.readout(name)
-        if before is not None and before.id == done.readout:
-            same = f"'{name}' has this very readout already; nothing new was recorded"
-            return replace(done, notes=(*done.notes, same))
-        text = edit.put_readout(text, ReadoutEntry(name, done.readout))
-        said = message or f"{'retrain' if before else 'add'} readout {name}"
-        facts = {"readout": _facts(folder, done, about)}
-        return replace(done, recorded=record(repo, change, text, said, author, facts))
+        if before is not None and before.id == result.readout:
+            same = f"'{name}' already is this readout; nothing was recorded"
+            return replace(result, notes=(*result.notes, same))
+        text = edit.put_readout(text, ReadoutEntry(name, result.readout))
+        message = message or f"{'retrain' if before else 'add'} readout {name}"
+        facts = {"readout": _facts(folder, result, about)}
+        return replace(result, recorded=record(repo, change, text, message, author, facts))
 
 
-def _taken(
+def _stored(
     repo: Repository, folder: Path, readout: Readout, about: dict[str, Any], recipe: Recipe, name: str
 ) -> CommitReadoutResult:
-    """Keep it, if it is one of the recipe's base."""
+    """Store the readout, if it fits the recipe's base."""
     revision, notes = _origin(repo, folder, readout, recipe.base_id, recipe.base_name)
     _check_fits(repo, readout, recipe.base_id, recipe.base_name)
-    kept = keep(repo, StoredReadout(recipe.base_id, readout.concepts, readout.layers, {}, revision, about), readout)
+    kept = _keep(repo, StoredReadout(recipe.base_id, readout.concepts, readout.layers, {}, revision, about), readout)
     return CommitReadoutResult(
         recorded=None,
         name=name,
@@ -96,13 +105,13 @@ def _taken(
         layers=readout.layers,
         hidden=readout.hidden,
         revision=revision,
-        auc=mean_of(about.get("auc")),
+        auc=_mean_of(about.get("auc")),
         notes=tuple(notes),
     )
 
 
-def keep(repo: Repository, stored: StoredReadout, readout: Readout) -> ReadoutId:
-    """Keep the directions in a pack, and the object; its id."""
+def _keep(repo: Repository, stored: StoredReadout, readout: Readout) -> ReadoutId:
+    """Write the directions to a pack and the object to the store; return its id."""
     import numpy as np
 
     data = {
@@ -110,7 +119,7 @@ def keep(repo: Repository, stored: StoredReadout, readout: Readout) -> ReadoutId
         for layer in readout.layers
     }
     shape = (len(readout.concepts), readout.hidden)
-    specs = {layer: TensorSpec(tensor_id("F32", shape, [one]), "F32", shape) for layer, one in data.items()}
+    specs = {layer: TensorSpec(tensor_id("F32", shape, [rows]), "F32", shape) for layer, rows in data.items()}
     with repo.tensors.writer() as writer, SILENT.task("", 0) as task:
         writer.add_tensors([(spec.id, "F32", shape, data[layer], None) for layer, spec in specs.items()], task)
         writer.finish()
@@ -118,13 +127,14 @@ def keep(repo: Repository, stored: StoredReadout, readout: Readout) -> ReadoutId
 
 
 def _about(folder: Path, readout: Readout) -> dict[str, Any]:
-    """The manifest's other fields, if they are JSON that can be kept."""
+    """The manifest's other fields; raises CheckpointError if they cannot be stored."""
     about = {key: value for key, value in readout.about.items() if key not in _OWN}
     try:
         canonical([list(readout.concepts), about])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{folder / 'manifest.json'} cannot be kept: {error}", "Numbers are finite: train the readout again."
+            f"{folder / 'manifest.json'} cannot be stored: {error}",
+            "Numbers must be finite; train the readout again.",
         ) from None
     return about
 
@@ -132,27 +142,27 @@ def _about(folder: Path, readout: Readout) -> dict[str, Any]:
 def _origin(
     repo: Repository, folder: Path, readout: Readout, base: BaseId, base_name: str
 ) -> tuple[CommitId | None, list[str]]:
-    """The revision that it was captured on, and what of its origin is not known; WrongBase if it is another base's."""
-    said, revision = (_id(readout.about.get(key)) for key in ("base", "revision"))
-    if said is not None and said != base:
+    """The revision that the readout was captured on, and notes on what is unknown; WrongBase for another base."""
+    own_base, revision = (_id(readout.about.get(key)) for key in ("base", "revision"))
+    if own_base is not None and own_base != base:
         raise WrongBase(
-            f"the readout in {folder} was captured on base {said[:12]}, "
-            f"and the recipe's base is {base_name or 'unnamed'} ({base.short})",
-            "Train it on a model of this base: persona readout train --model REV.",
+            f"the readout in {folder} was captured on base {own_base[:12]}, "
+            f"but the recipe's base is {base_name or 'unnamed'} ({base.short})",
+            "Train the readout on a model of this base: persona readout train --model REV.",
         )
-    notes = [] if said is not None else ["its manifest does not say which base it was captured on"]
+    notes = [] if own_base is not None else ["its manifest does not say which base it was captured on"]
     if revision is None:
-        notes += ["its manifest does not say which revision it was captured on"] if said is not None else []
+        notes += ["its manifest does not say which revision it was captured on"] if own_base is not None else []
         return None, notes
     if CommitId(revision) not in repo.objects:
         notes.append(f"it was captured on revision {revision[:12]}, which is not in this repository")
     elif repo.objects.kind(CommitId(revision)) != "commit":
-        return None, [*notes, f"its manifest says that it was captured on {revision[:12]}, which is no commit"]
+        return None, [*notes, f"its manifest says that it was captured on {revision[:12]}, which is not a commit"]
     return CommitId(revision), notes
 
 
 def _id(value: object) -> str | None:
-    """A whole id; None for anything else, as other tools may write."""
+    """A full id, or None; other tools may write anything."""
     try:
         return BaseId(value) if isinstance(value, str) else None
     except ValueError:
@@ -167,28 +177,27 @@ def _check_fits(repo: Repository, readout: Readout, base_id: BaseId, base_name: 
     check_fits(readout, repo.model_config(base), shapes, f"the base {base_name or base_id.short}")
 
 
-def _facts(folder: Path, done: CommitReadoutResult, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What the commit keeps of it, for the log and for people."""
-    said = {key: about[key] for key in ("aggregator", "pooling", "model") if isinstance(about.get(key), str)}
+def _facts(folder: Path, result: CommitReadoutResult, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts about the readout for the commit."""
     facts = {
-        "name": done.name,
+        "name": result.name,
         "folder": os.fsencode(folder).decode(errors="replace"),
-        "concepts": list(done.concepts),
-        "layers": list(done.layers),
-        **said,
+        "concepts": list(result.concepts),
+        "layers": list(result.layers),
+        **{key: about[key] for key in ("aggregator", "pooling", "model") if isinstance(about.get(key), str)},
     }
-    return facts if done.auc is None else facts | {"auc": done.auc}
+    return facts if result.auc is None else facts | {"auc": result.auc}
 
 
-def mean_of(table: object) -> float | None:
-    """The mean of a table of numbers by concept and layer; None if it is none."""
+def _mean_of(table: object) -> float | None:
+    """Mean of a nested table of numbers; None if it has none."""
     numbers = list(_numbers(table))
     return sum(numbers) / len(numbers) if numbers else None
 
 
 def _numbers(value: object) -> Iterator[float]:
     if isinstance(value, list):
-        for one in value:
-            yield from _numbers(one)
+        for inner in value:
+            yield from _numbers(inner)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield float(value)

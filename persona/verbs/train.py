@@ -1,4 +1,4 @@
-"""``persona train``: examples compiled into a vector."""
+"""`persona train`: train a vector on examples, and commit it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from persona.errors import Locked, Refusal, UsageError, WrongBase
 from persona.progress import SILENT, Progress
 from persona.repository import Repository, now
 from persona.store.fishers import Fisher, ingest_fisher
-from persona.training.plan import DATA, EVALUATION, OLD, RUNS, PlannedRun, checked, data_of, name_of, prepare_all
+from persona.training.plan import DATA, EVALUATION, OLD, RUNS, PlannedRun, TrainRequest, name_of, plan_run, prepare_all
 from persona.training.problems import DataSummary, Prepared
-from persona.training.settings import read_settings
 from persona.verbs.commit import CommitResult, commit
 from persona.workspace.loading import load_recipe
 
@@ -27,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A run, or with ``dry_run`` what it would be. ``curve`` is step → loss per token.
+    """A training run, or with `dry_run` what it would be.
 
-    ``before`` and ``after`` are the losses per token on the evaluation data; ``resumed`` is the step that the run went on
-    from. ``trained`` is false where it was finished already.
+    `data`, `evaluation` and `old` summarize the examples to train on, to evaluate on, and of the old task. `curve` has
+    pairs of step and loss per token. `before` and `after` are the losses per token on the evaluation data. `resumed` is
+    the step that the run resumed from, 0 for a new one. `trained` is false if the run was already finished.
     """
 
     name: str
@@ -52,159 +52,12 @@ class TrainResult:
     committed: CommitResult | None = None
 
 
-def trained_and_committed(
-    asked: PlannedRun,
-    prepared: Mapping[str, Prepared],
-    alpha: float | None,
-    message: str | None,
-    author: str,
-    device: str,
-    dry_run: bool,
-    code: Mapping[str, Any] | None,
-    command: str,
-    progress: Progress,
-) -> TrainResult:
-    """Trained and committed."""
-    if dry_run:
-        return _result(asked, prepared, dry_run=True)
-    fit, trained = _trained(asked, prepared, device, progress)
-    with _come_apart(asked):
-        done = commit(
-            asked.repo,
-            asked.folder / "final",
-            name=asked.name,
-            alpha=alpha,
-            node=asked.node,
-            message=message,
-            author=author,
-            code=code,
-            more=_facts(asked, prepared, fit),
-            also=lambda: _kept_fisher(asked, fit.ewc, progress),
-            command=command,
-            progress=progress,
-        )
-    found = _result(asked, prepared, dry_run=False)
-    return replace(
-        found,
-        steps=fit.steps,
-        trained=trained,
-        resumed=fit.resumed,
-        curve=fit.curve,
-        before=fit.before,
-        after=fit.after,
-        ewc=fit.ewc,
-        committed=done,
-    )
+@dataclass(frozen=True)
+class TrainNodesResult:
+    """One run per node, in the given order; `notes` are about the data."""
 
-
-def _trained(asked: PlannedRun, prepared: Mapping[str, Prepared], device: str, progress: Progress) -> tuple[Fit, bool]:
-    """How the run went, and whether it was trained just now."""
-    from persona.training import run
-
-    done = run.finished(asked.folder)
-    if done is not None:
-        return done, False
-    files.make_folder(asked.folder)
-    with _alone(asked.folder):
-        if not run.check_identity(asked.folder, asked.identity):
-            files.write_file(asked.folder / run.IDENTITY, (json.dumps(asked.identity, indent=1) + "\n").encode())
-        place = "cpu" if asked.settings.method == "qlora" else device  # it goes to the device in 4 bits
-        live = load_recipe(asked.repo, asked.start, asked.label, asked.on, device=place, progress=progress)
-        rows = {key: one.rows for key, one in prepared.items()}
-        measured, old = rows.get(EVALUATION, ()), rows.get(OLD, ())
-        return run.fit(live, rows[DATA], asked.settings, asked.folder, measured, old, device, progress), True
-
-
-@contextlib.contextmanager
-def _come_apart(asked: PlannedRun) -> Iterator[None]:
-    """A model that is nothing like its base any more was trained too hard: it is not of another base, as commit thinks."""
-    try:
-        yield
-    except WrongBase as error:
-        raise Refusal(
-            f"training has taken the model apart: {error.message}",
-            f"Lower learning_rate, and train in another folder than {asked.folder}.",
-        ) from None
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, so that no second process trains in it."""
-    held = files.open_lock(folder / "lock")
-    if held is None:
-        raise Locked(f"another process trains in {folder}", "Wait until it is done, or give another folder: -o RUN")
-    try:
-        yield
-    finally:
-        files.close_lock(held)
-
-
-def _facts(asked: PlannedRun, prepared: Mapping[str, Prepared], fit: Fit) -> dict[str, Any]:
-    """What the commit keeps of the run besides what its folder says."""
-    summary = prepared[DATA].summary
-    training: dict[str, Any] = {
-        "preset": asked.preset,
-        **asked.settings.table(),
-        "examples": summary.used,
-        "tokens": summary.tokens,
-        "learnt_tokens": summary.learnt,
-    }
-    if asked.data.speaker:
-        training["speaker"] = asked.data.speaker
-    if asked.on:
-        training["on"] = asked.on
-    if fit.after is not None:
-        training["eval_loss"] = {"before": fit.before, "after": fit.after}
-    started = {"time": now(), "seed": asked.settings.seed, "base": asked.start.base}
-    if EVALUATION in prepared:
-        training["eval_data"] = asked.data.prints[EVALUATION]
-    share = {"node": asked.node, "share": asked.digests[DATA]} if asked.shares else {}
-    points = [[step, loss] for step, loss in fit.curve]
-    history = {"loss": {"count": len(points), "points": points}}
-    return {"training": training, "data": [asked.data.prints[DATA] | share], "started": started, "history": history}
-
-
-def _kept_fisher(asked: PlannedRun, drift: FisherDrift | None, progress: Progress) -> dict[str, Any]:
-    """The diagonal as an object of the store, and how the run moved under it; nothing without one."""
-    if drift is None:
-        return {}
-    tensors = ingest_fisher(asked.folder / "fisher.safetensors", asked.repo.tensors, progress)
-    kept = Fisher(
-        base=asked.start.base_id,
-        data=(asked.data.prints[OLD]["digest"],),
-        examples=drift.examples,
-        tokens=drift.tokens,
-        seed=asked.settings.seed,
-        tensors=tensors,
-        recipe=asked.repo.commit(asked.on).recipe if asked.on else None,
-    )
-    return {"ewc": {"fisher": kept.put(asked.repo.objects), **asdict(drift)}}
-
-
-def _result(asked: PlannedRun, prepared: Mapping[str, Prepared], *, dry_run: bool) -> TrainResult:
-    from persona.training.run import steps_of
-
-    settings, summaries = asked.settings, {key: one.summary for key, one in prepared.items()}
-    steps = steps_of(settings, len(prepared[DATA].rows))
-    notes = []
-    if settings.warmup_steps >= steps:
-        notes.append(
-            f"the warm-up of {settings.warmup_steps} steps takes all {steps} of them: the learning rate is never reached"
-        )
-    if settings.method == "qlora" and EVALUATION in prepared:
-        notes.append("the losses are of the model in 4 bits, and a build is not: persona eval measures what is built")
-    return TrainResult(
-        asked.name,
-        asked.folder,
-        dry_run,
-        asked.preset,
-        settings.table(),
-        summaries[DATA],
-        summaries.get(EVALUATION),
-        summaries.get(OLD),
-        steps,
-        tuple(notes),
-    )
+    runs: tuple[TrainResult, ...]
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -230,29 +83,40 @@ def train(
     told: Callable[[str], None] = lambda _: None,
     progress: Progress = SILENT,
 ) -> TrainResult:
-    """Train on ``data`` and commit what came of it as the vector ``name``, which implements ``node``.
+    """Train on a file of examples and commit the result as a vector. The same call resumes an interrupted run.
 
-    It begins with the base of HEAD, or with a build of the revision ``on``; with elastic weight consolidation what
-    ``ewc_data`` asks of the weights is kept. ``changes`` are settings that override the preset's. The run is in the
-    folder ``out`` (``runs/NAME`` unless given): the same call goes on there after a kill. Rows that say another node than
-    ``node`` are left out, and ``told`` hears of that before anything is trained.
+    Args:
+        data: File of examples (`persona.training.examples` lists the formats).
+        node: Memory-graph node that the vector implements. Examples of other nodes are left out.
+        name: Name of the vector; by default that of the node, or of the data file.
+        evaluation: File of examples to measure the loss on, before and after.
+        preset: Name of a preset, or a TOML file of settings.
+        changes: Settings that override the preset's.
+        speaker: Speaker whose turns are learnt, in conversations of [NAME] turns.
+        on: Revision to start from a build of; by default the base of HEAD.
+        out: Folder of the run; by default `runs/NAME`.
+        ewc_data: File of examples of the old task, for elastic weight consolidation.
+        alpha: Alpha of the vector; by default 1, or its current one.
+        device: Device to train on, such as "cuda".
+        dry_run: Only check the request and read the data.
+        code: Description of the training code, kept in the commit.
+        command: Name of the operation in the operation log.
+        told: Called with each note about the data, before training starts.
+
+    Raises:
+        UsageError: an argument or example is invalid, or there is nothing to learn.
+        Refusal: the run folder holds another run, or training diverged.
+        WrongBase: `on` has another base than the current recipe.
+        Locked: another process trains in the run folder.
     """
-    files_ = data_of(data, evaluation, ewc_data, speaker, read_settings(preset, changes))
-    asked = checked(repo, files_, node, name, preset, on, out, alpha, device)
-    notes = files_.left_out([node] if node is not None else [])
-    for text in notes:
-        told(text)
-    prepared = prepare_all(asked)
-    done = trained_and_committed(asked, prepared, alpha, message, author, device, dry_run, code, command, progress)
-    return replace(done, notes=(*notes, *done.notes))
-
-
-@dataclass(frozen=True)
-class TrainNodesResult:
-    """A run for each node, in the order that they were named; ``notes`` are of the data."""
-
-    runs: tuple[TrainResult, ...]
-    notes: tuple[str, ...] = ()
+    request = TrainRequest(
+        repo, data, evaluation, preset, changes, speaker, on, ewc_data, alpha,
+        message, author, device, dry_run, code, command, told, progress,
+    )  # fmt: skip
+    run = plan_run(request, node, name=name, out=out)
+    notes = request.report_left_out([node] if node is not None else [])
+    result = _train_and_commit(run, prepare_all(run))
+    return replace(result, notes=(*notes, *result.notes))
 
 
 def train_nodes(
@@ -277,34 +141,183 @@ def train_nodes(
     told: Callable[[str], None] = lambda _: None,
     progress: Progress = SILENT,
 ) -> TrainNodesResult:
-    """:func:`train` for each of several nodes, one after the other, on those rows of ``data`` whose ``"node"`` it is.
+    """Train one vector per node, each on the examples of `data` with that `"node"`; arguments as for `train`.
 
-    A vector is called as its node, and its run is in the folder of that name in ``out`` (``runs`` unless given). All data is
-    looked at before anything is trained. The same call goes on after a kill: runs that are finished are not run again.
+    Each vector is named after its node. All data is checked before the first run starts. The same call resumes after an
+    interruption, without repeating finished runs.
+
+    Args:
+        nodes: Memory-graph nodes to train, in order.
+        out: Folder in which each run gets a folder of its vector's name; by default `runs`.
     """
-    files_ = data_of(data, evaluation, ewc_data, speaker, read_settings(preset, changes))
+    request = TrainRequest(
+        repo, data, evaluation, preset, changes, speaker, on, ewc_data, alpha,
+        message, author, device, dry_run, code, command, told, progress,
+    )  # fmt: skip
     if twice := next((node for node in nodes if list(nodes).count(node) > 1), None):
         raise UsageError(f"'{twice}' is named twice", "Name each node once.")
     place = Path(out) if out is not None else repo.root / RUNS
-    all_ = [
-        checked(repo, files_, node, None, preset, on, place / name_of(node, Path(data)), alpha, device, several=True)
-        for node in nodes
-    ]
-    _check_apart(all_)
-    notes = files_.left_out(nodes)
-    for text in notes:
-        told(text)
-    ready = [(asked, prepare_all(asked)) for asked in all_]
-    how = alpha, message, author, device, dry_run, code, command, progress
-    return TrainNodesResult(tuple(trained_and_committed(asked, prepared, *how) for asked, prepared in ready), notes)
+    runs = [plan_run(request, node, out=place / name_of(node, Path(data)), several=True) for node in nodes]
+    _check_names(runs)
+    notes = request.report_left_out(nodes)
+    ready = [(run, prepare_all(run)) for run in runs]
+    return TrainNodesResult(tuple(_train_and_commit(run, prepared) for run, prepared in ready), notes)
 
 
-def _check_apart(all_: Sequence[PlannedRun]) -> None:
-    """Raise if two nodes' vectors would be called the same."""
-    names = [asked.name for asked in all_]
-    for asked in all_:
-        if names.count(asked.name) > 1:
-            nodes = " and ".join(str(other.node) for other in all_ if other.name == asked.name)
+def _check_names(runs: Sequence[PlannedRun]) -> None:
+    """Raise if the vectors of two nodes would have the same name."""
+    names = [run.name for run in runs]
+    for run in runs:
+        if names.count(run.name) > 1:
+            nodes = " and ".join(str(other.node) for other in runs if other.name == run.name)
             raise UsageError(
-                f"the vectors of {nodes} would both be called '{asked.name}'", "Train them one by one: --as NAME"
+                f"the vectors of {nodes} would have the same name '{run.name}'", "Train them one by one: --as NAME"
             )
+
+
+def _train_and_commit(run: PlannedRun, prepared: Mapping[str, Prepared]) -> TrainResult:
+    request = run.request
+    if request.dry_run:
+        return _result(run, prepared)
+    fit, trained = _trained(run, prepared)
+    with _explaining_divergence(run):
+        committed = commit(
+            run.repo,
+            run.folder / "final",
+            name=run.name,
+            alpha=request.alpha,
+            node=run.node,
+            message=request.message,
+            author=request.author,
+            code=request.code,
+            more=_facts(run, prepared, fit),
+            also=lambda: _kept_fisher(run, fit.ewc),
+            command=request.command,
+            progress=request.progress,
+        )
+    return replace(
+        _result(run, prepared),
+        steps=fit.steps,
+        trained=trained,
+        resumed=fit.resumed,
+        curve=fit.curve,
+        before=fit.before,
+        after=fit.after,
+        ewc=fit.ewc,
+        committed=committed,
+    )
+
+
+def _trained(run: PlannedRun, prepared: Mapping[str, Prepared]) -> tuple[Fit, bool]:
+    """Train, unless the run is finished; return how it went, and whether it was trained now."""
+    from persona.training.run import IDENTITY, check_identity, finished, fit
+
+    done = finished(run.folder)
+    if done is not None:
+        return done, False
+    request = run.request
+    files.make_folder(run.folder)
+    with _alone(run.folder):
+        if not check_identity(run.folder, run.identity):
+            files.write_file(run.folder / IDENTITY, (json.dumps(run.identity, indent=1) + "\n").encode())
+        # qlora moves the model to the device itself, once it is quantized.
+        device = "cpu" if run.settings.method == "qlora" else request.device
+        model = load_recipe(run.repo, run.start, run.label, run.on, device=device, progress=request.progress)
+        rows = {key: file.rows for key, file in prepared.items()}
+        return fit(
+            model, rows[DATA], run.settings, run.folder,
+            rows.get(EVALUATION, ()), rows.get(OLD, ()), request.device, request.progress,
+        ), True  # fmt: skip
+
+
+@contextlib.contextmanager
+def _explaining_divergence(run: PlannedRun) -> Iterator[None]:
+    """Turn WrongBase into a better error: the model started from the base, so it must have diverged from it."""
+    try:
+        yield
+    except WrongBase as error:
+        raise Refusal(
+            f"training diverged: {error.message}",
+            f"Lower learning_rate, and train in another folder than {run.folder}.",
+        ) from None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lock a run folder, so that no other process trains in it."""
+    lock = files.open_lock(folder / "lock")
+    if lock is None:
+        raise Locked(f"another process trains in {folder}", "Wait until it ends, or give another folder: -o RUN")
+    try:
+        yield
+    finally:
+        files.close_lock(lock)
+
+
+def _facts(run: PlannedRun, prepared: Mapping[str, Prepared], fit: Fit) -> dict[str, Any]:
+    """Facts for the commit that are not in the run folder."""
+    request, summary = run.request, prepared[DATA].summary
+    training: dict[str, Any] = {
+        "preset": str(request.preset),
+        **run.settings.table(),
+        "examples": summary.used,
+        "tokens": summary.tokens,
+        "learnt_tokens": summary.learnt,
+    }
+    if request.speaker:
+        training["speaker"] = request.speaker
+    if run.on:
+        training["on"] = run.on
+    if fit.after is not None:
+        training["eval_loss"] = {"before": fit.before, "after": fit.after}
+    started = {"time": now(), "seed": run.settings.seed, "base": run.start.base}
+    if EVALUATION in prepared:
+        training["eval_data"] = request.prints[EVALUATION]
+    share = {"node": run.node, "share": run.digests[DATA]} if run.shares else {}
+    points = [[step, loss] for step, loss in fit.curve]
+    history = {"loss": {"count": len(points), "points": points}}
+    return {"training": training, "data": [request.prints[DATA] | share], "started": started, "history": history}
+
+
+def _kept_fisher(run: PlannedRun, drift: FisherDrift | None) -> dict[str, Any]:
+    """Store the Fisher diagonal; return facts about it for the commit, none without elastic weight consolidation."""
+    if drift is None:
+        return {}
+    kept = Fisher(
+        base=run.start.base_id,
+        data=(run.request.prints[OLD]["digest"],),
+        examples=drift.examples,
+        tokens=drift.tokens,
+        seed=run.settings.seed,
+        tensors=ingest_fisher(run.folder / "fisher.safetensors", run.repo.tensors, run.request.progress),
+        recipe=run.repo.commit(run.on).recipe if run.on else None,
+    )
+    return {"ewc": {"fisher": kept.put(run.repo.objects), **asdict(drift)}}
+
+
+def _result(run: PlannedRun, prepared: Mapping[str, Prepared]) -> TrainResult:
+    """The result of a run that has not been trained."""
+    from persona.training.run import steps_of
+
+    settings, summaries = run.settings, {key: file.summary for key, file in prepared.items()}
+    steps = steps_of(settings, len(prepared[DATA].rows))
+    notes = []
+    if settings.warmup_steps >= steps:
+        notes.append(
+            f"all {steps} steps are warm-up (warmup_steps is {settings.warmup_steps}), "
+            "so the full learning rate is never reached"
+        )
+    if settings.method == "qlora" and EVALUATION in prepared:
+        notes.append("losses are measured on the 4-bit model, which a build is not; persona eval measures builds")
+    return TrainResult(
+        name=run.name,
+        run=run.folder,
+        dry_run=run.request.dry_run,
+        preset=str(run.request.preset),
+        settings=settings.table(),
+        data=summaries[DATA],
+        evaluation=summaries.get(EVALUATION),
+        old=summaries.get(OLD),
+        steps=steps,
+        notes=tuple(notes),
+    )

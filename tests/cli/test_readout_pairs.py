@@ -157,8 +157,8 @@ def test_json(run: Run, work: Path) -> None:
     ("args", "code", "words"),
     [
         (["notes"], 2, ["no file to write", "-o PAIRS"]),
-        (["notes", "-o", "p", "--dry-run"], 2, ["writes no file"]),
-        (["-o", "p"], 10, ["no persona repository", "Name a SOURCE"]),
+        (["notes", "-o", "p", "--dry-run"], 2, ["cannot be combined"]),
+        (["-o", "p"], 10, ["no persona repository", "Give a SOURCE"]),
         (["-o", "p", "--graph", "main"], 10, ["no persona repository"]),
         (["", "-o", "p"], 2, ["the path is empty"]),
         (["notse", "-o", "p"], 2, ["no memory graph at notse"]),

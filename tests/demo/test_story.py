@@ -165,7 +165,7 @@ def test_a_page_that_could_not_be_written_is_refused_before_the_work(
     assert invoke(["demo", "--page", str(tmp_path)]) == 1
     assert "is a folder" in capsys.readouterr().err
     assert invoke(["demo", "--page", str(tmp_path / "nowhere" / "story.html")]) == 1
-    assert "there is no folder" in capsys.readouterr().err
+    assert "no folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow

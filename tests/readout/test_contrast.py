@@ -98,26 +98,26 @@ WRONG = {
     "not JSON": (BOTH + "{", 3, "is not JSON"),
     "deep": (BOTH + "[" * 100_000, 3, "is not JSON"),
     "a list": (BOTH + "[1]", 3, "is not a JSON object"),
-    "neither label nor sides": (BOTH + lines({"concept": "joy", "text": "x"}), 3, "neither 'label'"),
+    "neither label nor sides": (BOTH + lines({"concept": "joy", "text": "x"}), 3, "missing 'label'"),
     "one side": (BOTH + lines({"concept": "joy", "positive": "x"}), 3, "'negative' is missing"),
     "an empty side": (BOTH + lines({"concept": "joy", "positive": "x", "negative": " "}), 3, "'negative' is empty"),
     "no text": (BOTH + lines({"concept": "joy", "label": 1}), 3, "'text' is missing"),
-    "a number": (BOTH + lines(row(5, 1)), 3, "'text' is no text"),  # type: ignore[arg-type]
-    "half of a character": (BOTH + lines(row("\ud83d", 1)), 3, "half of a character"),
-    "no concept": (BOTH + lines({"text": "x", "label": 1}), 3, "does not say which concept"),
+    "a number": (BOTH + lines(row(5, 1)), 3, "'text' is not a string"),  # type: ignore[arg-type]
+    "half of a character": (BOTH + lines(row("\ud83d", 1)), 3, "unpaired surrogate"),
+    "no concept": (BOTH + lines({"text": "x", "label": 1}), 3, "does not name a concept"),
     "a concept that is none": (BOTH + lines(row("x", 1, 5)), 3, "'concept' is 5"),  # type: ignore[arg-type]
-    "label 0": (BOTH + lines(row("x", 0)), 3, "the label is 0"),
-    "label 6": (BOTH + lines(row("x", 6)), 3, "the label is 6"),
-    "label 2.5": (BOTH + lines(row("x", 2.5)), 3, "the label is 2.5"),
-    "label NaN": (BOTH + '{"concept": "joy", "text": "x", "label": NaN}', 3, "the label is NaN"),
-    "a truth": (BOTH + lines(row("x", True)), 3, "the label is true"),
-    "a word": (BOTH + lines(row("x", "1")), 3, 'the label is "1"'),
+    "label 0": (BOTH + lines(row("x", 0)), 3, "invalid label 0"),
+    "label 6": (BOTH + lines(row("x", 6)), 3, "invalid label 6"),
+    "label 2.5": (BOTH + lines(row("x", 2.5)), 3, "invalid label 2.5"),
+    "label NaN": (BOTH + '{"concept": "joy", "text": "x", "label": NaN}', 3, "invalid label NaN"),
+    "a truth": (BOTH + lines(row("x", True)), 3, "invalid label true"),
+    "a word": (BOTH + lines(row("x", "1")), 3, 'invalid label "1"'),
     "both kinds of labels": (BOTH + lines(row("x", 4)), 3, "c.jsonl:2 has -1"),
     "only ones": (lines("", row("x", 1), row("y", 1)), 2, "every label is 1"),
-    "both sides": (BOTH + lines(row("Good", -1)), 3, "as {file}:1 says"),
-    "the same twice": (lines({"concept": "joy", "positive": "x", "negative": "X "}), 1, "as {file}:1 says"),
-    "one side alone": (BOTH + lines(row("x", -1, "ease")), 3, "no statement has it, of 'ease'"),
-    "the other alone": (BOTH + lines(row("x", 1, "ease")), 3, "no statement has it not, of 'ease'"),
+    "both sides": (BOTH + lines(row("Good", -1)), 3, "the other is in {file}:1"),
+    "the same twice": (lines({"concept": "joy", "positive": "x", "negative": "X "}), 1, "the other is in {file}:1"),
+    "one side alone": (BOTH + lines(row("x", -1, "ease")), 3, "'ease' has no positive statement"),
+    "the other alone": (BOTH + lines(row("x", 1, "ease")), 3, "'ease' has no negative statement"),
 }
 
 
@@ -136,14 +136,14 @@ WRONG_TABLES = {
     "a comma too many": ('{\n"a": 1,\n"b": -1,\n}', 4, "is not JSON"),
     "a list": ("[]", 1, "is not a JSON object"),
     "an empty statement": ('{\n"a": 1,\n" ": -1}', 3, "'a statement' is empty"),
-    "a label": ('{\n"a": 1,\n\n"b": "no"}', 4, 'the label is "no"'),
-    "said twice": ('{\n"a": 1,\n"b": -1,\n"a": -1}', 4, "c.json:2 says"),
+    "a label": ('{\n"a": 1,\n\n"b": "no"}', 4, 'invalid label "no"'),
+    "said twice": ('{\n"a": 1,\n"b": -1,\n"a": -1}', 4, "c.json:2"),
     "a label in a table of tables": (
         '{"joy": {"a": 1,\n"b": -1},\n"ease": {"c": 1,\n"d": null}}',
         4,
-        "the label is null",
+        "invalid label null",
     ),
-    "too deep": ('{"joy": {"a": 1, "b": -1,\n"c": {"d": 1}}}', 2, 'the label is {"d": 1}'),
+    "too deep": ('{"joy": {"a": 1, "b": -1,\n"c": {"d": 1}}}', 2, 'invalid label {"d": 1}'),
 }
 
 
@@ -157,9 +157,9 @@ def test_an_error_in_a_table_names_its_line(tmp_path: Path, what: str) -> None:
 
 
 def test_a_table_needs_a_concept(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not say which concept") as error:
+    with pytest.raises(UsageError, match="does not name a concept") as error:
         read(tmp_path, json.dumps(SEED), None, "c.json")
-    assert error.value.hint == "Add --concept NAME, just one."
+    assert error.value.hint == "Give it with exactly one --concept NAME."
 
 
 def test_a_table_that_nests_for_ever(tmp_path: Path) -> None:

@@ -174,17 +174,17 @@ def test_a_folder_in_a_repository(repo: persona.Repository, tmp_path: Path) -> N
 def test_what_is_there_stays(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     persona.readout_export(None, folder, out, format="gguf")
-    with pytest.raises(Refusal, match="is there already"):
+    with pytest.raises(Refusal, match="already exists"):
         persona.readout_export(None, folder, out, format="vllm")
     persona.readout_export(None, folder, out, format="vllm", replace=True)
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "vectors.safetensors"]
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(Refusal, match=r"holds mine.txt, which no export made"):
+    with pytest.raises(Refusal, match=r"contains mine.txt, which is not from an export"):
         persona.readout_export(None, folder, out, format="vllm", replace=True)
     with pytest.raises(Refusal, match="is a folder"):
         persona.readout_export(None, folder, out, format="npz", replace=True)
     (tmp_path / "a.npz").write_text("mine")
-    with pytest.raises(Refusal, match=r"a.npz is there already"):
+    with pytest.raises(Refusal, match=r"a.npz already exists"):
         persona.readout_export(None, folder, tmp_path / "a.npz", format="npz")
     assert (tmp_path / "a.npz").read_text() == "mine"
 
@@ -196,14 +196,14 @@ def test_what_cannot_be_exported(folder: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
     refused("llama.cpp cannot steer layer 0$", format="gguf", layers=[0, 1])
-    refused("the readout has no other", written(tmp_path / "flat", handmade(layers=(0,))), format="gguf")
+    refused("the readout's only layer", written(tmp_path / "flat", handmade(layers=(0,))), format="gguf")
     refused("has no concept 'warmt'", format="npz", concepts=["warmt"])
     refused("has no layer 2", format="npz", layers=[2])
     refused("unknown format 'onnx'", format="onnx")
     refused("unknown scale 'long'", format="npz", scale="long")
     refused("directions of length 1", format="vllm", scale="raw")
     bare = written(tmp_path / "bare", replace(handmade(), about={"norms": [[1], [2]]}))
-    refused("does not say how long its directions were", bare, format="npz", scale="raw")
+    refused("has no 'norms'", bare, format="npz", scale="raw")
 
 
 def test_a_part_of_nothing_is_all() -> None:

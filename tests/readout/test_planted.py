@@ -21,7 +21,7 @@ from persona.inference.load import LoadedModel, from_folder
 from persona.progress import SILENT
 from persona.readout import aggregators, capturing
 from persona.readout.capturing import CaptureOptions, captured
-from persona.readout.fitting import Taking
+from persona.readout.fitting import FitOptions
 from persona.readout.labels import Labels, labels_of
 from persona.readout.training import FittedReadout, train
 from tests.readout.small import MARK, examples, small_model, texts
@@ -72,7 +72,7 @@ def found(
     blocks = find_blocks(live.model)
     how = CaptureOptions(pooling, batch_size=7)
     with captured(live, blocks, range(4), texts, how, out / "work.partial", SILENT) as data:
-        return train(data, Taking(aggregator), SILENT)
+        return train(data, FitOptions(aggregator), SILENT)
 
 
 @pytest.mark.parametrize("aggregator", aggregators.names())

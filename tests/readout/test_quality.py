@@ -66,7 +66,7 @@ def quality(value: float, low: float, control_high: float, higher: bool = True, 
     [
         (quality(0.95, 0.8, 0.7), None),
         (quality(1.0, 0.8, 1.0), None),
-        (quality(0.65, 0.55, 0.6), "hardly tells texts apart"),
+        (quality(0.65, 0.55, 0.6), "barely separates positives from negatives"),
         (quality(0.8, 0.45, 0.6), "may be chance"),
         (quality(0.9, 0.8, 0.92), "random directions do as well"),
         (quality(0.3, 0.1, 0.6, higher=False), "project no higher"),

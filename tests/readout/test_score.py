@@ -79,7 +79,7 @@ def test_units_of_scores(runs: Path, live: LoadedModel, readout: Readout) -> Non
     assert persona.readout_score(None, TEXTS[:1], runs / "mood", runs / "base").spread is None
     write_readout(runs / "elsewhere", Readout(readout.concepts, readout.layers, readout.vectors))
     assert persona.readout_score(None, TEXTS, runs / "elsewhere", runs / "base").units == "raw"
-    with pytest.raises(UsageError, match="says nothing of its spreads"):
+    with pytest.raises(UsageError, match="has no 'spreads'"):
         persona.readout_score(None, TEXTS, runs / "elsewhere", runs / "base", units="std")
 
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> No
     with pytest.raises(UsageError, match="reads 128"):
         score(["hello " * 200])
     write_readout(tmp_path / "wide", by_chance((0, 1), hidden=32))
-    with pytest.raises(UsageError, match="32 wide, and the model's residual stream is 64"):
+    with pytest.raises(UsageError, match="32 wide, but the model's residual stream is 64"):
         score(mood=tmp_path / "wide")
     write_readout(tmp_path / "deep", by_chance((0, 5), hidden=64))
     with pytest.raises(UsageError, match="no layer 5"):

@@ -83,7 +83,11 @@ def test_labels_are_sorted_and_said_once() -> None:
         (lines(("joy", True, "a", None)), (), "no negative texts of 'joy'"),
         (lines(("joy", False, "a", None)), (), "no positive texts of 'joy'"),
         (lines(("joy", True, " \n", None), ("joy", False, "a", None)), (), "a text of 'joy' is empty"),
-        (lines(("joy", True, "a", None), ("joy", False, "a", None)), (), "as positive and as negative: 'a'"),
+        (
+            lines(("joy", True, "a", None), ("joy", False, "a", None)),
+            (),
+            "both a positive and a negative of 'joy': 'a'",
+        ),
         (lines(("joy", True, "a", None), ("joy", False, "b", None)), ("jay",), "no concept 'jay'"),
     ],
 )

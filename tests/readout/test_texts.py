@@ -95,10 +95,10 @@ def test_a_conversation_is_written_by_the_template_whatever_is_pooled(tmp_path: 
     ("template", "text", "problem"),
     [
         (None, json.dumps(TALK), "has no chat template"),
-        (TEMPLATE, "w1 w2", "'w1 w2' is no conversation"),
-        (TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
-        (MARKED_TEMPLATE, json.dumps(TALK[:1]), "the assistant says nothing"),
-        (FORGETFUL, json.dumps(TALK), "the turns up to message 2 differently"),
+        (TEMPLATE, "w1 w2", "'w1 w2' is not a conversation"),
+        (TEMPLATE, json.dumps(TALK[:1]), "has no text by the assistant"),
+        (MARKED_TEMPLATE, json.dumps(TALK[:1]), "has no text by the assistant"),
+        (FORGETFUL, json.dumps(TALK), "the turns up to message 2"),
     ],
 )
 def test_what_cannot_be_marked_is_said(tmp_path: Path, template: str | None, text: str, problem: str) -> None:
@@ -122,13 +122,13 @@ def test_other_texts_are_no_conversations(text: str) -> None:
 def test_texts_that_are_too_long(tmp_path: Path) -> None:
     model = live(tmp_path / "m", TEMPLATE)
     given = [texts(1, 1, least=70, most=80)[0], "w1"]
-    with pytest.raises(UsageError, match="tokens, and small reads 64"):
+    with pytest.raises(UsageError, match="more than the context of small \\(64\\)"):
         encode(model, given)
     found = encode(model, given, too_long="cut")
     assert [len(one) for one in found.tokens] == [64, 2]
     assert encode(model, given, too_long="skip").rows == (1,)
     late = [{"role": "user", "content": given[0]}, {"role": "assistant", "content": "w1"}]
-    with pytest.raises(UsageError, match="counts within 64 tokens"):
+    with pytest.raises(UsageError, match=r"the first 64 tokens of .* have none of the assistant's"):
         encode(model, [json.dumps(late)], "assistant", "cut")
 
 

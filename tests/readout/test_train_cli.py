@@ -73,7 +73,7 @@ def test_json_has_it_all(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--pairs", "pairs.jsonl", "--model", "model"], "Missing option '-o'"),
         (["-o", "x", "--model", "model"], "Missing option '--pairs'"),
         (["--pairs", "none.jsonl", "-o", "x", "--model", "model"], "none.jsonl: no such file"),
-        (["--pairs", "pairs.jsonl", "-o", "x"], "Give --model PATH"),
+        (["--pairs", "pairs.jsonl", "-o", "x"], "--model PATH"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "nowhere"], "no folder"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "model", "--aggregator", "pcb"], "Did you mean 'pca'?"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "model", "--layers", "7"], "no layer 7"),
@@ -105,6 +105,6 @@ def test_whoever_stops_it_is_told_how_to_go_on(place: Path, forks: Forks) -> Non
     typed = ["readout", "train", "--model", "model", "--pairs", "pairs.jsonl", "-o", "stopped"]
     done = forks.run(["python", "-c", program, *typed], cwd=place)
     assert done.returncode == 130
-    assert "stopped.partial has what was captured: the same command goes on from there" in done.stderr
+    assert "stopped.partial: run the same command to resume" in done.stderr
     assert invoke(["-C", str(place), *typed]) == 0
     assert not (place / "stopped.partial").exists()

@@ -158,7 +158,7 @@ def test_replies_by_chance_and_without(live: LoadedModel) -> None:
     assert greedy == said(temperature=0.0, seed=1, batch_size=3)
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(live.tokenizer.eos_token_id not in reply[:-1] for reply in greedy)
-    with pytest.raises(UsageError, match=r"prompt 1 has .* which with 120 of a reply is more than base reads"):
+    with pytest.raises(UsageError, match=r"prompt 1 .* and a reply of 120 tokens exceed the context of base"):
         prompt_tokens(live, PROMPTS, 120, plain=False)
 
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_tuned(folder: Path, readout: Readout, tmp_path: Path, mo
     with pytest.raises(UsageError, match="there is no folder"):
         tune(folder, tmp_path / "nowhere" / "trials.json")
     write_readout(tmp_path / "plain", Readout(readout.concepts, readout.layers, readout.vectors))
-    with pytest.raises(UsageError, match="says nothing of its spreads"):
+    with pytest.raises(UsageError, match="has no 'spreads'"):
         tune(folder, out, readout=tmp_path / "plain")
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match="needs optuna") as caught:

@@ -172,7 +172,7 @@ def test_a_wrapped_model_and_embeddings() -> None:
         assert torch.equal(wrapped(inputs_embeds=model.get_input_embeddings()(TOKENS)).logits, bare)
     assert r.tokens is None
     assert torch.equal(r.latest[2], by_tokens[2])
-    with pytest.raises(Refusal, match="no tokens to name"):
+    with pytest.raises(Refusal, match="no tokens to print"):
         r.table(None)
 
 
@@ -232,14 +232,14 @@ def test_a_pass_that_breaks_off_is_not_read() -> None:
 def test_what_does_not_fit_is_said_before_anything() -> None:
     model = make("llama")
     bad: list[tuple[str, dict[str, object]]] = [
-        ("31 wide, and the model's residual stream is 32", {"readout": by_chance(hidden=31)}),
+        ("31 wide, but the model's residual stream is 32", {"readout": by_chance(hidden=31)}),
         ("no layer 3", {"readout": by_chance((1, 3))}),
         ("no concept 'warmht'", {"concepts": ["warmht"]}),
         ("the readout has no layer 7", {"layers": [7]}),
-        ("no concept or no layer", {"layers": []}),
+        ("no concepts or no layers", {"layers": []}),
         ("no list of blocks at 'model.h'", {"blocks": "model.h"}),
         ("which readout", {"readout": None}),
-        ("there is no readout 'nowhere'", {"readout": "nowhere"}),
+        ("no readout 'nowhere'", {"readout": "nowhere"}),
     ]
     for message, changes in bad:
         with pytest.raises(UsageError, match=message), persona.readout.watch(model, **{"readout": READOUT, **changes}):
@@ -258,11 +258,11 @@ def test_units_that_a_manifest_has_not() -> None:
             _ = r.latest
         model(TOKENS)
     assert r.mean()[0].shape == (2, 2)
-    with pytest.raises(UsageError, match="says nothing of its spreads"):
+    with pytest.raises(UsageError, match="has no 'spreads'"):
         r.mean("std")
     with pytest.raises(UsageError, match="unknown units 'sd'"):
         r.mean("sd")
-    with pytest.raises(Refusal, match="no token to read"):
+    with pytest.raises(Refusal, match="no tokens to average over"):
         r.mean(generated=True)
     odd = Readout(READOUT.concepts, READOUT.layers, READOUT.vectors, {**READOUT.about, "spreads": [[1, 0, 1]] * 2})
     with persona.readout.watch(model, odd) as r:

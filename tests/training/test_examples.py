@@ -82,14 +82,14 @@ def test_two_speakers_in_jsonl(tmp_path: Path) -> None:
     [
         ("{", "is not JSON"),
         ("[1]", "is not a JSON object"),
-        ({"mesages": []}, "has none of messages, prompt and completion, text"),
+        ({"mesages": []}, "has none of: messages, prompt and completion, text"),
         ({"messages": "hi"}, "'messages' is not a list"),
-        ({"messages": [{"role": "user"}]}, "message 1 of 'messages' has no role and content"),
-        ({"messages": [USER]}, "has no assistant's message"),
+        ({"messages": [{"role": "user"}]}, "'role' and 'content' of message 1 of 'messages' must be strings"),
+        ({"messages": [USER]}, "has no assistant message"),
         ({"prompt": "hi"}, "has no 'completion'"),
         ({"completion": "hi"}, "has no 'prompt'"),
-        ({"prompt": "hi", "completion": [ASSISTANT]}, "one is a list"),
-        ({"text": 3}, "'text' is not a text"),
+        ({"prompt": "hi", "completion": [ASSISTANT]}, "one of 'prompt' and 'completion' is a list"),
+        ({"text": 3}, "'text' is not a string"),
     ],
 )
 def test_an_error_names_the_line(tmp_path: Path, row: Any, said: str) -> None:
@@ -103,12 +103,12 @@ def test_an_error_names_the_line(tmp_path: Path, row: Any, said: str) -> None:
 
 def test_errors_of_conversations(tmp_path: Path) -> None:
     path = written(tmp_path, CHAT, name="chat.txt")
-    with pytest.raises(UsageError, match="has no turn of 'RIA'") as caught:
+    with pytest.raises(UsageError, match="has no turns of 'RIA'") as caught:
         read_examples(path, "RIA")
     assert "Did you mean 'RIYA'?" in caught.value.hint
-    with pytest.raises(UsageError, match="whose turns are to be learnt"):
+    with pytest.raises(UsageError, match="no speaker given"):
         read_examples(path)
-    with pytest.raises(UsageError, match=r"odd.txt:2: a turn begins with its speaker"):
+    with pytest.raises(UsageError, match=r"odd.txt:2: the first turn has no speaker"):
         read_examples(written(tmp_path, "\nhello", name="odd.txt"), "RIYA")
 
 

@@ -29,8 +29,8 @@ def test_every_problem_is_told(words: Any) -> None:
     found = prepare(words, rows, Settings(max_length=4), None)
     assert found.summary.problems == (
         DataProblem("empty", 1, "left out", ("d:4",)),
-        DataProblem("the same as one before", 1, "kept", ("d:2",)),
-        DataProblem("alike one before", 1, "kept", ("d:3",)),
+        DataProblem("duplicate", 1, "kept", ("d:2",)),
+        DataProblem("near duplicate", 1, "kept", ("d:3",)),
         DataProblem("longer than 4 tokens", 1, "cut", ("d:5",)),
     )
     assert (found.summary.examples, found.summary.used, len(found.rows[-1].tokens)) == (5, 4, 4)
@@ -39,7 +39,7 @@ def test_every_problem_is_told(words: Any) -> None:
 
 
 def test_too_long_may_be_an_error_and_the_model_has_a_say(words: Any) -> None:
-    with pytest.raises(UsageError, match="d:1 has 4 tokens, and at most 3 are read"):
+    with pytest.raises(UsageError, match="d:1 has 4 tokens, above the limit of 3"):
         prepare(words, [asked(1, "hi there", "yes")], Settings(too_long="error"), 3)
 
 
@@ -54,7 +54,7 @@ def test_leaks_are_named_once_for_the_worst(words: Any) -> None:
     held = [asked(1, "Hi", "YES"), asked(2, "hi", "ok"), asked(3, "one", "no"), asked(4, "two", "sure")]
     found = prepare(words, held, Settings(), None, trained).summary.problems
     assert [(one.what, one.where) for one in found] == [
-        ("trained on", ("d:1",)),
-        ("with a prompt trained on", ("d:2",)),
-        ("with an answer trained on", ("d:3",)),
+        ("also in the training data", ("d:1",)),
+        ("prompt in the training data", ("d:2",)),
+        ("answer in the training data", ("d:3",)),
     ]

@@ -64,7 +64,7 @@ def test_unknown_presets_and_odd_changes() -> None:
     with pytest.raises(UsageError, match="no preset 'limbik'") as caught:
         read_settings("limbik")
     assert "Did you mean 'limbic'?" in caught.value.hint
-    with pytest.raises(UsageError, match="not of the form KEY=VALUE"):
+    with pytest.raises(UsageError, match="is not KEY=VALUE"):
         parse_changes(["rank"])
     with pytest.raises(UsageError, match="is above learning_rate"):
         read_settings("default", {"learning_rate": 1e-6})

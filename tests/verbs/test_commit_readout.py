@@ -51,7 +51,7 @@ def test_the_same_again_makes_nothing_new(repo: persona.Repository, told: dict[s
     before = sorted(repo.folder.rglob("*"))
     again = persona.commit_readout(repo, out(repo, **told, model="a tiny Llama"), name="feelings", author="Test")
     assert again.recorded is None
-    assert again.notes == ("'feelings' has this very readout already; nothing new was recorded",)
+    assert again.notes == ("'feelings' already is this readout; nothing was recorded",)
     assert again.readout == first.readout
     assert sorted(repo.folder.rglob("*")) == before
     packs = sorted((repo.folder / "packs").glob("*.pack"))
@@ -86,15 +86,15 @@ def test_what_is_not_known_of_its_origin_is_said(repo: persona.Repository, told:
     assert done.notes == ("it was captured on revision cdcdcdcdcdcd, which is not in this repository",)
     no_commit = {"base": told["base"], "revision": told["base"]}
     done = persona.commit_readout(repo, out(repo, **no_commit, seed=4), name="e", author="Test")
-    assert done.notes == (f"its manifest says that it was captured on {told['base'][:12]}, which is no commit",)
+    assert done.notes == (f"its manifest says that it was captured on {told['base'][:12]}, which is not a commit",)
     assert persona.fsck(repo).ok
     assert [state.since for state in persona.status(repo).readouts] == [None] * 5
 
 
 def test_it_must_fit_the_base(repo: persona.Repository) -> None:
-    with pytest.raises(UsageError, match=r"directions of 16 entries, and the residual stream of the base .* has 32"):
+    with pytest.raises(UsageError, match=r"16 wide, but the residual stream of the base .* is 32 wide"):
         persona.commit_readout(repo, written(repo.root / "narrow", handmade(hidden=16)))
-    with pytest.raises(UsageError, match=r"the readout has layer 2, and the base .* has 2 blocks, 0 to 1"):
+    with pytest.raises(UsageError, match=r"the readout has layer 2, but the base .* has only layers 0 to 1"):
         persona.commit_readout(repo, written(repo.root / "deep", handmade(layers=(1, 2))))
     assert persona.status(repo).readouts == ()
 
@@ -104,7 +104,7 @@ def test_numbers_are_finite(repo: persona.Repository, value: str) -> None:
     folder = written(repo.root / "feelings")
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "auc": [["X"]]}).replace('"X"', value))
-    with pytest.raises(CheckpointError, match=r"manifest.json cannot be kept"):
+    with pytest.raises(CheckpointError, match=r"manifest.json cannot be stored"):
         persona.commit_readout(repo, folder)
 
 
@@ -112,7 +112,7 @@ def test_names_are_text(repo: persona.Repository) -> None:
     folder = written(repo.root / "feelings")
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"warmth"', '"\\ud800"'))
-    with pytest.raises(CheckpointError, match=r"manifest.json cannot be kept"):
+    with pytest.raises(CheckpointError, match=r"manifest.json cannot be stored"):
         persona.commit_readout(repo, folder)
 
 

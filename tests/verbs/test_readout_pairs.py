@@ -107,12 +107,12 @@ def test_contrasts_alone_and_with_a_graph(out: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_where_there_is_too_little(out: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="no concept has 40 texts of each side: 'warmth' has 15 positive and 29") as error:
+    with pytest.raises(Refusal, match="no concept has 40 texts on each side: 'warmth' has 15 positive and 29") as error:
         persona.readout_pairs(JOURNAL, out, rules=Rules(min_examples=40))
     assert "--min-examples" in error.value.hint
     with pytest.raises(Refusal, match="0 positive") as error:
         persona.readout_pairs(JOURNAL, out, concepts=["sadness"])
-    assert error.value.hint == "Its highest score is 5: see --min-positive-score."
+    assert error.value.hint == "Its highest score is 5: lower --min-positive-score."
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text("No tag at all.")
     with pytest.raises(Refusal, match="no text has a score"):
@@ -126,7 +126,7 @@ def test_a_file_that_says_something_else_stays(out: Path) -> None:
     before = out.stat()
     persona.readout_pairs(JOURNAL, out)
     assert out.stat().st_mtime_ns == before.st_mtime_ns, "the same again is no change"
-    with pytest.raises(Refusal, match="is there, and says something else"):
+    with pytest.raises(Refusal, match="already exists, with other contents"):
         persona.readout_pairs(JOURNAL, out, concepts=["warmth"])
     assert out.stat().st_ino == before.st_ino
     out.chmod(0o600)
@@ -140,10 +140,10 @@ def test_what_is_asked_for_is_checked_before_a_server_is(tmp_path: Path) -> None
     with serving(graph) as url:
         for out, more, wrong in (
             (tmp_path, {}, "is a folder"),
-            (tmp_path / "no" / "p", {}, "there is no folder"),
+            (tmp_path / "no" / "p", {}, "no folder"),
             (Path("/dev/null"), {}, "/dev/null is not a file"),
-            (tmp_path / "p", {"rules": Rules(max_negative_score=8)}, "cannot be low"),
-            (tmp_path / "p", {"tools": ("a", "b", "c")}, "at most two tools"),
+            (tmp_path / "p", {"rules": Rules(max_negative_score=8)}, "is not below"),
+            (tmp_path / "p", {"tools": ("a", "b", "c")}, "more than two tools"),
         ):
             with pytest.raises(UsageError, match=wrong):
                 persona.readout_pairs(url, out, **more)  # type: ignore[arg-type]
@@ -155,9 +155,9 @@ def test_what_is_asked_for_is_checked_before_a_server_is(tmp_path: Path) -> None
 
 
 def test_no_place_and_two_places(repo: persona.Repository, out: Path) -> None:
-    with pytest.raises(UsageError, match="no texts to take"):
+    with pytest.raises(UsageError, match="no source of texts"):
         persona.readout_pairs(None, out)
-    with pytest.raises(UsageError, match="two places"):
+    with pytest.raises(UsageError, match="both a source and a repository"):
         persona.readout_pairs(JOURNAL, out, repo=repo)
     with pytest.raises(UsageError, match="no memory graph found at"):
         persona.readout_pairs("nowhere", out)

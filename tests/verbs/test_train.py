@@ -142,7 +142,7 @@ def test_on_top_of_a_build(repo: persona.Repository, data: Path, tmp_path: Path)
     assert vectors["first"] != vectors["second"]
     assert repo.commit(repo.head()).run["training"]["on"] == head
     assert done.before == pytest.approx(first.after, rel=1e-5)  # it begins where the first one ended
-    with pytest.raises(Refusal, match="a full fine-tune on top of a build"):
+    with pytest.raises(Refusal, match="a full fine-tune of a build"):
         persona.train(repo, data, changes={**SMALL, "method": "full"}, name="third", on="HEAD")
 
 
@@ -183,7 +183,7 @@ def test_the_same_again_makes_nothing_new(repo: persona.Repository, data: Path) 
 def test_a_folder_of_someone_elses_is_left_alone(repo: persona.Repository, data: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(Refusal, match="is no run of persona train"):
+    with pytest.raises(Refusal, match="is not a run of persona train"):
         persona.train(repo, data, changes=SMALL, out=tmp_path / "mine")
 
 
@@ -192,7 +192,7 @@ def test_a_run_that_was_killed_before_it_said_what_it_is_begins_anew(tmp_path: P
     (tmp_path / ".run.json.tmp-1234").write_text('{"form')
     assert not check_identity(tmp_path, {"format": 1})
     (tmp_path / ".run.json").touch()
-    with pytest.raises(Refusal, match="is no run of persona train"):
+    with pytest.raises(Refusal, match="is not a run of persona train"):
         check_identity(tmp_path, {"format": 1})
 
 
@@ -298,16 +298,16 @@ def test_one_node_leaves_out_what_says_that_it_is_anothers(repo: persona.Reposit
 def test_nodes_that_cannot_be_trained_are_told_before_any_is(repo: persona.Repository, tmp_path: Path) -> None:
     data = of_nodes(tmp_path / "all.jsonl", "good", "day")
     for nodes, said, hint in (
-        (["good", "dya"], "has no row of node 'dya'", "Did you mean 'day'?"),
+        (["good", "dya"], "has no examples of node 'dya'", "Did you mean 'day'?"),
         (["good", "good"], "'good' is named twice", "once"),
-        (["a#day", "day"], "would both be called 'day'", "--as"),
+        (["a#day", "day"], "would have the same name 'day'", "--as"),
     ):
         with pytest.raises(UsageError, match=said) as caught:
             persona.train_nodes(repo, data, nodes, changes=SMALL)
         assert hint in caught.value.hint
     chat = tmp_path / "chat.txt"
     chat.write_text("[RIYA] hey\n[FRIEND] yeah\n")
-    with pytest.raises(UsageError, match="has no row of node 'good'") as caught:
+    with pytest.raises(UsageError, match="has no examples of node 'good'") as caught:
         persona.train_nodes(repo, chat, ["good", "day"], speaker="RIYA")
     assert '"node"' in caught.value.hint
     assert len(persona.log(repo)) == 1
@@ -359,7 +359,7 @@ def test_nothing_is_committed_if_the_loss_is_no_number(
     model.save_pretrained(tmp_path / "infinite")
     word_tokenizer().save_pretrained(tmp_path / "infinite")
     repo = make_repo(tmp_path / "infinite")
-    with pytest.raises(Refusal, match=r"the loss is nan at step 1: nothing was committed") as caught:
+    with pytest.raises(Refusal, match=r"the loss is nan at step 1; nothing was committed") as caught:
         persona.train(repo, data, changes=SMALL)
     assert "learning_rate" in caught.value.hint
     assert len(persona.log(repo)) == 1
@@ -367,7 +367,7 @@ def test_nothing_is_committed_if_the_loss_is_no_number(
 
 def test_nothing_is_committed_of_a_model_that_came_apart(repo: persona.Repository, data: Path) -> None:
     hard = {**SMALL, "method": "full", "learning_rate": 10.0, "max_grad_norm": 0}
-    with pytest.raises(Refusal, match="training has taken the model apart") as caught:
+    with pytest.raises(Refusal, match="training diverged") as caught:
         persona.train(repo, data, changes=hard)
     assert "learning_rate" in caught.value.hint
     assert len(persona.log(repo)) == 1
@@ -417,7 +417,7 @@ def test_factors_are_learnt_beside_a_model_in_4_bits(
 def test_qlora_says_what_it_needs_before_any_work(
     repo: persona.Repository, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match="qlora keeps them in 4 bits"):
+    with pytest.raises(UsageError, match="qlora keeps in 4 bits"):
         persona.train(repo, data, ewc_data=data, changes={"method": "qlora", "ewc": 1.0})
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     with pytest.raises(UsageError, match="qlora needs bitsandbytes") as caught:
@@ -491,7 +491,7 @@ def test_a_lost_diagonal_is_found_and_one_that_nothing_names_goes(
 
 def test_ewc_needs_both(repo: persona.Repository, data: Path) -> None:
     for changes, more in (({"ewc": 1.0}, {}), ({}, {"ewc_data": data})):
-        with pytest.raises(UsageError, match="needs a strength and data of the old task"):
+        with pytest.raises(UsageError, match="needs both a strength and data of the old task"):
             persona.train(repo, data, changes=changes, **more)
 
 

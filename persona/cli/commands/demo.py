@@ -1,4 +1,4 @@
-"""``persona demo``."""
+"""`persona demo`."""
 
 from __future__ import annotations
 
@@ -29,21 +29,22 @@ if TYPE_CHECKING:
     "--keep",
     type=click.Path(readable=False),
     metavar="DIR",
-    help="Leave the repository, models and builds in this new folder, with the story as a page: story.html.",
+    help="Keep the repository, models, builds and story.html in this new folder.",
 )
-@click.option(
-    "--page", type=click.Path(readable=False), metavar="FILE", help="Write the story as a page, pictures and all."
-)
-@click.option("--seed", default=0, show_default=True, metavar="N", help="Seed of the text and of the training.")
-@click.option("--quick", is_flag=True, help="A model too small to speak: to see in seconds that everything runs.")
+@click.option("--page", type=click.Path(readable=False), metavar="FILE", help="Write the story to an HTML file.")
+@click.option("--seed", default=0, show_default=True, metavar="N", help="Random seed for everything.")
+@click.option("--quick", is_flag=True, help="Use a tiny model to check in seconds that everything runs.")
 @json_option
 @click.pass_obj
 def command(app: App, keep: str | None, page: str | None, seed: int, quick: bool) -> int:
-    """See the whole story on a model that is trained here, with no download, in a few minutes.
+    """Show the whole workflow on a small model
 
-    A base is trained, and five behaviours that notes specify; each is committed, measured alone, merged under several
-    methods, and one is taken away. One was planted to be bad: blame finds it. Then it builds, verifies, and rolls back.
-    Exits with 1 if what it set out to show did not show; with --quick, which shows little, if it did not roll back.
+    Trains a small base model and five vectors in a few minutes, without downloads; commits them, measures each alone,
+    merges them with several methods, and negates one. One vector is bad on purpose, and blame finds it. Then builds,
+    verifies and rolls back.
+
+    Exits with 1 if a claim does not hold; with --quick, only if the rollback fails, because the model is too small for
+    the other claims.
 
     \b
     persona demo
@@ -61,13 +62,13 @@ def command(app: App, keep: str | None, page: str | None, seed: int, quick: bool
         target = root / "story.html"
     with ExitStack() as stack:
         folder = root or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="persona-demo-")))
-        told = _tell(app, folder.absolute(), seed, quick)
+        result = _run(app, folder.absolute(), seed, quick)
     if target is not None:
         from persona.demo.page import page_of
 
-        files.write_file(target, page_of(told).encode())
-    app.show("demo", told, lambda console: _render(console, told, root, target, quick=quick))
-    return 0 if told.rolled_back_identical and (quick or all(one.holds for one in told.findings)) else 1
+        files.write_file(target, page_of(result).encode())
+    app.show("demo", result, lambda console: _render(console, result, root, target, quick=quick))
+    return 0 if result.rolled_back_identical and (quick or all(finding.holds for finding in result.findings)) else 1
 
 
 def _check_new(root: Path) -> None:
@@ -81,94 +82,93 @@ def _check_new(root: Path) -> None:
 
 
 def _check_page(path: Path) -> None:
-    """Before minutes of work: is there a place for the page?"""
+    """Raise before minutes of work if the page cannot be written."""
     if path.is_dir():
         raise Refusal(f"{path} is a folder", "Name a file for the page, such as story.html.")
     if not path.parent.is_dir():
-        raise Refusal(f"there is no folder {path.parent}", "Make it first, or write the page elsewhere.")
+        raise Refusal(f"no folder {path.parent}", "Create it first, or name another file.")
 
 
-def _tell(app: App, folder: Path, seed: int, quick: bool) -> DemoResult:
+def _run(app: App, folder: Path, seed: int, quick: bool) -> DemoResult:
     if not app.json:
         stdout().print("Loading torch and transformers …", style="dim")
     from persona.demo.story import tell
     from persona.demo.training import FULL, QUICK
 
-    return tell(folder, _Aloud(app), app.progress(), QUICK if quick else FULL, seed)
+    return tell(folder, _Printer(app), app.progress(), QUICK if quick else FULL, seed)
 
 
-class _Aloud:
-    """Tells the story on stdout, or nowhere when the result is wanted as JSON."""
+class _Printer:
+    """Prints the story to stdout, unless the output is JSON."""
 
     def __init__(self, app: App) -> None:
         self._console = None if app.json else stdout()
 
     def chapter(self, title: str, text: str) -> None:
-        """A new part begins."""
+        """Print the heading of a chapter."""
         if self._console:
             self._console.print(f"\n[bold]{escape(title)}[/]")
             self._console.print(escape(text), style="dim")
 
     def command(self, text: str) -> None:
-        """What a person would type."""
+        """Print a command that a user would type."""
         if self._console:
             self._console.print(f"[cyan]$ {escape(text)}[/]", soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """What came of it."""
+        """Print a result."""
         if self._console:
             self._console.print(f"  {escape(text)}", style="dim")
 
     def table(self, table: DemoTable) -> None:
-        """What was measured; a curve of many points as one line."""
+        """Print a table; curves become a sparkline."""
         if self._console:
             _table(self._console, table)
 
 
-def _table(console: Console, told: DemoTable) -> None:
-    if told.picture == LINES:
-        losses = [row.cells[0].value for row in told.rows if row.cells[0] is not None]
-        console.print(f"  {escape(told.title)}  {sparkline(losses)}  {number(losses[0])} → {number(losses[-1])}")
+def _table(console: Console, data: DemoTable) -> None:
+    if data.picture == LINES:
+        losses = [row.cells[0].value for row in data.rows if row.cells[0] is not None]
+        console.print(f"  {escape(data.title)}  {sparkline(losses)}  {number(losses[0])} → {number(losses[-1])}")
         return
-    unit = f", {told.unit}" if told.unit else ""
-    note = f". {told.note}" if told.note else ""
-    console.print(f"\n  [bold]{escape(told.title)}[/][dim]{escape(unit)}{escape(note)}[/]")
-    rows = table("", *told.columns, right=told.columns)
-    for row in told.rows:
-        rows.add_row(f"  {escape(row.label)}", *(_cell(told, cell) for cell in row.cells))
+    unit = f", {data.unit}" if data.unit else ""
+    note = f". {data.note}" if data.note else ""
+    console.print(f"\n  [bold]{escape(data.title)}[/][dim]{escape(unit)}{escape(note)}[/]")
+    rows = table("", *data.columns, right=data.columns)
+    for row in data.rows:
+        rows.add_row(f"  {escape(row.label)}", *(_cell(data, cell) for cell in row.cells))
     console.print(rows)
 
 
-def _cell(told: DemoTable, cell: TableCell | None) -> str:
+def _cell(data: DemoTable, cell: TableCell | None) -> str:
     if cell is None:
         return ""
     if cell.low is None and abs(cell.value) > 1 and float(cell.value).is_integer():
         return f"{cell.value:,.0f}"
-    text = number(cell.value, sign=is_difference(told))
+    text = number(cell.value, sign=is_difference(data))
     return f"[{STYLES[cell.verdict]}]{text}[/]" if cell.verdict in STYLES else text
 
 
-def _render(console: Console, told: DemoResult, root: Path | None, page: Path | None, *, quick: bool = False) -> None:
-    console.print("\n[bold]What they say[/] (greedy, on prompts that no run has seen)")
-    for reply in told.replies:
+def _render(console: Console, done: DemoResult, root: Path | None, page: Path | None, *, quick: bool = False) -> None:
+    console.print("\n[bold]Replies[/] (greedy decoding, on held-out prompts)")
+    for reply in done.replies:
         console.print(f"\n  {escape(reply.prompt)}", style="italic")
         console.print(f"    base         {escape(reply.before)}")
         console.print(f"    personality  {escape(reply.after)}")
-    console.print(
-        "\n[bold]What it showed[/] (with 95 % intervals; green is better, red worse than what it is compared with)"
-    )
-    for one in told.findings:
-        mark = "[green]yes[/]" if one.holds else "[bold red]NO [/]"
-        console.print(f"  {mark}  {escape(one.claim)}: {escape(one.numbers)}")
-    if quick and not all(one.holds for one in told.findings):
+    console.print("\n[bold]Findings[/] (with 95 % intervals; green is better and red is worse than the baseline)")
+    for finding in done.findings:
+        mark = "[green]yes[/]" if finding.holds else "[bold red]NO [/]"
+        console.print(f"  {mark}  {escape(finding.claim)}: {escape(finding.numbers)}")
+    if quick and not all(finding.holds for finding in done.findings):
         console.print(
-            "  (With --quick the model is too small to speak: what did not show here shows without it.)", style="dim"
+            "  (With --quick, the model is too small for some claims. Run without it to see them hold.)", style="dim"
         )
     console.print(
-        f"\nKept: {size(told.kept_bytes)} for the base and the runs; whole checkpoints would take {size(told.whole_bytes)}."
+        f"\nStored: {size(done.kept_bytes)} for the base and the vectors; full checkpoints would take "
+        f"{size(done.whole_bytes)}."
     )
     if page is not None:
-        console.print(f"The whole story as a page: {escape(utf8(str(page)))}")
+        console.print(f"The story as a page: {escape(utf8(str(page)))}")
     if root is not None:
         where = utf8(str(root))
         console.print(f"Everything is in {escape(where)}. Next: cd {escape(shlex.quote(where))} && persona log")

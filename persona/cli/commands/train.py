@@ -1,4 +1,4 @@
-"""``persona train``."""
+"""`persona train`."""
 
 from __future__ import annotations
 
@@ -29,42 +29,40 @@ if TYPE_CHECKING:
 @click.argument("nodes", nargs=-1, metavar="[NODE]...", type=NODE)
 @click.option(
     "--data", metavar="FILE", required=True, type=click.Path(readable=False),
-    help="What is learnt: JSONL of messages, prompt and completion, or text; or a .txt of [NAME] turns.",
+    help="Examples: JSONL of messages, prompt and completion, or text; or a .txt of [NAME] turns.",
 )  # fmt: skip
 @click.option(
     "--eval-data", "evaluation", metavar="FILE", type=click.Path(readable=False),
-    help="Examples that are not trained on: the loss on them is measured before and after.",
+    help="Examples to measure the loss on, before and after.",
 )  # fmt: skip
 @click.option(
     "--preset", metavar="NAME", default="default", show_default=True,
-    help="Settings: default, limbic, or a TOML file of your own.",
+    help="Preset of settings: default, limbic, or a TOML file.",
 )  # fmt: skip
 @click.option(
-    "--as", "name", metavar="NAME", type=VECTOR, help="The vector's name; the node's, or the data's otherwise."
+    "--as", "name", metavar="NAME", type=VECTOR, help="Name of the vector. [default: that of the node or data]"
 )
-@click.option("--on", metavar="REV", type=REV, help="Begin with a build of this revision; with the base otherwise.")
+@click.option("--on", metavar="REV", type=REV, help="Start from a build of this revision. [default: the base]")
 @click.option(
-    "-o", "out", metavar="RUN", type=click.Path(readable=False), help="The run's folder; runs/NAME otherwise."
+    "-o", "out", metavar="RUN", type=click.Path(readable=False), help="Folder of the run. [default: runs/NAME]"
 )
-@click.option("--method", type=click.Choice(CHOICES["method"]), help="What is trained; qlora needs bitsandbytes.")
-@click.option("--epochs", type=float, metavar="N", help="How often each example is seen.")
-@click.option("--lr", type=float, metavar="R", help="The learning rate.")
-@click.option("--seed", type=int, metavar="N", help="Of the order of examples, and of what begins at random.")
-@click.option("--set", "settings", metavar="K=V", multiple=True, help="Any other setting of the preset; repeatable.")
-@click.option("--speaker", metavar="NAME", help="Whose turns are learnt of conversations between [NAME]s.")
-@click.option(
-    "--ewc", type=float, metavar="LAMBDA", help="Elastic weight consolidation: how firmly the old task is kept."
-)
+@click.option("--method", type=click.Choice(CHOICES["method"]), help="Training method; qlora needs bitsandbytes.")
+@click.option("--epochs", type=float, metavar="N", help="Number of training epochs.")
+@click.option("--lr", type=float, metavar="R", help="Learning rate.")
+@click.option("--seed", type=int, metavar="N", help="Random seed for initialization and the order of examples.")
+@click.option("--set", "settings", metavar="K=V", multiple=True, help="Set any other setting; repeatable.")
+@click.option("--speaker", metavar="NAME", help="Speaker whose turns to learn, in conversations of [NAME] turns.")
+@click.option("--ewc", type=float, metavar="LAMBDA", help="Strength of elastic weight consolidation.")
 @click.option(
     "--ewc-data",
     metavar="FILE",
     type=click.Path(readable=False),
-    help="Examples of the old task, for its Fisher diagonal.",
+    help="Examples of the old task, for elastic weight consolidation.",
 )
-@click.option("--alpha", type=float, metavar="A", help="How strongly the vector acts; 1 otherwise.")
-@click.option("-m", "--message", metavar="MSG", help="What the commit is for.")
-@click.option("--device", metavar="NAME", default="cpu", show_default=True, help="Where to train: cpu, cuda, mps.")
-@click.option("--dry-run", is_flag=True, help="Look at the data, and say what would be done.")
+@click.option("--alpha", type=float, metavar="A", help="Alpha of the vector. [default: 1]")
+@click.option("-m", "--message", metavar="MSG", help="Commit message.")
+@click.option("--device", metavar="NAME", default="cpu", show_default=True, help="Device to train on: cpu, cuda, mps.")
+@click.option("--dry-run", is_flag=True, help="Check the data and show what would be done.")
 @json_option
 @click.pass_obj
 def command(
@@ -86,12 +84,14 @@ def command(
     dry_run: bool,
     **common: Any,
 ) -> None:
-    """Train a behaviour on examples, and commit it as a vector that implements NODE.
+    """Train a vector on examples and commit it
 
-    Training begins with the base, as a vector is a difference to it. What is wrong with the data is said first. The loss
-    is over the assistant's tokens, as the chat template has them. After a kill or Ctrl-C the same command goes on.
+    Starts from the base, because a vector is a difference from it. Problems with the data are reported before training.
+    The loss covers only the assistant's tokens, located with the chat template. Run the same command again to resume
+    after an interruption.
 
-    With several NODEs each is trained by itself, one after the other, on the rows of FILE that say "node": "NODE".
+    The vector implements NODE of the memory graph. With several NODEs, trains one vector for each, on the examples
+    with "node": "NODE".
 
     \b
     persona train pattern-listening --data listening.jsonl --as listening
@@ -107,13 +107,13 @@ def command(
     repo = app.repository()
     names = {"lr": "learning_rate"}
     flags = {names.get(key, key): value for key, value in common.items() if value is not None}
-    heard: list[str] = []
+    told: list[str] = []
 
     def tell(text: str) -> None:
-        heard.append(text)
+        told.append(text)
         note(f"note: {text}")
 
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "evaluation": app.optional_path(evaluation),
         "preset": app.path(preset) if app.path(preset).suffix == ".toml" else preset,
         "changes": {**parse_changes(settings), **flags},
@@ -132,93 +132,90 @@ def command(
         "progress": app.progress(),
     }
     if len(nodes) > 1 and name is not None:
-        raise UsageError(
-            "--as names one vector, and there are several nodes", "Each is called as its node: leave it out."
-        )
+        raise UsageError("--as cannot be used with several nodes", "Omit it: each vector is named after its node.")
     done: TrainResult | TrainNodesResult
     try:
         if len(nodes) > 1:
-            done = train_nodes(repo, app.path(data), nodes, **how)
+            done = train_nodes(repo, app.path(data), nodes, **options)
         else:
-            done = train(repo, app.path(data), node=nodes[0] if nodes else None, name=name, **how)
+            done = train(repo, app.path(data), node=nodes[0] if nodes else None, name=name, **options)
     except KeyboardInterrupt:
-        note("what was trained up to the newest checkpoint is kept: the same command goes on from there")
+        note("the newest checkpoint is kept: run the same command to resume")
         raise
-    app.show("train", done, lambda console: _render_all(console, done, heard))
+    app.show("train", done, lambda console: _render_all(console, done, told))
 
 
-def _render_all(console: Console, done: TrainResult | TrainNodesResult, heard: Sequence[str]) -> None:
-    for number, one in enumerate(getattr(done, "runs", (done,))):
+def _render_all(console: Console, done: TrainResult | TrainNodesResult, told: Sequence[str]) -> None:
+    for number, run in enumerate(getattr(done, "runs", (done,))):
         if number:
             console.print()
-        if one is not done:
-            console.print(f"[bold]{escape(one.name)}[/]")
-        _render(console, one, heard)
+        if run is not done:
+            console.print(f"[bold]{escape(run.name)}[/]")
+        _render(console, run, told)
 
 
-def _render(console: Console, done: TrainResult, heard: Sequence[str]) -> None:
+def _render(console: Console, done: TrainResult, told: Sequence[str]) -> None:
+    """Print the result of one run, without notes that the user was already `told`."""
     summary(console, "data", done.data)
     if done.evaluation:
         summary(console, "evaluation", done.evaluation)
     if done.old:
         summary(console, "old task", done.old)
     for text in done.notes:
-        if text not in heard:
+        if text not in told:
             console.print(f"[yellow]{escape(text)}[/]")
     if done.dry_run:
         console.print(
-            f"would train {escape(done.name)}: {_how(done)}, {count(done.steps, 'step')}, in {escape(str(done.run))}"
+            f"would train {escape(done.name)}: {_settings(done)}, {count(done.steps, 'step')}, in {escape(str(done.run))}"
         )
         return
     _course(console, done)
     _outcome(console, done)
 
 
-def _how(done: TrainResult) -> str:
+def _settings(done: TrainResult) -> str:
     settings = done.settings
     rank = f" r {settings['rank']}" if settings["method"] != "full" else ""
     return f"{settings['method']}{rank}, learning rate {settings['learning_rate']:g}, preset {escape(Path(done.preset).name)}"
 
 
 def summary(console: Console, what: str, data: DataSummary) -> None:
-    """What a file of examples has: counts, and one line for each problem."""
-    used = (
-        f"{data.used} of {count(data.examples, 'example')}"
-        if data.used != data.examples
-        else count(data.used, "example")
-    )
+    """Print the counts of a file of examples, and a line for each problem."""
+    used = f"{data.used} of " if data.used != data.examples else ""
+    used += count(data.examples, "example")
     lengths = f"{data.shortest}–{data.longest} (median {data.median})"
     console.print(f"{what:10} {used}, {count(data.tokens, 'token')}, {data.learnt:,} learnt, lengths {lengths}")
-    for one in data.problems:
-        lines = ", ".join(where.rpartition(":")[2] for where in one.where) + (
-            ", …" if one.count > len(one.where) else ""
-        )
-        console.print(f"           [yellow]{one.count} {escape(one.what)}, {one.done}[/] [dim](line {lines})[/]")
+    for problem in data.problems:
+        lines = ", ".join(where.rpartition(":")[2] for where in problem.where)
+        lines += ", …" if problem.count > len(problem.where) else ""
+        what = f"{problem.count} {escape(problem.what)}, {problem.done}"
+        console.print(f"           [yellow]{what}[/] [dim](line {lines})[/]")
 
 
 def _course(console: Console, done: TrainResult) -> None:
-    """Steps and the loss curve."""
+    """Print steps, losses and the loss curve."""
     if not done.trained:
-        console.print(f"this run was finished already, in {escape(str(done.run))}")
+        console.print(f"this run is already finished, in {escape(str(done.run))}")
     elif done.resumed:
-        console.print(f"went on from step {done.resumed}")
+        console.print(f"resumed from step {done.resumed}")
     if done.curve:
         losses = [loss for _, loss in done.curve]
         console.print(
-            f"{'loss':10} {sparkline(losses)}  {losses[0]:.3g} → {losses[-1]:.3g}   {_how(done)}, {count(done.steps, 'step')}"
+            f"{'loss':10} {sparkline(losses)}  {losses[0]:.3g} → {losses[-1]:.3g}   "
+            f"{_settings(done)}, {count(done.steps, 'step')}"
         )
     if done.before is not None and done.after is not None:
         console.print(f"{'evaluation':10} {done.before:.4g} → {done.after:.4g} per token")
     if done.ewc:
-        one = done.ewc
+        ewc = done.ewc
         console.print(
-            f"{'old task':10} Σ F δ² {one.drift:.3g}, λ {one.strength:g}, trace F {one.trace:.3g}, "
-            f"{count(one.tensors, 'tensor')}, {size(4 * one.entries)}"
+            f"{'old task':10} Σ F δ² {ewc.drift:.3g}, λ {ewc.strength:g}, trace F {ewc.trace:.3g}, "
+            f"{count(ewc.tensors, 'tensor')}, {size(4 * ewc.entries)}"
         )
 
 
 def _outcome(console: Console, done: TrainResult) -> None:
-    """The commit, or why there is none."""
+    """Print the commit, or why there is none."""
     committed = done.committed
     if committed is None or committed.recorded is None:
         for text in committed.notes if committed else ():

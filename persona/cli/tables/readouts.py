@@ -1,4 +1,4 @@
-"""Readouts as people see them: in a commit, in the status, in a difference, and one by one."""
+"""Print readouts: in commits, in the status, in diffs, and in detail."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from persona.workspace.readouts import ReadoutState
 
 MOST = 8
-"""Layers that a table has beside each other on 80 columns."""
+"""Maximum number of layers side by side in a table of 80 columns."""
+COLUMNS = {"auc": "AUC", "control": "control", "norms": "norm", "centers": "center", "spreads": "spread"}
+"""Tables of a readout, and their headings."""
 
 
 def committed(console: Console, done: CommitReadoutResult) -> None:
-    """What ``commit --readout`` did."""
+    """Print the result of `commit --readout`."""
     if done.recorded is None:
         for text in done.notes:
             console.print(escape(text))
@@ -42,30 +44,30 @@ def committed(console: Console, done: CommitReadoutResult) -> None:
 
 
 def listed(console: Console, states: Sequence[ReadoutState]) -> None:
-    """The readouts of a recipe, a line each, and which of them the model has moved away from."""
-    for one in states:
-        what = f"{count(len(one.concepts), 'concept')}, {layers_text(one.layers)}"
-        console.print(f"Readout [bold]{escape(one.name)}[/]: {what}{_age(one.revision, one.since)}")
+    """Print the readouts of a recipe, one per line, with the number of changes since each was captured."""
+    for state in states:
+        what = f"{count(len(state.concepts), 'concept')}, {layers_text(state.layers)}"
+        console.print(f"Readout [bold]{escape(state.name)}[/]: {what}{_age(state.revision, state.since)}")
 
 
 def _age(revision: str | None, since: tuple[str, ...] | None) -> str:
-    """``, captured on 3f2a9c4, 2 changes ago``."""
+    """Format as `, captured on 3f2a9c4, 2 changes ago`."""
     if revision is None:
         return ""
     captured = f", captured on {short(revision)}"
     return f"{captured}, [yellow]{count(len(since), 'change')} ago[/]" if since else captured
 
 
-def differences(console: Console, found: Sequence[ReadoutDiff]) -> None:
-    """For each retrained readout the cosine of every direction with the one before."""
-    for one in found:
-        console.print(f"\n[bold]{escape(one.name)}: cosine with before, by layer[/]")
-        layers = [str(layer) for layer in one.layers]
+def differences(console: Console, diffs: Sequence[ReadoutDiff]) -> None:
+    """Print, for each retrained readout, the cosine of every direction with the previous one."""
+    for diff in diffs:
+        console.print(f"\n[bold]{escape(diff.name)}: cosine with before, by layer[/]")
+        layers = [str(layer) for layer in diff.layers]
         shown = layers if len(layers) <= MOST else []
         rows = table("concept", "mean", "least", "at", *shown, right=("mean", "least", "at", *shown))
-        for concept, row in zip(one.concepts, one.cosines, strict=True):
+        for concept, row in zip(diff.concepts, diff.cosines, strict=True):
             cells = [_number(cosine, "absent") for cosine in row] if shown else []
-            rows.add_row(escape(concept), *_summary(one.layers, row), *cells)
+            rows.add_row(escape(concept), *_summary(diff.layers, row), *cells)
         console.print(rows)
 
 
@@ -81,20 +83,22 @@ def _number(value: float | None, none: str = "–") -> str:
     return none if value is None else f"{round(value, 3) + 0.0:.3f}"
 
 
-def shown(console: Console, one: ShownReadout) -> None:
-    """All that is known of a readout."""
-    at = f" at commit {one.of.short}" if one.of else ""
-    console.print(f"[yellow]readout {one.id}[/] [green]{escape(one.name)}[/]{at}")
-    console.print(f"{count(len(one.concepts), 'concept')}, {layers_text(one.layers)}, {one.hidden} wide")
-    console.print(f"Base:     {escape(one.base_name)}")
-    if one.revision is not None:
-        console.print(f"Captured: {short(one.revision)}{_since(one.since)}")
-    if one.commit is not None and one.time is not None:
-        console.print(f"Commit:   {one.commit.short}, {when(one.time)}")
-    facts(console, one.about)
+def shown(console: Console, readout: ShownReadout) -> None:
+    """Print everything known about a readout."""
+    at = f" at commit {readout.of.short}" if readout.of else ""
+    console.print(f"[yellow]readout {readout.id}[/] [green]{escape(readout.name)}[/]{at}")
+    console.print(f"{count(len(readout.concepts), 'concept')}, {layers_text(readout.layers)}, {readout.hidden} wide")
+    console.print(f"Base:     {escape(readout.base_name)}")
+    if readout.revision is not None:
+        console.print(f"Captured: {short(readout.revision)}{_since(readout.since)}")
+    if readout.commit is not None and readout.time is not None:
+        console.print(f"Commit:   {readout.commit.short}, {when(readout.time)}")
+    facts(console, readout.about)
     console.print()
-    rows = table("concept", "texts", "layer", *_columns(one), right=("texts", "layer", *_columns(one)))
-    for row in _rows(one):
+    keys = [key for key in COLUMNS if key in readout.tables]
+    heads = ("texts", "layer", *(COLUMNS[key] for key in keys))
+    rows = table("concept", *heads, right=heads)
+    for row in _rows(readout, keys):
         rows.add_row(*row)
     console.print(rows)
 
@@ -105,23 +109,17 @@ def _since(since: tuple[str, ...] | None) -> str:
     return f"; changed since: [yellow]{escape(', '.join(since))}[/]" if since else ", and nothing has changed since"
 
 
-def _columns(one: ShownReadout) -> list[str]:
-    named = {"auc": "AUC", "control": "control", "norms": "norm", "centers": "center", "spreads": "spread"}
-    return [heading for key, heading in named.items() if key in one.tables]
-
-
-def _rows(one: ShownReadout) -> Iterator[tuple[str, ...]]:
-    """A row for each concept and layer; what is the same in all rows of a concept stands in the first."""
-    keys = [key for key in ("auc", "control", "norms", "centers", "spreads") if key in one.tables]
-    for number, concept in enumerate(one.concepts):
-        for place, layer in enumerate(one.layers):
-            first = (escape(concept), _texts(one.counts.get(concept))) if place == 0 else ("", "")
-            values = (one.tables[key][number][place] for key in keys)
+def _rows(readout: ShownReadout, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each concept and layer; values of the concept itself are in its first row."""
+    for number, concept in enumerate(readout.concepts):
+        for place, layer in enumerate(readout.layers):
+            first = (escape(concept), _texts(readout.counts.get(concept))) if place == 0 else ("", "")
+            values = (readout.tables[key][number][place] for key in keys)
             yield (*first, str(layer), *(_short(value) for value in values))
 
 
 def _texts(counts: Any) -> str:
-    """``40 + 52``: positive and negative texts."""
+    """Format the numbers of positive and negative texts as `40 + 52`."""
     if not isinstance(counts, dict) or not all(isinstance(counts.get(k), int) for k in ("positive", "negative")):
         return ""
     return f"{counts['positive']} + {counts['negative']}"

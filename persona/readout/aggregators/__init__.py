@@ -1,20 +1,20 @@
-"""How labelled activations become a direction: one module each, found by being in this folder.
+"""Aggregators turn labelled activations into a direction. Each module in this folder is one, found by its name.
 
-An aggregator's docstring begins ``NAME: what it does (source, year).``, with the formula below. It has
+An aggregator's docstring begins `NAME: what it does (source, year).`, followed by the formula. It defines
 
-    direction(sample)      fp64 [hidden], of any length but 0: the normalised direction is taken from it, and its length is
-                           kept as the raw norm
+    direction(sample)      fp64 [hidden], of any length but 0: the direction is normalized, and its length is kept as the
+                           raw norm
 
-and where it needs them
+and, if needed,
 
-    NEEDS                  {module: package} that it imports
-    SCALES = False         if scaling all activations may turn the direction
+    NEEDS                  {module: package} of optional imports
+    SCALES = False         if scaling all activations can change the direction
 
-What each of them must do is in ``tests/readout/test_aggregators.py``: positives project higher; a common offset of all
-activations changes nothing; nor does the order of texts, where pairs are given; a number decides what is random; one text
-of each side is enough; and sides that are the same are a ``NoDirection``.
+`tests/readout/test_aggregators.py` states the contract: positives project higher; adding an offset to all activations
+changes nothing; neither does the order of texts, if pairs are given; randomness comes from the seed alone; one text per
+side is enough; and identical sides raise `NoDirection`.
 
-The library keeps activations on disk, so an aggregator gets ``Rows``, and reads them some at a time.
+Activations are on disk, so an aggregator gets `Rows` and reads them in blocks.
 """
 
 from __future__ import annotations
@@ -38,32 +38,33 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
 
 BLOCK = 256
-"""Rows that are read at a time."""
+"""Number of rows to read at a time."""
 
 
 class NoDirection(Refusal):
-    """Both sides are the same as far as an aggregator can see."""
+    """An aggregator sees no difference between the two sides."""
 
 
 class Rows(Protocol):
-    """Activations [texts, hidden] in fp32, in memory or not."""
+    """Activations [texts, hidden] in fp32, in memory or on disk."""
 
     def __len__(self) -> int:
-        """How many texts."""
+        """Number of texts."""
 
     def __getitem__(self, rows: Any) -> Float32:
-        """Those of some texts, [n, hidden], in that order."""
+        """Some rows, [n, hidden], in the given order."""
 
 
 ROUNDING = 2.0**-20
-"""Of an activation's length: eight units in the last place of fp32."""
+"""Relative difference that counts as rounding: eight units in the last place of fp32."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One concept at one layer. ``pairs`` are ``(positive, negative)``, by their places among the texts of their side.
+    """One concept at one layer.
 
-    ``seed`` decides what is random; ``components`` is the number of neutral components to remove, None for the rule.
+    `pairs` are `(positive, negative)` row numbers. `seed` is for everything random. `components` is the number of neutral
+    components that "whitened" removes, None for its default rule.
     """
 
     positive: Rows
@@ -74,18 +75,18 @@ class Sample:
 
     @cached_property
     def means(self) -> tuple[Float64, Float64]:
-        """The mean of each side, positive first: rows may lie on disk, and several ask."""
+        """Mean of each side, positive first; cached, because rows may be on disk."""
         return mean_of(self.positive), mean_of(self.negative)
 
     @property
     def apart(self) -> Float64:
-        """How far the mean of the positives is from that of the negatives, and where."""
+        """Difference of the means, positive minus negative."""
         positive, negative = self.means
         return positive - negative
 
     @property
     def is_paired(self) -> bool:
-        """Whether every text is in one pair."""
+        """Whether every text is in exactly one pair."""
         ones, others = {a for a, _ in self.pairs}, {b for _, b in self.pairs}
         return len(ones) == len(self.positive) == len(others) == len(self.negative) == len(self.pairs)
 
@@ -94,17 +95,17 @@ class Aggregator(Protocol):
     """A module of this package."""
 
     def direction(self, sample: Sample) -> Float64:
-        """Where the concept points, of any length."""
+        """The direction of the concept, of any length."""
 
 
 def names() -> tuple[str, ...]:
-    """All aggregators, sorted."""
+    """Names of all aggregators, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 @cache
 def load(name: str) -> Aggregator:
-    """One aggregator's module; an error inside it is raised as it is."""
+    """Import an aggregator; raises UsageError if there is none of that name."""
     if name not in names():
         raise UsageError(f"unknown aggregator '{name}'", did_you_mean(name, names()))
     module: Any = importlib.import_module(f"{__name__}.{name}")
@@ -112,31 +113,35 @@ def load(name: str) -> Aggregator:
 
 
 def check_ready(name: str) -> None:
-    """Raise if there is no such aggregator, or if a package that it needs is not installed."""
+    """Raise UsageError if the aggregator is unknown, or needs a package that is not installed."""
     for module, package in getattr(load(name), "NEEDS", {}).items():
         if importlib.util.find_spec(module) is None:
             raise UsageError(
-                f"the aggregator '{name}' needs {package}, which is not installed",
-                f"pip install 'persona-vcs[readout]', or pip install {package}.",
+                f"aggregator '{name}' needs {package}, which is not installed",
+                f"Run: pip install 'persona-vcs[readout]', or: pip install {package}",
             )
 
 
 def aggregate(name: str, sample: Sample) -> tuple[Float64, float]:
-    """The direction of length 1, and how long it was."""
+    """Compute a direction; return it with length 1, and its original length.
+
+    Raises:
+        NoDirection: both sides have the same activations.
+    """
     import numpy as np
 
-    same = NoDirection("both sides have the same activations", "Look at the texts, or use another layer or aggregator.")
+    same = NoDirection("both sides have the same activations", "Check the texts, or use another layer or aggregator.")
     if _are_level(sample):
         raise same
-    found = load(name).direction(sample)
-    length = float(np.linalg.norm(found))
+    direction = load(name).direction(sample)
+    length = float(np.linalg.norm(direction))
     if not np.isfinite(length) or length == 0:
         raise same
-    return found / length, length
+    return direction / length, length
 
 
 def _are_level(sample: Sample) -> bool:
-    """Whether the sides' means differ by no more than rounding does: the same text in another batch has other last bits."""
+    """Whether the means differ by rounding only: the same text in another batch can differ in its last bits."""
     import numpy as np
 
     sides = sample.positive, sample.negative
@@ -146,20 +151,20 @@ def _are_level(sample: Sample) -> bool:
 
 
 def blocks(rows: Rows) -> Iterator[Float32]:
-    """All rows, some at a time, in order."""
+    """Yield all rows in order, `BLOCK` at a time."""
     for at in range(0, len(rows), BLOCK):
         yield rows[range(at, min(at + BLOCK, len(rows)))]
 
 
 def mean_of(rows: Rows) -> Float64:
-    """Σ h / n in fp64."""
+    """Mean of all rows in fp64, [hidden]."""
     import numpy as np
 
     return cast("Float64", sum(block.sum(0, dtype=np.float64) for block in blocks(rows)) / len(rows))
 
 
 def pairing(sample: Sample) -> list[tuple[int, int]]:
-    """The pairs that are given; texts that are in none are paired at random, each at least once."""
+    """The given pairs, plus random pairs in which each unpaired text occurs at least once."""
     import numpy as np
 
     chance = np.random.default_rng(sample.seed)
@@ -178,7 +183,7 @@ def _lone(paired: set[int], count: int) -> list[int]:
 
 
 def deltas(sample: Sample, pairs: Sequence[tuple[int, int]]) -> Iterator[Float64]:
-    """δ = h⁺ − h⁻ of pairs, some at a time, [n, hidden]."""
+    """Yield δ = h⁺ − h⁻ of pairs, [n, hidden], `BLOCK` at a time."""
     import numpy as np
 
     for at in range(0, len(pairs), BLOCK):
@@ -187,9 +192,9 @@ def deltas(sample: Sample, pairs: Sequence[tuple[int, int]]) -> Iterator[Float64
 
 
 def components(parts: Iterator[Float64], count: int, hidden: int) -> tuple[Float64, Float64]:
-    """Eigenvalues, largest first, and eigenvectors [k, hidden] of Σ xxᵀ over ``count`` rows x, uncentred.
+    """Eigenvalues, largest first, and eigenvectors [k, hidden] of Σ xxᵀ over `count` rows x, uncentred.
 
-    From the rows' Gram matrix [count, count] or their covariance [hidden, hidden], whichever is smaller.
+    Uses the rows' Gram matrix [count, count] or their covariance [hidden, hidden], whichever is smaller.
     """
     import numpy as np
 

@@ -1,12 +1,12 @@
-"""logistic: the weights of a logistic regression with an L2 penalty (scikit-learn; as the package steering-vectors has it).
+"""logistic: the weights of a logistic regression with an L2 penalty (scikit-learn, as in the package steering-vectors).
 
     x, y                     (δ/2, +1) and (−δ/2, −1) of each pair δ = h⁺ − h⁻, if every text is in a pair;
                              else (h⁺ − μ, +1) and (h⁻ − μ, −1), μ the mean of the means of both sides
     v = argmin_w  ½ w·w + C Σ s log(1 + exp(−y (w·x + b)))          C = 1, L-BFGS
 
-With pairs b = 0 and s = 1, which is what steering-vectors does. Without, b is free, and s gives both sides one weight
-whatever their counts. It is no scale-free method: the larger the activations, the weaker the penalty, until v is the direction of
-the widest margin. The raw norm is that of w. Rows of one concept at one layer are held in memory.
+With pairs, b = 0 and s = 1, as in steering-vectors. Without, b is free, and s gives both sides the same total weight. The
+method depends on scale: the larger the activations, the weaker the penalty, until v is the direction of the widest margin.
+The raw norm is that of w. All rows of one concept at one layer are held in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEPS = 10_000
 
 
 def direction(sample: Sample) -> Float64:
-    """The weights."""
+    """The weights of the regression."""
     import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -35,10 +35,10 @@ def direction(sample: Sample) -> Float64:
         return np.zeros(x.shape[1])
     how: dict[str, Any] = {"fit_intercept": False} if sample.is_paired else {"class_weight": "balanced"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # after so many steps it is near enough
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after this many steps it is close enough
         fitted = LogisticRegression(C=1.0, max_iter=STEPS, **how).fit(x, y)
-    found: Float64 = fitted.coef_[0].astype(np.float64)
-    return found
+    weights: Float64 = fitted.coef_[0].astype(np.float64)
+    return weights
 
 
 def _halves(sample: Sample) -> tuple[Any, Any]:

@@ -1,8 +1,8 @@
-"""mean: the difference of the means of both sides (CAA, Rimsky et al. 2024, arXiv:2312.06681).
+"""mean: the difference of the means of the two sides (CAA, Rimsky et al. 2024, arXiv:2312.06681).
 
     v = mean(h⁺) − mean(h⁻)
 
-Texts need not be paired; where they are, it is the mean of the pairs' differences, as the paper has it. The raw norm is the
+Texts need not be paired; if they are, v is the mean of the pairs' differences, as in the paper. The raw norm is the
 distance between the two means.
 """
 

@@ -4,8 +4,8 @@
     v = the eigenvector of Σ δδᵀ with the largest eigenvalue λ, uncentred
     the sign of v is such that mean(h⁺)·v > mean(h⁻)·v
 
-Pairs are those of the data; texts in none are paired at random by the seed, those of the smaller side more than once. The
-raw norm is √(λ/n), the root mean square of δ along v.
+Texts without a pair are paired at random by the seed, those of the smaller side more than once. The raw norm is √(λ/n), the
+root mean square of δ along v.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 
 def direction(sample: Sample) -> Float64:
-    """The top eigenvector, turned so that positives project higher."""
+    """The top eigenvector, oriented so that positives project higher."""
     pairs = pairing(sample)
     values, vectors = components(deltas(sample, pairs), len(pairs), sample.positive[[0]].shape[1])
     if not len(values):
-        raise NoDirection("every text is as its partner", "Look at the pairs, or use another layer.")
+        raise NoDirection(
+            "the two texts of every pair have the same activations", "Check the pairs, or use another layer."
+        )
     towards = float(sample.apart @ vectors[0])
     if towards == 0:
         raise NoDirection("positives project no higher than negatives", "Use the aggregator 'mean'.")
     length = float(values[0] / len(pairs)) ** 0.5
-    found: Float64 = vectors[0] * (length if towards > 0 else -length)
-    return found
+    oriented: Float64 = vectors[0] * (length if towards > 0 else -length)
+    return oriented

@@ -1,15 +1,15 @@
-"""whitened: the difference of the means, without what neutral texts vary in (All-but-the-Top, Mu & Viswanath 2018, arXiv:1702.01417).
+"""whitened: the difference of the means, without the variation of neutral texts (All-but-the-Top, Mu & Viswanath 2018, arXiv:1702.01417).
 
     d = mean(h⁺ − μ) − mean(h⁻ − μ)          μ the grand mean, which drops out
     u₁, u₂, …                                 principal components of h⁻ − mean(h⁻), the largest first
     v = d − Σ_{i ≤ k} (d·uᵢ) uᵢ
 
-Neutral texts are the negatives that are trained on. The paper removes the mean and a fixed number of top components from word
-vectors, because they carry frequency and no meaning; here they carry what texts differ in anyway: length, topic, style. k is the
-least number of components with half of the negatives' variance, or what ``--top-components`` says (0 gives ``mean``). The
-raw norm is that of v.
+Neutral texts are the negative training texts. The paper removes the mean and a fixed number of top components from word
+vectors, because they carry frequency rather than meaning; here they carry differences unrelated to the concept, such as
+length, topic and style. k is the smallest number of components with half of the negatives' variance, or the value of
+`--top-components` (0 gives `mean`). The raw norm is that of v.
 
-What of the concept lies along those components is lost with them: use it where ``mean`` reads length or topic.
+Any part of the concept along those components is lost, too: use this if `mean` reads length or topic.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from persona.readout.aggregators import Float64
 
 SHARE = 0.5
-"""Of the negatives' variance that is removed."""
+"""Share of the negatives' variance to remove."""
 
 
 def direction(sample: Sample) -> Float64:
-    """The difference of the means, less its share in the leading neutral components."""
+    """The difference of the means, without its projection on the leading neutral components."""
     import numpy as np
 
     centre, apart = sample.means[1], sample.apart
@@ -42,10 +42,10 @@ def direction(sample: Sample) -> Float64:
     return left if np.linalg.norm(left) > 1e-9 * np.linalg.norm(apart) else np.zeros_like(left)
 
 
-def _count(values: Float64, said: int | None) -> int:
-    """How many components to remove."""
+def _count(values: Float64, given: int | None) -> int:
+    """Number of components to remove."""
     import numpy as np
 
-    if said is not None:
-        return said
+    if given is not None:
+        return given
     return int(np.searchsorted(np.cumsum(values), SHARE * values.sum())) + 1 if len(values) else 0

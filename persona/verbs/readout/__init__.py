@@ -1,1 +1,1 @@
-"""The verbs of `persona readout`."""
+"""Verbs of `persona readout`."""

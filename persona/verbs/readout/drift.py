@@ -1,4 +1,4 @@
-"""``persona readout drift``: how a merge, or a training, moved the mood."""
+"""`persona readout drift`: compare how two models read the same texts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from persona.progress import SILENT, Progress
 from persona.readout.drift import ReadoutShift
 from persona.repository import Repository
-from persona.workspace.loading import load_model
 from persona.workspace.reading import readout_named, remarks
+from persona.workspace.running import RunOptions
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadoutDrift:
-    """How the mean projection of some texts moved from the model ``before`` to ``after``; ``said`` is that in words."""
+    """How the mean projections of `texts` texts differ between the models `before` and `after`; `said` is a summary."""
 
     before: str
     after: str
@@ -46,23 +46,33 @@ def readout_drift(
     batch_size: int = 8,
     progress: Progress = SILENT,
 ) -> ReadoutDrift:
-    """Read the same texts with two models, one in memory at a time, and compare; named as for ``readout_score``.
+    """Compare how two models read the same texts. One model is in memory at a time.
 
-    The unit is the standard deviation of a concept's projections over the texts in ``before``.
+    Args:
+        before: Revision, vector or folder of the first model, as for `readout_score`.
+        after: The same for the second model; None for the current `persona.toml`.
+        texts: At least two texts.
+        readout: Name, `NAME@REV` or folder; None for the recipe's only readout.
+        cwd: Folder that relative paths start from.
+        dtype: Data type to run in; by default as stored.
+        blocks: Where the list of blocks is in the model, such as "model.layers".
+        batch_size: Number of texts per batch.
+
+    Raises:
+        UsageError: a name means nothing, the readout does not fit a model, or there are fewer than two texts.
     """
     from persona.readout.drift import in_words, shifts
-    from persona.readout.score import projections
 
     found, name = readout_named(repo, readout, Path(cwd))
+    run = RunOptions(Path(cwd), dtype, device, blocks, batch_size, progress)
 
-    def read(said: str | Path | None) -> tuple[str, tuple[str, ...], Float32]:
-        # A call for each, so that the first model is gone before the second comes.
-        live = load_model(repo, said, Path(cwd), dtype=dtype, device=device, progress=progress)
-        values = projections(live, found, texts, blocks=blocks, batch_size=batch_size, progress=progress)
-        return live.label, remarks(found, [live]), values
+    def read(spec: str | Path | None) -> tuple[str, tuple[str, ...], Float32]:
+        # A function, so that the first model is freed before the second is loaded.
+        loaded = run.load(repo, spec)
+        return loaded.label, remarks(found, [loaded]), run.project(loaded, found, texts)
 
-    old, remark, then = read(before)
-    new, another, now = read(after)
-    moved = shifts(found, then, now)
-    notes = tuple(dict.fromkeys((*remark, *another)))
+    old, old_notes, old_values = read(before)
+    new, new_notes, new_values = read(after)
+    moved = shifts(found, old_values, new_values)
+    notes = tuple(dict.fromkeys((*old_notes, *new_notes)))
     return ReadoutDrift(old, new, name, len(texts), found.concepts, found.layers, moved, in_words(moved), notes)

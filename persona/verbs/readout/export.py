@@ -1,4 +1,4 @@
-"""``persona readout export``: a readout for vLLM, llama.cpp or numpy."""
+"""`persona readout export`: write a readout for vLLM, llama.cpp or numpy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OURS = (".gguf", "vectors.safetensors", "manifest.json")
 
 @dataclass(frozen=True)
 class ReadoutExportResult:
-    """What was written. ``paste`` are the lines by which the program finds it, or the arguments to start it with."""
+    """The files written. `paste` has the environment variables or arguments that make the program use them."""
 
     name: str
     format: str
@@ -46,10 +46,21 @@ def readout_export(
     replace: bool = False,
     cwd: Path | str = ".",
 ) -> ReadoutExportResult:
-    """Write ``readout`` (``NAME``, ``NAME@REV``, or a folder relative to ``within``), or some of its concepts and layers.
+    """Export a readout, or some of its concepts and layers.
 
-    ``vllm`` and ``gguf`` make the new folder ``out``: the pair of files, or a control vector for each concept; ``npz`` makes
-    the file ``out``. ``scale`` is ``unit``, or ``raw``: as long as the directions were before they were made unit.
+    Args:
+        readout: Name, `NAME@REV` or folder.
+        out: New folder for "vllm" (two files) and "gguf" (a control vector per concept), or new file for "npz".
+        format: "vllm", "gguf" or "npz".
+        concepts: Concepts to export; by default all.
+        layers: Layers to export; by default all.
+        scale: "unit" for directions of length 1, "raw" for their original length.
+        replace: Replace an earlier export.
+        cwd: Folder that a relative `readout` starts from.
+
+    Raises:
+        UsageError: an argument is invalid, or the format cannot hold the readout.
+        Refusal: `out` exists.
     """
     from persona.readout import export
     from persona.readout.select import select
@@ -61,9 +72,10 @@ def readout_export(
     name, whole = open_readout(repo, readout, Path(cwd))
     chosen = select(whole, concepts, layers)
     if format == export.GGUF and 0 in layers:
-        raise UsageError("llama.cpp cannot steer layer 0", "Leave layer 0 out of --layers, or export npz.")
-    made = export.encoded(chosen, format, scale, _hint(repo, chosen))
-    written = _write_file(target, made, replace) if format == export.NPZ else _write_folder(target, made, replace)
+        raise UsageError("llama.cpp cannot steer layer 0", "Remove layer 0 from --layers, or export npz.")
+    contents = export.encoded(chosen, format, scale, _hint(repo, chosen))
+    write = _write_file if format == export.NPZ else _write_folder
+    written = write(target, contents, replace)
     notes = ["layer 0 is left out: llama.cpp cannot steer it"] if format == export.GGUF and 0 in chosen.layers else []
     kept = tuple(layer for layer in chosen.layers if layer != 0 or format != export.GGUF)
     return ReadoutExportResult(
@@ -72,7 +84,7 @@ def readout_export(
 
 
 def _hint(repo: Repository | None, readout: Readout) -> str:
-    """What kind of model it is for, as far as the base's configuration says."""
+    """The base's model type, if known."""
     base = readout.about.get("base")
     if repo is not None and isinstance(base, str) and len(base) == 64 and BaseId(base) in repo.objects:
         return str(repo.model_config(repo.base(BaseId(base))).get("model_type", "unknown"))
@@ -87,23 +99,23 @@ def _paste(format: str, written: Sequence[Path]) -> Iterable[str]:
         yield from (f"--control-vector {path}" for path in written)
 
 
-def _write_file(target: Path, made: Mapping[str, bytes], replace: bool) -> tuple[Path, ...]:
+def _write_file(target: Path, contents: Mapping[str, bytes], replace: bool) -> tuple[Path, ...]:
     if target.is_dir() or (target.exists() and not replace):
-        what = "is a folder" if target.is_dir() else "is there already"
-        raise Refusal(f"{target} {what}", "Name a new file, such as -o readout.npz, or add --replace for a file.")
+        what = "is a folder" if target.is_dir() else "already exists"
+        raise Refusal(f"{target} {what}", "Name a new file, such as -o readout.npz; --replace replaces a file.")
     files.make_folder(target.resolve().parent)
-    [data] = made.values()
+    [data] = contents.values()
     files.write_file(target, data)
     return (target,)
 
 
-def _write_folder(target: Path, made: Mapping[str, bytes], replace: bool) -> tuple[Path, ...]:
-    """All of them in a folder that appears whole or not at all."""
+def _write_folder(target: Path, contents: Mapping[str, bytes], replace: bool) -> tuple[Path, ...]:
+    """Write all files to a new folder, atomically."""
     _check_free(target, replace)
     with files.staged_folder(target.resolve(), replace=replace) as staging:
-        for name, data in made.items():
+        for name, data in contents.items():
             files.write_file(staging / name, data)
-    return tuple(target / name for name in made)
+    return tuple(target / name for name in contents)
 
 
 def _check_free(target: Path, replace: bool) -> None:
@@ -113,7 +125,7 @@ def _check_free(target: Path, replace: bool) -> None:
         here = sorted(path.name for path in target.iterdir()) if target.is_dir() else [""]
     foreign = [name for name in here if not name.endswith(_OURS)]
     if foreign or (here and not replace):
-        what = f"holds {foreign[0]}, which no export made" if foreign and foreign[0] else "is there already"
+        what = f"contains {foreign[0]}, which is not from an export" if foreign and foreign[0] else "already exists"
         raise Refusal(
-            f"{target} {what}", "Choose another folder; it was left alone. --replace replaces an earlier export."
+            f"{target} {what}", "Choose another folder; --replace replaces an earlier export. Nothing was changed."
         )

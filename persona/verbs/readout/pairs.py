@@ -1,4 +1,4 @@
-"""``persona readout pairs``: labelled texts from a memory graph, and from contrasts that were written by hand."""
+"""`persona readout pairs`: make labelled texts from a memory graph and hand-written contrasts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from persona.workspace.graphs import needed_graph
 
 @dataclass(frozen=True)
 class ReadoutPairs:
-    """Labelled texts, by concept. ``out`` is None where nothing was to be written, ``source`` without a memory graph.
+    """Labelled texts by concept.
 
-    ``examples`` are the lines of the file. Of the ``nodes``, ``short`` were too short, and ``copies`` have the text of
-    another one. Of hand-written statements, ``middling`` were labelled 2, 3 or 4. ``overlaps`` are concepts that are seldom
-    apart.
+    `out` is null with --dry-run, `source` without a memory graph. `examples` is the number of lines in the file. Of the
+    `nodes`, `short` were too short and `copies` have the same text as another. `middling` counts hand-written statements
+    labelled 2, 3 or 4, which are left out. `overlaps` lists concepts that mostly occur together.
     """
 
     out: Path | None
@@ -40,7 +40,7 @@ class ReadoutPairs:
 
 @dataclass(frozen=True)
 class _Graph:
-    """Texts, where they came from, and what there is to say of that."""
+    """Texts, their source, and notes about it."""
 
     items: tuple[Item, ...] = ()
     origin: GraphOrigin | None = None
@@ -60,25 +60,37 @@ def readout_pairs(
     patience: float = 30.0,
     replace: bool = False,
 ) -> ReadoutPairs:
-    """Write examples of concepts to the file ``out``; ``None`` only counts them.
+    """Choose examples of concepts and write them to a file.
 
-    ``source`` is a folder of Markdown or text, a JSONL file, or the URL of an MCP server; with ``repo`` instead it is the
-    memory graph that was imported, as it is at ``rev`` or HEAD. ``contrast`` names files of hand-written statements.
-    Which texts have a concept, ``rules`` say. A file that is there and says something else stays, unless ``replace``.
+    Args:
+        source: Folder of Markdown or text, JSONL file, or URL of an MCP server.
+        out: File to write; None only counts.
+        repo: Repository whose imported memory graph to use, instead of `source`.
+        rev: Revision of that graph; by default HEAD.
+        contrast: Files of hand-written statements.
+        concepts: Concepts to include; by default all.
+        rules: Which texts have a concept, and how many to use.
+        tools: Names of the MCP server's tools that list and that read.
+        patience: Timeout of the MCP server in seconds.
+        replace: Replace an existing file.
+
+    Raises:
+        UsageError: an argument is invalid, or there are no texts.
+        Refusal: no concept has enough texts, or `out` exists with other contents.
     """
     rules = rules or Rules()
     rules.check()
     target = None if out is None else Path(out)
     if target is not None:
         _check_target(target)
-    by_hand = read_contrasts([Path(one) for one in contrast], concepts[0] if len(concepts) == 1 else None)
+    by_hand = read_contrasts([Path(path) for path in contrast], concepts[0] if len(concepts) == 1 else None)
     graph = _texts(source, repo, rev, sources.SourceOptions(tuple(tools), patience))
     if graph.origin is None and not contrast:
-        raise UsageError("there are no texts to take", "Name a source, a repository or a contrast.")
-    found = extract(graph.items, rules, concepts, by_hand.examples)
+        raise UsageError("no source of texts given", "Name a source, a repository or a contrast.")
+    extracted = extract(graph.items, rules, concepts, by_hand.examples)
     if target is not None:
-        _write(target, found, rules, replace=replace)
-    return _result(target, graph, found, by_hand)
+        _write(target, extracted, rules, replace=replace)
+    return _result(target, graph, extracted, by_hand)
 
 
 def _texts(
@@ -86,10 +98,11 @@ def _texts(
 ) -> _Graph:
     if source is not None:
         if repo is not None:
-            raise UsageError("a source and a repository are two places", "Name one of them.")
+            raise UsageError("both a source and a repository given", "Name one of them.")
         if len(options.tools) > 2 or not 0 < options.patience < 1e6:
             raise UsageError(
-                "at most two tools, and a positive patience", "Name the tool that lists, then the one that reads."
+                "more than two tools, or a timeout that is not positive",
+                "Name the tool that lists, then the one that reads.",
             )
         read = sources.read(str(source), options)
         return _Graph(tuple(map(_item, read.nodes)), read.origin, read.notes)
@@ -106,52 +119,52 @@ def _item(node: Node) -> Item:
 
 
 def _check_target(out: Path) -> None:
-    """Before a server is asked for everything."""
+    """Check the output file before reading from a slow source."""
     with files.translated(out):
         if out.is_dir():
-            raise UsageError(f"{out} is a folder", "Give the file a name, such as -o pairs.jsonl.")
-        if out.exists() and not out.is_file():  # a terminal or a pipe, which reading would wait for
-            raise UsageError(f"{out} is not a file", "Give a name such as -o pairs.jsonl.")
+            raise UsageError(f"{out} is a folder", "Name a file, such as -o pairs.jsonl.")
+        if out.exists() and not out.is_file():  # reading a terminal or pipe would block
+            raise UsageError(f"{out} is not a file", "Name a file, such as -o pairs.jsonl.")
         if not out.parent.is_dir():
-            raise UsageError(f"there is no folder {out.parent}", "Make it first, or write the file elsewhere.")
+            raise UsageError(f"no folder {out.parent}", "Create it first, or name another file.")
 
 
-def _write(out: Path, found: Extracted, rules: Rules, *, replace: bool) -> None:
-    if not found.examples:
-        raise _too_little(found, rules)
-    data = encode(found.examples)
+def _write(out: Path, extracted: Extracted, rules: Rules, *, replace: bool) -> None:
+    if not extracted.examples:
+        raise _too_little(extracted, rules)
+    data = encode(extracted.examples)
     with files.translated(out):
         same = out.exists() and out.read_bytes() == data
     if same:
         return
     if out.exists() and not replace:
-        raise Refusal(f"{out} is there, and says something else", "Choose another name, or add --replace.")
+        raise Refusal(f"{out} already exists, with other contents", "Choose another name, or add --replace.")
     files.write_over(out, data)
 
 
-def _too_little(found: Extracted, rules: Rules) -> Refusal:
-    """Why there is nothing to write, by the concept that came closest."""
-    if not found.concepts:
-        return Refusal("no text has a score", "Scores stand at the end of a text, such as 'warmth:9 clarity:10'.")
-    best = max(found.concepts, key=lambda one: min(one.positive_found, one.negative_found))
-    said = f"'{best.concept}' has {best.positive_found} positive and {best.negative_found} negative ones"
+def _too_little(extracted: Extracted, rules: Rules) -> Refusal:
+    """Explain why there is nothing to write, with the concept that came closest."""
+    if not extracted.concepts:
+        return Refusal("no text has a score", "Put scores at the end of a text, such as 'warmth:9 clarity:10'.")
+    best = max(extracted.concepts, key=lambda concept: min(concept.positive_found, concept.negative_found))
+    counts = f"'{best.concept}' has {best.positive_found} positive and {best.negative_found} negative ones"
     if best.highest is not None and best.positive_found == 0:
-        hint = f"Its highest score is {best.highest:g}: see --min-positive-score."
+        hint = f"Its highest score is {best.highest:g}: lower --min-positive-score."
     else:
-        hint = "See --min-examples, and what --dry-run says."
-    return Refusal(f"no concept has {rules.min_examples} texts of each side: {said}", hint)
+        hint = "Lower --min-examples, or use --dry-run to see all counts."
+    return Refusal(f"no concept has {rules.min_examples} texts on each side: {counts}", hint)
 
 
-def _result(out: Path | None, graph: _Graph, found: Extracted, by_hand: Contrasts) -> ReadoutPairs:
+def _result(out: Path | None, graph: _Graph, extracted: Extracted, by_hand: Contrasts) -> ReadoutPairs:
     return ReadoutPairs(
         out=out,
         source=graph.origin,
-        examples=len(found.examples),
+        examples=len(extracted.examples),
         nodes=len(graph.items),
-        short=found.short,
-        copies=found.copies,
+        short=extracted.short,
+        copies=extracted.copies,
         middling=by_hand.left_out,
-        concepts=found.concepts,
-        overlaps=found.overlaps,
+        concepts=extracted.concepts,
+        overlaps=extracted.overlaps,
         notes=graph.notes,
     )

@@ -1,4 +1,4 @@
-"""``persona readout score``: what texts read as, concept by layer."""
+"""`persona readout score`: score texts by concept and layer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from persona.errors import UsageError
 from persona.progress import SILENT, Progress
 from persona.readout.model import Readout
 from persona.repository import Repository
-from persona.workspace.loading import load_model
 from persona.workspace.reading import Table, as_table, readout_named, remarks
+from persona.workspace.running import RunOptions
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredToken:
-    """One token of a text; ``scores`` are [concepts][layers]."""
+    """A token of a text; `scores` are [concepts][layers]."""
 
     token: str
     scores: Table
@@ -29,7 +29,7 @@ class ScoredToken:
 
 @dataclass(frozen=True)
 class ScoredText:
-    """One text, pooled over its tokens; ``scores`` are [concepts][layers]. ``tokens`` are there if they were asked for."""
+    """A text; `scores` are [concepts][layers], pooled over its tokens. `tokens` are filled with --per-token."""
 
     text: str
     scores: Table
@@ -38,10 +38,10 @@ class ScoredText:
 
 @dataclass(frozen=True)
 class ReadoutScore:
-    """What texts read as in ``model`` along ``readout``.
+    """Scores of texts.
 
-    ``units`` are ``std`` (how many standard deviations above what is usual where a concept is not) or ``raw``. ``mean`` and
-    ``spread`` (the standard deviation; None of one text) over the texts are [concepts][layers].
+    `units` is `std` (standard deviations from the mean of texts without the concept) or `raw`. `mean` and `spread`
+    (standard deviation, null for a single text) over the texts are [concepts][layers].
     """
 
     model: str
@@ -70,26 +70,37 @@ def readout_score(
     batch_size: int = 8,
     progress: Progress = SILENT,
 ) -> ReadoutScore:
-    """Read ``texts`` with a model: a revision, a vector on its base, a folder, or ``persona.toml`` as it stands (None).
+    """Score texts along a readout.
 
-    ``readout`` is the folder of one. ``units`` are ``std`` where its manifest has centers and spreads, unless given.
+    Args:
+        readout: Name, `NAME@REV` or folder; None for the recipe's only readout.
+        model: Revision, vector (on its base) or folder; None for the current `persona.toml`.
+        per_token: Also score each token.
+        units: "std" or "raw"; by default "std" if the readout's manifest has centers and spreads.
+        cwd: Folder that relative paths start from.
+        dtype: Data type to run in; by default as stored.
+        blocks: Where the list of blocks is in the model, such as "model.layers".
+        batch_size: Number of texts per batch.
+
+    Raises:
+        UsageError: a name means nothing, the readout does not fit the model, or there is no text.
     """
-    from persona.readout.score import in_units, projections, usual_units
+    from persona.readout.score import in_units, usual_units
     from persona.readout.units import checked_units
 
     found, name = readout_named(repo, readout, Path(cwd))
     if not texts:
-        raise UsageError("there is no text", "Give one, or a file.")
+        raise UsageError("no text given", "Give a text or a file.")
     unit = units or usual_units(found)
     checked_units(unit)
-    live = load_model(repo, model, Path(cwd), dtype=dtype, device=device, progress=progress)
-    raw = projections(live, found, texts, blocks=blocks, batch_size=batch_size, progress=progress)
-    values = in_units(found, raw, unit)
-    tokens = [_tokens(live, found, text, unit, blocks) if per_token else () for text in texts]
+    run = RunOptions(Path(cwd), dtype, device, blocks, batch_size, progress)
+    loaded = run.load(repo, model)
+    values = in_units(found, run.project(loaded, found, texts), unit)
+    tokens = [_tokens(loaded, found, text, unit, blocks) if per_token else () for text in texts]
     return ReadoutScore(
-        live.label, name, found.concepts, found.layers, unit,
+        loaded.label, name, found.concepts, found.layers, unit,
         as_table(values.mean(0)), as_table(values.std(0, ddof=1)) if len(texts) > 1 else None,
-        tuple(map(_scored, texts, values, tokens)), remarks(found, [live]),
+        tuple(map(_scored, texts, values, tokens)), remarks(found, [loaded]),
     )  # fmt: skip
 
 
@@ -97,9 +108,11 @@ def _scored(text: str, values: Float32, tokens: tuple[ScoredToken, ...]) -> Scor
     return ScoredText(text, as_table(values), tokens)
 
 
-def _tokens(live: LoadedModel, readout: Readout, text: str, units: str, blocks: str | None) -> tuple[ScoredToken, ...]:
+def _tokens(
+    loaded: LoadedModel, readout: Readout, text: str, units: str, blocks: str | None
+) -> tuple[ScoredToken, ...]:
     from persona.readout.score import by_token, in_units
 
-    words, raw = by_token(live, readout, text, blocks=blocks)
+    words, raw = by_token(loaded, readout, text, blocks=blocks)
     values = in_units(readout, raw, units)
-    return tuple(ScoredToken(word, as_table(one)) for word, one in zip(words, values, strict=True))
+    return tuple(ScoredToken(word, as_table(scores)) for word, scores in zip(words, values, strict=True))

@@ -1,4 +1,4 @@
-"""``persona readout``: ``persona readout NAME`` is ``cli/commands/readout/NAME.py``."""
+"""`persona readout`: each subcommand NAME is in `cli/commands/readout/NAME.py`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from persona.cli.lazy import LazyGroup, modules_of
     "readout", cls=LazyGroup, modules=modules_of(__name__, "pairs", "train", "score", "drift", "tune", "export")
 )
 def command() -> None:
-    """Measure a model by what its residual stream says of concepts: a direction for each, by layer.
+    """Train, read and steer with readout vectors
+
+    A readout has one direction per concept and layer in the model's residual stream. The projection of an activation
+    on a direction measures the concept; adding the direction steers the model.
 
     \b
-    persona readout pairs notes/ -o pairs.jsonl             labelled texts from a memory graph
-    persona readout train --pairs pairs.jsonl -o mood       a direction for each concept, and what it is worth
-    persona commit --readout mood --as mood                 kept with the recipe from here on
-    persona readout score "I hear you." --readout mood      what a text reads as
-    persona readout drift HEAD~1 --texts t.jsonl --readout mood      how a change moved the mood
+    persona readout pairs notes/ -o pairs.jsonl             make labelled texts from a memory graph
+    persona readout train --pairs pairs.jsonl -o mood       train a direction for each concept
+    persona commit --readout mood --as mood                 record the readout in the recipe
+    persona readout score "I hear you." --readout mood      score a text
+    persona readout drift HEAD~1 --texts t.jsonl --readout mood      compare two models
     """

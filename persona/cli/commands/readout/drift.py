@@ -1,9 +1,10 @@
-"""``persona readout drift``."""
+"""`persona readout drift`."""
 
 from __future__ import annotations
 
+import math
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -25,28 +26,27 @@ if TYPE_CHECKING:
 @click.argument("after", metavar="[B]", required=False, type=SIDE)
 @click.option(
     "--texts", type=click.Path(readable=False), required=True, metavar="FILE",
-    help="Texts to read: a line each, or with .jsonl the 'text' of each line.",
+    help="Texts to read, one per line; in a .jsonl file, the 'text' of each line.",
 )  # fmt: skip
 @running_options
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map: a .png or .svg file.")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map to a .png or .svg file.")
 @json_option
 @click.pass_obj
 def command(
     app: App,
+    /,
     before: str,
     after: str | None,
     texts: str,
     readout: str | None,
-    dtype: str | None,
-    device: str,
-    blocks: str | None,
-    batch_size: int,
     plot: str | None,
+    **model_options: Any,
 ) -> None:
-    """Show how the same texts read in two models: revisions, vectors, folders; B is persona.toml unless given.
+    """Compare how two models read the same texts
 
-    Shifts of the mean are in standard deviations of the texts in A, with a 95 % interval of the paired differences. A
-    concept is said to have moved where that is not chance, for all concepts and layers together, and no trifle.
+    A and B are revisions, vectors or folders; B defaults to the current persona.toml. Shifts of the mean are in
+    standard deviations of the texts in A, with 95 % intervals of the paired differences. A concept has moved if its
+    shift is at least 0.2 and statistically significant, corrected for the number of concepts and layers.
 
     \b
     persona readout drift HEAD~1 HEAD --texts letters.jsonl --readout readouts/mood
@@ -57,40 +57,40 @@ def command(
     from persona.workspace.reading import texts_in
 
     picture = Picture(app, plot)
-    found = readout_drift(
+    drift = readout_drift(
         repository_if_any(app), before, after, texts_in(app.path(texts)), readout,
-        cwd=app.folder, dtype=dtype, device=device, blocks=blocks, batch_size=batch_size, progress=app.progress(),
+        cwd=app.folder, progress=app.progress(), **model_options,
     )  # fmt: skip
-    say_notes(app, found)
-    picture.write(lambda suffix: _drawn(found, suffix))
-    app.show("readout drift", found, picture.below(lambda console: _render(console, found)))
+    say_notes(app, drift)
+    picture.write(lambda suffix: _drawn(drift, suffix))
+    app.show("readout drift", drift, picture.below(lambda console: _render(console, drift)))
 
 
-def _drawn(found: ReadoutDrift, suffix: str) -> bytes:
+def _drawn(drift: ReadoutDrift, suffix: str) -> bytes:
     from persona.cli.plots import readout_bars
 
-    by_place = {(one.concept, one.layer): one.shift for one in found.shifts}
-    values = [[by_place[concept, layer] for layer in found.layers] for concept in found.concepts]
-    return readout_bars.picture(values, found.concepts, found.layers, f"{found.before} → {found.after}, std", suffix)
+    by_place = {(shift.concept, shift.layer): shift.shift for shift in drift.shifts}
+    values = [[by_place[concept, layer] for layer in drift.layers] for concept in drift.concepts]
+    return readout_bars.picture(values, drift.concepts, drift.layers, f"{drift.before} → {drift.after}, std", suffix)
 
 
-def _render(console: Console, found: ReadoutDrift) -> None:
+def _render(console: Console, drift: ReadoutDrift) -> None:
     from persona.cli.plots.readout_bars import bar, number, width
 
-    console.print(f"[bold]{escape(utf8(found.before))} → {escape(utf8(found.after))}[/]")
-    console.print(f"{found.texts:,} texts along {escape(utf8(found.readout))}\n")
-    for line in textwrap.wrap(found.said, min(console.width, 100)) if console.is_terminal else [found.said]:
+    console.print(f"[bold]{escape(utf8(drift.before))} → {escape(utf8(drift.after))}[/]")
+    console.print(f"{drift.texts:,} texts along {escape(utf8(drift.readout))}\n")
+    for line in textwrap.wrap(drift.said, min(console.width, 100)) if console.is_terminal else [drift.said]:
         console.print(escape(line))
     console.print()
-    most = max((abs(one.shift) for one in found.shifts if one.shift == one.shift), default=0.0)
-    wide = width(console, max(map(len, found.concepts)) + 38)
+    most = max((abs(shift.shift) for shift in drift.shifts if not math.isnan(shift.shift)), default=0.0)
+    wide = width(console, max(map(len, drift.concepts)) + 38)
     heads = ("layer", "shift", "95 % interval")
     rows = table("concept", *heads, *([""] if wide else []), right=heads)
     last = ""
-    for one in found.shifts:
-        interval = f"{number(one.low)} to {number(one.high)}"
-        shift = f"[bold]{number(one.shift)}[/]" if one.moved else number(one.shift)
-        cells = [escape(one.concept) if one.concept != last else "", str(one.layer), shift, interval]
-        rows.add_row(*cells, *([bar(one.shift, most, wide)] if wide else []))
-        last = one.concept
+    for shift in drift.shifts:
+        interval = f"{number(shift.low)} to {number(shift.high)}"
+        value = f"[bold]{number(shift.shift)}[/]" if shift.moved else number(shift.shift)
+        cells = [escape(shift.concept) if shift.concept != last else "", str(shift.layer), value, interval]
+        rows.add_row(*cells, *([bar(shift.shift, most, wide)] if wide else []))
+        last = shift.concept
     console.print(rows)

@@ -1,4 +1,4 @@
-"""``persona readout export``."""
+"""`persona readout export`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from rich.markup import escape
 from persona.cli.app import App, json_option
 from persona.cli.complete import READOUT
 from persona.cli.output import note, utf8
+from persona.cli.readout_running import repository_if_any
 from persona.cli.render import count
-from persona.errors import NoRepository
 from persona.store.readouts import layers_text
 
 if TYPE_CHECKING:
-    from persona.repository import Repository
     from persona.verbs.readout.export import ReadoutExportResult
 
 
@@ -24,14 +23,17 @@ if TYPE_CHECKING:
 @click.argument("readout", type=READOUT, metavar="NAME|NAME@REV|FOLDER")
 @click.option(
     "-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT",
-    help="The new folder; for npz the new file.",
+    help="New folder to write, or new file for npz.",
 )  # fmt: skip
-@click.option("--format", type=click.Choice(("vllm", "gguf", "npz")), required=True, help="Who is to read it.")
-@click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Only this concept; may be repeated.")
-@click.option("--layers", metavar="LIST", help="Only these layers, counted from 0, such as 3,5-8.")
+@click.option(
+    "--format", type=click.Choice(("vllm", "gguf", "npz")), required=True,
+    help="Format: vLLM, llama.cpp control vectors, or numpy arrays.",
+)  # fmt: skip
+@click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Export only this concept; repeatable.")
+@click.option("--layers", metavar="LIST", help="Export only these layers, counted from 0, such as 3,5-8.")
 @click.option(
     "--scale", type=click.Choice(("unit", "raw")), default="unit", show_default=True,
-    help="Directions of length 1, or as long as they were before.",
+    help="Length of the directions: 1, or the original length.",
 )  # fmt: skip
 @click.option("--replace", is_flag=True, help="Replace an earlier export.")
 @json_option
@@ -46,9 +48,9 @@ def command(
     scale: str,
     replace: bool,
 ) -> None:
-    """Write a readout for vLLM, for llama.cpp (a control vector for each concept), or as numpy arrays.
+    """Export a readout for vLLM, llama.cpp or numpy
 
-    Layers are blocks, counted from 0, in all three. llama.cpp cannot steer block 0.
+    All formats count layers (blocks) from 0. llama.cpp gets one control vector per concept, and cannot steer layer 0.
 
     \b
     persona readout export feelings -o out/vllm --format vllm
@@ -59,7 +61,7 @@ def command(
     from persona.verbs.readout.export import readout_export
 
     done = readout_export(
-        _repository(app), readout, app.path(out), format=format, concepts=concepts,
+        repository_if_any(app), readout, app.path(out), format=format, concepts=concepts,
         layers=parse_indices(layers) if layers is not None else (), scale=scale, replace=replace, cwd=app.folder,
     )  # fmt: skip
     for text in done.notes:
@@ -67,17 +69,8 @@ def command(
     app.show("readout export", done, lambda console: _render(console, done))
 
 
-def _repository(app: App) -> Repository | None:
-    """A folder can be exported anywhere."""
-    try:
-        return app.repository()
-    except NoRepository:
-        return None
-
-
 def _render(console: Console, done: ReadoutExportResult) -> None:
-
     what = f"{count(len(done.concepts), 'concept')}, {layers_text(done.layers)}"
-    console.print(f"Wrote [bold]{escape(done.name)}[/] ({what}) into {escape(utf8(str(done.out)))}")
+    console.print(f"Wrote [bold]{escape(done.name)}[/] ({what}) to {escape(utf8(str(done.out)))}")
     for line in done.paste:
         console.print(escape(utf8(line)), soft_wrap=True)

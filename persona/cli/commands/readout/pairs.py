@@ -1,4 +1,4 @@
-"""``persona readout pairs``."""
+"""`persona readout pairs`."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ if TYPE_CHECKING:
     from persona.verbs.readout.pairs import ReadoutPairs
 
 MOST = 12
-"""Concepts that have too little data, and pairs of them, that are named before the rest is only counted."""
+"""Maximum number of lines for concepts with too little data, and for overlaps."""
 
 
 @click.command("pairs")
 @click.argument("source", required=False, metavar="[SOURCE]")
 @click.option(
-    "-o", "--out", type=click.Path(readable=False), metavar="PAIRS", help="File to write: a JSON object a line."
+    "-o", "--out", type=click.Path(readable=False), metavar="PAIRS", help="File to write, one JSON object per line."
 )
-@click.option("--dry-run", is_flag=True, help="Only count; write nothing.")
-@click.option("--replace", is_flag=True, help="Replace the file, where it says something else.")
-@click.option("--graph", "rev", type=REV, metavar="REV", help="Take the graph that was imported, as it is at REV.")
+@click.option("--dry-run", is_flag=True, help="Only count the examples.")
+@click.option("--replace", is_flag=True, help="Replace an existing file.")
+@click.option("--graph", "rev", type=REV, metavar="REV", help="Use the imported graph at this revision.")
 @click.option(
     "--contrast", multiple=True, type=click.Path(readable=False), metavar="FILE",
-    help="Hand-written statements, each labelled as having a concept or not; may be repeated.",
+    help="File of hand-written statements, labelled as having a concept or not; repeatable.",
 )  # fmt: skip
-@click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Only this concept; may be repeated.")
+@click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Include only this concept; repeatable.")
 @click.option(
     "--min-positive-score", type=float, default=8.0, show_default=True, metavar="S",
-    help="A text with this score or a higher one has the concept.",
+    help="Minimum score of a positive text.",
 )  # fmt: skip
 @click.option(
     "--max-negative-score", type=float, default=2.0, show_default=True, metavar="S",
-    help="A text with this score or a lower one has it not.",
+    help="Maximum score of a negative text.",
 )  # fmt: skip
 @click.option(
     "--max-negative-mentions", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
-    help="Nor has a text without a score that mentions it no more often.",
+    help="Maximum mentions of the concept in a negative text without a score.",
 )  # fmt: skip
 @click.option(
     "--min-content-chars", type=click.IntRange(min=0), default=40, show_default=True, metavar="N",
-    help="Leave out texts that are shorter, without their tags.",
+    help="Minimum length of a text in characters, without tags.",
 )  # fmt: skip
 @click.option(
     "--max-examples-per-concept", type=click.IntRange(min=1), default=500, show_default=True, metavar="N",
-    help="Of more texts of a side, choose so many.",
+    help="Maximum number of texts per side of a concept.",
 )  # fmt: skip
 @click.option(
     "--min-examples", type=click.IntRange(min=1), default=8, show_default=True, metavar="N",
-    help="Leave out concepts with fewer texts of either side.",
+    help="Minimum number of texts per side of a concept.",
 )  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Decides which texts are chosen.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Random seed for choosing texts.")
 @server_options
 @json_option
 @click.pass_obj
@@ -84,11 +84,13 @@ def command(
     min_examples: int,
     seed: int,
 ) -> None:
-    """Make labelled texts from a memory graph: for each concept, texts that have it, and texts that have it not.
+    """Make labelled texts from a memory graph
 
-    SOURCE is a folder of Markdown or text, a JSONL export, or an MCP server. Without it, it is the graph that was
-    imported, or only what --contrast names. The last lines of a text are scores, such as 'warmth:9 clarity:10'; they, and
-    tags in its midst, are cut out.
+    For each concept, chooses texts that have it and texts that do not, by the scores in their last lines, such as
+    'warmth:9 clarity:10'. Scores and tags are removed from the texts.
+
+    SOURCE is a folder of Markdown or text, a JSONL export, or the URL of an MCP server. Without it, uses the imported
+    graph, or only the files given with --contrast.
 
     \b
     persona readout pairs notes/ --dry-run
@@ -103,15 +105,15 @@ def command(
     place = None if source is None else place_of(app, source)
     if (out is None) != dry_run:
         raise UsageError(
-            "there is no file to write" if out is None else "--dry-run writes no file",
-            "Give one of -o PAIRS and --dry-run.",
+            "no output file given" if out is None else "-o and --dry-run cannot be combined",
+            "Give either -o PAIRS or --dry-run.",
         )
     done = readout_pairs(
         place,
         app.optional_path(out),
         repo=_repository(app, source, rev, bool(contrast)),
         rev=rev,
-        contrast=[app.path(one) for one in contrast],
+        contrast=[app.path(path) for path in contrast],
         concepts=concepts,
         rules=Rules(
             min_positive_score=min_positive_score,
@@ -133,7 +135,7 @@ def command(
 
 
 def _repository(app: App, source: str | None, rev: str | None, contrast: bool) -> Repository | None:
-    """Where the graph is, if no other source is named; contrasts can do without one."""
+    """The repository with the graph, if no other source is given; None if --contrast is enough."""
     if rev is None and (source is not None or contrast):
         return None
     try:
@@ -141,27 +143,27 @@ def _repository(app: App, source: str | None, rev: str | None, contrast: bool) -
     except NoRepository as error:
         if rev is not None:
             raise
-        raise NoRepository(error.message, "Name a SOURCE: a folder, a .jsonl file, or the URL of a server.") from None
+        raise NoRepository(error.message, "Give a SOURCE: a folder, a .jsonl file, or the URL of a server.") from None
 
 
 def _render(console: Console, done: ReadoutPairs, out: str | None) -> None:
-    good = [one for one in done.concepts if one.ok]
+    good = [concept for concept in done.concepts if concept.ok]
     what = f"{count(done.examples, 'example')} of {count(len(good), 'concept')}"
     console.print(f"Would write {what}" if out is None else f"Wrote {escape(utf8(out))}: {what}")
     if done.source is not None:
-        console.print(f" from {escape(done.source.place)}: {_said(done)}")
+        console.print(f" from {escape(done.source.place)}: {_nodes(done)}")
     if done.middling:
         console.print(f" left out: {count(done.middling, 'statement')} labelled 2, 3 or 4")
     if good:
         console.print()
         console.print(_rows(good))
     if done.overlaps:
-        console.print("\nHard to tell apart, for the same texts have both:")
-        _some(console, [_overlap(one) for one in done.overlaps])
-    poor = sorted((one for one in done.concepts if not one.ok), key=lambda one: -one.positive_found)
+        console.print("\nHard to separate, because the same texts have both:")
+        _some(console, [_overlap(overlap) for overlap in done.overlaps])
+    poor = sorted((concept for concept in done.concepts if not concept.ok), key=lambda concept: -concept.positive_found)
     if poor:
         console.print("\nToo little data, left out:")
-        _some(console, [f"[yellow]{escape(one.concept)}[/]  {_found(one)}" for one in poor])
+        _some(console, [f"[yellow]{escape(concept.concept)}[/]  {_available(concept)}" for concept in poor])
 
 
 def _some(console: Console, lines: list[str]) -> None:
@@ -171,11 +173,12 @@ def _some(console: Console, lines: list[str]) -> None:
         console.print(f" … and {len(lines) - MOST:,} more: --json has all")
 
 
-def _overlap(one: ConceptOverlap) -> str:
-    return f"{escape(one.first)} and {escape(one.second)}  {count(one.shared, 'text')}, {one.share:.0%} of the rarer"
+def _overlap(pair: ConceptOverlap) -> str:
+    names = f"{escape(pair.first)} and {escape(pair.second)}"
+    return f"{names}  {count(pair.shared, 'text')}, {pair.share:.0%} of the rarer"
 
 
-def _said(done: ReadoutPairs) -> str:
+def _nodes(done: ReadoutPairs) -> str:
     parts = [count(done.nodes, "node")]
     parts += [f"{done.short:,} too short"] if done.short else []
     parts += [f"{done.copies:,} with the text of another"] if done.copies else []
@@ -183,22 +186,23 @@ def _said(done: ReadoutPairs) -> str:
 
 
 def _rows(concepts: list[ConceptCounts]) -> object:
-    """A row for each concept; columns in which nothing would stand are left out."""
+    """A table with a row per concept, without empty columns."""
     cells = {
-        "positive": [f"{one.positive:,}" for one in concepts],
-        "negative": [f"{one.negative:,}" for one in concepts],
-        "chosen of": [f"{one.positive_found:,} + {one.negative_found:,}" if one.chosen else "" for one in concepts],
-        "by hand": [f"{one.by_hand:,}" if one.by_hand else "" for one in concepts],
-        "between": [f"{one.between:,}" for one in concepts],
-        "only mentioned": [f"{one.mentioned:,}" for one in concepts],
+        "positive": [f"{c.positive:,}" for c in concepts],
+        "negative": [f"{c.negative:,}" for c in concepts],
+        "chosen of": [f"{c.positive_found:,} + {c.negative_found:,}" if c.chosen else "" for c in concepts],
+        "by hand": [f"{c.by_hand:,}" if c.by_hand else "" for c in concepts],
+        "between": [f"{c.between:,}" for c in concepts],
+        "only mentioned": [f"{c.mentioned:,}" for c in concepts],
     }
     shown = {head: column for head, column in cells.items() if any(column)}
     rows = table("concept", *shown, right=shown)
-    for one, *row in zip(concepts, *shown.values(), strict=True):
-        rows.add_row(escape(one.concept), *row)
+    for concept, *row in zip(concepts, *shown.values(), strict=True):
+        rows.add_row(escape(concept.concept), *row)
     return rows
 
 
-def _found(one: ConceptCounts) -> str:
-    highest = "" if one.positive_found or one.highest is None else f"; the highest score is {one.highest:g}"
-    return f"{one.positive_found:,} positive, {one.negative_found:,} negative{highest}"
+def _available(concept: ConceptCounts) -> str:
+    lacking = concept.positive_found == 0 and concept.highest is not None
+    highest = f"; the highest score is {concept.highest:g}" if lacking else ""
+    return f"{concept.positive_found:,} positive, {concept.negative_found:,} negative{highest}"

@@ -1,9 +1,9 @@
-"""``persona readout score``."""
+"""`persona readout score`."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -22,35 +22,33 @@ if TYPE_CHECKING:
     from persona.verbs.readout.score import ReadoutScore, ScoredText
 
 MOST_COLUMNS = 5
-"""Concepts that a table of tokens shows: those that differ most over them."""
+"""Maximum number of concepts in a table of tokens; those that vary most are shown."""
 
 
 @click.command("score")
 @click.argument("text", metavar="TEXT|FILE|-")
-@click.option("--model", type=SIDE, metavar="REV|PATH", help="The model that reads it; persona.toml otherwise.")
+@click.option("--model", type=SIDE, metavar="REV|PATH", help="Model to read with. [default: persona.toml]")
 @running_options
-@click.option("--units", type=click.Choice(("std", "raw")), help="std where the readout has them, unless given.")
-@click.option("--per-token", is_flag=True, help="Also show each token of the text, at the last layer.")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map: a .png or .svg file.")
+@click.option("--units", type=click.Choice(("std", "raw")), help="Unit of the scores. [default: std if known]")
+@click.option("--per-token", is_flag=True, help="Also show each token, at the last layer.")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map to a .png or .svg file.")
 @json_option
 @click.pass_obj
 def command(
     app: App,
+    /,
     text: str,
     model: str | None,
     readout: str | None,
-    dtype: str | None,
-    device: str,
-    blocks: str | None,
-    batch_size: int,
     units: str | None,
     per_token: bool,
     plot: str | None,
+    **model_options: Any,
 ) -> None:
-    """Show what a text reads as along a readout, concept by layer.
+    """Score texts by concept and layer
 
-    A FILE is one text, or with .jsonl the 'text' of each line; - is standard input. Scores are in standard deviations
-    (std) from what is usual in texts that have not the concept, as the readout's training found it.
+    A FILE is one text, or with .jsonl the 'text' of each line; - is standard input. The unit std is standard
+    deviations from the mean of the readout's training texts without the concept.
 
     \b
     persona readout score "I hear you. Tell me more." --readout readouts/mood
@@ -60,69 +58,68 @@ def command(
     from persona.verbs.readout.score import readout_score
 
     picture = Picture(app, plot)
-    found = readout_score(
+    scores = readout_score(
         repository_if_any(app), _texts(app, text), readout, model,
-        per_token=per_token, units=units, cwd=app.folder, dtype=dtype, device=device, blocks=blocks,
-        batch_size=batch_size, progress=app.progress(),
+        per_token=per_token, units=units, cwd=app.folder, progress=app.progress(), **model_options,
     )  # fmt: skip
-    say_notes(app, found)
-    picture.write(lambda suffix: _drawn(found, suffix))
-    app.show("readout score", found, picture.below(lambda console: _render(console, found)))
+    say_notes(app, scores)
+    picture.write(lambda suffix: _drawn(scores, suffix))
+    app.show("readout score", scores, picture.below(lambda console: _render(console, scores)))
 
 
-def _drawn(found: ReadoutScore, suffix: str) -> bytes:
+def _drawn(scores: ReadoutScore, suffix: str) -> bytes:
     from persona.cli.plots import readout_bars
 
-    title = f"{found.model}, {found.units}"
-    return readout_bars.picture(found.mean, found.concepts, found.layers, title, suffix)
+    title = f"{scores.model}, {scores.units}"
+    return readout_bars.picture(scores.mean, scores.concepts, scores.layers, title, suffix)
 
 
-def _texts(app: App, said: str) -> tuple[str, ...]:
-    """Standard input, the texts of a file, or what was said itself."""
+def _texts(app: App, argument: str) -> tuple[str, ...]:
+    """The text on standard input, the texts of a file, or the argument itself."""
     from persona.workspace.reading import texts_in
 
-    if said == "-":
+    if argument == "-":
         return (sys.stdin.read(),)
-    path = app.path(said)
-    if "\n" not in said and len(said.encode()) < 1000 and path.is_file():
+    path = app.path(argument)
+    if "\n" not in argument and len(argument.encode()) < 1000 and path.is_file():
         return texts_in(path, whole=True)
-    if not said.strip() or (" " not in said.strip() and ("/" in said or "." in said[:-1])):
-        raise UsageError(f"there is no file '{said}'", "A text that looks like a file's name can be piped: give '-'.")
-    return (said,)
+    if not argument.strip() or (" " not in argument.strip() and ("/" in argument or "." in argument[:-1])):
+        raise UsageError(f"no file '{argument}'", "To score a text that looks like a file name, pipe it and give '-'.")
+    return (argument,)
 
 
-def _render(console: Console, found: ReadoutScore) -> None:
-    one = len(found.texts) == 1
-    what = _shortened(found.texts[0].text) if one else f"{len(found.texts):,} texts"
+def _render(console: Console, scores: ReadoutScore) -> None:
+    single = len(scores.texts) == 1
+    what = _shortened(scores.texts[0].text) if single else f"{len(scores.texts):,} texts"
     console.print(f"[bold]{escape(what)}[/]")
-    unit = "standard deviations from usual" if found.units == "std" else "raw projections"
-    console.print(f"read by {escape(utf8(found.model))} along {escape(utf8(found.readout))}, {unit}\n")
-    _bars(console, found)
-    for text in found.texts:
+    unit = "standard deviations from usual" if scores.units == "std" else "raw projections"
+    console.print(f"read by {escape(utf8(scores.model))} along {escape(utf8(scores.readout))}, {unit}\n")
+    _bars(console, scores)
+    for text in scores.texts:
         if text.tokens:
             console.print()
-            _tokens(console, found, text, head=not one)
+            _tokens(console, scores, text, head=not single)
 
 
-def _bars(console: Console, found: ReadoutScore) -> None:
+def _bars(console: Console, scores: ReadoutScore) -> None:
     from persona.cli.plots.readout_bars import bar, number, width
 
-    spreads = found.spread
+    spreads = scores.spread
     heads = ["mean", "±"] if spreads is not None else ["score"]
-    most = max(abs(value) for row in found.mean for value in row)
-    wide = width(console, max(map(len, found.concepts)) + 26)
+    most = max(abs(value) for row in scores.mean for value in row)
+    wide = width(console, max(map(len, scores.concepts)) + 26)
     rows = table("concept", "layer", *heads, *([""] if wide else []), right=("layer", *heads))
-    for at, concept in enumerate(found.concepts):
-        for column, layer in enumerate(found.layers):
-            value = found.mean[at][column]
+    for at, concept in enumerate(scores.concepts):
+        for column, layer in enumerate(scores.layers):
+            value = scores.mean[at][column]
             cells: list[str | Text] = [escape(concept) if column == 0 else "", str(layer), number(value)]
             cells += [f"{spreads[at][column]:.2f}"] if spreads is not None else []
             rows.add_row(*cells, *([bar(value, most, wide)] if wide else []))
     console.print(rows)
 
 
-def _tokens(console: Console, found: ReadoutScore, text: ScoredText, *, head: bool) -> None:
-    """A row for each token, at the last layer, of the concepts that differ most over them."""
+def _tokens(console: Console, scores: ReadoutScore, text: ScoredText, *, head: bool) -> None:
+    """Print a row per token with scores at the last layer, for the concepts that vary most."""
     from persona.cli.plots.readout_bars import number
 
     values = [[row[-1] for row in token.scores] for token in text.tokens]
@@ -132,8 +129,8 @@ def _tokens(console: Console, found: ReadoutScore, text: ScoredText, *, head: bo
         console.print(escape(_shortened(text.text)), style="bold")
     left_out = len(spans) - len(shown)
     beside = f"; {count(left_out, 'concept')} more in --json" if left_out else ""
-    console.print(f"Each token, at layer {found.layers[-1]}{beside}\n")
-    names = [found.concepts[at] for at in shown]
+    console.print(f"Each token, at layer {scores.layers[-1]}{beside}\n")
+    names = [scores.concepts[at] for at in shown]
     rows = table("token", *names, right=names)
     for token, line in zip(text.tokens, values, strict=True):
         rows.add_row(escape(repr(token.token)[1:-1]), *(number(line[at]) for at in shown))

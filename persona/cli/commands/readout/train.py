@@ -1,11 +1,11 @@
-"""``persona readout train``."""
+"""`persona readout train`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,8 +15,8 @@ from persona.cli.app import App, json_option
 from persona.cli.commands.diff import expanded
 from persona.cli.complete import AGGREGATOR, SIDE
 from persona.cli.output import note, utf8
+from persona.cli.readout_running import model_options
 from persona.cli.render import count, print_lines, table
-from persona.cli.running import batch_option, blocks_option, device_option, dtype_option
 from persona.errors import NoRepository
 
 if TYPE_CHECKING:
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from persona.verbs.readout.train import ReadoutTrainResult
 
 ACROSS = 8
-"""Layers that a table of 80 columns has room for."""
+"""Maximum number of layers side by side in a table of 80 columns."""
 
 
 @click.command("train")
 @click.option(
     "--pairs", required=True, type=click.Path(readable=False), metavar="PAIRS",
-    help="Labelled texts, as 'persona readout pairs' writes them.",
+    help="Labelled texts, as written by 'persona readout pairs'.",
 )  # fmt: skip
 @click.option(
     "-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to write the readout to."
 )
 @click.option(
     "--model", type=SIDE, metavar="REV|PATH",
-    help="What to read the texts with: a revision, a vector on its base, or a folder; persona.toml as it stands otherwise.",
+    help="Model to train on: a revision, a vector on its base, or a folder. [default: persona.toml]",
 )  # fmt: skip
 @click.option(
     "--layers", default="0.6-0.8", show_default=True, metavar="LAYERS",
-    help="Indices (3,18,33), ranges (14-18), depths (0.6-0.8), or auto: the best layer of each concept.",
+    help="Indices (3,18,33), ranges (14-18), depths (0.6-0.8), or auto for the best layer of each concept.",
 )  # fmt: skip
 @click.option(
     "--aggregator", type=AGGREGATOR, default="mean", show_default=True, metavar="NAME",
@@ -51,50 +51,37 @@ ACROSS = 8
 )  # fmt: skip
 @click.option(
     "--pooling", type=click.Choice(["mean", "last", "assistant"]), default="mean", show_default=True,
-    help="Over which tokens of a text.",
+    help="Tokens to average over.",
 )  # fmt: skip
-@click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Only this concept; may be repeated.")
-@dtype_option
-@batch_option
-@device_option
-@blocks_option
+@click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Train only this concept; repeatable.")
+@model_options
 @click.option(
     "--too-long", type=click.Choice(["error", "cut", "skip"]), default="error", show_default=True,
-    help="What becomes of texts that are longer than the model reads.",
+    help="What to do with texts longer than the model's context.",
 )  # fmt: skip
 @click.option(
     "--top-components", "components", type=click.IntRange(min=0), metavar="K",
-    help="Neutral components that 'whitened' removes; half of the negatives' variance otherwise.",
+    help="Neutral components that 'whitened' removes. [default: half of the negatives' variance]",
 )  # fmt: skip
 @click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N",
-    help="Decides which texts are held out, and which are paired at random.",
+    help="Random seed for held-out texts and random pairs.",
 )  # fmt: skip
-@click.option("--replace", is_flag=True, help="Replace a readout that is there.")
+@click.option("--replace", is_flag=True, help="Replace an existing readout.")
 @json_option
 @click.pass_obj
 def command(
     app: App,
+    /,
     pairs: str,
     out: str,
     model: str | None,
-    layers: str,
-    aggregator: str,
-    pooling: str,
-    concepts: tuple[str, ...],
-    dtype: str | None,
-    batch_size: int,
-    device: str,
-    blocks: str | None,
-    too_long: str,
-    components: int | None,
-    seed: int,
-    replace: bool,
+    **options: Any,
 ) -> None:
-    """Find the direction of each concept in a model's activations, and say how well it tells texts apart.
+    """Train a direction for each concept
 
-    A fifth of the texts is never trained on: the AUC is that of projections of these texts. Activations lie in OUT.partial
-    until the end, so the same command goes on where it was stopped.
+    A fifth of the texts is held out from training; the AUC is measured on them. Activations are kept in OUT.partial
+    until the end, so the same command resumes an interrupted run.
 
     \b
     persona readout train --pairs pairs.jsonl -o readouts/mood
@@ -105,50 +92,34 @@ def command(
     from persona.verbs.readout.train import readout_train
 
     target = app.path(out)
-    with _kept(target):
+    with _explaining_resume(target):
         done = readout_train(
-            app.path(pairs),
-            target,
-            expanded(app, model),
-            repo=_repository(app, model),
-            cwd=app.folder,
-            layers=layers,
-            aggregator=aggregator,
-            pooling=pooling,
-            concepts=concepts,
-            dtype=dtype,
-            batch_size=batch_size,
-            device=device,
-            blocks=blocks,
-            seed=seed,
-            components=components,
-            too_long=too_long,
-            replace=replace,
-            progress=app.progress(),
-        )
+            app.path(pairs), target, expanded(app, model),
+            repo=_repository(app, model), cwd=app.folder, progress=app.progress(), **options,
+        )  # fmt: skip
     app.show("readout train", done, lambda console: _render(console, done, out))
 
 
 def _repository(app: App, model: str | None) -> Repository | None:
-    """The recipe's, if there is one; a folder can do without."""
+    """The current repository; None outside one, if a model is given."""
     try:
         return app.repository()
     except NoRepository as error:
         if model is not None:
             return None
-        raise NoRepository(error.message, "Give --model PATH, the folder of a model.") from None
+        raise NoRepository(error.message, "Give the folder of a model: --model PATH.") from None
 
 
 @contextmanager
-def _kept(out: Path) -> Iterator[None]:
-    """When someone stops the work, say that it is not lost."""
+def _explaining_resume(out: Path) -> Iterator[None]:
+    """On an interrupt, say that the same command resumes the run."""
     from persona.readout.working import folder_of
 
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         if folder_of(out).is_dir():
-            note(f"{folder_of(out)} has what was captured: the same command goes on from there")
+            note(f"activations so far are kept in {folder_of(out)}: run the same command to resume")
         raise
 
 
@@ -166,7 +137,7 @@ def _render(console: Console, done: ReadoutTrainResult, out: str) -> None:
 
 def _texts(done: ReadoutTrainResult) -> str:
     parts = [count(done.texts, "text"), count(done.tokens, "token")]
-    parts += [f"{done.resumed:,} of them run before"] if done.resumed else []
+    parts += [f"{done.resumed:,} resumed"] if done.resumed else []
     parts += [f"{done.cut:,} cut"] if done.cut else []
     parts += [f"{done.skipped:,} too long and left out"] if done.skipped else []
     return ", ".join(parts)
@@ -175,12 +146,12 @@ def _texts(done: ReadoutTrainResult) -> str:
 def _summary(concepts: tuple[TrainedConcept, ...]) -> object:
     heads = ("trained on", "held out", "best layer", "AUC", "95 %", "random")
     rows = table("concept", *heads, right=heads)
-    for one in concepts:
-        there = next((quality for quality in one.layers if quality.layer == one.best), None)
-        counts = [f"{side[0]:,} + {side[1]:,}" for side in (one.trained, one.held_out)]
-        best = "" if one.best is None else str(one.best)
-        style = "yellow" if one.verdict else ""
-        rows.add_row(escape(one.concept), *counts, best, *_figures(there), style=style)
+    for concept in concepts:
+        at_best = next((quality for quality in concept.layers if quality.layer == concept.best), None)
+        counts = [f"{positive:,} + {negative:,}" for positive, negative in (concept.trained, concept.held_out)]
+        best = "" if concept.best is None else str(concept.best)
+        style = "yellow" if concept.verdict else ""
+        rows.add_row(escape(concept.concept), *counts, best, *_figures(at_best), style=style)
     return rows
 
 
@@ -193,9 +164,10 @@ def _figures(quality: LayerQuality | None) -> tuple[str, str, str]:
 def _by_layer(done: ReadoutTrainResult, layers: tuple[int, ...]) -> object:
     heads = [f"layer {layer}" if layer == layers[0] else str(layer) for layer in layers]
     rows = table("AUC", *heads, right=heads)
-    for one in done.concepts:
-        by_layer = {quality.layer: quality for quality in one.layers}
-        rows.add_row(escape(one.concept), *(_cell(by_layer[layer], layer == one.best) for layer in layers))
+    for concept in done.concepts:
+        by_layer = {quality.layer: quality for quality in concept.layers}
+        cells = (_cell(by_layer[layer], layer == concept.best) for layer in layers)
+        rows.add_row(escape(concept.concept), *cells)
     return rows
 
 
@@ -210,21 +182,22 @@ def _words(done: ReadoutTrainResult) -> Iterator[str]:
     yield ""
     yield _signs(done)
     if done.clusters:
-        yield "\nPoint the same way, or opposite ways (|cos| above 0.7):"
+        yield "\nSimilar or opposite directions (|cos| above 0.7):"
     for cluster in done.clusters:
         yield f" {escape(', '.join(cluster.concepts))}  {cluster.cosine:+.2f}"
-    said = [(one.concept, one.verdict or one.remark) for one in done.concepts if one.verdict or one.remark]
-    if said:
+    remarks = [(concept.concept, concept.verdict or concept.remark) for concept in done.concepts]
+    if any(remark for _, remark in remarks):
         yield ""
-    for concept, words in said:
-        yield f"[yellow]{escape(concept)}[/] {escape(words or '')}."
+    for concept, remark in remarks:
+        if remark:
+            yield f"[yellow]{escape(concept)}[/] {escape(remark)}."
 
 
 def _signs(done: ReadoutTrainResult) -> str:
     wrong = [
-        f"{one.concept} at layer {quality.layer}"
-        for one in done.concepts
-        for quality in one.layers
+        f"{concept.concept} at layer {quality.layer}"
+        for concept in done.concepts
+        for quality in concept.layers
         if not quality.positives_higher
     ]
     if not wrong:
