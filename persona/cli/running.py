@@ -1,46 +1,89 @@
-"""How a model is run: the options of every command that runs one, each declared here and nowhere else."""
+"""Click options made from dataclasses, and the options of every command that runs a model."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from types import UnionType
+from typing import Any, cast, get_args, get_type_hints
 
 import click
 
 from persona.cli.app import F
+from persona.evaluate.options import MeasureOptions
 
-device_option = click.option(
-    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where the model runs: cpu, cuda, cuda:1, mps."
-)
-dtype_option = click.option(
-    "--dtype",
-    type=click.Choice(("bf16", "fp16", "fp32")),
-    help="What the model runs in; that of its weights otherwise.",
-)
-batch_option = click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Texts that the model reads at a time.",
-)
+_RANGES = {int: click.IntRange, float: click.FloatRange}
+
+
+def options_of(
+    cls: type[Any],
+    into: str,
+    *,
+    types: Mapping[str, click.ParamType] | None = None,
+    readers: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> Callable[[F], F]:
+    """Give a command an option for each field of the dataclass ``cls``, and call it with an instance.
+
+    Args:
+        cls: A dataclass whose fields have the metadata that ``persona.evaluate.options`` describes.
+        into: Name of the parameter that gets the instance.
+        types: Parameter types of single fields, for completion.
+        readers: Functions that make a field's value of what was typed; not called if nothing was.
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def command(*args: Any, **values: Any) -> Any:
+            given = {item.name: values.pop(item.name) for item in fields(cls)}
+            read = {
+                name: (readers or {}).get(name, lambda same: same)(value)
+                for name, value in given.items()
+                if value is not None
+            }
+            return function(*args, **{into: cls(**read)}, **values)
+
+        for item in reversed(fields(cls)):
+            command = option_of(cls, item.name, (types or {}).get(item.name))(command)
+        return cast("F", command)
+
+    return decorate
+
+
+def option_of(cls: type[Any], name: str, param_type: click.ParamType | None = None) -> Callable[[F], F]:
+    """The click option of one field of a dataclass."""
+    item = next(item for item in fields(cls) if item.name == name)
+    about, repeat = item.metadata, item.metadata.get("repeat", False)
+    shown = item.default if item.default not in (MISSING, ()) else None
+    return click.option(
+        about.get("flag", f"--{name.replace('_', '-')}"),
+        name,
+        type=param_type or _type(item, get_type_hints(cls)[name]),
+        default=shown,
+        show_default=shown is not None,
+        multiple=repeat,
+        metavar=about.get("metavar"),
+        help=about["help"],
+    )
+
+
+def _type(item: Field[Any], hint: Any) -> click.ParamType | None:
+    """A choice, or a range for numbers; None for text."""
+    about = item.metadata
+    if "choices" in about:
+        return click.Choice(about["choices"])
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    for kind, range_of in _RANGES.items():
+        if kind in kinds:
+            return range_of(about.get("min"), about.get("max"), min_open=about.get("min_open", False))
+    return None
+
+
+measuring_options = options_of(MeasureOptions, "options")
+
+device_option = option_of(MeasureOptions, "device")
+dtype_option = option_of(MeasureOptions, "dtype")
+batch_option = option_of(MeasureOptions, "batch_size")
 blocks_option = click.option(
-    "--blocks", metavar="PATH", help="Where in the model its list of blocks is, such as model.layers."
+    "--blocks", metavar="PATH", help="Where the model's list of blocks is, such as model.layers."
 )
-
-
-def measuring_options(function: F) -> F:
-    """How suites are run, on every command that measures by them."""
-    for option in reversed(
-        [
-            device_option,
-            dtype_option,
-            batch_option,
-            click.option(
-                "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of intervals and samples."
-            ),
-            click.option(
-                "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples of each measure."
-            ),
-        ]
-    ):
-        function = option(function)
-    return function

@@ -26,6 +26,7 @@ from persona.repository import Repository
 
 AUTHOR = "persona demo"
 DTYPE = "fp32"
+OPTIONS = persona.MeasureOptions(dtype=DTYPE)
 """A CPU is quickest at it."""
 
 METHODS = ("ties", "dare_ties", "breadcrumbs", "model_stock")
@@ -132,7 +133,7 @@ class Story:
         command = "persona verify-vectors replies --at five --alpha 1 --dtype fp32"
         self.typed(command)
         done = persona.verify_vectors(
-            self.repo, ["replies"], at="five", alpha=1.0, dtype=DTYPE, cwd=self.root, progress=self.progress
+            self.repo, ["replies"], at="five", alpha=1.0, options=OPTIONS, cwd=self.root, progress=self.progress
         )
         for table in tables.alone(command, done):
             self.table(table)
@@ -203,7 +204,7 @@ class Story:
         )
         command = "persona blame replies negated --dtype fp32"
         self.typed(command)
-        done = persona.blame(self.repo, "replies", "negated", dtype=DTYPE, cwd=self.root, progress=self.progress)
+        done = persona.blame(self.repo, "replies", "negated", options=OPTIONS, cwd=self.root, progress=self.progress)
         self.table(tables.blame(command, done))
         self.findings.append(tables.culprit(command, done, PLANTED))
         self.typed(f"persona rm {PLANTED}")
@@ -283,7 +284,7 @@ class Story:
         """Measure revisions, and show it."""
         command = f"persona eval {shlex.join(revs)} --suite {suite} --dtype fp32"
         self.typed(command)
-        done = persona.eval(self.repo, revs, suites=[suite], dtype=DTYPE, cwd=self.root, progress=self.progress)
+        done = persona.eval(self.repo, revs, suites=[suite], options=OPTIONS, cwd=self.root, progress=self.progress)
         self.table(tables.evaluated(command, revs, done))
         return tables.Measured(command, revs, done)
 

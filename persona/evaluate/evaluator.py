@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona.errors import Locked, UsageError, did_you_mean
 from persona.evaluate import run as running
 from persona.evaluate import suite as suites_
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.suite import Suite
 from persona.evaluate.suite_readouts import with_readouts
 from persona.history.evaluations import Evaluation, Figure, number_called
@@ -25,29 +25,7 @@ from persona.workspace.workbench import Workbench
 if TYPE_CHECKING:
     from persona.inference.load import LoadedModel
 
-BATCH = 8
 BASE = "base"
-
-
-@dataclass(frozen=True)
-class MeasureOptions:
-    """How to measure. Results of another dtype, seed or limit are others; device and batch size only round otherwise."""
-
-    device: str = "cpu"
-    dtype: str | None = None
-    batch_size: int = BATCH
-    seed: int = 0
-    limit: int | None = None
-
-    def checked(self) -> MeasureOptions:
-        """Itself, with a dtype of one spelling; raises what can be known to be wrong before any work."""
-        from persona.inference.load import checked_device, checked_dtype
-
-        checked_device(self.device)
-        for name, value in (("batch size", self.batch_size), ("limit", self.limit)):
-            if value is not None and value < 1:
-                raise UsageError(f"a {name} of {value} makes no sense", "Give a number from 1 on.")
-        return MeasureOptions(self.device, checked_dtype(self.dtype), self.batch_size, self.seed, self.limit)
 
 
 def suites_of(repo: Repository, said: Sequence[str | Path] = (), cwd: Path | str = ".") -> tuple[Suite, ...]:
@@ -102,15 +80,20 @@ class Evaluator:
     """Measures recipes by suites, one after the other; what was measured before is looked up. Use it in a ``with``."""
 
     def __init__(
-        self, repo: Repository, suites: Sequence[Suite], how: MeasureOptions, command: str, progress: Progress = SILENT
+        self,
+        repo: Repository,
+        suites: Sequence[Suite],
+        options: MeasureOptions,
+        command: str,
+        progress: Progress = SILENT,
     ) -> None:
         self._repo = repo
-        self._how = how.checked()
+        self._options = options.checked()
         self._command = command
         self._progress = progress
-        self._bench = Workbench(repo, self._how.dtype, self._how.device, progress)
+        self._bench = Workbench(repo, self._options.dtype, self._options.device, progress)
         self._references = running.References()
-        self.suites = tuple(suite.limited(how.limit) for suite in suites)
+        self.suites = tuple(suite.limited(options.limit) for suite in suites)
         self.notes: list[str] = []
         self.measured = 0
 
@@ -126,7 +109,7 @@ class Evaluator:
         """One evaluation for each suite (of ``self.suites``, if not of all of them); with ``control``, of noise of the size of
         the recipe's change."""
         asked = self.suites if suites is None else suites
-        build = build_digest(recipe, self._how.dtype, control)
+        build = build_digest(recipe, self._options.dtype, control)
         found = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in asked}
         missing = [suite for suite in asked if found[suite.name] is None]
         self._refer(base_of(recipe), [suite for suite in missing if suite.refers])
@@ -138,7 +121,7 @@ class Evaluator:
 
     def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
         """What is kept of a recipe by these suites."""
-        build = build_digest(recipe, self._how.dtype)
+        build = build_digest(recipe, self._options.dtype)
         asked = self.suites if suites is None else suites
         found = (self._repo.evaluations.find(build, self._key(suite)) for suite in asked)
         return tuple(one for one in found if one is not None)
@@ -153,13 +136,13 @@ class Evaluator:
         if waiting:
             live = self._bench.become(base, BASE)
             for suite in waiting:
-                self._references.take(live, suite, self._how.seed, self._how.batch_size, self._progress)
+                self._references.take(live, suite, self._options.seed, self._options.batch_size, self._progress)
 
     def _measure(self, live: LoadedModel, suite: Suite, build: str) -> Evaluation:
-        how = self._how
-        figures = running.run(live, suite, self._references, how.seed, how.batch_size, self._progress)
+        options = self._options
+        figures = running.run(live, suite, self._references, options.seed, options.batch_size, self._progress)
         self.measured += 1
-        found = Evaluation(build, suite.name, suite.digest, how.seed, how.limit, now(), _made(live), figures)
+        found = Evaluation(build, suite.name, suite.digest, options.seed, options.limit, now(), _made(live), figures)
         done = Evaluation.decode(found.encode())  # the very numbers that a look-up gives
         try:
             with self._repo.exclusive(self._command):
@@ -169,7 +152,7 @@ class Evaluator:
         return done
 
     def _key(self, suite: Suite) -> str:
-        fields = {"suite": suite.digest, "seed": self._how.seed, "limit": self._how.limit}
+        fields = {"suite": suite.digest, "seed": self._options.seed, "limit": self._options.limit}
         return object_digest(b"persona evaluation\n" + canonical(fields))
 
 

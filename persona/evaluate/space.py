@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 from persona import methods
 from persona.errors import UsageError, did_you_mean
+from persona.evaluate.options import Bounds, SearchOptions
 from persona.methods.parts.parameters import Number
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST
 from persona.suggestions import Choices, Range, Setting
 
-Bounds = tuple[float, float]
 Settings = Mapping[str, Setting]
 
 REACH = 1.5
@@ -67,34 +67,21 @@ class VariedSetting:
         return min(max(round(value, places) + 0.0, self.low), self.high)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be varied: the vectors named in ``vary``, with their range or the common one; all that act if none is.
-
-    ``alphas`` is the common range; methods and density are left alone unless they are there.
-    """
-
-    vary: Mapping[str, Bounds | None]
-    alphas: Bounds | None = None
-    methods: tuple[str, ...] = ()
-    density: Bounds | None = None
-
-
-def varied(recipe: Recipe, wanted: Wanted) -> tuple[VariedSetting, ...]:
+def varied(recipe: Recipe, search: SearchOptions) -> tuple[VariedSetting, ...]:
     """Everything that varies, vectors first; raises where a range or a name makes no sense."""
-    found = (*_vectors(recipe, wanted), *_method(recipe, wanted), *_density(recipe, wanted))
+    found = (*_vectors(recipe, search), *_method(recipe, search), *_density(recipe, search))
     if not found:
         raise UsageError("there is nothing to vary: no vector acts", "Name one with --vary, or see 'persona vectors'.")
     return found
 
 
-def _vectors(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
-    for name in wanted.vary:
+def _vectors(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
+    for name in search.vary:
         if recipe.entry(name) is None:
             raise UsageError(f"no vector '{name}' in the recipe", did_you_mean(name, recipe.names))
     for entry in recipe.vectors:
-        if entry.name in wanted.vary or (not wanted.vary and alphas.acts(entry.alpha)):
-            bounds = wanted.vary.get(entry.name) or wanted.alphas
+        if entry.name in search.vary or (not search.vary and alphas.acts(entry.alpha)):
+            bounds = search.vary.get(entry.name) or search.alphas
             yield _vector(entry, None if bounds is None else _checked(entry.name, bounds, LARGEST))
 
 
@@ -107,26 +94,26 @@ def _vector(entry: Entry, bounds: Bounds | None) -> VariedSetting:
     )
 
 
-def _method(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
+def _method(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
     known = (*methods.names(), *methods.ALIASES)
-    for name in wanted.methods:
+    for name in search.methods:
         if name not in known:
             raise UsageError(f"unknown method '{name}'", did_you_mean(name, known))
-    if wanted.methods:
-        options = tuple(dict.fromkeys(methods.ALIASES.get(name, name) for name in wanted.methods))
+    if search.methods:
+        options = tuple(dict.fromkeys(methods.ALIASES.get(name, name) for name in search.methods))
         yield VariedSetting(METHOD, "method", options=options, now=recipe.method)
 
 
-def _density(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
-    if wanted.density is None:
+def _density(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
+    if search.density is None:
         return
-    having = [name for name in wanted.methods or (recipe.method,) if has_density(name)]
+    having = [name for name in search.methods or (recipe.method,) if has_density(name)]
     if not having:
         raise UsageError(
-            f"{', '.join(wanted.methods or (recipe.method,))} has no density",
+            f"{', '.join(search.methods or (recipe.method,))} has no density",
             f"Vary the method, too: --method {','.join(name for name in methods.names() if has_density(name))}",
         )
-    low, high = _checked(DENSITY, wanted.density, 1.0)
+    low, high = _checked(DENSITY, search.density, 1.0)
     if low <= 0:
         raise UsageError(f"a density of {low:g} keeps nothing", "Begin above 0: --density 0.1:1.")
     now = recipe.parameters.get(DENSITY, _declared(recipe.method).default) if has_density(recipe.method) else None

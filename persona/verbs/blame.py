@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, same_figure, suites_of
+from persona.evaluate.evaluator import Evaluator, same_figure, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.commits import Commit
 from persona.history.evaluations import Better, Evaluation, Figure
@@ -79,11 +80,7 @@ def blame(
     *,
     history: bool = False,
     most: int | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "blame",
     progress: Progress = SILENT,
@@ -99,8 +96,12 @@ def blame(
     recipe, label = _of(repo, "HEAD" if history and rev is None else rev, Path(cwd))
     if not history and sum(alphas.acts(entry.alpha) for entry in recipe.vectors) == 0:
         raise UsageError(f"no vector acts in {label}, so none can be blamed", "See 'persona vectors'.")
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
-        judge = _by_commit(repo, evaluator, rev, most, seed) if history else _by_vector(evaluator, recipe, label, seed)
+    with Evaluator(repo, found, options, command, progress) as evaluator:
+        judge = (
+            _by_commit(repo, evaluator, rev, most, options.seed)
+            if history
+            else _by_vector(evaluator, recipe, label, options.seed)
+        )
         verdicts = tuple(judge)
         return BlameResult(found[0].name, label, verdicts, evaluator.measured, tuple(evaluator.notes))
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BASE, BATCH, Evaluator, MeasureOptions, base_of, suites_of
+from persona.evaluate.evaluator import BASE, Evaluator, base_of, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.ids import CommitId
@@ -72,11 +73,7 @@ def eval(  # called as persona.eval, as persona.open is
     revs: str | Sequence[str] = (),
     *,
     suites: Sequence[str | Path] = (),
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "eval",
     progress: Progress = SILENT,
@@ -89,9 +86,8 @@ def eval(  # called as persona.eval, as persona.open is
     found = suites_of(repo, suites, cwd)
     sides = [_side(repo, rev, Path(cwd)) for rev in ([revs] if isinstance(revs, str) else revs)]
     sides = sides or [worktree_operand(repo)]
-    how = MeasureOptions(device, dtype, batch_size, seed, limit)
-    with Evaluator(repo, found, how, command, progress) as evaluator:
-        builds = tuple(_built(repo, side, evaluator, seed) for side in sides)
+    with Evaluator(repo, found, options, command, progress) as evaluator:
+        builds = tuple(_built(repo, side, evaluator, options.seed) for side in sides)
         return EvalResult(builds, evaluator.measured, tuple(evaluator.notes))
 
 

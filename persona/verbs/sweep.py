@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, find_figure, goal_of, suites_of
+from persona.evaluate.evaluator import Evaluator, find_figure, goal_of, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import TrialFigure, change
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.progress import SILENT, Progress
@@ -59,11 +60,7 @@ def sweep(
     suite: str | Path | None = None,
     by: str | None = None,
     write: bool = False,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "sweep",
     progress: Progress = SILENT,
@@ -79,13 +76,13 @@ def sweep(
     found = suites_of(repo, [suite] if suite is not None else [], cwd)
     if len(found) > 1:
         raise UsageError(f"there are {len(found)} suites", f"Say by which: --suite {found[0].name}.")
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+    with Evaluator(repo, found, options, command, progress) as evaluator:
         here = evaluator.of(recipe, repo.recipe_path.name)[0]
         goal = goal_of(here) if by is None else find_figure(here, by)
         done = {value: evaluator.of(_with(recipe, entry, value), f"{vector} {value:g}")[0] for value in wanted}
-        best, clear = _best(done, here, goal, seed)
+        best, clear = _best(done, here, goal, options.seed)
         written = write and best is not None and _write(repo, entry, best, command)
-        stops = tuple(SweepPoint(value, _reached(one, here, seed)) for value, one in done.items())
+        stops = tuple(SweepPoint(value, _reached(one, here, options.seed)) for value, one in done.items())
         return SweepResult(
             vector, found[0].name, entry.alpha, stops, goal.measure, goal.name, goal.better, best, clear, written,
             evaluator.measured, tuple(evaluator.notes),

@@ -6,18 +6,19 @@ evaluation is kept by what was built: the same command again is look-ups, and on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona import suggestions
 from persona.errors import Refusal, UsageError
 from persona.evaluate import space
-from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, suites_of
+from persona.evaluate.evaluator import Evaluator, suites_of
+from persona.evaluate.options import MeasureOptions, SearchOptions
 from persona.evaluate.results import FigureDiff, TrialFigure
 from persona.evaluate.rows import SuiteRow
 from persona.evaluate.search import Objective, RecipeSearch, SearchLimit, Stopped, TrialReport
-from persona.evaluate.space import Bounds, VariedSetting, Wanted
+from persona.evaluate.space import VariedSetting
 from persona.evaluate.suite import Suite
 from persona.graph.differences import patch
 from persona.history.evaluations import number_called
@@ -26,9 +27,6 @@ from persona.recipe.model import Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
 from persona.workspace.record import refuse_while_merging, worktree_recipe, worktree_text
-
-TRIALS, MOST = 30, 10_000
-"""How many trials there are beside the recipe as it stands, unless said otherwise, and at most."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +65,10 @@ class TuneResult:
 def tune(
     repo: Repository,
     suite: str | Path,
+    search: SearchOptions = SearchOptions(),
     *,
-    vary: Mapping[str, Bounds | None] | None = None,
-    alphas: Bounds | None = None,
-    methods: Sequence[str] = (),
-    density: Bounds | None = None,
-    by: Sequence[str] = (),
-    keep: Mapping[str, float] | None = None,
-    trials: int = TRIALS,
-    minutes: float | None = None,
-    check: str | Path | None = None,
-    pick: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     write: bool = False,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
     cwd: Path | str = ".",
     command: str = "tune",
     progress: Progress = SILENT,
@@ -98,56 +83,37 @@ def tune(
     ``persona.toml``, to be committed or restored; nothing else ever changes it, and nothing does after a KeyboardInterrupt.
     """
     suggestions.require_optuna()
-    _check_budget(trials, minutes, pick)
+    search.check_budget()
+    check, pick = search.check, search.pick
     recipe, text = worktree_recipe(repo), worktree_text(repo)
-    things = space.varied(recipe, Wanted(vary or {}, alphas, tuple(methods), density))
+    things = space.varied(recipe, search)
     found = suites_of(repo, [suite] if check is None else [suite, check], cwd)
     if check is not None and len(found) == 1:
         raise UsageError(f"{check} is the suite that is searched by", "Give --check a suite of other data.")
     _edit(text, space.recipe_at(recipe, things, space.middle(things)))  # an error before the work
     if write:
         refuse_while_merging(repo)
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
-        search = RecipeSearch(repo, evaluator, recipe, things, seed)
-        search.begin(by, keep or {})
-        stopped = search.go_on(trials, minutes)
-        recommended = search.recommended()
-        chosen = recommended if pick is None else _picked(search, pick, stopped)
+    with Evaluator(repo, found, options, command, progress) as evaluator:
+        tried = RecipeSearch(repo, evaluator, recipe, things, options.seed)
+        tried.begin(search.by, search.keep)
+        stopped = tried.go_on(search.trials, search.minutes)
+        recommended = tried.recommended()
+        chosen = recommended if pick is None else _picked(tried, pick, stopped)
         moved: tuple[FigureDiff, ...] = ()
         if chosen is not None and check is not None and stopped != "interrupted":
-            moved = search.moved(chosen, evaluator.suites[1])
+            moved = tried.moved(chosen, evaluator.suites[1])
         notes = (*evaluator.notes, *_remarks(recipe, things, found))
         measured = evaluator.measured
-    wanted = search.recipe_of(chosen or 0)
+    wanted = tried.recipe_of(chosen or 0)
     edit = _edit(text, wanted)
     written = write and stopped != "interrupted" and _write(repo, recipe, wanted, command)
-    shown, objectives = search.shown(), search.objectives
+    shown, objectives = tried.shown(), tried.objectives
     done = TuneResult(
-        found[0].name, objectives, search.limits, things, shown, stopped, recommended, chosen,
+        found[0].name, objectives, tried.limits, things, shown, stopped, recommended, chosen,
         chosen is not None and _is_clear(one.from_now.verdict for one in _goals(shown[chosen], objectives) if one.from_now),
         edit, written, found[1].name if check is not None else None, moved, _confirmed(moved, objectives), "", measured, notes,
     )  # fmt: skip
     return replace(done, said=in_words(done))
-
-
-def bounds(text: str) -> Bounds:
-    """``0:1.5`` is a range."""
-    low, colon, high = text.partition(":")
-    try:
-        if colon:
-            return float(low), float(high)
-    except ValueError:
-        pass
-    raise UsageError(f"'{text}' is no range", "Write LOW:HIGH, such as 0:1.5.")
-
-
-def _check_budget(trials: int, minutes: float | None, pick: int | None) -> None:
-    if not 1 <= trials <= MOST:
-        raise UsageError(f"{trials} trials make no search", f"Give a number from 1 to {MOST}.")
-    if minutes is not None and not minutes > 0:
-        raise UsageError(f"{minutes:g} minutes are no time", "Give a number above 0.")
-    if pick is not None and not 1 <= pick <= trials:
-        raise UsageError(f"there is no trial {pick} to pick", f"Give a number from 1 to {trials}.")
 
 
 def _picked(search: RecipeSearch, pick: int, stopped: Stopped) -> int | None:

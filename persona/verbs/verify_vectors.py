@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BASE, BATCH, Evaluator, MeasureOptions, base_of, same_figure, suites_of
+from persona.evaluate.evaluator import BASE, Evaluator, base_of, same_figure, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation
 from persona.progress import SILENT, Progress
@@ -63,11 +64,7 @@ def verify_vectors(
     *,
     at: str | None = None,
     alpha: float | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "verify-vectors",
     progress: Progress = SILENT,
@@ -85,11 +82,11 @@ def verify_vectors(
     if not acting or not all(alphas.acts(entry.alpha) for entry in acting):
         raise UsageError("no vector acts in the recipe", "Commit a run, or give a vector an alpha.")
     found = suites_of(repo, suites, cwd)
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+    with Evaluator(repo, found, options, command, progress) as evaluator:
         base = evaluator.of(base_of(recipe), BASE)
-        runs = [_run(evaluator, recipe, entry, seed) for entry in acting]
+        runs = [_run(evaluator, recipe, entry, options.seed) for entry in acting]
         names = tuple(entry.name for entry in acting)
-        columns = tuple(_columns(base, names, runs, seed))
+        columns = tuple(_columns(base, names, runs, options.seed))
         strengths = tuple(entry.alpha for entry in acting)
         return VerifyVectorsResult(names, strengths, columns, evaluator.measured, tuple(evaluator.notes))
 

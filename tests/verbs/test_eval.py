@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import persona
+from persona import MeasureOptions
 from persona.errors import UsageError
 from persona.evaluate import evaluator as evaluating
 from persona.inference.load import from_folder
@@ -116,11 +117,11 @@ def test_what_was_measured_is_looked_up(work: persona.Repository) -> None:
     path = work.recipe_path
     path.write_text(f"# a remark\n{path.read_text()}")
     assert persona.eval(work).measured == 0
-    assert persona.eval(work, seed=1).measured == 2
-    assert persona.eval(work, limit=3).measured == 2
-    assert persona.eval(work, dtype="bf16").measured == 2
-    assert persona.eval(work, dtype="bfloat16").measured == 0
-    assert persona.eval(work, batch_size=3).measured == 0
+    assert persona.eval(work, options=MeasureOptions(seed=1)).measured == 2
+    assert persona.eval(work, options=MeasureOptions(limit=3)).measured == 2
+    assert persona.eval(work, options=MeasureOptions(dtype="bf16")).measured == 2
+    assert persona.eval(work, options=MeasureOptions(dtype="bfloat16")).measured == 0
+    assert persona.eval(work, options=MeasureOptions(batch_size=3)).measured == 0
     persona.restore(work)
     persona.alpha(work, {"one": 0.3})
     assert persona.eval(work).measured == 1  # the base is known
@@ -384,9 +385,9 @@ def test_grids() -> None:
 def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
     for call, said in (
         (lambda: persona.eval(work, suites=["clam"]), "no suite 'clam'"),
-        (lambda: persona.eval(work, device="tpu"), "no device 'tpu'"),
-        (lambda: persona.eval(work, dtype="fp12"), "unknown dtype 'fp12'"),
-        (lambda: persona.eval(work, batch_size=0), "batch size of 0"),
+        (lambda: persona.eval(work, options=MeasureOptions(device="tpu")), "no device 'tpu'"),
+        (lambda: persona.eval(work, options=MeasureOptions(dtype="fp12")), "unknown dtype 'fp12'"),
+        (lambda: persona.eval(work, options=MeasureOptions(batch_size=0)), "batch size: 0"),
         (lambda: persona.eval(work, ["nothing"]), "'nothing' is no revision"),
         (lambda: persona.eval(work, [str(folders / "one")]), "is a folder"),
         (lambda: persona.blame(work, "calm", "HEAD~5"), "no vector acts"),
@@ -414,7 +415,7 @@ class Heard(Silent):
     def note(self, text):
         print(text)
 
-persona.eval(persona.open(sys.argv[1]), ["HEAD"], suites=["calm"], dtype=sys.argv[2], limit=1, progress=Heard())
+persona.eval(persona.open(sys.argv[1]), ["HEAD"], suites=["calm"], options=persona.MeasureOptions(dtype=sys.argv[2], limit=1), progress=Heard())
 """
 
 

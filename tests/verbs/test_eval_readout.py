@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import persona
+from persona import MeasureOptions
 from persona.errors import UsageError
 from persona.readout.folder import write_readout
 from persona.readout.model import Readout
@@ -156,7 +157,7 @@ def cells_of(columns: Any, name: str, vector: str) -> float:
 
 def test_a_concept_that_reads_all_texts_alike_has_no_number(work: persona.Repository) -> None:
     small.lines(work.root / "evals" / "neutral.jsonl", [{"text": "w1 w2"}] * 3)
-    found = persona.eval(work, batch_size=1)
+    found = persona.eval(work, options=MeasureOptions(batch_size=1))
     (suite,) = found.builds[0].suites
     one = suite.scores[1]
     assert math.isnan(one.value)
@@ -203,7 +204,7 @@ def test_readouts_that_cannot_be_told(work: persona.Repository, folders: Path) -
 
 def test_two_texts_are_needed(work: persona.Repository) -> None:
     with pytest.raises(UsageError, match=r"neutral.jsonl:1 is the only text"):
-        persona.eval(work, limit=1)
+        persona.eval(work, options=MeasureOptions(limit=1))
 
 
 def test_dialogues_of_a_readout_of_the_assistants_tokens(work: persona.Repository, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from persona.cli.tables.scores import LEGEND, called, interval, moved, number
 from persona.recipe.alphas import alpha_text
 
 if TYPE_CHECKING:
+    from persona.evaluate.options import MeasureOptions
     from persona.verbs.blame import BlameResult, MeasureBlame
 
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @measuring_options
 @json_option
 @click.pass_obj
-def command(app: App, /, suite: str, rev: str | None, history: bool, most: int | None, **how: Any) -> None:
+def command(app: App, /, suite: str, rev: str | None, history: bool, most: int | None, options: MeasureOptions) -> None:
     """Find out which vector makes a suite's numbers better or worse, by leaving each out in turn.
 
     For each number: its vectors, the most harmful first, with what the number is for their being there.
@@ -45,7 +46,7 @@ def command(app: App, /, suite: str, rev: str | None, history: bool, most: int |
         raise UsageError("-n says how many commits to look at", "Give --history, too.")
     done = blame(
         app.repository(), suite, rev, history=history, most=most, cwd=app.folder, command=app.command,
-        progress=app.progress(), **how,
+        progress=app.progress(), options=options,
     )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")

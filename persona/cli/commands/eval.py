@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -16,6 +16,7 @@ from persona.cli.running import measuring_options
 from persona.cli.tables.scores import LEGEND, called, interval, moved, number
 
 if TYPE_CHECKING:
+    from persona.evaluate.options import MeasureOptions
     from persona.verbs.eval import BuildScores, EvalResult, SuiteScores
 
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @measuring_options
 @json_option
 @click.pass_obj
-def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], **how: Any) -> None:
+def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options: MeasureOptions) -> None:
     """Measure what a recipe builds by the suites in evals/, and keep the results.
 
     Without REV, persona.toml as it stands. A vector is measured alone on its base. Nothing is written to disk but the
@@ -41,7 +42,13 @@ def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], **how: 
     from persona.verbs.eval import eval as evaluate
 
     done = evaluate(
-        app.repository(), revs, suites=suites, cwd=app.folder, command=app.command, progress=app.progress(), **how
+        app.repository(),
+        revs,
+        suites=suites,
+        cwd=app.folder,
+        command=app.command,
+        progress=app.progress(),
+        options=options,
     )
     for text in done.notes:
         note(f"note: {text}")

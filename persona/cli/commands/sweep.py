@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -20,6 +20,7 @@ from persona.cli.tables.scores import called, interval, moved, number
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from persona.evaluate.options import MeasureOptions
     from persona.verbs.sweep import SweepPoint, SweepResult
 
 
@@ -44,7 +45,7 @@ def command(
     by: str | None,
     write: bool,
     plot: str | None,
-    **how: Any,
+    options: MeasureOptions,
 ) -> None:
     """Measure the recipe with one vector turned up and down.
 
@@ -61,7 +62,7 @@ def command(
     picture = Picture(app, plot)
     done = sweep(
         app.repository(), vector, grid(alphas), suite=suite, by=by, write=write, cwd=app.folder,
-        command=app.command, progress=app.progress(), **how,
+        command=app.command, progress=app.progress(), options=options,
     )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")

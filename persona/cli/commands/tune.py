@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -14,12 +14,14 @@ from persona.cli.complete import METHOD, SUITE, VECTOR
 from persona.cli.output import note, utf8
 from persona.cli.plots.picture import Picture
 from persona.cli.render import count, table
-from persona.cli.running import measuring_options
+from persona.cli.running import measuring_options, options_of
 from persona.cli.tables.scores import called, moved, moves, number
+from persona.errors import UsageError
+from persona.evaluate.options import SearchOptions
 
 if TYPE_CHECKING:
+    from persona.evaluate.options import Bounds, MeasureOptions
     from persona.evaluate.search import TrialReport
-    from persona.evaluate.space import Bounds
     from persona.verbs.tune import TuneResult
 
 MOST = 12
@@ -28,26 +30,44 @@ MOST = 12
 INTERRUPTED = 130
 
 
+def bounds(text: str) -> Bounds:
+    """Read ``0:1.5`` as a range."""
+    low, colon, high = text.partition(":")
+    try:
+        if colon:
+            return float(low), float(high)
+    except ValueError:
+        pass
+    raise UsageError(f"'{text}' is not a range", "Write LOW:HIGH, such as 0:1.5.")
+
+
+def _range(text: str) -> tuple[str, Bounds | None]:
+    name, equals, limits = text.partition("=")
+    return name, bounds(limits) if equals else None
+
+
+def _slack(text: str) -> tuple[str, float]:
+    """Split at the last ``=`` if a number follows; a measure's name may contain any character."""
+    name, _, slack = text.rpartition("=")
+    try:
+        return name, float(slack)
+    except ValueError:
+        return text, 0.0
+
+
+_READERS = {
+    "vary": lambda given: once(map(_range, given), "vector"),
+    "alphas": bounds,
+    "methods": lambda text: tuple(part.strip() for part in text.split(",")),
+    "density": bounds,
+    "keep": lambda given: once(map(_slack, given), "measure"),
+}
+_TYPES = {"vary": VECTOR, "methods": METHOD, "check": SUITE}
+
+
 @click.command("tune")
 @click.argument("suite", metavar="SUITE|FILE", type=SUITE)
-@click.option(
-    "--vary", multiple=True, type=VECTOR, metavar="NAME[=LOW:HIGH]",
-    help="Vary the alpha of this vector; of all that act otherwise.",
-)  # fmt: skip
-@click.option("--alphas", metavar="LOW:HIGH", help="Alphas to try; 0:1.5 otherwise, and -1.5:0 of a negative one.")
-@click.option("--method", "methods", type=METHOD, metavar="NAME,...", help="Try these merge methods, too.")
-@click.option("--density", metavar="LOW:HIGH", help="Densities to try, where the method has one.")
-@click.option(
-    "--by", multiple=True, metavar="MEASURE",
-    help="The number to go by, the first of the suite otherwise; given several times, several objectives.",
-)  # fmt: skip
-@click.option(
-    "--keep", multiple=True, metavar="MEASURE[=X]", help="This number may get worse by at most X; not at all otherwise."
-)
-@click.option("--trials", type=click.IntRange(1, 10_000), default=30, show_default=True, metavar="N", help="How many.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Begin no trial after these.")
-@click.option("--check", type=SUITE, metavar="SUITE|FILE", help="Measure the choice by this suite, of other data, too.")
-@click.option("--pick", type=click.IntRange(min=1), metavar="TRIAL", help="Choose this trial.")
+@options_of(SearchOptions, "search", types=_TYPES, readers=_READERS)
 @click.option("--write", is_flag=True, help="Write the choice into persona.toml, to be committed or restored.")
 @click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the search: a .png or .svg file.")
 @measuring_options
@@ -57,19 +77,10 @@ def command(
     app: App,
     /,
     suite: str,
-    vary: tuple[str, ...],
-    alphas: str | None,
-    methods: str | None,
-    density: str | None,
-    by: tuple[str, ...],
-    keep: tuple[str, ...],
-    trials: int,
-    minutes: float | None,
-    check: str | None,
-    pick: int | None,
     write: bool,
     plot: str | None,
-    **how: Any,
+    search: SearchOptions,
+    options: MeasureOptions,
 ) -> int:
     """Search for the alphas, the method and the density that a suite finds best.
 
@@ -83,14 +94,12 @@ def command(
     persona tune listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl" --plot tune.png
     persona tune listening --trials 200 --minutes 60 --check held-out --write
     """
-    from persona.verbs.tune import bounds, tune
+    from persona.verbs.tune import tune
 
     picture = Picture(app, plot)
     done = tune(
-        app.repository(), suite, vary=once(map(_range, vary), "vector"), alphas=bounds(alphas) if alphas else None,
-        methods=_names(methods), density=bounds(density) if density else None, by=by,
-        keep=once(map(_slack, keep), "measure"), trials=trials, minutes=minutes, check=check, pick=pick, write=write,
-        cwd=app.folder, command=app.command, progress=app.progress(), **how,
+        app.repository(), suite, search, options=options, write=write, cwd=app.folder, command=app.command,
+        progress=app.progress(),
     )  # fmt: skip
     if not app.json:
         for text in done.notes:
@@ -98,26 +107,6 @@ def command(
     picture.write(lambda suffix: _drawn(done, suffix))
     app.show("tune", done, picture.below(lambda console: _render(console, done)))
     return INTERRUPTED if done.stopped == "interrupted" else 0
-
-
-def _range(text: str) -> tuple[str, Bounds | None]:
-    from persona.verbs.tune import bounds
-
-    name, equals, said = text.partition("=")
-    return name, bounds(said) if equals else None
-
-
-def _slack(text: str) -> tuple[str, float]:
-    """The name of a measure may hold anything; what stands behind the last ``=`` is a number, or a part of it."""
-    name, _, said = text.rpartition("=")
-    try:
-        return name, float(said)
-    except ValueError:
-        return text, 0.0
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",")) if text is not None else ()
 
 
 def _drawn(done: TuneResult, suffix: str) -> bytes:

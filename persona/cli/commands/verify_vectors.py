@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -17,6 +17,7 @@ from persona.cli.running import measuring_options
 from persona.cli.tables.scores import LEGEND, called, interval, marked, moved, number
 
 if TYPE_CHECKING:
+    from persona.evaluate.options import MeasureOptions
     from persona.verbs.verify_vectors import VerifyVectorsResult
 
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(
-    app: App, /, suites: tuple[str, ...], at: str | None, alpha: float | None, plot: str | None, **how: Any
+    app: App, /, suites: tuple[str, ...], at: str | None, alpha: float | None, plot: str | None, options: MeasureOptions
 ) -> None:
     """Measure each vector of the recipe alone on the base, beside noise of its size.
 
@@ -55,7 +56,7 @@ def command(
         cwd=app.folder,
         command=app.command,
         progress=app.progress(),
-        **how,
+        options=options,
     )
     for text in done.notes:
         note(f"note: {text}")
