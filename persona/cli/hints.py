@@ -30,10 +30,10 @@ NEXT = {
     "readout train": "persona commit --readout OUT --as NAME versions it",
     "readout pairs": "persona readout train --pairs PAIRS finds a direction for each concept",
     "readout drift": "persona readout score TEXT --per-token shows where in a text a concept is",
-    "eval": "persona blame SUITE says which vector makes which number better or worse",
-    "verify-vectors": "persona blame SUITE says what each vector does among the others",
+    "eval": "persona blame --suite NAME shows which vector helps or hurts which measure",
+    "verify-vectors": "persona blame --suite NAME shows what each vector does among the others",
     "blame": "persona sweep NAME --alpha -1:1:9 turns one vector up and down",
-    "sweep": "persona tune SUITE varies all vectors at once",
+    "sweep": "persona tune --suite NAME varies all vectors at once",
     "build": "persona verify OUT tells at any time what it is, and whether a byte has changed",
 }
 """By command; the others say themselves what comes next, or nothing does."""

@@ -11,6 +11,7 @@ from typing import Any, cast, get_args, get_type_hints
 import click
 
 from persona.cli.app import F
+from persona.cli.complete import SUITE
 from persona.evaluate.options import MeasureOptions
 
 _RANGES = {int: click.IntRange, float: click.FloatRange}
@@ -79,6 +80,13 @@ def _type(item: Field[Any], hint: Any) -> click.ParamType | None:
     return None
 
 
+suite_option = click.option(
+    "--suite", type=SUITE, metavar="NAME|FILE", help="Suite to measure by. [default: the only one in evals/]"
+)
+suites_option = click.option(
+    "--suite", "suites", multiple=True, type=SUITE, metavar="NAME|FILE",
+    help="Suite to measure by; repeatable. [default: all in evals/]",
+)  # fmt: skip
 measuring_options = options_of(MeasureOptions, "options")
 
 device_option = option_of(MeasureOptions, "device")

@@ -130,10 +130,10 @@ class Story:
             "What each vector does by itself to the loss on held-out replies of each kind, at alpha 1. Beside it random noise of the same "
             "norm, as control: what does no more than noise has learnt nothing.",
         )
-        command = "persona verify-vectors replies --at five --alpha 1 --dtype fp32"
+        command = "persona verify-vectors --suite replies --at five --alpha 1 --dtype fp32"
         self.typed(command)
         done = persona.verify_vectors(
-            self.repo, ["replies"], at="five", alpha=1.0, options=OPTIONS, cwd=self.root, progress=self.progress
+            self.repo, suites=["replies"], at="five", alpha=1.0, options=OPTIONS, cwd=self.root, progress=self.progress
         )
         for table in tables.alone(command, done):
             self.table(table)
@@ -202,9 +202,11 @@ class Story:
             "Each vector is left out in turn. An effect is the loss with the vector less the loss without it, on the same replies: above zero, "
             "the vector does harm.",
         )
-        command = "persona blame replies negated --dtype fp32"
+        command = "persona blame negated --suite replies --dtype fp32"
         self.typed(command)
-        done = persona.blame(self.repo, "replies", "negated", options=OPTIONS, cwd=self.root, progress=self.progress)
+        done = persona.blame(
+            self.repo, "negated", suite="replies", options=OPTIONS, cwd=self.root, progress=self.progress
+        )
         self.table(tables.blame(command, done))
         self.findings.append(tables.culprit(command, done, PLANTED))
         self.typed(f"persona rm {PLANTED}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,21 +29,44 @@ if TYPE_CHECKING:
 BASE = "base"
 
 
-def suites_of(repo: Repository, said: Sequence[str | Path] = (), cwd: Path | str = ".") -> tuple[Suite, ...]:
-    """The suites of those names or files; all of the repository unless any is named."""
-    names = list(dict.fromkeys(said)) or list(suites_.names(repo.root))
+def suites_of(repo: Repository, names: Sequence[str | Path] = (), cwd: Path | str = ".") -> tuple[Suite, ...]:
+    """Read suites by name or file; all suites of the repository if none is named.
+
+    Raises:
+        UsageError: a suite does not exist or cannot be read, or two of them have the same name.
+    """
+    chosen = list(dict.fromkeys(names)) or _all_names(repo)
+    suites = tuple(suites_.find(repo.root, name, Path(cwd)) for name in chosen)
+    twice = [name for name, count in Counter(suite.name for suite in suites).items() if count > 1]
+    if twice:
+        raise UsageError(
+            f"two suites are called '{min(twice)}'", "A suite is named after its file: rename one of the files."
+        )
+    return tuple(with_readouts(repo, suite) for suite in suites)
+
+
+def only_suite(repo: Repository, suite: str | Path | None) -> str | Path:
+    """Return ``suite``, or the name of the repository's only suite if it is None.
+
+    Raises:
+        UsageError: ``suite`` is None and the repository has no suite, or several.
+    """
+    if suite is not None:
+        return suite
+    names = _all_names(repo)
+    if len(names) > 1:
+        raise UsageError(f"there are {len(names)} suites: {', '.join(names)}", f"Choose one: --suite {names[0]}.")
+    return names[0]
+
+
+def _all_names(repo: Repository) -> list[str]:
+    names = list(suites_.names(repo.root))
     if not names:
         raise UsageError(
             f"there are no suites in {repo.root / suites_.FOLDER}",
             f"Write one: {suites_.FOLDER}/NAME{suites_.SUFFIX} (see the guide, 'Measure').",
         )
-    found = tuple(suites_.find(repo.root, name, Path(cwd)) for name in names)
-    twice = {one.name for one in found if sum(other.name == one.name for other in found) > 1}
-    if twice:
-        raise UsageError(
-            f"two suites are called '{min(twice)}'", "A suite is called as its file: give one another name."
-        )
-    return tuple(with_readouts(repo, suite) for suite in found)
+    return names
 
 
 def find_figure(here: Evaluation, said: str) -> Figure:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import Evaluator, same_figure, suites_of
+from persona.evaluate.evaluator import Evaluator, only_suite, same_figure, suites_of
 from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.commits import Commit
@@ -75,9 +75,9 @@ class BlameResult:
 
 def blame(
     repo: Repository,
-    suite: str | Path,
     rev: str | None = None,
     *,
+    suite: str | Path | None = None,
     history: bool = False,
     most: int | None = None,
     options: MeasureOptions = MeasureOptions(),
@@ -92,7 +92,7 @@ def blame(
     """
     if most is not None and most < 1:
         raise UsageError(f"{most} commits are none to blame", "Give a number from 1 on.")
-    found = suites_of(repo, [suite], cwd)
+    found = suites_of(repo, [only_suite(repo, suite)], cwd)
     recipe, label = _of(repo, "HEAD" if history and rev is None else rev, Path(cwd))
     if not history and sum(alphas.acts(entry.alpha) for entry in recipe.vectors) == 0:
         raise UsageError(f"no vector acts in {label}, so none can be blamed", "See 'persona vectors'.")

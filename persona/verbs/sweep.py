@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import Evaluator, find_figure, goal_of, suites_of
+from persona.evaluate.evaluator import Evaluator, find_figure, goal_of, only_suite, suites_of
 from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import TrialFigure, change
 from persona.history.evaluations import Better, Evaluation, Figure
@@ -73,9 +73,7 @@ def sweep(
     recipe = worktree_recipe(repo)
     entry = entry_of(recipe, vector)
     wanted = _checked(values)
-    found = suites_of(repo, [suite] if suite is not None else [], cwd)
-    if len(found) > 1:
-        raise UsageError(f"there are {len(found)} suites", f"Say by which: --suite {found[0].name}.")
+    found = suites_of(repo, [only_suite(repo, suite)], cwd)
     with Evaluator(repo, found, options, command, progress) as evaluator:
         here = evaluator.of(recipe, repo.recipe_path.name)[0]
         goal = goal_of(here) if by is None else find_figure(here, by)

@@ -13,7 +13,7 @@ from pathlib import Path
 from persona import suggestions
 from persona.errors import Refusal, UsageError
 from persona.evaluate import space
-from persona.evaluate.evaluator import Evaluator, suites_of
+from persona.evaluate.evaluator import Evaluator, only_suite, suites_of
 from persona.evaluate.options import MeasureOptions, SearchOptions
 from persona.evaluate.results import FigureDiff, TrialFigure
 from persona.evaluate.rows import SuiteRow
@@ -64,9 +64,9 @@ class TuneResult:
 
 def tune(
     repo: Repository,
-    suite: str | Path,
-    search: SearchOptions = SearchOptions(),
     *,
+    suite: str | Path | None = None,
+    search: SearchOptions = SearchOptions(),
     options: MeasureOptions = MeasureOptions(),
     write: bool = False,
     cwd: Path | str = ".",
@@ -87,7 +87,7 @@ def tune(
     check, pick = search.check, search.pick
     recipe, text = worktree_recipe(repo), worktree_text(repo)
     things = space.varied(recipe, search)
-    found = suites_of(repo, [suite] if check is None else [suite, check], cwd)
+    found = suites_of(repo, [only_suite(repo, suite), *([check] if check is not None else [])], cwd)
     if check is not None and len(found) == 1:
         raise UsageError(f"{check} is the suite that is searched by", "Give --check a suite of other data.")
     _edit(text, space.recipe_at(recipe, things, space.middle(things)))  # an error before the work

@@ -60,8 +60,8 @@ class VerifyVectorsResult:
 
 def verify_vectors(
     repo: Repository,
-    suites: Sequence[str | Path] = (),
     *,
+    suites: Sequence[str | Path] = (),
     at: str | None = None,
     alpha: float | None = None,
     options: MeasureOptions = MeasureOptions(),

@@ -283,7 +283,7 @@ def test_noise_has_the_norm_of_the_change(work: persona.Repository) -> None:
 
 
 def test_blame_finds_the_planted_vector_by_the_numbers(work: persona.Repository) -> None:
-    found = persona.blame(work, "calm")
+    found = persona.blame(work, suite="calm")
     loss = found.verdicts[0]
     assert (loss.measure, loss.name) == ("answers", "loss")
     assert loss.vectors[0].vector == BAD
@@ -297,7 +297,7 @@ def test_blame_finds_the_planted_vector_by_the_numbers(work: persona.Repository)
         (one.effect.value for one in loss.vectors), reverse=True
     )
     assert found.measured == 1 + 5  # the whole recipe, and five that lack a vector
-    assert persona.blame(work, "calm").measured == 0
+    assert persona.blame(work).measured == 0  # of the only suite
 
 
 @pytest.mark.parametrize("verb", [persona.blame, persona.verify_vectors])
@@ -320,13 +320,13 @@ def test_a_function_must_name_its_numbers_alike_for_every_build(work: persona.Re
 
 def test_blame_finds_the_commit(work: persona.Repository) -> None:
     persona.sweep(work, "one", [0.3], suite="calm", write=True)  # an edit, which is no commit
-    done = persona.blame(work, "calm", history=True)
-    assert done.of == persona.blame(work, "calm", "HEAD", history=True).of
+    done = persona.blame(work, suite="calm", history=True)
+    assert done.of == persona.blame(work, "HEAD", suite="calm", history=True).of
     loss = done.verdicts[0]
     assert loss.commits[0].changes[0].name == BAD
     assert loss.commits[0].commit == work.resolve("HEAD~2")
     assert len(loss.commits) == 5
-    newest = persona.blame(work, "calm", history=True, most=2)
+    newest = persona.blame(work, suite="calm", history=True, most=2)
     assert {one.commit for one in newest.verdicts[0].commits} == {work.resolve("HEAD"), work.resolve("HEAD~1")}
     assert newest.measured == 0
 
@@ -342,7 +342,7 @@ def test_each_vector_alone_and_noise_of_its_size(work: persona.Repository) -> No
         assert abs(cells[name].control.value) < abs(cells[name].effect.value) / 2
     assert cells[BAD].effect.verdict == "worse"
     assert found.measured == 1 + 2 * 5
-    assert persona.verify_vectors(work, ["calm"], alpha=1.0).measured == 0
+    assert persona.verify_vectors(work, suites=["calm"], alpha=1.0).measured == 0
 
 
 def test_a_sweep_offers_the_best_and_writes_it_only_when_told(work: persona.Repository) -> None:
@@ -354,7 +354,7 @@ def test_a_sweep_offers_the_best_and_writes_it_only_when_told(work: persona.Repo
     assert found.best == found.stops[values.index(min(values))].alpha <= 0
     assert (found.clear, found.written, found.measure) == (True, False, "answers")
     assert work.recipe_bytes() == before
-    blamed = persona.blame(work, "calm").verdicts[0].vectors[0]
+    blamed = persona.blame(work, suite="calm").verdicts[0].vectors[0]
     assert values[1] == blamed.without  # one build, one result
     found = persona.sweep(work, BAD, [0.4, -0.2, 0.0, 0.8], write=True)
     assert (found.written, found.measured) == (True, 0)
@@ -390,9 +390,9 @@ def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
         (lambda: persona.eval(work, options=MeasureOptions(batch_size=0)), "batch size: 0"),
         (lambda: persona.eval(work, ["nothing"]), "'nothing' is no revision"),
         (lambda: persona.eval(work, [str(folders / "one")]), "is a folder"),
-        (lambda: persona.blame(work, "calm", "HEAD~5"), "no vector acts"),
-        (lambda: persona.blame(work, "calm", "one"), "'one' is a vector"),
-        (lambda: persona.blame(work, "calm", history=True, most=-1), "-1 commits"),
+        (lambda: persona.blame(work, "HEAD~5", suite="calm"), "no vector acts"),
+        (lambda: persona.blame(work, "one", suite="calm"), "'one' is a vector"),
+        (lambda: persona.blame(work, suite="calm", history=True, most=-1), "-1 commits"),
         (lambda: persona.verify_vectors(work, alpha=float("nan")), "alpha nan is not a finite number"),
         (lambda: persona.verify_vectors(work, alpha=float("inf")), "alpha inf is not a finite number"),
         (lambda: persona.sweep(work, "on", [0.0]), "no vector 'on'"),

@@ -133,8 +133,8 @@ def test_a_revision_without_the_readout_is_read_by_that_of_the_recipe_as_it_stan
 def test_every_command_that_measures_knows_it(work: persona.Repository) -> None:
     values = {name: one.value for name, one in scores(work).items()}
     said(work, "")
-    blamed = {one.name: one for one in persona.blame(work, "calm").verdicts if one.measure == "mood"}
-    alone = {one.name: one for one in persona.verify_vectors(work, ["calm"]).columns if one.measure == "mood"}
+    blamed = {one.name: one for one in persona.blame(work, suite="calm").verdicts if one.measure == "mood"}
+    alone = {one.name: one for one in persona.verify_vectors(work, suites=["calm"]).columns if one.measure == "mood"}
     swept = persona.sweep(work, "one", [0.0, 0.5], by="mood warmth")
     for name, value in values.items():
         assert blamed[name].value == pytest.approx(value, rel=1e-8)
@@ -147,7 +147,9 @@ def test_every_command_that_measures_knows_it(work: persona.Repository) -> None:
         pytest.approx(value, rel=1e-8) for value in (cells_of(alone, "warmth", "two"), values["warmth"])
     ]
     assert swept.best is None
-    history = {one.name: one for one in persona.blame(work, "calm", history=True).verdicts if one.measure == "mood"}
+    history = {
+        one.name: one for one in persona.blame(work, suite="calm", history=True).verdicts if one.measure == "mood"
+    }
     assert len(history["warmth"].commits) == 3
 
 
@@ -189,7 +191,7 @@ def test_readouts_that_cannot_be_told(work: persona.Repository, folders: Path) -
     assert 'readout = "mood" (there is: mood, silent)' in caught.value.hint
     said(work, 'readout = "silent"')
     with pytest.raises(UsageError, match=r"calm.toml:9: .*does not say which layer is the best for 'warmth'") as caught:
-        persona.blame(work, "calm")
+        persona.blame(work, suite="calm")
     assert "layer = 1 (it has layers 0–1)" in caught.value.hint
     persona.rm(work, ["mood", "silent"])
     with pytest.raises(UsageError, match=r"'silent' is no readout of persona.toml, which has none") as caught:

@@ -144,7 +144,7 @@ def without_work(done: TuneResult) -> TuneResult:
 
 def test_the_best_of_its_trials_by_the_formula(work: persona.Repository, folders: tuple[Path, Path, Path]) -> None:
     before = work.recipe_bytes()
-    found = persona.tune(work, "near", SearchOptions(trials=14, keep={"moved": 1e9}))
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=14, keep={"moved": 1e9}))
     assert [one.number for one in found.trials] == list(range(15))
     assert [(one.name, one.kind, one.low, one.high, one.now) for one in found.varied] == [
         ("one", "alpha", 0.0, 1.5, 0.4),
@@ -170,20 +170,20 @@ def test_the_best_of_its_trials_by_the_formula(work: persona.Repository, folders
 
 
 def test_the_same_command_again_is_a_look_up_and_another_seed_another_search(work: persona.Repository) -> None:
-    first = persona.tune(work, "near", SearchOptions(trials=12))
-    again = persona.tune(work, "near", SearchOptions(trials=12))
+    first = persona.tune(work, suite="near", search=SearchOptions(trials=12))
+    again = persona.tune(work, suite="near", search=SearchOptions(trials=12))
     assert again.measured == 0
     assert again == without_work(first)
-    shorter = persona.tune(work, "near", SearchOptions(trials=5))
+    shorter = persona.tune(work, suite="near", search=SearchOptions(trials=5))
     assert (shorter.measured, [one.settings for one in shorter.trials]) == (
         0,
         [one.settings for one in first.trials[:6]],
     )
-    other = persona.tune(work, "near", SearchOptions(trials=5), options=MeasureOptions(seed=1))
+    other = persona.tune(work, suite="near", search=SearchOptions(trials=5), options=MeasureOptions(seed=1))
     assert not {one.settings for one in other.trials[1:]} & {one.settings for one in first.trials[1:]}
 
 
-INTERRUPTED = ["tune", "near", "--trials", "12", "--write", "--json"]
+INTERRUPTED = ["tune", "--suite", "near", "--trials", "12", "--write", "--json"]
 
 
 def check_interrupted(work: persona.Repository, code: int, out: str, before: bytes) -> None:
@@ -194,11 +194,11 @@ def check_interrupted(work: persona.Repository, code: int, out: str, before: byt
     assert said["said"].startswith("Interrupted after trial 3: the same command goes on")
     assert work.recipe_bytes() == before
     (work.root / "evals" / "stop").unlink()
-    after = persona.tune(work, "near", SearchOptions(trials=12))
+    after = persona.tune(work, suite="near", search=SearchOptions(trials=12))
     assert after.measured == 13 - 4
     assert [list(one.settings) for one in after.trials[:4]] == [one["settings"] for one in said["trials"]]
     shutil.rmtree(work.folder / "evaluations")
-    assert without_work(persona.tune(work, "near", SearchOptions(trials=12))) == without_work(after)
+    assert without_work(persona.tune(work, suite="near", search=SearchOptions(trials=12))) == without_work(after)
 
 
 def test_ctrl_c_ends_with_what_was_found_and_the_same_command_goes_on(
@@ -231,16 +231,16 @@ def test_time_is_a_budget(work: persona.Repository, monkeypatch: pytest.MonkeyPa
     """By a clock that says a minute more each time that it is asked."""
     minutes = itertools.count()
     monkeypatch.setattr("persona.evaluate.search.monotonic", lambda: 60.0 * next(minutes))
-    found = persona.tune(work, "near", SearchOptions(trials=9, minutes=3))
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3))
     assert (found.stopped, len(found.trials)) == ("minutes", 3)  # asked at 1, 2 and 3 minutes
     with pytest.raises(UsageError, match="no trial 7 yet: the time was over after 2"):
-        persona.tune(work, "near", SearchOptions(trials=9, minutes=3, pick=7))
-    assert persona.tune(work, "near", SearchOptions(trials=4, minutes=99)).stopped == "trials"
+        persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3, pick=7))
+    assert persona.tune(work, suite="near", search=SearchOptions(trials=4, minutes=99)).stopped == "trials"
 
 
 def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> None:
     before = (work.recipe_text() or "").splitlines()
-    found = persona.tune(work, "near", SearchOptions(trials=8), write=True)
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=8), write=True)
     assert found.written
     after = (work.recipe_text() or "").splitlines()
     one, two = found.trials[found.chosen].settings
@@ -254,7 +254,7 @@ def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> 
     persona.restore(work)
     assert (work.recipe_text() or "").splitlines() == before
     other = next(trial for trial in found.trials[1:] if trial.number != found.chosen)
-    picked = persona.tune(work, "near", SearchOptions(trials=8, pick=other.number), write=True)
+    picked = persona.tune(work, suite="near", search=SearchOptions(trials=8, pick=other.number), write=True)
     assert (picked.measured, picked.recommended, picked.chosen) == (0, found.recommended, other.number)
     assert worktree_recipe(work).entry("two").alpha == other.settings[1]
 
@@ -263,7 +263,7 @@ def test_what_was_changed_meanwhile_is_left_alone(work: persona.Repository) -> N
     meddled = (work.recipe_text() or "").replace("0.4", "0.45")
     (work.root / "evals" / "meddle").write_text(meddled)
     with pytest.raises(Refusal, match="was changed while it was tuned"):
-        persona.tune(work, "near", SearchOptions(trials=6), write=True)
+        persona.tune(work, suite="near", search=SearchOptions(trials=6), write=True)
     assert work.recipe_text() == meddled
 
 
@@ -276,14 +276,14 @@ def test_nothing_is_written_into_a_merge(work: persona.Repository) -> None:
     work.recipe_path.write_text(work.head_text())
     before = work.recipe_bytes()
     with pytest.raises(Refusal, match="a merge is under way"):
-        persona.tune(work, "near", SearchOptions(trials=3), write=True)
+        persona.tune(work, suite="near", search=SearchOptions(trials=3), write=True)
     assert not (work.folder / "evaluations").exists(), "it was refused before the work"
-    assert persona.tune(work, "near", SearchOptions(trials=1)).written is False
+    assert persona.tune(work, suite="near", search=SearchOptions(trials=1)).written is False
     assert work.recipe_bytes() == before
 
 
 def test_several_objectives_by_brute_force(work: persona.Repository) -> None:
-    found = persona.tune(work, "near", SearchOptions(trials=14, by=["far", "moved"]))
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=14, by=["far", "moved"]))
     points = [(value(one, "far"), value(one, "moved")) for one in found.trials]
     for trial, mine in zip(found.trials, points, strict=True):
         beaten = any(other[0] <= mine[0] and other[1] <= mine[1] and other != mine for other in points)
@@ -293,11 +293,11 @@ def test_several_objectives_by_brute_force(work: persona.Repository) -> None:
 
 
 def test_limits_are_kept(work: persona.Repository) -> None:
-    free = persona.tune(work, "near", SearchOptions(trials=12, keep={"moved": 1e9}))
+    free = persona.tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": 1e9}))
     slack = value(free.trials[free.chosen], "moved") - value(free.trials[0], "moved")
     slack /= 2
     assert slack > 0, "the planted recipe is further from the base"
-    found = persona.tune(work, "near", SearchOptions(trials=12, keep={"moved": slack}))
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": slack}))
     assert [(one.measure, one.name, one.slack) for one in found.limits] == [("moved", "value", slack)]
     start = value(found.trials[0], "moved")
     over = [value(one, "moved") - start > slack for one in found.trials]
@@ -309,31 +309,30 @@ def test_limits_are_kept(work: persona.Repository) -> None:
 
 
 def test_a_trial_without_a_number_has_failed(work: persona.Repository) -> None:
-    found = persona.tune(work, "odd", SearchOptions(trials=14, by=["odd", "far"]))
+    found = persona.tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"]))
     failed = [one for one in found.trials if one.failed]
     assert failed
     assert {one.failed for one in failed} == {"odd value is nan"}
     assert all(one.number != found.chosen and not one.front for one in failed)
     assert all(value(one, "odd") != value(one, "odd") for one in failed)
     with pytest.raises(UsageError, match="cannot be picked: odd value is nan"):
-        persona.tune(work, "odd", SearchOptions(trials=14, by=["odd", "far"], pick=failed[0].number))
+        persona.tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"], pick=failed[0].number))
 
 
 def test_a_method_that_needs_what_a_vector_has_not_fails_in_its_trials_alone(work: persona.Repository) -> None:
-    found = persona.tune(work, "near", SearchOptions(trials=4, vary={"one": (0.5, 1.0)}, methods=["fisher", "linear"]))
+    found = persona.tune(
+        work, suite="near", search=SearchOptions(trials=4, vary={"one": (0.5, 1.0)}, methods=["fisher", "linear"])
+    )
     failed = [trial.settings[1] for trial in found.trials if "Fisher diagonal, and it has none" in trial.failed]
     assert failed == ["fisher"] * 2
     assert found.chosen is None or found.trials[found.chosen].settings[1] == "linear"
 
 
 def test_methods_and_densities(work: persona.Repository) -> None:
-    found = persona.tune(
-        work,
-        "near",
-        SearchOptions(
-            trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9)
-        ),
+    search = SearchOptions(
+        trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9)
     )
+    found = persona.tune(work, suite="near", search=search)
     assert [(one.name, one.kind, one.options, one.now) for one in found.varied[1:]] == [
         ("method", "method", ("ties", "karcher", "linear"), "linear"),
         ("density", "density", (), None),
@@ -346,8 +345,7 @@ def test_methods_and_densities(work: persona.Repository) -> None:
         assert density is None or 0.3 <= density <= 0.9
         assert bool(trial.failed) == (method == "karcher")  # which takes no negative alpha
     ties = next(one for one in found.trials if one.settings[1] == "ties")
-    picked = persona.tune(
-        work, "near", SearchOptions(trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9), pick=ties.number), write=True)  # fmt: skip
+    picked = persona.tune(work, suite="near", search=replace(search, pick=ties.number), write=True)
     assert picked.measured == 0
     recipe = worktree_recipe(work)
     assert (recipe.method, dict(recipe.parameters)) == ("ties", {"density": ties.settings[2]})
@@ -355,7 +353,7 @@ def test_methods_and_densities(work: persona.Repository) -> None:
 
 
 def test_the_choice_is_checked_on_other_data(work: persona.Repository) -> None:
-    found = persona.tune(work, "near", SearchOptions(trials=10, check="held"))
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=10, check="held"))
     assert (found.check, found.confirmed, found.notes) == ("held", True, ())
     assert found.measured == 11 + 2
     assert [(one.suite, one.measure, one.verdict) for one in found.moved] == [
@@ -365,16 +363,16 @@ def test_the_choice_is_checked_on_other_data(work: persona.Repository) -> None:
     assert "By held, which did not choose it, it is clearly better, too." in found.said
     suite = work.root / "evals" / "again.toml"
     suite.write_text(MEASURE.format("moved", "near"))
-    found = persona.tune(work, "near", SearchOptions(trials=10, check="again"))
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=10, check="again"))
     assert found.confirmed is None
     assert found.notes == ("6 examples of again are in near, too: they judge what they chose",)
     with pytest.raises(UsageError, match="near is the suite that is searched by"):
-        persona.tune(work, "near", SearchOptions(check="near"))
+        persona.tune(work, suite="near", search=SearchOptions(check="near"))
 
 
 def test_what_is_the_best_already_is_said(work: persona.Repository) -> None:
     persona.alpha(work, {"one": PLANTED[0], "two": PLANTED[1]}, author="Test")
-    found = persona.tune(work, "near", SearchOptions(trials=6, check="held"), write=True)
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=6, check="held"), write=True)
     assert (found.recommended, found.chosen, found.edit, found.written, found.moved) == (None, None, "", False, ())
     assert found.said == "Of 6 trials none is better than persona.toml as it stands."
     assert not work.is_edited()
@@ -382,7 +380,17 @@ def test_what_is_the_best_already_is_said(work: persona.Repository) -> None:
 
 @pytest.mark.parametrize("by", [("far",), ("far", "moved")])
 def test_what_a_person_sees(work: persona.Repository, by: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["tune", "near", "--trials", "5", "--alphas", "-1:1", "--vary", "two=-0.5:0", *(f"--by={one}" for one in by)]
+    argv = [
+        "tune",
+        "--suite",
+        "near",
+        "--trials",
+        "5",
+        "--alphas=-1:1",
+        "--vary",
+        "two=-0.5:0",
+        *(f"--by={m}" for m in by),
+    ]
     picture = work.root / "found.svg"
     assert invoke(["-C", str(work.root), *argv, "--plot", "found.svg", "--pick", "2", "--keep", "moved=9"]) == 0
     out, _ = capsys.readouterr()
@@ -416,17 +424,19 @@ def test_wrong_uses_are_named(work: persona.Repository, monkeypatch: pytest.Monk
         ("no suite 'hold'", {"check": "hold"}),
     ):
         with pytest.raises(UsageError, match=said):
-            persona.tune(work, "near", SearchOptions(**wrong))
+            persona.tune(work, suite="near", search=SearchOptions(**wrong))
+    with pytest.raises(UsageError, match="there are 3 suites: held, near, odd"):
+        persona.tune(work)
     text = (work.root / "evals" / "near.toml").read_text()
     (work.root / "evals" / "near.toml").write_text(text.replace('"lower"', '"neither"'))
     with pytest.raises(UsageError, match="neither way is good of far value"):
-        persona.tune(work, "near")
+        persona.tune(work, suite="near")
     persona.alpha(work, {"one": 0, "two": 0}, author="Test")
     with pytest.raises(UsageError, match="there is nothing to vary"):
-        persona.tune(work, "held")
+        persona.tune(work, suite="held")
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match="needs optuna") as caught:
-        persona.tune(work, "held")
+        persona.tune(work, suite="held")
     assert "persona-vcs[tune]" in caught.value.hint
     for text in ("", "1", "a:b", "1:"):
         with pytest.raises(UsageError, match="is not a range"):

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import REV, SUITE
+from persona.cli.complete import REV
 from persona.cli.output import note
 from persona.cli.render import short, table
-from persona.cli.running import measuring_options
+from persona.cli.running import measuring_options, suite_option
 from persona.cli.tables.scores import LEGEND, called, interval, moved, number
 from persona.recipe.alphas import alpha_text
 
@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 
 
 @click.command("blame")
-@click.argument("suite", type=SUITE)
 @click.argument("rev", required=False, type=REV)
+@suite_option
 @click.option("--history", is_flag=True, help="Which commit did it, along first parents, instead of which vector.")
 @click.option("-n", "most", type=click.IntRange(min=1), metavar="N", help="With --history: the N newest commits.")
 @measuring_options
 @json_option
 @click.pass_obj
-def command(app: App, /, suite: str, rev: str | None, history: bool, most: int | None, options: MeasureOptions) -> None:
+def command(
+    app: App, /, rev: str | None, suite: str | None, history: bool, most: int | None, options: MeasureOptions
+) -> None:
     """Find out which vector makes a suite's numbers better or worse, by leaving each out in turn.
 
     For each number: its vectors, the most harmful first, with what the number is for their being there.
 
     \b
-    persona blame listening
-    persona blame listening HEAD~3
-    persona blame listening --history -n 10
+    persona blame
+    persona blame HEAD~3 --suite listening
+    persona blame --suite listening --history -n 10
     """
     from persona.errors import UsageError
     from persona.verbs.blame import blame
@@ -45,7 +47,7 @@ def command(app: App, /, suite: str, rev: str | None, history: bool, most: int |
     if most is not None and not history:
         raise UsageError("-n says how many commits to look at", "Give --history, too.")
     done = blame(
-        app.repository(), suite, rev, history=history, most=most, cwd=app.folder, command=app.command,
+        app.repository(), rev, suite=suite, history=history, most=most, cwd=app.folder, command=app.command,
         progress=app.progress(), options=options,
     )  # fmt: skip
     for text in done.notes:

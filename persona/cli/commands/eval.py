@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import SHOWN, SUITE
+from persona.cli.complete import SHOWN
 from persona.cli.output import note
 from persona.cli.render import short, table
-from persona.cli.running import measuring_options
+from persona.cli.running import measuring_options, suites_option
 from persona.cli.tables.scores import LEGEND, called, interval, moved, number
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("revs", nargs=-1, metavar="[REV|NAME]...", type=SHOWN)
-@click.option(
-    "--suite", "suites", multiple=True, type=SUITE, metavar="NAME|FILE", help="A suite; all of them otherwise."
-)
+@suites_option
 @measuring_options
 @json_option
 @click.pass_obj

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import SUITE, VECTOR
+from persona.cli.complete import VECTOR
 from persona.cli.output import note
 from persona.cli.plots.picture import Picture
 from persona.cli.render import table
-from persona.cli.running import measuring_options
+from persona.cli.running import measuring_options, suite_option
 from persona.cli.tables.scores import called, interval, moved, number
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--alpha", "alphas", required=True, metavar="FIRST:LAST:COUNT", help="Alphas to try: -1:1:9, or 0.2,0.5,1."
 )
-@click.option("--suite", type=SUITE, metavar="NAME|FILE", help="The suite; not needed where there is one.")
+@suite_option
 @click.option("--by", metavar="MEASURE", help="The number to go by; the first of the suite otherwise.")
 @click.option("--write", is_flag=True, help="Write the best alpha into persona.toml, to be committed or restored.")
 @click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves: a .png or .svg file.")

@@ -14,7 +14,7 @@ from persona.cli.complete import METHOD, SUITE, VECTOR
 from persona.cli.output import note, utf8
 from persona.cli.plots.picture import Picture
 from persona.cli.render import count, table
-from persona.cli.running import measuring_options, options_of
+from persona.cli.running import measuring_options, options_of, suite_option
 from persona.cli.tables.scores import called, moved, moves, number
 from persona.errors import UsageError
 from persona.evaluate.options import SearchOptions
@@ -66,7 +66,7 @@ _TYPES = {"vary": VECTOR, "methods": METHOD, "check": SUITE}
 
 
 @click.command("tune")
-@click.argument("suite", metavar="SUITE|FILE", type=SUITE)
+@suite_option
 @options_of(SearchOptions, "search", types=_TYPES, readers=_READERS)
 @click.option("--write", is_flag=True, help="Write the choice into persona.toml, to be committed or restored.")
 @click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the search: a .png or .svg file.")
@@ -76,7 +76,7 @@ _TYPES = {"vary": VECTOR, "methods": METHOD, "check": SUITE}
 def command(
     app: App,
     /,
-    suite: str,
+    suite: str | None,
     write: bool,
     plot: str | None,
     search: SearchOptions,
@@ -89,16 +89,16 @@ def command(
     objectives, the trial is offered that is best in the first and worse than now in none. Needs optuna: pip install 'persona-vcs[tune]'.
 
     \b
-    persona tune listening
-    persona tune listening --vary voice=-0.5:0.5 --vary patience --keep forgetting=0.02
-    persona tune listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl" --plot tune.png
-    persona tune listening --trials 200 --minutes 60 --check held-out --write
+    persona tune
+    persona tune --suite listening --vary voice=-0.5:0.5 --vary patience --keep forgetting=0.02
+    persona tune --suite listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl" --plot tune.png
+    persona tune --suite listening --trials 200 --minutes 60 --check held-out --write
     """
     from persona.verbs.tune import tune
 
     picture = Picture(app, plot)
     done = tune(
-        app.repository(), suite, search, options=options, write=write, cwd=app.folder, command=app.command,
+        app.repository(), suite=suite, search=search, options=options, write=write, cwd=app.folder, command=app.command,
         progress=app.progress(),
     )  # fmt: skip
     if not app.json:

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import REV, SUITE
+from persona.cli.complete import REV
 from persona.cli.output import note
 from persona.cli.plots.picture import Picture
 from persona.cli.render import table
-from persona.cli.running import measuring_options
+from persona.cli.running import measuring_options, suites_option
 from persona.cli.tables.scores import LEGEND, called, interval, marked, moved, number
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("verify-vectors")
-@click.argument("suites", nargs=-1, metavar="[SUITE]...", type=SUITE)
+@suites_option
 @click.option("--at", type=REV, metavar="REV", help="The vectors of this revision; of persona.toml otherwise.")
 @click.option("--alpha", type=float, metavar="A", help="How strongly to apply each; as the recipe has it otherwise.")
 @click.option(
@@ -41,8 +41,8 @@ def command(
 
     \b
     persona verify-vectors
-    persona verify-vectors listening --alpha 1
-    persona verify-vectors listening --at main~3
+    persona verify-vectors --suite listening --alpha 1
+    persona verify-vectors --suite listening --at main~3
     persona verify-vectors --plot vectors.png
     """
     from persona.verbs.verify_vectors import verify_vectors
@@ -50,7 +50,7 @@ def command(
     picture = Picture(app, plot)
     done = verify_vectors(
         app.repository(),
-        suites,
+        suites=suites,
         at=at,
         alpha=alpha,
         cwd=app.folder,
