@@ -21,7 +21,7 @@ def options_of(
     cls: type[Any],
     into: str,
     *,
-    types: Mapping[str, click.ParamType] | None = None,
+    types: Mapping[str, Any] | None = None,
     readers: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> Callable[[F], F]:
     """Give a command an option for each field of the dataclass ``cls``, and call it with an instance.
@@ -51,7 +51,7 @@ def options_of(
     return decorate
 
 
-def option_of(cls: type[Any], name: str, param_type: click.ParamType | None = None) -> Callable[[F], F]:
+def option_of(cls: type[Any], name: str, param_type: Any = None) -> Callable[[F], F]:
     """The click option of one field of a dataclass."""
     item = next(item for item in fields(cls) if item.name == name)
     about, repeat = item.metadata, item.metadata.get("repeat", False)
@@ -68,7 +68,7 @@ def option_of(cls: type[Any], name: str, param_type: click.ParamType | None = No
     )
 
 
-def _type(item: Field[Any], hint: Any) -> click.ParamType | None:
+def _type(item: Field[Any], hint: Any) -> Any:
     """A choice, or a range for numbers; None for text."""
     about = item.metadata
     if "choices" in about:

@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from persona import suggestions
 from persona.errors import UsageError
 from persona.readout.model import Readout
 from persona.readout.replies import Judged, Tokens, generate, judge
 from persona.readout.steering import steer
-from persona.suggestions import Choices, KnownTrial, Range
+from persona.suggestions import Choices, Range, Search, Trial
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -165,38 +164,52 @@ def excesses(judged: Judged | SteeringTrial, plain: Judged | SteeringTrial, boun
     }
 
 
-def trials(
-    tuner: Tuner,
-    readout: Readout,
-    search: SteeringSearch,
-    count: int,
-    known: Sequence[SteeringTrial],
-    keep: Callable[[SteeringTrial], None],
-) -> tuple[SteeringTrial, ...]:
-    """``known`` and new ones, up to number ``count``; each is handed to ``keep`` as soon as it is there."""
-    found = list(known)
-    for number in range(len(found), count + 1):
-        how = (None, 0.0, 0.0) if number == 0 else suggested(readout, search, found)
-        found.append(tuner.trial(number, *how))
-        keep(found[-1])
-    return tuple(found)
+class SteeringTrials(Search[SteeringTrial]):
+    """A search for the layer and strengths with the largest effect.
 
+    Args:
+        tuner: Makes the trials.
+        readout: Its layers are tried.
+        options: What to search for.
+        known: Trials of an earlier search to resume, beginning with trial 0; may be empty.
+        keep: Called with each new trial.
+    """
 
-def suggested(readout: Readout, search: SteeringSearch, known: Sequence[SteeringTrial]) -> tuple[int, float, float]:
-    """Layer and strengths of the next trial."""
-    named = [name for name in ("toward", "away_from") if getattr(search, name) is not None]
-    space: dict[str, Range | Choices] = {"layer": Choices(readout.layers)}
-    space |= {name: Range(search.most * LEAST, search.most, log=True) for name in named}
-    there = [
-        KnownTrial(
-            {"layer": one.layer, **{name: getattr(one, name) for name in named}},
-            (-one.effect,),
-            excesses(one, known[0], search.bounds),
-        )
-        for one in known[1:]
-    ]
-    found = suggestions.suggested(space, there, search.seed + len(known))
-    return found["layer"], found.get("toward", 0.0), found.get("away_from", 0.0)
+    def __init__(
+        self,
+        tuner: Tuner,
+        readout: Readout,
+        options: SteeringSearch,
+        known: Sequence[SteeringTrial],
+        keep: Callable[[SteeringTrial], None],
+    ) -> None:
+        self._named = [name for name in ("toward", "away_from") if getattr(options, name) is not None]
+        strengths = Range(options.most * LEAST, options.most, log=True)
+        super().__init__({"layer": Choices(readout.layers), **dict.fromkeys(self._named, strengths)})
+        self._tuner, self._options, self._keep = tuner, options, keep
+        self._plain = known[0] if known else tuner.trial(0, None, 0.0, 0.0)
+        if not known:
+            keep(self._plain)
+        self.trials = [self._trial(report) for report in known or [self._plain]]
+
+    def attempt(self, number: int, settings: dict[str, Any]) -> Trial[SteeringTrial]:
+        """Steer at the suggested layer with the suggested strengths."""
+        strengths = settings.get("toward", 0.0), settings.get("away_from", 0.0)
+        report = self._tuner.trial(number, settings["layer"], *strengths)
+        self._keep(report)
+        return self._trial(report)
+
+    def seed_of(self, number: int) -> int:
+        """A seed for each trial."""
+        return self._options.seed + number
+
+    def reports(self) -> tuple[SteeringTrial, ...]:
+        """All trials as a result has them."""
+        return tuple(trial.result for trial in self.trials if trial.result is not None)
+
+    def _trial(self, report: SteeringTrial) -> Trial[SteeringTrial]:
+        settings = {name: getattr(report, name) for name in ("layer", *self._named)}
+        return Trial(settings, (-report.effect,), excesses(report, self._plain, self._options.bounds), report)
 
 
 def best(found: Sequence[SteeringTrial]) -> SteeringTrial | None:

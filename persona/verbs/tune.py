@@ -17,7 +17,7 @@ from persona.evaluate.evaluator import Evaluator, only_suite, suites_of
 from persona.evaluate.options import MeasureOptions, SearchOptions
 from persona.evaluate.results import FigureDiff, TrialFigure
 from persona.evaluate.rows import SuiteRow
-from persona.evaluate.search import Objective, RecipeSearch, SearchLimit, Stopped, TrialReport
+from persona.evaluate.search import Objective, RecipeSearch, SearchLimit, TrialReport
 from persona.evaluate.space import VariedSetting
 from persona.evaluate.suite import Suite
 from persona.graph.differences import patch
@@ -26,6 +26,7 @@ from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
+from persona.suggestions import Stopped
 from persona.workspace.record import refuse_while_merging, worktree_recipe, worktree_text
 
 
@@ -94,9 +95,8 @@ def tune(
     if write:
         refuse_while_merging(repo)
     with Evaluator(repo, found, options, command, progress) as evaluator:
-        tried = RecipeSearch(repo, evaluator, recipe, things, options.seed)
-        tried.begin(search.by, search.keep)
-        stopped = tried.go_on(search.trials, search.minutes)
+        tried = RecipeSearch(repo, evaluator, recipe, things, options.seed, search.by, search.keep)
+        stopped = tried.run(search.trials, search.minutes)
         recommended = tried.recommended()
         chosen = recommended if pick is None else _picked(tried, pick, stopped)
         moved: tuple[FigureDiff, ...] = ()
@@ -107,7 +107,7 @@ def tune(
     wanted = tried.recipe_of(chosen or 0)
     edit = _edit(text, wanted)
     written = write and stopped != "interrupted" and _write(repo, recipe, wanted, command)
-    shown, objectives = tried.shown(), tried.objectives
+    shown, objectives = tried.reports(), tried.objectives
     done = TuneResult(
         found[0].name, objectives, tried.limits, things, shown, stopped, recommended, chosen,
         chosen is not None and _is_clear(one.from_now.verdict for one in _goals(shown[chosen], objectives) if one.from_now),

@@ -21,10 +21,10 @@ from persona import MeasureOptions, SearchOptions
 from persona.cli.commands.tune import bounds
 from persona.cli.main import invoke
 from persona.errors import Refusal, UsageError
-from persona.evaluate import choice, space
+from persona.evaluate import space
 from persona.evaluate.space import VariedSetting
 from persona.recipe.model import Entry, Recipe
-from persona.suggestions import Choices, KnownTrial, Range, suggested
+from persona.suggestions import Choices, Range, Trial, front, recommended, suggested
 from persona.verbs.tune import TuneResult
 from persona.workspace.record import worktree_recipe
 from tests.models import TinyModels, load
@@ -230,7 +230,7 @@ def test_ctrl_c_in_a_process_of_its_own(work: persona.Repository) -> None:
 def test_time_is_a_budget(work: persona.Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that says a minute more each time that it is asked."""
     minutes = itertools.count()
-    monkeypatch.setattr("persona.evaluate.search.monotonic", lambda: 60.0 * next(minutes))
+    monkeypatch.setattr("persona.suggestions.monotonic", lambda: 60.0 * next(minutes))
     found = persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3))
     assert (found.stopped, len(found.trials)) == ("minutes", 3)  # asked at 1, 2 and 3 minutes
     with pytest.raises(UsageError, match="no trial 7 yet: the time was over after 2"):
@@ -417,7 +417,7 @@ def test_wrong_uses_are_named(work: persona.Repository, monkeypatch: pytest.Monk
         ("a density of 0 keeps nothing", {"density": (0.0, 1.0), "methods": ["ties"]}),
         ("0.5 to 2 is no range for density", {"density": (0.5, 2.0), "methods": ["ties"]}),
         ("no number 'nothing'", {"by": ["nothing"]}),
-        ("cannot be kept within -1", {"keep": {"moved": -1.0}}),
+        ("invalid limit -1 for moved value", {"keep": {"moved": -1.0}}),
         ("number of trials: 0", {"trials": 0}),
         ("number of minutes: 0", {"minutes": 0.0}),
         ("no trial 9 to pick", {"trials": 3, "pick": 9}),
@@ -429,7 +429,7 @@ def test_wrong_uses_are_named(work: persona.Repository, monkeypatch: pytest.Monk
         persona.tune(work)
     text = (work.root / "evals" / "near.toml").read_text()
     (work.root / "evals" / "near.toml").write_text(text.replace('"lower"', '"neither"'))
-    with pytest.raises(UsageError, match="neither way is good of far value"):
+    with pytest.raises(UsageError, match="far value has no better direction"):
         persona.tune(work, suite="near")
     persona.alpha(work, {"one": 0, "two": 0}, author="Test")
     with pytest.raises(UsageError, match="there is nothing to vary"):
@@ -506,8 +506,8 @@ def test_fronts_by_brute_force() -> None:
             one is None or any(all(b <= a for a, b in zip(one, other, strict=True)) and other != one for other in sound)
             for one in trials
         ]
-        assert choice.front(trials) == tuple(at for at, lost in enumerate(beaten) if not lost)
-        found, start = choice.recommended(trials), trials[0]
+        assert front(trials) == tuple(at for at, lost in enumerate(beaten) if not lost)
+        found, start = recommended(trials), trials[0]
         good = [
             at
             for at, one in enumerate(trials)
@@ -519,7 +519,7 @@ def test_fronts_by_brute_force() -> None:
 
 def test_suggestions_follow_from_the_trials_and_the_seed() -> None:
     room = {"x": Range(-1.0, 2.0), "way": Choices(("a", "b"))}
-    known: list[KnownTrial] = []
+    known: list[Trial[None]] = []
     for number in range(40):
         found = suggested(room, known, number)
         assert found == suggested(room, list(known), number)
@@ -527,9 +527,7 @@ def test_suggestions_follow_from_the_trials_and_the_seed() -> None:
         assert room["way"].has(found["way"])
         failed = found["x"] > 1
         known.append(
-            KnownTrial(
-                found, None if failed else (abs(found["x"] - 0.5),), {"way": 1.0 if found["way"] == "b" else -1.0}
-            )
+            Trial(found, None if failed else (abs(found["x"] - 0.5),), {"way": 1.0 if found["way"] == "b" else -1.0})
         )
     late = known[20:]
     assert sum(one.values is None for one in late) < sum(one.values is None for one in known[:10]), (

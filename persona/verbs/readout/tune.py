@@ -90,7 +90,10 @@ def readout_tune(
             write_trials(out, asked, kept)
             task.advance(1)
 
-        trials = tuning.trials(tuner, found, search, count, known, keep)
+        steering = tuning.SteeringTrials(tuner, found, search, known, keep)
+        if steering.run(count) == "interrupted":
+            raise KeyboardInterrupt  # the file has the trials so far
+        trials = steering.reports()
         best, again = tuning.best(trials), None
         if best is not None:
             other = replace(search, seed=search.seed + 1_000_003)
