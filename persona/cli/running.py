@@ -24,28 +24,30 @@ def options_of(
     types: Mapping[str, Any] | None = None,
     readers: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> Callable[[F], F]:
-    """Give a command an option for each field of the dataclass ``cls``, and call it with an instance.
+    """Give a command an option for each field of a dataclass that has a help text, and pass it an instance.
 
     Args:
-        cls: A dataclass whose fields have the metadata that ``persona.evaluate.options`` describes.
-        into: Name of the parameter that gets the instance.
+        cls: The dataclass. ``persona.evaluate.options`` describes the metadata of its fields.
+        into: Name of the command's parameter for the instance.
         types: Parameter types of single fields, for completion.
-        readers: Functions that make a field's value of what was typed; not called if nothing was.
+        readers: Functions that convert what was typed for single fields; not called if the option is absent.
     """
+
+    items = {item.name: item for item in fields(cls) if "help" in item.metadata}
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def command(*args: Any, **values: Any) -> Any:
-            given = {item.name: values.pop(item.name) for item in fields(cls)}
-            read = {
-                name: (readers or {}).get(name, lambda same: same)(value)
-                for name, value in given.items()
-                if value is not None
-            }
-            return function(*args, **{into: cls(**read)}, **values)
+            given = {name: values.pop(name) for name in items}
+            for name, value in list(given.items()):
+                if value is not None and name in (readers or {}):
+                    given[name] = (readers or {})[name](value)
+                elif value is None and items[name].default is not MISSING:
+                    del given[name]
+            return function(*args, **{into: cls(**given)}, **values)
 
-        for item in reversed(fields(cls)):
-            command = option_of(cls, item.name, (types or {}).get(item.name))(command)
+        for name in reversed(items):
+            command = option_of(cls, name, (types or {}).get(name))(command)
         return cast("F", command)
 
     return decorate

@@ -1,4 +1,4 @@
-"""What the measuring commands share: suites, results that are kept, and one model that becomes what is to be measured."""
+"""Measure recipes by suites, and keep the results. The measuring commands share this."""
 
 from __future__ import annotations
 
@@ -69,39 +69,52 @@ def _all_names(repo: Repository) -> list[str]:
     return names
 
 
-def find_figure(here: Evaluation, said: str) -> Figure:
-    """The number that ``MEASURE`` (its first) or ``MEASURE NAME`` means."""
-    known = {number_called(*one.key): one for one in reversed(here.figures)}
-    known |= {f"{one.measure} {one.name}": one for one in reversed(here.figures)}
-    known |= {one.measure: one for one in reversed(here.figures)}
-    if said not in known:
-        raise UsageError(f"the suite has no number '{said}'", did_you_mean(said, known))
-    return known[said]
+def find_figure(evaluation: Evaluation, name: str) -> Figure:
+    """Find a number by ``MEASURE`` (the measure's first number) or ``MEASURE NAME``.
+
+    Raises:
+        UsageError: the suite has no such number.
+    """
+    figures = list(reversed(evaluation.figures))  # reversed, so that the first of a measure wins
+    known = {number_called(*figure.key): figure for figure in figures}
+    known |= {f"{figure.measure} {figure.name}": figure for figure in figures}
+    known |= {figure.measure: figure for figure in figures}
+    if name not in known:
+        raise UsageError(f"the suite has no measure '{name}'", did_you_mean(name, known))
+    return known[name]
 
 
-def same_figure(there: Evaluation, key: tuple[str, str]) -> Figure:
-    """The number that another build has, too; a function of one's own may have named it otherwise."""
-    found = there.figure(key)
-    if found is None:
+def same_figure(evaluation: Evaluation, key: tuple[str, str]) -> Figure:
+    """The number ``key`` of another build.
+
+    Raises:
+        UsageError: there is none, because a Python measure returned other names for this build.
+    """
+    figure = evaluation.figure(key)
+    if figure is None:
         raise UsageError(
-            f"{there.suite}: '{number_called(*key)}' was measured of one build and not of another",
-            "A function must give the same names whatever the model.",
+            f"{evaluation.suite}: '{number_called(*key)}' was measured for one build but not for another",
+            "A measure in Python must return the same names for every model.",
         )
-    return found
+    return figure
 
 
-def goal_of(here: Evaluation) -> Figure:
-    """The number to go by unless one is named: the first that has a good way, or the first."""
-    return next((one for one in here.figures if one.better is not None), here.figures[0])
+def goal_of(evaluation: Evaluation) -> Figure:
+    """The number to optimize by default: the first that has a better direction, or else the first."""
+    return next((figure for figure in evaluation.figures if figure.better is not None), evaluation.figures[0])
 
 
 def base_of(recipe: Recipe) -> Recipe:
-    """Its base alone."""
+    """The recipe of the base alone."""
     return Recipe(recipe.base, recipe.base_name)
 
 
 class Evaluator:
-    """Measures recipes by suites, one after the other; what was measured before is looked up. Use it in a ``with``."""
+    """Measures recipes by suites, one recipe at a time, and looks up what was measured before.
+
+    Use it as a context manager: it keeps what measures need of the base in temporary files. ``measured`` counts the
+    suites that were run, ``notes`` has warnings.
+    """
 
     def __init__(
         self,
@@ -130,25 +143,30 @@ class Evaluator:
     def of(
         self, recipe: Recipe, label: str, *, control: int | None = None, suites: Sequence[Suite] | None = None
     ) -> tuple[Evaluation, ...]:
-        """One evaluation for each suite (of ``self.suites``, if not of all of them); with ``control``, of noise of the size of
-        the recipe's change."""
-        asked = self.suites if suites is None else suites
+        """Evaluate a recipe by each suite.
+
+        Args:
+            recipe: What to measure.
+            label: How progress calls it.
+            control: Measure Gaussian noise of the same size as the recipe's change instead, drawn with this seed.
+            suites: Some of ``self.suites``; all of them if None.
+        """
+        suites = self.suites if suites is None else suites
         build = build_digest(recipe, self._options.dtype, control)
-        found = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in asked}
-        missing = [suite for suite in asked if found[suite.name] is None]
+        done = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in suites}
+        missing = [suite for suite in suites if done[suite.name] is None]
         self._refer(base_of(recipe), [suite for suite in missing if suite.refers])
         if missing:
             live = self._live(recipe, label, control)
             for suite in missing:
-                found[suite.name] = self._measure(live, suite, build)
-        return tuple(one for one in found.values() if one is not None)
+                done[suite.name] = self._measure(live, suite, build)
+        return tuple(evaluation for evaluation in done.values() if evaluation is not None)
 
     def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
-        """What is kept of a recipe by these suites."""
+        """The evaluations of a recipe that are stored, without measuring anything."""
         build = build_digest(recipe, self._options.dtype)
-        asked = self.suites if suites is None else suites
-        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in asked)
-        return tuple(one for one in found if one is not None)
+        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in suites or self.suites)
+        return tuple(evaluation for evaluation in found if evaluation is not None)
 
     def _live(self, recipe: Recipe, label: str, control: int | None) -> LoadedModel:
         if control is None:
@@ -156,6 +174,7 @@ class Evaluator:
         return self._bench.become_noise(recipe, label, control)
 
     def _refer(self, base: Recipe, suites: Sequence[Suite]) -> None:
+        """Run the base for measures that compare with it."""
         waiting = [suite for suite in suites if not self._references.has(suite)]
         if waiting:
             live = self._bench.become(base, BASE)
@@ -166,14 +185,16 @@ class Evaluator:
         options = self._options
         figures = running.run(live, suite, self._references, options.seed, options.batch_size, self._progress)
         self.measured += 1
-        found = Evaluation(build, suite.name, suite.digest, options.seed, options.limit, now(), _made(live), figures)
-        done = Evaluation.decode(found.encode())  # the very numbers that a look-up gives
+        evaluation = Evaluation(
+            build, suite.name, suite.digest, options.seed, options.limit, now(), _made(live), figures
+        )
+        evaluation = Evaluation.decode(evaluation.encode())  # the same numbers as a later look-up gives
         try:
             with self._repo.exclusive(self._command):
-                self._repo.evaluations.keep(self._key(suite), done)
+                self._repo.evaluations.keep(self._key(suite), evaluation)
         except Locked as error:
-            self.notes.append(f"the results of {suite.name} were not kept: {error.message}")
-        return done
+            self.notes.append(f"the results of {suite.name} were not saved: {error.message}")
+        return evaluation
 
     def _key(self, suite: Suite) -> str:
         fields = {"suite": suite.digest, "seed": self._options.seed, "limit": self._options.limit}

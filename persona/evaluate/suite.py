@@ -1,15 +1,15 @@
-"""Suites: what a build is measured by, one TOML file each in ``evals/`` beside ``persona.toml``.
+"""Suites of measures, one TOML file each in ``evals/`` beside ``persona.toml``.
 
     summary = "Does it still listen?"          optional
 
     [[measures]]
     kind = "loss"                              a module of ``persona/evaluate/measures/``
-    name = "listening"                         optional: what tables call it; its kind unless given
-    data = "listening.jsonl"                   JSON lines beside the suite, or elsewhere by a relative path
+    name = "listening"                         optional: its name in tables; by default its kind
+    data = "listening.jsonl"                   JSON lines; a path relative to the suite
 
-and the settings of its kind. A suite's digest covers its text, the bytes of its data, the versions of its measures and Python modules
-that lie beside it: whatever changes what would be measured makes another suite of it. A readout that a measure reads by is found in
-the recipe, and its id then becomes a part of the digest (``Suite.given``).
+and the settings of its kind. A suite's digest covers its text, the contents of its data files, the versions of its measures and the
+Python modules beside it: anything that changes what is measured makes it another suite. The id of a readout, which is found in the
+recipe, becomes part of the digest later (``Suite.given``).
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ _HEADER = re.compile(r"^[ \t]*\[\[\s*measures\s*\]\]", re.MULTILINE)
 
 @dataclass(frozen=True)
 class SuiteMeasure:
-    """One measure of a suite, with its rows read and every setting that it has. ``reads`` is a readout, if it was given one."""
+    """One measure of a suite, with its rows and all its settings.
+
+    ``lines`` says where in the file each key is. ``reads`` is the readout that the measure uses, if any.
+    """
 
     kind: str
     name: str
@@ -49,17 +52,17 @@ class SuiteMeasure:
 
     @property
     def module(self) -> measures.Measure:
-        """Its code."""
+        """The module that implements it."""
         return measures.load(self.kind)
 
     def place(self, key: str) -> str:
-        """``evals/calm.toml:7``: where the suite says ``key``, or else where it names the measure's kind."""
+        """``evals/calm.toml:7``: the line of ``key``, or of the measure's kind if it does not set ``key``."""
         return self.lines.get(key, self.lines.get("kind", self.name))
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Measures that are run together, under the name of their file."""
+    """Measures that are run together, named after their file."""
 
     name: str
     path: Path
@@ -69,64 +72,74 @@ class Suite:
 
     @cached_property
     def refers(self) -> bool:
-        """Whether a measure compares with the base."""
-        return any(measures.refers(one.module) for one in self.measures)
+        """Whether one of its measures compares with the base."""
+        return any(measures.refers(measure.module) for measure in self.measures)
 
     @property
     def rows(self) -> int:
-        """How many rows a model is run over."""
-        return sum(len(one.rows) for one in self.measures)
+        """The number of rows of all measures."""
+        return sum(len(measure.rows) for measure in self.measures)
 
     def given(self, readouts: Mapping[str, Reads]) -> Suite:
-        """With readouts for the measures of these names; by another readout it is another suite."""
+        """The suite with readouts for the measures of these names; they are part of its digest."""
         if not readouts:
             return self
-        ids = {name: one.id for name, one in readouts.items()}
+        ids = {name: readout.id for name, readout in readouts.items()}
         digest = object_digest(b"persona suite\n" + canonical({"suite": self.digest, "readouts": ids}))
-        given = tuple(replace(one, reads=readouts.get(one.name)) for one in self.measures)
+        given = tuple(replace(measure, reads=readouts.get(measure.name)) for measure in self.measures)
         return replace(self, digest=digest, measures=given)
 
     def limited(self, limit: int | None) -> Suite:
-        """With the first ``limit`` rows of each measure."""
+        """The suite with only the first ``limit`` rows of each measure; all if None."""
         if limit is None:
             return self
-        return replace(self, measures=tuple(replace(one, rows=one.rows[:limit]) for one in self.measures))
+        return replace(self, measures=tuple(replace(measure, rows=measure.rows[:limit]) for measure in self.measures))
 
 
 def names(root: Path) -> tuple[str, ...]:
-    """The suites beside a ``persona.toml``, sorted."""
+    """Names of the suites in a repository, sorted."""
     folder = root / FOLDER
     return tuple(sorted(path.stem for path in folder.glob(f"*{SUFFIX}") if path.is_file())) if folder.is_dir() else ()
 
 
-def find(root: Path, said: str | Path, cwd: Path) -> Suite:
-    """The suite of that name in ``evals/``, or in that file."""
-    named = root / FOLDER / f"{said}{SUFFIX}"
-    if not isinstance(said, Path) and "/" not in said and named.is_file():
+def find(root: Path, spec: str | Path, cwd: Path) -> Suite:
+    """Read a suite by its name in ``evals/``, or by its file relative to ``cwd``.
+
+    Raises:
+        UsageError: it does not exist, or is not a valid suite.
+    """
+    named = root / FOLDER / f"{spec}{SUFFIX}"
+    if not isinstance(spec, Path) and "/" not in spec and named.is_file():
         return read(named)
-    path = cwd / said
+    path = cwd / spec
     if path.is_file():
         return read(path)
-    hint = did_you_mean(str(said), names(root))
-    raise UsageError(f"no suite '{said}'", hint or f"Write one: {FOLDER}/NAME{SUFFIX} (see the guide, 'Measure').")
+    hint = did_you_mean(str(spec), names(root))
+    raise UsageError(
+        f"there is no suite '{spec}'", hint or f"Write one: {FOLDER}/NAME{SUFFIX} (see the guide, 'Measure')."
+    )
 
 
 def read(path: Path) -> Suite:
-    """Read a suite and its data; an error names file, line and key."""
+    """Read a suite and its data.
+
+    Raises:
+        UsageError: the file is not a valid suite; the message names file, line and key.
+    """
     with files.translated(path):
         data = path.read_bytes()
     try:
         text = data.decode()
         table = tomllib.loads(text)
     except ValueError as error:
-        raise UsageError(f"{path}: {error}", "A suite is TOML in UTF-8.") from None
+        raise UsageError(f"{path}: {error}", "A suite must be TOML in UTF-8.") from None
     reader = _Reader(path, text)
-    found = tuple(reader.asked(table))
+    found = tuple(reader.read_measures(table))
     return Suite(path.stem, path, reader.digest(found), found, reader.summary(table))
 
 
 class _Reader:
-    """One file, and the bytes that it has led to so far."""
+    """Reads one suite, and remembers the digests of all files that belong to it."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
@@ -134,88 +147,86 @@ class _Reader:
         self._blobs: list[str] = [blob_id(text.encode())]
 
     def digest(self, found: tuple[SuiteMeasure, ...]) -> str:
-        """Of all that was read."""
-        versions = {one.kind: one.module.VERSION for one in found}
+        """The suite's digest, once all its measures are read."""
+        versions = {measure.kind: measure.module.VERSION for measure in found}
         return object_digest(b"persona suite\n" + canonical({"blobs": self._blobs, "versions": versions}))
 
     def summary(self, table: Mapping[str, Any]) -> str:
-        """What the suite says that it is for."""
-        said = table.get("summary", "")
-        if not isinstance(said, str):
-            raise self._error("summary must be a text", 'Write it in quotes: summary = "…"', key="summary")
-        return said
+        """The suite's description."""
+        summary = table.get("summary", "")
+        if not isinstance(summary, str):
+            raise self._error("summary must be a string", 'Write it in quotes: summary = "…"', key="summary")
+        return summary
 
-    def asked(self, table: Mapping[str, Any]) -> Iterator[SuiteMeasure]:
-        """Its measures, checked."""
+    def read_measures(self, table: Mapping[str, Any]) -> Iterator[SuiteMeasure]:
+        """Read and check all measures."""
         for key in table.keys() - {"summary", "measures"}:
             raise self._error(f"unknown key '{key}'", did_you_mean(key, ("summary", "measures")), key=key)
-        said = table.get("measures")
-        if not isinstance(said, list) or not said or not all(isinstance(one, dict) for one in said):
+        entries = table.get("measures")
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             raise self._error(
-                "there are no measures in it",
-                'Begin one: [[measures]], then kind = "loss" and data = "…".',
+                "the suite has no measures",
+                'Add one: [[measures]], then kind = "loss" and data = "…".',
                 key="measures",
             )
         taken: set[str] = set()
-        for number, fields in enumerate(said):
-            asked = self._one(number, fields)
-            if asked.name in taken:
+        for number, fields in enumerate(entries):
+            measure = self._measure(number, fields)
+            if measure.name in taken:
                 raise self._error(
-                    f"two measures are called '{asked.name}'", 'Give one another name: name = "…".', number, "name"
+                    f"two measures are called '{measure.name}'", 'Rename one of them: name = "…".', number, "name"
                 )
-            taken.add(asked.name)
-            yield asked
+            taken.add(measure.name)
+            yield measure
 
-    def _one(self, number: int, fields: Mapping[str, Any]) -> SuiteMeasure:
+    def _measure(self, number: int, fields: Mapping[str, Any]) -> SuiteMeasure:
         kind = fields.get("kind")
         if kind not in measures.names():
-            what = "a measure without a kind" if kind is None else f"no measure '{kind}'"
+            what = "the measure has no kind" if kind is None else f"there is no measure '{kind}'"
             raise self._error(what, did_you_mean(str(kind), measures.names()), number, "kind")
         module = measures.load(str(kind))
         known = {"kind", "name", "data", *module.SETTINGS}
         for key in fields.keys() - known:
-            raise self._error(f"{kind} knows no '{key}'", did_you_mean(key, known), number, key)
+            raise self._error(f"{kind} has no setting '{key}'", did_you_mean(key, known), number, key)
         name = fields.get("name", kind)
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise self._error("name must be a text that is not empty", 'Write name = "…".', number, "name")
+            raise self._error("name must be a non-empty string", 'Write name = "…".', number, "name")
         settings = self._settings(number, str(kind), module, fields)
         rows = self._rows(number, str(kind), fields.get("data"))
         lines = {key: f"{self._path}{self._line(number, key)}" for key in fields}
         return SuiteMeasure(str(kind), name, rows, settings, lines)
 
     def _settings(self, number: int, kind: str, module: measures.Measure, fields: Mapping[str, Any]) -> dict[str, Said]:
-        found: dict[str, Said] = {}
+        settings: dict[str, Said] = {}
         for key, setting in module.SETTINGS.items():
             try:
-                found[key] = setting.checked(fields[key]) if key in fields else setting.default
+                settings[key] = setting.checked(fields[key]) if key in fields else setting.default
             except ValueError as error:
-                raise self._error(
-                    f"{key} = {fields[key]!r}: it must be {error}", setting.summary, number, key
-                ) from None
+                raise self._error(f"{key} = {fields[key]!r} must be {error}", setting.summary, number, key) from None
         for key in getattr(module, "REQUIRED", ()):
             if key not in fields:
                 raise self._error(f"{kind} needs '{key}'", module.SETTINGS[key].summary, number, "kind")
         if kind == "python":
-            found["folder"] = str(self._path.parent)
-            found["code"] = self._covered(str(found["function"]).partition(":")[0])
-        return found
+            settings["folder"] = str(self._path.parent)
+            settings["code"] = self._covered(str(settings["function"]).partition(":")[0])
+        return settings
 
     def _covered(self, module: str) -> str:
-        """The digest of a module's file where it lies beside the suite, and is a part of it; or else nothing."""
-        beside = file_of(self._path.parent, module)
-        if beside is None:
+        """Make a module beside the suite part of its digest; return the file's digest, or "" if there is no such file."""
+        path = file_of(self._path.parent, module)
+        if path is None:
             return ""
-        with files.translated(beside):
-            self._blobs.append(blob_id(beside.read_bytes()))
+        with files.translated(path):
+            self._blobs.append(blob_id(path.read_bytes()))
         return self._blobs[-1]
 
-    def _rows(self, number: int, kind: str, said: Any) -> tuple[SuiteRow, ...]:
-        if not isinstance(said, str) or not said:
+    def _rows(self, number: int, kind: str, name: Any) -> tuple[SuiteRow, ...]:
+        if not isinstance(name, str) or not name:
             raise self._error(f"{kind} needs data", 'Name a file of JSON lines: data = "….jsonl".', number, "data")
-        path = self._path.parent / said
+        path = self._path.parent / name
         if not path.is_file():
-            beside = [one.name for one in self._path.parent.iterdir() if one.suffix in (".jsonl", ".txt")]
-            raise self._error(f"there is no file {path}", did_you_mean(said, beside), number, "data")
+            beside = [file.name for file in self._path.parent.iterdir() if file.suffix in (".jsonl", ".txt")]
+            raise self._error(f"there is no file {path}", did_you_mean(name, beside), number, "data")
         with files.translated(path):
             data = path.read_bytes()
         self._blobs.append(blob_id(data))
@@ -225,7 +236,7 @@ class _Reader:
         return UsageError(f"{self._path}{self._line(number, key)}: {what}", hint)
 
     def _line(self, number: int | None, key: str) -> str:
-        """``:7`` where the key, or else the measure that should have it, stands."""
+        """``:7``, the line of a key, or of the measure that should have it."""
         headers = [match.start() for match in _HEADER.finditer(self._text)]
         start = headers[number] if number is not None and number < len(headers) else 0
         stop = headers[number + 1] if number is not None and number + 1 < len(headers) else len(self._text)

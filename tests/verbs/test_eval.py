@@ -312,9 +312,9 @@ def test_a_function_must_name_its_numbers_alike_for_every_build(work: persona.Re
     (evals / "named.toml").write_text(measure)
     (evals / "named.jsonl").write_text('{"prompt": "one"}\n')
     with pytest.raises(
-        UsageError, match=r"named: 'python total .*' was measured of one build and not of another"
+        UsageError, match=r"named: 'python total .*' was measured for one build but not for another"
     ) as caught:
-        verb(work, "named" if verb is persona.blame else ["named"])
+        verb(work, **{"suite": "named"} if verb is persona.blame else {"suites": ["named"]})
     assert "the same names" in caught.value.hint
 
 
@@ -368,7 +368,7 @@ def test_a_sweep_goes_by_the_number_that_is_asked_for(work: persona.Repository) 
     found = persona.sweep(work, "one", [0.0, 1.0], by="divergence top1")
     assert (found.measure, found.name, found.better, found.best) == ("divergence", "top1", "higher", 0.0)
     assert persona.sweep(work, "one", [0.0, 1.0], by="degeneration length").best is None
-    with pytest.raises(UsageError, match="no number 'divergense'") as caught:
+    with pytest.raises(UsageError, match="no measure 'divergense'") as caught:
         persona.sweep(work, "one", [0.0], by="divergense")
     assert "divergence" in caught.value.hint
 
@@ -390,9 +390,9 @@ def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
         (lambda: persona.eval(work, options=MeasureOptions(batch_size=0)), "batch size: 0"),
         (lambda: persona.eval(work, ["nothing"]), "'nothing' is no revision"),
         (lambda: persona.eval(work, [str(folders / "one")]), "is a folder"),
-        (lambda: persona.blame(work, "HEAD~5", suite="calm"), "no vector acts"),
+        (lambda: persona.blame(work, "HEAD~5", suite="calm"), "no vector is active"),
         (lambda: persona.blame(work, "one", suite="calm"), "'one' is a vector"),
-        (lambda: persona.blame(work, suite="calm", history=True, most=-1), "-1 commits"),
+        (lambda: persona.blame(work, suite="calm", history=True, most=-1), "number of commits: -1"),
         (lambda: persona.verify_vectors(work, alpha=float("nan")), "alpha nan is not a finite number"),
         (lambda: persona.verify_vectors(work, alpha=float("inf")), "alpha inf is not a finite number"),
         (lambda: persona.sweep(work, "on", [0.0]), "no vector 'on'"),

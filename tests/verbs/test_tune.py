@@ -187,11 +187,11 @@ INTERRUPTED = ["tune", "--suite", "near", "--trials", "12", "--write", "--json"]
 
 
 def check_interrupted(work: persona.Repository, code: int, out: str, before: bytes) -> None:
-    """It came in the middle of the fifth evaluation; nothing was written, and the same command goes on as if it had not come."""
+    """It came in the middle of the fifth evaluation; nothing was written, and the same command resumes as if it had not come."""
     assert code == 128 + signal.SIGINT
     said = json.loads(out)["result"]
     assert (said["stopped"], said["measured"], said["written"], len(said["trials"])) == ("interrupted", 4, False, 4)
-    assert said["said"].startswith("Interrupted after trial 3: the same command goes on")
+    assert said["said"].startswith("Interrupted after trial 3: the same command resumes")
     assert work.recipe_bytes() == before
     (work.root / "evals" / "stop").unlink()
     after = persona.tune(work, suite="near", search=SearchOptions(trials=12))
@@ -233,7 +233,7 @@ def test_time_is_a_budget(work: persona.Repository, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("persona.suggestions.monotonic", lambda: 60.0 * next(minutes))
     found = persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3))
     assert (found.stopped, len(found.trials)) == ("minutes", 3)  # asked at 1, 2 and 3 minutes
-    with pytest.raises(UsageError, match="no trial 7 yet: the time was over after 2"):
+    with pytest.raises(UsageError, match="no trial 7 yet: the time was over after trial 2"):
         persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3, pick=7))
     assert persona.tune(work, suite="near", search=SearchOptions(trials=4, minutes=99)).stopped == "trials"
 
@@ -262,7 +262,7 @@ def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> 
 def test_what_was_changed_meanwhile_is_left_alone(work: persona.Repository) -> None:
     meddled = (work.recipe_text() or "").replace("0.4", "0.45")
     (work.root / "evals" / "meddle").write_text(meddled)
-    with pytest.raises(Refusal, match="was changed while it was tuned"):
+    with pytest.raises(Refusal, match="was changed during the search"):
         persona.tune(work, suite="near", search=SearchOptions(trials=6), write=True)
     assert work.recipe_text() == meddled
 
@@ -360,13 +360,13 @@ def test_the_choice_is_checked_on_other_data(work: persona.Repository) -> None:
         ("held", "far", "better"),
         ("held", "moved", "worse"),
     ]
-    assert "By held, which did not choose it, it is clearly better, too." in found.said
+    assert "On held, which did not choose it, it is clearly better, too." in found.said
     suite = work.root / "evals" / "again.toml"
     suite.write_text(MEASURE.format("moved", "near"))
     found = persona.tune(work, suite="near", search=SearchOptions(trials=10, check="again"))
     assert found.confirmed is None
-    assert found.notes == ("6 examples of again are in near, too: they judge what they chose",)
-    with pytest.raises(UsageError, match="near is the suite that is searched by"):
+    assert found.notes == ("6 examples of again are also in near: they do not check it independently",)
+    with pytest.raises(UsageError, match="near is the suite of the search itself"):
         persona.tune(work, suite="near", search=SearchOptions(check="near"))
 
 
@@ -374,7 +374,7 @@ def test_what_is_the_best_already_is_said(work: persona.Repository) -> None:
     persona.alpha(work, {"one": PLANTED[0], "two": PLANTED[1]}, author="Test")
     found = persona.tune(work, suite="near", search=SearchOptions(trials=6, check="held"), write=True)
     assert (found.recommended, found.chosen, found.edit, found.written, found.moved) == (None, None, "", False, ())
-    assert found.said == "Of 6 trials none is better than persona.toml as it stands."
+    assert found.said == "None of 6 trials is better than the current persona.toml."
     assert not work.is_edited()
 
 
@@ -400,7 +400,7 @@ def test_what_a_person_sees(work: persona.Repository, by: tuple[str, ...], capsy
     assert lines[3].split()[:2] == ["0", "-0.1"]
     assert next(line for line in lines if line.startswith("2 ")).count("← chosen") == 1
     assert "Trial 2" in out
-    assert "Not written: the same command with --write does that." in out
+    assert "Not written. To write it, add --write to the same command." in out
     assert b"two" in picture.read_bytes() if len(by) == 1 else b"far value" in picture.read_bytes()
     drawn = picture.read_bytes()
     assert invoke(["-C", str(work.root), *argv, "--plot", "found.svg", "--pick", "2", "--keep", "moved=9"]) == 0
@@ -410,13 +410,13 @@ def test_what_a_person_sees(work: persona.Repository, by: tuple[str, ...], capsy
 def test_wrong_uses_are_named(work: persona.Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     for said, wrong in (
         ("no vector 'on' in the recipe", {"vary": {"on": None}}),
-        ("1 to 0 is no range for one", {"vary": {"one": (1.0, 0.0)}}),
-        ("nan to 1 is no range", {"alphas": (float("nan"), 1.0)}),
+        ("1:0 is not a valid range for one", {"vary": {"one": (1.0, 0.0)}}),
+        ("nan:1 is not a valid range", {"alphas": (float("nan"), 1.0)}),
         ("unknown method 'tis'", {"methods": ["tis"]}),
         ("linear has no density", {"density": (0.1, 1.0)}),
         ("a density of 0 keeps nothing", {"density": (0.0, 1.0), "methods": ["ties"]}),
-        ("0.5 to 2 is no range for density", {"density": (0.5, 2.0), "methods": ["ties"]}),
-        ("no number 'nothing'", {"by": ["nothing"]}),
+        ("0.5:2 is not a valid range for density", {"density": (0.5, 2.0), "methods": ["ties"]}),
+        ("no measure 'nothing'", {"by": ["nothing"]}),
         ("invalid limit -1 for moved value", {"keep": {"moved": -1.0}}),
         ("number of trials: 0", {"trials": 0}),
         ("number of minutes: 0", {"minutes": 0.0}),

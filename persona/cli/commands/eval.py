@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options: MeasureOptions) -> None:
-    """Measure what a recipe builds by the suites in evals/, and keep the results.
+    """Measure revisions with the suites in evals/
 
-    Without REV, persona.toml as it stands. A vector is measured alone on its base. Nothing is written to disk but the
-    results, and what was measured once is looked up.
+    Without REV, measures the current persona.toml. A vector is measured alone on its base. Models are built in memory;
+    results are kept, and not measured again.
 
     \b
     persona eval

@@ -15,7 +15,7 @@ from persona.cli.output import note
 from persona.cli.plots.picture import Picture
 from persona.cli.render import table
 from persona.cli.running import measuring_options, suite_option
-from persona.cli.tables.scores import called, interval, moved, number
+from persona.cli.tables.scores import WRITTEN, called, interval, moved, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 @click.command("sweep")
 @click.argument("vector", metavar="NAME", type=VECTOR)
 @click.option(
-    "--alpha", "alphas", required=True, metavar="FIRST:LAST:COUNT", help="Alphas to try: -1:1:9, or 0.2,0.5,1."
+    "--alpha",
+    "alphas",
+    required=True,
+    metavar="FIRST:LAST:COUNT",
+    help="Alphas to try, as a range (-1:1:9) or a list (0.2,0.5,1).",
 )
 @suite_option
-@click.option("--by", metavar="MEASURE", help="The number to go by; the first of the suite otherwise.")
-@click.option("--write", is_flag=True, help="Write the best alpha into persona.toml, to be committed or restored.")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves: a .png or .svg file.")
+@click.option("--by", metavar="MEASURE", help="Measure to optimize. [default: the suite's first measure]")
+@click.option("--write", is_flag=True, help="Write the best alpha to persona.toml, without committing it.")
+@click.option(
+    "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves into this .png or .svg file."
+)
 @measuring_options
 @json_option
 @click.pass_obj
@@ -47,10 +53,10 @@ def command(
     plot: str | None,
     options: MeasureOptions,
 ) -> None:
-    """Measure the recipe with one vector turned up and down.
+    """Measure a vector at several alphas
 
-    The model stays in memory: another alpha builds the tensors of that vector anew, and nothing else. The best alpha is
-    offered, and persona.toml changes only with --write.
+    Keeps the model in memory and rebuilds only the tensors that change between alphas. Prints the best alpha; use --write
+    to save it to persona.toml.
 
     \b
     persona sweep listening --alpha -1:1:9
@@ -79,7 +85,9 @@ def _drawn(done: SweepResult, suffix: str) -> bytes:
 def _render(console: Console, done: SweepResult) -> None:
     goal = done.measure, done.name
     first = {
-        one.measure: at for at, one in reversed(list(enumerate(done.stops[0].reached))) if one.measure != done.measure
+        figure.measure: at
+        for at, figure in reversed(list(enumerate(done.stops[0].reached)))
+        if figure.measure != done.measure
     }
     others = dict(sorted(first.items(), key=lambda item: item[1]))  # the first number of each other measure
     console.print(f"[bold]{escape(done.vector)}[/]  {escape(done.suite)}")
@@ -93,19 +101,18 @@ def _render(console: Console, done: SweepResult) -> None:
 
 
 def _cells(stop: SweepPoint, goal: tuple[str, str], others: Iterable[int]) -> list[str]:
-    one = next(one for one in stop.reached if (one.measure, one.name) == goal)
-    return [number(one.value), interval(one.low, one.high), moved(one.from_now)] + [
-        number(stop.reached[at].value) for at in others
-    ]
+    figure = next(figure for figure in stop.reached if (figure.measure, figure.name) == goal)
+    cells = number(figure.value), interval(figure.low, figure.high), moved(figure.from_now)
+    return [*cells, *(number(stop.reached[at].value) for at in others)]
 
 
 def _offer(done: SweepResult) -> str:
     if done.best is None:
-        return f"\nNeither way is good of {called(done.measure, done.name)}: choose yourself."
+        return f"\n{called(done.measure, done.name)} has no better direction: choose an alpha yourself."
     if done.written:
-        return "\nWritten into persona.toml: persona commit records it, persona restore takes it back."
+        return WRITTEN
     if done.now == done.best:
-        return "\nThe recipe has the best of these already."
-    doubt = "" if done.clear else " (no clear improvement over the recipe as it stands)"
+        return "\nThe recipe already has the best of these alphas."
+    doubt = "" if done.clear else " (not a clear improvement over the current recipe)"
     edit = escape(shlex.join(["persona", "alpha", f"{done.vector}={done.best:g}"]))
-    return f"\nThe best of these: {edit}{doubt}"
+    return f"\nBest alpha: {edit}{doubt}"
