@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, cast, get_args, get_type_hints
 
 import click
@@ -21,33 +21,33 @@ def options_of(
     cls: type[Any],
     into: str,
     *,
-    types: Mapping[str, Any] | None = None,
-    readers: Mapping[str, Callable[[Any], Any]] | None = None,
+    types: Mapping[str, Any] = MappingProxyType({}),
+    readers: Mapping[str, Callable[[Any], Any]] = MappingProxyType({}),
 ) -> Callable[[F], F]:
     """Give a command an option for each field of a dataclass that has a help text, and pass it an instance.
 
     Args:
-        cls: The dataclass. ``persona.evaluate.options`` describes the metadata of its fields.
+        cls: The dataclass. ``persona.evaluate.options.option`` describes the metadata of its fields.
         into: Name of the command's parameter for the instance.
         types: Parameter types of single fields, for completion.
         readers: Functions that convert what was typed for single fields; not called if the option is absent.
     """
-
     items = {item.name: item for item in fields(cls) if "help" in item.metadata}
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def command(*args: Any, **values: Any) -> Any:
-            given = {name: values.pop(name) for name in items}
-            for name, value in list(given.items()):
-                if value is not None and name in (readers or {}):
-                    given[name] = (readers or {})[name](value)
-                elif value is None and items[name].default is not MISSING:
-                    del given[name]
+            given: dict[str, Any] = {}
+            for name, item in items.items():
+                value = values.pop(name)
+                if value is not None:
+                    given[name] = readers[name](value) if name in readers else value
+                elif item.default is MISSING:
+                    given[name] = None
             return function(*args, **{into: cls(**given)}, **values)
 
         for name in reversed(items):
-            command = option_of(cls, name, (types or {}).get(name))(command)
+            command = option_of(cls, name, types.get(name))(command)
         return cast("F", command)
 
     return decorate

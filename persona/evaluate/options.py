@@ -19,10 +19,19 @@ Bounds = tuple[float, float]
 MOST_TRIALS = 10_000
 
 
-def _about(text: str, **more: Any) -> dict[str, Any]:
-    """Metadata of an option: its help, and any of ``metavar``, ``choices``, ``min``, ``max``, ``min_open``, ``repeat``
-    (it may be given several times) and ``flag`` (its name, if not the field's)."""
-    return {"help": text, **more}
+def option(default: Any, text: str, **about: Any) -> Any:
+    """A field that is a command-line option.
+
+    Args:
+        default: Default value; ``dict`` for an empty mapping.
+        text: Help text.
+        about: ``metavar``, ``choices``, ``min``, ``max``, ``min_open``, ``repeat`` (it may be given several times) or
+            ``flag`` (the option's name, if it is not the field's).
+    """
+    metadata = {"help": text, **about}
+    if default is dict:
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -32,20 +41,13 @@ class MeasureOptions:
     Results are kept separately for each dtype, seed and limit. Device and batch size only affect rounding.
     """
 
-    device: str = field(
-        default="cpu", metadata=_about("Where to run the model: cpu, cuda, cuda:1, mps.", metavar="DEVICE")
+    device: str = option("cpu", "Where to run the model: cpu, cuda, cuda:1, mps.", metavar="DEVICE")
+    dtype: str | None = option(
+        None, "Data type to run the model in. [default: as stored]", choices=("bf16", "fp16", "fp32")
     )
-    dtype: str | None = field(
-        default=None,
-        metadata=_about("Data type to run the model in. [default: as stored]", choices=("bf16", "fp16", "fp32")),
-    )
-    batch_size: int = field(default=8, metadata=_about("Number of texts per batch.", metavar="N", min=1))
-    seed: int = field(
-        default=0, metadata=_about("Random seed for sampling and bootstrap intervals.", metavar="N", min=0)
-    )
-    limit: int | None = field(
-        default=None, metadata=_about("Use only the first N examples of each measure.", metavar="N", min=1)
-    )
+    batch_size: int = option(8, "Number of texts per batch.", metavar="N", min=1)
+    seed: int = option(0, "Random seed for sampling and bootstrap intervals.", metavar="N", min=0)
+    limit: int | None = option(None, "Use only the first N examples of each measure.", metavar="N", min=1)
 
     def checked(self) -> MeasureOptions:
         """Return the options with the dtype's canonical name.
@@ -72,45 +74,31 @@ class SearchOptions:
     ``check`` names a suite of other data that the chosen trial is also measured by.
     """
 
-    vary: Mapping[str, Bounds | None] = field(
-        default_factory=dict,
-        metadata=_about(
-            "Vary the alpha of this vector. [default: all active vectors]", metavar="NAME[=LOW:HIGH]", repeat=True
-        ),
+    vary: Mapping[str, Bounds | None] = option(
+        dict, "Vary the alpha of this vector. [default: all active vectors]", metavar="NAME[=LOW:HIGH]", repeat=True
     )
-    alphas: Bounds | None = field(
-        default=None,
-        metadata=_about("Range of alphas to try. [default: 0:1.5, or -1.5:0 for a negative alpha]", metavar="LOW:HIGH"),
+    alphas: Bounds | None = option(
+        None, "Range of alphas to try. [default: 0:1.5, or -1.5:0 for a negative alpha]", metavar="LOW:HIGH"
     )
-    methods: Sequence[str] = field(
-        default=(), metadata=_about("Also try these merge methods.", metavar="NAME,...", flag="--method")
+    methods: Sequence[str] = option((), "Also try these merge methods.", metavar="NAME,...", flag="--method")
+    density: Bounds | None = option(None, "Range of densities to try, if the method has one.", metavar="LOW:HIGH")
+    by: Sequence[str] = option(
+        (),
+        "Measure to optimize; repeat for several objectives. [default: the suite's first measure]",
+        metavar="MEASURE",
+        repeat=True,
     )
-    density: Bounds | None = field(
-        default=None, metadata=_about("Range of densities to try, if the method has one.", metavar="LOW:HIGH")
+    keep: Mapping[str, float] = option(
+        dict, "Let this measure get worse by at most X. [default: 0]", metavar="MEASURE[=X]", repeat=True
     )
-    by: Sequence[str] = field(
-        default=(),
-        metadata=_about(
-            "Measure to optimize; repeat for several objectives. [default: the suite's first measure]",
-            metavar="MEASURE",
-            repeat=True,
-        ),
+    trials: int = option(30, "Number of trials.", metavar="N", min=1, max=MOST_TRIALS)
+    minutes: float | None = option(
+        None, "Stop starting new trials after this many minutes.", metavar="M", min=0, min_open=True
     )
-    keep: Mapping[str, float] = field(
-        default_factory=dict,
-        metadata=_about("Let this measure get worse by at most X. [default: 0]", metavar="MEASURE[=X]", repeat=True),
+    check: str | Path | None = option(
+        None, "Also measure the chosen trial by this suite of other data.", metavar="NAME|FILE"
     )
-    trials: int = field(default=30, metadata=_about("Number of trials.", metavar="N", min=1, max=MOST_TRIALS))
-    minutes: float | None = field(
-        default=None,
-        metadata=_about("Stop starting new trials after this many minutes.", metavar="M", min=0, min_open=True),
-    )
-    check: str | Path | None = field(
-        default=None, metadata=_about("Also measure the chosen trial by this suite of other data.", metavar="NAME|FILE")
-    )
-    pick: int | None = field(
-        default=None, metadata=_about("Choose this trial instead of the best one.", metavar="TRIAL", min=1)
-    )
+    pick: int | None = option(None, "Choose this trial instead of the best one.", metavar="TRIAL", min=1)
 
     def check_budget(self) -> None:
         """Raise UsageError if ``trials``, ``minutes`` or ``pick`` is out of range."""

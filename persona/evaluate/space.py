@@ -59,6 +59,13 @@ class VariedSetting:
             return Choices(self.options)
         return Range(self.low, self.high)
 
+    @property
+    def middle(self) -> Setting:
+        """The middle of the range, or the last option."""
+        if self.low is None or self.high is None:
+            return self.options[-1]
+        return self.rounded((self.low + self.high) / 2)
+
     def rounded(self, value: Setting) -> Setting:
         """``value`` rounded to a thousandth of the range, and kept within it."""
         if isinstance(value, str) or self.low is None or self.high is None:
@@ -149,36 +156,33 @@ def _declared(method: str) -> Number:
 
 def now(things: Sequence[VariedSetting]) -> dict[str, Any]:
     """The settings of the present recipe."""
-    return {one.key: one.now for one in things}
+    return {thing.key: thing.now for thing in things}
 
 
 def middle(things: Sequence[VariedSetting]) -> dict[str, Setting]:
     """Settings in the middle of each range, for a trial run."""
-    return {
-        one.key: one.options[-1] if one.low is None or one.high is None else one.rounded((one.low + one.high) / 2)
-        for one in things
-    }
+    return {thing.key: thing.middle for thing in things}
 
 
 def recipe_at(recipe: Recipe, things: Sequence[VariedSetting], settings: Settings) -> Recipe:
     """The recipe with these settings. Parameters that a new method does not have are dropped."""
     found = recipe
-    for one in things:
-        value = settings[one.key]
-        if one.kind == "method":
+    for thing in things:
+        value = settings[thing.key]
+        if thing.kind == "method":
             found = _with_method(found, str(value))
-        elif one.kind == "density":
+        elif thing.kind == "density":
             found = _with_density(found, float(value))
         else:
-            found = _with_alpha(found, one, float(value))
+            found = _with_alpha(found, thing, float(value))
     return found
 
 
-def _with_alpha(recipe: Recipe, one: VariedSetting, value: float) -> Recipe:
+def _with_alpha(recipe: Recipe, thing: VariedSetting, value: float) -> Recipe:
     def changed(entry: Entry) -> Entry:
-        if entry.name != one.name:
+        if entry.name != thing.name:
             return entry
-        scaled = alphas.rounded(alphas.times(entry.alpha, value), 6) if one.kind == "factor" else value
+        scaled = alphas.rounded(alphas.times(entry.alpha, value), 6) if thing.kind == "factor" else value
         return replace(entry, alpha=scaled)
 
     return replace(recipe, vectors=tuple(map(changed, recipe.vectors)))
@@ -188,7 +192,7 @@ def _with_method(recipe: Recipe, method: str) -> Recipe:
     if method == recipe.method:
         return recipe
     declared = methods.load(method).PARAMETERS
-    own = {name for name, one in declared.items() if one.per_vector}
+    own = {name for name, parameter in declared.items() if parameter.per_vector}
 
     def kept(entry: Entry) -> Entry:
         return replace(entry, parameters={key: value for key, value in entry.parameters.items() if key in own})
@@ -205,7 +209,7 @@ def complaint(recipe: Recipe) -> str | None:
     """What is wrong with parameters that are valid one by one but not together; None if nothing is."""
     module = methods.load(recipe.method)
     for own in ({}, *(entry.parameters for entry in recipe.vectors)):
-        what = methods.complaint(module, methods.settings(module.PARAMETERS, recipe.parameters, own))
-        if what is not None:
-            return what
+        problem = methods.complaint(module, methods.settings(module.PARAMETERS, recipe.parameters, own))
+        if problem is not None:
+            return problem
     return None

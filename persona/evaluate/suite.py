@@ -26,7 +26,7 @@ from persona import files
 from persona.errors import UsageError, did_you_mean
 from persona.evaluate import measures
 from persona.evaluate.imports import file_of
-from persona.evaluate.measures import Reads, Said
+from persona.evaluate.measures import Reads, SettingValue
 from persona.evaluate.rows import SuiteRow, read_rows
 from persona.ids import blob_id, object_digest
 from persona.store.objects import canonical
@@ -46,7 +46,7 @@ class SuiteMeasure:
     kind: str
     name: str
     rows: tuple[SuiteRow, ...]
-    settings: Mapping[str, Said] = field(default_factory=dict)
+    settings: Mapping[str, SettingValue] = field(default_factory=dict)
     lines: Mapping[str, str] = field(default_factory=dict, compare=False)
     reads: Reads | None = None
 
@@ -196,8 +196,10 @@ class _Reader:
         lines = {key: f"{self._path}{self._line(number, key)}" for key in fields}
         return SuiteMeasure(str(kind), name, rows, settings, lines)
 
-    def _settings(self, number: int, kind: str, module: measures.Measure, fields: Mapping[str, Any]) -> dict[str, Said]:
-        settings: dict[str, Said] = {}
+    def _settings(
+        self, number: int, kind: str, module: measures.Measure, fields: Mapping[str, Any]
+    ) -> dict[str, SettingValue]:
+        settings: dict[str, SettingValue] = {}
         for key, setting in module.SETTINGS.items():
             try:
                 settings[key] = setting.checked(fields[key]) if key in fields else setting.default

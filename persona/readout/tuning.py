@@ -28,6 +28,11 @@ LEAST = 0.01
 """Smallest strength to try, as a share of the largest. The scale is logarithmic, as weak strengths need a finer search."""
 
 
+def _option(text: str, metavar: str, least: float | None = None, flag: str | None = None) -> dict[str, Any]:
+    """Metadata from which the command line makes an option; see ``persona.cli.running``."""
+    return {"help": text, "metavar": metavar, "min": least} | ({"flag": flag} if flag else {})
+
+
 @dataclass(frozen=True)
 class ReplyBounds:
     """Bounds on the replies of a feasible trial, relative to the unsteered ones.
@@ -36,21 +41,13 @@ class ReplyBounds:
     """
 
     perplexity: float = field(
-        default=1.5,
-        metadata={
-            "help": "Maximum perplexity, as a multiple of that of unsteered replies.",
-            "flag": "--max-perplexity", "metavar": "X", "min": 1,
-        },
-    )  # fmt: skip
+        default=1.5, metadata=_option("Maximum perplexity, relative to unsteered replies.", "X", 1, "--max-perplexity")
+    )
     repetition: float = field(
-        default=0.1,
-        metadata={
-            "help": "Maximum increase in repeated 3-grams.", "flag": "--max-repetition", "metavar": "S", "min": 0,
-        },
-    )  # fmt: skip
+        default=0.1, metadata=_option("Maximum increase in repeated 3-grams.", "S", 0, "--max-repetition")
+    )
     special: float = field(
-        default=0.05,
-        metadata={"help": "Maximum increase in special tokens.", "flag": "--max-special", "metavar": "S", "min": 0},
+        default=0.05, metadata=_option("Maximum increase in special tokens.", "S", 0, "--max-special")
     )
 
 
@@ -61,28 +58,16 @@ class SteeringSearch:
     Steers towards a concept, away from another, or both, with strengths of up to ``most`` standard deviations.
     """
 
-    toward: str | None = field(metadata={"help": "Steer towards this concept.", "metavar": "CONCEPT"})
-    away_from: str | None = field(
-        metadata={
-            "help": "Steer away from this concept; combined with --toward, each has its own strength.",
-            "metavar": "CONCEPT",
-        }
-    )
+    toward: str | None = field(metadata=_option("Steer towards this concept.", "CONCEPT"))
+    away_from: str | None = field(metadata=_option("Steer away from this concept, with its own strength.", "CONCEPT"))
     most: float = field(
         default=16.0,
-        metadata={
-            "help": "Largest strength to try, in standard deviations of the readout.",
-            "metavar": "S", "min": 0, "min_open": True,
-        },
-    )  # fmt: skip
+        metadata=_option("Largest strength, in standard deviations of the readout.", "S", 0) | {"min_open": True},
+    )
     bounds: ReplyBounds = ReplyBounds()
-    max_tokens: int = field(
-        default=40, metadata={"help": "Maximum number of new tokens per reply.", "metavar": "N", "min": 1}
-    )
-    temperature: float = field(
-        default=1.0, metadata={"help": "Sampling temperature; 0 means greedy decoding.", "metavar": "T", "min": 0}
-    )
-    seed: int = field(default=0, metadata={"help": "Random seed.", "metavar": "N", "min": 0})
+    max_tokens: int = field(default=40, metadata=_option("Maximum number of new tokens per reply.", "N", 1))
+    temperature: float = field(default=1.0, metadata=_option("Sampling temperature; 0 means greedy decoding.", "T", 0))
+    seed: int = field(default=0, metadata=_option("Random seed.", "N", 0))
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def tune(
     shown, objectives = tried.reports(), tried.objectives
     done = TuneResult(
         suites[0].name, objectives, tried.limits, things, shown, stopped, recommended, chosen,
-        chosen is not None and _is_clear(one.from_now.verdict for one in _goals(shown[chosen], objectives) if one.from_now),
+        chosen is not None and _is_clear(goal.from_now.verdict for goal in _goals(shown[chosen], objectives) if goal.from_now),
         edit, written, suites[1].name if check is not None else None, moved, _confirmed(moved, objectives), "", measured, notes,
     )  # fmt: skip
     return replace(done, said=in_words(done))
@@ -136,9 +136,9 @@ def _picked(search: RecipeSearch, pick: int, stopped: Stopped) -> int | None:
     )
 
 
-def _goals(one: TrialReport, objectives: Sequence[Objective]) -> Iterator[TrialFigure]:
+def _goals(trial: TrialReport, objectives: Sequence[Objective]) -> Iterator[TrialFigure]:
     keys = [goal.key for goal in objectives]
-    return (reached for reached in one.reached if (reached.measure, reached.name) in keys)
+    return (reached for reached in trial.reached if (reached.measure, reached.name) in keys)
 
 
 def _is_clear(verdicts: Iterable[str]) -> bool:
@@ -148,7 +148,7 @@ def _is_clear(verdicts: Iterable[str]) -> bool:
 
 def _confirmed(moved: Sequence[FigureDiff], objectives: Sequence[Objective]) -> bool | None:
     keys = [goal.key for goal in objectives]
-    verdicts = [one.verdict for one in moved if (one.measure, one.name) in keys]
+    verdicts = [diff.verdict for diff in moved if (diff.measure, diff.name) in keys]
     return _is_clear(verdicts) if verdicts else None
 
 
@@ -174,7 +174,7 @@ def _write(repo: Repository, recipe: Recipe, wanted: Recipe, command: str) -> bo
 
 def _remarks(recipe: Recipe, things: Sequence[VariedSetting], suites: Sequence[Suite]) -> Iterator[str]:
     """Warnings."""
-    if any(one.kind == "density" for one in things):
+    if any(thing.kind == "density" for thing in things):
         for entry in recipe.vectors:
             if space.DENSITY in entry.parameters:
                 yield f"{entry.name} has a density of its own, which does not vary"

@@ -184,7 +184,7 @@ def test_a_repository_that_is_locked_costs_no_result(work: persona.Repository, m
     with work.exclusive("someone else"):
         done = persona.eval(persona.open(work.root))
     assert scores(done)["answers", "loss"].value > 0
-    assert "were not kept" in done.notes[0]
+    assert "were not saved" in done.notes[0]
     assert persona.eval(work).measured == 2
 
 

@@ -110,9 +110,9 @@ def skip(app: App, revs: tuple[str, ...]) -> None:
 def run(app: App, program: tuple[str, ...]) -> None:
     """Test commits with a program
 
-    Runs COMMAND for each commit until the first bad one is found. Exit code 0 means good, 125 skip, and any other up to 127
-    bad; a higher code stops the search. The program runs in the repository's folder, with the commit's recipe in persona.toml; its
-    output goes to stderr.
+    Runs COMMAND for each commit until the first bad one is found. Exit code 0 means good, 125 skip, and any other up to
+    127 bad; anything else stops the search. The program runs in the repository's folder, with the commit's recipe in
+    persona.toml; its output goes to stderr.
 
     \b
     persona bisect run python check.py

@@ -40,14 +40,9 @@ def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options
     from persona.verbs.eval import eval as evaluate
 
     done = evaluate(
-        app.repository(),
-        revs,
-        suites=suites,
-        cwd=app.folder,
-        command=app.command,
+        app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command,
         progress=app.progress(),
-        options=options,
-    )
+    )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")
     app.show("eval", done, lambda console: _render(console, done))

@@ -26,22 +26,12 @@ if TYPE_CHECKING:
     help="Examples of what the vector was trained for, in a format of 'persona train'.",
 )  # fmt: skip
 @click.option("--speaker", metavar="NAME", help="Whose turns count in conversations marked with [NAME].")
-@click.option(
-    "--preset",
-    metavar="NAME",
-    default="default",
-    show_default=True,
-    help="Preset that says how data is read, as in 'persona train'.",
-)
+@click.option("--preset", metavar="NAME", default="default", show_default=True, help="Preset for reading data.")
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Override a setting of the preset; repeatable.")
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
     help="Random seed for labels and --limit.",
-)
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only N random examples.")
 @dtype_option
 @device_option

@@ -27,18 +27,12 @@ if TYPE_CHECKING:
 @click.command("sweep")
 @click.argument("vector", metavar="NAME", type=VECTOR)
 @click.option(
-    "--alpha",
-    "alphas",
-    required=True,
-    metavar="FIRST:LAST:COUNT",
-    help="Alphas to try, as a range (-1:1:9) or a list (0.2,0.5,1).",
+    "--alpha", "alphas", required=True, metavar="FIRST:LAST:COUNT", help="Alphas to try: -1:1:9, or 0.2,0.5,1."
 )
 @suite_option
 @click.option("--by", metavar="MEASURE", help="Measure to optimize. [default: the suite's first measure]")
 @click.option("--write", is_flag=True, help="Write the best alpha to persona.toml, without committing it.")
-@click.option(
-    "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves into this .png or .svg file."
-)
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Plot the curves (.png or .svg).")
 @measuring_options
 @json_option
 @click.pass_obj
@@ -84,12 +78,10 @@ def _drawn(done: SweepResult, suffix: str) -> bytes:
 
 def _render(console: Console, done: SweepResult) -> None:
     goal = done.measure, done.name
-    first = {
-        figure.measure: at
-        for at, figure in reversed(list(enumerate(done.stops[0].reached)))
-        if figure.measure != done.measure
-    }
-    others = dict(sorted(first.items(), key=lambda item: item[1]))  # the first number of each other measure
+    others: dict[str, int] = {}  # the first number of each other measure
+    for at, figure in enumerate(done.stops[0].reached):
+        if figure.measure != done.measure:
+            others.setdefault(figure.measure, at)
     console.print(f"[bold]{escape(done.vector)}[/]  {escape(done.suite)}")
     names = [escape(name) for name in others]
     rows = table("α", called(*goal), "95 % interval", "from now", *names, right={"α", called(*goal), *names})

@@ -69,9 +69,7 @@ _TYPES = {"vary": VECTOR, "methods": METHOD, "check": SUITE}
 @suite_option
 @options_of(SearchOptions, "search", types=_TYPES, readers=_READERS)
 @click.option("--write", is_flag=True, help="Write the chosen trial to persona.toml, without committing it.")
-@click.option(
-    "--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the search into this .png or .svg file."
-)
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Plot the search (.png or .svg).")
 @measuring_options
 @json_option
 @click.pass_obj

@@ -40,8 +40,8 @@ __all__ = [
     "Measure",
     "Reads",
     "Reference",
-    "Said",
     "Setting",
+    "SettingValue",
     "Sums",
     "Text",
     "Texts",
@@ -91,7 +91,7 @@ class Texts:
 
 
 Setting = Number | Whole | Choice | Text | Texts
-Said = Value | tuple[str, ...]
+SettingValue = Value | tuple[str, ...]
 """Value of a setting."""
 
 
@@ -172,7 +172,7 @@ class Measure(Protocol):
     VERSION: int
     SETTINGS: Mapping[str, Setting]
 
-    def measure(self, look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Said]) -> Sequence[Sums]:
+    def measure(self, look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, SettingValue]) -> Sequence[Sums]:
         """Measure the rows."""
 
 

@@ -44,18 +44,13 @@ def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value])
     tokenizer = look.live.need_tokenizer()
     special, ends = set(tokenizer.all_special_ids), end_tokens(look.live)
     plain = [reply[:-1] if reply and reply[-1] in ends else reply for reply in replies]
+    odd = [sum(token in special for token in reply) / max(1, len(reply)) for reply in plain]
     ones = [1.0] * len(plain)
     cut = [float(len(reply) == len(bare)) for reply, bare in zip(replies, plain, strict=True)]
     return [
         Sums("repetition", "lower", "share", [1 - unique(reply, 4) for reply in plain], ones),
         Sums("distinct", "higher", "share", [unique(reply, 2) for reply in plain], ones),
-        Sums(
-            "special",
-            "lower",
-            "share",
-            [sum(t in special for t in reply) / max(1, len(reply)) for reply in plain],
-            ones,
-        ),
+        Sums("special", "lower", "share", odd, ones),
         Sums("length", None, "tokens", [float(len(reply)) for reply in plain], ones),
         Sums("unended", None, "share", cut, ones),
     ]
@@ -130,8 +125,6 @@ class _Noise:
     def __call__(self, tokens: torch.Tensor, scores: torch.Tensor) -> Any:
         import torch
 
-        drawn = [
-            torch.rand(scores.shape[1], generator=generator, dtype=torch.float64) for generator in self._generators
-        ]
+        drawn = [torch.rand(scores.shape[1], generator=each, dtype=torch.float64) for each in self._generators]
         noise = -(-torch.stack(drawn).clamp_min(1e-300).log()).log()
         return scores.float() / self._temperature + noise.float().to(scores.device)

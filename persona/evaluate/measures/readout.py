@@ -22,7 +22,7 @@ from persona.methods.parts.parameters import Choice, Whole
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
-    from persona.evaluate.measures import Said
+    from persona.evaluate.measures import SettingValue
     from persona.evaluate.rows import SuiteRow
     from persona.history.evaluations import Better
     from persona.inference.load import LoadedModel
@@ -40,14 +40,14 @@ SETTINGS: Mapping[str, Setting] = {
 }
 
 
-def refer(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Said], reference: Reference) -> None:
+def refer(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, SettingValue], reference: Reference) -> None:
     """Store the base's projections: a number for each text and concept."""
     if len(rows) < 2:
         raise UsageError(f"{rows[0].where} is the only text, but a standard deviation needs several", "Add more texts.")
     reference.facts["projections"] = _projections(look, rows)
 
 
-def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Said]) -> Sequence[Sums]:
+def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, SettingValue]) -> Sequence[Sums]:
     """The shift of each concept, over texts."""
     import numpy as np
 
