@@ -46,7 +46,7 @@ def check(repo: persona.Repository, suite: str, released: str, rev: str) -> bool
         print(f"{one.measure} {one.name}: {one.before:.4f} → {one.after:.4f}, {one.verdict}")
     worse = [(one.measure, one.name) for one in moves if one.verdict == "worse"]
     if worse:
-        for verdict in persona.blame(repo, suite, rev).verdicts:
+        for verdict in persona.blame(repo, rev, suite=suite).verdicts:
             if (verdict.measure, verdict.name) in worse:
                 first = verdict.vectors[0]
                 print(f"{verdict.measure} {verdict.name} would be {first.without:.4f} without {first.vector}")

@@ -20,6 +20,7 @@ from persona.errors import PersonaError
 
 if TYPE_CHECKING:
     from persona import readout
+    from persona.evaluate.options import MeasureOptions, SearchOptions
     from persona.repository import Repository
     from persona.verbs.alpha import alpha
     from persona.verbs.bake import bake
@@ -77,8 +78,10 @@ if TYPE_CHECKING:
     from persona.verbs.verify_vectors import verify_vectors
 
 __all__ = [
+    "MeasureOptions",
     "PersonaError",
     "Repository",
+    "SearchOptions",
     "alpha",
     "bake",
     "bisect",
@@ -154,6 +157,8 @@ def open(path: Path | str = ".") -> Repository:
 def __getattr__(name: str) -> Any:
     if name == "Repository":
         return importlib.import_module("persona.repository").Repository
+    if name in ("MeasureOptions", "SearchOptions"):
+        return getattr(importlib.import_module("persona.evaluate.options"), name)
     if name == "readout":
         return importlib.import_module("persona.readout")
     if name in (*__all__, *_BUILTINS):

@@ -33,10 +33,10 @@ NEXT = {
     "readout train": "'persona commit --readout OUT --as NAME' records the readout",
     "readout pairs": "'persona readout train --pairs PAIRS' trains a direction for each concept",
     "readout drift": "'persona readout score TEXT --per-token' shows where a concept occurs in a text",
-    "eval": "'persona blame SUITE' shows which vector helps or hurts each measure",
-    "verify-vectors": "'persona blame SUITE' shows what each vector does next to the others",
+    "eval": "'persona blame --suite NAME' shows which vector helps or hurts each measure",
+    "verify-vectors": "'persona blame --suite NAME' shows what each vector does next to the others",
     "blame": "'persona sweep NAME --alpha -1:1:9' tries other alphas for one vector",
-    "sweep": "'persona tune SUITE' optimizes all alphas together",
+    "sweep": "'persona tune --suite NAME' optimizes all alphas together",
     "build": "'persona verify OUT' checks later that no byte has changed",
 }
 """Hints by command. Commands that are missing here print their own next step, or have none."""

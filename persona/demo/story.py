@@ -26,7 +26,8 @@ from persona.repository import Repository
 
 AUTHOR = "persona demo"
 DTYPE = "fp32"
-"""The fastest one on a CPU."""
+OPTIONS = persona.MeasureOptions(dtype=DTYPE)
+"""fp32 is the fastest dtype on a CPU."""
 
 METHODS = ("ties", "dare_ties", "breadcrumbs", "model_stock")
 """Methods to merge the five vectors with, besides the plain sum."""
@@ -129,10 +130,10 @@ class Story:
             "The effect of each vector by itself on the loss on held-out replies of each kind, at alpha 1. Random noise of the same "
             "norm is the control: a vector that does no better than noise has not learnt anything.",
         )
-        command = "persona verify-vectors replies --at five --alpha 1 --dtype fp32"
+        command = "persona verify-vectors --suite replies --at five --alpha 1 --dtype fp32"
         self.typed(command)
         done = persona.verify_vectors(
-            self.repo, ["replies"], at="five", alpha=1.0, dtype=DTYPE, cwd=self.root, progress=self.progress
+            self.repo, suites=["replies"], at="five", alpha=1.0, options=OPTIONS, cwd=self.root, progress=self.progress
         )
         for table in tables.alone(command, done):
             self.table(table)
@@ -201,9 +202,11 @@ class Story:
             "Each vector is left out in turn. Its effect is the loss with the vector minus the loss without it, on the same replies: "
             "above zero, the vector is harmful.",
         )
-        command = "persona blame replies negated --dtype fp32"
+        command = "persona blame negated --suite replies --dtype fp32"
         self.typed(command)
-        done = persona.blame(self.repo, "replies", "negated", dtype=DTYPE, cwd=self.root, progress=self.progress)
+        done = persona.blame(
+            self.repo, "negated", suite="replies", options=OPTIONS, cwd=self.root, progress=self.progress
+        )
         self.table(tables.blame(command, done))
         self.findings.append(tables.culprit(command, done, PLANTED))
         self.typed(f"persona rm {PLANTED}")
@@ -276,7 +279,7 @@ class Story:
         """Evaluate revisions and show the scores."""
         command = f"persona eval {shlex.join(revs)} --suite {suite} --dtype fp32"
         self.typed(command)
-        done = persona.eval(self.repo, revs, suites=[suite], dtype=DTYPE, cwd=self.root, progress=self.progress)
+        done = persona.eval(self.repo, revs, suites=[suite], options=OPTIONS, cwd=self.root, progress=self.progress)
         self.table(tables.evaluated(command, revs, done))
         return tables.Measured(command, revs, done)
 

@@ -1,1 +1,1 @@
-"""What a model is measured by: suites, measures, intervals. Knows no repository, and nothing of how the model was made."""
+"""Evaluation: suites, measures, confidence intervals, and the search over a recipe's settings."""

@@ -1,16 +1,17 @@
-"""What the measuring commands share: suites, results that are kept, and one model that becomes what is to be measured."""
+"""Measure recipes by suites, and keep the results. The measuring commands share this."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona.errors import Locked, UsageError, did_you_mean
 from persona.evaluate import run as running
 from persona.evaluate import suite as suites_
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.suite import Suite
 from persona.evaluate.suite_readouts import with_readouts
 from persona.history.evaluations import Evaluation, Figure, number_called
@@ -25,92 +26,111 @@ from persona.workspace.workbench import Workbench
 if TYPE_CHECKING:
     from persona.inference.load import LoadedModel
 
-BATCH = 8
 BASE = "base"
 
 
-@dataclass(frozen=True)
-class MeasureOptions:
-    """How to measure. Results of another dtype, seed or limit are others; device and batch size only round otherwise."""
+def suites_of(repo: Repository, names: Sequence[str | Path] = (), cwd: Path | str = ".") -> tuple[Suite, ...]:
+    """Read suites by name or file; all suites of the repository if none is named.
 
-    device: str = "cpu"
-    dtype: str | None = None
-    batch_size: int = BATCH
-    seed: int = 0
-    limit: int | None = None
-
-    def checked(self) -> MeasureOptions:
-        """Itself, with a dtype of one spelling; raises what can be known to be wrong before any work."""
-        from persona.inference.load import checked_device, checked_dtype
-
-        checked_device(self.device)
-        for name, value in (("batch size", self.batch_size), ("limit", self.limit)):
-            if value is not None and value < 1:
-                raise UsageError(f"a {name} of {value} makes no sense", "Give a number from 1 on.")
-        return MeasureOptions(self.device, checked_dtype(self.dtype), self.batch_size, self.seed, self.limit)
+    Raises:
+        UsageError: a suite does not exist or cannot be read, or two of them have the same name.
+    """
+    chosen = list(dict.fromkeys(names)) or _all_names(repo)
+    suites = tuple(suites_.find(repo.root, name, Path(cwd)) for name in chosen)
+    twice = [name for name, count in Counter(suite.name for suite in suites).items() if count > 1]
+    if twice:
+        raise UsageError(
+            f"two suites are called '{min(twice)}'", "A suite is named after its file: rename one of the files."
+        )
+    return tuple(with_readouts(repo, suite) for suite in suites)
 
 
-def suites_of(repo: Repository, said: Sequence[str | Path] = (), cwd: Path | str = ".") -> tuple[Suite, ...]:
-    """The suites of those names or files; all of the repository unless any is named."""
-    names = list(dict.fromkeys(said)) or list(suites_.names(repo.root))
+def only_suite(repo: Repository, suite: str | Path | None) -> str | Path:
+    """Return ``suite``, or the name of the repository's only suite if it is None.
+
+    Raises:
+        UsageError: ``suite`` is None and the repository has no suite, or several.
+    """
+    if suite is not None:
+        return suite
+    names = _all_names(repo)
+    if len(names) > 1:
+        raise UsageError(f"there are {len(names)} suites: {', '.join(names)}", f"Choose one: --suite {names[0]}.")
+    return names[0]
+
+
+def _all_names(repo: Repository) -> list[str]:
+    names = list(suites_.names(repo.root))
     if not names:
         raise UsageError(
             f"there are no suites in {repo.root / suites_.FOLDER}",
             f"Write one: {suites_.FOLDER}/NAME{suites_.SUFFIX} (see the guide, 'Measure').",
         )
-    found = tuple(suites_.find(repo.root, name, Path(cwd)) for name in names)
-    twice = {one.name for one in found if sum(other.name == one.name for other in found) > 1}
-    if twice:
+    return names
+
+
+def find_figure(evaluation: Evaluation, name: str) -> Figure:
+    """Find a number by ``MEASURE`` (the measure's first number) or ``MEASURE NAME``.
+
+    Raises:
+        UsageError: the suite has no such number.
+    """
+    figures = list(reversed(evaluation.figures))  # reversed, so that the first of a measure wins
+    known = {number_called(*figure.key): figure for figure in figures}
+    known |= {f"{figure.measure} {figure.name}": figure for figure in figures}
+    known |= {figure.measure: figure for figure in figures}
+    if name not in known:
+        raise UsageError(f"the suite has no measure '{name}'", did_you_mean(name, known))
+    return known[name]
+
+
+def same_figure(evaluation: Evaluation, key: tuple[str, str]) -> Figure:
+    """The number ``key`` of another build.
+
+    Raises:
+        UsageError: there is none, because a Python measure returned other names for this build.
+    """
+    figure = evaluation.figure(key)
+    if figure is None:
         raise UsageError(
-            f"two suites are called '{min(twice)}'", "A suite is called as its file: give one another name."
+            f"{evaluation.suite}: '{number_called(*key)}' was measured for one build but not for another",
+            "A measure in Python must return the same names for every model.",
         )
-    return tuple(with_readouts(repo, suite) for suite in found)
+    return figure
 
 
-def find_figure(here: Evaluation, said: str) -> Figure:
-    """The number that ``MEASURE`` (its first) or ``MEASURE NAME`` means."""
-    known = {number_called(*one.key): one for one in reversed(here.figures)}
-    known |= {f"{one.measure} {one.name}": one for one in reversed(here.figures)}
-    known |= {one.measure: one for one in reversed(here.figures)}
-    if said not in known:
-        raise UsageError(f"the suite has no number '{said}'", did_you_mean(said, known))
-    return known[said]
-
-
-def same_figure(there: Evaluation, key: tuple[str, str]) -> Figure:
-    """The number that another build has, too; a function of one's own may have named it otherwise."""
-    found = there.figure(key)
-    if found is None:
-        raise UsageError(
-            f"{there.suite}: '{number_called(*key)}' was measured of one build and not of another",
-            "A function must give the same names whatever the model.",
-        )
-    return found
-
-
-def goal_of(here: Evaluation) -> Figure:
-    """The number to go by unless one is named: the first that has a good way, or the first."""
-    return next((one for one in here.figures if one.better is not None), here.figures[0])
+def goal_of(evaluation: Evaluation) -> Figure:
+    """The number to optimize by default: the first that has a better direction, or else the first."""
+    return next((figure for figure in evaluation.figures if figure.better is not None), evaluation.figures[0])
 
 
 def base_of(recipe: Recipe) -> Recipe:
-    """Its base alone."""
+    """The recipe of the base alone."""
     return Recipe(recipe.base, recipe.base_name)
 
 
 class Evaluator:
-    """Measures recipes by suites, one after the other; what was measured before is looked up. Use it in a ``with``."""
+    """Measures recipes by suites, one recipe at a time, and looks up what was measured before.
+
+    Use it as a context manager: it keeps what measures need of the base in temporary files. ``measured`` counts the
+    suites that were run, ``notes`` has warnings.
+    """
 
     def __init__(
-        self, repo: Repository, suites: Sequence[Suite], how: MeasureOptions, command: str, progress: Progress = SILENT
+        self,
+        repo: Repository,
+        suites: Sequence[Suite],
+        options: MeasureOptions,
+        command: str,
+        progress: Progress = SILENT,
     ) -> None:
         self._repo = repo
-        self._how = how.checked()
+        self._options = options.checked()
         self._command = command
         self._progress = progress
-        self._bench = Workbench(repo, self._how.dtype, self._how.device, progress)
+        self._bench = Workbench(repo, self._options.dtype, self._options.device, progress)
         self._references = running.References()
-        self.suites = tuple(suite.limited(how.limit) for suite in suites)
+        self.suites = tuple(suite.limited(options.limit) for suite in suites)
         self.notes: list[str] = []
         self.measured = 0
 
@@ -123,25 +143,30 @@ class Evaluator:
     def of(
         self, recipe: Recipe, label: str, *, control: int | None = None, suites: Sequence[Suite] | None = None
     ) -> tuple[Evaluation, ...]:
-        """One evaluation for each suite (of ``self.suites``, if not of all of them); with ``control``, of noise of the size of
-        the recipe's change."""
-        asked = self.suites if suites is None else suites
-        build = build_digest(recipe, self._how.dtype, control)
-        found = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in asked}
-        missing = [suite for suite in asked if found[suite.name] is None]
+        """Evaluate a recipe by each suite.
+
+        Args:
+            recipe: What to measure.
+            label: How progress calls it.
+            control: Measure Gaussian noise of the same size as the recipe's change instead, drawn with this seed.
+            suites: Some of ``self.suites``; all of them if None.
+        """
+        suites = self.suites if suites is None else suites
+        build = build_digest(recipe, self._options.dtype, control)
+        done = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in suites}
+        missing = [suite for suite in suites if done[suite.name] is None]
         self._refer(base_of(recipe), [suite for suite in missing if suite.refers])
         if missing:
             live = self._live(recipe, label, control)
             for suite in missing:
-                found[suite.name] = self._measure(live, suite, build)
-        return tuple(one for one in found.values() if one is not None)
+                done[suite.name] = self._measure(live, suite, build)
+        return tuple(evaluation for evaluation in done.values() if evaluation is not None)
 
     def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
-        """What is kept of a recipe by these suites."""
-        build = build_digest(recipe, self._how.dtype)
-        asked = self.suites if suites is None else suites
-        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in asked)
-        return tuple(one for one in found if one is not None)
+        """The evaluations of a recipe that are stored, without measuring anything."""
+        build = build_digest(recipe, self._options.dtype)
+        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in suites or self.suites)
+        return tuple(evaluation for evaluation in found if evaluation is not None)
 
     def _live(self, recipe: Recipe, label: str, control: int | None) -> LoadedModel:
         if control is None:
@@ -149,27 +174,30 @@ class Evaluator:
         return self._bench.become_noise(recipe, label, control)
 
     def _refer(self, base: Recipe, suites: Sequence[Suite]) -> None:
+        """Run the base for measures that compare with it."""
         waiting = [suite for suite in suites if not self._references.has(suite)]
         if waiting:
             live = self._bench.become(base, BASE)
             for suite in waiting:
-                self._references.take(live, suite, self._how.seed, self._how.batch_size, self._progress)
+                self._references.take(live, suite, self._options.seed, self._options.batch_size, self._progress)
 
     def _measure(self, live: LoadedModel, suite: Suite, build: str) -> Evaluation:
-        how = self._how
-        figures = running.run(live, suite, self._references, how.seed, how.batch_size, self._progress)
+        options = self._options
+        figures = running.run(live, suite, self._references, options.seed, options.batch_size, self._progress)
         self.measured += 1
-        found = Evaluation(build, suite.name, suite.digest, how.seed, how.limit, now(), _made(live), figures)
-        done = Evaluation.decode(found.encode())  # the very numbers that a look-up gives
+        evaluation = Evaluation(
+            build, suite.name, suite.digest, options.seed, options.limit, now(), _made(live), figures
+        )
+        evaluation = Evaluation.decode(evaluation.encode())  # the same numbers as a later look-up gives
         try:
             with self._repo.exclusive(self._command):
-                self._repo.evaluations.keep(self._key(suite), done)
+                self._repo.evaluations.keep(self._key(suite), evaluation)
         except Locked as error:
-            self.notes.append(f"the results of {suite.name} were not kept: {error.message}")
-        return done
+            self.notes.append(f"the results of {suite.name} were not saved: {error.message}")
+        return evaluation
 
     def _key(self, suite: Suite) -> str:
-        fields = {"suite": suite.digest, "seed": self._how.seed, "limit": self._how.limit}
+        fields = {"suite": suite.digest, "seed": self._options.seed, "limit": self._options.limit}
         return object_digest(b"persona evaluation\n" + canonical(fields))
 
 

@@ -1,7 +1,7 @@
-"""Python modules that lie beside a suite: they can be imported while one of them runs, and are not left behind.
+"""Import Python modules that lie beside a suite, without leaving them in ``sys.modules``.
 
-Suites of several repositories may each have a ``judge``, and a judge its helpers. What was imported from a folder is therefore
-taken out of ``sys.modules`` when it has run; it is put back when that folder's code runs again, and still has what it had loaded.
+Suites of several repositories may each have a module ``judge``, with helpers. Modules imported from a suite's folder are
+therefore removed from ``sys.modules`` after each run, and put back, with their state, when code of that folder runs again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from persona.ids import blob_id
 
 @dataclass
 class _Kept:
-    """What was imported from a folder, and the digests of the files that suites named."""
+    """Modules imported from a folder, and the digests of the files that suites name."""
 
     modules: dict[str, ModuleType] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
@@ -31,21 +31,27 @@ _KEPT: dict[Path, _Kept] = {}
 
 
 def file_of(folder: Path, module: str) -> Path | None:
-    """The file of a module that lies in ``folder``, None if none does."""
+    """The file of a module in ``folder``, or None if it is not there."""
     path = module.replace(".", "/")
-    return next((one for one in (folder / f"{path}.py", folder / path / "__init__.py") if one.is_file()), None)
+    return next((file for file in (folder / f"{path}.py", folder / path / "__init__.py") if file.is_file()), None)
 
 
 @contextmanager
 def importable(folder: Path, module: str, digest: str = "") -> Iterator[None]:
-    """Let ``module`` and what else lies in ``folder`` be imported meanwhile, before what is installed.
+    """Within the context, import modules from ``folder`` in preference to installed ones.
 
-    ``digest`` is that of the module's file when the suite was read, empty where it lies elsewhere; UsageError if it is another now.
+    Args:
+        folder: Folder of the suite.
+        module: The module that the suite names.
+        digest: Digest of the module's file when the suite was read; empty if it is not in ``folder``.
+
+    Raises:
+        UsageError: the file has changed since.
     """
     folder = folder.resolve()
     kept = _kept(folder, module, digest)
     names = _roots([*kept.modules, module] if digest else kept.modules)
-    hidden = _taken_out(names)
+    hidden = _removed(names)
     before = dict(sys.modules)
     sys.modules.update(kept.modules)
     sys.path.insert(0, str(folder))
@@ -55,19 +61,21 @@ def importable(folder: Path, module: str, digest: str = "") -> Iterator[None]:
     finally:
         with suppress(ValueError):  # code may change the path
             sys.path.remove(str(folder))
-        kept.modules = _taken_out(names | {name for name in _new(before) if _is_of(sys.modules[name], folder)})
+        kept.modules = _removed(names | {name for name in _new(before) if _is_of(sys.modules[name], folder)})
         sys.modules.update(hidden)
 
 
 def _kept(folder: Path, module: str, digest: str) -> _Kept:
-    """What is known of a folder; nothing where the module's file is another than that which was imported."""
+    """What was imported from a folder; starts afresh if the module's file has changed."""
     kept = _KEPT.get(folder)
     if kept is None or kept.digests.get(module, digest) != digest:
         kept = _KEPT[folder] = _Kept()
     if digest and module not in kept.digests:
         path = file_of(folder, module)
         if path is None or blob_id(_bytes(path)) != digest:
-            raise UsageError(f"{path or folder / module} was changed since the suite was read", "Run it again.")
+            raise UsageError(
+                f"{path or folder / module} has changed since the suite was read", "Run the command again."
+            )
         kept.digests[module] = digest
     return kept
 
@@ -81,16 +89,16 @@ def _roots(modules: Iterable[str]) -> set[str]:
     return {name.partition(".")[0] for name in modules}
 
 
-def _taken_out(roots: set[str]) -> dict[str, ModuleType]:
-    """Modules and packages of these names, with all that is in them, out of ``sys.modules``."""
+def _removed(roots: set[str]) -> dict[str, ModuleType]:
+    """Remove modules and packages of these names, with their submodules, from ``sys.modules``."""
     return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in roots}
 
 
 def _new(before: dict[str, ModuleType]) -> list[str]:
-    return [name for name, one in sys.modules.items() if "." not in name and before.get(name) is not one]
+    return [name for name, module in sys.modules.items() if "." not in name and before.get(name) is not module]
 
 
 def _is_of(module: ModuleType, folder: Path) -> bool:
-    """Whether a module or package lies in ``folder`` itself; of a namespace, a part of it."""
+    """Whether a module or package lies directly in ``folder``, or a part of a namespace package does."""
     places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
     return any(place is not None and Path(place).parent == folder for place in places)

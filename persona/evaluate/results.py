@@ -1,4 +1,4 @@
-"""What was measured of a recipe, looked up for those who only look: nothing is run, and no weight is read."""
+"""Results of measuring, and how to look them up without running a model or reading weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from persona.repository import Repository
 
 @dataclass(frozen=True)
 class FigureReading:
-    """One number of a suite, with its 95 % interval, null where it has none; ``better`` says which way is good."""
+    """One number of a suite with its 95 % interval.
+
+    The interval is null if there are too few examples. ``better`` is "lower" or "higher", or null if neither is better.
+    """
 
     suite: str
     measure: str
@@ -27,14 +30,16 @@ class FigureReading:
 
     @property
     def text(self) -> str:
-        """In a few words."""
+        """Its name and value."""
         return f"{number_called(self.measure, self.name)} {self.value:.4g}"
 
 
 @dataclass(frozen=True)
 class FigureChange:
-    """A difference and its 95 % interval over pairs of examples. ``verdict`` is better, worse or changed where the interval
-    excludes zero, same where it does not, and unknown where there is none.
+    """A difference, with its 95 % interval over pairs of examples.
+
+    ``verdict`` is "better", "worse" or "changed" if the interval excludes zero ("changed" if neither direction is better),
+    "same" if it includes zero, and "unknown" if there is no interval.
     """
 
     value: float
@@ -45,7 +50,7 @@ class FigureChange:
 
 @dataclass(frozen=True)
 class TrialFigure:
-    """One number at one alpha, and how far it is from where the recipe stands, null where that cannot be compared."""
+    """One number of a trial, and its change from the present recipe, null if the two cannot be compared."""
 
     measure: str
     name: str
@@ -57,7 +62,7 @@ class TrialFigure:
 
 @dataclass(frozen=True)
 class FigureDiff:
-    """One number of a suite on both sides, and the 95 % interval of the difference over pairs of examples."""
+    """One number of a suite on both sides of a comparison, with the 95 % interval of the difference over pairs of examples."""
 
     suite: str
     measure: str
@@ -70,15 +75,15 @@ class FigureDiff:
 
 
 def readings(repo: Repository, recipe: Recipe) -> tuple[FigureReading, ...]:
-    """All numbers that are kept of a recipe, in its weights' own dtype."""
+    """All stored numbers of a recipe, measured in its own dtype."""
     if repo.evaluations.is_empty:
         return ()
-    found = repo.evaluations.of(build_digest(recipe))
-    return tuple(_reading(one, figure) for one in found for figure in one.figures)
+    evaluations = repo.evaluations.of(build_digest(recipe))
+    return tuple(_reading(evaluation, figure) for evaluation in evaluations for figure in evaluation.figures)
 
 
 class Headlines:
-    """What was measured of the recipes of a history: of each suite the first number."""
+    """The first number of each suite, for the recipes of a history."""
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
@@ -86,21 +91,21 @@ class Headlines:
         self._digests = BuildDigests(repo.objects)
 
     def of(self, recipe: RecipeId) -> tuple[FigureReading, ...]:
-        """Of one recipe, by the suites' names. Its text is read where anything was measured in this repository."""
+        """The headline numbers of one recipe, by the suites' names."""
         build = self._digests.of(recipe) if self._measured else ""
-        found = self._repo.evaluations.of(build) if build in self._measured else ()
-        return tuple(_reading(one, one.figures[0]) for one in found if one.figures)
+        evaluations = self._repo.evaluations.of(build) if build in self._measured else ()
+        return tuple(_reading(evaluation, evaluation.figures[0]) for evaluation in evaluations if evaluation.figures)
 
 
 def moves(repo: Repository, before: Recipe, after: Recipe) -> tuple[FigureDiff, ...]:
-    """The numbers of the suites that both recipes were measured by."""
+    """The changes from one recipe to another, by the suites that both were measured by."""
     if repo.evaluations.is_empty or build_digest(before) == build_digest(after):
         return ()
     return tuple(_moves(repo, before, after))
 
 
 def _moves(repo: Repository, before: Recipe, after: Recipe) -> Iterator[FigureDiff]:
-    old = {(one.suite_digest, one.seed): one for one in repo.evaluations.of(build_digest(before))}
+    old = {(past.suite_digest, past.seed): past for past in repo.evaluations.of(build_digest(before))}
     for new in repo.evaluations.of(build_digest(after)):
         other = old.get((new.suite_digest, new.seed))
         if other is not None:
@@ -108,22 +113,22 @@ def _moves(repo: Repository, before: Recipe, after: Recipe) -> Iterator[FigureDi
 
 
 def moved(before: Evaluation, after: Evaluation, seed: int) -> Iterator[FigureDiff]:
-    """The numbers of one suite that both sides have and that can be compared."""
+    """The changes of all numbers of a suite that both evaluations have."""
     for figure in after.figures:
         past = before.figure(figure.key)
-        found = change(figure, past, seed)
-        if past is not None and found is not None:
-            bounds = found.low, found.high, found.verdict
-            yield FigureDiff(after.suite, figure.measure, figure.name, past.value, figure.value, *bounds)
+        moved_by = change(figure, past, seed)
+        if past is not None and moved_by is not None:
+            interval = moved_by.low, moved_by.high, moved_by.verdict
+            yield FigureDiff(after.suite, figure.measure, figure.name, past.value, figure.value, *interval)
 
 
-def _reading(one: Evaluation, figure: Figure) -> FigureReading:
+def _reading(evaluation: Evaluation, figure: Figure) -> FigureReading:
     interval = figure.value, figure.low, figure.high
-    return FigureReading(one.suite, figure.measure, figure.name, figure.unit, figure.better, *interval)
+    return FigureReading(evaluation.suite, figure.measure, figure.name, figure.unit, figure.better, *interval)
 
 
 def change(after: Figure, before: Figure | None, seed: int = 0) -> FigureChange | None:
-    """From ``before`` to ``after``; None where they cannot be compared."""
+    """The change from ``before`` to ``after``; None if they were not measured on the same examples."""
     from persona.evaluate.statistics import difference
 
     found = difference(after, before, seed) if before is not None else None

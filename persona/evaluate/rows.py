@@ -1,11 +1,11 @@
-"""What a measure reads: JSON lines of examples, or one plain text.
+"""The examples of a measure: JSON lines, or one plain text.
 
     {"prompt": "…", "completion": "…"}                       the completion is the answer
     {"messages": [{"role": "user", "content": "…"}, …]}      the last one, the assistant's, is the answer
     {"text": "…"}                                            every token but the first is predicted
-    {"prompt": "…"}                                          for measures that let the model answer
+    {"prompt": "…"}                                          for measures that let the model reply
 
-Other keys of a line are left alone and handed to a measure in Python.
+Other keys of a line are passed on to measures in Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class SuiteRow:
-    """One example, and where it stands. Of ``prompt``, ``messages`` and ``text`` one is there."""
+    """One example, and where it was read.
+
+    Exactly one of ``prompt``, ``messages`` and ``text`` is set. ``fields`` has the whole line.
+    """
 
     where: str
     prompt: str | None = None
@@ -36,11 +39,15 @@ class SuiteRow:
 
 
 def read_rows(path: Path, data: bytes) -> tuple[SuiteRow, ...]:
-    """The examples in the bytes of a file; an error names the line."""
+    """Read examples from the contents of a file.
+
+    Raises:
+        UsageError: a line is not an example (the message names it), or there are none.
+    """
     text = decoded(path, data)
     rows = (SuiteRow(str(path), text=text),) if path.suffix == ".txt" and text.strip() else tuple(_lines(path, text))
     if not rows:
-        raise UsageError(f"{path} has no examples", f"Write one a line: {SHAPES}.")
+        raise UsageError(f"{path} has no examples", f"Write one per line: {SHAPES}.")
     return rows
 
 
@@ -60,15 +67,15 @@ def _row(where: str, line: str) -> SuiteRow:
     for key in ("prompt", "completion", "text"):
         value = fields.get(key, "-")
         if not isinstance(value, str) or (key != "prompt" and not value.strip()):
-            raise UsageError(f"{where}: '{key}' must be a text that is not empty", f"Write {SHAPES}.")
+            raise UsageError(f"{where}: '{key}' must be a non-empty string", f"Write {SHAPES}.")
     return SuiteRow(where, fields.get("prompt"), fields.get("completion"), (), fields.get("text"), fields)
 
 
-def _messages(where: str, said: Any) -> tuple[Message, ...]:
-    good = isinstance(said, list) and all(
-        isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
-        for one in said
+def _messages(where: str, value: Any) -> tuple[Message, ...]:
+    good = isinstance(value, list) and all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        for message in value
     )
-    if not good or not said:
+    if not good or not value:
         raise UsageError(f"{where}: 'messages' must be a list of messages", 'Each is {"role": "user", "content": "…"}.')
-    return tuple(said)
+    return tuple(value)

@@ -1,4 +1,4 @@
-"""Running a suite over a model."""
+"""Run a suite on a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class References:
-    """What suites need of the base; files without names hold it until this is closed."""
+    """What suites keep of the base, in temporary files until this is closed."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -33,26 +33,26 @@ class References:
         self._stack.close()
 
     def has(self, suite: Suite) -> bool:
-        """Whether all is there that the suite needs."""
-        return all((suite.digest, asked.name) in self._kept for asked in _referring(suite))
+        """Whether the base has been run for the suite."""
+        return all((suite.digest, measure.name) in self._kept for measure in _referring(suite))
 
-    def of(self, suite: Suite, asked: SuiteMeasure) -> Reference | None:
-        """What one measure of it needs; None if nothing."""
-        return self._kept.get((suite.digest, asked.name))
+    def of(self, suite: Suite, measure: SuiteMeasure) -> Reference | None:
+        """What one measure of the suite kept of the base, or None."""
+        return self._kept.get((suite.digest, measure.name))
 
     def take(self, live: LoadedModel, suite: Suite, seed: int, batch_size: int, progress: Progress = SILENT) -> None:
-        """Run what compares with the base on the base."""
-        rows = sum(len(asked.rows) for asked in _referring(suite))
+        """Run the base for all measures of a suite that compare with it."""
+        rows = sum(len(measure.rows) for measure in _referring(suite))
         with progress.task(f"{suite.name}: the base", rows, "rows") as task:
-            for asked in _referring(suite):
+            for measure in _referring(suite):
                 reference = Reference(self._stack.enter_context(files.scratch_file()))
-                look = Look(live, seed, batch_size, task=task, reads=asked.reads)
-                asked.module.refer(look, asked.rows, asked.settings, reference)  # type: ignore[attr-defined]
-                self._kept[(suite.digest, asked.name)] = reference
+                look = Look(live, seed, batch_size, task=task, reads=measure.reads)
+                measure.module.refer(look, measure.rows, measure.settings, reference)  # type: ignore[attr-defined]
+                self._kept[(suite.digest, measure.name)] = reference
 
 
 def _referring(suite: Suite) -> Iterator[SuiteMeasure]:
-    return (asked for asked in suite.measures if measures.refers(asked.module))
+    return (measure for measure in suite.measures if measures.refers(measure.module))
 
 
 def run(
@@ -63,26 +63,23 @@ def run(
     batch_size: int = 8,
     progress: Progress = SILENT,
 ) -> tuple[Figure, ...]:
-    """All figures of a suite, in its order."""
+    """Run all measures of a suite, and return their figures in the suite's order."""
     with progress.task(f"{suite.name}: {live.label}", suite.rows, "rows") as task:
         return tuple(
             figure
-            for asked in suite.measures
-            for figure in _figures(live, asked, references.of(suite, asked), seed, batch_size, task)
+            for measure in suite.measures
+            for figure in _figures(live, measure, references.of(suite, measure), seed, batch_size, task)
         )
 
 
 def _figures(
-    live: LoadedModel, asked: SuiteMeasure, reference: Reference | None, seed: int, batch_size: int, task: Task
+    live: LoadedModel, measure: SuiteMeasure, reference: Reference | None, seed: int, batch_size: int, task: Task
 ) -> Sequence[Figure]:
-    look = Look(live, seed, batch_size, reference, task, asked.reads)
-    found = asked.module.measure(look, asked.rows, asked.settings)
-    return [
-        Figure(asked.name, one.name, one.better, one.unit, *_interval(one, seed), tuple(one.totals), tuple(one.counts))
-        for one in found
-    ]
-
-
-def _interval(sums: measures.Sums, seed: int) -> tuple[float, float | None, float | None]:
-    found = ratio(sums.totals, sums.counts, seed)
-    return found.value, found.low, found.high
+    look = Look(live, seed, batch_size, reference, task, measure.reads)
+    figures = []
+    for sums in measure.module.measure(look, measure.rows, measure.settings):
+        interval = ratio(sums.totals, sums.counts, seed)
+        bounds = interval.value, interval.low, interval.high
+        sides = tuple(sums.totals), tuple(sums.counts)
+        figures.append(Figure(measure.name, sums.name, sums.better, sums.unit, *bounds, *sides))
+    return figures

@@ -1,16 +1,14 @@
-"""Trials of a recipe's settings, one after the other, each measured by a suite: what ``persona tune`` runs."""
+"""The search of ``persona tune``: each trial is a recipe with other settings, measured by a suite."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from time import monotonic
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-from persona import suggestions
 from persona.errors import Refusal, UsageError
-from persona.evaluate import choice, space
+from persona.evaluate import space
 from persona.evaluate.evaluator import Evaluator, find_figure, goal_of
 from persona.evaluate.results import FigureDiff, TrialFigure, change, moved
 from persona.evaluate.space import VariedSetting
@@ -19,15 +17,13 @@ from persona.history.evaluations import Better, Evaluation, Figure, number_calle
 from persona.ids import draw_key
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.suggestions import KnownTrial
+from persona.suggestions import AT_RANDOM, Search, Trial
 from persona.workspace.loading import planned
-
-Stopped = Literal["trials", "minutes", "interrupted"]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A number that is searched for its best, and which way that is."""
+    """A measure to optimize, and whether lower or higher is better."""
 
     measure: str
     name: str
@@ -36,13 +32,13 @@ class Objective:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is called in its suite."""
+        """Its name in the suite."""
         return self.measure, self.name
 
 
 @dataclass(frozen=True)
 class SearchLimit:
-    """A number that may be worse than now by at most ``slack``, in its own unit."""
+    """A measure that may get worse than the present recipe by at most ``slack``, in its own unit."""
 
     measure: str
     name: str
@@ -51,17 +47,18 @@ class SearchLimit:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is called in its suite."""
+        """Its name in the suite."""
         return self.measure, self.name
 
 
 @dataclass(frozen=True)
 class TrialReport:
-    """One trial: its settings in the order of what is varied (null of a density that its method has not), and the objectives and limits there,
-    with how far they are from trial 0.
+    """One trial of a search.
 
-    ``broken`` names the limits that it breaks; ``failed`` says why there are no numbers to go by, and is empty where there are. ``front`` says
-    whether no other trial is as good in every objective and better in one.
+    ``settings`` follow the order of ``varied``; a density is null if the trial's method has none. ``reached`` has the
+    objectives and limits with their change from trial 0. ``broken`` names the limits that the trial breaks. ``failed``
+    says why it has no usable numbers, and is empty if it has. ``front`` says whether it is on the Pareto front: no other
+    trial is at least as good in every objective and better in one.
     """
 
     number: int
@@ -72,187 +69,151 @@ class TrialReport:
     front: bool
 
 
-@dataclass(frozen=True)
-class RecipeTrial:
-    """What is known of one: ``values`` are its objectives, the lower the better, None where it has failed; of ``excess``, what is above 0
-    breaks a limit."""
-
-    settings: Mapping[str, Any]
-    evaluation: Evaluation | None = None
-    values: tuple[float, ...] | None = None
-    excess: Mapping[str, float] = field(default_factory=dict)
-    failed: str = ""
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """The limits that it breaks."""
-        return tuple(name for name, value in self.excess.items() if value > 0)
-
-    @property
-    def eligible(self) -> choice.Values:
-        """Its values, if it may be chosen."""
-        return None if self.broken else self.values
-
-
 def keys_of(objectives: Sequence[Objective], limits: Sequence[SearchLimit]) -> tuple[tuple[str, str], ...]:
-    """What the numbers that a search goes by are called, each once."""
-    return tuple(dict.fromkeys([*(one.key for one in objectives), *(one.key for one in limits)]))
+    """The names of all objectives and limits, each once."""
+    return tuple(dict.fromkeys([*(goal.key for goal in objectives), *(limit.key for limit in limits)]))
 
 
-class RecipeSearch:
-    """All trials of one recipe by the first suite of an evaluator."""
+class RecipeSearch(Search[Evaluation]):
+    """A search over the settings of a recipe.
+
+    Args:
+        evaluator: Its first suite measures the trials.
+        recipe: The present recipe, which is trial 0.
+        things: What varies.
+        seed: Random seed of suggestions and intervals.
+        by: Measures to optimize; the suite's first if empty.
+        keep: Measures that must not get worse by more than the given number.
+
+    Raises:
+        UsageError: a measure does not exist, has no better direction, or is not a finite number now.
+    """
 
     def __init__(
-        self, repo: Repository, evaluator: Evaluator, recipe: Recipe, things: Sequence[VariedSetting], seed: int
+        self,
+        repo: Repository,
+        evaluator: Evaluator,
+        recipe: Recipe,
+        things: Sequence[VariedSetting],
+        seed: int,
+        by: Sequence[str],
+        keep: Mapping[str, float],
     ) -> None:
-        self._repo = repo
-        self._evaluator = evaluator
-        self._recipe = recipe
-        self._things = things
-        self._seed = seed
-        self.trials: list[RecipeTrial] = []
-        self.objectives: tuple[Objective, ...] = ()
-        self.limits: tuple[SearchLimit, ...] = ()
-
-    def begin(self, by: Sequence[str], keep: Mapping[str, float]) -> None:
-        """Measure the recipe as it stands, and find the numbers to go by."""
-        here = self._evaluator.of(self._recipe, self._repo.recipe_path.name, suites=self._suite)[0]
-        goals = [find_figure(here, said) for said in by] or [goal_of(here)]
+        super().__init__({thing.key: thing.space for thing in things})
+        self._repo, self._evaluator, self._recipe = repo, evaluator, recipe
+        self._things, self._seed = things, seed
+        self._now = self._measured(recipe, repo.recipe_path.name)
+        goals = [find_figure(self._now, name) for name in by] or [goal_of(self._now)]
         self.objectives = tuple(dict.fromkeys(_objective(figure) for figure in goals))
-        self.limits = tuple(_limit(find_figure(here, said), slack) for said, slack in keep.items())
-        for one in self.limits:
-            figure = here.figure(one.key)
-            if figure is None or not math.isfinite(figure.value):
-                raise UsageError(f"{number_called(*one.key)} is no number now", "Leave it out of --keep.")
-        self.trials.append(self._judged(space.now(self._things), here, here))
+        self.limits = tuple(_limit(find_figure(self._now, name), slack) for name, slack in keep.items())
+        for limit in self.limits:
+            if not math.isfinite(_value(self._now, limit)):
+                raise UsageError(f"{number_called(*limit.key)} is not a finite number now", "Leave it out of --keep.")
+        self.trials.append(self._judged(space.now(things), self._now))
 
-    def go_on(self, count: int, minutes: float | None) -> Stopped:
-        """Try more, up to number ``count``, until ``minutes`` have passed or a KeyboardInterrupt comes."""
-        start = monotonic()
-        try:
-            for number in range(len(self.trials), count + 1):
-                if minutes is not None and monotonic() - start >= 60 * minutes:
-                    return "minutes"
-                self.trials.append(self._tried(number, f"trial {number} of {count}"))
-        except KeyboardInterrupt:
-            return "interrupted"
-        return "trials"
+    def attempt(self, number: int, settings: dict[str, Any]) -> Trial[Evaluation]:
+        """Measure the recipe with these settings; rounded, and the first trials take the options in turn."""
+        settings = {thing.key: _in_turn(thing, number) or thing.rounded(settings[thing.key]) for thing in self._things}
+        recipe = space.recipe_at(self._recipe, self._things, settings)
+        failed = self._complaint(recipe)
+        if failed:
+            return Trial(settings, failed=failed)
+        return self._judged(settings, self._measured(recipe, f"trial {number} of {self.count}"))
+
+    def seed_of(self, number: int) -> int:
+        """A seed for each trial."""
+        return draw_key("tune", str(self._seed), str(number)) % (1 << 32)
 
     def recipe_of(self, number: int) -> Recipe:
         """The recipe of a trial."""
         return space.recipe_at(self._recipe, self._things, self.trials[number].settings) if number else self._recipe
 
-    def recommended(self) -> int | None:
-        """The trial that :func:`persona.evaluate.choice.recommended` names; None where it is the recipe as it stands."""
-        return choice.recommended([one.eligible for one in self.trials]) or None
-
     def moved(self, number: int, suite: Suite) -> tuple[FigureDiff, ...]:
-        """All numbers of another suite, of the recipe as it stands and of a trial."""
-        before = self._evaluator.of(self._recipe, self._repo.recipe_path.name, suites=[suite])[0]
-        after = self._evaluator.of(self.recipe_of(number), f"trial {number}", suites=[suite])[0]
+        """How the numbers of another suite change from the present recipe to a trial."""
+        before = self._measured(self._recipe, self._repo.recipe_path.name, suite)
+        after = self._measured(self.recipe_of(number), f"trial {number}", suite)
         return tuple(moved(before, after, self._seed))
 
-    def shown(self) -> tuple[TrialReport, ...]:
-        """All trials, as a result has them."""
-        front = choice.front([one.eligible for one in self.trials])
-        return tuple(self._shown(at, one, at in front) for at, one in enumerate(self.trials))
+    def reports(self) -> tuple[TrialReport, ...]:
+        """All trials as a result has them."""
+        front = self.front()
+        return tuple(self._report(number, trial, number in front) for number, trial in enumerate(self.trials))
 
-    @property
-    def _suite(self) -> Sequence[Suite]:
-        return self._evaluator.suites[:1]
-
-    def _tried(self, number: int, label: str) -> RecipeTrial:
-        found = suggestions.suggested(
-            {one.key: one.space for one in self._things},
-            [KnownTrial(one.settings, one.values, one.excess) for one in self.trials if self._is_inside(one)],
-            draw_key("tune", str(self._seed), str(number)) % (1 << 32),
-        )
-        settings = {one.key: _in_turn(one, number) or one.rounded(found[one.key]) for one in self._things}
-        recipe = space.recipe_at(self._recipe, self._things, settings)
-        failed = self._complaint(recipe)
-        if failed:
-            return RecipeTrial(settings, failed=failed)
-        done = self._evaluator.of(recipe, label, suites=self._suite)[0]
-        here = self.trials[0].evaluation
-        assert here is not None
-        return self._judged(settings, done, here)
-
-    def _is_inside(self, one: RecipeTrial) -> bool:
-        """Whether it is of the space; where the recipe stands may lie elsewhere."""
-        return all(thing.space.has(one.settings[thing.key]) for thing in self._things)
+    def _measured(self, recipe: Recipe, label: str, suite: Suite | None = None) -> Evaluation:
+        return self._evaluator.of(recipe, label, suites=[suite or self._evaluator.suites[0]])[0]
 
     def _complaint(self, recipe: Recipe) -> str:
-        """Why a recipe cannot be built; a method may not take these vectors. What was measured once can be built."""
-        if self._evaluator.known(recipe, self._suite):
-            return ""
+        """Why a recipe cannot be built, empty if it can; its method may not accept these vectors."""
+        if self._evaluator.known(recipe, self._evaluator.suites[:1]):
+            return ""  # it was built before
         try:
             planned(self._repo, recipe)
         except (UsageError, Refusal) as error:
             return error.message
         return space.complaint(recipe) or ""
 
-    def _judged(self, settings: Mapping[str, Any], done: Evaluation, here: Evaluation) -> RecipeTrial:
+    def _judged(self, settings: Mapping[str, Any], evaluation: Evaluation) -> Trial[Evaluation]:
         goals: tuple[Objective | SearchLimit, ...] = (*self.objectives, *self.limits)
-        odd = [one for one in goals if not math.isfinite(_value(done, one))]
-        if odd:
-            called = number_called(*odd[0].key)
-            return RecipeTrial(settings, done, failed=f"{called} is {_value(done, odd[0])}")
-        values = tuple(_sign(one.better) * _value(done, one) for one in self.objectives)
+        for goal in goals:
+            if not math.isfinite(_value(evaluation, goal)):
+                failed = f"{number_called(*goal.key)} is {_value(evaluation, goal)}"
+                return Trial(settings, result=evaluation, failed=failed)
+        values = tuple(_sign(goal.better) * _value(evaluation, goal) for goal in self.objectives)
         excess = {
-            number_called(*one.key): _sign(one.better) * (_value(done, one) - _value(here, one)) - one.slack
-            for one in self.limits
+            number_called(*limit.key): _sign(limit.better) * (_value(evaluation, limit) - _value(self._now, limit))
+            - limit.slack
+            for limit in self.limits
         }
-        return RecipeTrial(settings, done, values, excess)
+        return Trial(settings, values, excess, evaluation)
 
-    def _shown(self, number: int, one: RecipeTrial, front: bool) -> TrialReport:
-        method = str(one.settings.get(_METHOD, self._recipe.method))
+    def _report(self, number: int, trial: Trial[Evaluation], front: bool) -> TrialReport:
+        method = str(trial.settings.get(_METHOD, self._recipe.method))
         settings = tuple(
-            None if thing.kind == "density" and not space.has_density(method) else one.settings[thing.key]
+            None if thing.kind == "density" and not space.has_density(method) else trial.settings[thing.key]
             for thing in self._things
         )
-        return TrialReport(number, settings, tuple(self._reached(number, one)), one.broken, one.failed, front)
+        return TrialReport(number, settings, tuple(self._reached(number, trial)), trial.broken, trial.failed, front)
 
-    def _reached(self, number: int, one: RecipeTrial) -> Iterator[TrialFigure]:
-        here = self.trials[0].evaluation
-        assert here is not None
+    def _reached(self, number: int, trial: Trial[Evaluation]) -> Iterator[TrialFigure]:
         for key in keys_of(self.objectives, self.limits):
-            figure = one.evaluation.figure(key) if one.evaluation is not None else None
+            figure = trial.result.figure(key) if trial.result is not None else None
             if figure is not None:
-                from_now = change(figure, here.figure(key), self._seed) if number else None
+                from_now = change(figure, self._now.figure(key), self._seed) if number else None
                 yield TrialFigure(figure.measure, figure.name, figure.value, figure.low, figure.high, from_now)
 
 
-def _in_turn(one: VariedSetting, number: int) -> str | None:
-    """Of several options each in turn, as long as the others are left to chance: by chance one may not come in ten trials."""
-    count = len(one.options)
-    return one.options[(number - 1) % count] if count and number <= max(suggestions.BY_CHANCE, count) else None
+def _in_turn(thing: VariedSetting, number: int) -> str | None:
+    """The option of an early trial: each in turn, since random draws might miss one in ten trials."""
+    count = len(thing.options)
+    return thing.options[(number - 1) % count] if count and number <= max(AT_RANDOM, count) else None
 
 
 _METHOD = VariedSetting(space.METHOD, "method").key
 
 
 def _objective(figure: Figure) -> Objective:
-    return Objective(figure.measure, figure.name, figure.unit, _way(figure))
+    return Objective(figure.measure, figure.name, figure.unit, _better(figure))
 
 
 def _limit(figure: Figure, slack: float) -> SearchLimit:
-    called = number_called(*figure.key)
     if not 0 <= slack < math.inf:
-        raise UsageError(f"{called} cannot be kept within {slack:g}", "Give how much worse it may be, from 0 on.")
-    return SearchLimit(figure.measure, figure.name, _way(figure), slack)
+        raise UsageError(
+            f"invalid limit {slack:g} for {number_called(*figure.key)}", "Give how much worse it may get: 0 or more."
+        )
+    return SearchLimit(figure.measure, figure.name, _better(figure), slack)
 
 
-def _way(figure: Figure) -> Better:
+def _better(figure: Figure) -> Better:
     if figure.better is None:
         raise UsageError(
-            f"neither way is good of {number_called(*figure.key)}",
-            'Go by a number that has one; a measure of your own says so by better = "lower" or "higher".',
+            f"{number_called(*figure.key)} has no better direction, so it cannot be optimized or kept",
+            'Choose another measure; a measure of your own declares better = "lower" or "higher".',
         )
     return figure.better
 
 
-def _value(evaluation: Evaluation, one: Objective | SearchLimit) -> float:
-    figure = evaluation.figure(one.key)
+def _value(evaluation: Evaluation, goal: Objective | SearchLimit) -> float:
+    figure = evaluation.figure(goal.key)
     return math.nan if figure is None else figure.value
 
 

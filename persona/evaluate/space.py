@@ -1,12 +1,12 @@
-"""What a search varies in a recipe, and the recipe that it comes to.
+"""What a search varies in a recipe.
 
-    alpha     of a vector that has one number, on the side where it stands: 0 … 1.5 · max(1, |α|), or the same below 0
-    factor    of a vector whose alpha goes by depth or by pattern: what all its numbers are multiplied by, 0 … 1.5
-    method    one of those that are named
-    density   of the method; where a method has none, it means nothing
+    alpha     of a vector with a single alpha α, keeping its sign: 0 … 1.5 · max(1, |α|), or the negative of that
+    factor    of a vector whose alpha depends on depth or pattern: multiplies all its numbers, 0 … 1.5
+    method    one of the merge methods named
+    density   of the method; ignored if the method has none
 
-A vector that is off (alpha 0) stays off unless it is named. Numbers are rounded to a thousandth of their range, so that ``persona.toml`` stays
-a file that people read.
+A vector that is off (alpha 0) stays off unless it is named. Numbers are rounded to a thousandth of their range, so that
+``persona.toml`` stays readable.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any, Literal
 
 from persona import methods
 from persona.errors import UsageError, did_you_mean
+from persona.evaluate.options import Bounds, SearchOptions
 from persona.methods.parts.parameters import Number
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import LARGEST
 from persona.suggestions import Choices, Range, Setting
 
-Bounds = tuple[float, float]
 Settings = Mapping[str, Setting]
 
 REACH = 1.5
-"""How far beyond itself, or beyond 1, an alpha is varied."""
+"""Default upper end of the range of an alpha, relative to the larger of 1 and its size."""
 
 METHOD, DENSITY = "method", "density"
 
 
 @dataclass(frozen=True)
 class VariedSetting:
-    """What a search varies: a vector's alpha, a factor of all of them where it has several, the method, or its density.
+    """One thing that a search varies: a vector's alpha, a factor of its alphas if it has several, the method or its density.
 
-    From ``low`` to ``high``, or one of ``options``; ``now`` is where the recipe stands, null where that means nothing.
+    It varies from ``low`` to ``high``, or over ``options``. ``now`` is the value in the present recipe, null if it has none.
     """
 
     name: str
@@ -49,52 +49,52 @@ class VariedSetting:
 
     @property
     def key(self) -> str:
-        """What it is called beside others: a vector may be called ``method``."""
+        """A unique name; a vector may itself be called ``method``."""
         return f"{self.kind} {self.name}"
 
     @property
     def space(self) -> Range | Choices:
-        """What there is to choose from."""
+        """The range or options to choose from."""
         if self.low is None or self.high is None:
             return Choices(self.options)
         return Range(self.low, self.high)
 
+    @property
+    def middle(self) -> Setting:
+        """The middle of the range, or the last option."""
+        if self.low is None or self.high is None:
+            return self.options[-1]
+        return self.rounded((self.low + self.high) / 2)
+
     def rounded(self, value: Setting) -> Setting:
-        """``value`` to a thousandth of the range, and within it."""
+        """``value`` rounded to a thousandth of the range, and kept within it."""
         if isinstance(value, str) or self.low is None or self.high is None:
             return value
         places = max(0, 3 - math.floor(math.log10(self.high - self.low)))
         return min(max(round(value, places) + 0.0, self.low), self.high)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be varied: the vectors named in ``vary``, with their range or the common one; all that act if none is.
+def varied(recipe: Recipe, search: SearchOptions) -> tuple[VariedSetting, ...]:
+    """Everything that a search varies in ``recipe``, vectors first.
 
-    ``alphas`` is the common range; methods and density are left alone unless they are there.
+    Raises:
+        UsageError: an unknown vector or method, an invalid range, or nothing to vary.
     """
-
-    vary: Mapping[str, Bounds | None]
-    alphas: Bounds | None = None
-    methods: tuple[str, ...] = ()
-    density: Bounds | None = None
-
-
-def varied(recipe: Recipe, wanted: Wanted) -> tuple[VariedSetting, ...]:
-    """Everything that varies, vectors first; raises where a range or a name makes no sense."""
-    found = (*_vectors(recipe, wanted), *_method(recipe, wanted), *_density(recipe, wanted))
+    found = (*_vectors(recipe, search), *_method(recipe, search), *_density(recipe, search))
     if not found:
-        raise UsageError("there is nothing to vary: no vector acts", "Name one with --vary, or see 'persona vectors'.")
+        raise UsageError(
+            "there is nothing to vary: no vector is active", "Name one with --vary, or see 'persona vectors'."
+        )
     return found
 
 
-def _vectors(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
-    for name in wanted.vary:
+def _vectors(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
+    for name in search.vary:
         if recipe.entry(name) is None:
-            raise UsageError(f"no vector '{name}' in the recipe", did_you_mean(name, recipe.names))
+            raise UsageError(f"there is no vector '{name}' in the recipe", did_you_mean(name, recipe.names))
     for entry in recipe.vectors:
-        if entry.name in wanted.vary or (not wanted.vary and alphas.acts(entry.alpha)):
-            bounds = wanted.vary.get(entry.name) or wanted.alphas
+        if entry.name in search.vary or (not search.vary and alphas.acts(entry.alpha)):
+            bounds = search.vary.get(entry.name) or search.alphas
             yield _vector(entry, None if bounds is None else _checked(entry.name, bounds, LARGEST))
 
 
@@ -107,28 +107,28 @@ def _vector(entry: Entry, bounds: Bounds | None) -> VariedSetting:
     )
 
 
-def _method(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
+def _method(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
     known = (*methods.names(), *methods.ALIASES)
-    for name in wanted.methods:
+    for name in search.methods:
         if name not in known:
             raise UsageError(f"unknown method '{name}'", did_you_mean(name, known))
-    if wanted.methods:
-        options = tuple(dict.fromkeys(methods.ALIASES.get(name, name) for name in wanted.methods))
+    if search.methods:
+        options = tuple(dict.fromkeys(methods.ALIASES.get(name, name) for name in search.methods))
         yield VariedSetting(METHOD, "method", options=options, now=recipe.method)
 
 
-def _density(recipe: Recipe, wanted: Wanted) -> Iterator[VariedSetting]:
-    if wanted.density is None:
+def _density(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
+    if search.density is None:
         return
-    having = [name for name in wanted.methods or (recipe.method,) if has_density(name)]
-    if not having:
+    with_density = [name for name in search.methods or (recipe.method,) if has_density(name)]
+    if not with_density:
         raise UsageError(
-            f"{', '.join(wanted.methods or (recipe.method,))} has no density",
-            f"Vary the method, too: --method {','.join(name for name in methods.names() if has_density(name))}",
+            f"{', '.join(search.methods or (recipe.method,))} has no density",
+            f"Also vary the method: --method {','.join(name for name in methods.names() if has_density(name))}",
         )
-    low, high = _checked(DENSITY, wanted.density, 1.0)
+    low, high = _checked(DENSITY, search.density, 1.0)
     if low <= 0:
-        raise UsageError(f"a density of {low:g} keeps nothing", "Begin above 0: --density 0.1:1.")
+        raise UsageError(f"a density of {low:g} keeps nothing", "Start above 0: --density 0.1:1.")
     now = recipe.parameters.get(DENSITY, _declared(recipe.method).default) if has_density(recipe.method) else None
     yield VariedSetting(DENSITY, "density", low, high, now=None if now is None else float(now))
 
@@ -137,14 +137,14 @@ def _checked(name: str, bounds: Bounds, most: float) -> Bounds:
     low, high = (value + 0.0 for value in bounds)
     if not (low < high and abs(low) <= most and abs(high) <= most):  # also true for NaN
         raise UsageError(
-            f"{low:g} to {high:g} is no range for {name}",
-            f"Give LOW:HIGH, LOW the smaller, of at most {most:g} in size.",
+            f"{low:g}:{high:g} is not a valid range for {name}",
+            f"Give LOW:HIGH with LOW below HIGH, and neither larger than {most:g} in size.",
         )
     return low, high
 
 
 def has_density(method: str) -> bool:
-    """Whether a method has one."""
+    """Whether a method has a density."""
     return DENSITY in methods.load(method).PARAMETERS
 
 
@@ -155,37 +155,34 @@ def _declared(method: str) -> Number:
 
 
 def now(things: Sequence[VariedSetting]) -> dict[str, Any]:
-    """Where the recipe stands."""
-    return {one.key: one.now for one in things}
+    """The settings of the present recipe."""
+    return {thing.key: thing.now for thing in things}
 
 
 def middle(things: Sequence[VariedSetting]) -> dict[str, Setting]:
-    """Settings in the middle of everything."""
-    return {
-        one.key: one.options[-1] if one.low is None or one.high is None else one.rounded((one.low + one.high) / 2)
-        for one in things
-    }
+    """Settings in the middle of each range, for a trial run."""
+    return {thing.key: thing.middle for thing in things}
 
 
 def recipe_at(recipe: Recipe, things: Sequence[VariedSetting], settings: Settings) -> Recipe:
-    """The recipe with other settings. Parameters that another method does not know go."""
+    """The recipe with these settings. Parameters that a new method does not have are dropped."""
     found = recipe
-    for one in things:
-        value = settings[one.key]
-        if one.kind == "method":
+    for thing in things:
+        value = settings[thing.key]
+        if thing.kind == "method":
             found = _with_method(found, str(value))
-        elif one.kind == "density":
+        elif thing.kind == "density":
             found = _with_density(found, float(value))
         else:
-            found = _with_alpha(found, one, float(value))
+            found = _with_alpha(found, thing, float(value))
     return found
 
 
-def _with_alpha(recipe: Recipe, one: VariedSetting, value: float) -> Recipe:
+def _with_alpha(recipe: Recipe, thing: VariedSetting, value: float) -> Recipe:
     def changed(entry: Entry) -> Entry:
-        if entry.name != one.name:
+        if entry.name != thing.name:
             return entry
-        scaled = alphas.rounded(alphas.times(entry.alpha, value), 6) if one.kind == "factor" else value
+        scaled = alphas.rounded(alphas.times(entry.alpha, value), 6) if thing.kind == "factor" else value
         return replace(entry, alpha=scaled)
 
     return replace(recipe, vectors=tuple(map(changed, recipe.vectors)))
@@ -195,7 +192,7 @@ def _with_method(recipe: Recipe, method: str) -> Recipe:
     if method == recipe.method:
         return recipe
     declared = methods.load(method).PARAMETERS
-    own = {name for name, one in declared.items() if one.per_vector}
+    own = {name for name, parameter in declared.items() if parameter.per_vector}
 
     def kept(entry: Entry) -> Entry:
         return replace(entry, parameters={key: value for key, value in entry.parameters.items() if key in own})
@@ -209,10 +206,10 @@ def _with_density(recipe: Recipe, value: float) -> Recipe:
 
 
 def complaint(recipe: Recipe) -> str | None:
-    """What is wrong with parameters that are each in their range, and do not fit each other."""
+    """What is wrong with parameters that are valid one by one but not together; None if nothing is."""
     module = methods.load(recipe.method)
     for own in ({}, *(entry.parameters for entry in recipe.vectors)):
-        what = methods.complaint(module, methods.settings(module.PARAMETERS, recipe.parameters, own))
-        if what is not None:
-            return what
+        problem = methods.complaint(module, methods.settings(module.PARAMETERS, recipe.parameters, own))
+        if problem is not None:
+            return problem
     return None

@@ -1,9 +1,9 @@
-"""Means over examples, and how sure they are.
+"""Means over examples, and their confidence intervals.
 
 A figure is a ratio of sums, R = Σ tᵢ / Σ cᵢ over examples i (losses and tokens, matches and tokens), because examples differ in
 length. Its interval is the percentile bootstrap over examples (Efron 1979): draw as many examples as there are, with replacement,
-a thousand times, and take the 2.5 % and 97.5 % quantiles of R. Two builds that were measured on the same examples are compared
-in pairs: both ratios of each draw are of the same examples, so that what is hard about an example falls out of the difference.
+a thousand times, and take the 2.5 % and 97.5 % quantiles of R. Two builds measured on the same examples are compared in pairs:
+both ratios of a draw use the same examples, so that an example's difficulty cancels out of the difference.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 RESAMPLES = 1000
 LEVEL = 0.95
 FEWEST = 2
-"""Examples below which there is no interval."""
+"""Fewest examples for which there is an interval."""
 
 _AT_ONCE = 1 << 20
-"""Drawn examples that are held at a time."""
+"""Drawn examples held in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the 95 % interval that it lies in, null where there were too few examples to tell."""
+    """A value and its 95 % interval, None if there are too few examples."""
 
     value: float
     low: float | None
@@ -42,12 +42,12 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether it is a difference that chance alone would hardly make."""
+        """Whether zero lies outside of the interval."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 def ratio(totals: Sequence[float], counts: Sequence[float], seed: int = 0) -> Interval:
-    """R and its interval."""
+    """Σ ``totals`` / Σ ``counts`` and its interval; ``seed`` draws the examples."""
     value = _sum(totals) / _sum(counts)
     if len(totals) < FEWEST:
         return Interval(value, None, None)
@@ -55,7 +55,7 @@ def ratio(totals: Sequence[float], counts: Sequence[float], seed: int = 0) -> In
 
 
 def _sum(values: Sequence[float]) -> float:
-    """Exact; of what no exact sum has (infinities of both signs, more than a float holds) what floats make of it."""
+    """The exact sum, or the plain float sum if there is no exact one (overflow, infinities of both signs)."""
     try:
         return math.fsum(values)
     except (ValueError, OverflowError):
@@ -63,7 +63,7 @@ def _sum(values: Sequence[float]) -> float:
 
 
 def difference(after: Figure, before: Figure, seed: int = 0) -> Interval | None:
-    """R of ``after`` less R of ``before``, of pairs; None where they were not measured on the same examples."""
+    """R of ``after`` minus R of ``before``, paired; None if they were not measured on the same examples."""
     if len(after.totals) != len(before.totals) or after.key != before.key:
         return None
     value = after.value - before.value
@@ -74,15 +74,15 @@ def difference(after: Figure, before: Figure, seed: int = 0) -> Interval | None:
 
 
 def _drawn(figures: Sequence[tuple[Sequence[float], Sequence[float]]], seed: int) -> Floats:
-    """R of one figure, or R of the first less R of the second, in each draw: [RESAMPLES], fp64."""
+    """R of one figure, or R of the first minus R of the second, for each draw: fp64 [RESAMPLES]."""
     import numpy as np
 
     number = len(figures[0][0])
-    chance = np.random.default_rng(draw_key("bootstrap", str(seed), str(number)))
+    random = np.random.default_rng(draw_key("bootstrap", str(seed), str(number)))
     arrays = [(np.asarray(totals, float), np.asarray(counts, float)) for totals, counts in figures]
     found, step = [], max(1, _AT_ONCE // number)
     for start in range(0, RESAMPLES, step):
-        rows = chance.integers(0, number, (min(step, RESAMPLES - start), number))
+        rows = random.integers(0, number, (min(step, RESAMPLES - start), number))
         with np.errstate(all="ignore"):
             ratios = [totals[rows].sum(1) / counts[rows].sum(1) for totals, counts in arrays]
         found.append(ratios[0] - ratios[1] if len(ratios) == 2 else ratios[0])

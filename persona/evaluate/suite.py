@@ -1,15 +1,15 @@
-"""Suites: what a build is measured by, one TOML file each in ``evals/`` beside ``persona.toml``.
+"""Suites of measures, one TOML file each in ``evals/`` beside ``persona.toml``.
 
     summary = "Does it still listen?"          optional
 
     [[measures]]
     kind = "loss"                              a module of ``persona/evaluate/measures/``
-    name = "listening"                         optional: what tables call it; its kind unless given
-    data = "listening.jsonl"                   JSON lines beside the suite, or elsewhere by a relative path
+    name = "listening"                         optional: its name in tables; by default its kind
+    data = "listening.jsonl"                   JSON lines; a path relative to the suite
 
-and the settings of its kind. A suite's digest covers its text, the bytes of its data, the versions of its measures and Python modules
-that lie beside it: whatever changes what would be measured makes another suite of it. A readout that a measure reads by is found in
-the recipe, and its id then becomes a part of the digest (``Suite.given``).
+and the settings of its kind. A suite's digest covers its text, the contents of its data files, the versions of its measures and the
+Python modules beside it: anything that changes what is measured makes it another suite. The id of a readout, which is found in the
+recipe, becomes part of the digest later (``Suite.given``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from persona import files
 from persona.errors import UsageError, did_you_mean
 from persona.evaluate import measures
 from persona.evaluate.imports import file_of
-from persona.evaluate.measures import Reads, Said
+from persona.evaluate.measures import Reads, SettingValue
 from persona.evaluate.rows import SuiteRow, read_rows
 from persona.ids import blob_id, object_digest
 from persona.settings import Spec, Table, read_toml, shown
@@ -35,28 +35,31 @@ SUFFIX = ".toml"
 
 @dataclass(frozen=True)
 class SuiteMeasure:
-    """One measure of a suite, with its rows read and every setting that it has. ``reads`` is a readout, if it was given one."""
+    """One measure of a suite, with its rows and all its settings.
+
+    ``lines`` says where in the file each key is. ``reads`` is the readout that the measure uses, if any.
+    """
 
     kind: str
     name: str
     rows: tuple[SuiteRow, ...]
-    settings: Mapping[str, Said] = field(default_factory=dict)
+    settings: Mapping[str, SettingValue] = field(default_factory=dict)
     lines: Mapping[str, str] = field(default_factory=dict, compare=False)
     reads: Reads | None = None
 
     @property
     def module(self) -> measures.Measure:
-        """Its code."""
+        """The module that implements it."""
         return measures.load(self.kind)
 
     def place(self, key: str) -> str:
-        """``evals/calm.toml:7``: where the suite says ``key``, or else where it names the measure's kind."""
+        """``evals/calm.toml:7``: the line of ``key``, or of the measure's kind if it does not set ``key``."""
         return self.lines.get(key, self.lines.get("kind", self.name))
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Measures that are run together, under the name of their file."""
+    """Measures that are run together, named after their file."""
 
     name: str
     path: Path
@@ -66,46 +69,52 @@ class Suite:
 
     @cached_property
     def refers(self) -> bool:
-        """Whether a measure compares with the base."""
-        return any(measures.refers(one.module) for one in self.measures)
+        """Whether one of its measures compares with the base."""
+        return any(measures.refers(measure.module) for measure in self.measures)
 
     @property
     def rows(self) -> int:
-        """How many rows a model is run over."""
-        return sum(len(one.rows) for one in self.measures)
+        """The number of rows of all measures."""
+        return sum(len(measure.rows) for measure in self.measures)
 
     def given(self, readouts: Mapping[str, Reads]) -> Suite:
-        """With readouts for the measures of these names; by another readout it is another suite."""
+        """The suite with readouts for the measures of these names; they are part of its digest."""
         if not readouts:
             return self
-        ids = {name: one.id for name, one in readouts.items()}
+        ids = {name: readout.id for name, readout in readouts.items()}
         digest = object_digest(b"persona suite\n" + canonical({"suite": self.digest, "readouts": ids}))
-        given = tuple(replace(one, reads=readouts.get(one.name)) for one in self.measures)
+        given = tuple(replace(measure, reads=readouts.get(measure.name)) for measure in self.measures)
         return replace(self, digest=digest, measures=given)
 
     def limited(self, limit: int | None) -> Suite:
-        """With the first ``limit`` rows of each measure."""
+        """The suite with only the first ``limit`` rows of each measure; all if None."""
         if limit is None:
             return self
-        return replace(self, measures=tuple(replace(one, rows=one.rows[:limit]) for one in self.measures))
+        return replace(self, measures=tuple(replace(measure, rows=measure.rows[:limit]) for measure in self.measures))
 
 
 def names(root: Path) -> tuple[str, ...]:
-    """The suites beside a ``persona.toml``, sorted."""
+    """Names of the suites in a repository, sorted."""
     folder = root / FOLDER
     return tuple(sorted(path.stem for path in folder.glob(f"*{SUFFIX}") if path.is_file())) if folder.is_dir() else ()
 
 
-def find(root: Path, said: str | Path, cwd: Path) -> Suite:
-    """The suite of that name in ``evals/``, or in that file."""
-    named = root / FOLDER / f"{said}{SUFFIX}"
-    if not isinstance(said, Path) and "/" not in said and named.is_file():
+def find(root: Path, spec: str | Path, cwd: Path) -> Suite:
+    """Read a suite by its name in ``evals/``, or by its file relative to ``cwd``.
+
+    Raises:
+        UsageError: it does not exist, or is not a valid suite.
+    """
+    named = root / FOLDER / f"{spec}{SUFFIX}"
+    if not isinstance(spec, Path) and "/" not in spec and named.is_file():
         return read(named)
-    path = cwd / said
+    path = cwd / spec
     if path.is_file():
         return read(path)
-    hint = did_you_mean(str(said), names(root))
-    raise UsageError(f"no suite '{said}'", hint or f"Write one: {FOLDER}/NAME{SUFFIX} (see the guide, 'Measure').")
+    hint = did_you_mean(str(spec), names(root))
+    raise UsageError(
+        f"there is no suite '{spec}'", hint or f"Write one: {FOLDER}/NAME{SUFFIX} (see the guide, 'Measure')."
+    )
 
 
 def read(path: Path) -> Suite:
@@ -161,8 +170,8 @@ class _Reader:
         lines = {key: table.place(key) for key in table.values}
         return SuiteMeasure(kind, name, rows, settings, lines)
 
-    def _settings(self, table: Table, kind: str, module: measures.Measure) -> dict[str, Said]:
-        specs: Mapping[str, Spec[Said]] = module.SETTINGS
+    def _settings(self, table: Table, kind: str, module: measures.Measure) -> dict[str, SettingValue]:
+        specs: Mapping[str, Spec[SettingValue]] = module.SETTINGS
         settings = {key: table.get(key, spec) for key, spec in specs.items()}
         for key in getattr(module, "REQUIRED", ()):
             if key not in table:
@@ -173,12 +182,12 @@ class _Reader:
         return settings
 
     def _covered(self, module: str) -> str:
-        """The digest of a module's file where it lies beside the suite, and is a part of it; or else nothing."""
-        beside = file_of(self._path.parent, module)
-        if beside is None:
+        """Make a module beside the suite part of its digest; return the file's digest, or "" if there is no such file."""
+        path = file_of(self._path.parent, module)
+        if path is None:
             return ""
-        with files.translated(beside):
-            self._blobs.append(blob_id(beside.read_bytes()))
+        with files.translated(path):
+            self._blobs.append(blob_id(path.read_bytes()))
         return self._blobs[-1]
 
     def _rows(self, table: Table) -> tuple[SuiteRow, ...]:

@@ -1,7 +1,7 @@
-"""Readouts for the suites that read by one: found in the recipe as it stands, and opened when a model is read.
+"""Readouts for measures of the kind ``readout``: found in the current recipe, and loaded when first used.
 
-One readout serves all builds of a comparison, whatever their own recipes have, because a shift along one direction is not comparable
-with that along another.
+All builds of a comparison are read with the same readout, whatever readouts their own recipes have, because shifts along different
+directions cannot be compared.
 """
 
 from __future__ import annotations
@@ -30,17 +30,21 @@ KIND = "readout"
 
 
 def with_readouts(repo: Repository, suite: Suite) -> Suite:
-    """The suite with a readout for each measure that reads by one; an error names its line."""
-    asking = [asked for asked in suite.measures if asked.kind == KIND]
-    if not asking:
+    """Give each measure of the kind ``readout`` its readout.
+
+    Raises:
+        UsageError: a readout, concept or layer does not exist; the message names the line of the suite.
+    """
+    reading = [measure for measure in suite.measures if measure.kind == KIND]
+    if not reading:
         return suite
     recipe = worktree_recipe(repo)
-    return suite.given({asked.name: _reading(repo, recipe, asked) for asked in asking})
+    return suite.given({measure.name: _readout(repo, recipe, measure) for measure in reading})
 
 
 @dataclass(frozen=True)
 class SuiteReadout:
-    """``measures.Reads`` of a readout of the store: ``layers`` has one for each of ``concepts``."""
+    """A readout of the store as a measure uses it (``measures.Reads``); ``layers`` has one layer per concept."""
 
     repo: Repository
     id: ReadoutId
@@ -49,14 +53,14 @@ class SuiteReadout:
 
     @cached_property
     def readout(self) -> Readout:
-        """Its directions of these concepts, at every layer that one of them is read at."""
+        """The directions of these concepts at these layers, loaded once."""
         from persona.readout.select import select
 
         return select(load_readout(self.repo, self.id), self.concepts, self.layers)
 
     @property
     def answers(self) -> bool:
-        """Whether it was trained on the assistant's tokens."""
+        """Whether it was trained on the assistant's tokens only."""
         return self.readout.about.get("pooling") == "assistant"
 
     def project(
@@ -67,78 +71,78 @@ class SuiteReadout:
         batch_size: int,
         done: Callable[[int], None],
     ) -> Float32:
-        """Each concept at its layer: fp32 [texts, concepts]."""
+        """Project each text on each concept at its layer: fp32 [texts, concepts]."""
         from persona.readout.score import of_tokens
 
-        counting = marks if self.answers else None
-        found = of_tokens(live, self.readout, tokens, counting, batch_size=batch_size, done=done)
-        return found[:, range(len(self.concepts)), [self.readout.layers.index(layer) for layer in self.layers]]
+        counted = marks if self.answers else None
+        values = of_tokens(live, self.readout, tokens, counted, batch_size=batch_size, done=done)
+        return values[:, range(len(self.concepts)), [self.readout.layers.index(layer) for layer in self.layers]]
 
 
-def _reading(repo: Repository, recipe: Recipe, asked: SuiteMeasure) -> SuiteReadout:
-    named = _named(repo, recipe, asked)
+def _readout(repo: Repository, recipe: Recipe, measure: SuiteMeasure) -> SuiteReadout:
+    named = _named(repo, recipe, measure)
     stored = StoredReadout.get(repo.objects, named.id)
     if stored.base != recipe.base:
         raise UsageError(
-            f"{asked.place('readout')}: the readout '{asked.settings['readout']}' is of another base",
-            "A readout fits the base that it was trained on: name one of this recipe.",
+            f"{measure.place('readout')}: the readout '{measure.settings['readout']}' belongs to another base",
+            "A readout only fits the base that it was trained on: choose one of this recipe.",
         )
-    said = asked.settings["concepts"]
-    concepts = said if isinstance(said, tuple) and said else stored.concepts
+    chosen = measure.settings["concepts"]
+    concepts = chosen if isinstance(chosen, tuple) and chosen else stored.concepts
     for concept in concepts:
         if concept not in stored.concepts:
             raise UsageError(
-                f"{asked.place('concepts')}: the readout '{named.name}' has no concept '{concept}'",
+                f"{measure.place('concepts')}: the readout '{named.name}' has no concept '{concept}'",
                 did_you_mean(concept, stored.concepts),
             )
     return SuiteReadout(
-        repo, named.id, concepts, tuple(_layer(asked, named.name, stored, concept) for concept in concepts)
+        repo, named.id, concepts, tuple(_layer(measure, named.name, stored, concept) for concept in concepts)
     )
 
 
-def _named(repo: Repository, recipe: Recipe, asked: SuiteMeasure) -> NamedReadout:
+def _named(repo: Repository, recipe: Recipe, measure: SuiteMeasure) -> NamedReadout:
     names = [entry.name for entry in recipe.readouts]
-    said = str(asked.settings["readout"])
-    if not names and "@" not in said:
-        what = f"'{said}' is no readout of persona.toml, which has none" if said else "persona.toml has no readout"
+    wanted = str(measure.settings["readout"])
+    if not names and "@" not in wanted:
+        what = f"there is no readout '{wanted}': persona.toml has none" if wanted else "persona.toml has no readout"
         raise UsageError(
-            f"{asked.place('readout')}: {what}",
-            'Train one and commit it: persona commit --readout FOLDER. Or name one of a revision: readout = "NAME@REV"',
+            f"{measure.place('readout')}: {what}",
+            'Train one and commit it (persona commit --readout FOLDER), or use one of a revision: readout = "NAME@REV"',
         )
-    if not said and len(names) > 1:
+    if not wanted and len(names) > 1:
         raise UsageError(
-            f"{asked.place('readout')}: persona.toml has {len(names)} readouts, and the suite does not say which",
-            f'Say it: readout = "{names[0]}" (there is: {", ".join(names)}).',
+            f"{measure.place('readout')}: persona.toml has {len(names)} readouts: {', '.join(names)}",
+            f'Choose one: readout = "{names[0]}".',
         )
-    found = readout_at(repo, said or names[0], recipe)
-    if found is None:
-        raise UsageError(f"{asked.place('readout')}: there is no readout '{said}'", did_you_mean(said, names))
-    return found
+    named = readout_at(repo, wanted or names[0], recipe)
+    if named is None:
+        raise UsageError(f"{measure.place('readout')}: there is no readout '{wanted}'", did_you_mean(wanted, names))
+    return named
 
 
-def _layer(asked: SuiteMeasure, name: str, stored: StoredReadout, concept: str) -> int:
-    """Where a concept is read: where the suite says, at its best layer, or at the only one."""
-    layer: object = asked.settings["layer"]
+def _layer(measure: SuiteMeasure, name: str, stored: StoredReadout, concept: str) -> int:
+    """The layer to read a concept at: the suite's, the only one, or the concept's best."""
+    layer: object = measure.settings["layer"]
     if layer == BEST:
         layer = stored.layers[0] if len(stored.layers) == 1 else _best(stored, concept)
     if not isinstance(layer, int):
         raise UsageError(
-            f"{asked.place('readout')}: the readout '{name}' does not say which layer is the best for '{concept}'",
-            f"Say it: layer = {stored.layers[len(stored.layers) // 2]} (it has {layers_text(stored.layers)}).",
+            f"{measure.place('readout')}: the readout '{name}' does not record the best layer for '{concept}'",
+            f"Choose one: layer = {stored.layers[len(stored.layers) // 2]} (it has {layers_text(stored.layers)}).",
         )
     if layer not in stored.layers:
         raise UsageError(
-            f"{asked.place('layer')}: the readout '{name}' has no layer {layer}",
+            f"{measure.place('layer')}: the readout '{name}' has no layer {layer}",
             f"It has {layers_text(stored.layers)}.",
         )
     return layer
 
 
 def _best(stored: StoredReadout, concept: str) -> int | None:
-    """As its training said, if it did and that layer is there."""
-    said: Mapping[str, object] = stored.about
-    best = said.get("best")
+    """The best layer found in training, if it was recorded and is in the readout."""
+    about: Mapping[str, object] = stored.about
+    best = about.get("best")
     if not isinstance(best, list) or len(best) != len(stored.concepts):
         return None
-    found = best[stored.concepts.index(concept)]
-    return found if isinstance(found, int) and found in stored.layers else None
+    layer = best[stored.concepts.index(concept)]
+    return layer if isinstance(layer, int) and layer in stored.layers else None

@@ -1,4 +1,4 @@
-"""A search and its trials as one JSON file, written whole after each trial, from which the search can go on.
+"""A search and its trials in a JSON file, which is replaced after each trial so that the search can be resumed.
 
 {"format": 1, "search": {…}, "readout": BLAKE3 of its two files, "prompts": BLAKE3 of their tokens,
  "trials": [{"number": 0, …}, …]}
@@ -24,12 +24,12 @@ from persona.readout.tuning import SteeringSearch, SteeringTrial
 FORMAT = 1
 
 ALIKE = 1e-3
-"""How far, relatively, the figures of trial 0 may be from those in the file: devices round differently."""
+"""Tolerance, relative and absolute, for the figures of trial 0 in the file: devices round differently."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the trials of a file are about, as JSON has it."""
+    """What identifies a search: its settings, the readout and the prompts."""
 
     search: dict[str, Any]
     readout: str
@@ -37,48 +37,53 @@ class Question:
 
 
 def question(search: SteeringSearch, readout: Readout, prompts: Tokens) -> Question:
-    """Of a search."""
+    """Identify a search."""
     return Question(asdict(search), file_digest(encode(readout).values()), file_digest([json.dumps(prompts).encode()]))
 
 
 def write_trials(path: Path, asked: Question, trials: Sequence[SteeringTrial]) -> None:
-    """Write the file whole or not at all."""
-    found = {"format": FORMAT, **asdict(asked), "trials": [asdict(one) for one in trials]}
-    files.write_file(path, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    """Replace the file atomically."""
+    content = {"format": FORMAT, **asdict(asked), "trials": [asdict(trial) for trial in trials]}
+    files.write_file(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_trials(path: Path, asked: Question) -> tuple[SteeringTrial, ...]:
-    """The trials of a file, none if there is no such file; raises where they are of another search."""
+    """Read the trials of a file; none if it does not exist.
+
+    Raises:
+        UsageError: the file is not a file of trials.
+        Refusal: its trials belong to another search.
+    """
     if not path.exists():
         return ()
     with files.translated(path):
         data = path.read_bytes()
     try:
-        said = json.loads(data)
-        there = Question(**{one.name: said[one.name] for one in fields(Question)})
-        found = tuple(SteeringTrial(**{**one, "broken": tuple(one["broken"])}) for one in said["trials"])
-        assert said["format"] == FORMAT
-        assert [one.number for one in found] == list(range(len(found)))
+        content = json.loads(data)
+        stored = Question(**{item.name: content[item.name] for item in fields(Question)})
+        trials = tuple(SteeringTrial(**{**trial, "broken": tuple(trial["broken"])}) for trial in content["trials"])
+        assert content["format"] == FORMAT
+        assert [trial.number for trial in trials] == list(range(len(trials)))
     except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
-        raise UsageError(f"{path} is no file of trials", "It was left alone; name another with -o.") from None
+        raise UsageError(f"{path} is not a file of trials", "It was not changed; name another file with -o.") from None
     for name in ("readout", "prompts"):
-        if getattr(there, name) != getattr(asked, name):
-            raise Refusal(f"the trials in {path} are of other {name}", "Name another file with -o.")
+        if getattr(stored, name) != getattr(asked, name):
+            raise Refusal(f"the trials in {path} were made with different {name}", "Name another file with -o.")
     for name, value in asked.search.items():
-        if there.search.get(name) != value:
+        if stored.search.get(name) != value:
             raise Refusal(
-                f"the trials in {path} are of another search: '{name}' was {there.search.get(name)!r}, and is {value!r}",
-                "Name another file with -o, or give the options that it was begun with.",
+                f"the trials in {path} belong to another search: '{name}' was {stored.search.get(name)!r}, now {value!r}",
+                "Name another file with -o, or use the same options as before.",
             )
-    return found
+    return trials
 
 
 def same_start(path: Path, known: Sequence[SteeringTrial], plain: SteeringTrial) -> None:
-    """Raise if the model does not reply, without steering, as it did when the file was begun."""
+    """Raise Refusal if the unsteered replies differ from those of the trials in the file."""
     for name in ("perplexity", "repetition", "special") if known else ():
         if not math.isclose(getattr(known[0], name), getattr(plain, name), rel_tol=ALIKE, abs_tol=ALIKE):
             raise Refusal(
-                f"without steering the model replies otherwise than when {path} was begun: its {name} was "
-                f"{getattr(known[0], name):.4g}, and is {getattr(plain, name):.4g}",
-                "Is it another model, or another --batch-size? Name another file with -o.",
+                f"the unsteered replies differ from those in {path}: their {name} was {getattr(known[0], name):.4g}, "
+                f"now {getattr(plain, name):.4g}",
+                "The model or --batch-size may have changed: name another file with -o.",
             )

@@ -1,27 +1,23 @@
-"""How strongly, and at which layer, to steer: Optuna searches for the largest effect that leaves replies coherent.
+"""Search for the layer and the strengths that steer furthest while replies stay coherent.
 
-Each trial steers at one layer with a strength for each pole, lets the model reply to the same prompts with the same seeds,
-and reads the replies in the model without steering (:mod:`persona.readout.replies`). The largest effect alone is known to
-be gibberish, so a trial is *feasible* only within bounds that are relative to the replies without steering, which are
-trial 0. Optuna's sampler (TPE) takes bounds as constraints: it prefers what is feasible, and learns from what is not.
-
-What is suggested follows from the trials so far and the seed alone, so that a search that was stopped and goes on finds
-what it would have found.
+Each trial steers at one layer with a strength for each concept, lets the model reply to the same prompts with the same seeds, and
+reads the replies in the model without steering (:mod:`persona.readout.replies`). The largest effect alone is gibberish, so a
+trial is *feasible* only within bounds relative to the unsteered replies, which are trial 0. Optuna's sampler uses the bounds as
+constraints: it prefers feasible trials, and learns from the others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from persona import suggestions
 from persona.errors import UsageError
 from persona.readout.model import Readout
 from persona.readout.replies import Judged, Tokens, generate, judge
 from persona.readout.steering import steer
-from persona.suggestions import Choices, KnownTrial, Range
+from persona.suggestions import Choices, Range, Search, Trial
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -29,41 +25,58 @@ if TYPE_CHECKING:
 
 
 LEAST = 0.01
-"""The smallest strength that is tried, as a share of the largest: what is too strong is found soon, what is enough is not."""
+"""Smallest strength to try, as a share of the largest. The scale is logarithmic, as weak strengths need a finer search."""
+
+
+def _option(text: str, metavar: str, least: float | None = None, flag: str | None = None) -> dict[str, Any]:
+    """Metadata from which the command line makes an option; see ``persona.cli.running``."""
+    return {"help": text, "metavar": metavar, "min": least} | ({"flag": flag} if flag else {})
 
 
 @dataclass(frozen=True)
 class ReplyBounds:
-    """What the replies of a feasible trial may be, relative to those without steering.
+    """Bounds on the replies of a feasible trial, relative to the unsteered ones.
 
-    ``perplexity`` is a factor; ``repetition`` and ``special`` are added.
+    ``perplexity`` is a factor; ``repetition`` and ``special`` are differences.
     """
 
-    perplexity: float = 1.5
-    repetition: float = 0.1
-    special: float = 0.05
+    perplexity: float = field(
+        default=1.5, metadata=_option("Maximum perplexity, relative to unsteered replies.", "X", 1, "--max-perplexity")
+    )
+    repetition: float = field(
+        default=0.1, metadata=_option("Maximum increase in repeated 3-grams.", "S", 0, "--max-repetition")
+    )
+    special: float = field(
+        default=0.05, metadata=_option("Maximum increase in special tokens.", "S", 0, "--max-special")
+    )
 
 
 @dataclass(frozen=True)
 class SteeringSearch:
-    """What is looked for: towards a concept, away from another, or both; and how replies are made."""
+    """What to search for, and how to generate replies.
 
-    toward: str | None
-    away_from: str | None
-    most: float = 16.0
+    Steers towards a concept, away from another, or both, with strengths of up to ``most`` standard deviations.
+    """
+
+    toward: str | None = field(metadata=_option("Steer towards this concept.", "CONCEPT"))
+    away_from: str | None = field(metadata=_option("Steer away from this concept, with its own strength.", "CONCEPT"))
+    most: float = field(
+        default=16.0,
+        metadata=_option("Largest strength, in standard deviations of the readout.", "S", 0) | {"min_open": True},
+    )
     bounds: ReplyBounds = ReplyBounds()
-    max_tokens: int = 40
-    temperature: float = 1.0
-    seed: int = 0
+    max_tokens: int = field(default=40, metadata=_option("Maximum number of new tokens per reply.", "N", 1))
+    temperature: float = field(default=1.0, metadata=_option("Sampling temperature; 0 means greedy decoding.", "T", 0))
+    seed: int = field(default=0, metadata=_option("Random seed.", "N", 0))
 
 
 @dataclass(frozen=True)
 class SteeringTrial:
-    """One way to steer, and what came of it; trial 0 does not steer.
+    """One trial of a search. Trial 0 does not steer, and its ``layer`` is null.
 
-    ``toward`` and ``away_from`` are strengths, in standard deviations. ``effect`` is how much further the replies read that
-    way than those without steering, in the same unit, with its standard ``error`` over the prompts. ``broken`` names the
-    bounds that it breaks, and ``reply`` is its reply to the first prompt.
+    ``toward`` and ``away_from`` are strengths, in standard deviations of the readout. ``effect`` is how far the replies move in
+    the wanted direction relative to the unsteered ones, in the same unit, with its standard ``error`` over the prompts.
+    ``broken`` names the bounds that the trial breaks, and ``reply`` is its reply to the first prompt.
     """
 
     number: int
@@ -80,23 +93,34 @@ class SteeringTrial:
 
     @property
     def feasible(self) -> bool:
-        """Whether it keeps within the bounds."""
+        """Whether the trial is within all bounds."""
         return not self.broken
 
 
 def checked(readout: Readout, search: SteeringSearch) -> None:
-    """Raise if a concept is not there, or none is named."""
+    """Raise UsageError if a concept does not exist, none is named, or both are the same."""
     if search.toward is None and search.away_from is None:
-        raise UsageError("steer which way?", "Give --toward CONCEPT, --away-from CONCEPT, or both.")
+        raise UsageError("no concept to steer by", "Give --toward CONCEPT, --away-from CONCEPT, or both.")
     if search.toward == search.away_from:
-        raise UsageError(f"towards '{search.toward}' and away from it is nowhere", "Name two concepts, or one.")
+        raise UsageError(
+            f"cannot steer both towards and away from '{search.toward}'", "Name one concept, or two different ones."
+        )
     for name in (search.toward, search.away_from):
         if name is not None:
             readout.row(name)
 
 
 class Tuner:
-    """A model, prompts, and what their replies are like without steering."""
+    """Makes trials with one model and its prompts, and compares them with its unsteered replies.
+
+    Args:
+        live: The model.
+        readout: Steers it, and reads the replies.
+        prompts: Prompts in tokens.
+        search: What to steer by, and how to generate replies.
+        batch_size: Number of prompts per batch.
+        blocks: Path of the model's list of blocks; None to find it.
+    """
 
     def __init__(
         self,
@@ -113,15 +137,15 @@ class Tuner:
         self._plain = self._judged(None, 0.0, 0.0)
 
     def trial(self, number: int, layer: int | None, toward: float, away_from: float) -> SteeringTrial:
-        """Steer, and see what comes of it."""
+        """Steer at ``layer`` with these strengths, and judge the replies; do not steer if ``layer`` is None."""
         replies, judged = self._plain if layer is None else self._judged(layer, toward, away_from)
         effect, error = self._effect(judged)
         excess = excesses(judged, self._plain[1], self._search.bounds)
         broken = tuple(name for name, value in excess.items() if value > 0)
-        words = self._live.need_tokenizer().decode(replies[0], skip_special_tokens=False)
+        text = self._live.need_tokenizer().decode(replies[0], skip_special_tokens=False)
         return SteeringTrial(
             number, layer, toward, away_from, effect, error,
-            judged.perplexity, judged.repetition, judged.special, broken, words,
+            judged.perplexity, judged.repetition, judged.special, broken, text,
         )  # fmt: skip
 
     def _judged(self, layer: int | None, toward: float, away_from: float) -> tuple[Tokens, Judged]:
@@ -140,24 +164,24 @@ class Tuner:
         )
 
     def _effect(self, judged: Judged) -> tuple[float, float]:
-        """Mean and standard error over the prompts; a reply without a word moved nowhere."""
+        """Mean and standard error of the effect over the prompts; empty replies count as no effect."""
         import numpy as np
 
-        moved = np.nan_to_num(self._way(judged.scores) - self._way(self._plain[1].scores))
+        moved = np.nan_to_num(self._direction(judged.scores) - self._direction(self._plain[1].scores))
         return float(moved.mean()), float(moved.std(ddof=1)) / math.sqrt(len(moved)) if len(moved) > 1 else math.inf
 
-    def _way(self, scores: Float32) -> Float32:
-        """How far each reply reads the way that is looked for: [replies]."""
+    def _direction(self, scores: Float32) -> Float32:
+        """How far each reply reads in the wanted direction: [replies]."""
         import numpy as np
 
         signs = ((self._search.toward, 1), (self._search.away_from, -1))
-        found = [sign * scores[:, self._readout.row(name)].mean(1) for name, sign in signs if name is not None]
-        way: Float32 = np.mean(found, axis=0).astype(np.float32)
-        return way
+        scored = [sign * scores[:, self._readout.row(name)].mean(1) for name, sign in signs if name is not None]
+        mean: Float32 = np.mean(scored, axis=0).astype(np.float32)
+        return mean
 
 
 def excesses(judged: Judged | SteeringTrial, plain: Judged | SteeringTrial, bounds: ReplyBounds) -> dict[str, float]:
-    """How far each bound is broken: what is above 0 breaks it."""
+    """How far each bound is exceeded: a number above 0 breaks it."""
     return {
         "perplexity": judged.perplexity / plain.perplexity - bounds.perplexity,
         "repetition": judged.repetition - plain.repetition - bounds.repetition,
@@ -165,41 +189,55 @@ def excesses(judged: Judged | SteeringTrial, plain: Judged | SteeringTrial, boun
     }
 
 
-def trials(
-    tuner: Tuner,
-    readout: Readout,
-    search: SteeringSearch,
-    count: int,
-    known: Sequence[SteeringTrial],
-    keep: Callable[[SteeringTrial], None],
-) -> tuple[SteeringTrial, ...]:
-    """``known`` and new ones, up to number ``count``; each is handed to ``keep`` as soon as it is there."""
-    found = list(known)
-    for number in range(len(found), count + 1):
-        how = (None, 0.0, 0.0) if number == 0 else suggested(readout, search, found)
-        found.append(tuner.trial(number, *how))
-        keep(found[-1])
-    return tuple(found)
+class SteeringTrials(Search[SteeringTrial]):
+    """A search for the layer and strengths with the largest effect.
+
+    Args:
+        tuner: Makes the trials.
+        readout: Its layers are tried.
+        options: What to search for.
+        known: Trials of an earlier search to resume, beginning with trial 0; may be empty.
+        keep: Called with each new trial.
+    """
+
+    def __init__(
+        self,
+        tuner: Tuner,
+        readout: Readout,
+        options: SteeringSearch,
+        known: Sequence[SteeringTrial],
+        keep: Callable[[SteeringTrial], None],
+    ) -> None:
+        self._named = [name for name in ("toward", "away_from") if getattr(options, name) is not None]
+        strengths = Range(options.most * LEAST, options.most, log=True)
+        super().__init__({"layer": Choices(readout.layers), **dict.fromkeys(self._named, strengths)})
+        self._tuner, self._options, self._keep = tuner, options, keep
+        self._plain = known[0] if known else tuner.trial(0, None, 0.0, 0.0)
+        if not known:
+            keep(self._plain)
+        self.trials = [self._trial(report) for report in known or [self._plain]]
+
+    def attempt(self, number: int, settings: dict[str, Any]) -> Trial[SteeringTrial]:
+        """Steer at the suggested layer with the suggested strengths."""
+        strengths = settings.get("toward", 0.0), settings.get("away_from", 0.0)
+        report = self._tuner.trial(number, settings["layer"], *strengths)
+        self._keep(report)
+        return self._trial(report)
+
+    def seed_of(self, number: int) -> int:
+        """A seed for each trial."""
+        return self._options.seed + number
+
+    def reports(self) -> tuple[SteeringTrial, ...]:
+        """All trials as a result has them."""
+        return tuple(trial.result for trial in self.trials if trial.result is not None)
+
+    def _trial(self, report: SteeringTrial) -> Trial[SteeringTrial]:
+        settings = {name: getattr(report, name) for name in ("layer", *self._named)}
+        return Trial(settings, (-report.effect,), excesses(report, self._plain, self._options.bounds), report)
 
 
-def suggested(readout: Readout, search: SteeringSearch, known: Sequence[SteeringTrial]) -> tuple[int, float, float]:
-    """Layer and strengths of the next trial."""
-    named = [name for name in ("toward", "away_from") if getattr(search, name) is not None]
-    space: dict[str, Range | Choices] = {"layer": Choices(readout.layers)}
-    space |= {name: Range(search.most * LEAST, search.most, log=True) for name in named}
-    there = [
-        KnownTrial(
-            {"layer": one.layer, **{name: getattr(one, name) for name in named}},
-            (-one.effect,),
-            excesses(one, known[0], search.bounds),
-        )
-        for one in known[1:]
-    ]
-    found = suggestions.suggested(space, there, search.seed + len(known))
-    return found["layer"], found.get("toward", 0.0), found.get("away_from", 0.0)
-
-
-def best(found: Sequence[SteeringTrial]) -> SteeringTrial | None:
-    """The largest effect within the bounds, if it is more than twice its standard error; else None."""
-    good = [one for one in found[1:] if one.feasible and one.effect > 2 * one.error]
-    return max(good, key=lambda one: one.effect, default=None)
+def best(trials: Sequence[SteeringTrial]) -> SteeringTrial | None:
+    """The feasible trial with the largest effect among those above twice their standard error; None if there is none."""
+    good = [trial for trial in trials[1:] if trial.feasible and trial.effect > 2 * trial.error]
+    return max(good, key=lambda trial: trial.effect, default=None)

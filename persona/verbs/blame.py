@@ -1,13 +1,15 @@
-"""``persona blame``: which vector, or which commit, makes a suite's numbers better or worse."""
+"""``persona blame``: find the vector or the commit that makes a measure better or worse."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, same_figure, suites_of
+from persona.evaluate.evaluator import Evaluator, only_suite, same_figure, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.commits import Commit
 from persona.history.evaluations import Better, Evaluation, Figure
@@ -24,9 +26,10 @@ from persona.workspace.record import worktree_recipe
 
 @dataclass(frozen=True)
 class VectorEffect:
-    """What one vector does to a number in the recipe: ``effect`` is the number with it less the number without it.
+    """The effect of one vector on a number.
 
-    ``without`` is the number of the recipe that lacks it; ``effect`` is null where the two cannot be compared.
+    ``without`` is the number of the recipe without the vector. ``effect`` is the number with it minus the number without
+    it, null if the two cannot be compared.
     """
 
     vector: str
@@ -37,7 +40,7 @@ class VectorEffect:
 
 @dataclass(frozen=True)
 class CommitEffect:
-    """What one commit did to a number: ``effect`` is the number of the commit less that of its first parent."""
+    """The effect of one commit on a number: its ``value`` minus that of its first parent, null if they cannot be compared."""
 
     commit: CommitId
     subject: str
@@ -46,9 +49,15 @@ class CommitEffect:
     changes: tuple[Edit, ...]
 
 
+E = TypeVar("E", VectorEffect, CommitEffect)
+
+
 @dataclass(frozen=True)
 class MeasureBlame:
-    """One number of the suite, and who did what to it: the most harmful first, or the largest where no way is good."""
+    """One number of the suite, with the effects on it.
+
+    The most harmful effect is first; if neither direction is better, the largest.
+    """
 
     measure: str
     name: str
@@ -63,7 +72,7 @@ class MeasureBlame:
 
 @dataclass(frozen=True)
 class BlameResult:
-    """All verdicts of a suite; ``measured`` is how many builds had to be run."""
+    """The effects on all numbers of a suite. ``of`` is what was measured; ``measured`` counts the builds that had to be run."""
 
     suite: str
     of: str
@@ -74,35 +83,45 @@ class BlameResult:
 
 def blame(
     repo: Repository,
-    suite: str | Path,
     rev: str | None = None,
     *,
+    suite: str | Path | None = None,
     history: bool = False,
     most: int | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "blame",
     progress: Progress = SILENT,
 ) -> BlameResult:
-    """Measure a recipe (``persona.toml`` as it stands, or a revision's) with each of its vectors left out; or with ``history`` the
-    commits along first parents, at most the ``most`` newest, each against the one before.
+    """Measure a recipe with each of its vectors left out in turn, or a history commit by commit.
 
-    Differences are of pairs: both builds answer the same examples.
+    Differences are paired: both builds are measured on the same examples.
+
+    Args:
+        rev: The revision; by default ``persona.toml``, or HEAD with ``history``.
+        suite: Name or file of the suite; may be None if the repository has only one.
+        history: Compare each commit along first parents with the one before it.
+        most: With ``history``, the number of newest commits to compare; None for all.
+        options: How to measure.
+        cwd: Folder that relative paths start from.
+        command: The command line, for the lock's message.
+
+    Raises:
+        UsageError: an unknown revision or suite, no suite where there are several, or no active vector.
     """
     if most is not None and most < 1:
-        raise UsageError(f"{most} commits are none to blame", "Give a number from 1 on.")
-    found = suites_of(repo, [suite], cwd)
+        raise UsageError(f"invalid number of commits: {most}", "Give 1 or more.")
+    chosen = suites_of(repo, [only_suite(repo, suite)], cwd)
     recipe, label = _of(repo, "HEAD" if history and rev is None else rev, Path(cwd))
     if not history and sum(alphas.acts(entry.alpha) for entry in recipe.vectors) == 0:
-        raise UsageError(f"no vector acts in {label}, so none can be blamed", "See 'persona vectors'.")
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
-        judge = _by_commit(repo, evaluator, rev, most, seed) if history else _by_vector(evaluator, recipe, label, seed)
-        verdicts = tuple(judge)
-        return BlameResult(found[0].name, label, verdicts, evaluator.measured, tuple(evaluator.notes))
+        raise UsageError(f"no vector is active in {label}", "See 'persona vectors'.")
+    with Evaluator(repo, chosen, options, command, progress) as evaluator:
+        verdicts = (
+            _by_commit(repo, evaluator, rev, most, options.seed)
+            if history
+            else _by_vector(evaluator, recipe, label, options.seed)
+        )
+        return BlameResult(chosen[0].name, label, tuple(verdicts), evaluator.measured, tuple(evaluator.notes))
 
 
 def _of(repo: Repository, rev: str | None, cwd: Path) -> tuple[Recipe, str]:
@@ -110,7 +129,7 @@ def _of(repo: Repository, rev: str | None, cwd: Path) -> tuple[Recipe, str]:
         return worktree_recipe(repo), repo.recipe_path.name
     side = operand_of(repo, rev, cwd)
     if side.kind != REVISION or side.recipe is None:
-        raise UsageError(f"'{rev}' is a {side.kind}", "Give a revision.")
+        raise UsageError(f"'{rev}' is a {side.kind}", "Give a revision, such as HEAD.")
     return side.recipe, side.label
 
 
@@ -122,11 +141,11 @@ def _by_vector(evaluator: Evaluator, recipe: Recipe, label: str, seed: int) -> I
         rest = replace(recipe, vectors=tuple(other for other in recipe.vectors if other is not entry))
         without[entry.name] = evaluator.of(rest, f"without {entry.name}")[0]
     for figure in whole.figures:
-        found = []
+        effects = []
         for entry in acting:
             other = same_figure(without[entry.name], figure.key)
-            found.append(VectorEffect(entry.name, entry.alpha, other.value, change(figure, other, seed)))
-        yield _verdict(figure, vectors=tuple(sorted(found, key=lambda one: -_harm(one.effect, figure.better))))
+            effects.append(VectorEffect(entry.name, entry.alpha, other.value, change(figure, other, seed)))
+        yield _blame(figure, vectors=_worst_first(effects, figure))
 
 
 def _by_commit(
@@ -140,11 +159,11 @@ def _by_commit(
             for name, commit in line
             if commit.parents[:1] and commit.parents[0] in done
         ]
-        yield _verdict(figure, commits=tuple(sorted(steps, key=lambda one: -_harm(one.effect, figure.better))))
+        yield _blame(figure, commits=_worst_first(steps, figure))
 
 
 def _first_parents(repo: Repository, start: CommitId, most: int | None) -> Iterator[tuple[CommitId, Commit]]:
-    """Commits, newest first, and one more than ``most`` for the oldest to be compared with."""
+    """Commits, newest first: one more than ``most``, to compare the oldest with."""
     name: CommitId | None = start
     left = most
     while name is not None and (left is None or left >= 0):
@@ -168,15 +187,19 @@ def _step(
     return CommitEffect(name, commit.subject, after.value, change(after, before, seed), edits)
 
 
+def _worst_first(effects: Sequence[E], figure: Figure) -> tuple[E, ...]:
+    return tuple(sorted(effects, key=lambda each: -_harm(each.effect, figure.better)))
+
+
 def _harm(effect: FigureChange | None, better: Better | None) -> float:
-    """How much worse the number is for it; how much it moved, where no way is good."""
+    """How much worse the effect makes the number; if neither direction is better, how much it moves it."""
     if effect is None or effect.value != effect.value:
         return float("-inf")
     return -effect.value if better == "higher" else effect.value if better == "lower" else abs(effect.value)
 
 
-def _verdict(
-    figure: Figure, vectors: Sequence[VectorEffect] = (), commits: Sequence[CommitEffect] = ()
+def _blame(
+    figure: Figure, vectors: tuple[VectorEffect, ...] = (), commits: tuple[CommitEffect, ...] = ()
 ) -> MeasureBlame:
-    told = figure.measure, figure.name, figure.unit, figure.better, figure.value, figure.low, figure.high
-    return MeasureBlame(*told, tuple(vectors), tuple(commits))
+    about = figure.measure, figure.name, figure.unit, figure.better, figure.value, figure.low, figure.high
+    return MeasureBlame(*about, vectors, commits)

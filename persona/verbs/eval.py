@@ -1,4 +1,4 @@
-"""``persona eval``: what suites measure of revisions, of vectors on their base, and of the recipe as it stands."""
+"""``persona eval``: measure revisions, single vectors on their base, and the current recipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BASE, BATCH, Evaluator, MeasureOptions, base_of, suites_of
+from persona.evaluate.evaluator import BASE, Evaluator, base_of, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.ids import CommitId
@@ -18,10 +19,11 @@ from persona.workspace.operands import WORK_TREE, Operand, operand_of, worktree_
 
 @dataclass(frozen=True)
 class Score:
-    """One number of a measure, with its 95 % interval over ``examples``, null where there is none.
+    """One number of a measure.
 
-    ``better`` says which way is good, null where neither is. ``from_base`` is how far it is from the base, ``from_before`` from the
-    commit before, where that was measured by the same suite.
+    ``low`` and ``high`` are its 95 % interval over ``examples``, null if there are too few. ``better`` is "lower" or "higher",
+    or null if neither is better. ``from_base`` is its change from the base, ``from_before`` from the previous commit, if that was
+    measured by the same suite.
     """
 
     measure: str
@@ -38,7 +40,7 @@ class Score:
 
 @dataclass(frozen=True)
 class SuiteScores:
-    """What one suite says of one build; ``time`` is when that was measured."""
+    """The numbers of one suite for one build; ``time`` is when they were measured."""
 
     suite: str
     suite_digest: str
@@ -48,8 +50,10 @@ class SuiteScores:
 
 @dataclass(frozen=True)
 class BuildScores:
-    """What was measured of one build. ``build`` names all that determines its weights; ``before`` is the commit before, if it was
-    measured."""
+    """All numbers of one build.
+
+    ``build`` identifies everything that determines its weights. ``before`` is the previous commit, if it was measured, too.
+    """
 
     label: str
     commit: CommitId | None
@@ -60,7 +64,7 @@ class BuildScores:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Each build in the order that was asked for; ``measured`` is how many suites were run, the others being known."""
+    """The builds in the order they were given. ``measured`` counts the suites that were run; the others were looked up."""
 
     builds: tuple[BuildScores, ...]
     measured: int
@@ -72,26 +76,30 @@ def eval(  # called as persona.eval, as persona.open is
     revs: str | Sequence[str] = (),
     *,
     suites: Sequence[str | Path] = (),
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "eval",
     progress: Progress = SILENT,
 ) -> EvalResult:
-    """Measure revisions and vectors (``NAME``, ``NAME@REV``; alone on the base, at alpha 1), ``persona.toml`` unless any is named,
-    by the suites of those names or files, all of the repository unless any is named.
+    """Measure builds by suites, and keep the results.
 
-    Models are built in memory, one at a time. Results are kept by what was built and by the suite, and not measured again.
+    Models are built in memory, one at a time. Results are kept by build and suite, and not measured again.
+
+    Args:
+        revs: Revisions or vectors (``NAME``, ``NAME@REV``: alone on the base, at alpha 1); ``persona.toml`` if empty.
+        suites: Names or files of suites; all of the repository if empty.
+        options: How to measure.
+        cwd: Folder that relative paths start from.
+        command: The command line, for the lock's message.
+
+    Raises:
+        UsageError: an unknown revision or suite, or a folder instead of a revision.
     """
-    found = suites_of(repo, suites, cwd)
+    chosen = suites_of(repo, suites, cwd)
     sides = [_side(repo, rev, Path(cwd)) for rev in ([revs] if isinstance(revs, str) else revs)]
     sides = sides or [worktree_operand(repo)]
-    how = MeasureOptions(device, dtype, batch_size, seed, limit)
-    with Evaluator(repo, found, how, command, progress) as evaluator:
-        builds = tuple(_built(repo, side, evaluator, seed) for side in sides)
+    with Evaluator(repo, chosen, options, command, progress) as evaluator:
+        builds = tuple(_built(repo, side, evaluator, options.seed) for side in sides)
         return EvalResult(builds, evaluator.measured, tuple(evaluator.notes))
 
 
@@ -99,8 +107,8 @@ def _side(repo: Repository, rev: str, cwd: Path) -> Operand:
     side = operand_of(repo, rev, cwd)
     if side.folder is not None:
         raise UsageError(
-            f"{rev} is a folder, and results are kept by recipe",
-            "Give the revision that it was built from, or commit it.",
+            f"{rev} is a folder, but results are kept by recipe",
+            "Give the revision that it was built from, or commit it first.",
         )
     return side
 
@@ -108,15 +116,15 @@ def _side(repo: Repository, rev: str, cwd: Path) -> Operand:
 def _built(repo: Repository, side: Operand, evaluator: Evaluator, seed: int) -> BuildScores:
     assert side.recipe is not None
     commit, before = _places(repo, side)
-    base = {one.suite: one for one in evaluator.of(base_of(side.recipe), BASE)}
+    base = {scored.suite: scored for scored in evaluator.of(base_of(side.recipe), BASE)}
     after = evaluator.of(side.recipe, side.label)
-    past = {one.suite: one for one in evaluator.known(repo.recipe(before))} if before is not None else {}
-    suites = tuple(_suited(one, base.get(one.suite), past.get(one.suite), seed) for one in after)
+    past = {scored.suite: scored for scored in evaluator.known(repo.recipe(before))} if before is not None else {}
+    suites = tuple(_suite_scores(scored, base.get(scored.suite), past.get(scored.suite), seed) for scored in after)
     return BuildScores(side.label, commit, after[0].build, before if past else None, suites)
 
 
 def _places(repo: Repository, side: Operand) -> tuple[CommitId | None, CommitId | None]:
-    """The commit that a side is, and the one to compare it with: its first parent; HEAD, of an edited recipe."""
+    """The commit of a side, and the one to compare it with: its first parent, or HEAD for an edited recipe."""
     commit = side.commit
     if side.kind == WORK_TREE and commit is None:
         return None, repo.head()
@@ -124,7 +132,7 @@ def _places(repo: Repository, side: Operand) -> tuple[CommitId | None, CommitId 
     return commit, parents[0] if parents else None
 
 
-def _suited(after: Evaluation, base: Evaluation | None, past: Evaluation | None, seed: int) -> SuiteScores:
+def _suite_scores(after: Evaluation, base: Evaluation | None, past: Evaluation | None, seed: int) -> SuiteScores:
     scores = tuple(
         _score(figure, base, past, seed, same=after.build == getattr(base, "build", "")) for figure in after.figures
     )

@@ -1,7 +1,7 @@
-"""``persona fisher``: which weights a vector needs most, estimated on examples, for methods that weigh entries by that.
+"""``persona fisher``: estimate how important each weight is to a vector, for merge methods that use that.
 
-The model is base + that vector alone, at an alpha of 1, in memory. The diagonal is the true Fisher's (``training/fisher``),
-over the tensors that the vector changes and the model has as weights under the same name.
+The model is the base with that vector alone, at alpha 1, in memory. The result is the diagonal of the true Fisher information
+(``training/fisher``), for the tensors that the vector changes and that the model has as weights under the same name.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FisherResult:
-    """What ``fisher`` did. ``recorded`` is None when the recipe had this very diagonal already.
+    """The Fisher diagonal of a vector. ``recorded`` is null if the recipe already had the same diagonal.
 
-    ``examples`` and ``tokens`` are what the mean is over; ``tensors``, ``entries``, ``nbytes`` and ``trace`` say how large it
-    is. ``uncovered`` are tensors that the vector changes and the model has no weight for, ``waiting`` other vectors of the
-    recipe that act and have no diagonal yet.
+    ``examples`` and ``tokens`` count what the mean is over; ``tensors``, ``entries``, ``nbytes`` and ``trace`` give the size of the
+    diagonal. ``uncovered`` are tensors that the vector changes but that are not weights of the model. ``waiting`` are other active
+    vectors of the recipe that have no diagonal yet, and ``weighs`` says whether the recipe's merge method uses diagonals.
     """
 
     recorded: RecordedCommit | None
@@ -70,8 +70,8 @@ class FisherResult:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A diagonal in memory, by the base's names, and its sums."""
+class _Diagonal:
+    """A diagonal in memory, by the base's tensor names, and its sums."""
 
     tensors: Mapping[str, Float32]
     examples: int
@@ -98,16 +98,31 @@ def fisher(
     command: str = "fisher",
     progress: Progress = SILENT,
 ) -> FisherResult:
-    """Estimate the Fisher diagonal of the vector ``name`` on the examples ``data``, keep it, and commit it as the vector's.
+    """Estimate the Fisher diagonal of a vector on examples, and commit it.
 
-    Examples are read as ``train`` reads them: ``preset`` and ``changes`` say how, of which only what concerns data counts.
-    ``limit`` is how many are used, drawn by ``seed``, which draws the labels, too. ``dtype`` is what the model runs in.
-    Memory: the model, the gradients of what the vector changes in the model's dtype, and 4 bytes for each entry of it.
+    Needs memory for the model, the gradients of the weights that the vector changes in the model's dtype, and 4 bytes for each of
+    these weights.
+
+    Args:
+        name: The vector.
+        data: File of examples, read as ``train`` reads it.
+        speaker: Whose turns count in conversations between ``[NAME]`` markers.
+        preset: Training preset; only its settings for data are used.
+        changes: Settings that override the preset's.
+        seed: Draws labels, and the examples if there is a limit.
+        limit: Number of examples to use; None for all.
+        dtype: Data type to run the model in; None for that of its weights.
+        device: Where to run the model.
+        command: The command line, for the operation log.
+
+    Raises:
+        UsageError: an unknown vector, device or dtype, or data without tokens to learn.
+        Refusal: the recipe is edited, a merge is in progress, or the diagonal is not finite.
     """
     path = Path(data)
     settings = read_settings(preset, changes)
     if limit is not None and limit < 1:
-        raise UsageError(f"a limit of {limit} makes no sense", "Give a number from 1 on.")
+        raise UsageError(f"invalid limit: {limit}", "Give 1 or more.")
     refuse_while_merging(repo)
     recipe = worktree_recipe(repo)
     check_clean(repo)
@@ -116,36 +131,37 @@ def fisher(
     _check_machine(dtype, device)
     prepared = _prepare(repo, alone, path, speaker, settings)
     printed = fingerprint(path)
-    found = _estimated(repo, alone, prepared, seed, limit, dtype, device, progress)
+    diagonal = _estimated(repo, alone, prepared, seed, limit, dtype, device, progress)
     with clean_recipe(repo, command) as (change, text):
         now = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         if entry_of(now, name).id != entry.id:
             raise Refusal(
-                f"'{name}' is another vector than when this began ({entry.id[:12]})", "Run the command again."
+                f"'{name}' was replaced by another vector during the estimate (it was {entry.id[:12]})",
+                "Run the command again.",
             )
         kept = Fisher(
             base=recipe.base_id,
             data=(printed["digest"],),
-            examples=found.examples,
-            tokens=found.tokens,
+            examples=diagonal.examples,
+            tokens=diagonal.tokens,
             seed=seed,
-            tensors=keep_fisher(found.tensors, repo.tensors, progress),
+            tensors=keep_fisher(diagonal.tensors, repo.tensors, progress),
             recipe=alone.put(repo.objects),
-            trace=found.trace,
-            norm=found.norm,
+            trace=diagonal.trace,
+            norm=diagonal.norm,
         )
-        of = kept.put(repo.objects)
-        done = _result(name, entry, of, kept, prepared, found, now)
-        if entry_of(now, name).fisher == of:
+        fisher_id = kept.put(repo.objects)
+        done = _result(name, entry, fisher_id, kept, prepared, diagonal, now)
+        if entry_of(now, name).fisher == fisher_id:
             return done
-        text = edit.set_fisher(text, name, of)
-        said = message or f"estimate the Fisher diagonal of {name}"
-        recorded = record(repo, change, text, said, author, {"fisher": _facts(done, speaker), "data": [printed]})
+        text = edit.set_fisher(text, name, fisher_id)
+        message = message or f"estimate the Fisher diagonal of {name}"
+        recorded = record(repo, change, text, message, author, {"fisher": _facts(done, speaker), "data": [printed]})
     return replace(done, recorded=recorded, notes=_notes(done))
 
 
 def _check_machine(dtype: str | None, device: str) -> None:
-    """What is slow to import, after all that can be told at once."""
+    """Check device and dtype, after everything that needs no slow imports."""
     from persona.inference.load import checked_device, checked_dtype
 
     checked_device(device)
@@ -153,14 +169,14 @@ def _check_machine(dtype: str | None, device: str) -> None:
 
 
 def _prepare(repo: Repository, alone: Recipe, path: Path, speaker: str | None, settings: Settings) -> Prepared:
-    """The examples in tokens; raises where there is nothing to estimate on."""
+    """The examples in tokens; raises UsageError if no token counts."""
     label = f"base + {alone.vectors[0].name}"
     examples = read_examples(path, speaker, settings.turns, settings.loss == "all")
     tokenizer, most = reader_of_recipe(repo, alone, label)
     prepared = prepare(tokenizer, examples, settings, most)
     if not prepared.rows:
-        said = "; ".join(f"{one.count} × {one.what}" for one in prepared.summary.problems)
-        raise UsageError(f"{path} has no token that counts: {said}", "Or count all of the text: --set loss=all")
+        problems = "; ".join(f"{problem.count} × {problem.what}" for problem in prepared.summary.problems)
+        raise UsageError(f"{path} has no token that counts: {problems}", "To count all of the text: --set loss=all")
     return prepared
 
 
@@ -173,7 +189,7 @@ def _estimated(
     dtype: str | None,
     device: str,
     progress: Progress,
-) -> _Found:
+) -> _Diagonal:
     from persona.training.fisher import drawn, estimate
     from persona.workspace.workbench import Workbench
 
@@ -181,21 +197,21 @@ def _estimated(
     shapes = dict(_changed(repo, alone))
     bench = Workbench(repo, dtype, device, progress)
     live = bench.become(alone, f"base + {name}")
-    parameters = {key for key, one in live.model.named_parameters(remove_duplicate=False) if one.is_floating_point()}
+    parameters = {key for key, p in live.model.named_parameters(remove_duplicate=False) if p.is_floating_point()}
     covered = [key for key in shapes if key in bench.weights and key in parameters]
     if not covered:
         raise Refusal(
-            f"the model has none of the {len(shapes)} tensors that '{name}' changes as a weight of its own",
-            "There is nothing to weigh it by: choose a method that needs no Fisher diagonal ('persona methods').",
+            f"none of the {len(shapes)} tensors that '{name}' changes is a weight of the model",
+            "Choose a merge method that needs no Fisher diagonal (persona methods).",
         )
     rows = drawn(prepared.rows, limit or len(prepared.rows), seed)
     diagonal, tokens = estimate(live.model, rows, seed, progress, covered)
-    tensors = {key: _of_base(one, shapes[key]) for key, one in diagonal.items()}
-    return _Found(tensors, len(rows), tokens, *_sums(name, tensors), tuple(sorted(shapes.keys() - {*covered})))
+    tensors = {key: _of_base(values, shapes[key]) for key, values in diagonal.items()}
+    return _Diagonal(tensors, len(rows), tokens, *_sums(name, tensors), tuple(sorted(shapes.keys() - {*covered})))
 
 
 def _changed(repo: Repository, alone: Recipe) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The tensors of the base that the vector changes, with their shapes there."""
+    """The tensors of the base that the vector changes, with their shapes in the base."""
     base = repo.base(alone.base_id)
     for name in repo.vector(VectorId(alone.vectors[0].id)).names:
         spec = base.spec(name)
@@ -204,36 +220,36 @@ def _changed(repo: Repository, alone: Recipe) -> Iterator[tuple[str, tuple[int, 
 
 
 def _of_base(diagonal: Any, shape: tuple[int, ...]) -> Float32:
-    """A diagonal on the host, of the rows that the base has."""
-    found: Float32 = diagonal.detach().cpu().numpy().reshape(-1)[: math.prod(shape)].reshape(shape)
-    return found
+    """A diagonal as an array, cut to the rows that the base has."""
+    values: Float32 = diagonal.detach().cpu().numpy().reshape(-1)[: math.prod(shape)].reshape(shape)
+    return values
 
 
 def _sums(name: str, tensors: Mapping[str, Float32]) -> tuple[float, float]:
-    """Σ F and √Σ F², in fp64; refused where they are no numbers."""
+    """Σ F and √Σ F², in fp64; raises Refusal if they are not finite."""
     import numpy as np
 
     trace, squares = 0.0, 0.0
-    for tensor, one in tensors.items():
-        trace += float(one.sum(dtype=np.float64))
-        squares += float(np.square(one, dtype=np.float64).sum())
+    for tensor, values in tensors.items():
+        trace += float(values.sum(dtype=np.float64))
+        squares += float(np.square(values, dtype=np.float64).sum())
         if not np.isfinite(squares):
             raise Refusal(
-                f"the Fisher diagonal of '{name}' is no number at {tensor}: gradients overflow, or the model is broken",
-                "Run the model in fp32 (--dtype fp32), and look at what it says.",
+                f"the Fisher diagonal of '{name}' is not finite at {tensor}: gradients overflow, or the model is broken",
+                "Run the model in fp32 (--dtype fp32), and check its replies.",
             )
     return trace, float(np.sqrt(squares))
 
 
 def _result(
-    name: str, entry: Entry, of: FisherId, kept: Fisher, prepared: Prepared, found: _Found, recipe: Recipe
+    name: str, entry: Entry, fisher_id: FisherId, kept: Fisher, prepared: Prepared, diagonal: _Diagonal, recipe: Recipe
 ) -> FisherResult:
-    acting = [one for one in recipe.vectors if alphas.acts(one.alpha) and one.name != name]
+    others = [other for other in recipe.vectors if alphas.acts(other.alpha) and other.name != name]
     return FisherResult(
         recorded=None,
         name=name,
         vector=VectorId(entry.id),
-        fisher=of,
+        fisher=fisher_id,
         data=prepared.summary,
         examples=kept.examples,
         tokens=kept.tokens,
@@ -241,22 +257,22 @@ def _result(
         tensors=len(kept.tensors),
         entries=kept.entries,
         nbytes=4 * kept.entries,
-        trace=found.trace,
-        uncovered=found.uncovered,
-        waiting=tuple(one.name for one in acting if not one.fisher),
+        trace=diagonal.trace,
+        uncovered=diagonal.uncovered,
+        waiting=tuple(other.name for other in others if not other.fisher),
         weighs=methods.weighs(methods.load(recipe.method)),
-        notes=(f"'{name}' has this very diagonal already; nothing new was recorded",),
+        notes=(f"'{name}' already has this diagonal; nothing was committed",),
     )
 
 
 def _notes(done: FisherResult) -> tuple[str, ...]:
-    """What a person should know of a diagonal."""
-    found = []
+    """Warnings about a diagonal."""
+    notes = []
     if done.uncovered:
-        found.append(f"the model has no weight of its own for {_few(done.uncovered)}: vectors are not weighed there")
+        notes.append(f"the model has no weights named {_few(done.uncovered)}, so the diagonal does not cover them")
     if not done.trace:
-        found.append("every entry is 0: the model is certain of every token, and the vector is not weighed at all")
-    return tuple(found)
+        notes.append("every entry is 0: the model is certain of every token, so the diagonal says nothing")
+    return tuple(notes)
 
 
 def _few(names: Sequence[str]) -> str:
@@ -265,7 +281,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _facts(done: FisherResult, speaker: str | None) -> dict[str, Any]:
-    """What the commit keeps of how it was estimated."""
+    """What the commit records about the estimate."""
     facts: dict[str, Any] = {
         "vector": done.name,
         "examples": done.examples,

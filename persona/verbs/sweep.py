@@ -1,4 +1,4 @@
-"""``persona sweep``: what a suite says while one vector is turned up and down."""
+"""``persona sweep``: measure the recipe with different alphas of one vector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, find_figure, goal_of, suites_of
+from persona.evaluate.evaluator import Evaluator, find_figure, goal_of, only_suite, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import TrialFigure, change
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.progress import SILENT, Progress
@@ -19,12 +20,12 @@ from persona.repository import Repository
 from persona.workspace.record import entry_of, refuse_while_merging, worktree_recipe, worktree_text
 
 MOST = 1000
-"""Alphas of one sweep."""
+"""Largest number of alphas in a sweep."""
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One alpha, and the numbers there."""
+    """One alpha, and all numbers of the suite there."""
 
     alpha: float
     reached: tuple[TrialFigure, ...]
@@ -32,9 +33,11 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """All alphas, ascending. ``best`` is the one at which ``measure`` ``name`` is best, null where it has no good way;
-    ``written`` says whether ``persona.toml`` has it now. ``clear`` says whether it is better than the recipe as it stands by
-    more than chance.
+    """The numbers at all alphas, in ascending order.
+
+    ``now`` is the vector's present alpha. ``best`` is the alpha at which the number ``measure`` ``name`` is best, null if neither
+    direction is better. ``clear`` says whether it is significantly better than the present recipe, ``written`` whether it was
+    written to ``persona.toml``. ``measured`` counts the builds that had to be run.
     """
 
     vector: str
@@ -59,41 +62,50 @@ def sweep(
     suite: str | Path | None = None,
     by: str | None = None,
     write: bool = False,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "sweep",
     progress: Progress = SILENT,
 ) -> SweepResult:
-    """Measure the recipe as it stands with each of ``values`` as the alpha of ``vector``.
+    """Measure the current recipe with each of ``values`` as the alpha of ``vector``.
 
-    ``by`` is the number to go by, ``MEASURE`` or ``MEASURE NAME``: the first of the suite that has a good way unless given. With
-    ``write`` the best alpha is written into ``persona.toml``, to be committed or restored; nothing else ever changes it.
+    Args:
+        vector: Name of the vector.
+        values: Alphas to try.
+        suite: Name or file of the suite; may be None if the repository has only one.
+        by: Number to optimize, as ``MEASURE`` or ``MEASURE NAME``; by default the suite's first with a better direction.
+        write: Write the best alpha to ``persona.toml``. It is not committed.
+        options: How to measure.
+        cwd: Folder that relative paths start from.
+        command: The command line, for the operation log.
+
+    Raises:
+        UsageError: an unknown vector, suite or measure, no suite where there are several, or an invalid alpha.
+        Refusal: ``write`` during a merge.
     """
     recipe = worktree_recipe(repo)
     entry = entry_of(recipe, vector)
-    wanted = _checked(values)
-    found = suites_of(repo, [suite] if suite is not None else [], cwd)
-    if len(found) > 1:
-        raise UsageError(f"there are {len(found)} suites", f"Say by which: --suite {found[0].name}.")
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+    values = _checked(values)
+    chosen = suites_of(repo, [only_suite(repo, suite)], cwd)
+    with Evaluator(repo, chosen, options, command, progress) as evaluator:
         here = evaluator.of(recipe, repo.recipe_path.name)[0]
         goal = goal_of(here) if by is None else find_figure(here, by)
-        done = {value: evaluator.of(_with(recipe, entry, value), f"{vector} {value:g}")[0] for value in wanted}
-        best, clear = _best(done, here, goal, seed)
+        done = {value: evaluator.of(_with(recipe, entry, value), f"{vector} {value:g}")[0] for value in values}
+        best, clear = _best(done, here, goal, options.seed)
         written = write and best is not None and _write(repo, entry, best, command)
-        stops = tuple(SweepPoint(value, _reached(one, here, seed)) for value, one in done.items())
+        stops = tuple(SweepPoint(value, _reached(there, here, options.seed)) for value, there in done.items())
         return SweepResult(
-            vector, found[0].name, entry.alpha, stops, goal.measure, goal.name, goal.better, best, clear, written,
+            vector, chosen[0].name, entry.alpha, stops, goal.measure, goal.name, goal.better, best, clear, written,
             evaluator.measured, tuple(evaluator.notes),
         )  # fmt: skip
 
 
 def grid(text: str) -> tuple[float, ...]:
-    """``-1:1:9`` is nine alphas from −1 to 1; ``0.2,0.5,1`` are these."""
+    """Read a list of alphas: ``0.2,0.5,1``, or ``-1:1:9`` for nine alphas from −1 to 1.
+
+    Raises:
+        UsageError: ``text`` is neither.
+    """
     try:
         if ":" not in text:
             return tuple(float(part) for part in text.split(","))
@@ -101,16 +113,16 @@ def grid(text: str) -> tuple[float, ...]:
         start, stop, number = float(first), float(last), int(count)
     except ValueError:
         raise UsageError(
-            f"'{text}' is no list of alphas", "Write FIRST:LAST:COUNT, such as -1:1:9, or 0.2,0.5,1."
+            f"'{text}' is not a list of alphas", "Write FIRST:LAST:COUNT, such as -1:1:9, or 0.2,0.5,1."
         ) from None
     if not 2 <= number <= MOST:
-        raise UsageError(f"{number} alphas make no sweep", f"Give a count from 2 to {MOST}.")
+        raise UsageError(f"invalid number of alphas: {number}", f"Give a count from 2 to {MOST}.")
     return tuple(round(start + (stop - start) * at / (number - 1), 12) for at in range(number))
 
 
 def _checked(values: Sequence[float]) -> list[float]:
     if not values:
-        raise UsageError("there are no alphas to try", "Give some, such as -1:1:9.")
+        raise UsageError("no alphas to try", "Give some, such as -1:1:9.")
     for value in values:
         if not abs(value) <= LARGEST:  # also false for NaN
             raise UsageError(
@@ -125,25 +137,26 @@ def _with(recipe: Recipe, entry: Entry, alpha: float) -> Recipe:
 
 
 def _best(done: dict[float, Evaluation], here: Evaluation, goal: Figure, seed: int) -> tuple[float | None, bool]:
-    """The alpha where the goal is best, the smallest in size of equals; and whether that is clearly better than now."""
-    figures = {value: one.figure(goal.key) for value, one in done.items()}
-    sound = {value: one for value, one in figures.items() if one is not None and math.isfinite(one.value)}
+    """The alpha at which the goal is best (the smallest of equals), and whether it is significantly better than now."""
+    figures = {value: there.figure(goal.key) for value, there in done.items()}
+    sound = {value: figure for value, figure in figures.items() if figure is not None and math.isfinite(figure.value)}
     if goal.better is None or not sound:
         return None, False
     sign = 1 if goal.better == "lower" else -1
     best = min(sound, key=lambda value: (sign * sound[value].value, abs(value)))
-    found = change(sound[best], here.figure(goal.key), seed)
-    return best, found is not None and found.verdict == "better"
+    gain = change(sound[best], here.figure(goal.key), seed)
+    return best, gain is not None and gain.verdict == "better"
 
 
-def _reached(one: Evaluation, here: Evaluation, seed: int) -> tuple[TrialFigure, ...]:
+def _reached(there: Evaluation, here: Evaluation, seed: int) -> tuple[TrialFigure, ...]:
     return tuple(
-        TrialFigure(f.measure, f.name, f.value, f.low, f.high, change(f, here.figure(f.key), seed)) for f in one.figures
+        TrialFigure(f.measure, f.name, f.value, f.low, f.high, change(f, here.figure(f.key), seed))
+        for f in there.figures
     )
 
 
 def _write(repo: Repository, entry: Entry, best: float, command: str) -> bool:
-    """An edit of ``persona.toml`` as a person would make it; whether it was needed."""
+    """Set the alpha in ``persona.toml``; return whether it had to change."""
     if entry.alpha == best:
         return False
     with repo.transaction(command) as change_:

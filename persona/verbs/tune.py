@@ -1,23 +1,24 @@
-"""``persona tune``: alphas, method and density are searched together for what a suite says is best.
+"""``persona tune``: search alphas, method and density together for the best numbers of a suite.
 
-Trial 0 is the recipe as it stands. What is tried next follows from the trials so far and the seed (:mod:`persona.suggestions`), and every
-evaluation is kept by what was built: the same command again is look-ups, and one that was stopped goes on where it was.
+Trial 0 is the current recipe. Each trial depends only on those before it and the seed (:mod:`persona.suggestions`), and evaluations are
+kept by build: the same command again only looks results up, and a search that was stopped resumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona import suggestions
 from persona.errors import Refusal, UsageError
 from persona.evaluate import space
-from persona.evaluate.evaluator import BATCH, Evaluator, MeasureOptions, suites_of
+from persona.evaluate.evaluator import Evaluator, only_suite, suites_of
+from persona.evaluate.options import MeasureOptions, SearchOptions
 from persona.evaluate.results import FigureDiff, TrialFigure
 from persona.evaluate.rows import SuiteRow
-from persona.evaluate.search import Objective, RecipeSearch, SearchLimit, Stopped, TrialReport
-from persona.evaluate.space import Bounds, VariedSetting, Wanted
+from persona.evaluate.search import Objective, RecipeSearch, SearchLimit, TrialReport
+from persona.evaluate.space import VariedSetting
 from persona.evaluate.suite import Suite
 from persona.graph.differences import patch
 from persona.history.evaluations import number_called
@@ -25,24 +26,22 @@ from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
+from persona.suggestions import Stopped
 from persona.workspace.record import refuse_while_merging, worktree_recipe, worktree_text
-
-TRIALS, MOST = 30, 10_000
-"""How many trials there are beside the recipe as it stands, unless said otherwise, and at most."""
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search found; ``trials`` begin with the recipe as it stands.
+    """The result of a search. Trial 0 is the recipe before it.
 
-    ``recommended`` is the trial that is best in the first objective among those no worse than now in any, null where none is better.
-    ``chosen`` is that one, or the one that was picked; ``edit`` is what it changes in ``persona.toml``, as a unified diff, and ``written``
-    says whether that was done. ``clear`` says whether it is better than now in an objective by more than chance, and worse by more than
-    chance in none.
+    ``recommended`` is the trial that is best in the first objective among those no worse than trial 0 in any, null if none is
+    better. ``chosen`` is that trial, or the one that was picked. ``clear`` says whether it is significantly better than trial 0 in
+    an objective and significantly worse in none. ``edit`` is its change of ``persona.toml`` as a unified diff, and ``written`` says
+    whether it was made.
 
-    ``moved`` has the numbers of the suite ``check`` before and after; ``confirmed`` says whether it is clear there, too, and is null where
-    that was not asked or that suite has none of the objectives. ``stopped`` is what ended the search, ``measured`` how many builds had to
-    be run, and ``said`` is all that in words.
+    ``moved`` has the numbers of the suite ``check`` before and after; ``confirmed`` says whether the choice is clearly better
+    there, too, null if there is no such suite or it has none of the objectives. ``stopped`` says what ended the search,
+    ``measured`` counts the builds that had to be run, and ``said`` summarizes the result in words.
     """
 
     suite: str
@@ -66,106 +65,80 @@ class TuneResult:
 
 def tune(
     repo: Repository,
-    suite: str | Path,
     *,
-    vary: Mapping[str, Bounds | None] | None = None,
-    alphas: Bounds | None = None,
-    methods: Sequence[str] = (),
-    density: Bounds | None = None,
-    by: Sequence[str] = (),
-    keep: Mapping[str, float] | None = None,
-    trials: int = TRIALS,
-    minutes: float | None = None,
-    check: str | Path | None = None,
-    pick: int | None = None,
+    suite: str | Path | None = None,
+    search: SearchOptions = SearchOptions(),
+    options: MeasureOptions = MeasureOptions(),
     write: bool = False,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
     cwd: Path | str = ".",
     command: str = "tune",
     progress: Progress = SILENT,
 ) -> TuneResult:
-    """Search the settings of ``persona.toml`` as it stands at which the numbers ``by`` (``MEASURE`` or ``MEASURE NAME``; the first of the
-    suite that has a good way unless given) are best, while those of ``keep`` get worse by no more than is said.
+    """Search the settings of ``persona.toml`` for the best numbers of a suite.
 
-    ``vary`` names vectors with their range, or with None for the common one, ``alphas``; all that act are varied if none is named
-    (:mod:`persona.evaluate.space`). ``methods`` and ``density`` are left alone unless given. It ends after so many ``trials``, before the
-    first trial that would begin later than ``minutes``, or at a KeyboardInterrupt: what was found by then is the result. The suite
-    ``check`` measures the choice on other data. With ``write`` the choice (``pick``, or what is recommended) is written into
-    ``persona.toml``, to be committed or restored; nothing else ever changes it, and nothing does after a KeyboardInterrupt.
+    The search ends after the last trial, when its time is over, or at a KeyboardInterrupt; what was found by then is the result.
+
+    Args:
+        suite: Name or file of the suite; may be None if the repository has only one.
+        search: What to vary and to optimize, and when to stop.
+        options: How to measure.
+        write: Write the chosen trial to ``persona.toml``, except after a KeyboardInterrupt. It is not committed.
+        cwd: Folder that relative paths start from.
+        command: The command line, for the operation log.
+
+    Raises:
+        UsageError: optuna is missing, a vector, method, measure or suite is unknown, or an option is invalid.
+        Refusal: ``write`` during a merge, or ``persona.toml`` was changed while the search ran.
     """
     suggestions.require_optuna()
-    _check_budget(trials, minutes, pick)
+    search.check_budget()
+    check, pick = search.check, search.pick
     recipe, text = worktree_recipe(repo), worktree_text(repo)
-    things = space.varied(recipe, Wanted(vary or {}, alphas, tuple(methods), density))
-    found = suites_of(repo, [suite] if check is None else [suite, check], cwd)
-    if check is not None and len(found) == 1:
-        raise UsageError(f"{check} is the suite that is searched by", "Give --check a suite of other data.")
-    _edit(text, space.recipe_at(recipe, things, space.middle(things)))  # an error before the work
+    things = space.varied(recipe, search)
+    suites = suites_of(repo, [only_suite(repo, suite), *([check] if check is not None else [])], cwd)
+    if check is not None and len(suites) == 1:
+        raise UsageError(f"{check} is the suite of the search itself", "Give --check a suite of other data.")
+    _edit(text, space.recipe_at(recipe, things, space.middle(things)))  # raises before the work
     if write:
         refuse_while_merging(repo)
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
-        search = RecipeSearch(repo, evaluator, recipe, things, seed)
-        search.begin(by, keep or {})
-        stopped = search.go_on(trials, minutes)
-        recommended = search.recommended()
-        chosen = recommended if pick is None else _picked(search, pick, stopped)
+    with Evaluator(repo, suites, options, command, progress) as evaluator:
+        tried = RecipeSearch(repo, evaluator, recipe, things, options.seed, search.by, search.keep)
+        stopped = tried.run(search.trials, search.minutes)
+        recommended = tried.recommended()
+        chosen = recommended if pick is None else _picked(tried, pick, stopped)
         moved: tuple[FigureDiff, ...] = ()
         if chosen is not None and check is not None and stopped != "interrupted":
-            moved = search.moved(chosen, evaluator.suites[1])
-        notes = (*evaluator.notes, *_remarks(recipe, things, found))
+            moved = tried.moved(chosen, evaluator.suites[1])
+        notes = (*evaluator.notes, *_remarks(recipe, things, suites))
         measured = evaluator.measured
-    wanted = search.recipe_of(chosen or 0)
+    wanted = tried.recipe_of(chosen or 0)
     edit = _edit(text, wanted)
     written = write and stopped != "interrupted" and _write(repo, recipe, wanted, command)
-    shown, objectives = search.shown(), search.objectives
+    shown, objectives = tried.reports(), tried.objectives
     done = TuneResult(
-        found[0].name, objectives, search.limits, things, shown, stopped, recommended, chosen,
-        chosen is not None and _is_clear(one.from_now.verdict for one in _goals(shown[chosen], objectives) if one.from_now),
-        edit, written, found[1].name if check is not None else None, moved, _confirmed(moved, objectives), "", measured, notes,
+        suites[0].name, objectives, tried.limits, things, shown, stopped, recommended, chosen,
+        chosen is not None and _is_clear(goal.from_now.verdict for goal in _goals(shown[chosen], objectives) if goal.from_now),
+        edit, written, suites[1].name if check is not None else None, moved, _confirmed(moved, objectives), "", measured, notes,
     )  # fmt: skip
     return replace(done, said=in_words(done))
-
-
-def bounds(text: str) -> Bounds:
-    """``0:1.5`` is a range."""
-    low, colon, high = text.partition(":")
-    try:
-        if colon:
-            return float(low), float(high)
-    except ValueError:
-        pass
-    raise UsageError(f"'{text}' is no range", "Write LOW:HIGH, such as 0:1.5.")
-
-
-def _check_budget(trials: int, minutes: float | None, pick: int | None) -> None:
-    if not 1 <= trials <= MOST:
-        raise UsageError(f"{trials} trials make no search", f"Give a number from 1 to {MOST}.")
-    if minutes is not None and not minutes > 0:
-        raise UsageError(f"{minutes:g} minutes are no time", "Give a number above 0.")
-    if pick is not None and not 1 <= pick <= trials:
-        raise UsageError(f"there is no trial {pick} to pick", f"Give a number from 1 to {trials}.")
 
 
 def _picked(search: RecipeSearch, pick: int, stopped: Stopped) -> int | None:
     if pick < len(search.trials):
         if why := search.trials[pick].failed:
-            raise UsageError(f"trial {pick} cannot be picked: {why}", "Pick another.")
+            raise UsageError(f"trial {pick} cannot be picked: {why}", "Pick another trial.")
         return pick
     if stopped == "interrupted":
         return None
     raise UsageError(
-        f"there is no trial {pick} yet: the time was over after {len(search.trials) - 1}",
-        "Run the same command again: it goes on from there.",
+        f"there is no trial {pick} yet: the time was over after trial {len(search.trials) - 1}",
+        "Run the same command again: it resumes the search.",
     )
 
 
-def _goals(one: TrialReport, objectives: Sequence[Objective]) -> Iterator[TrialFigure]:
+def _goals(trial: TrialReport, objectives: Sequence[Objective]) -> Iterator[TrialFigure]:
     keys = [goal.key for goal in objectives]
-    return (reached for reached in one.reached if (reached.measure, reached.name) in keys)
+    return (reached for reached in trial.reached if (reached.measure, reached.name) in keys)
 
 
 def _is_clear(verdicts: Iterable[str]) -> bool:
@@ -175,83 +148,81 @@ def _is_clear(verdicts: Iterable[str]) -> bool:
 
 def _confirmed(moved: Sequence[FigureDiff], objectives: Sequence[Objective]) -> bool | None:
     keys = [goal.key for goal in objectives]
-    verdicts = [one.verdict for one in moved if (one.measure, one.name) in keys]
+    verdicts = [diff.verdict for diff in moved if (diff.measure, diff.name) in keys]
     return _is_clear(verdicts) if verdicts else None
 
 
 def _edit(text: str, wanted: Recipe) -> str:
-    """What changes in the text; RecipeError where it is laid out in a way that is better left alone."""
+    """The change of the text as a diff; RecipeError if the text cannot be edited safely."""
     return "\n".join(patch(text.rstrip("\n"), rewrite(text, wanted).rstrip("\n")))
 
 
 def _write(repo: Repository, recipe: Recipe, wanted: Recipe, command: str) -> bool:
-    """An edit of ``persona.toml`` as a person would make it; whether it was needed."""
+    """Edit ``persona.toml``; return whether it had to change."""
     if wanted == recipe:
         return False
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
         if worktree_recipe(repo) != recipe:
             raise Refusal(
-                f"{repo.recipe_path.name} was changed while it was tuned, and is left alone",
-                "What was measured is kept: bring back what it said, and run the same command again.",
+                f"{repo.recipe_path.name} was changed during the search, so it was not overwritten",
+                "The results are kept: restore the file, and run the same command again.",
             )
         change.set_recipe_text(rewrite(worktree_text(repo), wanted))
     return True
 
 
 def _remarks(recipe: Recipe, things: Sequence[VariedSetting], suites: Sequence[Suite]) -> Iterator[str]:
-    """What may be a mistake."""
-    if any(one.kind == "density" for one in things):
+    """Warnings."""
+    if any(thing.kind == "density" for thing in things):
         for entry in recipe.vectors:
             if space.DENSITY in entry.parameters:
-                yield f"{entry.name} has a density of its own, which is left alone"
+                yield f"{entry.name} has a density of its own, which does not vary"
     if len(suites) > 1:
-        ours, theirs = ({_said(row) for asked in one.measures for row in asked.rows} for one in suites)
+        ours, theirs = ({_content(row) for measure in suite.measures for row in measure.rows} for suite in suites)
         if ours & theirs:
-            yield f"{len(ours & theirs)} examples of {suites[1].name} are in {suites[0].name}, too: they judge what they chose"
+            yield f"{len(ours & theirs)} examples of {suites[1].name} are also in {suites[0].name}: they do not check it independently"
 
 
-def _said(row: SuiteRow) -> str:
+def _content(row: SuiteRow) -> str:
     return repr((row.prompt, row.completion, row.messages, row.text))
 
 
 def in_words(done: TuneResult) -> str:
-    """What a person should take from it."""
+    """Summarize a search."""
     count = len(done.trials) - 1
     words = (
-        [f"Interrupted after trial {count}: the same command goes on from there."]
+        [f"Interrupted after trial {count}: the same command resumes the search."]
         if done.stopped == "interrupted"
         else []
     )
     if done.chosen is None:
         worse = " in one objective without being worse in another" if len(done.objectives) > 1 else ""
-        return " ".join([*words, f"Of {count} trials none is better than persona.toml as it stands{worse}."])
-    one = done.trials[done.chosen]
-    words.append(f"{_who(done, count)}: {', '.join(_number(goal) for goal in _goals(one, done.objectives))}.")
-    if one.broken:
-        words.append(f"It breaks its limit on {' and '.join(one.broken)}.")
+        return " ".join([*words, f"None of {count} trials is better than the current persona.toml{worse}."])
+    trial = done.trials[done.chosen]
+    words.append(f"{_subject(done, count)}: {', '.join(_number(goal) for goal in _goals(trial, done.objectives))}.")
+    if trial.broken:
+        words.append(f"It breaks its limit on {' and '.join(trial.broken)}.")
     if not done.clear:
-        words.append("That is no clear improvement over persona.toml as it stands.")
+        words.append("That is not a clear improvement over the current persona.toml.")
     if done.confirmed is not None:
         words.append(
-            f"By {done.check}, which did not choose it, it is {'clearly better, too' if done.confirmed else 'NOT clearly better'}."
+            f"On {done.check}, which did not choose it, it is {'clearly better, too' if done.confirmed else 'NOT clearly better'}."
         )
     elif done.check is None:
         words.append(
-            "It is judged by the examples that it was chosen by, which flatters it: --check SUITE asks others."
+            "It was chosen and measured on the same examples, so its numbers are optimistic: --check SUITE measures it on others."
         )
     return " ".join(words)
 
 
-def _who(done: TuneResult, count: int) -> str:
+def _subject(done: TuneResult, count: int) -> str:
     if done.chosen != done.recommended:
         return f"Trial {done.chosen} was picked"
     if len(done.objectives) == 1:
         return f"Trial {done.chosen} is the best of {count}"
     first = number_called(*done.objectives[0].key)
-    return (
-        f"Of {count} trials, {done.chosen} is the best in {first} of those that are no worse than now in any objective"
-    )
+    return f"Of {count} trials, {done.chosen} is the best in {first} among those no worse than now in any objective"
 
 
 def _number(goal: TrialFigure) -> str:

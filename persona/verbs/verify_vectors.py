@@ -1,4 +1,4 @@
-"""``persona verify-vectors``: each vector alone on every suite, beside noise of its size."""
+"""``persona verify-vectors``: measure each vector alone, beside random noise of the same size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.evaluate.evaluator import BASE, BATCH, Evaluator, MeasureOptions, base_of, same_figure, suites_of
+from persona.evaluate.evaluator import BASE, Evaluator, base_of, same_figure, suites_of
+from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation
 from persona.progress import SILENT, Progress
@@ -20,8 +21,10 @@ from persona.workspace.record import worktree_recipe
 
 @dataclass(frozen=True)
 class VectorCell:
-    """What one vector alone does to one number. ``effect`` is its change from the base, ``control`` that of noise of the vector's
-    size, ``beyond`` what the vector does beyond the noise; null where that could not be compared.
+    """The effect of one vector alone on one number.
+
+    ``effect`` is the vector's change from the base, ``control`` that of noise of the same size, and ``beyond`` the difference
+    of the two; each is null if it cannot be compared.
     """
 
     vector: str
@@ -35,7 +38,7 @@ class VectorCell:
 
 @dataclass(frozen=True)
 class VectorColumn:
-    """One number of a suite: what it is of the base, and a cell for each vector."""
+    """One number of a suite: its value for the base, and a cell for each vector."""
 
     suite: str
     measure: str
@@ -48,7 +51,7 @@ class VectorColumn:
 
 @dataclass(frozen=True)
 class VerifyVectorsResult:
-    """Vectors by numbers. ``alphas`` is how strongly each was applied; ``measured`` how many suites were run."""
+    """A table of vectors by numbers. ``alphas`` has the alpha of each vector; ``measured`` counts the suites that were run."""
 
     vectors: tuple[str, ...]
     alphas: tuple[alphas.Alpha, ...]
@@ -59,43 +62,48 @@ class VerifyVectorsResult:
 
 def verify_vectors(
     repo: Repository,
-    suites: Sequence[str | Path] = (),
     *,
+    suites: Sequence[str | Path] = (),
     at: str | None = None,
     alpha: float | None = None,
-    device: str = "cpu",
-    dtype: str | None = None,
-    batch_size: int = BATCH,
-    seed: int = 0,
-    limit: int | None = None,
+    options: MeasureOptions = MeasureOptions(),
     cwd: Path | str = ".",
     command: str = "verify-vectors",
     progress: Progress = SILENT,
 ) -> VerifyVectorsResult:
-    """Measure base + α·τ for each vector that acts in ``persona.toml``, or in the revision ``at``, as strong as the recipe has it
-    or as ``alpha``.
+    """Measure base + α·τ for each active vector of a recipe, beside noise of the same size.
 
-    A vector is added plainly, whatever the recipe's method, on the tensors that the recipe lets it touch. Its control is the base
-    with Gaussian noise of the same norm in each tensor, by ``seed``.
+    Each vector is simply added, whatever the recipe's merge method, to the tensors that the recipe lets it change. Its control is
+    the base with Gaussian noise of the same norm in each tensor, drawn by the seed of ``options``.
+
+    Args:
+        suites: Names or files of suites; all of the repository if empty.
+        at: Revision of the recipe; ``persona.toml`` if None.
+        alpha: Alpha of every vector; its alpha in the recipe if None.
+        options: How to measure.
+        cwd: Folder that relative paths start from.
+        command: The command line, for the lock's message.
+
+    Raises:
+        UsageError: an unknown revision or suite, an invalid alpha, or no active vector.
     """
     if alpha is not None:
         check_alpha(alpha)
     recipe = worktree_recipe(repo) if at is None else repo.recipe(repo.resolve(at))
     acting = [replace(e, alpha=e.alpha if alpha is None else alpha) for e in recipe.vectors if alphas.acts(e.alpha)]
     if not acting or not all(alphas.acts(entry.alpha) for entry in acting):
-        raise UsageError("no vector acts in the recipe", "Commit a run, or give a vector an alpha.")
-    found = suites_of(repo, suites, cwd)
-    with Evaluator(repo, found, MeasureOptions(device, dtype, batch_size, seed, limit), command, progress) as evaluator:
+        raise UsageError("no vector is active in the recipe", "Commit a run, or give a vector an alpha.")
+    with Evaluator(repo, suites_of(repo, suites, cwd), options, command, progress) as evaluator:
         base = evaluator.of(base_of(recipe), BASE)
-        runs = [_run(evaluator, recipe, entry, seed) for entry in acting]
+        runs = [_run(evaluator, recipe, entry, options.seed) for entry in acting]
         names = tuple(entry.name for entry in acting)
-        columns = tuple(_columns(base, names, runs, seed))
+        columns = tuple(_columns(base, names, runs, options.seed))
         strengths = tuple(entry.alpha for entry in acting)
         return VerifyVectorsResult(names, strengths, columns, evaluator.measured, tuple(evaluator.notes))
 
 
 Run = tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]
-"""A vector's results, and those of its control."""
+"""The evaluations of a vector by each suite, and those of its control."""
 
 
 def _run(evaluator: Evaluator, recipe: Recipe, entry: Entry, seed: int) -> Run:
@@ -109,15 +117,15 @@ def _columns(
     for at, suite in enumerate(base):
         for figure in suite.figures:
             pairs = [(name, run[0][at], run[1][at]) for name, run in zip(names, runs, strict=True)]
-            cells = (_cell(name, one, noise, suite, figure.key, seed) for name, one, noise in pairs)
-            told = suite.suite, figure.measure, figure.name, figure.unit, figure.better, figure.value
-            yield VectorColumn(*told, tuple(cells))
+            cells = (_cell(name, alone, noise, suite, figure.key, seed) for name, alone, noise in pairs)
+            about = suite.suite, figure.measure, figure.name, figure.unit, figure.better, figure.value
+            yield VectorColumn(*about, tuple(cells))
 
 
 def _cell(
-    name: str, one: Evaluation, noise: Evaluation, base: Evaluation, key: tuple[str, str], seed: int
+    name: str, alone: Evaluation, noise: Evaluation, base: Evaluation, key: tuple[str, str], seed: int
 ) -> VectorCell:
-    figure, control, before = same_figure(one, key), same_figure(noise, key), base.figure(key)
+    figure, control, before = same_figure(alone, key), same_figure(noise, key), base.figure(key)
     return VectorCell(
         name, figure.value, figure.low, figure.high,
         change(figure, before, seed), change(control, before, seed), change(figure, control, seed),

@@ -96,7 +96,7 @@ def swept(work: Path, vector: str, seed: int) -> tuple[float, float]:
 
 def tuned(work: Path, seed: int) -> tuple[float, float]:
     """Seconds of a process that tries one trial beside the recipe as it stands, and of each further one in it."""
-    return _further(work, seed, ["tune", "bench", "--trials"], ("1", "4"))
+    return _further(work, seed, ["tune", "--suite", "bench", "--trials"], ("1", "4"))
 
 
 def _further(work: Path, seed: int, argv: list[str], values: tuple[str, str]) -> tuple[float, float]:

@@ -389,15 +389,15 @@ def evaluate(story: Story) -> None:
     story.say("log", "-n", "1", at="spoken")
     story.say("show", at="spoken")
     story.say("diff", "HEAD~1", "HEAD", at="spoken")
-    story.say("blame", "calm", at="spoken")
-    story.say("blame", "calm", "--history", at="spoken")
+    story.say("blame", at="spoken")
+    story.say("blame", "--suite", "calm", "--history", at="spoken")
     story.say("verify-vectors", "--limit", "4", at="spoken")
     story.say("sweep", "two", "--alpha", "0:1:2", "--limit", "4", at="spoken")
     (story.work / "spoken" / "evals" / "held.toml").write_text(
         '[[measures]]\nkind = "loss"\nname = "answers"\ndata = "neutral.jsonl"\n'
     )
     wanted = ("--trials", "1", "--pick", "1", "--keep", "forgetting=9", "--check", "held", "--limit", "4")
-    story.say("tune", "calm", *wanted, at="spoken")
+    story.say("tune", "--suite", "calm", *wanted, at="spoken")
 
 
 def keep(story: Story) -> None:

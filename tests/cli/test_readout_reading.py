@@ -69,7 +69,7 @@ def test_tables_and_pictures(made: Path, run: Run, tmp_path: Path) -> None:
     assert said.out.startswith("./base → ./voice\n8 texts along mood\n")
     assert "95 % interval" in said.out
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
-    assert "cannot be written as '.gif'" in run(made, *drift, "--plot", "b.gif").err
+    assert "unknown plot format '.gif'" in run(made, *drift, "--plot", "b.gif").err
 
 
 def test_bars_on_a_terminal(made: Path) -> None:
@@ -124,9 +124,9 @@ def test_tune(made: Path, run: Run, tmp_path: Path) -> None:
     said = run(made, *ask, "--toward", "warmth", "--away-from", "coldness", *tiny)
     assert said.code == 1  # nothing to be found: the answer is no
     assert "./base, towards warmth and away from coldness\n2 trials, 8 prompts" in said.out
-    assert "No trial reads further" in said.out
-    assert f"Kept in {out}" in said.out
+    assert "No trial within the bounds" in said.out
+    assert f"Trials saved in {out}" in said.out
     again = run(made, *ask, "--toward", "warmth", "--away-from", "coldness", "--most", "0.01", "--trials", "3")
-    assert "3 trials, 2 of them from before" in again.out
-    assert "of another search" in run(made, *ask, "--toward", "warmth", *tiny).err
+    assert "3 trials, 2 of them resumed" in again.out
+    assert "another search" in run(made, *ask, "--toward", "warmth", *tiny).err
     assert "Did you mean 'warmth'?" in run(made, *ask, "--toward", "warmht").err

@@ -86,7 +86,7 @@ def test_one_vector_has_no_pairs(models: TinyModels, repo: persona.Repository, r
     assert "opposed" not in said
     refused = run(repo.root, "diff", "--weights", "--plot", "one.png")
     assert refused.code == 2
-    assert "no two vectors that act" in refused.err
+    assert "fewer than two active vectors" in refused.err
     assert not (repo.root / "one.png").exists()
 
 
@@ -120,7 +120,7 @@ def test_a_picture_is_written_whole(three: persona.Repository, run: Run, name: s
     pytest.importorskip("matplotlib")
     said = run(three.root, "diff", "--weights", "--plot", name)
     assert said.code == 0, said.err
-    assert f"Drawn into {name}" in said.out
+    assert f"Plot saved in {name}" in said.out
     data = (three.root / name).read_bytes()
     assert data.startswith(begins)
     assert data == heatmap.draw(persona.interference(three), Path(name).suffix)

@@ -106,7 +106,7 @@ def edited(folder: Path, name: str) -> suites.Suite:
 
 def test_a_judge_that_was_edited_is_imported_anew(tmp_path: Path) -> None:
     old = edited(tmp_path, "judge.py")
-    with pytest.raises(UsageError, match=r"judge\.py was changed since the suite was read"):
+    with pytest.raises(UsageError, match=r"judge\.py has changed since the suite was read"):
         measured(old)
 
 

@@ -209,7 +209,7 @@ def test_tokens_that_only_the_model_has_add_nothing() -> None:
 def test_a_text_that_is_read_otherwise_than_by_the_base_is_named() -> None:
     other = small.live()
     other.tokenizer.add_tokens(["w5 w6"])
-    with pytest.raises(UsageError, match="reads it otherwise than the base's"):
+    with pytest.raises(UsageError, match="and the base tokenize this text differently"):
         run("divergence", other, [SuiteRow("here", text="w4 w5 w6")], base=small.live())
 
 
@@ -350,10 +350,10 @@ def test_a_function_of_ones_own_is_found_and_what_it_gives_is_checked() -> None:
     assert (found["words"].better, found["words"].unit) == ("higher", "words")
     assert found["words"].totals == [float(len((row.prompt or "").split())) for row in DIALOGUES]
     for function, said in (
-        ("tests.evaluate.judge:few", "gave 1 numbers for 9 rows"),
-        ("tests.evaluate.judge:none", "gave no numbers"),
-        ("tests.evaluate.judge:alone", "gave 0 numbers for 9 rows"),
-        ("tests.evaluate.judge:huge", "gave 0 numbers for 9 rows"),
+        ("tests.evaluate.judge:few", "returned 1 numbers for 9 rows"),
+        ("tests.evaluate.judge:none", "returned no numbers"),
+        ("tests.evaluate.judge:alone", "returned 0 numbers for 9 rows"),
+        ("tests.evaluate.judge:huge", "returned 0 numbers for 9 rows"),
         ("tests.evaluate.judge:late", "failed: ZeroDivisionError"),
         ("tests.evaluate.judge:fails", "failed: KeyError"),
         ("tests.evaluate.judge:nothing", "cannot be imported"),
@@ -368,14 +368,18 @@ def test_a_function_of_ones_own_is_found_and_what_it_gives_is_checked() -> None:
     ("name", "row", "said"),
     [
         ("loss", SuiteRow("here", "w1"), "here has no 'completion'"),
-        ("loss", SuiteRow("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
-        ("loss", SuiteRow("here", messages=({"role": "user", "content": "w1"},)), "not an answer of the assistant"),
-        ("forgetting", SuiteRow("here", "w1", " w2"), "here is no 'text'"),
-        ("forgetting", SuiteRow("here", text=" "), "here has no token that could be predicted"),
+        ("loss", SuiteRow("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, but the context of model is 64"),
+        (
+            "loss",
+            SuiteRow("here", messages=({"role": "user", "content": "w1"},)),
+            "the last message is not a reply of the assistant",
+        ),
+        ("forgetting", SuiteRow("here", "w1", " w2"), "here has no 'text'"),
+        ("forgetting", SuiteRow("here", text=" "), "here has no token to predict"),
         (
             "degeneration",
             SuiteRow("here", " ".join(["w1"] * 60)),
-            "here has 61 tokens, which with 10 more is beyond what model",
+            "here has 61 tokens; 10 more exceed the context of model",
         ),
         ("readout", SuiteRow("here", text="w1"), "here is the only text"),
     ],
@@ -388,7 +392,7 @@ def test_a_row_that_cannot_be_measured_is_named(name: str, row: SuiteRow, said: 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        (SuiteRow("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, and model reads 64"),
+        (SuiteRow("here", text=" ".join(["w1"] * 80)), "here has 81 tokens, but the context of model is 64"),
         (SuiteRow("here", messages=({"role": "user", "content": "w1"},)), "here: the assistant says nothing in it"),
         (SuiteRow("here", "w1"), "here: the assistant says nothing in it"),
     ],
@@ -405,9 +409,9 @@ def test_a_row_that_a_readout_cannot_read_is_named(row: SuiteRow, said: str) -> 
         (b"[]", "x.jsonl:2 is not a JSON object"),
         (b'{"answer": "x"}', "none of"),
         (b'{"prompt": "x", "text": "y"}', "'prompt' and 'text'"),
-        (b'{"prompt": "x", "completion": 5}', "'completion' must be a text"),
+        (b'{"prompt": "x", "completion": 5}', "'completion' must be a non-empty string"),
         (b'{"messages": [{"role": "user"}]}', "list of messages"),
-        (b'{"text": " "}', "'text' must be a text that is not empty"),
+        (b'{"text": " "}', "'text' must be a non-empty string"),
     ],
 )
 def test_a_line_that_is_no_example_is_named(line: bytes, said: str) -> None:

@@ -57,7 +57,7 @@ LOSS = '[[measures]]\nkind = "loss"\ndata = "answers.jsonl"\n'
         (
             f'{LOSS}\n[[measures]]\nkind = "forgetting"\ndata = "neutral.jsonl"\nwindow = 1',
             "calm.toml:8: measures[1].window: 1 is not a whole number from 2",
-            "Tokens that the model sees",
+            "Tokens per window",
         ),
         (f"{LOSS}\n{LOSS}", "calm.toml:5: measures[1].name: two measures are called 'loss'", "Rename one"),
         (f'{LOSS}name = ""', "calm.toml:4: measures[0].name: '' is not a string that is not empty", ""),
@@ -70,12 +70,12 @@ LOSS = '[[measures]]\nkind = "loss"\ndata = "answers.jsonl"\n'
         (
             '[[measures]]\nkind = "python"\ndata = "answers.jsonl"',
             "calm.toml:1: measures[0].function: is missing, and python needs it",
-            "entry point",
+            "Entry point",
         ),
         (
             '[[measures]]\nkind = "readout"\ndata = "neutral.jsonl"\nconcepts = ["a", "a"]',
             "calm.toml:4: measures[0].concepts: ['a', 'a'] is not a list of texts that differ",
-            "all otherwise",
+            "Default: all",
         ),
         (
             '[[measures]]\nkind = "readout"\ndata = "neutral.jsonl"\nlayer = -1',

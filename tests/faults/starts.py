@@ -27,7 +27,7 @@ def size(live, rows, seed):
     return [norm for row in rows]
 """
 SWEEP = ("sweep", "a", "--alpha", "0.5")
-TUNE = ("tune", "size", "--vary", "a=0:0.9", "--trials", "1")
+TUNE = ("tune", "--suite", "size", "--vary", "a=0:0.9", "--trials", "1")
 
 
 class Starts:

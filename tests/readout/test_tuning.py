@@ -219,17 +219,17 @@ def test_trials_of_another_search_are_left_alone(
     train_behaviour(folder / "base", "voice", tmp_path / "other", "full", QUICK.but(behaviour_steps=4))
     write_readout(tmp_path / "mood", Readout(readout.concepts, (1,), {1: readout.vectors[1]}, one_layer(readout)))
     for message, changes in (
-        ("of another search: 'seed' was 3, and is 4", {"search": replace(SEARCH, seed=4)}),
+        ("another search: 'seed' was 3, now 4", {"search": replace(SEARCH, seed=4)}),
         ("'bounds' was", {"search": replace(SEARCH, bounds=ReplyBounds(perplexity=2.0))}),
-        ("of other readout", {"readout": tmp_path / "mood"}),
-        ("of other prompts", {"plain": True}),
-        ("replies otherwise than when", {"model": tmp_path / "other"}),
+        ("with different readout", {"readout": tmp_path / "mood"}),
+        ("with different prompts", {"plain": True}),
+        ("the unsteered replies differ from those", {"model": tmp_path / "other"}),
     ):
         with pytest.raises(Refusal, match=message):
             tune(folder, out, 2, **changes)
     for text in ("", "{}", "[1]", '{"format": 1, "trials": 3}', before.decode().replace('"number": 1', '"number": 7')):
         (tmp_path / "odd.json").write_text(text)
-        with pytest.raises(UsageError, match="no file of trials"):
+        with pytest.raises(UsageError, match="not a file of trials"):
             tune(folder, tmp_path / "odd.json", 2)
     assert out.read_bytes() == before
 
@@ -242,8 +242,8 @@ def test_nothing_within_the_bounds_is_said_plainly(folder: Path, readout: Readou
     strict = replace(SEARCH, bounds=ReplyBounds(perplexity=0.5, repetition=0.0, special=0.0))
     found = tune(folder, tmp_path / "strict.json", 2, strict)
     assert (found.best, found.again) == (None, None)
-    assert found.said.startswith("No trial reads further than the unsteered replies within the bounds")
-    assert "0 of 2 kept them" in found.said
+    assert found.said.startswith("No trial within the bounds has a significant effect")
+    assert "0 of 2 are within the bounds" in found.said
     assert "breaks its bound on perplexity" in found.said
 
 
@@ -258,7 +258,7 @@ def test_the_best_is_within_the_bounds_and_beyond_chance() -> None:
     said = in_words(SteeringSearch("warmth", None), found, found[2], trial(2, 0.7))
     assert "Trial 2 is the best of 3 within the bounds: layer 1, 2.00 towards warmth." in said
     assert "at 1.25 × the perplexity" in said
-    assert said.endswith("with another seed +0.70 ± 0.10, as well.")
+    assert said.endswith("With another seed it is +0.70 ± 0.10, which confirms it.")
     assert "does NOT confirm" in in_words(SteeringSearch("warmth", None), found, found[2], trial(2, 0.1))
     over = replace(plain, perplexity=13.0, repetition=0.2, special=0.06)
     assert excesses(over, plain, ReplyBounds()) == pytest.approx(
@@ -269,8 +269,8 @@ def test_the_best_is_within_the_bounds_and_beyond_chance() -> None:
 def test_what_cannot_be_tuned(folder: Path, readout: Readout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "trials.json"
     for message, search in (
-        ("which way", SteeringSearch(None, None)),
-        ("is nowhere", SteeringSearch("listening", "listening")),
+        ("no concept to steer by", SteeringSearch(None, None)),
+        ("both towards and away from 'listening'", SteeringSearch("listening", "listening")),
         ("no concept 'listning'", SteeringSearch("listning", None)),
         ("no concept 'sugesting'", SteeringSearch("listening", "sugesting")),
     ):
@@ -278,7 +278,7 @@ def test_what_cannot_be_tuned(folder: Path, readout: Readout, tmp_path: Path, mo
             tune(folder, out, search=search)
     with pytest.raises(UsageError, match="2 prompts are too few"):
         persona.readout_tune(None, out, PROMPTS[:2], SEARCH, folder / "mood", folder / "base")
-    with pytest.raises(UsageError, match="nothing to try"):
+    with pytest.raises(UsageError, match="number of trials: 0"):
         tune(folder, out, 0)
     with pytest.raises(UsageError, match="there is no folder"):
         tune(folder, tmp_path / "nowhere" / "trials.json")

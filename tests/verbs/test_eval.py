@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import persona
+from persona import MeasureOptions
 from persona.errors import UsageError
 from persona.evaluate import evaluator as evaluating
 from persona.inference.load import from_folder
@@ -116,11 +117,11 @@ def test_what_was_measured_is_looked_up(work: persona.Repository) -> None:
     path = work.recipe_path
     path.write_text(f"# a remark\n{path.read_text()}")
     assert persona.eval(work).measured == 0
-    assert persona.eval(work, seed=1).measured == 2
-    assert persona.eval(work, limit=3).measured == 2
-    assert persona.eval(work, dtype="bf16").measured == 2
-    assert persona.eval(work, dtype="bfloat16").measured == 0
-    assert persona.eval(work, batch_size=3).measured == 0
+    assert persona.eval(work, options=MeasureOptions(seed=1)).measured == 2
+    assert persona.eval(work, options=MeasureOptions(limit=3)).measured == 2
+    assert persona.eval(work, options=MeasureOptions(dtype="bf16")).measured == 2
+    assert persona.eval(work, options=MeasureOptions(dtype="bfloat16")).measured == 0
+    assert persona.eval(work, options=MeasureOptions(batch_size=3)).measured == 0
     persona.restore(work)
     persona.alpha(work, {"one": 0.3})
     assert persona.eval(work).measured == 1  # the base is known
@@ -183,7 +184,7 @@ def test_a_repository_that_is_locked_costs_no_result(work: persona.Repository, m
     with work.exclusive("someone else"):
         done = persona.eval(persona.open(work.root))
     assert scores(done)["answers", "loss"].value > 0
-    assert "were not kept" in done.notes[0]
+    assert "were not saved" in done.notes[0]
     assert persona.eval(work).measured == 2
 
 
@@ -282,7 +283,7 @@ def test_noise_has_the_norm_of_the_change(work: persona.Repository) -> None:
 
 
 def test_blame_finds_the_planted_vector_by_the_numbers(work: persona.Repository) -> None:
-    found = persona.blame(work, "calm")
+    found = persona.blame(work, suite="calm")
     loss = found.verdicts[0]
     assert (loss.measure, loss.name) == ("answers", "loss")
     assert loss.vectors[0].vector == BAD
@@ -296,7 +297,7 @@ def test_blame_finds_the_planted_vector_by_the_numbers(work: persona.Repository)
         (one.effect.value for one in loss.vectors), reverse=True
     )
     assert found.measured == 1 + 5  # the whole recipe, and five that lack a vector
-    assert persona.blame(work, "calm").measured == 0
+    assert persona.blame(work).measured == 0  # of the only suite
 
 
 @pytest.mark.parametrize("verb", [persona.blame, persona.verify_vectors])
@@ -311,21 +312,21 @@ def test_a_function_must_name_its_numbers_alike_for_every_build(work: persona.Re
     (evals / "named.toml").write_text(measure)
     (evals / "named.jsonl").write_text('{"prompt": "one"}\n')
     with pytest.raises(
-        UsageError, match=r"named: 'python total .*' was measured of one build and not of another"
+        UsageError, match=r"named: 'python total .*' was measured for one build but not for another"
     ) as caught:
-        verb(work, "named" if verb is persona.blame else ["named"])
+        verb(work, **{"suite": "named"} if verb is persona.blame else {"suites": ["named"]})
     assert "the same names" in caught.value.hint
 
 
 def test_blame_finds_the_commit(work: persona.Repository) -> None:
     persona.sweep(work, "one", [0.3], suite="calm", write=True)  # an edit, which is no commit
-    done = persona.blame(work, "calm", history=True)
-    assert done.of == persona.blame(work, "calm", "HEAD", history=True).of
+    done = persona.blame(work, suite="calm", history=True)
+    assert done.of == persona.blame(work, "HEAD", suite="calm", history=True).of
     loss = done.verdicts[0]
     assert loss.commits[0].changes[0].name == BAD
     assert loss.commits[0].commit == work.resolve("HEAD~2")
     assert len(loss.commits) == 5
-    newest = persona.blame(work, "calm", history=True, most=2)
+    newest = persona.blame(work, suite="calm", history=True, most=2)
     assert {one.commit for one in newest.verdicts[0].commits} == {work.resolve("HEAD"), work.resolve("HEAD~1")}
     assert newest.measured == 0
 
@@ -341,7 +342,7 @@ def test_each_vector_alone_and_noise_of_its_size(work: persona.Repository) -> No
         assert abs(cells[name].control.value) < abs(cells[name].effect.value) / 2
     assert cells[BAD].effect.verdict == "worse"
     assert found.measured == 1 + 2 * 5
-    assert persona.verify_vectors(work, ["calm"], alpha=1.0).measured == 0
+    assert persona.verify_vectors(work, suites=["calm"], alpha=1.0).measured == 0
 
 
 def test_a_sweep_offers_the_best_and_writes_it_only_when_told(work: persona.Repository) -> None:
@@ -353,7 +354,7 @@ def test_a_sweep_offers_the_best_and_writes_it_only_when_told(work: persona.Repo
     assert found.best == found.stops[values.index(min(values))].alpha <= 0
     assert (found.clear, found.written, found.measure) == (True, False, "answers")
     assert work.recipe_bytes() == before
-    blamed = persona.blame(work, "calm").verdicts[0].vectors[0]
+    blamed = persona.blame(work, suite="calm").verdicts[0].vectors[0]
     assert values[1] == blamed.without  # one build, one result
     found = persona.sweep(work, BAD, [0.4, -0.2, 0.0, 0.8], write=True)
     assert (found.written, found.measured) == (True, 0)
@@ -367,7 +368,7 @@ def test_a_sweep_goes_by_the_number_that_is_asked_for(work: persona.Repository) 
     found = persona.sweep(work, "one", [0.0, 1.0], by="divergence top1")
     assert (found.measure, found.name, found.better, found.best) == ("divergence", "top1", "higher", 0.0)
     assert persona.sweep(work, "one", [0.0, 1.0], by="degeneration length").best is None
-    with pytest.raises(UsageError, match="no number 'divergense'") as caught:
+    with pytest.raises(UsageError, match="no measure 'divergense'") as caught:
         persona.sweep(work, "one", [0.0], by="divergense")
     assert "divergence" in caught.value.hint
 
@@ -384,14 +385,14 @@ def test_grids() -> None:
 def test_wrong_uses_are_named(work: persona.Repository, folders: Path) -> None:
     for call, said in (
         (lambda: persona.eval(work, suites=["clam"]), "no suite 'clam'"),
-        (lambda: persona.eval(work, device="tpu"), "no device 'tpu'"),
-        (lambda: persona.eval(work, dtype="fp12"), "unknown dtype 'fp12'"),
-        (lambda: persona.eval(work, batch_size=0), "batch size of 0"),
+        (lambda: persona.eval(work, options=MeasureOptions(device="tpu")), "no device 'tpu'"),
+        (lambda: persona.eval(work, options=MeasureOptions(dtype="fp12")), "unknown dtype 'fp12'"),
+        (lambda: persona.eval(work, options=MeasureOptions(batch_size=0)), "batch size: 0"),
         (lambda: persona.eval(work, ["nothing"]), "'nothing' is not a revision"),
         (lambda: persona.eval(work, [str(folders / "one")]), "is a folder"),
-        (lambda: persona.blame(work, "calm", "HEAD~5"), "no vector acts"),
-        (lambda: persona.blame(work, "calm", "one"), "'one' is a vector"),
-        (lambda: persona.blame(work, "calm", history=True, most=-1), "-1 commits"),
+        (lambda: persona.blame(work, "HEAD~5", suite="calm"), "no vector is active"),
+        (lambda: persona.blame(work, "one", suite="calm"), "'one' is a vector"),
+        (lambda: persona.blame(work, suite="calm", history=True, most=-1), "number of commits: -1"),
         (lambda: persona.verify_vectors(work, alpha=float("nan")), "alpha nan is not a finite number"),
         (lambda: persona.verify_vectors(work, alpha=float("inf")), "alpha inf is not a finite number"),
         (lambda: persona.sweep(work, "on", [0.0]), "no vector 'on'"),
@@ -416,7 +417,8 @@ class Heard(Silent):
 
 for dtype in ("bf16", "fp32"):
     print(f"{dtype}:")
-    persona.eval(persona.open(sys.argv[1]), ["HEAD"], suites=["calm"], dtype=dtype, limit=1, progress=Heard())
+    options = persona.MeasureOptions(dtype=dtype, limit=1)
+    persona.eval(persona.open(sys.argv[1]), ["HEAD"], suites=["calm"], options=options, progress=Heard())
 """
 
 

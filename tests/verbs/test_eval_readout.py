@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import persona
+from persona import MeasureOptions
 from persona.errors import UsageError
 from persona.readout.folder import write_readout
 from persona.readout.model import Readout
@@ -132,8 +133,8 @@ def test_a_revision_without_the_readout_is_read_by_that_of_the_recipe_as_it_stan
 def test_every_command_that_measures_knows_it(work: persona.Repository) -> None:
     values = {name: one.value for name, one in scores(work).items()}
     said(work, "")
-    blamed = {one.name: one for one in persona.blame(work, "calm").verdicts if one.measure == "mood"}
-    alone = {one.name: one for one in persona.verify_vectors(work, ["calm"]).columns if one.measure == "mood"}
+    blamed = {one.name: one for one in persona.blame(work, suite="calm").verdicts if one.measure == "mood"}
+    alone = {one.name: one for one in persona.verify_vectors(work, suites=["calm"]).columns if one.measure == "mood"}
     swept = persona.sweep(work, "one", [0.0, 0.5], by="mood warmth")
     for name, value in values.items():
         assert blamed[name].value == pytest.approx(value, rel=1e-8)
@@ -146,7 +147,9 @@ def test_every_command_that_measures_knows_it(work: persona.Repository) -> None:
         pytest.approx(value, rel=1e-8) for value in (cells_of(alone, "warmth", "two"), values["warmth"])
     ]
     assert swept.best is None
-    history = {one.name: one for one in persona.blame(work, "calm", history=True).verdicts if one.measure == "mood"}
+    history = {
+        one.name: one for one in persona.blame(work, suite="calm", history=True).verdicts if one.measure == "mood"
+    }
     assert len(history["warmth"].commits) == 3
 
 
@@ -156,7 +159,7 @@ def cells_of(columns: Any, name: str, vector: str) -> float:
 
 def test_a_concept_that_reads_all_texts_alike_has_no_number(work: persona.Repository) -> None:
     small.lines(work.root / "evals" / "neutral.jsonl", [{"text": "w1 w2"}] * 3)
-    found = persona.eval(work, batch_size=1)
+    found = persona.eval(work, options=MeasureOptions(batch_size=1))
     (suite,) = found.builds[0].suites
     one = suite.scores[1]
     assert math.isnan(one.value)
@@ -183,15 +186,15 @@ def test_what_is_wrong_is_named_with_its_line(
 
 def test_readouts_that_cannot_be_told(work: persona.Repository, folders: Path) -> None:
     persona.commit_readout(work, folders / "silent", name="silent", author="Test")
-    with pytest.raises(UsageError, match=r"calm.toml:6: persona.toml has 2 readouts") as caught:
+    with pytest.raises(UsageError, match=r"calm.toml:6: persona.toml has 2 readouts: mood, silent") as caught:
         persona.eval(work)
-    assert 'readout = "mood" (there is: mood, silent)' in caught.value.hint
+    assert 'readout = "mood"' in caught.value.hint
     said(work, 'readout = "silent"')
-    with pytest.raises(UsageError, match=r"calm.toml:9: .*does not say which layer is the best for 'warmth'") as caught:
-        persona.blame(work, "calm")
+    with pytest.raises(UsageError, match=r"calm.toml:9: .*does not record the best layer for 'warmth'") as caught:
+        persona.blame(work, suite="calm")
     assert "layer = 1 (it has layers 0–1)" in caught.value.hint
     persona.rm(work, ["mood", "silent"])
-    with pytest.raises(UsageError, match=r"'silent' is no readout of persona.toml, which has none") as caught:
+    with pytest.raises(UsageError, match=r"there is no readout 'silent': persona.toml has none") as caught:
         persona.eval(work)
     small.suite(work.root, text=SUITE)
     with pytest.raises(UsageError, match=r"calm.toml:6: persona.toml has no readout") as caught:
@@ -203,7 +206,7 @@ def test_readouts_that_cannot_be_told(work: persona.Repository, folders: Path) -
 
 def test_two_texts_are_needed(work: persona.Repository) -> None:
     with pytest.raises(UsageError, match=r"neutral.jsonl:1 is the only text"):
-        persona.eval(work, limit=1)
+        persona.eval(work, options=MeasureOptions(limit=1))
 
 
 def test_dialogues_of_a_readout_of_the_assistants_tokens(work: persona.Repository, tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_a_tensor_that_the_model_does_not_use_has_the_mean(
         persona.commit(repo, tmp_path / f"run-{number}", name=name)
         done = persona.fisher(repo, name, data)
         assert done.uncovered == ("extra.weight",)
-        assert done.notes[0].startswith("the model has no weight of its own for extra.weight")
+        assert done.notes[0].startswith("the model has no weights named extra.weight")
     weigh(repo)
     persona.build(repo, tmp_path / "out")
     assert load(tmp_path / "out")["extra.weight"].tolist() == [0.5, 0.5, 0.5]
@@ -346,7 +346,7 @@ def test_what_else_reads_such_a_recipe(repo: persona.Repository, tmp_path: Path)
         ("c", {}, "no vector 'c'"),
         ("a", {"device": "cuda:7"}, "no device 'cuda:7'"),
         ("a", {"dtype": "int8"}, "unknown dtype 'int8'"),
-        ("a", {"limit": 0}, "a limit of 0"),
+        ("a", {"limit": 0}, "invalid limit: 0"),
         ("a", {"changes": {"loss": "none"}}, "loss"),
     ],
 )

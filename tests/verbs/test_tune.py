@@ -17,13 +17,15 @@ import pytest
 from safetensors.torch import save_file
 
 import persona
+from persona import MeasureOptions, SearchOptions
+from persona.cli.commands.tune import bounds
 from persona.cli.main import invoke
 from persona.errors import Refusal, UsageError
-from persona.evaluate import choice, space
-from persona.evaluate.space import VariedSetting, Wanted
+from persona.evaluate import space
+from persona.evaluate.space import VariedSetting
 from persona.recipe.model import Entry, Recipe
-from persona.suggestions import Choices, KnownTrial, Range, suggested
-from persona.verbs.tune import TuneResult, bounds
+from persona.suggestions import Choices, Range, Trial, front, recommended, suggested
+from persona.verbs.tune import TuneResult
 from persona.workspace.record import worktree_recipe
 from tests.models import TinyModels, load
 
@@ -142,7 +144,7 @@ def without_work(done: TuneResult) -> TuneResult:
 
 def test_the_best_of_its_trials_by_the_formula(work: persona.Repository, folders: tuple[Path, Path, Path]) -> None:
     before = work.recipe_bytes()
-    found = persona.tune(work, "near", trials=14, keep={"moved": 1e9})
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=14, keep={"moved": 1e9}))
     assert [one.number for one in found.trials] == list(range(15))
     assert [(one.name, one.kind, one.low, one.high, one.now) for one in found.varied] == [
         ("one", "alpha", 0.0, 1.5, 0.4),
@@ -168,35 +170,35 @@ def test_the_best_of_its_trials_by_the_formula(work: persona.Repository, folders
 
 
 def test_the_same_command_again_is_a_look_up_and_another_seed_another_search(work: persona.Repository) -> None:
-    first = persona.tune(work, "near", trials=12)
-    again = persona.tune(work, "near", trials=12)
+    first = persona.tune(work, suite="near", search=SearchOptions(trials=12))
+    again = persona.tune(work, suite="near", search=SearchOptions(trials=12))
     assert again.measured == 0
     assert again == without_work(first)
-    shorter = persona.tune(work, "near", trials=5)
+    shorter = persona.tune(work, suite="near", search=SearchOptions(trials=5))
     assert (shorter.measured, [one.settings for one in shorter.trials]) == (
         0,
         [one.settings for one in first.trials[:6]],
     )
-    other = persona.tune(work, "near", trials=5, seed=1)
+    other = persona.tune(work, suite="near", search=SearchOptions(trials=5), options=MeasureOptions(seed=1))
     assert not {one.settings for one in other.trials[1:]} & {one.settings for one in first.trials[1:]}
 
 
-INTERRUPTED = ["tune", "near", "--trials", "12", "--write", "--json"]
+INTERRUPTED = ["tune", "--suite", "near", "--trials", "12", "--write", "--json"]
 
 
 def check_interrupted(work: persona.Repository, code: int, out: str, before: bytes) -> None:
-    """It came in the middle of the fifth evaluation; nothing was written, and the same command goes on as if it had not come."""
+    """It came in the middle of the fifth evaluation; nothing was written, and the same command resumes as if it had not come."""
     assert code == 128 + signal.SIGINT
     said = json.loads(out)["result"]
     assert (said["stopped"], said["measured"], said["written"], len(said["trials"])) == ("interrupted", 4, False, 4)
-    assert said["said"].startswith("Interrupted after trial 3: the same command goes on")
+    assert said["said"].startswith("Interrupted after trial 3: the same command resumes")
     assert work.recipe_bytes() == before
     (work.root / "evals" / "stop").unlink()
-    after = persona.tune(work, "near", trials=12)
+    after = persona.tune(work, suite="near", search=SearchOptions(trials=12))
     assert after.measured == 13 - 4
     assert [list(one.settings) for one in after.trials[:4]] == [one["settings"] for one in said["trials"]]
     shutil.rmtree(work.folder / "evaluations")
-    assert without_work(persona.tune(work, "near", trials=12)) == without_work(after)
+    assert without_work(persona.tune(work, suite="near", search=SearchOptions(trials=12))) == without_work(after)
 
 
 def test_ctrl_c_ends_with_what_was_found_and_the_same_command_goes_on(
@@ -228,17 +230,17 @@ def test_ctrl_c_in_a_process_of_its_own(work: persona.Repository) -> None:
 def test_time_is_a_budget(work: persona.Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that says a minute more each time that it is asked."""
     minutes = itertools.count()
-    monkeypatch.setattr("persona.evaluate.search.monotonic", lambda: 60.0 * next(minutes))
-    found = persona.tune(work, "near", trials=9, minutes=3)
+    monkeypatch.setattr("persona.suggestions.monotonic", lambda: 60.0 * next(minutes))
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3))
     assert (found.stopped, len(found.trials)) == ("minutes", 3)  # asked at 1, 2 and 3 minutes
-    with pytest.raises(UsageError, match="no trial 7 yet: the time was over after 2"):
-        persona.tune(work, "near", trials=9, minutes=3, pick=7)
-    assert persona.tune(work, "near", trials=4, minutes=99).stopped == "trials"
+    with pytest.raises(UsageError, match="no trial 7 yet: the time was over after trial 2"):
+        persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3, pick=7))
+    assert persona.tune(work, suite="near", search=SearchOptions(trials=4, minutes=99)).stopped == "trials"
 
 
 def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> None:
     before = (work.recipe_text() or "").splitlines()
-    found = persona.tune(work, "near", trials=8, write=True)
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=8), write=True)
     assert found.written
     after = (work.recipe_text() or "").splitlines()
     one, two = found.trials[found.chosen].settings
@@ -252,7 +254,7 @@ def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> 
     persona.restore(work)
     assert (work.recipe_text() or "").splitlines() == before
     other = next(trial for trial in found.trials[1:] if trial.number != found.chosen)
-    picked = persona.tune(work, "near", trials=8, pick=other.number, write=True)
+    picked = persona.tune(work, suite="near", search=SearchOptions(trials=8, pick=other.number), write=True)
     assert (picked.measured, picked.recommended, picked.chosen) == (0, found.recommended, other.number)
     assert worktree_recipe(work).entry("two").alpha == other.settings[1]
 
@@ -260,8 +262,8 @@ def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> 
 def test_what_was_changed_meanwhile_is_left_alone(work: persona.Repository) -> None:
     meddled = (work.recipe_text() or "").replace("0.4", "0.45")
     (work.root / "evals" / "meddle").write_text(meddled)
-    with pytest.raises(Refusal, match="was changed while it was tuned"):
-        persona.tune(work, "near", trials=6, write=True)
+    with pytest.raises(Refusal, match="was changed during the search"):
+        persona.tune(work, suite="near", search=SearchOptions(trials=6), write=True)
     assert work.recipe_text() == meddled
 
 
@@ -274,14 +276,14 @@ def test_nothing_is_written_into_a_merge(work: persona.Repository) -> None:
     work.recipe_path.write_text(work.head_text())
     before = work.recipe_bytes()
     with pytest.raises(Refusal, match="a merge is in progress"):
-        persona.tune(work, "near", trials=3, write=True)
+        persona.tune(work, suite="near", search=SearchOptions(trials=3), write=True)
     assert not (work.folder / "evaluations").exists(), "it was refused before the work"
-    assert persona.tune(work, "near", trials=1).written is False
+    assert persona.tune(work, suite="near", search=SearchOptions(trials=1)).written is False
     assert work.recipe_bytes() == before
 
 
 def test_several_objectives_by_brute_force(work: persona.Repository) -> None:
-    found = persona.tune(work, "near", trials=14, by=["far", "moved"])
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=14, by=["far", "moved"]))
     points = [(value(one, "far"), value(one, "moved")) for one in found.trials]
     for trial, mine in zip(found.trials, points, strict=True):
         beaten = any(other[0] <= mine[0] and other[1] <= mine[1] and other != mine for other in points)
@@ -291,11 +293,11 @@ def test_several_objectives_by_brute_force(work: persona.Repository) -> None:
 
 
 def test_limits_are_kept(work: persona.Repository) -> None:
-    free = persona.tune(work, "near", trials=12, keep={"moved": 1e9})
+    free = persona.tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": 1e9}))
     slack = value(free.trials[free.chosen], "moved") - value(free.trials[0], "moved")
     slack /= 2
     assert slack > 0, "the planted recipe is further from the base"
-    found = persona.tune(work, "near", trials=12, keep={"moved": slack})
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": slack}))
     assert [(one.measure, one.name, one.slack) for one in found.limits] == [("moved", "value", slack)]
     start = value(found.trials[0], "moved")
     over = [value(one, "moved") - start > slack for one in found.trials]
@@ -307,27 +309,30 @@ def test_limits_are_kept(work: persona.Repository) -> None:
 
 
 def test_a_trial_without_a_number_has_failed(work: persona.Repository) -> None:
-    found = persona.tune(work, "odd", trials=14, by=["odd", "far"])
+    found = persona.tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"]))
     failed = [one for one in found.trials if one.failed]
     assert failed
     assert {one.failed for one in failed} == {"odd value is nan"}
     assert all(one.number != found.chosen and not one.front for one in failed)
     assert all(value(one, "odd") != value(one, "odd") for one in failed)
     with pytest.raises(UsageError, match="cannot be picked: odd value is nan"):
-        persona.tune(work, "odd", trials=14, by=["odd", "far"], pick=failed[0].number)
+        persona.tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"], pick=failed[0].number))
 
 
 def test_a_method_that_needs_what_a_vector_has_not_fails_in_its_trials_alone(work: persona.Repository) -> None:
-    found = persona.tune(work, "near", trials=4, vary={"one": (0.5, 1.0)}, methods=["fisher", "linear"])
+    found = persona.tune(
+        work, suite="near", search=SearchOptions(trials=4, vary={"one": (0.5, 1.0)}, methods=["fisher", "linear"])
+    )
     failed = [trial.settings[1] for trial in found.trials if "needs the Fisher diagonal" in trial.failed]
     assert failed == ["fisher"] * 2
     assert found.chosen is None or found.trials[found.chosen].settings[1] == "linear"
 
 
 def test_methods_and_densities(work: persona.Repository) -> None:
-    found = persona.tune(
-        work, "near", trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9)
+    search = SearchOptions(
+        trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9)
     )
+    found = persona.tune(work, suite="near", search=search)
     assert [(one.name, one.kind, one.options, one.now) for one in found.varied[1:]] == [
         ("method", "method", ("ties", "karcher", "linear"), "linear"),
         ("density", "density", (), None),
@@ -340,10 +345,7 @@ def test_methods_and_densities(work: persona.Repository) -> None:
         assert density is None or 0.3 <= density <= 0.9
         assert bool(trial.failed) == (method == "karcher")  # which takes no negative alpha
     ties = next(one for one in found.trials if one.settings[1] == "ties")
-    picked = persona.tune(
-        work, "near", trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9),
-        pick=ties.number, write=True,
-    )  # fmt: skip
+    picked = persona.tune(work, suite="near", search=replace(search, pick=ties.number), write=True)
     assert picked.measured == 0
     recipe = worktree_recipe(work)
     assert (recipe.method, dict(recipe.parameters)) == ("ties", {"density": ties.settings[2]})
@@ -351,34 +353,44 @@ def test_methods_and_densities(work: persona.Repository) -> None:
 
 
 def test_the_choice_is_checked_on_other_data(work: persona.Repository) -> None:
-    found = persona.tune(work, "near", trials=10, check="held")
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=10, check="held"))
     assert (found.check, found.confirmed, found.notes) == ("held", True, ())
     assert found.measured == 11 + 2
     assert [(one.suite, one.measure, one.verdict) for one in found.moved] == [
         ("held", "far", "better"),
         ("held", "moved", "worse"),
     ]
-    assert "By held, which did not choose it, it is clearly better, too." in found.said
+    assert "On held, which did not choose it, it is clearly better, too." in found.said
     suite = work.root / "evals" / "again.toml"
     suite.write_text(MEASURE.format("moved", "near"))
-    found = persona.tune(work, "near", trials=10, check="again")
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=10, check="again"))
     assert found.confirmed is None
-    assert found.notes == ("6 examples of again are in near, too: they judge what they chose",)
-    with pytest.raises(UsageError, match="near is the suite that is searched by"):
-        persona.tune(work, "near", check="near")
+    assert found.notes == ("6 examples of again are also in near: they do not check it independently",)
+    with pytest.raises(UsageError, match="near is the suite of the search itself"):
+        persona.tune(work, suite="near", search=SearchOptions(check="near"))
 
 
 def test_what_is_the_best_already_is_said(work: persona.Repository) -> None:
     persona.alpha(work, {"one": PLANTED[0], "two": PLANTED[1]}, author="Test")
-    found = persona.tune(work, "near", trials=6, write=True, check="held")
+    found = persona.tune(work, suite="near", search=SearchOptions(trials=6, check="held"), write=True)
     assert (found.recommended, found.chosen, found.edit, found.written, found.moved) == (None, None, "", False, ())
-    assert found.said == "Of 6 trials none is better than persona.toml as it stands."
+    assert found.said == "None of 6 trials is better than the current persona.toml."
     assert not work.is_edited()
 
 
 @pytest.mark.parametrize("by", [("far",), ("far", "moved")])
 def test_what_a_person_sees(work: persona.Repository, by: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["tune", "near", "--trials", "5", "--alphas", "-1:1", "--vary", "two=-0.5:0", *(f"--by={one}" for one in by)]
+    argv = [
+        "tune",
+        "--suite",
+        "near",
+        "--trials",
+        "5",
+        "--alphas=-1:1",
+        "--vary",
+        "two=-0.5:0",
+        *(f"--by={m}" for m in by),
+    ]
     picture = work.root / "found.svg"
     assert invoke(["-C", str(work.root), *argv, "--plot", "found.svg", "--pick", "2", "--keep", "moved=9"]) == 0
     out, _ = capsys.readouterr()
@@ -388,7 +400,7 @@ def test_what_a_person_sees(work: persona.Repository, by: tuple[str, ...], capsy
     assert lines[3].split()[:2] == ["0", "-0.1"]
     assert next(line for line in lines if line.startswith("2 ")).count("← chosen") == 1
     assert "Trial 2" in out
-    assert "Not written: the same command with --write does that." in out
+    assert "Not written. To write it, add --write to the same command." in out
     assert b"two" in picture.read_bytes() if len(by) == 1 else b"far value" in picture.read_bytes()
     drawn = picture.read_bytes()
     assert invoke(["-C", str(work.root), *argv, "--plot", "found.svg", "--pick", "2", "--keep", "moved=9"]) == 0
@@ -398,34 +410,36 @@ def test_what_a_person_sees(work: persona.Repository, by: tuple[str, ...], capsy
 def test_wrong_uses_are_named(work: persona.Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     for said, wrong in (
         ("no vector 'on' in the recipe", {"vary": {"on": None}}),
-        ("1 to 0 is no range for one", {"vary": {"one": (1.0, 0.0)}}),
-        ("nan to 1 is no range", {"alphas": (float("nan"), 1.0)}),
+        ("1:0 is not a valid range for one", {"vary": {"one": (1.0, 0.0)}}),
+        ("nan:1 is not a valid range", {"alphas": (float("nan"), 1.0)}),
         ("unknown method 'tis'", {"methods": ["tis"]}),
         ("linear has no density", {"density": (0.1, 1.0)}),
         ("a density of 0 keeps nothing", {"density": (0.0, 1.0), "methods": ["ties"]}),
-        ("0.5 to 2 is no range for density", {"density": (0.5, 2.0), "methods": ["ties"]}),
-        ("no number 'nothing'", {"by": ["nothing"]}),
-        ("cannot be kept within -1", {"keep": {"moved": -1.0}}),
-        ("0 trials make no search", {"trials": 0}),
-        ("0 minutes are no time", {"minutes": 0.0}),
+        ("0.5:2 is not a valid range for density", {"density": (0.5, 2.0), "methods": ["ties"]}),
+        ("no measure 'nothing'", {"by": ["nothing"]}),
+        ("invalid limit -1 for moved value", {"keep": {"moved": -1.0}}),
+        ("number of trials: 0", {"trials": 0}),
+        ("number of minutes: 0", {"minutes": 0.0}),
         ("no trial 9 to pick", {"trials": 3, "pick": 9}),
         ("no suite 'hold'", {"check": "hold"}),
     ):
         with pytest.raises(UsageError, match=said):
-            persona.tune(work, "near", **wrong)
+            persona.tune(work, suite="near", search=SearchOptions(**wrong))
+    with pytest.raises(UsageError, match="there are 3 suites: held, near, odd"):
+        persona.tune(work)
     text = (work.root / "evals" / "near.toml").read_text()
     (work.root / "evals" / "near.toml").write_text(text.replace('"lower"', '"neither"'))
-    with pytest.raises(UsageError, match="neither way is good of far value"):
-        persona.tune(work, "near")
+    with pytest.raises(UsageError, match="far value has no better direction"):
+        persona.tune(work, suite="near")
     persona.alpha(work, {"one": 0, "two": 0}, author="Test")
     with pytest.raises(UsageError, match="there is nothing to vary"):
-        persona.tune(work, "held")
+        persona.tune(work, suite="held")
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match="needs optuna") as caught:
-        persona.tune(work, "held")
+        persona.tune(work, suite="held")
     assert "persona-vcs[tune]" in caught.value.hint
     for text in ("", "1", "a:b", "1:"):
-        with pytest.raises(UsageError, match="is no range"):
+        with pytest.raises(UsageError, match="is not a range"):
             bounds(text)
     assert bounds("-1:0.5") == (-1.0, 0.5)
 
@@ -446,18 +460,18 @@ RECIPE = Recipe(
 
 
 def test_what_varies_unless_it_is_said() -> None:
-    assert [(one.name, one.kind, one.low, one.high, one.now) for one in space.varied(RECIPE, Wanted({}))] == [
+    assert [(one.name, one.kind, one.low, one.high, one.now) for one in space.varied(RECIPE, SearchOptions())] == [
         ("plain", "alpha", 0.0, 1.5, 0.8),
         ("far", "alpha", -6.0, 0.0, -4.0),
         ("deep", "factor", 0.0, 1.5, 1.0),
         ("parts", "factor", 0.0, 1.5, 1.0),
     ]
-    named = space.varied(RECIPE, Wanted({"off": None, "deep": (0.5, 2.0)}, alphas=(-1.0, 1.0)))
+    named = space.varied(RECIPE, SearchOptions({"off": None, "deep": (0.5, 2.0)}, alphas=(-1.0, 1.0)))
     assert [(one.name, one.low, one.high) for one in named] == [("off", -1.0, 1.0), ("deep", 0.5, 2.0)]
 
 
 def test_settings_are_the_recipe_that_they_say() -> None:
-    things = space.varied(RECIPE, Wanted({}, methods=("linear", "dare_ties", "ties"), density=(0.1, 1.0)))
+    things = space.varied(RECIPE, SearchOptions(methods=("linear", "dare_ties", "ties"), density=(0.1, 1.0)))
     settings = {"alpha plain": 0.1, "alpha far": -2.0, "factor deep": 0.3, "factor parts": 1.1}
     ties = space.recipe_at(RECIPE, things, {**settings, "method method": "ties", "density density": 0.7})
     assert [entry.alpha for entry in ties.vectors] == [0.1, -2.0, 0.0, (0.06, 0.3), (("*.mlp.*", 0.55), ("*", -1.1))]
@@ -492,8 +506,8 @@ def test_fronts_by_brute_force() -> None:
             one is None or any(all(b <= a for a, b in zip(one, other, strict=True)) and other != one for other in sound)
             for one in trials
         ]
-        assert choice.front(trials) == tuple(at for at, lost in enumerate(beaten) if not lost)
-        found, start = choice.recommended(trials), trials[0]
+        assert front(trials) == tuple(at for at, lost in enumerate(beaten) if not lost)
+        found, start = recommended(trials), trials[0]
         good = [
             at
             for at, one in enumerate(trials)
@@ -505,7 +519,7 @@ def test_fronts_by_brute_force() -> None:
 
 def test_suggestions_follow_from_the_trials_and_the_seed() -> None:
     room = {"x": Range(-1.0, 2.0), "way": Choices(("a", "b"))}
-    known: list[KnownTrial] = []
+    known: list[Trial[None]] = []
     for number in range(40):
         found = suggested(room, known, number)
         assert found == suggested(room, list(known), number)
@@ -513,9 +527,7 @@ def test_suggestions_follow_from_the_trials_and_the_seed() -> None:
         assert room["way"].has(found["way"])
         failed = found["x"] > 1
         known.append(
-            KnownTrial(
-                found, None if failed else (abs(found["x"] - 0.5),), {"way": 1.0 if found["way"] == "b" else -1.0}
-            )
+            Trial(found, None if failed else (abs(found["x"] - 0.5),), {"way": 1.0 if found["way"] == "b" else -1.0})
         )
     late = known[20:]
     assert sum(one.values is None for one in late) < sum(one.values is None for one in known[:10]), (

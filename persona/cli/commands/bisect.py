@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from persona.verbs.bisect import BisectEnd, BisectState
 
 SKIPPED = 125
-"""The exit code that says that a commit cannot be tested, as in git."""
+"""Exit code for a commit that cannot be tested, as in git."""
 
 
 @click.group("bisect")
 def command() -> None:
-    """Find the commit that made something worse, by halving what is between a good and a bad one.
+    """Find the commit that made something worse
+
+    Searches the commits between a good and a bad one by halving.
 
     \b
-    persona bisect start HEAD v0.1                  HEAD is bad, v0.1 was good
-    persona bisect good                             this one is good: the next one, please
-    persona bisect run python check.py              or let a program judge
-    persona bisect reset                            back to where you were
+    persona bisect start HEAD v0.1                  HEAD is bad, v0.1 is good
+    persona bisect good                             mark this commit, and go to the next
+    persona bisect run python check.py              or let a program test each commit
+    persona bisect reset                            end, and go back to where you were
     """
 
 
@@ -40,7 +42,9 @@ def command() -> None:
 @json_option
 @click.pass_obj
 def start(app: App, bad: str | None, good: tuple[str, ...]) -> None:
-    """Begin a search between a BAD commit and a GOOD one (or several); both can be marked later.
+    """Start a search between a BAD and a GOOD commit
+
+    Several GOOD commits may be given. Both can also be marked later.
 
     \b
     persona bisect start
@@ -57,7 +61,9 @@ def start(app: App, bad: str | None, good: tuple[str, ...]) -> None:
 @json_option
 @click.pass_obj
 def good(app: App, revs: tuple[str, ...]) -> None:
-    """Say that the commit that is checked out (or REV) is good, and go to the next one.
+    """Mark a commit as good
+
+    Marks the current commit or REV, and checks out the next commit to test.
 
     \b
     persona bisect good
@@ -71,7 +77,9 @@ def good(app: App, revs: tuple[str, ...]) -> None:
 @json_option
 @click.pass_obj
 def bad(app: App, revs: tuple[str, ...]) -> None:
-    """Say that the commit that is checked out (or REV) is bad, and go to the next one.
+    """Mark a commit as bad
+
+    Marks the current commit or REV, and checks out the next commit to test.
 
     \b
     persona bisect bad
@@ -85,7 +93,9 @@ def bad(app: App, revs: tuple[str, ...]) -> None:
 @json_option
 @click.pass_obj
 def skip(app: App, revs: tuple[str, ...]) -> None:
-    """Say that the commit that is checked out (or REV) cannot be tested, and go to another one.
+    """Mark a commit that cannot be tested
+
+    Marks the current commit or REV, and checks out another commit to test.
 
     \b
     persona bisect skip
@@ -98,10 +108,11 @@ def skip(app: App, revs: tuple[str, ...]) -> None:
 @json_option
 @click.pass_obj
 def run(app: App, program: tuple[str, ...]) -> None:
-    """Let a program judge each commit by its exit code, until the first bad one is found.
+    """Test commits with a program
 
-    0 is good, 1 to 124 and 126, 127 are bad, 125 skips. Anything else ends the search where it is. The program runs
-    in the repository's folder, with the recipe of the commit in persona.toml; what it prints goes to stderr.
+    Runs COMMAND for each commit until the first bad one is found. Exit code 0 means good, 125 skip, and any other up to
+    127 bad; anything else stops the search. The program runs in the repository's folder, with the commit's recipe in
+    persona.toml; its output goes to stderr.
 
     \b
     persona bisect run python check.py
@@ -124,7 +135,7 @@ def run(app: App, program: tuple[str, ...]) -> None:
 @json_option
 @click.pass_obj
 def status(app: App) -> None:
-    """Say where the search stands.
+    """Show the state of the search
 
     \b
     persona bisect status
@@ -140,7 +151,9 @@ def status(app: App) -> None:
 @json_option
 @click.pass_obj
 def reset(app: App, rev: str | None) -> None:
-    """End the search, and go back to where it began, or to REV.
+    """End the search and go back
+
+    Goes back to where the search started, or to REV.
 
     \b
     persona bisect reset
@@ -172,7 +185,9 @@ def _judged(program: tuple[str, ...], folder: str, commit: CommitId) -> str:
     if code == SKIPPED:
         return "skip"
     if not 0 <= code < 128:
-        raise click.ClickException(f"the program ended with {code} at {short(commit)}; the search stays where it is")
+        raise click.ClickException(
+            f"the program exited with code {code} at {short(commit)}; the search is not finished"
+        )
     return "bad" if code else "good"
 
 
@@ -185,9 +200,9 @@ def _render(console: Console, done: BisectState, tested: int = 0) -> None:
     elif done.here is not None:
         left = f"{count(len(done.suspects), 'suspect')}, about {count(done.steps, 'step')}"
         console.print(f"{left}. HEAD is now at [yellow]{short(done.here)}[/] {escape(done.subject)}")
-        console.print("Is it good? persona bisect good | bad | skip", style="dim")
+        console.print("Test it, then run: persona bisect good, bad or skip", style="dim")
     elif done.suspects:
-        console.print("The commits that are left cannot be tested. The first bad one is one of these:")
+        console.print("The remaining commits cannot be tested. The first bad commit is one of these:")
         for commit in done.suspects:
             console.print(f" [yellow]{short(commit)}[/]")
     else:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import SHOWN, SUITE
+from persona.cli.complete import SHOWN
 from persona.cli.output import note
 from persona.cli.render import short, table
-from persona.cli.running import measuring_options
+from persona.cli.running import measuring_options, suites_option
 from persona.cli.tables.scores import LEGEND, called, interval, moved, number
 
 if TYPE_CHECKING:
+    from persona.evaluate.options import MeasureOptions
     from persona.verbs.eval import BuildScores, EvalResult, SuiteScores
 
 
 @click.command("eval")
 @click.argument("revs", nargs=-1, metavar="[REV|NAME]...", type=SHOWN)
-@click.option(
-    "--suite", "suites", multiple=True, type=SUITE, metavar="NAME|FILE", help="A suite; all of them otherwise."
-)
+@suites_option
 @measuring_options
 @json_option
 @click.pass_obj
-def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], **how: Any) -> None:
-    """Measure what a recipe builds by the suites in evals/, and keep the results.
+def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options: MeasureOptions) -> None:
+    """Measure revisions with the suites in evals/
 
-    Without REV, persona.toml as it stands. A vector is measured alone on its base. Nothing is written to disk but the
-    results, and what was measured once is looked up.
+    Without REV, measures the current persona.toml. A vector is measured alone on its base. Models are built in memory;
+    results are kept, and not measured again.
 
     \b
     persona eval
@@ -41,8 +40,9 @@ def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], **how: 
     from persona.verbs.eval import eval as evaluate
 
     done = evaluate(
-        app.repository(), revs, suites=suites, cwd=app.folder, command=app.command, progress=app.progress(), **how
-    )
+        app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command,
+        progress=app.progress(),
+    )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")
     app.show("eval", done, lambda console: _render(console, done))

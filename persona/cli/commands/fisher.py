@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 @click.argument("name", type=VECTOR)
 @click.option(
     "--data", metavar="FILE", required=True, type=click.Path(readable=False),
-    help="Examples of what the vector is for, as 'persona train' reads them.",
+    help="Examples of what the vector was trained for, in a format of 'persona train'.",
 )  # fmt: skip
-@click.option("--speaker", metavar="NAME", help="Whose turns count of conversations between [NAME]s.")
+@click.option("--speaker", metavar="NAME", help="Whose turns count in conversations marked with [NAME].")
+@click.option("--preset", metavar="NAME", default="default", show_default=True, help="Preset for reading data.")
+@click.option("--set", "settings", metavar="K=V", multiple=True, help="Override a setting of the preset; repeatable.")
 @click.option(
-    "--preset", metavar="NAME", default="default", show_default=True, help="How data is read, as in 'persona train'."
-)
-@click.option("--set", "settings", metavar="K=V", multiple=True, help="Any other setting of the preset; repeatable.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the labels, and of --limit.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use N of the examples, drawn by the seed.")
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+    help="Random seed for labels and --limit.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only N random examples.")
 @dtype_option
 @device_option
-@click.option("-m", "--message", metavar="MSG", help="What the commit is for.")
+@click.option("-m", "--message", metavar="MSG", help="Commit message.")
 @json_option
 @click.pass_obj
 def command(
@@ -51,11 +52,11 @@ def command(
     device: str,
     message: str | None,
 ) -> None:
-    """Estimate which weights a vector needs most, for merging by the method fisher.
+    """Estimate which weights a vector needs most
 
-    The Fisher diagonal is estimated on the base with that vector alone, over the tokens that 'persona train' would learn,
-    and committed as the vector's. A few hundred examples are enough. It takes the model, its gradients, and 4 bytes for each
-    weight that the vector changes.
+    Estimates the Fisher diagonal of the base with that vector alone, over the tokens that 'persona train' would learn, and
+    commits it with the vector; the merge method fisher uses it. A few hundred examples are enough. Needs memory for the
+    model, its gradients, and 4 bytes for each weight that the vector changes.
 
     \b
     persona fisher listening --data listening.jsonl
@@ -96,6 +97,6 @@ def _render(console: Console, done: FisherResult) -> None:
     for text in done.notes:
         console.print(f"   {escape(text)}")
     if done.waiting:
-        console.print(f"   still without one: {escape(', '.join(done.waiting))}")
+        console.print(f"   vectors without a Fisher diagonal: {escape(', '.join(done.waiting))}")
     elif not done.weighs:
-        console.print(escape('   now, in persona.toml:  [merge]  method = "fisher"'))
+        console.print(escape('   To use it, set in persona.toml:  [merge]  method = "fisher"'))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.complete import SUITE, VECTOR
+from persona.cli.complete import VECTOR
 from persona.cli.output import note
 from persona.cli.plots.picture import Picture
 from persona.cli.render import table
-from persona.cli.running import measuring_options
-from persona.cli.tables.scores import called, interval, moved, number
+from persona.cli.running import measuring_options, suite_option
+from persona.cli.tables.scores import WRITTEN, called, interval, moved, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from persona.evaluate.options import MeasureOptions
     from persona.verbs.sweep import SweepPoint, SweepResult
 
 
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 @click.option(
     "--alpha", "alphas", required=True, metavar="FIRST:LAST:COUNT", help="Alphas to try: -1:1:9, or 0.2,0.5,1."
 )
-@click.option("--suite", type=SUITE, metavar="NAME|FILE", help="The suite; not needed where there is one.")
-@click.option("--by", metavar="MEASURE", help="The number to go by; the first of the suite otherwise.")
-@click.option("--write", is_flag=True, help="Write the best alpha into persona.toml, to be committed or restored.")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves: a .png or .svg file.")
+@suite_option
+@click.option("--by", metavar="MEASURE", help="Measure to optimize. [default: the suite's first measure]")
+@click.option("--write", is_flag=True, help="Write the best alpha to persona.toml, without committing it.")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Plot the curves (.png or .svg).")
 @measuring_options
 @json_option
 @click.pass_obj
@@ -44,12 +45,12 @@ def command(
     by: str | None,
     write: bool,
     plot: str | None,
-    **how: Any,
+    options: MeasureOptions,
 ) -> None:
-    """Measure the recipe with one vector turned up and down.
+    """Measure a vector at several alphas
 
-    The model stays in memory: another alpha builds the tensors of that vector anew, and nothing else. The best alpha is
-    offered, and persona.toml changes only with --write.
+    Keeps the model in memory and rebuilds only the tensors that change between alphas. Prints the best alpha; use --write
+    to save it to persona.toml.
 
     \b
     persona sweep listening --alpha -1:1:9
@@ -61,7 +62,7 @@ def command(
     picture = Picture(app, plot)
     done = sweep(
         app.repository(), vector, grid(alphas), suite=suite, by=by, write=write, cwd=app.folder,
-        command=app.command, progress=app.progress(), **how,
+        command=app.command, progress=app.progress(), options=options,
     )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")
@@ -77,10 +78,10 @@ def _drawn(done: SweepResult, suffix: str) -> bytes:
 
 def _render(console: Console, done: SweepResult) -> None:
     goal = done.measure, done.name
-    first = {
-        one.measure: at for at, one in reversed(list(enumerate(done.stops[0].reached))) if one.measure != done.measure
-    }
-    others = dict(sorted(first.items(), key=lambda item: item[1]))  # the first number of each other measure
+    others: dict[str, int] = {}  # the first number of each other measure
+    for at, figure in enumerate(done.stops[0].reached):
+        if figure.measure != done.measure:
+            others.setdefault(figure.measure, at)
     console.print(f"[bold]{escape(done.vector)}[/]  {escape(done.suite)}")
     names = [escape(name) for name in others]
     rows = table("α", called(*goal), "95 % interval", "from now", *names, right={"α", called(*goal), *names})
@@ -92,19 +93,18 @@ def _render(console: Console, done: SweepResult) -> None:
 
 
 def _cells(stop: SweepPoint, goal: tuple[str, str], others: Iterable[int]) -> list[str]:
-    one = next(one for one in stop.reached if (one.measure, one.name) == goal)
-    return [number(one.value), interval(one.low, one.high), moved(one.from_now)] + [
-        number(stop.reached[at].value) for at in others
-    ]
+    figure = next(figure for figure in stop.reached if (figure.measure, figure.name) == goal)
+    cells = number(figure.value), interval(figure.low, figure.high), moved(figure.from_now)
+    return [*cells, *(number(stop.reached[at].value) for at in others)]
 
 
 def _offer(done: SweepResult) -> str:
     if done.best is None:
-        return f"\nNeither way is good of {called(done.measure, done.name)}: choose yourself."
+        return f"\n{called(done.measure, done.name)} has no better direction: choose an alpha yourself."
     if done.written:
-        return "\nWritten into persona.toml: persona commit records it, persona restore takes it back."
+        return WRITTEN
     if done.now == done.best:
-        return "\nThe recipe has the best of these already."
-    doubt = "" if done.clear else " (no clear improvement over the recipe as it stands)"
+        return "\nThe recipe already has the best of these alphas."
+    doubt = "" if done.clear else " (not a clear improvement over the current recipe)"
     edit = escape(shlex.join(["persona", "alpha", f"{done.vector}={done.best:g}"]))
-    return f"\nThe best of these: {edit}{doubt}"
+    return f"\nBest alpha: {edit}{doubt}"

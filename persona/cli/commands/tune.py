@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -14,83 +14,92 @@ from persona.cli.complete import METHOD, SUITE, VECTOR
 from persona.cli.output import note, utf8
 from persona.cli.plots.picture import Picture
 from persona.cli.render import count, table
-from persona.cli.running import measuring_options
-from persona.cli.tables.scores import called, moved, moves, number
+from persona.cli.running import measuring_options, options_of, suite_option
+from persona.cli.tables.scores import WRITTEN, called, moved, moves, number
+from persona.errors import UsageError
+from persona.evaluate.options import SearchOptions
 
 if TYPE_CHECKING:
+    from persona.evaluate.options import Bounds, MeasureOptions
     from persona.evaluate.search import TrialReport
-    from persona.evaluate.space import Bounds
     from persona.verbs.tune import TuneResult
 
 MOST = 12
-"""Trials that are shown beside the recipe as it stands."""
+"""Largest number of trials in the table, besides trial 0."""
 
 INTERRUPTED = 130
 
 
+def bounds(text: str) -> Bounds:
+    """Read ``0:1.5`` as a range."""
+    low, colon, high = text.partition(":")
+    try:
+        if colon:
+            return float(low), float(high)
+    except ValueError:
+        pass
+    raise UsageError(f"'{text}' is not a range", "Write LOW:HIGH, such as 0:1.5.")
+
+
+def _range(text: str) -> tuple[str, Bounds | None]:
+    name, equals, limits = text.partition("=")
+    return name, bounds(limits) if equals else None
+
+
+def _slack(text: str) -> tuple[str, float]:
+    """Split at the last ``=`` if a number follows; a measure's name may contain any character."""
+    name, _, slack = text.rpartition("=")
+    try:
+        return name, float(slack)
+    except ValueError:
+        return text, 0.0
+
+
+_READERS = {
+    "vary": lambda given: once(map(_range, given), "vector"),
+    "alphas": bounds,
+    "methods": lambda text: tuple(part.strip() for part in text.split(",")),
+    "density": bounds,
+    "keep": lambda given: once(map(_slack, given), "measure"),
+}
+_TYPES = {"vary": VECTOR, "methods": METHOD, "check": SUITE}
+
+
 @click.command("tune")
-@click.argument("suite", metavar="SUITE|FILE", type=SUITE)
-@click.option(
-    "--vary", multiple=True, type=VECTOR, metavar="NAME[=LOW:HIGH]",
-    help="Vary the alpha of this vector; of all that act otherwise.",
-)  # fmt: skip
-@click.option("--alphas", metavar="LOW:HIGH", help="Alphas to try; 0:1.5 otherwise, and -1.5:0 of a negative one.")
-@click.option("--method", "methods", type=METHOD, metavar="NAME,...", help="Try these merge methods, too.")
-@click.option("--density", metavar="LOW:HIGH", help="Densities to try, where the method has one.")
-@click.option(
-    "--by", multiple=True, metavar="MEASURE",
-    help="The number to go by, the first of the suite otherwise; given several times, several objectives.",
-)  # fmt: skip
-@click.option(
-    "--keep", multiple=True, metavar="MEASURE[=X]", help="This number may get worse by at most X; not at all otherwise."
-)
-@click.option("--trials", type=click.IntRange(1, 10_000), default=30, show_default=True, metavar="N", help="How many.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), metavar="M", help="Begin no trial after these.")
-@click.option("--check", type=SUITE, metavar="SUITE|FILE", help="Measure the choice by this suite, of other data, too.")
-@click.option("--pick", type=click.IntRange(min=1), metavar="TRIAL", help="Choose this trial.")
-@click.option("--write", is_flag=True, help="Write the choice into persona.toml, to be committed or restored.")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the search: a .png or .svg file.")
+@suite_option
+@options_of(SearchOptions, "search", types=_TYPES, readers=_READERS)
+@click.option("--write", is_flag=True, help="Write the chosen trial to persona.toml, without committing it.")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Plot the search (.png or .svg).")
 @measuring_options
 @json_option
 @click.pass_obj
 def command(
     app: App,
     /,
-    suite: str,
-    vary: tuple[str, ...],
-    alphas: str | None,
-    methods: str | None,
-    density: str | None,
-    by: tuple[str, ...],
-    keep: tuple[str, ...],
-    trials: int,
-    minutes: float | None,
-    check: str | None,
-    pick: int | None,
+    suite: str | None,
     write: bool,
     plot: str | None,
-    **how: Any,
+    search: SearchOptions,
+    options: MeasureOptions,
 ) -> int:
-    """Search for the alphas, the method and the density that a suite finds best.
+    """Search for the best alphas, method and density
 
-    Trial 0 is persona.toml as it stands. The best trial is offered, and persona.toml changes only with --write. Ctrl-C ends the
-    search with what was found; the same command again goes on from there, and costs nothing up to there. Of several
-    objectives, the trial is offered that is best in the first and worse than now in none. Needs optuna: pip install 'persona-vcs[tune]'.
+    Trial 0 is the current persona.toml. Prints the best trial; use --write to save it. With several objectives, the best
+    trial is the best in the first among those no worse than trial 0 in any. Ctrl-C ends the search with what was found; the
+    same command again resumes it. Needs optuna: pip install 'persona-vcs[tune]'.
 
     \b
-    persona tune listening
-    persona tune listening --vary voice=-0.5:0.5 --vary patience --keep forgetting=0.02
-    persona tune listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl" --plot tune.png
-    persona tune listening --trials 200 --minutes 60 --check held-out --write
+    persona tune
+    persona tune --suite listening --vary voice=-0.5:0.5 --vary patience --keep forgetting=0.02
+    persona tune --suite listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl" --plot tune.png
+    persona tune --suite listening --trials 200 --minutes 60 --check held-out --write
     """
-    from persona.verbs.tune import bounds, tune
+    from persona.verbs.tune import tune
 
     picture = Picture(app, plot)
     done = tune(
-        app.repository(), suite, vary=once(map(_range, vary), "vector"), alphas=bounds(alphas) if alphas else None,
-        methods=_names(methods), density=bounds(density) if density else None, by=by,
-        keep=once(map(_slack, keep), "measure"), trials=trials, minutes=minutes, check=check, pick=pick, write=write,
-        cwd=app.folder, command=app.command, progress=app.progress(), **how,
+        app.repository(), suite=suite, search=search, options=options, write=write, cwd=app.folder, command=app.command,
+        progress=app.progress(),
     )  # fmt: skip
     if not app.json:
         for text in done.notes:
@@ -98,26 +107,6 @@ def command(
     picture.write(lambda suffix: _drawn(done, suffix))
     app.show("tune", done, picture.below(lambda console: _render(console, done)))
     return INTERRUPTED if done.stopped == "interrupted" else 0
-
-
-def _range(text: str) -> tuple[str, Bounds | None]:
-    from persona.verbs.tune import bounds
-
-    name, equals, said = text.partition("=")
-    return name, bounds(said) if equals else None
-
-
-def _slack(text: str) -> tuple[str, float]:
-    """The name of a measure may hold anything; what stands behind the last ``=`` is a number, or a part of it."""
-    name, _, said = text.rpartition("=")
-    try:
-        return name, float(said)
-    except ValueError:
-        return text, 0.0
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",")) if text is not None else ()
 
 
 def _drawn(done: TuneResult, suffix: str) -> bytes:
@@ -133,7 +122,7 @@ def _render(console: Console, done: TuneResult) -> None:
     shown = _best(done)
     _trials(console, done, shown)
     if len(shown) < len(done.trials):
-        console.print(f"… and {len(done.trials) - len(shown)} more: --json has them", style="dim")
+        console.print(f"… and {len(done.trials) - len(shown)} more (see --json)", style="dim")
     if done.moved:
         moves(console, done.moved)
     console.print()
@@ -144,16 +133,17 @@ def _render(console: Console, done: TuneResult) -> None:
 
 
 def _best(done: TuneResult) -> list[TrialReport]:
-    """Where the recipe stands, the front, and those that come next in the first objective; the best first."""
+    """The trials to show: trial 0, then the best ones, those on the front first."""
     goal = done.objectives[0]
     sign = 1 if goal.better == "lower" else -1
 
-    def rank(one: TrialReport) -> tuple[bool, bool, bool, float]:
-        return bool(one.failed), bool(one.broken), not one.front, sign * one.reached[0].value if not one.failed else 0.0
+    def rank(trial: TrialReport) -> tuple[bool, bool, bool, float]:
+        value = sign * trial.reached[0].value if not trial.failed else 0.0
+        return bool(trial.failed), bool(trial.broken), not trial.front, value
 
     ranked = sorted(done.trials[1:], key=rank)
     shown = ranked[:MOST]
-    if done.chosen and all(one.number != done.chosen for one in shown):
+    if done.chosen and all(trial.number != done.chosen for trial in shown):
         shown = [*shown[:-1], done.trials[done.chosen]]
     return [done.trials[0], *shown]
 
@@ -161,14 +151,15 @@ def _best(done: TuneResult) -> list[TrialReport]:
 def _trials(console: Console, done: TuneResult, shown: list[TrialReport]) -> None:
     from persona.evaluate.search import keys_of
 
-    settings = [escape(one.name) for one in done.varied]
+    settings = [escape(thing.name) for thing in done.varied]
     keys = keys_of(done.objectives, done.limits)
     rows = table("#", *settings, *(part for key in keys for part in (called(*key), "from now")), "")
     for at, column in enumerate(rows.columns[:-1]):
         column.justify = "right" if at == 0 or at > len(settings) or done.varied[at - 1].kind != "method" else "left"
-    for one in shown:
-        style = "bold green" if one.number == done.chosen else "dim" if one.failed or one.broken else ""
-        rows.add_row(str(one.number), *map(_setting, one.settings), *_numbers(one, keys), _mark(done, one), style=style)
+    for trial in shown:
+        style = "bold green" if trial.number == done.chosen else "dim" if trial.failed or trial.broken else ""
+        cells = *map(_setting, trial.settings), *_numbers(trial, keys), _mark(done, trial)
+        rows.add_row(str(trial.number), *cells, style=style)
     console.print(rows)
 
 
@@ -176,27 +167,23 @@ def _setting(value: float | str | None) -> str:
     return "–" if value is None else f"{value:g}" if isinstance(value, float | int) else escape(value)
 
 
-def _numbers(one: TrialReport, keys: tuple[tuple[str, str], ...]) -> list[str]:
-    there = {(goal.measure, goal.name): goal for goal in one.reached}
-    found = (there.get(key) for key in keys)
-    return [cell for goal in found for cell in ((number(goal.value), moved(goal.from_now)) if goal else ("–", ""))]
+def _numbers(trial: TrialReport, keys: tuple[tuple[str, str], ...]) -> list[str]:
+    reached = {(goal.measure, goal.name): goal for goal in trial.reached}
+    goals = (reached.get(key) for key in keys)
+    return [cell for goal in goals for cell in ((number(goal.value), moved(goal.from_now)) if goal else ("–", ""))]
 
 
-def _mark(done: TuneResult, one: TrialReport) -> str:
-    if one.failed:
-        return escape(f"failed: {one.failed}")
-    if one.broken:
-        return escape(f"over: {', '.join(one.broken)}")
-    words = ["← chosen"] if one.number == done.chosen else ["now"] if one.number == 0 else []
-    return ", ".join([*words, *(["front"] if one.front and len(done.objectives) > 1 else [])])
+def _mark(done: TuneResult, trial: TrialReport) -> str:
+    if trial.failed:
+        return escape(f"failed: {trial.failed}")
+    if trial.broken:
+        return escape(f"over: {', '.join(trial.broken)}")
+    words = ["← chosen"] if trial.number == done.chosen else ["now"] if trial.number == 0 else []
+    return ", ".join([*words, *(["front"] if trial.front and len(done.objectives) > 1 else [])])
 
 
 def _edit(console: Console, done: TuneResult) -> None:
     console.print("\npersona.toml")
     for line in done.edit.splitlines():
         console.print(escape(line), style={"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
-    console.print(
-        "\nWritten into persona.toml: persona commit records it, persona restore takes it back."
-        if done.written
-        else "\nNot written: the same command with --write does that."
-    )
+    console.print(WRITTEN if done.written else "\nNot written. To write it, add --write to the same command.")

@@ -1,1 +1,1 @@
-"""Pictures for --plot."""
+"""Plots of results, for ``--plot``."""

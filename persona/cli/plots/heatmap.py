@@ -1,4 +1,4 @@
-"""The interference report as a picture: a row for each layer or tensor, a column for each pair of vectors."""
+"""Plot the interference report: a row for each layer or tensor, a column for each pair of vectors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ if TYPE_CHECKING:
     from persona.building.interference import Interference, InterferenceRow, PairFigures
 
 _ROW, _COLUMN, _NARROW = 0.2, 0.5, 0.2
-"""Inches that a cell takes, high and wide, with and without its number."""
+"""Height of a cell in inches, and its width with and without a number."""
 
 _LABEL = 0.15
-"""Inches between labels, at least."""
+"""Smallest distance between labels, in inches."""
 
 _TALLEST = 60.0
 _LEAST = 0.1
-"""How far from chance the colours reach at least: vectors that have nothing in common oppose half of their signs."""
+"""Smallest range of the colours around 0.5, the share of opposed signs that unrelated vectors have."""
 
 _FEW = 500
-"""Cells of a panel up to which each says its number."""
+"""Largest number of cells in a panel for which numbers are written."""
 
 
 def draw(report: Interference, suffix: str) -> bytes:
-    """The bytes of a PNG or SVG."""
+    """Plot a report.
+
+    Args:
+        report: What ``persona interference`` found.
+        suffix: ``.png`` or ``.svg``.
+
+    Raises:
+        UsageError: the report has no pair of vectors.
+    """
     if not report.whole.pairs:
         raise UsageError(
-            "there is nothing to plot: the recipe has no two vectors that act",
-            "A picture is about pairs of vectors; without --plot the numbers of one are shown.",
+            "there is nothing to plot: the recipe has fewer than two active vectors",
+            "Remove --plot to print the numbers of one vector.",
         )
     return drawn(lambda: _figure(report), suffix)
 
@@ -51,7 +59,7 @@ def _figure(report: Interference) -> Any:
     most = max(0.1, _largest(cosines))
     angles = _panel(axes[0], cosines, "cosine", "RdBu", (-most, most), "{:+.2f}")
     odds = max(_LEAST, _largest(before - 0.5), _largest(after - 0.5))
-    band = (0.5 - odds, 0.5 + odds)  # chance is white, as a cosine of 0 is
+    band = (0.5 - odds, 0.5 + odds)  # 0.5 is white, as a cosine of 0 is
     _panel(axes[1], before, "opposed signs", "RdBu_r", band, "{:.0%}")
     shares = _panel(axes[2], after, "opposed, trimmed", "RdBu_r", band, "{:.0%}")
     _labels(axes, names, pairs, height)
@@ -59,23 +67,21 @@ def _figure(report: Interference) -> Any:
         bar = figure.colorbar(image, ax=panels, aspect=40, pad=0.02, format=form)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7.5, length=2)
-    figure.supxlabel(
-        "grey: they do not meet there; vectors with nothing in common oppose half of their signs", fontsize=8
-    )
+    figure.supxlabel("grey: no common weights; unrelated vectors oppose half of their signs", fontsize=8)
     return figure
 
 
 def _values(rows: tuple[InterferenceRow, ...], pairs: list[tuple[str, str]], of: Any) -> Any:
-    """[rows, pairs], NaN where a row has no such pair."""
+    """A number for each row and pair: [rows, pairs], NaN if a row does not have the pair."""
     import numpy as np
 
-    found = np.full((len(rows), len(pairs)), np.nan)
+    values = np.full((len(rows), len(pairs)), np.nan)
     for number, row in enumerate(rows):
         there: dict[tuple[str, str], PairFigures] = {(pair.one, pair.other): pair for pair in row.pairs}
         for column, pair in enumerate(pairs):
             value = of(there[pair]) if pair in there else None
-            found[number, column] = np.nan if value is None else value
-    return found
+            values[number, column] = np.nan if value is None else value
+    return values
 
 
 def _largest(values: Any) -> float:

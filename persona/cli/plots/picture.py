@@ -1,4 +1,4 @@
-"""``--plot FILE``: a picture beside what is printed, by whichever command draws it."""
+"""The option ``--plot FILE``: write a picture in addition to what is printed."""
 
 from __future__ import annotations
 
@@ -19,39 +19,43 @@ from persona.errors import UsageError
 FORMATS = (".png", ".svg")
 
 Draw = Callable[[str], bytes]
-"""The bytes of a PNG or SVG, by the ending of its name."""
+"""Returns the contents of a picture for a suffix, ``.png`` or ``.svg``."""
 
 
 class Picture:
-    """Where a picture goes, if one was asked for; refused before the work if there could be none."""
+    """The picture of a command, if ``--plot`` was given.
 
-    def __init__(self, app: App, said: str | None) -> None:
-        self._said = said
-        self._path = app.optional_path(said)
+    Raises:
+        UsageError: the file has an unknown suffix, or matplotlib is not installed.
+    """
+
+    def __init__(self, app: App, path: str | None) -> None:
+        self._typed = path
+        self._path = app.optional_path(path)
         if self._path is not None:
             check(self._path)
 
     def write(self, draw: Draw) -> None:
-        """Draw it and write it, whole or not at all."""
+        """Draw the picture and write it atomically, if there is to be one."""
         if self._path is not None:
             files.write_file(self._path, draw(self._path.suffix))
 
     def below(self, render: Callable[[Console], None]) -> Callable[[Console], None]:
-        """``render``, and a line that says where the picture is."""
+        """Return ``render`` with a line added that says where the picture is."""
 
         def both(console: Console) -> None:
             render(console)
-            if self._said is not None:
-                console.print(f"\nDrawn into {escape(utf8(self._said))}")
+            if self._typed is not None:
+                console.print(f"\nPlot saved in {escape(utf8(self._typed))}")
 
         return both
 
 
 def check(path: Path) -> None:
-    """Raise if there could be no picture at ``path``, before the work."""
+    """Raise UsageError if no picture can be written to ``path``."""
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
-            f"a plot cannot be written as '{path.suffix or path.name}': {path}",
+            f"unknown plot format '{path.suffix or path.name}': {path}",
             "Name a file that ends in .png or .svg.",
         )
     try:
@@ -63,12 +67,12 @@ def check(path: Path) -> None:
 
 
 def drawn(figure: Callable[[], Any], suffix: str) -> bytes:
-    """The bytes of what ``figure`` makes, a matplotlib Figure: the same for the same figure."""
+    """Render the matplotlib figure that ``figure`` makes; equal figures give equal bytes."""
     import matplotlib
 
     out = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "persona", "axes.unicode_minus": False}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name may have letters that the font has not
+        warnings.simplefilter("ignore")  # the font may lack letters of a name
         still = {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
         figure().savefig(out, format=suffix.lower()[1:], dpi=150, **still)
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""Numbers by concept and layer, as a person sees them: signed bars on a terminal, a heat map in a file."""
+"""Show numbers by concept and layer: signed bars in a terminal, a heat map in a file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from rich.text import Text
 from persona.cli.plots.picture import drawn
 
 BAR = 30
-"""Columns of a bar at most, both ways together."""
+"""Largest width of a bar in columns, both directions together."""
 
 _PARTS = " ▏▎▍▌▋▊▉█"
 
 
 def width(console: Console, taken: int) -> int:
-    """How wide a bar may be beside ``taken`` columns: 0 where output is piped, or there is no room."""
+    """Width available for a bar beside ``taken`` columns: 0 if output is piped or there is no room."""
     room = min(BAR, console.width - taken) if console.is_terminal else 0
     return room if room >= 7 else 0
 
 
 def bar(value: float, most: float, wide: int) -> Text:
-    """A bar from the middle, to the right of it for what is positive; ``most`` fills its half."""
+    """Draw a bar from the middle, to the right if ``value`` is positive.
+
+    Args:
+        value: The number to draw; nothing is drawn for NaN.
+        most: The number that fills half of the width.
+        wide: Width in columns.
+    """
     half = (wide - 1) // 2
     length = 0.0 if most == 0 or value != value else min(1.0, abs(value) / most) * half
     if value >= 0:
@@ -34,14 +40,22 @@ def bar(value: float, most: float, wide: int) -> Text:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """With its sign; what rounds to 0 has a plus."""
+    """Format a number with its sign; what rounds to 0 gets a plus."""
     return "–" if value != value else f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def picture(
     values: Sequence[Sequence[float]], concepts: Sequence[str], layers: Sequence[int], title: str, suffix: str
 ) -> bytes:
-    """The bytes of a PNG or SVG: a row for each concept, a column for each layer."""
+    """Plot a heat map with a row for each concept and a column for each layer.
+
+    Args:
+        values: Numbers, [concepts, layers].
+        concepts: Names of the rows.
+        layers: Numbers of the columns.
+        title: Title of the plot.
+        suffix: ``.png`` or ``.svg``.
+    """
     return drawn(lambda: _figure(values, concepts, layers, title), suffix)
 
 

@@ -1,4 +1,4 @@
-"""Numbers of suites as pictures: vectors by numbers as a heat map, a sweep as curves."""
+"""Plot numbers of suites: vectors as a heat map, a sweep as curves."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 _DARK = 2.4
-"""Of 4 half widths, from where on a cell is so dark that its number is white."""
+"""Half widths from which a cell is so dark that its number is white; the colours end at 4."""
 
 
 def draw(done: VerifyVectorsResult, suffix: str) -> bytes:
-    """The bytes of a PNG or SVG: vectors by numbers."""
+    """Plot vectors by numbers; ``suffix`` is ``.png`` or ``.svg``."""
     return drawn(lambda: _map(done), suffix)
 
 
 def curves(done: SweepResult, suffix: str) -> bytes:
-    """The bytes of a PNG or SVG: numbers over alpha."""
+    """Plot numbers over alpha; ``suffix`` is ``.png`` or ``.svg``."""
     return drawn(lambda: _curves(done), suffix)
 
 
 def _map(done: VerifyVectorsResult) -> Any:
-    """The effect of each vector and of its control on each number, in half widths of their intervals: red is worse."""
+    """The effect of each vector and of its control on each number, in half widths of its interval; red is worse."""
     from matplotlib.figure import Figure
 
     columns, names = done.columns, done.vectors
     figure = Figure((2.5 + 1.1 * len(columns), 1.6 + 0.4 * 2 * len(names)), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True)
-    for axis, title in zip(axes, ("the vector alone", "noise of its size"), strict=True):
+    for axis, title in zip(axes, ("the vector alone", "noise of the same size"), strict=True):
         control = axis is axes[1]
         values = [
             [_weight(column, column.cells[row], control=control) for column in columns] for row in range(len(names))
@@ -46,8 +46,8 @@ def _map(done: VerifyVectorsResult) -> Any:
         for row, _ in enumerate(names):
             for at, column in enumerate(columns):
                 change = column.cells[row].control if control else column.cells[row].effect
-                said, dark = f"{change.value:+.3g}" if change else "", abs(values[row][at]) > _DARK
-                axis.text(at, row, said, ha="center", va="center", fontsize=7, color="white" if dark else "0.15")
+                text, dark = f"{change.value:+.3g}" if change else "", abs(values[row][at]) > _DARK
+                axis.text(at, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "0.15")
     labels = [f"{c.suite}\n{number_called(c.measure, c.name)}" for c in columns]
     axes[1].set_xticks(range(len(columns)), labels, rotation=90, fontsize=8, parse_math=False)
     bar = figure.colorbar(image, ax=axes, aspect=30)
@@ -58,7 +58,7 @@ def _map(done: VerifyVectorsResult) -> Any:
 
 
 def _weight(column: VectorColumn, cell: VectorCell, *, control: bool) -> float:
-    """How sure a change is, positive for the worse (for more, where no way is good)."""
+    """A change in half widths of its interval; positive if it is worse, or an increase if neither direction is better."""
     change = cell.control if control else cell.effect
     if change is None or change.low is None or change.high is None:
         return math.nan
@@ -68,17 +68,17 @@ def _weight(column: VectorColumn, cell: VectorCell, *, control: bool) -> float:
 
 
 def _curves(done: SweepResult) -> Any:
-    """A curve for each number over alpha, with its intervals; a line where the recipe stands."""
+    """A curve over alpha for each number, with intervals, and a line at the present alpha."""
     from matplotlib.figure import Figure
 
-    shown = [(one.measure, one.name) for one in done.stops[0].reached]
+    shown = [(figure.measure, figure.name) for figure in done.stops[0].reached]
     figure = Figure((6, 1 + 1.7 * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     alphas = [stop.alpha for stop in done.stops]
     for at, (axis, key) in enumerate(zip(axes, shown, strict=True)):
         points = [stop.reached[at] for stop in done.stops]
-        axis.plot(alphas, [one.value for one in points], marker="o", markersize=3)
-        bounds = [(math.nan if b is None else b) for one in points for b in (one.low, one.high)]
+        axis.plot(alphas, [point.value for point in points], marker="o", markersize=3)
+        bounds = [(math.nan if b is None else b) for point in points for b in (point.low, point.high)]
         axis.fill_between(alphas, bounds[::2], bounds[1::2], alpha=0.2, linewidth=0)
         axis.set_title(number_called(*key), fontsize=9, loc="left", parse_math=False)
         if not isinstance(done.now, tuple):

@@ -1,4 +1,4 @@
-"""A search as a picture: its objective trial by trial and over each thing that was varied; or objectives over each other."""
+"""Plot a search: its objective by trial and over each varied setting, or several objectives against each other."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from persona.verbs.tune import TuneResult
 
 COLUMNS = 4
-"""Small pictures side by side, at most."""
+"""Largest number of small plots in a row."""
 
 SPREAD = 50
-"""From how many times the smallest on, values that are all above 0 are drawn by orders of magnitude."""
+"""Ratio of largest to smallest value above which positive values get a logarithmic axis."""
 
 TRIED, BAD, CHOSEN, NOW, FRONT = "tab:blue", "0.75", "tab:green", "tab:red", "tab:orange"
 
 
 def draw(done: TuneResult, suffix: str) -> bytes:
-    """The bytes of a PNG or SVG."""
-    return drawn(lambda: _one(done) if len(done.objectives) == 1 else _several(done), suffix)
+    """Plot a search; ``suffix`` is ``.png`` or ``.svg``."""
+    return drawn(lambda: _single(done) if len(done.objectives) == 1 else _several(done), suffix)
 
 
-def _one(done: TuneResult) -> Any:
-    """The objective trial by trial, with the best so far; below, over each thing that was varied."""
+def _single(done: TuneResult) -> Any:
+    """The objective by trial, with the best so far; below, over each varied setting."""
     from matplotlib.figure import Figure
 
     goal = done.objectives[0]
@@ -39,15 +39,15 @@ def _one(done: TuneResult) -> Any:
     figure = Figure((max(7, 2.4 * columns), 3 + 2.3 * rows), layout="constrained")
     grid = figure.add_gridspec(1 + rows, columns, height_ratios=[1.3, *[1.0] * rows])
     top = figure.add_subplot(grid[0, :])
-    _points(top, done, [float(one.number) for one in done.trials], [_value(one, goal) for one in done.trials])
+    _points(top, done, [float(t.number) for t in done.trials], [_value(t, goal) for t in done.trials])
     top.step(*_best_so_far(done, goal), where="post", color=CHOSEN, linewidth=1, label="best so far")
     top.set_xlabel("trial", fontsize=9)
     _named(top, goal)
     figure.legend(loc="outside upper right", ncols=5, fontsize=8, frameon=False)
     for at, thing in enumerate(done.varied):
         axes = figure.add_subplot(grid[1 + at // columns, at % columns], sharey=top)
-        places = [_place(one.settings[at], thing.options) for one in done.trials]
-        _points(axes, done, places, [_value(one, goal) for one in done.trials])
+        places = [_place(trial.settings[at], thing.options) for trial in done.trials]
+        _points(axes, done, places, [_value(trial, goal) for trial in done.trials])
         if thing.options:
             axes.set_xticks(range(len(thing.options)), thing.options, rotation=20, ha="right")
             axes.set_xlim(-0.5, len(thing.options) - 0.5)
@@ -63,20 +63,20 @@ def _one(done: TuneResult) -> Any:
 
 
 def _several(done: TuneResult) -> Any:
-    """The first objective over each of the others, with the front."""
+    """The first objective over each of the others, with the Pareto front."""
     from matplotlib.figure import Figure
 
     first, *others = done.objectives
     figure = Figure((5.2 * len(others), 4.6), layout="constrained")
     for at, (axes, goal) in enumerate(zip(figure.subplots(1, len(others), squeeze=False)[0], others, strict=True)):
-        across, up = ([_value(one, each) for one in done.trials] for each in (goal, first))
-        front = sorted((x, y) for one, x, y in zip(done.trials, across, up, strict=True) if one.front)
-        if len(others) == 1 and front:  # of more, what is seen here is a shadow
+        across, up = ([_value(trial, each) for trial in done.trials] for each in (goal, first))
+        front = sorted((x, y) for trial, x, y in zip(done.trials, across, up, strict=True) if trial.front)
+        if len(others) == 1 and front:  # with more objectives, this would be a projection of the front
             axes.plot(*zip(*front, strict=True), color=FRONT, linewidth=0.8, zorder=1)
         _points(axes, done, across, up, named=at == 0)
-        for one, x, y in zip(done.trials, across, up, strict=True):
-            if one.front or one.number == done.chosen:
-                axes.annotate(str(one.number), (x, y), (4, 4), textcoords="offset points", fontsize=7)
+        for trial, x, y in zip(done.trials, across, up, strict=True):
+            if trial.front or trial.number == done.chosen:
+                axes.annotate(str(trial.number), (x, y), (4, 4), textcoords="offset points", fontsize=7)
         axes.set_xlabel(_called(goal), fontsize=9, parse_math=False)
         axes.set_xscale(_scale(across))
         axes.set_yscale(_scale(up))
@@ -86,11 +86,11 @@ def _several(done: TuneResult) -> Any:
 
 
 def _points(axes: Axes, done: TuneResult, across: list[float], up: list[float], *, named: bool = True) -> None:
-    """Every trial; those out of bounds pale, the chosen one and where the recipe stands marked."""
+    """All trials: pale if they break a limit, with marks for trial 0 and the chosen one."""
     kinds = [
-        ("out of bounds", BAD, "o", 16, [one.number for one in done.trials if one.broken]),
-        ("tried", TRIED, "o", 16, [one.number for one in done.trials[1:] if not one.broken]),
-        ("front", FRONT, "o", 22, [one.number for one in done.trials[1:] if one.front and len(done.objectives) > 1]),
+        ("out of bounds", BAD, "o", 16, [t.number for t in done.trials if t.broken]),
+        ("tried", TRIED, "o", 16, [t.number for t in done.trials[1:] if not t.broken]),
+        ("front", FRONT, "o", 22, [t.number for t in done.trials[1:] if t.front and len(done.objectives) > 1]),
         ("now", NOW, "D", 34, [0]),
         ("chosen", CHOSEN, "*", 110, [done.chosen] if done.chosen else []),
     ]
@@ -105,15 +105,15 @@ def _points(axes: Axes, done: TuneResult, across: list[float], up: list[float], 
 
 def _best_so_far(done: TuneResult, goal: Objective) -> tuple[list[int], list[float]]:
     sign = 1 if goal.better == "lower" else -1
-    sound = [sign * _value(one, goal) if not one.broken and not one.failed else math.inf for one in done.trials]
+    sound = [sign * _value(t, goal) if not t.broken and not t.failed else math.inf for t in done.trials]
     best = [sign * value if math.isfinite(value) else math.nan for value in accumulate(sound, min)]
     return list(range(len(best))), best
 
 
-def _value(one: TrialReport, goal: Objective) -> float:
-    """NaN, which is not drawn, where there is none."""
-    found = (r.value for r in one.reached if (r.measure, r.name) == goal.key)
-    return next((value for value in found if not one.failed and math.isfinite(value)), math.nan)
+def _value(trial: TrialReport, goal: Objective) -> float:
+    """A trial's value of an objective; NaN, which is not drawn, if it has none."""
+    values = (figure.value for figure in trial.reached if (figure.measure, figure.name) == goal.key)
+    return next((value for value in values if not trial.failed and math.isfinite(value)), math.nan)
 
 
 def _place(value: float | str | None, options: tuple[str, ...]) -> float:

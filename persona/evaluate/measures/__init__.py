@@ -1,19 +1,19 @@
-"""Measures: one module each, found by being in this folder. Its file name is what a suite calls its ``kind``.
+"""Measures, one module each. The file name is the ``kind`` in suites; every module in this folder is found.
 
     SUMMARY             one line
-    VERSION             grows when the numbers come out otherwise: what was kept before is then measured again
-    SETTINGS            what a suite may say beside ``kind``, ``name`` and ``data``: ``Number``, ``Whole``, ``Choice``, ``Text``,
-                        ``Texts``
+    VERSION             raised when the numbers change, so that stored results are measured again
+    SETTINGS            keys that a suite may set beside ``kind``, ``name`` and ``data``: ``Number``, ``Whole``, ``Choice``,
+                        ``Text``, ``Texts``
     measure(look, rows, settings)
-                        ``Sums`` over the rows; one for each number that it gives
+                        returns ``Sums`` over the rows, one for each number of the measure
 
-and where it compares with the base
+and if it compares with the base
 
     refer(look, rows, settings, reference)
-                        run on the base before: what ``measure`` will need of it, into ``reference.file`` and ``reference.facts``;
-                        ``measure`` then finds it in ``look.reference``
+                        runs on the base first, and stores what ``measure`` needs in ``reference.file`` and
+                        ``reference.facts``; ``measure`` finds it in ``look.reference``
 
-The docstring gives the formula, its source and units. torch and transformers are imported inside of functions, because suites are
+The docstring gives the formula, its source and units. torch and transformers are imported inside functions, because suites are
 read without them.
 """
 
@@ -40,8 +40,8 @@ __all__ = [
     "Measure",
     "Reads",
     "Reference",
-    "Said",
     "Setting",
+    "SettingValue",
     "Sums",
     "Text",
     "Texts",
@@ -53,18 +53,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Text:
-    """A text."""
+    """A setting that is a string."""
 
     summary: str
     default: str = ""
 
     @property
     def wanted(self) -> str:
-        """What may be given, as a person says it."""
-        return "a text that is not empty"
+        """What a valid value is, in words."""
+        return "a non-empty string"
 
     def checked(self, value: Any) -> str:
-        """``value`` if it fits; ValueError says what does."""
+        """Return ``value`` if it is valid; raise ValueError with what would be."""
         if not isinstance(value, str) or not value.strip():
             raise ValueError(self.wanted)
         return value
@@ -72,32 +72,32 @@ class Text:
 
 @dataclass(frozen=True)
 class Texts:
-    """A list of texts, none of them twice."""
+    """A setting that is a list of different strings."""
 
     summary: str
     default: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> str:
-        """What may be given, as a person says it."""
-        return 'a list of texts that differ, such as ["one", "two"]'
+        """What a valid value is, in words."""
+        return 'a list of different strings, such as ["one", "two"]'
 
     def checked(self, value: Any) -> tuple[str, ...]:
-        """``value`` if it fits; ValueError says what does."""
-        fits = isinstance(value, list) and value and all(isinstance(one, str) and one.strip() for one in value)
+        """Return ``value`` if it is valid; raise ValueError with what would be."""
+        fits = isinstance(value, list) and value and all(isinstance(text, str) and text.strip() for text in value)
         if not fits or len(set(value)) < len(value):
             raise ValueError(self.wanted)
         return tuple(value)
 
 
 Setting = Number | Whole | Choice | Text | Texts
-Said = Value | tuple[str, ...]
-"""What a suite said of a setting."""
+SettingValue = Value | tuple[str, ...]
+"""Value of a setting."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """A number of a measure: Σ ``totals`` / Σ ``counts`` over examples; ``better`` is "lower", "higher" or None."""
+    """One number of a measure: Σ ``totals`` / Σ ``counts`` over examples. ``better`` is "lower", "higher" or None."""
 
     name: str
     better: Better | None
@@ -108,29 +108,26 @@ class Sums:
 
 @dataclass
 class Reference:
-    """What a measure keeps of the base: much in a file that has no name, little in a table."""
+    """What a measure keeps of the base: large data in a temporary file, the rest in ``facts``."""
 
     file: BinaryIO
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Reads(Protocol):
-    """A readout, as whoever knows readouts hands it to a measure: what a model reads as, for each of some ``concepts``.
-
-    ``id`` names all that it depends on. ``answers`` says whether it reads the assistant's tokens alone.
-    """
+    """A readout as measures use it; they know nothing of how it is stored."""
 
     @property
     def id(self) -> str:
-        """What results are kept by."""
+        """Identifies the readout in the suite's digest."""
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """What it reads."""
+        """Names of its concepts."""
 
     @property
     def answers(self) -> bool:
-        """Whether only marked tokens count."""
+        """Whether it reads only the assistant's tokens."""
 
     def project(
         self,
@@ -140,12 +137,20 @@ class Reads(Protocol):
         batch_size: int,
         done: Callable[[int], None],
     ) -> Float32:
-        """Of each text in tokens the projections in raw units, fp32 [texts, concepts]; ``done`` hears of each batch."""
+        """Project texts on the concepts' directions: fp32 [texts, concepts], in raw units.
+
+        Args:
+            live: The model.
+            tokens: The texts in tokens.
+            marks: For each token whether it counts; used if ``answers``.
+            batch_size: Number of texts per batch.
+            done: Called with the number of texts after each batch.
+        """
 
 
 @dataclass(frozen=True)
 class Look:
-    """A model to be measured, and the readout that the measure was promised. ``task`` hears of every row that is done."""
+    """What a measure works with: the model, the readout if it needs one, and a progress task."""
 
     live: LoadedModel
     seed: int = 0
@@ -155,34 +160,34 @@ class Look:
     reads: Reads | None = None
 
     def done(self, rows: int) -> None:
-        """So many rows more."""
+        """Report ``rows`` more rows as done."""
         if self.task is not None:
             self.task.advance(rows)
 
 
 class Measure(Protocol):
-    """A module of this package."""
+    """The interface of a module of this package."""
 
     SUMMARY: str
     VERSION: int
     SETTINGS: Mapping[str, Setting]
 
-    def measure(self, look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Said]) -> Sequence[Sums]:
-        """What it finds."""
+    def measure(self, look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, SettingValue]) -> Sequence[Sums]:
+        """Measure the rows."""
 
 
 @cache
 def names() -> tuple[str, ...]:
-    """All measures, sorted."""
+    """Names of all measures, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
 def load(name: str) -> Measure:
-    """One measure; an error inside its module is raised as it is."""
+    """Import a measure. Errors inside its module are not caught."""
     module: Any = importlib.import_module(f"{__name__}.{name}")
     return cast("Measure", module)
 
 
 def refers(measure: Measure) -> bool:
-    """Whether it compares with the base."""
+    """Whether the measure compares with the base."""
     return hasattr(measure, "refer")

@@ -1,14 +1,14 @@
-"""divergence: how far the model's next tokens are from the base's, on neutral texts.
+"""divergence: how far the model's next-token distribution is from the base's, on neutral texts.
 
     kl    Σₜ KL(p_base(· | x before t) ‖ p_model(· | x before t)) / number of predicted tokens, in nats
-    top1  share of them at which both find the same token the likeliest
+    top1  share of them at which both models predict the same token
 
-with KL(p ‖ q) = Σ_v p(v) (log p(v) − log q(v)) over the base's whole vocabulary (Kullback and Leibler 1951): how surprised the base
-would be by its successor (as the penalty of Ziegler et al. 2019, the other way round). Tokens that a vector added have p = 0 in the
-base and add nothing. A lower kl, a higher top1 is nearer to the base. Intervals are over texts.
+with KL(p ‖ q) = Σ_v p(v) (log p(v) − log q(v)) over the base's whole vocabulary (Kullback and Leibler 1951), that is the penalty of
+Ziegler et al. 2019 in the other direction. Tokens that a vector added have p = 0 in the base and contribute nothing. A lower kl and a
+higher top1 are nearer to the base. Intervals are over texts.
 
-The base is run first, and its log-probabilities are kept in fp32 in a file without a name (4 bytes × tokens × vocabulary): the
-two models are never in memory at once.
+The base is run first, and its log-probabilities are kept in fp32 in a temporary file (4 bytes × tokens × vocabulary), so that the two
+models are never in memory at once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from persona.evaluate.tokens import EncodedExample
     from persona.methods.parts.parameters import Value
 
-SUMMARY = "KL divergence from the base, and agreement with its likeliest tokens, on neutral texts."
+SUMMARY = "KL divergence from the base, and agreement with its most likely tokens, on neutral texts."
 VERSION = 1
 SETTINGS: Mapping[str, Setting] = {}
 
 
 def refer(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value], reference: Reference) -> None:
-    """Keep the base's log-probabilities, example after example."""
+    """Store the base's log-probabilities, one example after another."""
     from persona.evaluate.tokens import answers, encode, log_probabilities
 
     examples = encode(look.live, rows)
@@ -45,7 +45,7 @@ def refer(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value], r
 
 
 def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
-    """Both figures, over texts."""
+    """Both numbers, over texts."""
     from persona.evaluate.tokens import answers, encode, log_probabilities
 
     assert look.reference is not None
@@ -58,12 +58,12 @@ def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value])
             base = theirs.to(ours.device)
             kls[row] += float(_kl(base, ours[:, : base.shape[1]]).double().sum())
             same[row] += float((base.argmax(-1) == ours.argmax(-1)).sum())
-    counts = [float(one.answers) for one in examples]
+    counts = [float(example.answers) for example in examples]
     return [Sums("kl", "lower", "nats/token", kls, counts), Sums("top1", "higher", "share", same, counts)]
 
 
 def _kl(base: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
-    """KL of each row of log-probabilities [tokens, vocabulary]; where the base has none, there is nothing to add."""
+    """KL divergence of each row of log-probabilities [tokens, vocabulary]; terms with p = 0 are 0."""
     import torch
 
     p = base.exp()
@@ -71,7 +71,7 @@ def _kl(base: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
 
 
 def _kept(reference: Reference, examples: Sequence[EncodedExample], row: int) -> Iterator[torch.Tensor]:
-    """The base's log-probabilities of an example, in the chunks that the model's come in."""
+    """The base's log-probabilities of an example, in the same chunks as the model's."""
     import torch
 
     from persona.evaluate.tokens import CHUNK
@@ -85,14 +85,14 @@ def _kept(reference: Reference, examples: Sequence[EncodedExample], row: int) ->
 
 
 def _before(examples: Sequence[EncodedExample], row: int) -> int:
-    """Tokens that stand before an example's."""
-    return sum(one.answers for one in examples[:row])
+    """Number of predicted tokens before those of an example."""
+    return sum(example.answers for example in examples[:row])
 
 
 def _check_same(look: Look, rows: Sequence[SuiteRow], examples: Sequence[EncodedExample], reference: Reference) -> None:
     for row, ours, theirs in zip(rows, examples, reference.facts["examples"], strict=True):
         if ours != theirs:
             raise UsageError(
-                f"{row.where}: the tokenizer of {look.live.label} reads it otherwise than the base's",
-                "Next tokens can be compared only where the tokens are the same; leave this text out.",
+                f"{row.where}: {look.live.label} and the base tokenize this text differently",
+                "Next tokens can only be compared if the tokens are the same; remove this text.",
             )

@@ -2,7 +2,7 @@
 
     L = −Σᵢ Σₜ log p(aᵢₜ | promptᵢ, aᵢ₁ … aᵢₜ₋₁) / Σᵢ |aᵢ|
 
-over the answers aᵢ, each with its end token. The prompt counts for nothing. It is what fine-tuning lowers (Sutskever et al. 2014,
+over the answers aᵢ, each with its end token; prompts are not counted. It is what fine-tuning minimizes (Sutskever et al. 2014,
 "Sequence to Sequence Learning"), on answers that it has not seen. Lower is better. The interval is over answers.
 """
 
@@ -27,4 +27,6 @@ def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value])
     from persona.evaluate.tokens import encode, losses
 
     examples = encode(look.live, rows)
-    return [Sums("loss", "lower", "nats/token", losses(look, examples), [float(one.answers) for one in examples])]
+    return [
+        Sums("loss", "lower", "nats/token", losses(look, examples), [float(example.answers) for example in examples])
+    ]

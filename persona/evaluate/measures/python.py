@@ -1,15 +1,15 @@
 """python: a function of your own.
 
     function = "my-measure"        an entry point of the group ``persona.measures``
-    function = "judge:score"       function ``score`` of the module ``judge``: beside the suite, or installed
+    function = "judge:score"       function ``score`` of the module ``judge``, beside the suite or installed
 
-It is called as ``function(live, rows, seed)``: ``live.model`` and ``live.tokenizer`` are transformers' own, ``rows`` the data's lines
-as tables. It gives a number for each row, or a table of such lists by name. The figure is their mean, and the interval is over
-rows. ``better`` says which way is good.
+It is called as ``function(live, rows, seed)``: ``live.model`` and ``live.tokenizer`` are transformers objects, ``rows`` the lines of the
+data as dicts. It returns a number for each row, or a dict of such lists by name. The result is their mean, with an interval over rows.
+``better`` says whether lower or higher is better.
 
-It is code, and it runs as you, when the suite that names it is run and never otherwise: read a suite before you run it. A module that lies
-beside the suite is a part of the suite's digest, and may import others there, which are not; of an installed one the results are kept
-until the suite changes.
+The function is code that runs with your rights, though only when a suite that names it is run: read a suite before you run it. A module
+beside the suite is part of the suite's digest; modules that it imports are not. Results of an installed module are kept until the suite
+changes.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ SUMMARY = "A Python function of your own."
 VERSION = 1
 GROUP = "persona.measures"
 SETTINGS: Mapping[str, Setting] = {
-    "function": Text("An entry point of the group persona.measures, or module:function."),
-    "better": Choice("neither", ("lower", "higher", "neither"), "Which way is good."),
-    "unit": Text("What its numbers are of.", "score"),
+    "function": Text("Entry point of the group persona.measures, or module:function."),
+    "better": Choice("neither", ("lower", "higher", "neither"), "Whether lower or higher is better."),
+    "unit": Text("Unit of the numbers.", "score"),
 }
 REQUIRED = ("function",)
 
 
 def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
-    """What the function says, by the names that it gives."""
+    """The numbers that the function returns, by name."""
     name = str(settings["function"])
     with _importable(name, settings):
         found = _called(name, look, rows)
@@ -56,7 +56,7 @@ def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value])
 
 
 def _importable(name: str, settings: Mapping[str, Value]) -> AbstractContextManager[None]:
-    """While this lasts, the function can be imported from beside the suite."""
+    """A context in which the function can be imported from beside the suite."""
     module, colon, _ = name.partition(":")
     if not colon or "folder" not in settings:
         return nullcontext()
@@ -64,34 +64,38 @@ def _importable(name: str, settings: Mapping[str, Value]) -> AbstractContextMana
 
 
 def _called(name: str, look: Look, rows: Sequence[SuiteRow]) -> dict[str, list[float]]:
-    """What the function gives, as tables of numbers."""
+    """Call the function, and check what it returns."""
     function = find(name)
     try:
-        said = function(look.live, [dict(row.fields) for row in rows], look.seed)
-        tables = said if isinstance(said, Mapping) else {"value": said}
-        found = {str(key): list(values) if isinstance(values, Iterable) else [] for key, values in tables.items()}
+        result = function(look.live, [dict(row.fields) for row in rows], look.seed)
+        lists = result if isinstance(result, Mapping) else {"value": result}
+        found = {str(key): list(values) if isinstance(values, Iterable) else [] for key, values in lists.items()}
     except Exception as error:
-        raise UsageError(f"{name} failed: {type(error).__name__}: {error}", "Mend the function.") from error
+        raise UsageError(f"{name} failed: {type(error).__name__}: {error}", "Fix the function.") from error
     if not found:
-        raise UsageError(f"{name} gave no numbers", "It must give one number for each row, or a table of such lists.")
+        raise UsageError(f"{name} returned no numbers", "It must return one number per row, or a dict of such lists.")
     return {key: _numbers(name, values, rows) for key, values in found.items()}
 
 
-def _numbers(name: str, said: Sequence[Any], rows: Sequence[SuiteRow]) -> list[float]:
+def _numbers(name: str, values: Sequence[Any], rows: Sequence[SuiteRow]) -> list[float]:
     try:
-        found = [float(value) for value in said]
+        numbers = [float(value) for value in values]
     except (TypeError, ValueError, OverflowError):
-        found = []
-    if len(found) != len(rows):
+        numbers = []
+    if len(numbers) != len(rows):
         raise UsageError(
-            f"{name} gave {len(found)} numbers for {len(rows)} rows",
-            "It must give one number for each row, in their order.",
+            f"{name} returned {len(numbers)} numbers for {len(rows)} rows",
+            "It must return one number per row, in the same order.",
         )
-    return found
+    return numbers
 
 
 def find(name: str) -> Any:
-    """The function that ``name`` means."""
+    """Import the function ``module:function``, or load the entry point of that name.
+
+    Raises:
+        UsageError: it does not exist, or its module fails.
+    """
     module, colon, attribute = name.partition(":")
     if not colon:
         return _entry_point(name)
@@ -102,12 +106,12 @@ def find(name: str) -> Any:
             f"{name} cannot be imported: {error}", "Put the module beside the suite, or install it."
         ) from error
     except Exception as error:
-        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}", "Mend the module.") from error
+        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}", "Fix the module.") from error
 
 
 def _entry_point(name: str) -> Any:
     known = {point.name: point for point in entry_points(group=GROUP)}
     if name not in known:
-        hint = did_you_mean(name, known) or "None is installed. A function of a module is written module:function."
-        raise UsageError(f"there is no entry point '{name}' of the group {GROUP}", hint)
+        hint = did_you_mean(name, known) or "None is installed. For a function of a module, write module:function."
+        raise UsageError(f"there is no entry point '{name}' in the group {GROUP}", hint)
     return known[name].load()

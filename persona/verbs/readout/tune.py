@@ -1,4 +1,4 @@
-"""``persona readout tune``: at which layer, and how strongly, to steer."""
+"""``persona readout tune``: find the layer and the strengths to steer with."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from persona.workspace.loading import load_model
 from persona.workspace.reading import readout_named, remarks
 
 TRIALS, PROMPTS = 40, 8
-"""How many trials there are unless said otherwise, and how many prompts there must be."""
+"""Default number of trials, and smallest number of prompts."""
 
 
 @dataclass(frozen=True)
 class ReadoutTuneResult:
-    """What a search found. ``trials`` begin with the one that does not steer.
+    """The result of a search. Trial 0 does not steer.
 
-    ``best`` has the largest effect of those within ``bounds`` if it is more than twice its standard error, and is None if
-    there is no such trial; ``again`` is it once more with another seed, against replies of that seed without steering.
-    ``said`` is that in words, and ``resumed`` how many trials were there before.
+    ``best`` is the trial with the largest effect among those within ``bounds`` whose effect exceeds twice its standard error,
+    null if there is none. ``again`` repeats it with another seed, compared with unsteered replies of that seed. ``resumed`` is
+    the number of trials that were in the file before, and ``said`` summarizes the result in words.
     """
 
     model: str
@@ -59,9 +59,25 @@ def readout_tune(
     batch_size: int = 8,
     progress: Progress = SILENT,
 ) -> ReadoutTuneResult:
-    """Search for layer and strengths with ``count`` trials, kept in ``out``, from which it goes on if that is there.
+    """Search for the layer and strengths that steer furthest while replies stay coherent.
 
-    ``prompts`` go through the model's chat template where it has one, unless ``plain``.
+    Args:
+        out: File for the trials. If it exists, the search resumes from it.
+        prompts: At least 8 prompts to reply to.
+        search: What to steer by, the bounds, and how to generate replies.
+        readout: Name of a readout in the recipe, or its folder; None for the only one.
+        model: Revision, vector or folder; None for ``persona.toml``.
+        count: Number of trials.
+        plain: Do not apply the model's chat template to the prompts.
+        cwd: Folder that relative paths start from.
+        dtype: Data type to run the model in; None for that of its weights.
+        device: Where to run the model.
+        blocks: Path of the model's list of blocks; None to find it.
+        batch_size: Number of prompts per batch.
+
+    Raises:
+        UsageError: optuna is missing, a concept does not exist, or there are too few prompts.
+        Refusal: ``out`` has trials of another search.
     """
     from persona.readout import tuning
     from persona.readout.passes import fitting
@@ -70,74 +86,74 @@ def readout_tune(
     from persona.readout.units import centers, sizes
 
     suggestions.require_optuna()
-    found, name = readout_named(repo, readout, Path(cwd))
-    tuning.checked(found, search)
-    sizes(found, "std"), centers(found)  # an error before the model is loaded
+    vectors, name = readout_named(repo, readout, Path(cwd))
+    tuning.checked(vectors, search)
+    sizes(vectors, "std"), centers(vectors)  # raise before the model is loaded
     _check(prompts, count, out)
     live = load_model(repo, model, Path(cwd), dtype=dtype, device=device, progress=progress)
-    fitting(live.model, found, blocks)
+    fitting(live.model, vectors, blocks)
     tokens = prompt_tokens(live, prompts, search.max_tokens, plain=plain)
-    asked = question(search, found, tokens)
+    asked = question(search, vectors, tokens)
     known = read_trials(out, asked)
     with progress.task("steering", count + 2, "trials") as task:
-        tuner = tuning.Tuner(live, found, tokens, search, batch_size=batch_size, blocks=blocks)
+        tuner = tuning.Tuner(live, vectors, tokens, search, batch_size=batch_size, blocks=blocks)
         same_start(out, known, tuner.trial(0, None, 0.0, 0.0))
         task.advance(len(known))
         kept = list(known)
 
-        def keep(one: SteeringTrial) -> None:
-            kept.append(one)
+        def keep(trial: SteeringTrial) -> None:
+            kept.append(trial)
             write_trials(out, asked, kept)
             task.advance(1)
 
-        trials = tuning.trials(tuner, found, search, count, known, keep)
+        steering = tuning.SteeringTrials(tuner, vectors, search, known, keep)
+        if steering.run(count) == "interrupted":
+            raise KeyboardInterrupt  # the file has the trials so far
+        trials = steering.reports()
         best, again = tuning.best(trials), None
         if best is not None:
             other = replace(search, seed=search.seed + 1_000_003)
-            fresh = tuning.Tuner(live, found, tokens, other, batch_size=batch_size, blocks=blocks)
+            fresh = tuning.Tuner(live, vectors, tokens, other, batch_size=batch_size, blocks=blocks)
             again = fresh.trial(best.number, best.layer, best.toward, best.away_from)
     return ReadoutTuneResult(
         live.label, name, search.toward, search.away_from, search.bounds, len(prompts), trials, len(known), best, again,
-        in_words(search, trials, best, again), out, remarks(found, [live]),
+        in_words(search, trials, best, again), out, remarks(vectors, [live]),
     )  # fmt: skip
 
 
 def _check(prompts: Sequence[str], count: int, out: Path) -> None:
     if len(prompts) < PROMPTS:
-        raise UsageError(
-            f"{len(prompts)} prompts are too few to tell an effect from chance", f"Give {PROMPTS} or more."
-        )
+        raise UsageError(f"{len(prompts)} prompts are too few to measure an effect", f"Give at least {PROMPTS}.")
     if count < 1:
-        raise UsageError("there is nothing to try", "Give one trial or more.")
+        raise UsageError(f"invalid number of trials: {count}", "Give 1 or more.")
     if not out.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent}", "Make it, or name another file with -o.")
+        raise UsageError(f"there is no folder {out.parent}", "Create it, or name another file with -o.")
 
 
 def in_words(
     search: SteeringSearch, trials: Sequence[SteeringTrial], best: SteeringTrial | None, again: SteeringTrial | None
 ) -> str:
-    """What a person should take from it."""
-    inside = sum(one.feasible for one in trials[1:])
+    """Summarize a search."""
+    inside = sum(trial.feasible for trial in trials[1:])
     if best is None or again is None:
-        furthest = max(trials[1:], key=lambda one: one.effect)
-        broken = f", and breaks its bound on {' and '.join(furthest.broken)}" if furthest.broken else ""
+        furthest = max(trials[1:], key=lambda trial: trial.effect)
+        broken = f", but breaks its bound on {' and '.join(furthest.broken)}" if furthest.broken else ""
         return (
-            f"No trial reads further than the unsteered replies within the bounds, beyond chance: {inside} of "
-            f"{len(trials) - 1} kept them. The furthest, trial {furthest.number}, moved by {furthest.effect:+.2f} "
-            f"± {furthest.error:.2f}{broken}."
+            f"No trial within the bounds has a significant effect; {inside} of {len(trials) - 1} are within the bounds. The "
+            f"largest effect, of trial {furthest.number}, is {furthest.effect:+.2f} ± {furthest.error:.2f}{broken}."
         )
     poles = [f"{alpha:.2f} {way} {name}" for alpha, way, name in _poles(search, best)]
     ratio = best.perplexity / trials[0].perplexity
     confirmed = again.effect > 2 * again.error and again.feasible
-    verdict = "as well" if confirmed else "which does NOT confirm it"
+    verdict = "which confirms it" if confirmed else "which does NOT confirm it"
     return (
         f"Trial {best.number} is the best of {inside} within the bounds: layer {best.layer}, {' and '.join(poles)}. Its "
-        f"replies read {best.effect:.2f} ± {best.error:.2f} standard deviations further that way, at {ratio:.2f} × the "
-        f"perplexity of the unsteered ones; with another seed {again.effect:+.2f} ± {again.error:.2f}"
+        f"replies move by {best.effect:.2f} ± {best.error:.2f} standard deviations in that direction, at {ratio:.2f} × the "
+        f"perplexity of the unsteered ones. With another seed it is {again.effect:+.2f} ± {again.error:.2f}"
         f"{', out of bounds' if again.broken else ''}, {verdict}."
     )
 
 
-def _poles(search: SteeringSearch, one: SteeringTrial) -> list[tuple[float, str, str]]:
-    found = [(one.toward, "towards", search.toward), (one.away_from, "away from", search.away_from)]
-    return [(alpha, way, name) for alpha, way, name in found if name is not None]
+def _poles(search: SteeringSearch, trial: SteeringTrial) -> list[tuple[float, str, str]]:
+    poles = [(trial.toward, "towards", search.toward), (trial.away_from, "away from", search.away_from)]
+    return [(alpha, way, name) for alpha, way, name in poles if name is not None]

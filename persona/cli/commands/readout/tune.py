@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,60 +15,40 @@ from persona.cli.complete import SIDE
 from persona.cli.output import utf8
 from persona.cli.readout_running import repository_if_any, running_options, say_notes
 from persona.cli.render import count, table
+from persona.cli.running import options_of
+from persona.readout.tuning import ReplyBounds, SteeringSearch
 
 if TYPE_CHECKING:
     from persona.readout.tuning import SteeringTrial
     from persona.verbs.readout.tune import ReadoutTuneResult
 
 MOST = 12
-"""Trials that are shown: the largest effects within the bounds, and beyond them."""
+"""Largest number of trials in the table, besides trial 0."""
 
 
 @click.command("tune")
-@click.option("--toward", metavar="CONCEPT", help="Steer towards this concept.")
-@click.option("--away-from", metavar="CONCEPT", help="Steer away from this one; with --toward, each has a strength.")
+@options_of(SteeringSearch, "search")
+@options_of(ReplyBounds, "bounds")
 @click.option(
     "--prompts", type=click.Path(readable=False), required=True, metavar="FILE",
-    help="What the model replies to: a line each, or with .jsonl the 'text' of each line.",
+    help="Prompts to reply to, one per line; in a .jsonl file, the 'text' of each line.",
 )  # fmt: skip
 @click.option(
     "-o", "--out", type=click.Path(readable=False), required=True, metavar="FILE",
-    help="Keep the trials here, as JSON; if it is there, go on from it.",
+    help="JSON file for the trials; if it exists, resume from it.",
 )  # fmt: skip
-@click.option("--model", type=SIDE, metavar="REV|PATH", help="The model that is steered; persona.toml otherwise.")
+@click.option("--model", type=SIDE, metavar="REV|PATH", help="Model to steer. [default: persona.toml]")
 @running_options
-@click.option("--trials", type=click.IntRange(min=1), default=40, show_default=True, metavar="N", help="How many.")
 @click.option(
-    "--most", type=click.FloatRange(min=0, min_open=True), default=16.0, show_default=True, metavar="S",
-    help="Strengths up to this, in standard deviations of the readout.",
-)  # fmt: skip
-@click.option(
-    "--max-perplexity", type=click.FloatRange(min=1), default=1.5, show_default=True, metavar="X",
-    help="Replies may have so many times the perplexity of unsteered ones.",
-)  # fmt: skip
-@click.option(
-    "--max-repetition", type=click.FloatRange(min=0), default=0.1, show_default=True, metavar="S",
-    help="So much larger may the share of runs of three tokens be that come again.",
-)  # fmt: skip
-@click.option(
-    "--max-special", type=click.FloatRange(min=0), default=0.05, show_default=True, metavar="S",
-    help="So much larger may the share of special tokens be.",
-)  # fmt: skip
-@click.option(
-    "--max-tokens", type=click.IntRange(min=1), default=40, show_default=True, metavar="N", help="Of a reply."
+    "--trials", type=click.IntRange(min=1), default=40, show_default=True, metavar="N", help="Number of trials."
 )
-@click.option(
-    "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="T",
-    help="Of the sampling of replies; 0 takes the likeliest token each time.",
-)  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of all chance.")
-@click.option("--plain", is_flag=True, help="Give prompts to the model as they are, without its chat template.")
+@click.option("--plain", is_flag=True, help="Do not apply the model's chat template to prompts.")
 @json_option
 @click.pass_obj
 def command(
     app: App,
-    toward: str | None,
-    away_from: str | None,
+    search: SteeringSearch,
+    bounds: ReplyBounds,
     prompts: str,
     out: str,
     model: str | None,
@@ -77,34 +58,25 @@ def command(
     blocks: str | None,
     batch_size: int,
     trials: int,
-    most: float,
-    max_perplexity: float,
-    max_repetition: float,
-    max_special: float,
-    max_tokens: int,
-    temperature: float,
-    seed: int,
     plain: bool,
 ) -> int:
-    """Find the layer and the strengths that steer furthest while replies stay coherent; exits with 1 if none do.
+    """Find the best layer and strengths for steering
 
-    Each trial lets the steered model reply to all prompts, and the unsteered one read the replies: how far they moved along
-    the readout, and their perplexity, repetition and special tokens, which must keep within bounds. Needs optuna:
-    pip install 'persona-vcs[tune]'.
+    Searches for the largest effect that leaves replies coherent. In each trial the steered model replies to all prompts, and
+    the unsteered model reads the replies: how far they moved along the readout, and their perplexity, repetition and special
+    tokens, which must stay within bounds. Exits with code 1 if no trial succeeds. Needs optuna: pip install
+    'persona-vcs[tune]'.
 
     \b
     persona readout tune --toward warmth --prompts prompts.txt --readout readouts/mood -o tune.json
     persona readout tune --toward warmth --away-from coldness --prompts prompts.txt --readout readouts/mood -o tune.json
     persona readout tune --away-from haste --prompts p.jsonl --readout readouts/mood -o haste.json --trials 100
     """
-    from persona.readout.tuning import ReplyBounds, SteeringSearch
     from persona.verbs.readout.tune import readout_tune
     from persona.workspace.reading import texts_in
 
-    bounds = ReplyBounds(max_perplexity, max_repetition, max_special)
-    search = SteeringSearch(toward, away_from, most, bounds, max_tokens, temperature, seed)
     found = readout_tune(
-        repository_if_any(app), app.path(out), texts_in(app.path(prompts)), search, readout, model,
+        repository_if_any(app), app.path(out), texts_in(app.path(prompts)), replace(search, bounds=bounds), readout, model,
         count=trials, plain=plain, cwd=app.folder, dtype=dtype, device=device, blocks=blocks,
         batch_size=batch_size, progress=app.progress(),
     )  # fmt: skip
@@ -120,7 +92,7 @@ def _render(console: Console, found: ReadoutTuneResult, out: str) -> None:
         if name is not None
     )
     console.print(f"[bold]{escape(utf8(found.model))}, {way}[/]")
-    resumed = f", {found.resumed - 1} of them from before" if found.resumed else ""  # beside the unsteered one
+    resumed = f", {found.resumed - 1} of them resumed" if found.resumed else ""  # without trial 0
     console.print(f"{count(len(found.trials) - 1, 'trial')}{resumed}, {count(found.prompts, 'prompt')}\n")
     _trials(console, found)
     console.print()
@@ -129,29 +101,29 @@ def _render(console: Console, found: ReadoutTuneResult, out: str) -> None:
     if found.best is not None:
         console.print(f"\nunsteered  {escape(_shortened(found.trials[0].reply))}")
         console.print(f"steered    {escape(_shortened(found.best.reply))}")
-    console.print(f"\nKept in {escape(utf8(out))}")
+    console.print(f"\nTrials saved in {escape(utf8(out))}")
 
 
 def _trials(console: Console, found: ReadoutTuneResult) -> None:
     named = [name for name in ("toward", "away_from") if getattr(found, name) is not None]
     heads = ("#", "layer", *(name.replace("_", " ") for name in named), "effect", "perplexity", "repeats", "special")
     rows = table(*heads, "", right=heads)
-    shown = [found.trials[0], *sorted(found.trials[1:], key=lambda one: (not one.feasible, -one.effect))[:MOST]]
-    for one in shown:
-        style = "bold green" if one == found.best else "" if one.feasible else "dim"
-        rows.add_row(*_cells(one, named), style=style)
+    shown = [found.trials[0], *sorted(found.trials[1:], key=lambda trial: (not trial.feasible, -trial.effect))[:MOST]]
+    for trial in shown:
+        style = "bold green" if trial == found.best else "" if trial.feasible else "dim"
+        rows.add_row(*_cells(trial, named), style=style)
     console.print(rows)
     if len(found.trials) > len(shown):
-        console.print(f"… and {len(found.trials) - len(shown)} more: they are in the file", style="dim")
+        console.print(f"… and {len(found.trials) - len(shown)} more (see the file)", style="dim")
 
 
-def _cells(one: SteeringTrial, named: list[str]) -> list[str]:
-    strengths = [f"{getattr(one, name):.2f}" if one.layer is not None else "–" for name in named]
-    effect = f"{one.effect:+.2f} ± {one.error:.2f}" if one.layer is not None else "unsteered"
+def _cells(trial: SteeringTrial, named: list[str]) -> list[str]:
+    strengths = [f"{getattr(trial, name):.2f}" if trial.layer is not None else "–" for name in named]
+    effect = f"{trial.effect:+.2f} ± {trial.error:.2f}" if trial.layer is not None else "unsteered"
     return [
-        str(one.number), "–" if one.layer is None else str(one.layer), *strengths, effect,
-        f"{one.perplexity:.4g}", f"{one.repetition:.1%}", f"{one.special:.1%}",
-        f"over: {', '.join(one.broken)}" if one.broken else "",
+        str(trial.number), "–" if trial.layer is None else str(trial.layer), *strengths, effect,
+        f"{trial.perplexity:.4g}", f"{trial.repetition:.1%}", f"{trial.special:.1%}",
+        f"over: {', '.join(trial.broken)}" if trial.broken else "",
     ]  # fmt: skip
 
 
