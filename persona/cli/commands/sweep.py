@@ -57,6 +57,7 @@ def command(
     persona sweep listening --alpha 0.2,0.5,1 --suite safety --by refusals --write
     persona sweep listening --alpha=-0.5:0.5:5 --plot sweep.png
     """
+    from persona.cli.plots import scoremap
     from persona.verbs.sweep import grid, sweep
 
     picture = Picture(app, plot)
@@ -66,14 +67,8 @@ def command(
     )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")
-    picture.write(lambda suffix: _drawn(done, suffix))
+    picture.write(lambda suffix: scoremap.curves(done, suffix))
     app.show("sweep", done, picture.below(lambda console: _render(console, done)))
-
-
-def _drawn(done: SweepResult, suffix: str) -> bytes:
-    from persona.cli.plots import scoremap
-
-    return scoremap.curves(done, suffix)
 
 
 def _render(console: Console, done: SweepResult) -> None:

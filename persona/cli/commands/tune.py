@@ -94,6 +94,7 @@ def command(
     persona tune --suite listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl" --plot tune.png
     persona tune --suite listening --trials 200 --minutes 60 --check held-out --write
     """
+    from persona.cli.plots import searchmap
     from persona.verbs.tune import tune
 
     picture = Picture(app, plot)
@@ -104,15 +105,9 @@ def command(
     if not app.json:
         for text in done.notes:
             note(f"note: {utf8(text)}")
-    picture.write(lambda suffix: _drawn(done, suffix))
+    picture.write(lambda suffix: searchmap.draw(done, suffix))
     app.show("tune", done, picture.below(lambda console: _render(console, done)))
     return INTERRUPTED if done.stopped == "interrupted" else 0
-
-
-def _drawn(done: TuneResult, suffix: str) -> bytes:
-    from persona.cli.plots import searchmap
-
-    return searchmap.draw(done, suffix)
 
 
 def _render(console: Console, done: TuneResult) -> None:

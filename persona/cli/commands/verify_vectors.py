@@ -43,29 +43,18 @@ def command(
     persona verify-vectors --suite listening --at main~3
     persona verify-vectors --plot vectors.png
     """
+    from persona.cli.plots import scoremap
     from persona.verbs.verify_vectors import verify_vectors
 
     picture = Picture(app, plot)
     done = verify_vectors(
-        app.repository(),
-        suites=suites,
-        at=at,
-        alpha=alpha,
-        cwd=app.folder,
-        command=app.command,
+        app.repository(), suites=suites, at=at, alpha=alpha, options=options, cwd=app.folder, command=app.command,
         progress=app.progress(),
-        options=options,
-    )
+    )  # fmt: skip
     for text in done.notes:
         note(f"note: {text}")
-    picture.write(lambda suffix: _drawn(done, suffix))
+    picture.write(lambda suffix: scoremap.draw(done, suffix))
     app.show("verify-vectors", done, picture.below(lambda console: _render(console, done)))
-
-
-def _drawn(done: VerifyVectorsResult, suffix: str) -> bytes:
-    from persona.cli.plots import scoremap
-
-    return scoremap.draw(done, suffix)
 
 
 def _render(console: Console, done: VerifyVectorsResult) -> None:
