@@ -142,7 +142,7 @@ def test_an_index_that_leaves_its_folder(models: TinyModels, work: Path, tmp_pat
 def test_a_folder_that_is_no_checkpoint(work: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("hello")
-    assert_two_lines(run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "is no checkpoint")
+    assert_two_lines(run(work, "commit", tmp_path / "run", "--as", "a"), USAGE, "is not a checkpoint")
     assert_two_lines(run(work, "commit", tmp_path / "missing", "--as", "a"), USAGE, "does not exist")
     assert_two_lines(run(work, "commit", tmp_path / "run" / "notes.txt", "--as", "a"), USAGE, "is a file")
 

@@ -425,7 +425,7 @@ def test_unknown_sides(two: persona.Repository, tmp_path: Path, said: str, messa
 
 def test_folders_that_are_no_checkpoints(two: persona.Repository, tmp_path: Path, models: TinyModels) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="is no checkpoint"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
         diff(two, tmp_path / "empty", "HEAD")
     shutil.copytree(models.run(1), tmp_path / "hurt")
     path = tmp_path / "hurt" / "model.safetensors"

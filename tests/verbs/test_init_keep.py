@@ -193,7 +193,7 @@ def spoil_text(path: Path) -> None:
     [
         (spoil_missing, "is missing"),
         (spoil_cut, "has changed"),
-        (spoil_pipe, "is no file"),
+        (spoil_pipe, "is no longer a regular file"),
         (spoil_text, "has changed"),
     ],
 )
