@@ -162,7 +162,7 @@ def warmer_comes_home(project: Project) -> None:
     project.holds()
     project.does("merge", "warmer", "--no-report", code=1)
     project.writes(lambda text: _settled(text, "listening", 1))
-    assert "not settled" in project.does("merge", "--continue", code=2).err, "one is left"
+    assert "unresolved" in project.does("merge", "--continue", code=2).err, "one is left"
     project.writes(lambda text: _settled(text, "voice", 2))
     project.types("merge", "--continue", "-m", "warmer, with its own voice", "--no-report")
     brought = {name: theirs.vector(name) for name in ("voice", "warmth", "humour")}
