@@ -57,7 +57,7 @@ def check_alpha(alpha: float) -> None:
         UsageError: it is not.
     """
     if not abs(alpha) <= LARGEST:  # also false for NaN
-        raise UsageError(f"alpha {alpha} is not a finite number up to {LARGEST:.0e}", "Give a number such as 0.8.")
+        raise UsageError(f"alpha {alpha} is not a finite number of at most {LARGEST:.0e}", "Give a number such as 0.8.")
 
 
 def name_of(folder: Path) -> str:

@@ -226,7 +226,7 @@ def test_edits_are_protected(work: Path, run: Run) -> None:
     path = work / "persona.toml"
     path.write_text(path.read_text() + "\n# mine\n")
     before = snapshot(work)
-    assert_two_lines(run(work, "checkout", "HEAD~1"), NO, "has uncommitted edits", "persona commit", "persona restore")
+    assert_two_lines(run(work, "checkout", "HEAD~1"), NO, "has edits", "persona commit", "persona restore")
     assert_two_lines(run(work, "alpha", "listening=2"), NO, "has uncommitted edits")
     assert_two_lines(run(work, "rm", "listening"), NO, "has uncommitted edits")
     assert snapshot(work) == before

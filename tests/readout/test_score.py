@@ -125,7 +125,7 @@ def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> No
         score([])
     with pytest.raises(UsageError, match="text 1 has no tokens"):
         score([""])
-    with pytest.raises(UsageError, match="reads 128"):
+    with pytest.raises(UsageError, match="reads at most 128"):
         score(["hello " * 200])
     write_readout(tmp_path / "wide", by_chance((0, 1), hidden=32))
     with pytest.raises(UsageError, match="32 wide, but the model's residual stream is 64"):

@@ -305,9 +305,9 @@ def test_a_tensor_that_no_pattern_matches_is_an_error(repo: persona.Repository, 
 
 
 def test_too_large_a_number_is_refused_wherever_it_stands(repo: persona.Repository) -> None:
-    with pytest.raises(UsageError, match="not a finite number up to 1e"):
+    with pytest.raises(UsageError, match="not a finite number of at most 1e"):
         persona.alpha(repo, {"voice": (0.5, 1e10)})
-    with pytest.raises(UsageError, match="not a finite number up to 1e"):
+    with pytest.raises(UsageError, match="not a finite number of at most 1e"):
         persona.alpha(repo, {"voice": (("*", float("nan")),)})
 
 
