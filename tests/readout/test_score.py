@@ -117,11 +117,11 @@ def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> No
 
     with pytest.raises(UsageError, match="which readout"):
         score(mood=None)
-    with pytest.raises(CheckpointError, match="is no readout"):
+    with pytest.raises(CheckpointError, match="is not a readout"):
         score(mood=tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="is no readout"):
+    with pytest.raises(CheckpointError, match="is not a readout"):
         score(mood=runs / "base")
-    with pytest.raises(UsageError, match="there is no text"):
+    with pytest.raises(UsageError, match="no text given"):
         score([])
     with pytest.raises(UsageError, match="text 1 has no tokens"):
         score([""])

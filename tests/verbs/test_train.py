@@ -355,7 +355,7 @@ def test_a_run_that_was_interrupted_goes_on(repo: persona.Repository, data: Path
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert stopped.returncode == 130, stopped.stderr
-    assert "the same command goes on from there" in stopped.stderr
+    assert "run the same command to resume" in stopped.stderr
     assert "error: interrupted" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert len(persona.log(repo)) == 1
