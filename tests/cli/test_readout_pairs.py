@@ -167,7 +167,11 @@ def test_json(run: Run, work: Path) -> None:
         (["notes", "-o", "no/p"], 2, ["no folder no"]),
         (["notes", "-o", "p", "--min-examples", "99"], 1, ["no concept has 99", "--min-examples"]),
         (["notes", "-o", "p", "--max-negative-score", "8"], 2, ["8 is not below"]),
-        (["notes", "-o", "p", "--max-examples-per-concept", "3"], 2, ["max_examples 3 is below min_examples 8", "--min-examples"]),
+        (
+            ["notes", "-o", "p", "--max-examples-per-concept", "3"],
+            2,
+            ["max_examples 3 is below min_examples 8", "--min-examples"],
+        ),
         (["notes", "-o", "p", "--contrast", "nowhere"], 74, ["nowhere: no such file"]),
         (["notes", "-o", "p", "--min-positive-score", "high"], 2, ["'high'"]),
     ],

@@ -313,10 +313,10 @@ def test_long_texts_are_an_error_or_cut_or_left_out(model: Path, tmp_path: Path)
     ("how", "kind", "words"),
     [
         ({"layers": "2,9"}, UsageError, "no layer 9"),
-        ({"layers": "nine"}, UsageError, "is no layer"),
+        ({"layers": "nine"}, UsageError, "is not a layer"),
         ({"aggregator": "maen"}, UsageError, "unknown aggregator 'maen'"),
         ({"pooling": "median"}, UsageError, "unknown pooling 'median'"),
-        ({"too_long": "never"}, UsageError, "unknown way with long texts"),
+        ({"too_long": "never"}, UsageError, "unknown value of too_long"),
         ({"batch_size": 0}, UsageError, "batch_size must be at least 1"),
         ({"concepts": ["frist"]}, UsageError, "no concept 'frist'"),
         ({"dtype": "int4"}, UsageError, "unknown dtype"),

@@ -267,7 +267,9 @@ def test_units_that_a_manifest_has_not() -> None:
     odd = Readout(READOUT.concepts, READOUT.layers, READOUT.vectors, {**READOUT.about, "spreads": [[1, 0, 1]] * 2})
     with persona.readout.watch(model, odd) as r:
         model(TOKENS)
-    with pytest.raises(CheckpointError, match="'spreads' in the readout's manifest is not a table of 2 × 3 positive numbers"):
+    with pytest.raises(
+        CheckpointError, match="'spreads' in the readout's manifest is not a table of 2 × 3 positive numbers"
+    ):
         r.mean("std")
 
 
