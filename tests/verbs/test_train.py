@@ -416,7 +416,7 @@ def test_factors_are_learnt_beside_a_model_in_4_bits(
     assert done.after is not None
     assert done.after < done.before
     assert done.curve[-1][1] < done.curve[0][1]
-    assert any("in 4 bits" in note for note in done.notes)
+    assert any("4-bit" in note for note in done.notes)
     assert done.committed is not None
     assert done.committed.form == "lora"
     factors = load(done.run / "final")
