@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
 import click
@@ -21,9 +20,7 @@ _readout_option = click.option(
 
 def model_options(function: F) -> F:
     """Add --dtype, --device, --blocks and --batch-size, which the readout verbs take under the same names."""
-    return reduce(
-        lambda made, option: option(made), (batch_option, blocks_option, device_option, dtype_option), function
-    )
+    return dtype_option(device_option(blocks_option(batch_option(function))))
 
 
 def running_options(function: F) -> F:

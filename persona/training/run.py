@@ -48,7 +48,7 @@ MOST_POINTS = 48
 
 @dataclass(frozen=True)
 class Fit:
-    """How a run went.
+    """How a run went; its fields are also in `TrainResult`.
 
     `curve` has pairs of step and loss per token of its batch; `before` and `after` are losses per token on the evaluation
     data. `resumed` is the step that the run last resumed from.

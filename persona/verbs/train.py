@@ -195,17 +195,7 @@ def _train_and_commit(run: PlannedRun, prepared: Mapping[str, Prepared]) -> Trai
             command=request.command,
             progress=request.progress,
         )
-    return replace(
-        _result(run, prepared),
-        steps=fit.steps,
-        trained=trained,
-        resumed=fit.resumed,
-        curve=fit.curve,
-        before=fit.before,
-        after=fit.after,
-        ewc=fit.ewc,
-        committed=committed,
-    )
+    return replace(_result(run, prepared), **vars(fit), trained=trained, committed=committed)
 
 
 def _trained(run: PlannedRun, prepared: Mapping[str, Prepared]) -> tuple[Fit, bool]:

@@ -156,7 +156,7 @@ def test_json(run: Run, work: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (["notes"], 2, ["no file to write", "-o PAIRS"]),
+        (["notes"], 2, ["no output file given", "-o PAIRS"]),
         (["notes", "-o", "p", "--dry-run"], 2, ["cannot be combined"]),
         (["-o", "p"], 10, ["no persona repository", "Give a SOURCE"]),
         (["-o", "p", "--graph", "main"], 10, ["no persona repository"]),
@@ -164,10 +164,14 @@ def test_json(run: Run, work: Path) -> None:
         (["notse", "-o", "p"], 2, ["no memory graph at notse"]),
         (["notes", "-o", "p", "--concept", "warmht"], 2, ["'warmht'", "Did you mean 'warmth'?"]),
         (["notes", "-o", "notes"], 2, ["notes is a folder"]),
-        (["notes", "-o", "no/p"], 2, ["there is no folder no"]),
+        (["notes", "-o", "no/p"], 2, ["no folder no"]),
         (["notes", "-o", "p", "--min-examples", "99"], 1, ["no concept has 99", "--min-examples"]),
-        (["notes", "-o", "p", "--max-negative-score", "8"], 2, ["8 cannot be low"]),
-        (["notes", "-o", "p", "--max-examples-per-concept", "3"], 2, ["cannot both be", "--min-examples"]),
+        (["notes", "-o", "p", "--max-negative-score", "8"], 2, ["8 is not below"]),
+        (
+            ["notes", "-o", "p", "--max-examples-per-concept", "3"],
+            2,
+            ["max_examples 3 is below min_examples 8", "--min-examples"],
+        ),
         (["notes", "-o", "p", "--contrast", "nowhere"], 74, ["nowhere: no such file"]),
         (["notes", "-o", "p", "--min-positive-score", "high"], 2, ["'high'"]),
     ],

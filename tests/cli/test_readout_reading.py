@@ -44,7 +44,7 @@ def test_a_text_a_file_and_standard_input(made: Path, run: Run, monkeypatch: pyt
     said = json.loads(run(made, "readout", "score", "-", *along).out)["result"]
     assert [one["text"] for one in said["texts"]] == ["letter.txt"]
     for nothing in ("letter.txt", "notes/letter", " "):
-        assert "there is no file" in run(made, "readout", "score", nothing, *along[:-1]).err
+        assert "no file '" in run(made, "readout", "score", nothing, *along[:-1]).err
 
 
 def test_tables_and_pictures(made: Path, run: Run, tmp_path: Path) -> None:

@@ -117,11 +117,11 @@ def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> No
 
     with pytest.raises(UsageError, match="no readout given"):
         score(mood=None)
-    with pytest.raises(CheckpointError, match="is no readout"):
+    with pytest.raises(CheckpointError, match="is not a readout"):
         score(mood=tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match="is no readout"):
+    with pytest.raises(CheckpointError, match="is not a readout"):
         score(mood=runs / "base")
-    with pytest.raises(UsageError, match="there is no text"):
+    with pytest.raises(UsageError, match="no text given"):
         score([])
     with pytest.raises(UsageError, match="text 1 has no tokens"):
         score([""])
@@ -133,7 +133,7 @@ def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> No
     write_readout(tmp_path / "deep", by_chance((0, 5), hidden=64))
     with pytest.raises(UsageError, match="no layer 5"):
         score(mood=tmp_path / "deep")
-    with pytest.raises(UsageError, match="there is one"):
+    with pytest.raises(UsageError, match="at least two texts, got 1"):
         persona.readout_drift(None, runs / "base", runs / "base", TEXTS[:1], runs / "mood")
 
 

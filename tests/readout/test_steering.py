@@ -269,7 +269,7 @@ def test_what_cannot_be_meant_is_said_before_anything() -> None:
         ("unknown value 'new' of where", ({"warmth": 1.0}, READOUT), {"where": "new"}),
         ("the readout has no layer 5", ({"warmth": 1.0}, READOUT), {"layers": [5]}),
         ("31 wide", ({"warmth": 1.0}, by_chance(hidden=31)), {}),
-        ("which readout", ({"warmth": 1.0},), {}),
+        ("no readout given", ({"warmth": 1.0},), {}),
     ]  # fmt: skip
     for message, args, kwargs in bad:
         with pytest.raises(UsageError, match=message), persona.readout.steer(model, *args, **kwargs):

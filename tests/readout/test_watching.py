@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_said_before_anything() -> None:
         ("the readout has no layer 7", {"layers": [7]}),
         ("no concepts or no layers", {"layers": []}),
         ("no list of blocks at 'model.h'", {"blocks": "model.h"}),
-        ("which readout", {"readout": None}),
+        ("no readout given", {"readout": None}),
         ("no readout 'nowhere'", {"readout": "nowhere"}),
     ]
     for message, changes in bad:
@@ -267,7 +267,9 @@ def test_units_that_a_manifest_has_not() -> None:
     odd = Readout(READOUT.concepts, READOUT.layers, READOUT.vectors, {**READOUT.about, "spreads": [[1, 0, 1]] * 2})
     with persona.readout.watch(model, odd) as r:
         model(TOKENS)
-    with pytest.raises(CheckpointError, match="spreads are no 2 × 3 positive numbers"):
+    with pytest.raises(
+        CheckpointError, match="'spreads' in the readout's manifest is not a table of 2 × 3 positive numbers"
+    ):
         r.mean("std")
 
 
@@ -282,7 +284,7 @@ def test_a_folder_and_one_beside_the_weights(tmp_path: Path) -> None:
         assert r.concepts == READOUT.concepts
         assert np.array_equal(r.readout.vectors[1], READOUT.vectors[1])
     write_readout(tmp_path / "built" / "readouts" / "tone", READOUT)
-    with pytest.raises(UsageError, match="which readout") as caught, persona.readout.watch(model):
+    with pytest.raises(UsageError, match="no readout given") as caught, persona.readout.watch(model):
         pass
     assert "'mood', 'tone'" in caught.value.hint
 

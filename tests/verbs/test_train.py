@@ -338,7 +338,7 @@ def test_a_run_that_was_interrupted_goes_on(repo: persona.Repository, data: Path
     words = ["-C", str(repo.root), "train", "--data", str(data), "-o", str(tmp_path / "run"), *settings]
     stopped = forks.run(["python", "-c", INTERRUPTED, *words], cwd=tmp_path)
     assert stopped.returncode == 130, stopped.stderr
-    assert "the same command goes on from there" in stopped.stderr
+    assert "run the same command to resume" in stopped.stderr
     assert "error: interrupted" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert len(persona.log(repo)) == 1
@@ -399,7 +399,7 @@ def test_factors_are_learnt_beside_a_model_in_4_bits(
     assert done.after is not None
     assert done.after < done.before
     assert done.curve[-1][1] < done.curve[0][1]
-    assert any("in 4 bits" in note for note in done.notes)
+    assert any("4-bit" in note for note in done.notes)
     assert done.committed is not None
     assert done.committed.form == "lora"
     factors = load(done.run / "final")
