@@ -261,7 +261,7 @@ def test_one_vector_of_a_recipe_is_read_as_the_whole_recipe_has_it(
         objects = ObjectStore(Path(folder))
         name = recipe.put(objects)
         assert Recipe.entry_in(objects, name, wanted) == recipe.entry(wanted)
-        with pytest.raises(Damaged, match="is a recipe, and expected a commit"):
+        with pytest.raises(Damaged, match="is a recipe, expected a commit"):
             objects.text(name, "commit")
         objects.path(name).write_bytes(b"{}")
         with pytest.raises(Damaged, match="does not match its id"):
