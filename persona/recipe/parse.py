@@ -25,6 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{4,64}")
 _CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
 _TOP = ("base", "merge", "vectors", "readouts")
+_BASE = ("name", "id")
 _VECTOR = ("id", "alpha", "node", "only", "except", "fisher")
 
 
@@ -55,7 +56,7 @@ def parse(text: str, where: str = FILE) -> Recipe:
     top = _read(text, where)
     top.allow(_TOP)
     base = top.table("base")
-    base.allow(("name", "id"))
+    base.allow(_BASE)
     method, scale, parameters = _parse_merge(top.table("merge", optional=True))
     vectors = top.table("vectors", optional=True)
     readouts = top.table("readouts", optional=True)

@@ -74,7 +74,7 @@ LOSS = '[[measures]]\nkind = "loss"\ndata = "answers.jsonl"\n'
         ),
         (
             '[[measures]]\nkind = "readout"\ndata = "neutral.jsonl"\nconcepts = ["a", "a"]',
-            "calm.toml:4: measures[0].concepts: ['a', 'a'] is not a list of texts that differ",
+            "calm.toml:4: measures[0].concepts: ['a', 'a'] is not a list of different strings",
             "Default: all",
         ),
         (

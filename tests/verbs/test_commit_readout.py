@@ -196,7 +196,7 @@ def test_two_readouts_by_name(repo: persona.Repository, told: dict[str, str]) ->
     with pytest.raises(UsageError, match="readouts have no weights"):
         persona.diff(repo, "feelings", "moods", weights=True)
     persona.rm(repo, ["feelings"], author="Test")
-    with pytest.raises(UsageError, match="no readout 'feelings' in persona.toml"):
+    with pytest.raises(UsageError, match=r"no readout 'feelings' in persona\.toml"):
         persona.diff(repo, "feelings@HEAD~1")
 
 
