@@ -74,7 +74,7 @@ def test_json_has_it_all(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["-o", "x", "--model", "model"], "Missing option '--pairs'"),
         (["--pairs", "none.jsonl", "-o", "x", "--model", "model"], "none.jsonl: no such file"),
         (["--pairs", "pairs.jsonl", "-o", "x"], "--model PATH"),
-        (["--pairs", "pairs.jsonl", "-o", "x", "--model", "nowhere"], "no folder"),
+        (["--pairs", "pairs.jsonl", "-o", "x", "--model", "nowhere"], "a vector of the recipe or a folder"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "model", "--aggregator", "pcb"], "Did you mean 'pca'?"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "model", "--layers", "7"], "no layer 7"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "model", "--concept", "markd"], "Did you mean 'marked'?"),
