@@ -279,7 +279,7 @@ def find_line(text: str, path: Path) -> int | None:
             is_item = statement.is_header and text[statement.start : statement.stop].lstrip().startswith("[[")
             if is_item:
                 lists[statement.path] += 1
-            if path in (statement.path, _numbered(statement.path, lists)):
+            if path == statement.path or (lists and path == _numbered(statement.path, lists)):
                 return text.count("\n", 0, statement.start) + 1
     except ValueError:
         return None
@@ -299,6 +299,7 @@ def _numbered(path: tuple[str, ...], lists: Mapping[Path, int]) -> Path:
 _ONE_KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 _KEY = re.compile(rf"{_ONE_KEY}(?:[ \t]*\.[ \t]*{_ONE_KEY})*")
 LAST_KEY = re.compile(rf"{_ONE_KEY}$")
+_BARE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _VALUE_PART = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'" r"|#[^\n]*|[^\"'#\[\]{}\n]+|.",
@@ -364,6 +365,8 @@ def line_end(text: str, at: int) -> int:
 
 def _names(key: str) -> tuple[str, ...]:
     """Split ``vectors."a"`` into names."""
+    if _BARE.fullmatch(key):  # most keys; a recipe of many thousand vectors is scanned for the line of an error
+        return tuple(key.split("."))
     table: Any = tomllib.loads(f"{key} = 0")
     names = []
     while isinstance(table, dict):
