@@ -17,6 +17,7 @@ import pytest
 
 import persona
 from tests.cli.conftest import Run, Said
+from tests.forks import Forks
 from tests.models import TinyModels, tiny_llama
 
 USAGE, NO, NO_REPOSITORY, LOCKED, DAMAGED, BUG, STORAGE, INTERRUPTED = 2, 1, 10, 11, 12, 70, 74, 130
@@ -331,17 +332,29 @@ main.run(sys.argv[1:])
 """
 
 
-def child(
-    folder: Path, args: list[str | Path], at: int = 0, action: str = "pass", prefix: tuple[str, ...] = ()
-) -> Said:
-    program = CHILD.replace("AT", str(at)).replace("ACTION", action)
-    command = [*prefix, sys.executable, "-c", program, *map(str, args)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return Said(done.returncode, done.stdout, done.stderr)
+Child = Callable[..., Said]
+
+
+@pytest.fixture
+def child(forks: Forks) -> Child:
+    """Run a command line in a process of its own, in which ``action`` happens at the ``at``-th file effect."""
+
+    def ran(
+        folder: Path, args: list[str | Path], at: int = 0, action: str = "pass", prefix: tuple[str, ...] = ()
+    ) -> Said:
+        program = CHILD.replace("AT", str(at)).replace("ACTION", action)
+        if prefix:
+            command = [*prefix, sys.executable, "-c", program, *map(str, args)]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        else:
+            done = forks.run(["python", "-c", program, *args], cwd=folder)
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return ran
 
 
 @pytest.mark.parametrize("at", [1, 3, 5, 8])
-def test_ctrl_c_in_the_middle(models: TinyModels, work: Path, tmp_path: Path, at: int) -> None:
+def test_ctrl_c_in_the_middle(child: Child, models: TinyModels, work: Path, tmp_path: Path, at: int) -> None:
     interrupt = "os.kill(os.getpid(), signal.SIGINT)"
     before = snapshot(work)
     said = child(work, ["commit", models.run(2), "--as", "b"], at, interrupt)
@@ -358,7 +371,7 @@ def test_ctrl_c_in_the_middle(models: TinyModels, work: Path, tmp_path: Path, at
 
 
 @pytest.mark.parametrize("command", ["commit", "build", "init"])
-def test_a_full_disk(models: TinyModels, work: Path, tmp_path: Path, command: str) -> None:
+def test_a_full_disk(child: Child, models: TinyModels, work: Path, tmp_path: Path, command: str) -> None:
     """A limit on the size of files, which the kernel enforces as it does a full disk."""
     (tmp_path / "new").mkdir()
     args: dict[str, tuple[Path, list[str | Path]]] = {
@@ -375,7 +388,7 @@ def test_a_full_disk(models: TinyModels, work: Path, tmp_path: Path, command: st
     assert child(folder, line).code == 0
 
 
-def test_a_disk_without_room(models: TinyModels, tmp_path: Path) -> None:
+def test_a_disk_without_room(child: Child, models: TinyModels, tmp_path: Path) -> None:
     """A real file system of 300 kB, where this process may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -400,7 +413,7 @@ def test_a_disk_without_room(models: TinyModels, tmp_path: Path) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_an_unreadable_folder(models: TinyModels, work: Path, tmp_path: Path) -> None:
+def test_an_unreadable_folder(child: Child, models: TinyModels, work: Path, tmp_path: Path) -> None:
     shutil.copytree(models.run(2), tmp_path / "run")
     (tmp_path / "run" / "model.safetensors").chmod(0)
     prefix: tuple[str, ...] = ()
@@ -428,7 +441,7 @@ def test_a_bug_is_said_to_be_one(work: Path, run: Run, monkeypatch: pytest.Monke
     log.unlink()
 
 
-def test_sigterm_cleans_up(models: TinyModels, work: Path) -> None:
+def test_sigterm_cleans_up(child: Child, models: TinyModels, work: Path) -> None:
     said = child(work, ["commit", models.run(2), "--as", "b"], 4, "os.kill(os.getpid(), signal.SIGTERM)")
     assert said.code == 128 + signal.SIGTERM
     assert not list((work / ".persona" / "tmp").iterdir())

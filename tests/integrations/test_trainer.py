@@ -265,6 +265,7 @@ def test_trials_of_a_search_are_nobodys_runs(models: TinyModels, repo: persona.R
     assert len(persona.log(repo)) == 1
 
 
+@pytest.mark.slow
 def test_only_the_main_process_records(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
     """Two real processes train together (gloo, on the CPU); one of them commits."""
     script = tmp_path / "train.py"
