@@ -175,7 +175,7 @@ def go_on(repo: Repository, *, message: str | None = None, author: str = "", com
     """Commit the unfinished merge, whose conflicts are resolved in `persona.toml`.
 
     Raises:
-        Refusal: No merge is under way.
+        Refusal: No merge is in progress.
         RecipeError: `persona.toml` still has conflict markers.
     """
     with repo.transaction(command) as change:
@@ -200,7 +200,7 @@ def abort(repo: Repository, *, command: str = "merge") -> MergeAborted:
     """Abort the unfinished merge: restore `persona.toml` from HEAD, and keep a copy if it was edited.
 
     Raises:
-        Refusal: No merge is under way.
+        Refusal: No merge is in progress.
     """
     with repo.transaction(command) as change:
         heads_under_way(repo)  # raises Refusal if there are none

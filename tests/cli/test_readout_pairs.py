@@ -161,7 +161,7 @@ def test_json(run: Run, work: Path) -> None:
         (["-o", "p"], 10, ["no persona repository", "Give a SOURCE"]),
         (["-o", "p", "--graph", "main"], 10, ["no persona repository"]),
         (["", "-o", "p"], 2, ["the path is empty"]),
-        (["notse", "-o", "p"], 2, ["no memory graph at notse"]),
+        (["notse", "-o", "p"], 2, ["no memory graph found at notse"]),
         (["notes", "-o", "p", "--concept", "warmht"], 2, ["'warmht'", "Did you mean 'warmth'?"]),
         (["notes", "-o", "notes"], 2, ["notes is a folder"]),
         (["notes", "-o", "no/p"], 2, ["no folder no"]),
