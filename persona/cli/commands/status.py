@@ -65,8 +65,8 @@ def _render(console: Console, now: Status) -> None:
         changed(console, now.changes, "  ")
     if now.stale:
         console.print(f"\n[yellow]Stale:[/] {escape(', '.join(now.stale))} (persona graph status)")
-    alternative = "fix persona.toml, or discard the edits: " if now.problem else ""
-    console.print(f"\nNext: {alternative}{escape(now.next)}", style="dim")
+    first = "fix persona.toml, or go back to the last commit: " if now.next == "persona restore" else ""
+    console.print(f"\nNext: {first}{escape(now.next)}", style="dim")
 
 
 def _outside(console: Console, files: tuple[ExternalFile, ...]) -> None:

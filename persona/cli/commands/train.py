@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     "--seed",
     type=int,
     metavar="N",
-    help="Random seed for initialization and the order of examples. [default: from the preset]",
+    help="Random seed for initialization and the order of examples. [default: from the preset, or 0]",
 )
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Override any setting of the preset; repeatable.")
 @click.option("--speaker", metavar="NAME", help="Speaker whose turns to learn, in conversations of [NAME] turns.")
