@@ -238,7 +238,7 @@ def read_toml(
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         match = re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", str(error))
         where, problem = (f"{file}:{match[2]}", match[1]) if match else (file, str(error))
-        raise make_error(f"{where}: not TOML: {problem}", hint) from None
+        raise make_error(f"{where}: invalid TOML: {problem[:1].lower()}{problem[1:]}", hint) from None
     except ValueError:  # Python reads no integers of more than 4300 digits
         match = re.search(r"^(.*?)[+-]?\d[\d_]{4299,}", text, re.MULTILINE)
         where = f"{file}:{text.count(chr(10), 0, match.start()) + 1}" if match else file

@@ -77,7 +77,7 @@ def find(name: str) -> Device | None:
 def _check_cuda(name: str) -> None:
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number.isdigit() or (number == "" and name == kind)):
-        raise UsageError(f"unknown device '{name}'", "Known: cpu, cuda, cuda:N, and torch (torch on the CPU).")
+        raise UsageError(f"unknown device '{name}'", "Use cpu, cuda, cuda:N, or torch (PyTorch on the CPU).")
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

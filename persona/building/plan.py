@@ -1,16 +1,18 @@
 """The plan of a build, as pure data: for each output tensor, where its entries come from. No weight is read.
 
-Rules beyond the method's own arithmetic:
+The merge method computes W = W_base + λδ for a tensor, with δ from the τᵢ = Wᵢ − W_base of the vectors that change it
+and their alphas; λ is `scale` (see `persona/methods`). The rules here say what it is given, and what happens to
+tensors that it does not compute:
 
-- A vector whose alpha is 0 at a tensor takes no part there.
+- A vector whose alpha is 0 at a tensor does not change it, as if the vector did not have the tensor.
 - A tensor that no vector changes is the base's. One that a single whole tensor replaces (method ``linear``, λα = 1) is
   that vector's. Both are copied bit for bit.
 - New rows and new tensors (added tokens, a value head) have no base to differ from. They are carried over unscaled; if
-  several vectors bring them, as their mean weighted by alpha. Vectors with a negative alpha bring none.
+  several vectors add them, as their mean weighted by alpha. Vectors with a negative alpha add none.
 - A tensor that a vector with a positive alpha was saved without is left out; another vector must not change it.
 - A method that weighs entries gets the Fisher diagonals where several vectors change a tensor, unless one of them
   does not have the tensor in its diagonal: then none is used there.
-- A derived vector is one vector to the method. Its terms with a positive coefficient bring their rows, tensors, files
+- A derived vector is one vector to the method. Its terms with a positive coefficient add their rows, tensors, files
   and settings, each with a strength of alpha times the coefficient.
 - dtype: the requested one; else the one that all full fine-tunes of the recipe agree on; else the base's.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from persona import methods
@@ -47,8 +49,9 @@ from persona.store.nouns import Base, Source, TensorSpec, Vector
 class Plan:
     """All output tensors in the order in which they are written, and the method that combines them.
 
-    ``parameters`` has every parameter of the method, defaults included. ``is_cut`` says that the edges of whole
-    vectors (``trim = "model"``) are filled in, so that each output can be built without the others.
+    ``parameters`` has every parameter of the method, defaults included. A method with ``trim = "model"`` keeps the
+    largest entries of a whole vector, so a tensor's threshold depends on all tensors: ``is_cut`` says that the thresholds
+    were found and stored in :attr:`Term.cut`, so that each output can be built without the others.
     """
 
     outputs: tuple[Output, ...]
@@ -60,7 +63,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Output:
-    """One tensor of the build: ``copy`` bit for bit if set, else computed from base, terms and carried rows."""
+    """One tensor of the build: ``copy`` bit for bit if set, else computed from base, terms and carried rows.
+
+    ``base`` is None for a tensor that only vectors have.
+    """
 
     name: str
     dtype: str
@@ -80,8 +86,14 @@ class Output:
 class Term:
     """One vector at an output tensor.
 
-    ``source`` is None for a vector that leaves the tensor alone but still counts. ``weight`` is set on all terms of an
-    output or on none.
+    Attributes:
+        vector: Its name in the recipe.
+        alpha: Its alpha at this tensor.
+        source: Where its τ comes from. None if it leaves the tensor alone: some methods count it there, with τ = 0.
+        key: Random seed of its draws at this tensor, for methods that drop entries at random.
+        parameters: The method's parameters, for this vector.
+        cut: Which of its entries to keep, if that was found across the whole vector (see :class:`Plan`).
+        weight: Its Fisher diagonal; set on all terms of an output or on none.
     """
 
     vector: str
@@ -94,7 +106,7 @@ class Term:
 
     @property
     def share(self) -> Share:
-        """What the method gets to know about it."""
+        """The term as the method gets it: the numbers, without stored tensors."""
         size = self.weight.size if self.weight else ONE
         return Share(self.alpha, self.key, self.parameters, self.cut, size)
 
@@ -109,7 +121,10 @@ class Weight:
 
 @dataclass(frozen=True)
 class Carried:
-    """New rows from one vector (from term number ``part`` of a derived one), and their share in the mean."""
+    """New rows, or a new tensor, from one vector, and their share in the mean of all that add them.
+
+    ``part`` is the number of the term that they come from, if the vector is a derived one.
+    """
 
     vector: str
     share: float
@@ -131,7 +146,8 @@ def make_plan(
         base: Its base.
         vectors: Its vectors, by their names in the recipe.
         dtype: safetensors name of the dtype for every float tensor. By default each keeps its own.
-        active: The active vectors with their Fisher diagonals. By default they are found, without diagonals.
+        active: The vectors with a nonzero alpha, with their Fisher diagonals. By default they are found in ``recipe``,
+            without diagonals.
 
     Raises:
         UsageError: a pattern matches no tensor, or the method does not accept these vectors.
@@ -143,6 +159,7 @@ def make_plan(
     check_growth(base, active)
     _check_count(recipe, active)
     left_out = dropped(active)
+    # only a vector with a positive alpha adds tensors; dict.fromkeys removes duplicates
     names = dict.fromkeys([*base.tensors, *(n for a in active for n in a.vector.names if a.alpha_at(n) > 0)])
     kept = sorted((name for name in names if name not in left_out), key=natural)
     outputs = [_output(name, recipe, base, active, dtype) for name in kept]
@@ -155,6 +172,7 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def _check_count(recipe: Recipe, active: Sequence[Active]) -> None:
+    """Check that the method accepts so many vectors."""
     least, most = methods.vectors_taken(methods.load(recipe.method))
     if active and not least <= len(active) <= (most or len(active)):
         wanted = f"{least}" if least == most else f"{least} or {most}" if most else f"at least {least}"
@@ -175,60 +193,65 @@ def _output(name: str, recipe: Recipe, base: Base, active: Sequence[Active], dty
     """Plan one tensor; None if it is not part of the build, such as a head that stays tied."""
     if name not in base.tensors and not any(a.brings(name) for a in active):
         return None
-    before = base.spec(name)
+    in_base = base.spec(name)
     touching = [touch for a in active if (touch := a.touch_at(name)) is not None]
-    if before is None:
+    if in_base is None:
         touching = [touch for touch in touching if touch.alpha > 0]
-    dense = [whole for touch in touching for whole in touch.dense if before is not None or whole.share > 0]
-    bringing = [whole for whole in dense if whole.share > 0]
-    shape = agreed_shape(name, before, bringing)
-    obstacle = next(_not_computable(before, dense), None)
-    wanted = dtype if dtype and obstacle is None else _own_dtype(name, before, active)
-    copy = _single_source(recipe, before, touching, dense)
-    if copy is not None and (copy.dtype, copy.shape) == (wanted, shape):
-        return Output(name, wanted, shape, before, copy)
-    if obstacle is not None:
+    dense = [whole for touch in touching for whole in touch.dense if in_base is not None or whole.share > 0]
+    adding = [whole for whole in dense if whole.share > 0]  # those that may add rows, or the whole tensor
+    shape = agreed_shape(name, in_base, adding)
+    obstacle = _why_not_computable(in_base, dense)
+    output_dtype = dtype if dtype and obstacle is None else _own_dtype(name, in_base, active)
+    copy = _single_source(recipe, in_base, touching, dense)
+    if copy is not None and (copy.dtype, copy.shape) == (output_dtype, shape):
+        return Output(name, output_dtype, shape, in_base, copy)
+    if obstacle is not None:  # an integer or quantized tensor can be copied, but not computed
         raise Refusal(
             f"{name}: {obstacle}, which persona stores but cannot add",
             f'Exclude it with except = ["{name}"], or use a dequantized checkpoint.',
         )
-    terms = _terms(name, recipe, active, touching, before) if before is not None else ()
-    return Output(name, wanted, shape, before, None, terms, _carried(before, shape, bringing))
+    terms = _terms(name, recipe, active, touching, in_base) if in_base is not None else ()
+    return Output(name, output_dtype, shape, in_base, None, terms, _carried(in_base, shape, adding))
 
 
-def _not_computable(before: TensorSpec | None, dense: list[Dense]) -> Iterator[str]:
-    """Whose dtype at a tensor is not a float format, in words."""
-    if before is not None and before.dtype not in ARITHMETIC:
-        yield f"the base has it as {before.dtype}"
+def _why_not_computable(in_base: TensorSpec | None, dense: list[Dense]) -> str | None:
+    """The first source of a tensor whose dtype is not a float format, in words; None if all are."""
+    if in_base is not None and in_base.dtype not in ARITHMETIC:
+        return f"the base has it as {in_base.dtype}"
     for whole in dense:
         if whole.spec.dtype not in ARITHMETIC:
-            yield f"vector '{whole.touch.active.name}' has it as {whole.spec.dtype}"
+            return f"vector '{whole.touch.active.name}' has it as {whole.spec.dtype}"
+    return None
 
 
-def _own_dtype(name: str, before: TensorSpec | None, active: Sequence[Active]) -> str:
-    """The dtype that all full fine-tunes have a tensor in (the base's, where they leave it alone), else the base's."""
+def _own_dtype(name: str, in_base: TensorSpec | None, active: Sequence[Active]) -> str:
+    """The dtype of a tensor if none is requested.
+
+    It is the one that all full fine-tunes have the tensor in, where one that leaves it alone counts with the base's. If
+    they do not agree, it is the base's or, for a tensor that only vectors have, the widest.
+    """
     dtypes = {spec.dtype for a in active for spec in a.whole_specs(name)}
     if len(dtypes) == 1:
         return dtypes.pop()
-    return before.dtype if before is not None else max(dtypes, key=lambda dtype: (BITS[dtype], dtype))
+    return in_base.dtype if in_base is not None else max(dtypes, key=lambda dtype: (BITS[dtype], dtype))
 
 
 def _single_source(
-    recipe: Recipe, before: TensorSpec | None, touching: list[Touch], dense: list[Dense]
+    recipe: Recipe, in_base: TensorSpec | None, touching: list[Touch], dense: list[Dense]
 ) -> TensorSpec | None:
-    """The stored tensor that the result equals; None if it has to be computed."""
+    """The stored tensor that the result equals, up to its dtype; None if it has to be computed."""
     source: Source | None = None
     if not touching:
-        source = before
-    elif before is None:
+        source = in_base
+    elif in_base is None:  # a new tensor: the mean of equal ones is each of them
         source = dense[0].spec if len({whole.spec.id for whole in dense}) == 1 else None
     elif len(touching) == 1 and recipe.method == "linear" and touching[0].alpha * recipe.scale == 1.0:
         source = touching[0].source
-    return source if isinstance(source, TensorSpec) else None
+    return source if isinstance(source, TensorSpec) else None  # low-rank factors and sums have to be multiplied out
 
 
 def _terms(
-    name: str, recipe: Recipe, active: Sequence[Active], touching: list[Touch], before: TensorSpec
+    name: str, recipe: Recipe, active: Sequence[Active], touching: list[Touch], in_base: TensorSpec
 ) -> tuple[Term, ...]:
     """The vectors that the method combines at a tensor, in recipe order: those that change it, or all of them."""
     method = methods.load(recipe.method)
@@ -239,48 +262,54 @@ def _terms(
     if complaint is not None:
         raise UsageError(complaint, f"At {name} they are {', '.join(f'{t.vector} {t.alpha:g}' for t in terms)}.")
     if methods.weighs(method) and len(terms) > 1:
-        weights = [_weight(touch.active, recipe.method, name, before) for touch in touching]
+        # a method that weighs entries does not count vectors that leave a tensor alone: each touch has its term
+        weights = [_weight(touch.active, recipe.method, name, in_base) for touch in touching]
         if all(weights):
             return tuple(replace(term, weight=weight) for term, weight in zip(terms, weights, strict=True))
     return terms
 
 
 def _term(name: str, recipe: Recipe, active: Active, touch: Touch | None) -> Term:
-    alpha, source = (touch.alpha, touch.source) if touch else (_alpha_of_absent(active, name), None)
+    """One vector at a tensor; `touch` is None if it leaves the tensor alone."""
+    alpha, source = (touch.alpha, touch.source) if touch else (_alpha_if_untouched(active, name), None)
     parameters = _parameters(recipe, active.entry)
     key = draw_key(str(parameters.get("seed", 0)), active.entry.id, name)
     return Term(active.name, alpha, source, key, parameters)
 
 
-def _alpha_of_absent(active: Active, name: str) -> float:
-    """The alpha that a vector would have at a tensor that it leaves alone: by depth or pattern, else its largest."""
+def _alpha_if_untouched(active: Active, name: str) -> float:
+    """The alpha of a vector at a tensor that it leaves alone, for a method that counts it there.
+
+    It is the one by depth or pattern. Where that is 0 or there is none, it is the one of the largest magnitude, as the
+    vector would otherwise not count.
+    """
     return alphas.alpha_at(active.entry.alpha, name, active.depths) or max(alphas.numbers(active.entry.alpha), key=abs)
 
 
-def _weight(active: Active, method: str, name: str, before: TensorSpec) -> Weight | None:
+def _weight(active: Active, method: str, name: str, in_base: TensorSpec) -> Weight | None:
     """The Fisher weight of a vector at a tensor; None if its diagonal does not have the tensor."""
-    diagonal, again = active.diagonal, f"persona fisher {active.name} --data FILE.jsonl"
+    diagonal, command = active.diagonal, f"persona fisher {active.name} --data FILE.jsonl"
     if diagonal is None:
         raise Refusal(
             f"method '{method}' needs the Fisher diagonal of vector '{active.name}' at {name}, and it has none",
-            f"Estimate it ({again}), or choose another method.",
+            f"Estimate it ({command}), or choose another method.",
         )
     spec = active.diagonal_spec(name)
     if spec is None:
         return None
-    if (spec.dtype, spec.shape) != ("F32", before.shape):
+    if (spec.dtype, spec.shape) != ("F32", in_base.shape):
         raise Refusal(
             f"the Fisher diagonal of vector '{active.name}' has {name} as {spec.dtype} {list(spec.shape)}; "
-            f"it must be F32 {list(before.shape)}, like the base",
-            f"Estimate it again: {again}",
+            f"it must be F32 {list(in_base.shape)}, like the base",
+            f"Estimate it again: {command}",
         )
     return Weight(spec, Size(diagonal.mean, diagonal.norm or 0.0))
 
 
-def _carried(before: TensorSpec | None, shape: tuple[int, ...], bringing: list[Dense]) -> tuple[Carried, ...]:
+def _carried(in_base: TensorSpec | None, shape: tuple[int, ...], adding: list[Dense]) -> tuple[Carried, ...]:
     """The rows that only vectors have, with their shares in the mean."""
-    if before is not None and shape == before.shape:
+    if in_base is not None and shape == in_base.shape:
         return ()
-    bringing = [whole for whole in bringing if whole.spec.shape == shape]
-    total = sum(whole.share for whole in bringing)
-    return tuple(Carried(w.touch.active.name, w.share / total, w.spec, w.part) for w in bringing)
+    adding = [whole for whole in adding if whole.spec.shape == shape]  # others have only the base's rows
+    total = sum(whole.share for whole in adding)
+    return tuple(Carried(w.touch.active.name, w.share / total, w.spec, w.part) for w in adding)

@@ -23,7 +23,24 @@ def modules_of(package: str, *names: str) -> dict[str, str]:
     return {name: f"{package}.{python_name(name)}" for name in names}
 
 
-class LazyGroup(click.Group):
+class SuggestingGroup(click.Group):
+    """A group that suggests a name for a mistyped command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's own, but suggests a name for a mistyped one."""
+        names = self.list_commands(ctx)
+        if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in names:
+            close = did_you_mean(args[0], names)
+            hint = close if close.startswith("Did") else ""
+            path = ctx.command_path
+            what = f"no command '{args[0]}'" if ctx.parent is None else f"'{path}' has no command '{args[0]}'"
+            raise UsageError(what, f"{hint} See '{path} --help'.".strip())
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(SuggestingGroup):
     """A group whose `modules` map each command name to the module that defines it as `command`."""
 
     def __init__(self, *args: Any, modules: Mapping[str, str], **settings: Any) -> None:
@@ -40,18 +57,6 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(self.modules[cmd_name]).command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Like click's own, but suggests a name for a mistyped one."""
-        if args and not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in self.modules:
-            close = did_you_mean(args[0], self.modules)
-            hint = close if close.startswith("Did") else ""
-            path = ctx.command_path
-            what = f"no command '{args[0]}'" if ctx.parent is None else f"'{path}' has no command '{args[0]}'"
-            raise UsageError(what, f"{hint} See '{path} --help'.".strip())
-        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete command names, without importing any command, and options."""

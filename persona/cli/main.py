@@ -95,7 +95,7 @@ def cli(ctx: click.Context, folder: str, no_pager: bool, traceback: bool) -> Non
     start = Path(folder)
     with files.translated(start):
         if not start.is_dir():
-            raise UsageError(f"no folder {folder}", "Pass -C a folder that exists.")
+            raise UsageError(f"no folder '{folder}'", "Pass -C a folder that exists.")
     ctx.obj.folder = folder
     ctx.obj.pages = not no_pager
     ctx.obj.traceback = traceback
@@ -131,8 +131,7 @@ def invoke(args: Sequence[str]) -> int:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         return 2
     except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "persona"
-        return _explain(app, UsageError(error.format_message(), f"See '{command} --help'."))
+        return _explain(app, _usage_error(error, argv))
     except (KeyboardInterrupt, click.Abort):
         fail(app, PersonaError("interrupted", "No change was left half-done; run the command again."), INTERRUPTED)
         return INTERRUPTED
@@ -144,6 +143,16 @@ def invoke(args: Sequence[str]) -> int:
             return _explain(app, Unheard(error))
         return _report_bug(app, error)
     return result if isinstance(result, int) else 0
+
+
+def _usage_error(error: click.ClickException, argv: Sequence[str]) -> UsageError:
+    """Word an error of click as persona's own: in lower case, without a period, and with a hint."""
+    message = error.format_message().removeprefix("Got ").removesuffix(".")
+    if isinstance(error, click.UsageError) and error.ctx:
+        command = error.ctx.command_path
+    else:  # such as an option without its argument
+        command = " ".join(["persona", *[word for word in argv if word in COMMANDS][:1]])
+    return UsageError(message[:1].lower() + message[1:], f"See '{command} --help'.")
 
 
 def _explain(app: App, error: PersonaError) -> int:

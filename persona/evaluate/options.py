@@ -41,7 +41,7 @@ class MeasureOptions:
     Results are kept separately for each dtype, seed and limit. Device and batch size only affect rounding.
     """
 
-    device: str = option("cpu", "Where to run the model: cpu, cuda, cuda:1, mps.", metavar="DEVICE")
+    device: str = option("cpu", "Device to run the model on: cpu, cuda, cuda:N or mps.", metavar="DEVICE")
     dtype: str | None = option(
         None, "Data type to run the model in. [default: as stored]", choices=("bf16", "fp16", "fp32")
     )

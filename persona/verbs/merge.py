@@ -1,7 +1,8 @@
 """`persona merge`: merge the recipes of other branches into this one.
 
 Recipes are merged three ways (`recipe/threeway`). Conflicts are written into `persona.toml`, between markers, and
-`refs/merge/N` remember the merged commits until the merge is committed or aborted.
+`refs/merge/N` remember the commits to merge until the merge is committed or aborted. Weights are not merged here, but by
+the next build, with the method of the merged recipe.
 """
 
 from __future__ import annotations
@@ -45,17 +46,23 @@ if TYPE_CHECKING:
 UP_TO_DATE, FORWARD, MERGED, CONFLICT = "up to date", "fast-forward", "merged", "conflict"
 DEFAULT_METHOD = "ties"
 MOST_MEASURED = 16
-"""Vectors up to which interference is measured by default: it reads all of them, pair by pair."""
+"""Maximum number of vectors to measure interference of: measuring reads all of them, pair by pair."""
 
 
 @dataclass(frozen=True)
 class MergeResult:
     """The outcome of a merge, or with `dry_run` the outcome that it would have.
 
-    `outcome` is `up to date`, `fast-forward`, `merged` or `conflict`. `heads` are the merged revisions as they were
-    typed, `clashes` the conflicts. `recorded` is the commit that HEAD moved to, if it moved. `recipe` is the merged
-    recipe, None if nothing had to be merged. `measurable` is true if vectors act together that did not act together before, so that
-    their interference is worth measuring; `interference` is that report, None if it was not measured.
+    Attributes:
+        outcome: `up to date`, `fast-forward`, `merged` or `conflict`.
+        heads: The merged revisions, as the user typed them.
+        recorded: The commit that HEAD moved to, None if HEAD did not move.
+        changes: What changes in our recipe.
+        clashes: The conflicts.
+        recipe: The merged recipe, None if the sides did not have to be combined.
+        measurable: Whether the merge combines vectors that no side combined, so that their interference is worth
+            measuring.
+        interference: The report about it, None if it was not measured.
     """
 
     outcome: str
@@ -86,7 +93,10 @@ class MergeAborted:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the commits to merge, and what the user called it."""
+    """One of the commits to merge: HEAD, or one that the user named.
+
+    `label` is the revision as it was typed, `text` the commit's `persona.toml`, and `recipe` what that means.
+    """
 
     label: str
     commit: CommitId
@@ -96,7 +106,7 @@ class _Side:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A merged `persona.toml`, with our side of every conflict."""
+    """A merged `persona.toml` and the recipe that it means. Where there are conflicts, both have our side."""
 
     text: str
     recipe: Recipe
@@ -128,6 +138,9 @@ def merge(
         forward: Move HEAD forward without a commit where possible, unless `method` is given.
         only_forward: Refuse to make a commit.
         dry_run: Change nothing.
+        message: Message of the merge commit. By default it names the merged revisions.
+        author: Author of the merge commit. By default the user in `config.toml`.
+        command: The command line, for the operation log.
 
     Raises:
         UsageError: An option or a revision is unknown.
@@ -141,17 +154,18 @@ def merge(
         result = MergeResult(UP_TO_DATE, tuple(revs), method=ours.recipe.method, dry_run=dry_run)
         if not theirs:
             return result
-        if forward and method is None and _is_ahead(repo, ours, theirs):
+        if forward and method is None and _can_fast_forward(repo, ours, theirs):
             return _fast_forward(repo, change, ours, theirs[0], result)
         if only_forward:
             raise Refusal("cannot fast-forward: both sides have new commits", "Merge without --ff-only.")
         draft = _combine(repo, ours, theirs, prefer, retrained)
         draft = _with_method(draft, (ours, *theirs), method)
-        result = _describe(repo, draft, (ours, *theirs), result)
+        result = _completed(result, repo, draft, ours, theirs)
         if dry_run:
             return result
         if draft.conflicts:
-            return _stop(repo, change, draft, theirs[0], result)
+            _stop_for_conflicts(repo, change, draft, theirs[0])
+            return result
         heads = [side.commit for side in theirs]
         message = message or merge_message(repo, heads, [side.label for side in theirs])
         return replace(result, recorded=record(repo, change, draft.text, message, author, merging=heads))
@@ -161,7 +175,7 @@ def go_on(repo: Repository, *, message: str | None = None, author: str = "", com
     """Commit the unfinished merge, whose conflicts are resolved in `persona.toml`.
 
     Raises:
-        Refusal: No merge is under way.
+        Refusal: No merge is in progress.
         RecipeError: `persona.toml` still has conflict markers.
     """
     with repo.transaction(command) as change:
@@ -170,9 +184,15 @@ def go_on(repo: Repository, *, message: str | None = None, author: str = "", com
         labels = labels_of(repo, heads)
         recorded = record(repo, change, text, message or merge_message(repo, heads, labels), author, merging=heads)
         end_merge(repo, change)
-        after = repo.recipe(recorded.commit)
+        recipe = repo.recipe(recorded.commit)
         return MergeResult(
-            MERGED, tuple(labels), recorded, recorded.changes, method=after.method, recipe=after, measurable=True
+            MERGED,
+            tuple(labels),
+            recorded,
+            recorded.changes,
+            method=recipe.method,
+            recipe=recipe,
+            measurable=True,  # conflicts may have been resolved in any way, so the sides are not compared again
         )
 
 
@@ -180,10 +200,10 @@ def abort(repo: Repository, *, command: str = "merge") -> MergeAborted:
     """Abort the unfinished merge: restore `persona.toml` from HEAD, and keep a copy if it was edited.
 
     Raises:
-        Refusal: No merge is under way.
+        Refusal: No merge is in progress.
     """
     with repo.transaction(command) as change:
-        heads_under_way(repo)
+        heads_under_way(repo)  # raises Refusal if there are none
         current = repo.recipe_bytes()
         backup = None
         if current is not None and current.decode(errors="replace") != marked_text(repo):
@@ -197,14 +217,15 @@ def abort(repo: Repository, *, command: str = "merge") -> MergeAborted:
 def interference_of(repo: Repository, result: MergeResult, progress: Progress = SILENT) -> Interference | None:
     """Measure how much the vectors of a merge interfere.
 
-    Returns None if the merge has conflicts, combines nothing new, or has more than `MOST_MEASURED` acting vectors.
+    Returns None if the merge has conflicts, combines nothing new, or its recipe has fewer than 2 or more than
+    `MOST_MEASURED` vectors with a nonzero alpha.
     """
     recipe = result.recipe
     if recipe is None or not (result.measurable and result.ok):
         return None
     if not 2 <= sum(alphas.acts(entry.alpha) for entry in recipe.vectors) <= MOST_MEASURED:
         return None
-    return report_on(repo, recipe, None, "layer", progress)
+    return report_on(repo, recipe, before=None, by="layer", progress=progress)
 
 
 def _check_options(method: str | None, prefer: str | None, retrained: str | None) -> None:
@@ -217,48 +238,54 @@ def _check_options(method: str | None, prefer: str | None, retrained: str | None
 
 
 def _side(repo: Repository, rev: str) -> _Side:
+    """Read the commit that `rev` names."""
     commit = repo.resolve(rev)
     return _Side(rev, commit, repo.recipe(commit), get_text(repo.objects, repo.commit(commit).text))
 
 
 def _unmerged(repo: Repository, ours: _Side, revs: Sequence[str]) -> list[_Side]:
-    """The sides with commits that HEAD does not have."""
-    known = repo.ancestry.of([ours.commit])
-    sides = [_side(repo, rev) for rev in dict.fromkeys(revs)]
-    return [side for side in sides if side.commit not in known]
+    """Read `revs`, without those that HEAD already contains."""
+    contained = repo.ancestry.of([ours.commit])
+    sides = [_side(repo, rev) for rev in dict.fromkeys(revs)]  # a revision may have been typed twice
+    return [side for side in sides if side.commit not in contained]
 
 
-def _is_ahead(repo: Repository, ours: _Side, theirs: Sequence[_Side]) -> bool:
-    """Whether HEAD can move forward to the only side."""
+def _can_fast_forward(repo: Repository, ours: _Side, theirs: Sequence[_Side]) -> bool:
+    """Whether there is only one other side, and it contains HEAD."""
     return len(theirs) == 1 and ours.commit in repo.ancestry.of([theirs[0].commit])
 
 
 def _fast_forward(
     repo: Repository, change: Transaction, ours: _Side, theirs: _Side, result: MergeResult
 ) -> MergeResult:
-    moved = tuple(changes(ours.recipe, theirs.recipe, repo.objects))
-    result = replace(result, outcome=FORWARD, changes=moved, method=theirs.recipe.method)
+    """Move HEAD and `persona.toml` to their commit, unless this is a dry run."""
+    recipe_changes = tuple(changes(ours.recipe, theirs.recipe, repo.objects))
+    result = replace(result, outcome=FORWARD, changes=recipe_changes, method=theirs.recipe.method)
     if result.dry_run:
         return result
     change.advance(theirs.commit)
     change.set_recipe_text(theirs.text)
     subject = repo.commit(theirs.commit).message
-    recorded = RecordedCommit(theirs.commit, refs_.current_branch(repo.refs()), subject, moved)
+    recorded = RecordedCommit(theirs.commit, refs_.current_branch(repo.refs()), subject, recipe_changes)
     return replace(result, recorded=recorded)
 
 
 def _combine(
     repo: Repository, ours: _Side, theirs: Sequence[_Side], prefer: str | None, retrained: str | None
 ) -> _Draft:
-    """Merge all sides into ours, one after the other."""
-    draft, heads = _Draft(ours.text, ours.recipe), [ours.commit]
+    """Merge the recipes of `theirs` into ours, one after the other.
+
+    Raises:
+        Refusal: There are conflicts, and `theirs` are several.
+    """
+    draft, merged_commits = _Draft(ours.text, ours.recipe), [ours.commit]
     for side in theirs:
-        bases = [repo.recipe(commit) for commit in repo.ancestry.merge_bases(heads, side.commit)]
+        bases = [repo.recipe(commit) for commit in repo.ancestry.merge_bases(merged_commits, side.commit)]
         merged = merge_recipes(bases, draft.recipe, side.recipe, prefer)
         merged, notes = settle_retrained(repo, merged, draft.recipe, side.recipe, side.label, retrained)
-        text = rewrite(draft.text, merged.recipe, side.text)
+        text = rewrite(draft.text, merged.recipe, borrow=side.text)
         draft = _Draft(text, merged.recipe, (*draft.conflicts, *merged.clashes), (*draft.notes, *notes))
-        heads.append(side.commit)
+        merged_commits.append(side.commit)
     if draft.conflicts and len(theirs) > 1:
         raise Refusal(
             f"{len(theirs)} branches with conflicts cannot be merged at once: {_listed(draft.conflicts)}",
@@ -272,46 +299,56 @@ def _listed(conflicts: Sequence[MergeConflict]) -> str:
 
 
 def _with_method(draft: _Draft, sides: Sequence[_Side], wanted: str | None) -> _Draft:
-    """Set the merge method: the wanted one, the one that the recipes name, or TIES for vectors that newly meet."""
+    """Set the merge method of the draft.
+
+    It is `wanted`, if given. Otherwise the merged recipe keeps its method, except where no side names one: then the
+    implied `linear` becomes TIES, if the merge combines vectors that no side combined.
+    """
     recipe = draft.recipe
-    method = recipe.method if wanted is None else methods.ALIASES.get(wanted, wanted)
-    if wanted is None and _is_new(recipe, sides) and not any(_names_method(side.text) for side in sides):
+    if wanted is not None:
+        method = methods.ALIASES.get(wanted, wanted)
+    elif _combines_anew(recipe, sides) and not any(_names_method(side.text) for side in sides):
         method = DEFAULT_METHOD
+    else:
+        method = recipe.method
     if method == recipe.method:
         return draft
-    known = methods.load(method).PARAMETERS  # parameters of the old method would be errors
+    known = methods.load(method).PARAMETERS  # a parameter that the new method does not have would be an error
     vectors = [replace(e, parameters={k: v for k, v in e.parameters.items() if k in known}) for e in recipe.vectors]
     recipe = replace(recipe, method=method, vectors=tuple(vectors), parameters={})
     return replace(draft, recipe=recipe, text=rewrite(draft.text, recipe))
 
 
-def _is_new(recipe: Recipe, sides: Sequence[_Side]) -> bool:
-    """Whether vectors act together that no side had together."""
+def _combines_anew(recipe: Recipe, sides: Sequence[_Side]) -> bool:
+    """Whether `recipe` has several vectors with a nonzero alpha, and no side has all of them."""
     acting = {(entry.name, entry.id) for entry in recipe.vectors if alphas.acts(entry.alpha)}
-    had = [{(entry.name, entry.id) for entry in side.recipe.vectors} for side in sides]
-    return len(acting) > 1 and not any(acting <= vectors for vectors in had)
+    vectors_by_side = [{(entry.name, entry.id) for entry in side.recipe.vectors} for side in sides]
+    return len(acting) > 1 and not any(acting <= vectors for vectors in vectors_by_side)
 
 
 def _names_method(text: str) -> bool:
+    """Whether a `persona.toml` sets `[merge] method`; a parsed recipe no longer tells, as it has the default."""
     return "method" in tomllib.loads(text.removeprefix("\ufeff")).get("merge", {})
 
 
-def _describe(repo: Repository, draft: _Draft, sides: Sequence[_Side], result: MergeResult) -> MergeResult:
+def _completed(
+    result: MergeResult, repo: Repository, draft: _Draft, ours: _Side, theirs: Sequence[_Side]
+) -> MergeResult:
+    """Add to `result` what the draft says."""
     return replace(
         result,
         outcome=CONFLICT if draft.conflicts else MERGED,
-        changes=tuple(changes(sides[0].recipe, draft.recipe, repo.objects)),
+        changes=tuple(changes(ours.recipe, draft.recipe, repo.objects)),
         clashes=draft.conflicts,
         method=draft.recipe.method,
         notes=draft.notes,
         recipe=draft.recipe,
-        measurable=_is_new(draft.recipe, sides),
+        measurable=_combines_anew(draft.recipe, (ours, *theirs)),
     )
 
 
-def _stop(repo: Repository, change: Transaction, draft: _Draft, theirs: _Side, result: MergeResult) -> MergeResult:
+def _stop_for_conflicts(repo: Repository, change: Transaction, draft: _Draft, theirs: _Side) -> None:
     """Write both sides of every conflict into `persona.toml`, and remember the merge."""
     begin_merge(change, [theirs.commit])
     label = f"{theirs.label} ({theirs.commit[:7]})"
     change.set_recipe_text(mark(draft.text, draft.conflicts, our_name(repo), label, theirs.text, theirs.recipe))
-    return result

@@ -16,7 +16,7 @@ def test_it_prints_what_a_compressed_adapter_misses(models: TinyModels, repo: pe
     persona.commit(repo, models.run(1), name="one")
     said = run(repo.root, "build", "-o", "out", "--as-adapter", "--rank", "4")
     assert said.code == 0
-    assert re.search(r"adapter of rank 4 for 16 modules: misses 0\.\d+ of ‖δ‖", said.out)
+    assert re.search(r"adapter of rank 4 for 16 modules: misses 0\.\d+ of the change", said.out)
     assert "it is not the matrix of a module" in said.out
     assert json.loads((repo.root / "out" / "persona.json").read_text())["adapter"]["rank"] == 4
     listed = json.loads(run(repo.root, "build", "-o", "again", "--as-adapter", "--rank", "4", "--json").out)

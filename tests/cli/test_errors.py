@@ -186,7 +186,7 @@ RECIPES = {
         "[merge]\ndensity = 0.2\n[vectors.",
         "persona.toml:9: merge.density: unknown key",
     ),
-    "not TOML": ("alpha = 1.0", "alpha 1.0", "persona.toml"),
+    "invalid TOML": ("alpha = 1.0", "alpha 1.0", "persona.toml"),
     "a missing vector": ('id = "', 'id = "ffff', "no "),
     "not an id": ('id = "', 'id = "xyz', "is not an id"),
     "only a string": ("alpha = 1.0", 'only = "*.mlp.*"', "vectors.listening.only"),

@@ -146,8 +146,8 @@ def test_outputs_that_cannot_say_alpha(work: Path, env: dict[str, str]) -> None:
 
 
 def test_c_names_a_folder_that_must_exist(work: Path, run: Run) -> None:
-    assert_two_lines(run(work, "-C", "nowhere", "status"), 2, "no folder nowhere", "-C")
-    assert_two_lines(run(work, "-C", "persona.toml", "status"), 2, "no folder persona.toml")
+    assert_two_lines(run(work, "-C", "nowhere", "status"), 2, "no folder 'nowhere'", "-C")
+    assert_two_lines(run(work, "-C", "persona.toml", "status"), 2, "no folder 'persona.toml'")
     assert run(work.parent, "-C", work.name, "status").code == 0
 
 

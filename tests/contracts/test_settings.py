@@ -82,7 +82,7 @@ def test_an_error_names_the_key_in_full() -> None:
     ("data", "message"),
     [
         (b"a = \xff", "x.toml: not UTF-8: invalid start byte at byte 4"),
-        ("a = 1\nb = =", "x.toml:2: not TOML: "),
+        ("a = 1\nb = =", "x.toml:2: invalid TOML: "),
         (f"a = 1\nb = {'1' * 5000}", "x.toml:2: b: an integer of thousands of digits"),
     ],
 )

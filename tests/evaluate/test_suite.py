@@ -48,7 +48,7 @@ LOSS = '[[measures]]\nkind = "loss"\ndata = "answers.jsonl"\n'
     [
         ("", "calm.toml: measures: is missing", "[[measures]]"),
         ("measures = 3", "calm.toml:1: measures: 3 is not a list of tables", ""),
-        ("[[measures]]\nkind = =", "calm.toml:2: not TOML", "TOML"),
+        ("[[measures]]\nkind = =", "calm.toml:2: invalid TOML", "TOML"),
         (f'summry = "x"\n{LOSS}', "calm.toml:1: summry: unknown key", "Did you mean 'summary'?"),
         (f"summary = 3\n{LOSS}", "calm.toml:1: summary: 3 is not a string", ""),
         ('[[measures]]\ndata = "x"', "calm.toml:1: measures[0].kind: is missing", "Known: "),

@@ -70,10 +70,10 @@ def test_json_has_it_all(place: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        (["--pairs", "pairs.jsonl", "--model", "model"], "Missing option '-o'"),
-        (["-o", "x", "--model", "model"], "Missing option '--pairs'"),
+        (["--pairs", "pairs.jsonl", "--model", "model"], "missing option '-o'"),
+        (["-o", "x", "--model", "model"], "missing option '--pairs'"),
         (["--pairs", "none.jsonl", "-o", "x", "--model", "model"], "none.jsonl: no such file"),
-        (["--pairs", "pairs.jsonl", "-o", "x"], "--model PATH"),
+        (["--pairs", "pairs.jsonl", "-o", "x"], "--model FOLDER"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "nowhere"], "a vector of the recipe or a folder"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "model", "--aggregator", "pcb"], "Did you mean 'pca'?"),
         (["--pairs", "pairs.jsonl", "-o", "x", "--model", "model", "--layers", "7"], "no layer 7"),

@@ -280,7 +280,7 @@ def test_what_cannot_be_tuned(folder: Path, readout: Readout, tmp_path: Path, mo
         persona.readout_tune(None, out, PROMPTS[:2], SEARCH, folder / "mood", folder / "base")
     with pytest.raises(UsageError, match="number of trials: 0"):
         tune(folder, out, 0)
-    with pytest.raises(UsageError, match="there is no folder"):
+    with pytest.raises(UsageError, match="no folder"):
         tune(folder, tmp_path / "nowhere" / "trials.json")
     write_readout(tmp_path / "plain", Readout(readout.concepts, readout.layers, readout.vectors))
     with pytest.raises(UsageError, match="has no 'spreads'"):

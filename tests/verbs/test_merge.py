@@ -153,7 +153,7 @@ def test_continue_with_both_lines_would_be_an_error(clashing: persona.Repository
     persona.merge(clashing, ["voice"])
     text = clashing.recipe_path.read_text().splitlines()
     clashing.recipe_path.write_text("\n".join(line for line in text if not line.startswith(("<<", "||", "==", ">>"))))
-    with pytest.raises(UsageError, match="not TOML"):
+    with pytest.raises(UsageError, match="invalid TOML"):
         merging.go_on(clashing)
     clashing.recipe_path.write_text(clashing.head_text())
     assert merging.go_on(clashing).outcome == "merged"

@@ -7,6 +7,7 @@ import click
 from persona.cli.app import App, json_option, message_option, once
 from persona.cli.complete import STRENGTH
 from persona.cli.tables.commits import recorded
+from persona.errors import UsageError
 
 
 @click.command("alpha", context_settings={"ignore_unknown_options": True})
@@ -33,9 +34,13 @@ def command(app: App, values: tuple[str, ...], message: str | None) -> None:
 
 def _value(text: str) -> tuple[str, float]:
     name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(
+            f"'{text}' is not of the form NAME=VALUE", f"To set its alpha to 0.8: persona alpha {text}=0.8"
+        )
     try:
-        if not equals:
-            raise ValueError
         return name, float(value)
     except ValueError:
-        raise click.BadParameter(f"'{text}' is not of the form NAME=VALUE, such as listening=0.8") from None
+        raise UsageError(
+            f"the alpha of '{name}' is not a number: '{value}'", f"Such as: persona alpha {name}=0.8"
+        ) from None

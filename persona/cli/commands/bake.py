@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", type=VECTOR)
 @click.option("--as", "name", required=True, metavar="NEW", help="Name of the new vector.")
 @click.option("--alpha", type=float, default=1.0, show_default=True, metavar="A", help="Alpha of the new vector.")
-@click.option("--dtype", metavar="D", help="Store it as bf16, fp16 or fp32. [default: as in a build]")
+@click.option("--dtype", metavar="DTYPE", help="Data type to store it in: bf16, fp16 or fp32. [default: as in a build]")
 @click.option("--keep", is_flag=True, help="Keep the old vectors in persona.toml with alpha 0.")
 @message_option
 @json_option

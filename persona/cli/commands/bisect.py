@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option
 from persona.cli.complete import REV
+from persona.cli.lazy import SuggestingGroup
 from persona.cli.output import note
 from persona.cli.render import changed, count, short
 
@@ -22,7 +23,7 @@ SKIPPED = 125
 """Exit code for a commit that cannot be tested, as in git."""
 
 
-@click.group("bisect")
+@click.group("bisect", cls=SuggestingGroup)
 def command() -> None:
     """Find the commit that made something worse
 

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)I?B?", re.IGNORECASE)
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
-WORST = 3
-"""Number of tensors of a compressed adapter to print."""
+MAX_ERRORS = 3
+"""Number of tensors to print for a compressed adapter: those with the largest errors."""
 
 
 class SizeType(click.ParamType[int]):
-    """A number of bytes: 5GB, 200MB, 1500000."""
+    """A number of bytes: 5GB, 200MB, 1500000. Also used by 'persona export'."""
 
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse a size; units are powers of 1000, as in transformers."""
+        """Parse a size; units are powers of 1000, and `5GiB` means the same as `5GB`."""
         match = _SIZE.fullmatch(str(value).strip())
         if match is None:
             self.fail(f"'{value}' is not a size such as 5GB or 200MB", param, ctx)
@@ -40,21 +40,23 @@ class SizeType(click.ParamType[int]):
 @click.command("build")
 @click.argument("rev", required=False, type=REV)
 @click.option("-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to create.")
-@click.option("--dtype", metavar="D", help="Data type of the weights: bf16, fp16 or fp32. [default: as stored]")
+@click.option("--dtype", metavar="DTYPE", help="Data type of the weights: bf16, fp16 or fp32. [default: as stored]")
 @click.option(
     "--shard-size", type=SizeType(), default="5GB", show_default=True, metavar="SIZE",
-    help="Maximum size of a weight file.",
+    help="Maximum size of a weight file. Not for adapters.",
 )  # fmt: skip
 @click.option(
     "--memory", type=SizeType(), default="500MB", show_default=True, metavar="SIZE",
-    help="Memory for tensors; less is slower, with the same result.",
+    help="Maximum memory for tensors; less is slower, with the same result.",
 )  # fmt: skip
 @click.option(
-    "--device", default="cpu", show_default=True, metavar="D", help="Device to build on: cpu, cuda or cuda:N."
+    "--device", default="cpu", show_default=True, metavar="DEVICE", help="Device to build on: cpu, cuda or cuda:N."
 )
 @click.option("--replace", is_flag=True, help="Replace an earlier build in OUT.")
 @click.option("--as-adapter", is_flag=True, help="Write a PEFT adapter for the base instead of a full model.")
-@click.option("--rank", type=int, metavar="R", help="Approximate the recipe by the nearest adapter of this rank.")
+@click.option(
+    "--rank", type=int, metavar="R", help="With --as-adapter, approximate the recipe by an adapter of this rank."
+)
 @json_option
 @click.pass_obj
 def command(
@@ -86,10 +88,9 @@ def command(
     """
     from persona.verbs.build import build
 
-    target = app.path(out)
-    done = build(
+    result = build(
         app.repository(),
-        target,
+        app.path(out),
         rev,
         dtype=dtype,
         shard_size=shard_size,
@@ -102,33 +103,39 @@ def command(
     )
 
     def render(console: Console) -> None:
-        state = f"[yellow]{done.commit[:7]}[/]{' with uncommitted edits' if done.edited else ''}"
-        files = f"{count(done.tensors, 'tensor')}, {size(done.nbytes)} in {count(done.shards, 'file')}"
+        state = f"[yellow]{result.commit[:7]}[/]{' with uncommitted edits' if result.edited else ''}"
+        files = f"{count(result.tensors, 'tensor')}, {size(result.nbytes)} in {count(result.shards, 'file')}"
         console.print(f"Built {state} into {escape(utf8(out))}: {files}")
-        if done.adapter is None:
-            console.print(f" {done.combined} computed, {done.copied} copied bit for bit")
+        if result.adapter is None:
+            console.print(f" {result.combined} computed, {result.copied} copied bit for bit")
         else:
-            _render_adapter(console, done.adapter, dtype)
+            _render_adapter(console, result.adapter, dtype)
 
-    app.show("build", done, render)
+    app.show("build", result, render)
 
 
-def _render_adapter(console: Console, made: AdapterReport, dtype: str | None) -> None:
-    """Print the rank and, for a compressed adapter, its error and the tensors with the largest errors."""
-    exact = "exactly the recipe" if made.error is None else f"misses {made.error:.3g} of ‖δ‖"
-    if made.error is None and dtype not in (None, "fp32", "float32"):
-        exact = f"the recipe, with factors rounded to {dtype}"
-    console.print(f" adapter of rank {made.rank} for {count(made.modules, 'module')}: {exact}")
-    worst = sorted(made.tensors, key=lambda tensor: (-tensor.error, tensor.name))
-    for tensor in worst[:WORST]:
+def _render_adapter(console: Console, report: AdapterReport, dtype: str | None) -> None:
+    """Print an adapter's rank and how closely it represents the recipe.
+
+    Only a compressed adapter has errors (relative to the change of the weights): prints the total and the largest.
+    """
+    if report.error is not None:
+        fidelity = f"misses {report.error:.3g} of the change"
+    elif dtype in (None, "fp32", "float32"):
+        fidelity = "exactly the recipe"
+    else:
+        fidelity = f"the recipe, with factors rounded to {dtype}"
+    console.print(f" adapter of rank {report.rank} for {count(report.modules, 'module')}: {fidelity}")
+    by_error = sorted(report.tensors, key=lambda tensor: (-tensor.error, tensor.name))
+    for tensor in by_error[:MAX_ERRORS]:
         console.print(f"  {tensor.error:.3g} {escape(tensor.name)}", style="dim")
-    if len(worst) > WORST:
-        console.print(f"  and {len(worst) - WORST} with smaller errors; --json lists all", style="dim")
-    reasons: dict[str, list[str]] = {}
-    for left in made.left_out:
-        reasons.setdefault(left.why, []).append(left.name)
-    for why, names in reasons.items():
+    if len(by_error) > MAX_ERRORS:
+        console.print(f"  and {len(by_error) - MAX_ERRORS} with smaller errors; --json lists all", style="dim")
+    names_by_reason: dict[str, list[str]] = {}
+    for skipped in report.left_out:
+        names_by_reason.setdefault(skipped.why, []).append(skipped.name)
+    for why, names in names_by_reason.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         console.print(f" left out (included in the error): {escape(names[0])}{more}: {escape(why)}")
-    if made.files:
-        console.print(f" left out: changes to {escape(', '.join(made.files))}")
+    if report.files:
+        console.print(f" left out: changes to {escape(', '.join(report.files))}")

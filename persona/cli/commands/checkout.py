@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("checkout")
 @click.argument("rev", default="HEAD", type=REV)
-@click.option("-b", "branch", metavar="NAME", help="Create a branch there and switch to it.")
+@click.option("-b", "branch", metavar="NAME", help="Create a branch at REV and switch to it.")
 @click.option("--detach", is_flag=True, help="Detach HEAD, even if REV is a branch.")
 @json_option
 @click.pass_obj

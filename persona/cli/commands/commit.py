@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--readout",
-    metavar="OUT",
+    metavar="FOLDER",
     type=click.Path(readable=False),
     help="Record a readout instead of a run: the folder from 'persona readout train'.",
 )
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 @click.option(
     "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to store with the commit."
 )
-@click.option("--meta", metavar="K=V", multiple=True, help="Fact to store with the commit. Repeatable.")
+@click.option("--meta", metavar="K=V", multiple=True, help="Fact to store with the commit; repeatable.")
 @click.option(
     "--data",
     metavar="PATH",
     multiple=True,
     type=click.Path(readable=False),
-    help="File or folder with training data; stores its hash with the commit. Repeatable.",
+    help="File or folder of training data, whose hash is stored with the commit; repeatable.",
 )
 @click.option(
     "--code",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--keep",
     type=click.Path(readable=False),
-    metavar="DIR",
+    metavar="FOLDER",
     help="Keep the repository, models, builds and story.html in this new folder.",
 )
 @click.option("--page", type=click.Path(readable=False), metavar="FILE", help="Write the story to an HTML file.")

@@ -31,7 +31,7 @@ FORMS = {
     help="Use the base in this folder instead of writing a copy.",
 )
 @click.option(
-    "--dtype", metavar="D", help="Data type of the merged model: bf16, fp16 or fp32. [default: as in a build]"
+    "--dtype", metavar="DTYPE", help="Data type of the merged model: bf16, fp16 or fp32. [default: as in a build]"
 )
 @click.option(
     "--memory",

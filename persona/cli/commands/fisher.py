@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     "--data", metavar="FILE", required=True, type=click.Path(readable=False),
     help="Examples of what the vector was trained for, in a format of 'persona train'.",
 )  # fmt: skip
-@click.option("--speaker", metavar="NAME", help="Whose turns count in conversations marked with [NAME].")
-@click.option("--preset", metavar="NAME", default="default", show_default=True, help="Preset for reading data.")
-@click.option("--set", "settings", metavar="K=V", multiple=True, help="Override a setting of the preset; repeatable.")
+@click.option("--speaker", metavar="NAME", help="Speaker whose turns count, in conversations of [NAME] turns.")
+@click.option(
+    "--preset",
+    metavar="NAME",
+    default="default",
+    show_default=True,
+    help="Preset of settings for reading data: default, limbic, or a TOML file.",
+)
+@click.option("--set", "settings", metavar="K=V", multiple=True, help="Override any setting of the preset; repeatable.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
     help="Random seed for labels and --limit.",

@@ -22,7 +22,7 @@ MOST = 20
 
 @click.command("fsck")
 @click.option("--sample", metavar="P%", help="Read only a random sample of the tensors' bytes, such as 5%.")
-@click.option("--seed", type=int, metavar="N", help="Random seed of the sample.")
+@click.option("--seed", type=int, metavar="N", help="Random seed for the sample. [default: random]")
 @click.option(
     "--repair-from",
     metavar="PATH",
@@ -35,8 +35,8 @@ def command(app: App, sample: str | None, seed: int | None, repair_from: str | N
     """Check the repository for damage and loss
 
     Lists what is lost, with the commits and vectors that need it. Exits with 1 if anything is damaged or missing. To
-    repair, give the base, run or adapter that was committed. If a base was moved after init --reference, give its new
-    folder.
+    repair, pass --repair-from the base, run or adapter that was committed. If a base was moved after init
+    --reference, pass its new folder.
 
     \b
     persona fsck

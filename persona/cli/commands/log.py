@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="Start at every branch and tag.")
 @click.option("--vector", type=ENTRY, metavar="NAME", help="Only commits that changed this vector or readout.")
 @click.option("--node", type=NODE, metavar="ID", help="Only commits that changed this node, or what implements it.")
-@click.option("--since", metavar="TIME", help="Only commits from then on: 'yesterday', '2 weeks ago', '2026-11-20'.")
-@click.option("--until", metavar="TIME", help="Only commits up to then.")
+@click.option("--since", metavar="TIME", help="Only commits since this time: 'yesterday', '2 weeks ago', '2026-11-20'.")
+@click.option("--until", metavar="TIME", help="Only commits until this time.")
 @click.option("-n", "--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of commits.")
 @json_option
 @click.pass_obj

@@ -28,7 +28,7 @@ WOULD = {"fast-forward": "fast-forward", "merged": "make a commit", "conflict": 
 @click.option("--theirs", "prefer", flag_value="theirs", help="Resolve conflicts with their side.")
 @click.option(
     "--retrained", type=click.Choice(("ours", "theirs", "both", "mean")),
-    help="What to use for a vector that both sides trained.",
+    help="What to use for a vector that both sides trained. [default: a conflict]",
 )  # fmt: skip
 @click.option("--no-ff", "apart", is_flag=True, help="Make a commit even if a fast-forward is possible.")
 @click.option("--ff-only", "only_forward", is_flag=True, help="Refuse to merge unless a fast-forward is possible.")
@@ -99,7 +99,9 @@ def _check_arguments(revs: tuple[str, ...], go_on: bool, abort: bool) -> None:
     if go_on and abort:
         raise UsageError("--continue and --abort cannot be used together", "Pass one of them.")
     if revs and (go_on or abort):
-        raise UsageError(f"unexpected argument '{revs[0]}'", "--continue and --abort apply to the merge under way.")
+        raise UsageError(
+            f"unexpected argument '{revs[0]}'", "Leave it out: --continue and --abort act on the merge in progress."
+        )
     if not revs and not go_on and not abort:
         raise UsageError("nothing to merge", "Name a branch: persona merge NAME ('persona branch' lists them)")
 

@@ -57,7 +57,7 @@ def _render(console: Console, now: Status) -> None:
         console.print()
         readouts.listed(console, now.readouts)
     if now.problem:
-        console.print(f"\n[red]persona.toml cannot be read:[/] {escape(now.problem)}")
+        console.print(f"\n[red]error:[/] {escape(now.problem)}")
     elif now.edited:
         console.print(
             "\npersona.toml has edits:" if now.changes else "\npersona.toml has edits (comments or spacing only)"
@@ -65,7 +65,8 @@ def _render(console: Console, now: Status) -> None:
         changed(console, now.changes, "  ")
     if now.stale:
         console.print(f"\n[yellow]Stale:[/] {escape(', '.join(now.stale))} (persona graph status)")
-    console.print(f"\nNext: {escape(now.next)}", style="dim")
+    first = "fix persona.toml, or go back to the last commit: " if now.next == "persona restore" else ""
+    console.print(f"\nNext: {first}{escape(now.next)}", style="dim")
 
 
 def _outside(console: Console, files: tuple[ExternalFile, ...]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @suite_option
 @click.option("--by", metavar="MEASURE", help="Measure to optimize. [default: the suite's first measure]")
 @click.option("--write", is_flag=True, help="Write the best alpha to persona.toml, without committing it.")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Plot the curves (.png or .svg).")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the curves (.png or .svg).")
 @measuring_options
 @json_option
 @click.pass_obj

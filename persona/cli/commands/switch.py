@@ -13,7 +13,7 @@ from persona.errors import UsageError
 @click.command("switch")
 @click.argument("name", required=False, type=BRANCH)
 @click.argument("rev", required=False, type=REV)
-@click.option("-c", "--create", is_flag=True, help="Create the branch first, at REV (default: HEAD).")
+@click.option("-c", "--create", is_flag=True, help="Create the branch first, at REV. [default: HEAD]")
 @click.option("-d", "--detach", is_flag=True, help="Detach HEAD at a commit instead of a branch.")
 @json_option
 @click.pass_obj

@@ -40,17 +40,26 @@ if TYPE_CHECKING:
     help="Preset of settings: default, limbic, or a TOML file.",
 )  # fmt: skip
 @click.option(
-    "--as", "name", metavar="NAME", type=VECTOR, help="Name of the vector. [default: that of the node or data]"
+    "--as", "name", metavar="NAME", type=VECTOR, help="Name of the vector. [default: name of the node or data]"
 )
 @click.option("--on", metavar="REV", type=REV, help="Start from a build of this revision. [default: the base]")
 @click.option(
-    "-o", "out", metavar="RUN", type=click.Path(readable=False), help="Folder of the run. [default: runs/NAME]"
+    "-o", "out", metavar="RUN", type=click.Path(readable=False), help="Folder to write the run to. [default: runs/NAME]"
 )
-@click.option("--method", type=click.Choice(CHOICES["method"]), help="Training method; qlora needs bitsandbytes.")
-@click.option("--epochs", type=float, metavar="N", help="Number of training epochs.")
-@click.option("--lr", type=float, metavar="R", help="Learning rate.")
-@click.option("--seed", type=int, metavar="N", help="Random seed for initialization and the order of examples.")
-@click.option("--set", "settings", metavar="K=V", multiple=True, help="Set any other setting; repeatable.")
+@click.option(
+    "--method",
+    type=click.Choice(CHOICES["method"]),
+    help="Training method; qlora needs bitsandbytes. [default: from the preset]",
+)
+@click.option("--epochs", type=float, metavar="N", help="Number of training epochs. [default: from the preset]")
+@click.option("--lr", type=float, metavar="R", help="Learning rate. [default: from the preset]")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Random seed for initialization and the order of examples. [default: from the preset, or 0]",
+)
+@click.option("--set", "settings", metavar="K=V", multiple=True, help="Override any setting of the preset; repeatable.")
 @click.option("--speaker", metavar="NAME", help="Speaker whose turns to learn, in conversations of [NAME] turns.")
 @click.option("--ewc", type=float, metavar="LAMBDA", help="Strength of elastic weight consolidation.")
 @click.option(
@@ -61,8 +70,10 @@ if TYPE_CHECKING:
 )
 @click.option("--alpha", type=float, metavar="A", help="Alpha of the vector. [default: 1]")
 @click.option("-m", "--message", metavar="MSG", help="Commit message.")
-@click.option("--device", metavar="NAME", default="cpu", show_default=True, help="Device to train on: cpu, cuda, mps.")
-@click.option("--dry-run", is_flag=True, help="Check the data and show what would be done.")
+@click.option(
+    "--device", metavar="DEVICE", default="cpu", show_default=True, help="Device to train on: cpu, cuda or mps."
+)
+@click.option("--dry-run", is_flag=True, help="Check the data, show what would be done, and change nothing.")
 @json_option
 @click.pass_obj
 def command(

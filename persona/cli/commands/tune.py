@@ -69,7 +69,7 @@ _TYPES = {"vary": VECTOR, "methods": METHOD, "check": SUITE}
 @suite_option
 @options_of(SearchOptions, "search", types=_TYPES, readers=_READERS)
 @click.option("--write", is_flag=True, help="Write the chosen trial to persona.toml, without committing it.")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Plot the search (.png or .svg).")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw the search (.png or .svg).")
 @measuring_options
 @json_option
 @click.pass_obj
@@ -91,7 +91,7 @@ def command(
     \b
     persona tune
     persona tune --suite listening --vary voice=-0.5:0.5 --vary patience --keep forgetting=0.02
-    persona tune --suite listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl" --plot tune.png
+    persona tune --suite listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl"
     persona tune --suite listening --trials 200 --minutes 60 --check held-out --write
     """
     from persona.cli.plots import searchmap

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @suites_option
 @click.option("--at", type=REV, metavar="REV", help="Measure the vectors of this revision. [default: persona.toml]")
 @click.option("--alpha", type=float, metavar="A", help="Alpha of every vector. [default: as in the recipe]")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Plot a heat map (.png or .svg).")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map (.png or .svg).")
 @measuring_options
 @json_option
 @click.pass_obj

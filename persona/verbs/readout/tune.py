@@ -127,7 +127,7 @@ def _check(prompts: Sequence[str], count: int, out: Path) -> None:
     if count < 1:
         raise UsageError(f"invalid number of trials: {count}", "Give 1 or more.")
     if not out.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent}", "Create it, or name another file with -o.")
+        raise UsageError(f"no folder {out.parent}", "Create it first, or name another file with -o.")
 
 
 def in_words(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("import")
 @click.argument("place", metavar="PATH|URL")
-@click.option("--keep-missing", is_flag=True, help="Keep nodes that the place no longer has.")
+@click.option("--keep-missing", is_flag=True, help="Keep nodes that the source no longer has.")
 @server_options
 @click.option("-m", "--message", metavar="MSG", help="Commit message.")
 @json_option

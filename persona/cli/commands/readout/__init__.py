@@ -17,9 +17,9 @@ def command() -> None:
     on a direction measures the concept; adding the direction steers the model.
 
     \b
-    persona readout pairs notes/ -o pairs.jsonl             make labelled texts from a memory graph
-    persona readout train --pairs pairs.jsonl -o mood       train a direction for each concept
-    persona commit --readout mood --as mood                 record the readout in the recipe
-    persona readout score "I hear you." --readout mood      score a text
-    persona readout drift HEAD~1 --texts t.jsonl --readout mood      compare two models
+    persona readout pairs notes/ -o pairs.jsonl                  make labelled texts from a memory graph
+    persona readout train --pairs pairs.jsonl -o mood            train a direction for each concept
+    persona commit --readout mood --as mood                      record the readout in the recipe
+    persona readout score "I hear you." --readout mood           score a text
+    persona readout drift HEAD~1 --texts t.jsonl --readout mood  compare two models
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     help="Texts to read, one per line; in a .jsonl file, the 'text' of each line.",
 )  # fmt: skip
 @running_options
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map to a .png or .svg file.")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map (.png or .svg).")
 @json_option
 @click.pass_obj
 def command(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     help="Format: vLLM, llama.cpp control vectors, or numpy arrays.",
 )  # fmt: skip
 @click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Export only this concept; repeatable.")
-@click.option("--layers", metavar="LIST", help="Export only these layers, counted from 0, such as 3,5-8.")
+@click.option("--layers", metavar="LAYERS", help="Export only these layers, counted from 0, such as 3,5-8.")
 @click.option(
     "--scale", type=click.Choice(("unit", "raw")), default="unit", show_default=True,
     help="Length of the directions: 1, or the original length.",

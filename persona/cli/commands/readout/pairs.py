@@ -27,9 +27,9 @@ MOST = 12
 @click.command("pairs")
 @click.argument("source", required=False, metavar="[SOURCE]")
 @click.option(
-    "-o", "--out", type=click.Path(readable=False), metavar="PAIRS", help="File to write, one JSON object per line."
+    "-o", "--out", type=click.Path(readable=False), metavar="FILE", help="File to write, one JSON object per line."
 )
-@click.option("--dry-run", is_flag=True, help="Only count the examples.")
+@click.option("--dry-run", is_flag=True, help="Only count the examples, and write nothing.")
 @click.option("--replace", is_flag=True, help="Replace an existing file.")
 @click.option("--graph", "rev", type=REV, metavar="REV", help="Use the imported graph at this revision.")
 @click.option(

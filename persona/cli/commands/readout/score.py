@@ -27,11 +27,11 @@ MOST_COLUMNS = 5
 
 @click.command("score")
 @click.argument("text", metavar="TEXT|FILE|-")
-@click.option("--model", type=SIDE, metavar="REV|PATH", help="Model to read with. [default: persona.toml]")
+@click.option("--model", type=SIDE, metavar="REV|FOLDER", help="Model to read with. [default: persona.toml]")
 @running_options
 @click.option("--units", type=click.Choice(("std", "raw")), help="Unit of the scores. [default: std if known]")
 @click.option("--per-token", is_flag=True, help="Also show each token, at the last layer.")
-@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map to a .png or .svg file.")
+@click.option("--plot", type=click.Path(readable=False), metavar="FILE", help="Draw a heat map (.png or .svg).")
 @json_option
 @click.pass_obj
 def command(

@@ -31,14 +31,14 @@ ACROSS = 8
 
 @click.command("train")
 @click.option(
-    "--pairs", required=True, type=click.Path(readable=False), metavar="PAIRS",
+    "--pairs", required=True, type=click.Path(readable=False), metavar="FILE",
     help="Labelled texts, as written by 'persona readout pairs'.",
 )  # fmt: skip
 @click.option(
     "-o", "--out", required=True, type=click.Path(readable=False), metavar="OUT", help="Folder to write the readout to."
 )
 @click.option(
-    "--model", type=SIDE, metavar="REV|PATH",
+    "--model", type=SIDE, metavar="REV|FOLDER",
     help="Model to train on: a revision, a vector on its base, or a folder. [default: persona.toml]",
 )  # fmt: skip
 @click.option(
@@ -107,7 +107,7 @@ def _repository(app: App, model: str | None) -> Repository | None:
     except NoRepository as error:
         if model is not None:
             return None
-        raise NoRepository(error.message, "Give the folder of a model: --model PATH.") from None
+        raise NoRepository(error.message, "Outside a repository, pass --model FOLDER.") from None
 
 
 @contextmanager

@@ -37,7 +37,7 @@ MOST = 12
     "-o", "--out", type=click.Path(readable=False), required=True, metavar="FILE",
     help="JSON file for the trials; if it exists, resume from it.",
 )  # fmt: skip
-@click.option("--model", type=SIDE, metavar="REV|PATH", help="Model to steer. [default: persona.toml]")
+@click.option("--model", type=SIDE, metavar="REV|FOLDER", help="Model to steer. [default: persona.toml]")
 @running_options
 @click.option(
     "--trials", type=click.IntRange(min=1), default=40, show_default=True, metavar="N", help="Number of trials."
@@ -68,9 +68,9 @@ def command(
     'persona-vcs[tune]'.
 
     \b
-    persona readout tune --toward warmth --prompts prompts.txt --readout readouts/mood -o tune.json
-    persona readout tune --toward warmth --away-from coldness --prompts prompts.txt --readout readouts/mood -o tune.json
-    persona readout tune --away-from haste --prompts p.jsonl --readout readouts/mood -o haste.json --trials 100
+    persona readout tune --toward warmth --prompts p.txt --readout readouts/mood -o tune.json
+    persona readout tune --toward warmth --away-from coldness --prompts p.txt --readout readouts/mood -o tune.json
+    persona readout tune --away-from haste --prompts p.jsonl --readout readouts/mood -o haste.json
     """
     from persona.verbs.readout.tune import readout_tune
     from persona.workspace.reading import texts_in
