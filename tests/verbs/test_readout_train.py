@@ -144,9 +144,11 @@ def test_the_order_of_lines_changes_no_byte(model: Path, pairs: Path, tmp_path: 
 
 KILLED = """
 import os, signal, sys
-from tests.readout.test_train import Stopping
+from tests.verbs.test_readout_train import Stopping
 from persona.readout import working
 from persona.verbs.readout.train import readout_train
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
 working.PATIENCE = 0.0
 readout_train(*sys.argv[1:4], progress=Stopping(900, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 """
