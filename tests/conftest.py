@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import persona
 from tests.forks import Forks
-from tests.models import TinyModels
+from tests.models import TinyModels, nudge, on_one_thread, tiny_llama, write_adapter
 
 for _number in (signal.SIGHUP, signal.SIGINT):
     # Under nohup, or in the background, we ignore these, and a program that we start would inherit that. A function that does
@@ -44,11 +45,8 @@ def _two_threads() -> None:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Small models run fastest on one, above all where other workers want the cores, and to the same bits as in processes that do so."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with on_one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +79,40 @@ def make_repo(tmp_path: Path) -> Callable[[Path], persona.Repository]:
 def repo(models: TinyModels, make_repo: Callable[[Path], persona.Repository]) -> persona.Repository:
     """A repository around the tiny bf16 Llama."""
     return make_repo(models.base())
+
+
+@pytest.fixture(scope="session")
+def adapter(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_adapter(models.base(), tmp_path_factory.mktemp("adapters") / "style")
+
+
+@pytest.fixture(scope="session")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with eight new tokens."""
+    model = nudge(tiny_llama(), 5)
+    model.resize_token_embeddings(104)
+    folder = tmp_path_factory.mktemp("grown") / "grown"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def twin(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first run with other norms: it shares most tensors with it."""
+    folder = tmp_path_factory.mktemp("twin") / "twin"
+    model = AutoModelForCausalLM.from_pretrained(models.run(1), dtype="auto")
+    nudge(model, 9, 0.1, only="norm").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def full(models: TinyModels, twin: Path, adapter: Path, grown: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a repository with two dense vectors that share tensors, one that grows, and an adapter."""
+    root = tmp_path_factory.mktemp("full") / "work"
+    persona.init(root, models.base(), author="Test <test@example.org>")
+    repo = persona.open(root)
+    persona.commit(repo, models.run(1), name="a", message="add a")
+    persona.commit(repo, twin, name="b", message="add b")
+    persona.commit(repo, grown, name="grown", message="add grown")
+    persona.commit(repo, adapter, name="style", message="add style")
+    return root

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,30 @@ def assert_same(actual: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]
     assert sorted(actual) == sorted(wanted)
     for name, tensor in wanted.items():
         assert same_bits(actual[name], tensor), name
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Small models run fastest on one, above all where other workers want the cores, and to the same bits as in processes that do so."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def write_adapter(base: Path, folder: Path, seed: int = 0) -> Path:
+    """A LoRA adapter of ``base`` whose factors are no zeros."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft's and transformers' own
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+        model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+        with torch.no_grad():
+            for parameter in (p for p in model.parameters() if p.requires_grad):
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+        model.save_pretrained(folder)
+    return folder

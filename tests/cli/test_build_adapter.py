@@ -8,7 +8,6 @@ from pathlib import Path
 
 import persona
 from tests.cli.conftest import Run
-from tests.maintenance.conftest import adapter as adapter  # the fixture
 from tests.models import TinyModels
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+from pathlib import Path
 
 import click
 import pytest
@@ -44,6 +45,15 @@ def test_every_command_has_its_file_its_verb_and_examples() -> None:
             verb = python_name(name)
             assert verb in dir(persona)
             assert getattr(persona, verb).__module__ == f"persona.verbs.{verb}"
+
+
+def test_every_verb_has_its_test_file() -> None:
+    """``verbs/graph/show.py`` is tested in ``tests/verbs/test_graph_show.py``."""
+    folder = Path(persona.__file__).parent / "verbs"
+    verbs = {"_".join(path.relative_to(folder).with_suffix("").parts).rstrip("_") for path in folder.rglob("[!_]*.py")}
+    assert {"graph_show", "import", "log"} <= verbs
+    tests = {path.stem.removeprefix("test_") for path in (Path(__file__).parents[1] / "verbs").glob("test_*.py")}
+    assert sorted(verbs - tests) == []
 
 
 def below(command: click.Command) -> list[click.Command]:

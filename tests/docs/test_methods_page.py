@@ -51,17 +51,6 @@ def test_a_method_is_documented(name: str) -> None:
     assert list(inspect.signature(module.reference).parameters) == wanted
 
 
-def test_a_method_is_found_by_its_other_name() -> None:
-    (one,) = persona.merge_methods("task_arithmetic")
-    assert (one.name, one.aliases) == ("linear", ("task_arithmetic",))
-
-
-def test_an_unknown_method_has_a_suggestion() -> None:
-    with pytest.raises(UsageError, match="unknown method 'tise'") as error:
-        persona.merge_methods("tise")
-    assert error.value.hint == "Did you mean 'ties'?"
-
-
 def test_the_command_shows_them(run: Callable[..., object], tmp_path: Path) -> None:  # noqa: F811
     listed = run(tmp_path, "methods")
     assert [line.split()[0] for line in listed.out.splitlines()[1 : len(NAMES) + 1]] == list(NAMES)  # type: ignore[attr-defined]

@@ -12,11 +12,11 @@ from persona.readout import Rules
 from persona.verbs import bisect
 from tests.checkpoints.peft_folders import handmade, pair
 from tests.maintenance.conftest import flip_tensor, objects_of
-from tests.maintenance.test_gc import abandon, mostly_dead
 from tests.models import TinyModels, tiny_llama
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written
 from tests.training.conftest import word_tokenizer
+from tests.verbs.test_gc import abandon, mostly_dead
 
 EMPTY = "empty"
 FEW = Rules(min_content_chars=1, min_examples=1)

@@ -16,10 +16,10 @@ import pytest
 import persona
 from tests.cli.conftest import Run
 from tests.cli.conftest import run as run  # the fixture
+from tests.graph.example import FOLDER, TABLE, edit
+from tests.graph.example import notes as notes  # the fixture
+from tests.graph.example import whole as whole  # the fixture
 from tests.graph.mcp_server import Graph, serving
-from tests.graph.test_graph import FOLDER, TABLE, edit
-from tests.graph.test_graph import notes as notes  # the fixture
-from tests.graph.test_graph import whole as whole  # the fixture
 
 
 def test_a_day_with_the_graph(run: Run, whole: persona.Repository, notes: Path) -> None:

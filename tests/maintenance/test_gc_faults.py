@@ -19,9 +19,9 @@ from persona.errors import PersonaError
 from persona.ids import TensorId, VectorId
 from persona.progress import SILENT
 from persona.store.tensors import TensorStore
-from tests.maintenance.test_fsck import fsck
-from tests.maintenance.test_gc import abandon, gc, mostly_dead, state
 from tests.models import TinyModels
+from tests.verbs.test_fsck import fsck
+from tests.verbs.test_gc import abandon, gc, mostly_dead, state
 
 CHILD = """
 import os, signal, sys

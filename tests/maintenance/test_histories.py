@@ -21,8 +21,8 @@ from persona.errors import Refusal, UsageError
 from persona.ids import TensorId
 from persona.repository import Repository
 from persona.store.tensors import TensorStore
-from tests.maintenance.test_fsck import fsck
 from tests.models import TinyModels
+from tests.verbs.test_fsck import fsck
 
 STEPS = st.lists(
     st.one_of(

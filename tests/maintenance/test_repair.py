@@ -11,8 +11,8 @@ from persona.ids import VectorId
 from persona.maintenance.report import CheckReport
 from tests.cli.conftest import Run
 from tests.maintenance.conftest import flip, flip_tensor, objects_of, volume_with
-from tests.maintenance.test_fsck import fsck, vector_of
 from tests.models import TinyModels, assert_same, load
+from tests.verbs.test_fsck import fsck, vector_of
 
 
 @pytest.fixture

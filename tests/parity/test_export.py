@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.models import load
-from tests.parity.test_mergekit import PEERS, apart, folders
-from tests.verbs.test_export import RECIPES, adapted, exported, exporting
+from tests.parity.runs import apart, folders
+from tests.parity.test_mergekit import PEERS
+from tests.verbs.conftest import adapted
+from tests.verbs.test_export import RECIPES, exported, exporting
 
 __all__ = ["adapted", "exported", "exporting", "folders"]  # fixtures: a base with its runs, and what was exported
 

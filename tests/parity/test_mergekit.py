@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,15 +18,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import persona
-from tests.models import TinyModels, load
+from tests.models import load
+from tests.parity.runs import LIGHT, Tensors, apart
+from tests.parity.runs import folders as folders  # the fixture
 
 PEERS = os.environ.get("PERSONA_PEERS") or (sys.executable if importlib.util.find_spec("mergekit") else None)
 pytestmark = pytest.mark.skipif(PEERS is None, reason="mergekit is not installed, and PERSONA_PEERS names no Python")
-
-Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,6 @@ SAME = [
 NEGATED = Case("ties", "ties", [-1.0], {**QUARTER, **BY_WEIGHTS}, COUNTED, QUARTER)
 EQUAL = Case("ties", "ties", [0.3, 0.3, 0.3], {**QUARTER, "normalize": "count"}, COUNTED, QUARTER)
 FIFTH = Case("ties", "ties", [1.0], {"density": 0.2, **NOTHING}, SUMMED, {"density": 0.2})
-LIGHT = ("light-1", "light-2")
 SCE_LIGHT = Case("sce", "sce", [1.0, 1.0], weights=False, runs=LIGHT)
 SLERP_LIGHT = Case("slerp", "slerp", [1.0], {"t": 0.3}, {"t": 0.3}, weights=False, base_is_a_model=True, runs=LIGHT)
 APART = Case("model_stock", "model_stock", [1.0, 1.0], weights=False, runs=("run-1", "mirror"))
@@ -108,32 +105,6 @@ options = MergeOptions(copy_tokenizer=False, quiet=True, write_model_card=False)
 for folder, config in json.load(sys.stdin).items():
     run_merge(MergeConfiguration.model_validate(config), folder, options=options)
 """
-
-
-@pytest.fixture(scope="module")
-def folders(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base, three runs that have half of their way in common, two light ones, and one that goes the other way."""
-    root = tmp_path_factory.mktemp("parity")
-    shutil.copytree(models.base("float32"), root / "base")
-    base = load(root / "base")
-    generator = torch.Generator().manual_seed(0)
-    common = {name: torch.randn(w.shape, generator=generator) for name, w in base.items()}
-    for run, size, shared in [*((f"run-{n}", 0.35, 1) for n in (1, 2, 3)), *((name, 1e-4, 1) for name in LIGHT)]:
-        moved = {}
-        for number, (name, w) in enumerate(base.items()):
-            own = torch.randn(w.shape, generator=generator) * (1 + number % 3 * (run[-1] == "2"))
-            moved[name] = w + size * w.square().mean().sqrt() * (shared * common[name] + own)
-        _save(root / run, moved, root / "base")
-    first = load(root / "run-1")
-    noise = {name: torch.randn(w.shape, generator=generator) * w.square().mean().sqrt() for name, w in base.items()}
-    _save(root / "mirror", {n: w - 0.5 * (first[n] - w) + 0.4 * noise[n] for n, w in base.items()}, root / "base")
-    return root
-
-
-def _save(folder: Path, tensors: Tensors, like: Path) -> None:
-    folder.mkdir()
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    shutil.copy(like / "config.json", folder)
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +146,6 @@ def built(repo: persona.Repository, folders: Path, case: Case) -> Tensors:
     out.parent.mkdir(exist_ok=True)
     persona.build(repo, out)
     return load(out)
-
-
-def apart(ours: Tensors, theirs: Tensors) -> float:
-    """The largest difference, as a share of its tensor's largest weight."""
-    assert sorted(ours) == sorted(theirs)
-    return max(float((ours[name] - theirs[name]).abs().max() / theirs[name].abs().max()) for name in ours)
 
 
 @pytest.mark.parametrize("case", SAME, ids=[case.name for case in SAME])

@@ -1,8 +1,7 @@
-"""PEFT adapters from commit to build: what peft's own merge gives, and what a loaded adapter answers."""
+"""Builds of PEFT adapters: what peft's own merge gives, and what a loaded adapter answers."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 import persona
-from persona.errors import CheckpointError, WrongBase
 from tests.checkpoints.peft_folders import build, train
 from tests.checkpoints.test_adapter import CONV1D, GPT2, KINDS, LLAMA
-from tests.models import TinyModels, assert_same, load, same_bits
+from tests.models import TinyModels, load
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft's and transformers' own, of which the oracle has many
 
@@ -116,76 +114,3 @@ def test_two_adapters_add_up_as_their_merges_do(models: TinyModels, make_repo: M
     assert all(tau[q].abs().max() > 1e-3 for tau in taus), "both change it"
     for name, tensor in load(tmp_path / "out").items():
         torch.testing.assert_close(tensor.double(), w[name] + taus[0][name] + taus[1][name], rtol=2e-6, atol=1e-6)
-
-
-def test_factors_stay_factors_and_cost_what_the_adapter_costs(
-    models: TinyModels, repo: persona.Repository, tmp_path: Path
-) -> None:
-    base = AutoModelForCausalLM.from_pretrained(models.base())
-    train(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"]), tmp_path / "adapter")
-    done = persona.commit(repo, tmp_path / "adapter", name="a")
-    assert done.form == "lora"
-    assert done.tensors == 4
-    assert done.kept_bytes < (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size + 4096
-    (listed,) = persona.vectors(repo)
-    assert listed.rank == 4
-
-
-def test_the_same_adapter_again_makes_nothing_new(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    base = AutoModelForCausalLM.from_pretrained(models.base())
-    train(base, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
-    persona.commit(repo, tmp_path / "adapter", name="a")
-    before = sorted(p.name for p in (repo.folder / "packs").iterdir())
-    shutil.copytree(tmp_path / "adapter", tmp_path / "copy")
-    assert persona.commit(repo, tmp_path / "copy", name="a").recorded is None
-    assert sorted(p.name for p in (repo.folder / "packs").iterdir()) == before
-
-
-def test_the_task_vector_of_an_adapter(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
-    base = AutoModelForCausalLM.from_pretrained(models.base("float32"))
-    trained = train(base, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
-    repo = make_repo(models.base("float32"))
-    persona.commit(repo, tmp_path / "adapter", name="a")
-    for name, tau in persona.vector(repo, "a").items():
-        module = trained.model.get_submodule("base_model.model." + name.removesuffix(".weight"))
-        torch.testing.assert_close(tau, module.get_delta_weight("default").detach())
-
-
-def test_an_adapter_of_another_base_names_both(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
-    other = AutoModelForCausalLM.from_pretrained(models.run(1))
-    other.config._name_or_path = str(models.run(1))
-    other.name_or_path = str(models.run(1))
-    train(other, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
-    repo = make_repo(models.base())
-    with pytest.raises(WrongBase, match=r"was trained on .*run-1-.*differs from this repository's base"):
-        persona.commit(repo, tmp_path / "adapter", name="a")
-
-
-def test_an_adapter_of_another_size_is_an_error(make_repo: MakeRepo, models: TinyModels, tmp_path: Path) -> None:
-    train(build(LLAMA), LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
-    with pytest.raises((CheckpointError, WrongBase), match="q_proj"):
-        persona.commit(make_repo(models.base()), tmp_path / "adapter", name="a")
-
-
-def test_pissa_is_refused_with_the_reason(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    base = AutoModelForCausalLM.from_pretrained(models.base("float32"))
-    train(base, LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights="pissa"), tmp_path / "adapter")
-    with pytest.raises(CheckpointError, match="pissa") as error:
-        persona.commit(repo, tmp_path / "adapter", name="a")
-    assert "path_initial_model_for_weight_conversion" in error.value.hint
-
-
-def test_a_negated_adapter_and_back(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    base = AutoModelForCausalLM.from_pretrained(models.base())
-    train(base, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
-    persona.commit(repo, tmp_path / "adapter", name="a")
-    persona.build(repo, tmp_path / "with")
-    persona.negate(repo, "a")
-    persona.build(repo, tmp_path / "without")
-    persona.negate(repo, "a")
-    persona.build(repo, tmp_path / "again")
-    assert_same(load(tmp_path / "again"), load(tmp_path / "with"))
-    q = "model.layers.0.self_attn.q_proj.weight"
-    w, plus, minus = (load(f)[q] for f in (models.base(), tmp_path / "with", tmp_path / "without"))
-    assert not same_bits(plus, minus)
-    assert torch.dot((plus - w).flatten().float(), (minus - w).flatten().float()) < 0

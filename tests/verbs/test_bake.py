@@ -18,7 +18,6 @@ from persona.ids import VectorId
 from persona.maintenance.report import LostObject
 from tests.checkpoints.peft_folders import train
 from tests.cli.conftest import Run
-from tests.cli.conftest import run as run  # the fixture
 from tests.maintenance.conftest import flip_tensor
 from tests.models import TinyModels, assert_same, load, nudge
 

@@ -22,7 +22,6 @@ from persona.store.objects import ObjectStore
 from persona.verbs import bisect
 from persona.verbs.branch import delete_branches
 from tests.cli.conftest import Run
-from tests.cli.conftest import run as run  # the fixture
 from tests.forks import Forks
 from tests.models import TinyModels
 

@@ -282,15 +282,6 @@ def test_a_plain_build_of_the_base_alone(models: TinyModels, repo: persona.Repos
     assert (tmp_path / "out" / "config.json").read_bytes() == (models.base() / "config.json").read_bytes()
 
 
-def test_task_vector_in_python(models: TinyModels, repo: persona.Repository) -> None:
-    persona.commit(repo, models.run(1), name="a", alpha=0.5)
-    tau = persona.vector(repo, "a")
-    base, tuned = load(models.base()), load(models.run(1))
-    assert sorted(tau) == sorted(n for n in base if not same_bits(base[n], tuned[n]))
-    for name, delta in tau.items():
-        assert torch.equal(delta, tuned[name].float() - base[name].float())
-
-
 def test_model_card_and_receipt_name_the_recipe(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
     persona.commit(repo, models.run(1), name="listening", alpha=0.8, node="pattern-listening")
     built = persona.build(repo, tmp_path / "out")
@@ -338,25 +329,6 @@ def test_a_folder_that_appears_meanwhile_is_left_alone(
         files.observer = None
     assert (tmp_path / "out" / "theirs").read_text() == "x"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "work"]
-
-
-def test_two_inits_in_one_folder(models: TinyModels, tmp_path: Path) -> None:
-    root = tmp_path / "work"
-
-    def other(effect: str, path: Path) -> None:
-        files.observer = None
-        persona.init(root, models.base())
-        persona.commit(persona.open(root), models.run(1), name="a")
-
-    root.mkdir()
-    files.observer = other
-    try:
-        with pytest.raises(Refusal):
-            persona.init(root, models.base())
-    finally:
-        files.observer = None
-    assert persona.log(persona.open(root))[0].subject == "add a"
-    assert sorted(p.name for p in root.iterdir()) == [".persona", "persona.toml"]
 
 
 def test_nobody_builds_into_the_folder_they_are_in(

@@ -20,10 +20,7 @@ from persona.recipe.naming import names_a_vector, vector_at
 from persona.store.nouns import TermOf, Vector
 from persona.workspace.record import worktree_recipe
 from tests.cli.conftest import Run
-from tests.cli.conftest import run as run  # the fixture
-from tests.maintenance.conftest import adapter as adapter  # the fixture
-from tests.maintenance.conftest import write_adapter
-from tests.models import VOCAB, TinyModels, load, nudge, same_bits
+from tests.models import VOCAB, TinyModels, load, nudge, same_bits, write_adapter
 from tests.verbs.test_messy_checkpoints import grown
 from tests.verbs.test_messy_checkpoints import spoken as spoken  # the fixture
 

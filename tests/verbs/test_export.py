@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 import persona
-from persona.errors import CheckpointError, RecipeError, Refusal, UsageError, WrongBase
+from persona.errors import CheckpointError, Refusal, UsageError
 from tests.models import TinyModels, assert_same, load
-from tests.parity.test_mergekit import apart, folders
-
-__all__ = ["folders"]  # a fixture: a base and its runs
+from tests.parity.runs import apart
+from tests.verbs.conftest import A, B, C, L
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 
-A, B, C, L = "run-1", "run-2", "run-3", "adapter"
 
 RECIPES = {
     "sum": ('scale = 0.7', {A: "alpha = 0.5", B: "alpha = -0.3", C: "alpha = 1.2"}),
@@ -46,19 +41,6 @@ RECIPES = {
     "nuslerp": ('method = "nuslerp"', {A: "alpha = 0.5", B: "alpha = 1.5"}),
     "karcher": ('method = "karcher"', {A: "alpha = 0.5", B: "alpha = 0.5", C: "alpha = 0.5"}),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def adapted(folders: Path) -> Path:
-    """An adapter beside the runs."""
-    model = AutoModelForCausalLM.from_pretrained(folders / "base", dtype=torch.float32)
-    tuned = get_peft_model(model, LoraConfig(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"]))
-    with torch.no_grad():
-        for name, weight in tuned.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=0.02, generator=torch.Generator().manual_seed(1))
-    tuned.save_pretrained(folders / L)
-    return folders
 
 
 @pytest.fixture(scope="module")
@@ -198,106 +180,3 @@ def test_added_tokens_are_refused(models: TinyModels, tmp_path: Path) -> None:
     persona.commit(work, tmp_path / "grown", name="grown")
     with pytest.raises(Refusal, match="vector 'grown' resizes, adds or removes "):
         persona.export(work, tmp_path / "x.yml")
-
-
-def config(**changes: object) -> str:
-    said = {
-        "merge_method": "ties", "base_model": "base", "models": [{"model": A}, {"model": B}],
-        "parameters": {"weight": 1.0, "density": 0.5},
-    }  # fmt: skip
-    return yaml.safe_dump({**said, **changes})
-
-
-@pytest.fixture
-def work(adapted: Path, tmp_path: Path) -> persona.Repository:
-    persona.init(tmp_path / "work", adapted / "base", author="Test")
-    return persona.open(tmp_path / "work")
-
-
-def test_a_configuration_by_hand(work: persona.Repository, adapted: Path) -> None:
-    (adapted / "hand.yml").write_text(config(models=[{"model": A}, {"model": f"base+{L}"}, {"model": "base"}]))
-    done = persona.import_(work, adapted / "hand.yml", message="by hand")
-    assert done.recorded is not None
-    assert [(one.name, one.form) for one in done.models] == [(A, "dense"), (L, "lora")]
-    text = work.recipe_path.read_text()
-    assert 'method = "ties"\nnormalize = "weights"\ndensity = 0.5\n' in text
-    assert persona.show(work, L).run["adapter"]["r"] == 3
-    assert "adapter" not in persona.show(work, A).run
-
-
-@pytest.mark.parametrize(
-    ("said", "kind", "message"),
-    [
-        (config(models=[{"model": "meta/llama"}]), RecipeError, "models[0].model: no folder"),
-        (config(base_model=A), WrongBase, "base_model: run-1 is not this repository's base"),
-        (config(models=[{"model": f"{A}+{L}"}]), WrongBase, "models[0].model: run-1 is not"),
-        (config(models=[{"model": A}, {"model": f"./{A}"}]), RecipeError, "would both be vector 'run-1'"),
-        (config(models=[{"model": A}, {"model": "./base"}]), RecipeError, "models"),
-        (config(slices=[]), RecipeError, "slices"),
-    ],
-)
-def test_what_cannot_be_imported_is_named_before_anything_is_recorded(
-    work: persona.Repository, adapted: Path, said: str, kind: type[Exception], message: str
-) -> None:
-    (adapted / "bad.yml").write_text(said)
-    before = work.recipe_path.read_text()
-    if "./base" in said:
-        persona.import_(work, adapted / "bad.yml")  # the base under another name is the base
-        return
-    with pytest.raises(kind) as caught:
-        persona.import_(work, adapted / "bad.yml")
-    assert message in str(caught.value)
-    assert work.recipe_path.read_text() == before
-    assert len(persona.op_log(work)) == 1
-
-
-def test_other_vectors_are_not_merged_by_surprise(work: persona.Repository, adapted: Path) -> None:
-    persona.commit(work, adapted / C, name="mine", author="Test")
-    persona.commit(work, adapted / A, name=A, node="a-node", author="Test")
-    (adapted / "two.yml").write_text(config())
-    with pytest.raises(Refusal, match="does not name: mine"):
-        persona.import_(work, adapted / "two.yml")
-    done = persona.import_(work, adapted / "two.yml", replace=True)
-    assert done.replaced == ("mine",)
-    listed = {one.name: one.node for one in persona.vectors(work)}
-    assert listed == {A: "a-node", B: None}
-    assert json.dumps(work.recipe(work.head()).parameters, sort_keys=True) == '{"density": 0.5, "normalize": "weights"}'
-
-
-def test_a_folder_of_adapters(work: persona.Repository, adapted: Path, tmp_path: Path) -> None:
-    many = tmp_path / "adapters"
-    for name in ("calm", "my voice!", "late/checkpoint-2", "late/checkpoint-10"):
-        shutil.copytree(adapted / L, many / name)
-    (many / "notes").mkdir()
-    listed = persona.import_adapter(work, [many], dry_run=True)
-    assert listed.recorded is None
-    assert not persona.vectors(work)
-    done = persona.import_adapter(work, [many], alpha=0.5, author="Test")
-    assert [(one.name, one.folder.name) for one in done.adapters] == [
-        ("calm", "calm"), ("late", "checkpoint-10"), ("my-voice", "my voice!")
-    ]  # fmt: skip
-    assert {one.alpha for one in persona.vectors(work)} == {0.5}
-    assert persona.show(work, "late").run["checkpoint"] == "checkpoint-10"
-    assert persona.import_adapter(work, [many]).recorded is None
-    persona.undo(work)
-    assert not persona.vectors(work)
-
-
-def test_adapters_that_do_not_fit(work: persona.Repository, adapted: Path, tmp_path: Path) -> None:
-    many = tmp_path / "adapters"
-    shutil.copytree(adapted / L, many / "good")
-    shutil.copytree(adapted / L, many / "bad")
-    (many / "bad" / "adapter_model.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="bad"):
-        persona.import_adapter(work, [many])
-    assert not persona.vectors(work)
-    done = persona.import_adapter(work, [many], skip_bad=True)
-    assert [one.name for one in done.adapters] == ["good"]
-    assert [one.folder.name for one in done.left_out] == ["bad"]
-    with pytest.raises(CheckpointError, match="none of the 1"):
-        persona.import_adapter(work, [many / "bad"], skip_bad=True)
-    shutil.copytree(adapted / L, tmp_path / "more" / "good")
-    with pytest.raises(UsageError, match="would both be vector 'good'"):
-        persona.import_adapter(work, [many / "good", tmp_path / "more"])
-    with pytest.raises(CheckpointError, match="no adapter in"):
-        persona.import_adapter(work, [adapted / A])

@@ -13,8 +13,8 @@ from persona.errors import CheckpointError, Damaged, PersonaError
 from persona.ids import BaseId, VectorId
 from persona.recipe.edit import put_vector
 from persona.recipe.model import Entry
-from tests.maintenance.test_fsck import fsck
 from tests.models import TinyModels, assert_same, load
+from tests.verbs.test_fsck import fsck
 
 OUT = ["../evil.json", "/tmp/evil.json", "a/../../evil.json", "..", ".", "", "a\\b.json", "x\0.json"]
 

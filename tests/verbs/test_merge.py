@@ -9,21 +9,9 @@ import pytest
 import persona
 from persona.errors import Refusal, UsageError
 from persona.history import refs as refs_
-from persona.recipe.changes import changes
 from persona.recipe.parse import marked_lines, parse
 from persona.verbs import merge as merging
 from tests.models import TinyModels, load
-
-
-@pytest.fixture
-def parted(models: TinyModels, repo: persona.Repository) -> persona.Repository:
-    """main: listening, calm. voice: listening, voice. They parted after listening; we are on main."""
-    persona.commit(repo, models.run(1), name="listening", alpha=0.5)
-    persona.switch(repo, "voice", create=True)
-    persona.commit(repo, models.run(2), name="voice")
-    persona.switch(repo, "main")
-    persona.commit(repo, models.run(3), name="calm")
-    return repo
 
 
 def names(repo: persona.Repository) -> list[str]:
@@ -316,45 +304,6 @@ def test_edits_are_not_merged_over(parted: persona.Repository) -> None:
 def test_mistakes(parted: persona.Repository, arguments: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         persona.merge(parted, **arguments)  # type: ignore[arg-type]
-
-
-def test_revert(parted: persona.Repository) -> None:
-    persona.alpha(parted, {"listening": 0.9})
-    persona.revert(parted, "HEAD~1")
-    assert names(parted) == ["listening"]
-    assert parted.recipe(parted.head()).vectors[0].alpha == 0.9
-    persona.revert(parted, "HEAD")
-    assert names(parted) == ["listening", "calm"]
-
-
-def test_revert_of_a_merge_needs_a_parent(parted: persona.Repository) -> None:
-    before = parted.recipe(parted.head())
-    persona.merge(parted, ["voice"])
-    with pytest.raises(UsageError, match="is a merge"):
-        persona.revert(parted, "HEAD")
-    with pytest.raises(UsageError, match="no parent 3"):
-        persona.revert(parted, "HEAD", mainline=3)
-    persona.revert(parted, "HEAD", mainline=1)
-    assert changes(before, parted.recipe(parted.head())) == []
-
-
-def test_revert_that_clashes(parted: persona.Repository) -> None:
-    persona.alpha(parted, {"calm": 0.5})
-    persona.alpha(parted, {"calm": 0.25})
-    done = persona.revert(parted, "HEAD~1")
-    assert not done.ok
-    assert [clash.where for clash in done.clashes] == ["vectors.calm.alpha"]
-    settle(parted, "theirs")
-    persona.commit(parted, message="back")
-    assert parted.recipe(parted.head()).entry("calm").alpha == 1.0  # type: ignore[union-attr]
-
-
-def test_what_cannot_be_reverted(parted: persona.Repository) -> None:
-    with pytest.raises(Refusal, match="first commit"):
-        persona.revert(parted, "HEAD~2")
-    persona.revert(parted, "HEAD")
-    with pytest.raises(Refusal, match="nothing of"):
-        persona.revert(parted, "HEAD~1")
 
 
 def test_how_far_vectors_interfere_is_told_before_and_after(parted: persona.Repository) -> None:

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import persona
-from persona.errors import CheckpointError, Refusal, WrongBase
+from persona.errors import Refusal
 from tests.models import VOCAB, TinyModels, assert_same, load, nudge, same_bits, tiny_llama
 
 MakeRepo = Callable[[Path], persona.Repository]
@@ -38,24 +38,6 @@ def tokenizer(words: int = VOCAB) -> PreTrainedTokenizerFast:
 def logits(folder: Path) -> torch.Tensor:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     return model(torch.arange(12).reshape(2, 6)).logits
-
-
-def test_other_shards_are_the_same_vector(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(models.run(1), dtype="auto")
-    model.save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
-    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 3
-    one = persona.commit(repo, models.run(1), name="a")
-    again = persona.commit(repo, tmp_path / "sharded", name="a")
-    assert again.recorded is None
-    assert again.vector == one.vector
-
-
-def test_a_base_in_other_shards_is_the_same_base(models: TinyModels, tmp_path: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
-    model.save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
-    one = persona.init(tmp_path / "one", models.base())
-    other = persona.init(tmp_path / "other", tmp_path / "sharded")
-    assert one.base == other.base
 
 
 @pytest.mark.parametrize("base_writes_head", [False, True])
@@ -190,14 +172,6 @@ def test_two_runs_that_grow_differently_are_an_error(make_repo: MakeRepo, spoken
     assert not (tmp_path / "out").exists()
 
 
-def test_fewer_rows_than_the_base_are_an_error(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
-    model.resize_token_embeddings(VOCAB - 6)
-    model.save_pretrained(tmp_path / "run")
-    with pytest.raises(WrongBase, match=r"has 90 rows but the base has 96"):
-        persona.commit(repo, tmp_path / "run", name="a")
-
-
 @pytest.mark.parametrize(
     ("base_dtype", "run_dtype"), [("bfloat16", "float32"), ("float32", "bfloat16"), ("float16", "bfloat16")]
 )
@@ -289,34 +263,6 @@ def test_settings_set_differently_by_two_runs_are_an_error(
         persona.build(repo, tmp_path / "out")
 
 
-def test_the_newest_checkpoint_of_a_trainer_is_taken(
-    models: TinyModels, repo: persona.Repository, tmp_path: Path
-) -> None:
-    for number, seed in ((2, 1), (10, 2), (9, 3)):
-        shutil.copytree(models.run(seed), tmp_path / "run" / f"checkpoint-{number}")
-    (tmp_path / "run" / "checkpoint-99").mkdir()
-    newest = persona.commit(repo, tmp_path / "run")
-    assert newest.name == "run"
-    assert newest.vector == persona.commit(repo, models.run(2), name="same").vector
-    named = persona.commit(repo, tmp_path / "run" / "checkpoint-2")
-    assert named.name == "run"
-    assert named.vector == persona.commit(repo, models.run(1), name="first").vector
-
-
-def test_a_hub_cache_of_links_is_a_base(models: TinyModels, tmp_path: Path) -> None:
-    hub = tmp_path / "models--acme--Tiny-Llama"
-    snapshot = hub / "snapshots" / ("a" * 40)
-    blobs = hub / "blobs"
-    snapshot.mkdir(parents=True)
-    blobs.mkdir()
-    for number, path in enumerate(sorted(models.base().iterdir())):
-        shutil.copy(path, blobs / str(number))
-        (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
-    done = persona.init(tmp_path / "work", snapshot)
-    assert done.base_name == "tiny-llama"
-    assert done.base == persona.init(tmp_path / "plain", models.base()).base
-
-
 def test_gpt2_with_its_buffers_and_transposed_weights(make_repo: MakeRepo, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=80, n_positions=32)).bfloat16()
@@ -327,24 +273,6 @@ def test_gpt2_with_its_buffers_and_transposed_weights(make_repo: MakeRepo, tmp_p
     persona.build(repo, tmp_path / "out")
     assert_same(load(tmp_path / "out"), load(tmp_path / "run"))
     assert torch.equal(logits(tmp_path / "out"), logits(tmp_path / "run"))
-
-
-@pytest.mark.parametrize(
-    "changes", [{"hidden_size": 64}, {"num_hidden_layers": 4, "vocab_size": 32}, {"intermediate_size": 64}]
-)
-def test_a_run_of_another_base_is_an_error(repo: persona.Repository, tmp_path: Path, changes: dict[str, int]) -> None:
-    tiny_llama(**changes).save_pretrained(tmp_path / "run")
-    with pytest.raises((WrongBase, CheckpointError)):
-        persona.commit(repo, tmp_path / "run", name="a")
-    assert persona.log(repo)[0].subject.startswith("base ")
-
-
-def test_unrelated_weights_of_the_same_shape_are_an_error(repo: persona.Repository, tmp_path: Path) -> None:
-    tiny_llama(seed=99).save_pretrained(tmp_path / "run")
-    with pytest.raises(
-        WrongBase, match=r"is not a fine-tune of this base: its matrices differ by 1\d\d% of their norm"
-    ):
-        persona.commit(repo, tmp_path / "run", name="a")
 
 
 def untied_run(base: Path, folder: Path) -> Path:
@@ -461,20 +389,3 @@ def test_settings_at_different_depths_are_a_conflict(make_repo: MakeRepo, models
     persona.commit(repo, copied(models.run(2), tmp_path / "two", "plain"), name="two")
     with pytest.raises(Refusal, match=r"'one' and 'two' set extra_table in config\.json differently"):
         persona.build(repo, tmp_path / "out")
-
-
-@pytest.mark.parametrize("indexed", [True, False])
-def test_an_interrupted_copy_is_no_smaller_model(repo: persona.Repository, tmp_path: Path, indexed: bool) -> None:
-    tiny_llama().save_pretrained(tmp_path / "run", max_shard_size="10KB")
-    shards = sorted((tmp_path / "run").glob("*.safetensors"))
-    shards[1].unlink()
-    index = tmp_path / "run" / "model.safetensors.index.json"
-    if indexed:
-        table = json.loads(index.read_text())
-        table["weight_map"] = {n: f for n, f in table["weight_map"].items() if f != shards[1].name}
-        table["weight_map"]["model.norm.weight.gone"] = shards[0].name
-        index.write_text(json.dumps(table))
-    else:
-        index.unlink()
-    with pytest.raises(CheckpointError, match="lacks tensor" if indexed else rf"of the {len(shards)} shards"):
-        persona.commit(repo, tmp_path / "run", name="a")

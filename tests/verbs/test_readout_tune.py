@@ -26,6 +26,8 @@ from persona.readout.tuning import ReplyBounds, SteeringSearch, SteeringTrial, T
 from persona.verbs.readout.tune import ReadoutTuneResult, in_words
 from tests.readout.made import from_texts
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
 SEARCH = SteeringSearch("listening", "suggesting", most=8.0, max_tokens=6, seed=3)
 PROMPTS = held_out_prompts(8)
 

@@ -24,6 +24,8 @@ from tests.models import tiny_llama
 from tests.readout.handmade import CONCEPTS, handmade, written
 from tests.readout.made import by_chance
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -17,8 +17,9 @@ from persona.progress import SILENT
 from persona.store.tensors import TensorStore
 from tests.cli.conftest import Run
 from tests.maintenance.conftest import flip, flip_tensor, objects_of, volume_with
-from tests.maintenance.test_fsck import everything, fsck, vector_of
+from tests.maintenance.conftest import work as work  # the fixture
 from tests.models import TinyModels, assert_same, load
+from tests.verbs.test_fsck import everything, fsck, vector_of
 
 
 def gc(repo: persona.Repository, grace: float = 0.0, **options: object) -> GcReport:

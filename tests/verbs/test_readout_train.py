@@ -23,6 +23,8 @@ from tests.forks import Forks
 from tests.models import TinyModels
 from tests.readout.small import MARK, examples, small_model, texts, written
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -144,7 +146,7 @@ def test_the_order_of_lines_changes_no_byte(model: Path, pairs: Path, tmp_path: 
 
 KILLED = """
 import os, signal, sys
-from tests.readout.test_train import Stopping
+from tests.verbs.test_readout_train import Stopping
 from persona.readout import working
 from persona.verbs.readout.train import readout_train
 working.PATIENCE = 0.0

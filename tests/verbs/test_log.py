@@ -16,7 +16,7 @@ from persona.cli.tables.graphlines import draw
 from persona.errors import Damaged, UsageError
 from persona.history import commits
 from persona.history.evaluations import Evaluation, Figure
-from persona.ids import object_digest
+from persona.ids import CommitId, object_digest
 from persona.recipe.builds import build_digest
 from persona.recipe.model import Entry, Recipe
 from persona.store.objects import ObjectStore
@@ -266,3 +266,14 @@ def test_one_vector_of_a_recipe_is_read_as_the_whole_recipe_has_it(
         objects.path(name).write_bytes(b"{}")
         with pytest.raises(Damaged, match="does not match its id"):
             Recipe.entry_in(objects, name, wanted)
+
+
+def test_log_is_newest_first_and_names_what_stands_where(
+    repo: persona.Repository, history: dict[str, CommitId]
+) -> None:
+    logged = persona.log(repo)
+    assert [one.commit for one in logged] == [history["side"], history["a"], history["base"]]
+    assert logged[0].names == ("side",)
+    assert logged[0].is_head
+    assert [one.names for one in persona.log(repo, "main")] == [("main",), (), ()]
+    assert len(persona.log(repo, limit=2)) == 2

@@ -18,6 +18,7 @@ from persona.store.tensors import TensorStore
 from persona.verbs.fsck import open_damaged
 from tests.cli.conftest import Run
 from tests.maintenance.conftest import flip, flip_tensor, objects_of, volume_with
+from tests.maintenance.conftest import work as work  # the fixture
 from tests.models import TinyModels
 
 

@@ -1,4 +1,4 @@
-"""``init --link`` and ``--reference``: the base's bytes are shared, or stay where they are; reading is as strict."""
+"""``init``, above all ``--link`` and ``--reference``: the base's bytes are shared, or stay where they are; reading is as strict."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+from transformers import (
+    AutoModelForCausalLM,
+)
 
 import persona
+from persona import files
 from persona.errors import Damaged, PersonaError, Refusal, UsageError
 from persona.store.kept import Keep
 from persona.verbs.fsck import open_damaged
 from tests.cli.conftest import Run
-from tests.cli.conftest import run as run  # the fixture
 from tests.maintenance.conftest import flip
 from tests.models import TinyModels, assert_same, load
 
@@ -296,7 +300,6 @@ def test_the_bytes_inside_are_kept_rather_than_those_outside(
     """Where the store has a copy after all, a collection lets the reference go, and not the copy."""
     repo = make("reference")
     again = Path(shutil.copytree(models.base(), base.with_name("again")))
-    from safetensors.torch import save_file
 
     save_file(load(again), weights(again), metadata={"format": "np"})  # the same tensors in another file
     with persona.progress.SILENT.task("", 0) as task:
@@ -352,3 +355,44 @@ def test_a_file_in_a_hub_cache_is_linked_by_its_bytes(base: Path, tmp_path: Path
     (kept,) = kept_files(persona.open(tmp_path / "work"))
     assert not kept.is_symlink()
     assert kept.samefile(tmp_path / "models--me--tiny" / "blobs" / "sha-model.safetensors")
+
+
+def test_a_base_in_other_shards_is_the_same_base(models: TinyModels, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="10KB")
+    one = persona.init(tmp_path / "one", models.base())
+    other = persona.init(tmp_path / "other", tmp_path / "sharded")
+    assert one.base == other.base
+
+
+def test_a_hub_cache_of_links_is_a_base(models: TinyModels, tmp_path: Path) -> None:
+    hub = tmp_path / "models--acme--Tiny-Llama"
+    snapshot = hub / "snapshots" / ("a" * 40)
+    blobs = hub / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(models.base().iterdir())):
+        shutil.copy(path, blobs / str(number))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
+    done = persona.init(tmp_path / "work", snapshot)
+    assert done.base_name == "tiny-llama"
+    assert done.base == persona.init(tmp_path / "plain", models.base()).base
+
+
+def test_two_inits_in_one_folder(models: TinyModels, tmp_path: Path) -> None:
+    root = tmp_path / "work"
+
+    def other(effect: str, path: Path) -> None:
+        files.observer = None
+        persona.init(root, models.base())
+        persona.commit(persona.open(root), models.run(1), name="a")
+
+    root.mkdir()
+    files.observer = other
+    try:
+        with pytest.raises(Refusal):
+            persona.init(root, models.base())
+    finally:
+        files.observer = None
+    assert persona.log(persona.open(root))[0].subject == "add a"
+    assert sorted(p.name for p in root.iterdir()) == [".persona", "persona.toml"]

@@ -1,0 +1,52 @@
+"""``alpha`` sets how strongly vectors act, and commits that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import persona
+from persona.errors import PersonaError, Refusal, UsageError
+from persona.ids import CommitId
+
+
+def test_a_recipe_that_is_a_link_stays_one(
+    repo: persona.Repository, tmp_path: Path, history: dict[str, CommitId]
+) -> None:
+    real = tmp_path / "real.toml"
+    repo.recipe_path.rename(real)
+    real.chmod(0o600)
+    repo.recipe_path.symlink_to(real)
+    persona.alpha(repo, {"a": 0.125})
+    assert repo.recipe_path.is_symlink()
+    assert "0.125" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_alphas_are_set_in_one_commit(parted: persona.Repository) -> None:
+    done = persona.alpha(parted, {"listening": 0.75, "calm": -1.0})
+    assert done.message == "listening α 0.5 → 0.75; calm α 1 → -1"
+    assert done.commit == parted.head()
+    assert {entry.name: entry.alpha for entry in parted.recipe(done.commit).vectors} == {
+        "listening": 0.75,
+        "calm": -1.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "said", "hint"),
+    [
+        ({"ab": 2.0}, UsageError, "no vector 'ab' in the recipe", "Did you mean 'a'?"),
+        ({"a": float("nan")}, UsageError, "alpha nan of 'a' is not a finite number", "Use a number such as 0.8."),
+        ({"a": 1.0}, Refusal, "nothing to change: the recipe already has these alphas", "See 'persona vectors'."),
+    ],
+)
+def test_a_wrong_alpha_changes_nothing(
+    added: persona.Repository, values: dict[str, float], kind: type[PersonaError], said: str, hint: str
+) -> None:
+    before = added.refs(), added.recipe_text()
+    with pytest.raises(kind, match=said) as caught:
+        persona.alpha(added, values)
+    assert caught.value.hint == hint
+    assert (added.refs(), added.recipe_text()) == before

@@ -1,0 +1,34 @@
+"""``verify-vectors``: each vector alone, beside noise of its size."""
+
+from __future__ import annotations
+
+import pytest
+
+import persona
+from persona.errors import UsageError
+from tests.verbs.conftest import BAD, GOOD
+
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
+
+def test_each_vector_alone_and_noise_of_its_size(tuned: persona.Repository) -> None:
+    found = persona.verify_vectors(tuned, alpha=1.0)
+    assert (found.vectors, found.alphas) == ((*GOOD[:2], BAD, *GOOD[2:]), (1.0,) * 5)
+    loss = found.columns[0]
+    cells = {cell.vector: cell for cell in loss.cells}
+    for name in GOOD:
+        assert cells[name].effect.verdict == "better"
+        assert cells[name].beyond.verdict == "better"
+        assert abs(cells[name].control.value) < abs(cells[name].effect.value) / 2
+    assert cells[BAD].effect.verdict == "worse"
+    assert found.measured == 1 + 2 * 5
+    assert persona.verify_vectors(tuned, suites=["calm"], alpha=1.0).measured == 0
+
+
+def test_wrong_uses_are_named(tuned: persona.Repository) -> None:
+    for call, said in (
+        (lambda: persona.verify_vectors(tuned, alpha=float("nan")), "alpha nan is not a finite number"),
+        (lambda: persona.verify_vectors(tuned, alpha=float("inf")), "alpha inf is not a finite number"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            call()
