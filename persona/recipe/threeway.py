@@ -42,6 +42,8 @@ MISSING: Final = None
 _FIELDS = ("id", "alpha", "node", "only", "except", "fisher")
 _FISHER = "fisher"
 _TABLES = ("vectors", "readouts")
+_BASE: Final = ("base", "id")
+_BASE_NAME: Final = ("base", "name")
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,12 @@ def merge(bases: Sequence[Recipe], ours: Recipe, theirs: Recipe, prefer: str | N
         merged, clashes = _merge({}, common, other, None)
         common = merged | {clash.path: _Unsettled() for clash in clashes}
     merged, clashes = _merge(common, _slots(ours), _slots(theirs), prefer)
-    return MergedRecipe(_recipe(merged, (ours, theirs)), tuple(_public(clash) for clash in clashes))
+    return MergedRecipe(_recipe(merged), tuple(_public(clash) for clash in clashes))
 
 
 def _public(clash: MergeConflict) -> MergeConflict:
-    return replace(clash, before=None) if isinstance(clash.before, _Unsettled) else clash
+    values = clash.before.values() if isinstance(clash.before, dict) else (clash.before,)
+    return replace(clash, before=None) if any(isinstance(value, _Unsettled) for value in values) else clash
 
 
 def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tuple[Slots, list[MergeConflict]]:
@@ -124,13 +127,14 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
             clashes.append(MergeConflict(path, b, o, t))
         return t if prefer == THEIRS else o
 
-    o_base, t_base = ours[("base",)], theirs[("base",)]
-    if o_base[0] != t_base[0]:
+    if ours[_BASE] != theirs[_BASE]:
+        o_base, t_base = (f"{side[_BASE_NAME]} ({short(side[_BASE])})" for side in (ours, theirs))
         raise UsageError(
-            f"the two sides have different bases: {o_base[1]} ({o_base[0][:12]}) and {t_base[1]} ({t_base[0][:12]})",
+            f"the two sides have different bases: {o_base} and {t_base}",
             "Vectors belong to one base: histories of different bases cannot be merged.",
         )
-    merged[("base",)] = settle(("base", "name"), before.get(("base",)), o_base, t_base)
+    merged[_BASE] = ours[_BASE]
+    merged[_BASE_NAME] = settle(_BASE_NAME, before.get(_BASE_NAME), ours[_BASE_NAME], theirs[_BASE_NAME])
     _merge_settings(before, ours, theirs, merged, settle, clashes)
     for kind in _TABLES:
         tables = [_tables(kind, slots) for slots in (before, ours, theirs)]
@@ -187,7 +191,8 @@ def _tables(kind: str, slots: Slots) -> dict[str, dict[str, Any]]:
 
 def _slots(recipe: Recipe) -> Slots:
     slots: Slots = {
-        ("base",): (recipe.base, recipe.base_name),
+        _BASE: recipe.base,
+        _BASE_NAME: recipe.base_name,
         ("merge", "method"): recipe.method,
         ("merge", "scale"): recipe.scale,
         **{("merge", key): value for key, value in recipe.parameters.items()},
@@ -199,14 +204,12 @@ def _slots(recipe: Recipe) -> Slots:
     return slots | {("readouts", readout.name, "id"): readout.id for readout in recipe.readouts}
 
 
-def _recipe(slots: Slots, sides: Sequence[Recipe]) -> Recipe:
+def _recipe(slots: Slots) -> Recipe:
     method = slots[("merge", "method")]
     declared = methods.load(method).PARAMETERS
-    base, base_name = slots[("base",)]
-    merged = replace(
-        sides[0],
-        base=base,
-        base_name=base_name,
+    merged = Recipe(
+        base=slots[_BASE],
+        base_name=slots[_BASE_NAME],
         method=method,
         scale=slots[("merge", "scale")],
         parameters={p[1]: v for p, v in slots.items() if p[0] == "merge" and p[1] not in ("method", "scale")},
