@@ -135,7 +135,7 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
         )
     merged[_BASE] = ours[_BASE]
     merged[_BASE_NAME] = settle(_BASE_NAME, before.get(_BASE_NAME), ours[_BASE_NAME], theirs[_BASE_NAME])
-    _merge_settings(before, ours, theirs, merged, settle, clashes)
+    _merge_settings(before, ours, theirs, merged, settle)
     for kind in _TABLES:
         tables = [_tables(kind, slots) for slots in (before, ours, theirs)]
         for name in dict.fromkeys([*tables[1], *tables[2]]):
@@ -143,16 +143,14 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
     return merged, clashes
 
 
-def _merge_settings(
-    before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any, clashes: list[MergeConflict]
-) -> None:
+def _merge_settings(before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any) -> None:
     """Merge ``[merge]``: scale and method separately, parameters with their method."""
     for key in ("scale", "method"):
         path: Path = ("merge", key)
         merged[path] = settle(path, before.get(path), ours[path], theirs[path])
     method = merged[("merge", "method")]
     sides = [side for side in (ours, theirs) if side[("merge", "method")] == method]
-    if any(clash.path == ("merge", "method") for clash in clashes) or len(sides) == 1:
+    if len(sides) == 1:
         merged.update({path: value for path, value in sides[0].items() if path[0] == "merge" and path not in merged})
         return
     for path in dict.fromkeys(p for p in [*ours, *theirs] if p[0] == "merge" and p not in merged):
@@ -180,13 +178,12 @@ def _merge_table(table: Path, sides: Sequence[dict[str, Any]], merged: Slots, se
 
 
 def _tables(kind: str, slots: Slots) -> dict[str, dict[str, Any]]:
-    """Return the slots of each vector or readout by key; one that clashes as a whole between bases equals nothing."""
+    """Return the slots of each vector or readout by key."""
     tables: dict[str, dict[str, Any]] = {}
     for path, value in slots.items():
-        if path[0] == kind and len(path) == 3:
+        if path[0] == kind:
             tables.setdefault(path[1], {})[path[2]] = value
-    whole = {path[1]: {"id": value} for path, value in slots.items() if path[0] == kind and len(path) == 2}
-    return tables | whole
+    return tables
 
 
 def _slots(recipe: Recipe) -> Slots:
