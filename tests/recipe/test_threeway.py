@@ -50,6 +50,7 @@ ROWS: dict[str, tuple[Recipe, Recipe, Recipe, Recipe]] = {
     "they linked a node, we limited it": (
         one(), one(only=("*mlp*",)), one(node="n"), one(only=("*mlp*",), node="n")
     ),
+    "they excepted tensors": (one(), one(alpha=0.5), one(excepted=("*q*",)), one(alpha=0.5, excepted=("*q*",))),
     "they estimated its diagonal": (one(), one(alpha=0.5), one(fisher=C), one(alpha=0.5, fisher=C)),
     "we retrained it, they estimated the diagonal of the one before": (one(), one(id=B), one(fisher=C), one(id=B)),
     "they retrained it and estimated, we had estimated": (
