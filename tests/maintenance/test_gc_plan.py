@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from persona.errors import Damaged
-from persona.ids import BlobId, ObjectId, TensorId, object_digest, tensor_id
+from persona.ids import BlobId, ObjectId, TensorId, blob_id, object_digest, tensor_id
 from persona.maintenance.check import RepositoryFiles
 from persona.maintenance.gc_plan import GcPlan, plan, size_of
 from persona.progress import SILENT
@@ -419,7 +419,9 @@ def test_of_equal_copies_the_one_in_the_smaller_pack_stays(hand: Hand) -> None:
 
 
 def test_of_equal_copies_the_one_in_a_file_that_stays_anyway_stays(hand: Hand) -> None:
-    shared, other = noise(100), noise(900, 1)
+    """Even if the id of what both have sorts before the ids that decide which file stays."""
+    shared = noise(100)
+    other = next(data for data in (noise(900, seed) for seed in range(1, 99)) if blob_id(data) > blob_id(shared))
     large, small = hand.pack(blobs=[shared, other]), hand.pack(blobs=[shared, noise(50, 2)])
     hand.keep(*blob_ids(large))
     todo = hand.plan()
@@ -474,6 +476,23 @@ def test_a_delta_keeps_its_base(hand: Hand) -> None:
     flip(first, open_pack(first), base.id)
     todo = hand.plan()
     assert todo.files == (first,), "it is damaged"
+
+
+def test_copies_of_a_delta_are_checked_against_its_base(hand: Hand) -> None:
+    base = tensor(0)
+    changed = tensor(0, 10, base.id)
+    first, small, large = (
+        hand.pack([base]),
+        hand.pack([changed], also=[base]),
+        hand.pack([changed], [noise(500)], also=[base]),
+    )
+    hand.write("packs/a.pack", "no pack")
+    hand.keep(changed.id)
+    assert hand.plan().files == (large,)
+    flip(small, open_pack(small), changed.id)
+    assert hand.plan().files == (small,)
+    flip(first, open_pack(first), base.id)
+    assert hand.plan().files == (), "without its base, neither can be told to be good"
 
 
 def test_the_base_of_a_delta_is_a_full_copy(hand: Hand) -> None:
