@@ -26,7 +26,7 @@ from persona.ids import ObjectId
 from persona.maintenance import catalog as catalog_
 from persona.maintenance import roots as roots_
 from persona.maintenance import weights as weights_
-from persona.maintenance.catalog import Catalog
+from persona.maintenance.catalog import Catalog, CatalogEntry
 from persona.maintenance.check import RepositoryFiles
 from persona.maintenance.weights import Copy, Key, Weights
 from persona.progress import SILENT
@@ -116,8 +116,13 @@ def _live_objects(repo: RepositoryFiles, catalog: Catalog, now: datetime, grace:
     named = set(roots)
     for name in objects:
         entry = catalog.known[name]
-        named |= entry.references.ids | (entry.others if entry.kind != "operation" else set())
+        named |= entry.references.ids | _mentions(entry)
     return _Live(objects, named)
+
+
+def _mentions(entry: CatalogEntry) -> frozenset[str]:
+    """Return what an object keeps besides its references; an operation keeps only while it is young."""
+    return entry.others if entry.kind != "operation" else frozenset()
 
 
 def _refuse_damage(
@@ -125,7 +130,7 @@ def _refuse_damage(
 ) -> None:
     """Raise Damaged if a needed object is: its references are unknown, and deleting it would make the loss final."""
     needed = {name: kind for owner in objects for name, kind in catalog.known[owner].references.objects}
-    texts = {*roots, *(text for owner in objects for text in catalog.known[owner].others)} if catalog.bad else set()
+    texts = {*roots, *(t for owner in objects for t in _mentions(catalog.known[owner]))} if catalog.bad else set()
     bad = [name for name in catalog.bad if name in needed or any(map(name.startswith, texts))]
     missing = [n for owner in certain for n, _ in catalog.known[owner].references.objects if n not in catalog.known]
     missing += [ObjectId(name) for name in _pointed_at(repo) if name not in catalog.known]

@@ -205,7 +205,8 @@ def combine(text: str, mean: Callable[[Name], Mapping[K, Fraction]]) -> dict[K, 
     if not left:
         hint = "The result would change nothing, so there is nothing to derive."
         raise ExpressionError("everything cancels out", hint, text, node.at)
-    if not all(SMALLEST <= abs(value) <= LARGEST for value in left.values()):
+    smallest, largest = Fraction(str(SMALLEST)), Fraction(str(LARGEST))  # exact: as a float, 1e-30 is above 10 ** -30
+    if not all(smallest <= abs(value) <= largest for value in left.values()):
         bounds = f"Coefficients go from {SMALLEST:.0e} to {LARGEST:.0e}, with either sign."
         raise ExpressionError("a coefficient is out of range", bounds, text, node.at)
     return {key: float(value) for key, value in left.items()}

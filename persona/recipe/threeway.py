@@ -42,6 +42,8 @@ MISSING: Final = None
 _FIELDS = ("id", "alpha", "node", "only", "except", "fisher")
 _FISHER = "fisher"
 _TABLES = ("vectors", "readouts")
+_BASE: Final = ("base", "id")
+_BASE_NAME: Final = ("base", "name")
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,12 @@ def merge(bases: Sequence[Recipe], ours: Recipe, theirs: Recipe, prefer: str | N
         merged, clashes = _merge({}, common, other, None)
         common = merged | {clash.path: _Unsettled() for clash in clashes}
     merged, clashes = _merge(common, _slots(ours), _slots(theirs), prefer)
-    return MergedRecipe(_recipe(merged, (ours, theirs)), tuple(_public(clash) for clash in clashes))
+    return MergedRecipe(_recipe(merged), tuple(_public(clash) for clash in clashes))
 
 
 def _public(clash: MergeConflict) -> MergeConflict:
-    return replace(clash, before=None) if isinstance(clash.before, _Unsettled) else clash
+    values = clash.before.values() if isinstance(clash.before, dict) else (clash.before,)
+    return replace(clash, before=None) if any(isinstance(value, _Unsettled) for value in values) else clash
 
 
 def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tuple[Slots, list[MergeConflict]]:
@@ -124,14 +127,15 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
             clashes.append(MergeConflict(path, b, o, t))
         return t if prefer == THEIRS else o
 
-    o_base, t_base = ours[("base",)], theirs[("base",)]
-    if o_base[0] != t_base[0]:
+    if ours[_BASE] != theirs[_BASE]:
+        o_base, t_base = (f"{side[_BASE_NAME]} ({short(side[_BASE])})" for side in (ours, theirs))
         raise UsageError(
-            f"the two sides have different bases: {o_base[1]} ({o_base[0][:12]}) and {t_base[1]} ({t_base[0][:12]})",
+            f"the two sides have different bases: {o_base} and {t_base}",
             "Vectors belong to one base: histories of different bases cannot be merged.",
         )
-    merged[("base",)] = settle(("base", "name"), before.get(("base",)), o_base, t_base)
-    _merge_settings(before, ours, theirs, merged, settle, clashes)
+    merged[_BASE] = ours[_BASE]
+    merged[_BASE_NAME] = settle(_BASE_NAME, before.get(_BASE_NAME), ours[_BASE_NAME], theirs[_BASE_NAME])
+    _merge_settings(before, ours, theirs, merged, settle)
     for kind in _TABLES:
         tables = [_tables(kind, slots) for slots in (before, ours, theirs)]
         for name in dict.fromkeys([*tables[1], *tables[2]]):
@@ -139,16 +143,14 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
     return merged, clashes
 
 
-def _merge_settings(
-    before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any, clashes: list[MergeConflict]
-) -> None:
+def _merge_settings(before: Slots, ours: Slots, theirs: Slots, merged: Slots, settle: Any) -> None:
     """Merge ``[merge]``: scale and method separately, parameters with their method."""
     for key in ("scale", "method"):
         path: Path = ("merge", key)
         merged[path] = settle(path, before.get(path), ours[path], theirs[path])
     method = merged[("merge", "method")]
     sides = [side for side in (ours, theirs) if side[("merge", "method")] == method]
-    if any(clash.path == ("merge", "method") for clash in clashes) or len(sides) == 1:
+    if len(sides) == 1:
         merged.update({path: value for path, value in sides[0].items() if path[0] == "merge" and path not in merged})
         return
     for path in dict.fromkeys(p for p in [*ours, *theirs] if p[0] == "merge" and p not in merged):
@@ -176,18 +178,18 @@ def _merge_table(table: Path, sides: Sequence[dict[str, Any]], merged: Slots, se
 
 
 def _tables(kind: str, slots: Slots) -> dict[str, dict[str, Any]]:
-    """Return the slots of each vector or readout by key; one that clashes as a whole between bases equals nothing."""
+    """Return the slots of each vector or readout by key."""
     tables: dict[str, dict[str, Any]] = {}
     for path, value in slots.items():
-        if path[0] == kind and len(path) == 3:
+        if path[0] == kind:
             tables.setdefault(path[1], {})[path[2]] = value
-    whole = {path[1]: {"id": value} for path, value in slots.items() if path[0] == kind and len(path) == 2}
-    return tables | whole
+    return tables
 
 
 def _slots(recipe: Recipe) -> Slots:
     slots: Slots = {
-        ("base",): (recipe.base, recipe.base_name),
+        _BASE: recipe.base,
+        _BASE_NAME: recipe.base_name,
         ("merge", "method"): recipe.method,
         ("merge", "scale"): recipe.scale,
         **{("merge", key): value for key, value in recipe.parameters.items()},
@@ -199,14 +201,12 @@ def _slots(recipe: Recipe) -> Slots:
     return slots | {("readouts", readout.name, "id"): readout.id for readout in recipe.readouts}
 
 
-def _recipe(slots: Slots, sides: Sequence[Recipe]) -> Recipe:
+def _recipe(slots: Slots) -> Recipe:
     method = slots[("merge", "method")]
     declared = methods.load(method).PARAMETERS
-    base, base_name = slots[("base",)]
-    merged = replace(
-        sides[0],
-        base=base,
-        base_name=base_name,
+    merged = Recipe(
+        base=slots[_BASE],
+        base_name=slots[_BASE_NAME],
         method=method,
         scale=slots[("merge", "scale")],
         parameters={p[1]: v for p, v in slots.items() if p[0] == "merge" and p[1] not in ("method", "scale")},
