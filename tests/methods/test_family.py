@@ -115,6 +115,7 @@ def test_the_sign_with_more_mass_is_elected() -> None:
     assert elected([v1, v2, v3], [2, 1, 3]) == [3, 2, float(np.float32(10) / np.float32(3)), -9 / 4, 0, -3]
     assert elected([v1, v2, v3], [0, 0, 2])[1:4] == [4, np.inf, -4.5], "what has weight 0 adds up and does not count"
     assert elected([f32(2, -3)], [1]) == [2, -3]
+    assert elected([f32(0.5, -0.5), f32(-0.25, 0.25)], [1, 1]) == [0.5, -0.5], "and be it a little"
 
 
 def test_who_is_as_strong_as_the_others_is_not_elected() -> None:
@@ -211,6 +212,9 @@ def test_what_dropping_at_random_needs_to_know() -> None:
     tau = f32(0, 0.25, -0.25, 0.75)  # less than 1 in all, and less than 1 of it is left
     assert prepared("random", share(density=0.5, rescale="l1"), tau) == Thinned(keep=0.5, divide=0.5 / 1.25)
     assert prepared("random", share(density=0.01, rescale="l1"), tau) == Thinned(keep=0.01, divide=1.0), "nothing left"
+    # 0.106, 0.327, 0.174 and 0.772 come next: of 32, 1 + 2 + 4 + 4 + 8 are left, in blocks of two as in one.
+    tau = f32(3, 1, 2, 2, 4, 4, 8, 8)
+    assert prepared("random", share(density=0.5, rescale="l1"), tau) == Thinned(keep=0.5, divide=19 / 32)
     tau = f32(np.nan, 1, 2, 3)
     assert prepared("random", share(density=0.01, rescale="l1"), tau) == Thinned(keep=0.01, divide=1.0)
 
