@@ -104,6 +104,15 @@ def test_three_vectors_count_an_entry_once() -> None:
     assert one.elected == [2, 2, 1]  # 1 against 2: the first entry is minus
 
 
+def test_it_does_not_matter_which_of_three_vectors_meet() -> None:
+    # Entry 0: - + +; entry 1: + 0 +; entry 2: + - 0. All have two, and in the first and the third signs differ.
+    taus = [[-1, 1, 1], [1, 0, -1], [1, 1, 0]]
+    for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
+        one = sums([1, 1, 1], [taus[place] for place in order], [1, 1, 1], 1)
+        assert (one.plain.shared, one.plain.conflicting) == (3, 2)
+        assert (one.trimmed.shared, one.trimmed.conflicting) == (3, 2)
+
+
 def test_what_once_was_has_lengths_and_no_vote() -> None:
     one = sums(BASE, [T1, T2], [1], 0.5)
     assert one.gram == [[82, -43], [-43, 91]]

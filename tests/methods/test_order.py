@@ -130,6 +130,7 @@ def test_an_edge_keeps_exactly_k_of_a_small_tensor() -> None:
 def test_a_large_tensor_keeps_a_share() -> None:
     small, large = np.full(order.SMALL, 6, np.uint32), np.full(order.SMALL + 1, 6, np.uint32)
     exact = order.edge(passes(small, 10_000), order.SMALL, 20_000, 9)
+    assert exact == Edge(6, sorted(draw(9, place) for place in range(order.SMALL))[20_000])
     assert order.above(exact, small, 9, 0).sum() == 20_000
     assert order.SMALL == 65536
     assert order.edge(passes(large, 10_000), len(large), 20_000, 9) == Edge(6, (20_000 << 64) // 65537)
