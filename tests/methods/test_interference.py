@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from persona.methods.parts import family
-from persona.methods.parts.interference import SignSums, measure
+from persona.methods.parts.interference import SignSums, balance, measure
 from persona.methods.parts.kinds import Family
 from persona.methods.parts.share import Share
 from persona.methods.parts.work import Piece, Work
@@ -17,7 +17,12 @@ TRIM = Family("trim", "elect")
 
 
 def sums(
-    base: Sequence[float], taus: Sequence[Sequence[float]], alphas: Sequence[float], density: float, block: int = 64
+    base: Sequence[float],
+    taus: Sequence[Sequence[float]],
+    alphas: Sequence[float],
+    density: float,
+    block: int = 64,
+    advance: Callable[[int], None] = lambda entries: None,
 ) -> SignSums:
     """Of all τ; those beyond the alphas are what once was."""
     arrays = [np.array(values, np.float32) for values in (base, *taus)]
@@ -34,7 +39,7 @@ def sums(
     shares = tuple(Share(alpha, 1 + number, {"density": density}) for number, alpha in enumerate(alphas))
     work = Work("w", (len(base),), shares, {}, tau, pieces)
     with np.errstate(all="ignore"):
-        return measure(work, family.prepare(TRIM, work), len(taus), lambda entries: None)
+        return measure(work, family.prepare(TRIM, work), len(taus), advance)
 
 
 # α₁ = 1, α₂ = -2; half of six entries is three.
@@ -99,6 +104,15 @@ def test_three_vectors_count_an_entry_once() -> None:
     assert one.elected == [2, 2, 1]  # 1 against 2: the first entry is minus
 
 
+def test_it_does_not_matter_which_of_three_vectors_meet() -> None:
+    # Entry 0: - + +; entry 1: + 0 +; entry 2: + - 0. All have two, and in the first and the third signs differ.
+    taus = [[-1, 1, 1], [1, 0, -1], [1, 1, 0]]
+    for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)):
+        one = sums([1, 1, 1], [taus[place] for place in order], [1, 1, 1], 1)
+        assert (one.plain.shared, one.plain.conflicting) == (3, 2)
+        assert (one.trimmed.shared, one.trimmed.conflicting) == (3, 2)
+
+
 def test_what_once_was_has_lengths_and_no_vote() -> None:
     one = sums(BASE, [T1, T2], [1], 0.5)
     assert one.gram == [[82, -43], [-43, 91]]
@@ -131,3 +145,55 @@ def test_sums_do_not_depend_on_where_blocks_end(density: float) -> None:
     whole = sums(base, taus, [1, -0.3, 2.5], density, 9001)
     for block in (1000, 4096, 5003):
         assert sums(base, taus, [1, -0.3, 2.5], density, block) == whole
+
+
+def test_each_block_is_reported_when_it_is_done() -> None:
+    done: list[int] = []
+    sums(BASE, [T1, T2], [1, -2], 0.5, 4, done.append)
+    assert done == [4, 2]
+
+
+def test_without_a_vote_there_are_lengths() -> None:
+    one = sums(BASE, [T1], [], 1)
+    assert (one.base, one.gram) == (9, [[82]])
+    assert (one.mass, one.elected_mass, one.elected) == ([], [], [])
+    assert (one.plain.both, one.plain.opposed, one.plain.shared, one.plain.conflicting) == ([], [], 0, 0)
+
+
+def test_sides_are_added_up_apart() -> None:
+    """P + N in fp32: half a unit in the last place is lost beside 1, on either side."""
+    tiny, shares = 2.0**-24, ([1, -3, 0, 1, -1], [2.0**-24, 2, 0, -1, -(2.0**-24)], [2.0**-24, 0.5, 0, -2, -(2.0**-24)])
+    found = balance([np.array(values, np.float32) for values in shares])
+    assert found.dtype == np.float32
+    assert found.tolist() == [1, -0.5, 0, -2, -1]
+    first = np.array([tiny, -1], np.float32)
+    assert balance([first, first, np.array([1, 0], np.float32)]).tolist() == [1 + 2**-23, -2]
+    assert first.tolist() == [tiny, -1], "which leaves them alone"
+
+
+def test_a_ranked_or_random_trim_knows_its_place() -> None:
+    """DELLA's and DARE's: keys and rows matter, so two blocks come to what one does, with vectors of two keys."""
+    for kind in ("random", "ranked"):
+        given = {"density": 0.5, "epsilon": 0.4, "rescale": "none"}
+        taus = np.random.default_rng(3).normal(size=(2, 40)).astype(np.float32)
+        shares = tuple(Share(alpha, 7 + number, given) for number, alpha in enumerate((1.0, -0.5)))
+
+        def pieces(block: int, taus: np.ndarray = taus) -> Iterator[Piece]:
+            for at in range(0, 40, block):
+                yield Piece(
+                    at,
+                    np.ones(len(taus[0, at : at + block]), np.float32),
+                    [tau[at : at + block].copy() for tau in taus],
+                )
+
+        found = []
+        for block in (10, 40):
+            work = Work("w", (8, 5), shares, {}, lambda number: iter(()), lambda block=block: pieces(block))  # type: ignore[misc]
+            found.append(measure(work, family.prepare(Family(kind, "elect"), work), 2, lambda entries: None))
+        assert found[0] == found[1]
+        left = [
+            family.sparse(tau.copy(), share, how, 0, 5)
+            for tau, share, how in zip(taus, shares, family.prepare(Family(kind, "elect"), work), strict=True)
+        ]
+        assert [found[0].trimmed.both[n][n] for n in (0, 1)] == [np.count_nonzero(one) for one in left]
+        np.testing.assert_allclose(found[0].mass, [np.abs(left[0]).sum(), np.abs(left[1]).sum() / 2], rtol=1e-6)

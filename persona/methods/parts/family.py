@@ -12,7 +12,7 @@ All in fp32, sums in recipe order, every product, sum and quotient rounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,7 +169,7 @@ def _ranked(work: Work, number: int, share: Share) -> Thinned:
 def _rescaled(work: Work, number: int, share: Share, how: Thinned, own: float | None) -> Thinned:
     rescale = share.parameters["rescale"]
     divide = own if rescale == "density" else _l1_kept(work, number, share, how) if rescale == "l1" else 1.0
-    return Thinned(how.cut, how.keep, how.ranked, divide)
+    return replace(how, divide=divide)
 
 
 def _l1_kept(work: Work, number: int, share: Share, how: Thinned) -> float:

@@ -49,12 +49,9 @@ def magnitudes(tau: Float32) -> Magnitudes:
     return tau.view(np.uint32) & np.uint32(0x7FFFFFFF)
 
 
-def draws(key: int, start: int, count: int) -> npt.NDArray[np.uint64]:
-    """Return the draws of `count` entries from `start`."""
-    places = np.arange(count, dtype=np.uint64)
-    places += np.uint64((key + start) & MASK)
-    places *= np.uint64(PHI)
-    return places
+def draws(key: int, places: npt.NDArray[np.intp]) -> npt.NDArray[np.uint64]:
+    """Return the draws of the entries at these positions."""
+    return (places.astype(np.uint64) + np.uint64(key & MASK)) * np.uint64(PHI)
 
 
 def above(edge: Edge, sizes: Magnitudes, key: int, start: int) -> npt.NDArray[np.bool_]:
@@ -68,7 +65,7 @@ def above(edge: Edge, sizes: Magnitudes, key: int, start: int) -> npt.NDArray[np
     mask = sizes > bits
     if edge.share:
         equal = np.flatnonzero(sizes == bits)
-        mask[equal] = (equal.astype(np.uint64) + np.uint64((key + start) & MASK)) * np.uint64(PHI) < edge.share
+        mask[equal] = draws(key + start, equal) < edge.share
     return mask
 
 
@@ -100,8 +97,7 @@ def _edge_of_few(sizes: Magnitudes, k: int, key: int) -> Edge:
     larger, equal = int((sizes > bits).sum()), np.flatnonzero(sizes == bits)
     if bits == 0 or larger + len(equal) == k:
         return share_of(bits, larger, len(equal), k)
-    order = np.sort((equal.astype(np.uint64) + np.uint64(key & MASK)) * np.uint64(PHI))
-    return Edge(bits, int(order[k - larger]))
+    return Edge(bits, int(np.sort(draws(key, equal))[k - larger]))
 
 
 def kth_largest(passes: Passes, k: int) -> tuple[int, int, int]:
