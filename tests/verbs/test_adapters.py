@@ -1,4 +1,4 @@
-"""PEFT adapters from commit to build: what peft's own merge gives, and what a loaded adapter answers."""
+"""Builds of PEFT adapters: what peft's own merge gives, and what a loaded adapter answers."""
 
 from __future__ import annotations
 

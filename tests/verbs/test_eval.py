@@ -1,4 +1,4 @@
-"""What is measured is what a build would be; results are kept by what was built; a vector that was planted to be bad is found."""
+"""What is measured is what a build would be; results are kept by what was built."""
 
 from __future__ import annotations
 

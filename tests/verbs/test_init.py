@@ -1,4 +1,4 @@
-"""``init --link`` and ``--reference``: the base's bytes are shared, or stay where they are; reading is as strict."""
+"""``init``, above all ``--link`` and ``--reference``: the base's bytes are shared, or stay where they are; reading is as strict."""
 
 from __future__ import annotations
 

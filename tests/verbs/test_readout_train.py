@@ -23,6 +23,8 @@ from tests.forks import Forks
 from tests.models import TinyModels
 from tests.readout.small import MARK, examples, small_model, texts, written
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
+
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -147,8 +149,6 @@ import os, signal, sys
 from tests.verbs.test_readout_train import Stopping
 from persona.readout import working
 from persona.verbs.readout.train import readout_train
-
-pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
 working.PATIENCE = 0.0
 readout_train(*sys.argv[1:4], progress=Stopping(900, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 """
