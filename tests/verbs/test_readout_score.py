@@ -108,9 +108,9 @@ def test_remarks(runs: Path, readout: Readout, tmp_path: Path) -> None:
     write_readout(tmp_path / "mood", Readout(readout.concepts, readout.layers, readout.vectors, about))
     persona.init(tmp_path / "work", runs / "base", author="Test")
     found = persona.readout_score(persona.open(tmp_path / "work"), TEXTS, tmp_path / "mood")
-    assert [note.split()[0:6] for note in found.notes] == [
-        ["the", "readout", "was", "trained", "on", "a"],
-        ["the", "readout", "was", "trained", "on", "the"],
+    assert [note.split()[:7] for note in found.notes] == [
+        ["the", "readout", "was", "trained", "on", "a", "different"],
+        ["the", "readout", "was", "trained", "on", "the", "assistant's"],
     ]
 
 
