@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from persona.methods.parts import family, family_torch, oracle, order
+from persona.methods.parts import chance, family, family_torch, oracle, order
 from persona.methods.parts.kinds import Family
 from persona.methods.parts.share import ALL, Cut, Edge, Share
 from persona.methods.parts.work import Piece, Work
@@ -158,6 +158,9 @@ def test_the_references_draws() -> None:
     found = oracle.uniform(tensor(1, 2, 3, 4).reshape(2, 2), Share(1.0))
     assert found.dtype == torch.float64
     assert found.tolist() == [[(one >> 11) / (1 << 53) for one in row] for row in (DRAWN[:2], DRAWN[2:])]
+    many = oracle.uniform(torch.ones(5000), Share(1.0, 3))  # small ones among them, which a float could tell finer
+    assert float(many.min()) < 2**-11
+    assert many.tolist() == chance.uniform(3, 0, 5000).tolist()
     half = oracle.keep_at_random(tensor(1, 2, 3, 4).reshape(2, 2), Share(1.0, 0, {"density": 0.5}))
     assert half.tolist() == [[False, True], [True, False]]
 
@@ -213,7 +216,7 @@ def test_the_references_drop_by_rank() -> None:
     assert oracle.drop_by_rank(tensor(2, 1, -1, 4), share).tolist() == [0, 0, -1, 0]
     # Rows of one: 0.5 for each.
     assert oracle.drop_by_rank(tensor(2, 1, -1, 4).reshape(4, 1), share).tolist() == [[0], [1], [-1], [0]]
-    assert oracle.drop_by_rank(tensor(2, 1, -1, 4), Share(1.0, 0, {**given, "density": 1})).tolist() == [2, 1, -1, 4]
+    assert oracle.drop_by_rank(tensor(1, 2, 3, 4), Share(1.0, 0, {**given, "density": 1})).tolist() == [1, 2, 3, 4]
     # 0.9 and 0.1 of the rank, rounded to fp32, are what is divided by.
     divided = oracle.drop_by_rank(tensor(2, 1, -1, 4).reshape(2, 2), Share(1.0, 0, {**given, "rescale": "density"}))
     assert divided[0, 0] == np.float32(2) / np.float32(0.9)
