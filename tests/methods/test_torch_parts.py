@@ -114,6 +114,31 @@ def test_a_cut_that_was_found_across_the_whole_vector_is_used() -> None:
         assert found.tolist() == kept
 
 
+def test_distinct_sizes_of_a_large_tensor() -> None:
+    tau = np.random.default_rng(0).permutation(order.SMALL + 1).astype(np.float32)
+    one = [Share(1.0, 7, {"density": 0.3, "gamma": 0.02})]
+    for sparsify in ("trim", "outliers"):
+        assert_same(Family(sparsify, "sum"), [tau], one, "none", len(tau))
+
+
+def test_a_draw_that_is_equal_to_its_chance_is_not_kept() -> None:
+    just = (DRAWN[1] >> 11) / (1 << 53)
+    rows = torch.ones(4, 1)
+    for density, kept in ((just, [0, 0, 1, 0]), (float(np.nextafter(just, 1)), [0, 1, 1, 0])):
+        one = Share(1.0, 0, {"density": density, "epsilon": 0.1, "rescale": "none"})
+        assert by_torch(Family("ranked", "sum"), [np.ones(4, np.float32)], [one], "none", 1).tolist() == kept
+        assert oracle.drop_by_rank(rows, one).flatten().tolist() == kept
+    # The first draw of key 0 that a float can be equal to, to its last bit.
+    drawn = chance.bits(0, 0, 20_000)
+    place = int(np.flatnonzero(drawn & np.uint64(2047) == 0)[0])
+    just = int(drawn[place]) / 2.0**64
+    for density, kept in ((just, 0), (float(np.nextafter(just, 1)), 1)):
+        one = Share(1.0, 0, {"density": density, "rescale": "none"})
+        found = by_torch(Family("random", "sum"), [np.ones(place + 1, np.float32)], [one], "none", 1)
+        assert found[place] == kept
+        assert oracle.keep_at_random(torch.ones(place + 1), one)[place] == kept
+
+
 def test_nan_and_balance_are_as_they_are_in_numpy() -> None:
     taus = [np.array(tau, np.float32) for tau in ([np.nan, 1, -1, 0, 2], [-1, -1, 1, 0, -3], [2, 0, 0, 0, 0])]
     given = [Share(1.0, key, {}) for key in KEYS]
