@@ -78,6 +78,9 @@ def test_some_are_kept_by_their_rank_in_a_row() -> None:
     found = family.sparse(f32(2, 1, 1, 2), share(**given), ranked, 0, 2)
     assert found.tolist() == [float(f32(2)[0] / f32(0.9)[0]), 0, float(f32(1)[0] / np.float32(0.1)), 0]
     assert found.dtype == np.float32
+    many = np.array([[2 + place / 64, 1] for place in range(64)], np.float32).reshape(-1)
+    kept = family.sparse(many.copy(), share(**given), ranked, 0, 2)[::2]
+    assert np.array_equal(kept[kept != 0], (many[::2] / np.float32(0.9))[kept != 0]), "by what is rounded to fp32"
     divided = Thinned(ranked=True, divide=0.5)
     assert family.sparse(f32(2, 1, 1, 2), share(**given), divided, 0, 2).tolist() == [4, 0, 2, 0]
     assert family.sparse(f32(1, 1, 2), share(**given), divided, 1, 3).tolist() == [0, 2, 0], "0.1, 0.5 and 0.9"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from persona.methods.parts import family, family_torch, oracle, order
+from persona.methods.parts import chance, family, family_torch, oracle, order
 from persona.methods.parts.kinds import Family
 from persona.methods.parts.share import ALL, Cut, Edge, Share
 from persona.methods.parts.work import Piece, Work
@@ -114,6 +114,31 @@ def test_a_cut_that_was_found_across_the_whole_vector_is_used() -> None:
         assert found.tolist() == kept
 
 
+def test_distinct_sizes_of_a_large_tensor() -> None:
+    tau = np.random.default_rng(0).permutation(order.SMALL + 1).astype(np.float32)
+    one = [Share(1.0, 7, {"density": 0.3, "gamma": 0.02})]
+    for sparsify in ("trim", "outliers"):
+        assert_same(Family(sparsify, "sum"), [tau], one, "none", len(tau))
+
+
+def test_a_draw_that_is_equal_to_its_chance_is_not_kept() -> None:
+    just = (DRAWN[1] >> 11) / (1 << 53)
+    rows = torch.ones(4, 1)
+    for density, kept in ((just, [0, 0, 1, 0]), (float(np.nextafter(just, 1)), [0, 1, 1, 0])):
+        one = Share(1.0, 0, {"density": density, "epsilon": 0.1, "rescale": "none"})
+        assert by_torch(Family("ranked", "sum"), [np.ones(4, np.float32)], [one], "none", 1).tolist() == kept
+        assert oracle.drop_by_rank(rows, one).flatten().tolist() == kept
+    # The first draw of key 0 that a float can be equal to, to its last bit.
+    drawn = chance.bits(0, 0, 20_000)
+    place = int(np.flatnonzero(drawn & np.uint64(2047) == 0)[0])
+    just = int(drawn[place]) / 2.0**64
+    for density, kept in ((just, 0), (float(np.nextafter(just, 1)), 1)):
+        one = Share(1.0, 0, {"density": density, "rescale": "none"})
+        found = by_torch(Family("random", "sum"), [np.ones(place + 1, np.float32)], [one], "none", 1)
+        assert found[place] == kept
+        assert oracle.keep_at_random(torch.ones(place + 1), one)[place] == kept
+
+
 def test_nan_and_balance_are_as_they_are_in_numpy() -> None:
     taus = [np.array(tau, np.float32) for tau in ([np.nan, 1, -1, 0, 2], [-1, -1, 1, 0, -3], [2, 0, 0, 0, 0])]
     given = [Share(1.0, key, {}) for key in KEYS]
@@ -158,6 +183,9 @@ def test_the_references_draws() -> None:
     found = oracle.uniform(tensor(1, 2, 3, 4).reshape(2, 2), Share(1.0))
     assert found.dtype == torch.float64
     assert found.tolist() == [[(one >> 11) / (1 << 53) for one in row] for row in (DRAWN[:2], DRAWN[2:])]
+    many = oracle.uniform(torch.ones(5000), Share(1.0, 3))  # small ones among them, which a float could tell finer
+    assert float(many.min()) < 2**-11
+    assert many.tolist() == chance.uniform(3, 0, 5000).tolist()
     half = oracle.keep_at_random(tensor(1, 2, 3, 4).reshape(2, 2), Share(1.0, 0, {"density": 0.5}))
     assert half.tolist() == [[False, True], [True, False]]
 
@@ -213,7 +241,7 @@ def test_the_references_drop_by_rank() -> None:
     assert oracle.drop_by_rank(tensor(2, 1, -1, 4), share).tolist() == [0, 0, -1, 0]
     # Rows of one: 0.5 for each.
     assert oracle.drop_by_rank(tensor(2, 1, -1, 4).reshape(4, 1), share).tolist() == [[0], [1], [-1], [0]]
-    assert oracle.drop_by_rank(tensor(2, 1, -1, 4), Share(1.0, 0, {**given, "density": 1})).tolist() == [2, 1, -1, 4]
+    assert oracle.drop_by_rank(tensor(1, 2, 3, 4), Share(1.0, 0, {**given, "density": 1})).tolist() == [1, 2, 3, 4]
     # 0.9 and 0.1 of the rank, rounded to fp32, are what is divided by.
     divided = oracle.drop_by_rank(tensor(2, 1, -1, 4).reshape(2, 2), Share(1.0, 0, {**given, "rescale": "density"}))
     assert divided[0, 0] == np.float32(2) / np.float32(0.9)

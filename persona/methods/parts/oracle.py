@@ -63,7 +63,7 @@ def random_bits(key: int, count: int) -> list[int]:
 
 def uniform(tau: Tensor, share: Share) -> Tensor:
     """Return a number in [0, 1) for each entry, fp64."""
-    numbers = [bits / 2**64 if bits >> 53 == 0 else (bits >> 11) * 2.0**-53 for bits in _bits(tau, share)]
+    numbers = [(bits >> 11) * 2.0**-53 for bits in _bits(tau, share)]
     return torch.tensor(numbers, dtype=torch.float64).view(tau.shape)
 
 
