@@ -252,6 +252,8 @@ def test_integers_in_their_parts() -> None:
     assert (plain.rest.shape, plain.rest.dtype) == ((0,), np.dtype("<u2"))
     nibbles = _planes.Reader(b"\1" + b"\1\2\0\0\0\xf1\x02" + b"\0\1\0\0\0\3" + b"\0\1\0\0\0\4").integers(3, 2)
     assert (nibbles.escape, nibbles.digits.tolist(), nibbles.rest.tolist()) == (15, [0xF1, 0x02], [0x0403])
+    after_the_last = _planes.Reader(b"\1" + b"\1\2\0\0\0\x21\xf3" + b"\1\0\0\0\0" * 2).integers(3, 2)
+    assert len(after_the_last.rest) == 0  # the half without an entry is no escape, whatever it says
 
 
 def test_a_payload_that_no_codec_wrote_is_refused_for_its_reason() -> None:
