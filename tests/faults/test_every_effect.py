@@ -248,7 +248,7 @@ CASES = {
     "refer": Case(REPAIR, "moved", whole=check_no_worse, done=check_healed),
 }
 
-SHARE = 6
+SHARE = 12
 """Without ``--slow`` one point in so many is tried, from a beginning that the case's name decides."""
 
 
