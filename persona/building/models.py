@@ -21,7 +21,7 @@ from persona.building.publish import SHARD_SIZE, index_json, make_shards, output
 from persona.building.run import run
 from persona.checkpoints.adapter import CONFIG
 from persona.checkpoints.adapters.writing import config_json
-from persona.checkpoints.folder import INDEX
+from persona.checkpoints.sidefiles import INDEX
 from persona.errors import PersonaError, Refusal
 from persona.files import translated
 from persona.progress import SILENT, Progress

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.building.publish import Shard
-from persona.checkpoints.folder import RECEIPT, read_json
+from persona.checkpoints.sidefiles import RECEIPT, read_json
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError, NotVerified
 from persona.files import translated

@@ -14,8 +14,7 @@ from typing import Any
 
 from persona.building.acting import Active, grown
 from persona.building.plan import Plan
-from persona.checkpoints import folder as folders
-from persona.checkpoints import settings
+from persona.checkpoints import settings, ties
 from persona.checkpoints.dtypes import TORCH_NAMES
 from persona.errors import Refusal
 from persona.ids import BlobId
@@ -125,7 +124,7 @@ def _derive_tie(config: dict[str, Any], plan: Plan, base: Base) -> None:
     names = {output.name for output in plan.outputs}
     if base.tied:
         settings.set_tie(config, not any(head in names for head in base.tied))
-    elif folders.ties_embeddings(config) and any(name in names for name in base.tensors if folders.is_head(name)):
+    elif ties.ties_embeddings(config) and any(name in names for name in base.tensors if ties.is_head(name)):
         settings.set_tie(config, False)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from persona.building.publish import OutputFolder
 from persona.building.receipt import entries_of, read_receipt
-from persona.checkpoints.folder import RECEIPT
+from persona.checkpoints.sidefiles import RECEIPT
 from persona.errors import PersonaError, Refusal
 from persona.files import translated
 

@@ -1,34 +1,22 @@
-"""Hugging Face folders: weight files and the small files next to them."""
+"""Hugging Face folders: where the weights of a run are, and opening them."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_json, side_files
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
-from persona.files import storage_error, translated
-
-INDEX = "model.safetensors.index.json"
-ADAPTER_CONFIG = "adapter_config.json"
-RECEIPT = "persona.json"
+from persona.files import translated
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth)")
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-_SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"})
-_SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IGNORECASE)
-_RUN_FILES = frozenset({
-    "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
-})  # fmt: skip
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
-_MAX_SIDE_FILE = 256 << 20
-_HEADS = re.compile(r"(.*\.)?(lm_head|embed_out|output|decoder|generator_lm_head)\.weight")
-_EMBEDDINGS = re.compile(r"(.*\.)?(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|shared)\.weight")
 
 
 @dataclass(frozen=True)
@@ -172,80 +160,3 @@ def _indexed(folder: Path, index: Path) -> list[Path]:
             raise CheckpointError(f"{folder} lacks {name}, which its index lists", "Copy the checkpoint again.")
         paths.append(folder / name)
     return paths
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file; empty if the file does not exist.
-
-    Raises:
-        CheckpointError: the file is not a JSON object.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise storage_error(error, path) from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}", "Save it again.") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} is not a JSON object", "Save it again.")
-    return value
-
-
-def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and paths of configs, tokenizer, chat template and licence: never code or pickles.
-
-    Raises:
-        CheckpointError: a file is too large, or a link to outside the folder.
-    """
-    for path in sorted(folder.iterdir()):
-        name = path.name
-        if name.startswith(".") or name in _RUN_FILES or name.endswith(".index.json") or not path.is_file():
-            continue
-        if path.suffix in _SIDE_SUFFIXES or _SIDE_NAMES.fullmatch(name):
-            if path.stat().st_size > _MAX_SIDE_FILE:
-                raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
-            if path.is_symlink() and not stays_inside(path, folder):
-                raise CheckpointError(
-                    f"{path} is a link to {path.resolve()}, outside its folder",
-                    "Its content would be part of every build. If you want that, replace the link by a copy.",
-                )
-            yield name, path
-
-
-def stays_inside(link: Path, folder: Path) -> bool:
-    """Whether a link points into its folder, or into the hub cache whose snapshot the folder is."""
-    home = folder.resolve()
-    places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
-    return any(link.resolve().is_relative_to(place) for place in places)
-
-
-def ties_embeddings(config: Mapping[str, Any]) -> bool:
-    """Whether the configuration ties the output head to the input embedding."""
-    own = config.get("tie_word_embeddings")
-    text = config.get("text_config")
-    if own is None and isinstance(text, Mapping):
-        own = text.get("tie_word_embeddings")
-    return bool(own)
-
-
-def is_head(name: str) -> bool:
-    """Whether ``name`` is the weight of an output head."""
-    return _HEADS.fullmatch(name) is not None
-
-
-def is_embedding(name: str) -> bool:
-    """Whether ``name`` is the weight of an input embedding."""
-    return _EMBEDDINGS.fullmatch(name) is not None
-
-
-def tied_names(config: Mapping[str, Any], names: Mapping[str, object]) -> dict[str, str]:
-    """Names of tied heads → the embedding's name, whether or not the head was saved; empty if nothing is tied."""
-    if not ties_embeddings(config):
-        return {}
-    embeddings = [name for name in names if _EMBEDDINGS.fullmatch(name)]
-    if len(embeddings) != 1:
-        return {}
-    heads = [name for name in names if _HEADS.fullmatch(name)] or ["lm_head.weight"]
-    return dict.fromkeys(heads, embeddings[0])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona.checkpoints.folder import read_json
+from persona.checkpoints.sidefiles import read_json
 from persona.errors import CheckpointError
 from persona.files import storage_error
 

@@ -7,8 +7,9 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from persona.checkpoints.adapter import WEIGHTS
-from persona.checkpoints.folder import Checkpoint, find_run, is_adapter, open_checkpoint, tied_names
+from persona.checkpoints.folder import Checkpoint, find_run, is_adapter, open_checkpoint
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.checkpoints.ties import tied_names
 from persona.files import translated
 from persona.ids import BlobId, TensorId, blob_id, tensor_id
 from persona.maintenance.weights import digest_of

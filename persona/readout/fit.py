@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from persona.checkpoints.folder import is_embedding
+from persona.checkpoints.ties import is_embedding
 from persona.errors import UsageError
 from persona.readout.model import Readout
 

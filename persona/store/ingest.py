@@ -13,11 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints import folder as folders
 from persona.checkpoints import settings
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
+from persona.checkpoints.ties import tied_names
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
 from persona.ids import BaseId, BlobId, TensorId, tensor_hasher
@@ -103,7 +103,7 @@ def read_side_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 def _drop_tied(config: Mapping[str, object], tensors: dict[str, TensorSpec]) -> dict[str, str]:
     """Remove a saved copy of a tied head from ``tensors``; returns tied names → the tensor that they share."""
     tied = {}
-    for head, embedding in folders.tied_names(config, tensors).items():
+    for head, embedding in tied_names(config, tensors).items():
         if head in tensors and tensors[head].id != tensors[embedding].id:
             continue
         tensors.pop(head, None)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona.checkpoints import folder as folders
 from persona.checkpoints.adapter import Adapter, LowRank, MadeDense, open_adapter
 from persona.checkpoints.dtypes import ARITHMETIC
+from persona.checkpoints.folder import open_checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
@@ -152,7 +152,7 @@ def _check_base(folder: Path, adapter: Adapter, base_id: BaseId, base: Base) -> 
     if not isinstance(named, str) or not named or not Path(named).is_dir():
         return
     try:
-        theirs = folders.open_checkpoint(Path(named))
+        theirs = open_checkpoint(Path(named))
     except CheckpointError:
         return
     spent = 0

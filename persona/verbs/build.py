@@ -20,7 +20,7 @@ from persona.building.run import loops_for, run
 from persona.building.sidefiles import model_card
 from persona.building.target import check_target, publish
 from persona.checkpoints.dtypes import named_dtype
-from persona.checkpoints.folder import INDEX
+from persona.checkpoints.sidefiles import INDEX
 from persona.errors import UsageError
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress

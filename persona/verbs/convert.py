@@ -11,7 +11,7 @@ from persona.building.publish import Shard, index_json, output_folder
 from persona.building.target import check_target
 from persona.checkpoints import pickled
 from persona.checkpoints.dtypes import as_bits
-from persona.checkpoints.folder import ADAPTER_CONFIG, INDEX, side_files
+from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, side_files
 from persona.checkpoints.tensorfile import layout
 from persona.errors import CheckpointError
 from persona.files import translated

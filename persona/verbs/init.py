@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from persona import files
-from persona.checkpoints.folder import RECEIPT, find_run, is_adapter, open_checkpoint
+from persona.checkpoints.folder import find_run, is_adapter, open_checkpoint
+from persona.checkpoints.sidefiles import RECEIPT
 from persona.errors import CheckpointError, Refusal, UsageError
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text

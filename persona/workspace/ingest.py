@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from persona.checkpoints.folder import RECEIPT, is_adapter, open_checkpoint, read_json
+from persona.checkpoints.folder import is_adapter, open_checkpoint
 from persona.checkpoints.provenance import run_facts
+from persona.checkpoints.sidefiles import RECEIPT, read_json
 from persona.errors import CheckpointError, UsageError
 from persona.ids import BaseId, VectorId
 from persona.progress import Progress

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from persona.building.receipt import ReceiptDifference, quick_differences, read_receipt
-from persona.checkpoints.folder import RECEIPT, find_run
+from persona.checkpoints.folder import find_run
+from persona.checkpoints.sidefiles import RECEIPT
 from persona.errors import CheckpointError, NotVerified, UsageError, WrongBase, did_you_mean
 from persona.history import refs as refs_
 from persona.ids import SHORT, CommitId

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from persona.checkpoints.folder import stays_inside
+from persona.checkpoints.sidefiles import stays_inside
 
 LARGEST = 64 << 20
 """Maximum size of a file in bytes."""

@@ -1,0 +1,70 @@
+"""The small files beside the weights: configs, tokenizer, chat template and licence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from persona.errors import CheckpointError
+from persona.files import storage_error
+
+INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+RECEIPT = "persona.json"
+
+_SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"})
+_SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IGNORECASE)
+_RUN_FILES = frozenset({
+    "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
+})  # fmt: skip
+_MAX_SIDE_FILE = 256 << 20
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file; empty if the file does not exist.
+
+    Raises:
+        CheckpointError: the file is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise storage_error(error, path) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not valid JSON: {error}", "Save it again.") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} is not a JSON object", "Save it again.")
+    return value
+
+
+def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Names and paths of configs, tokenizer, chat template and licence: never code or pickles.
+
+    Raises:
+        CheckpointError: a file is too large, or a link to outside the folder.
+    """
+    for path in sorted(folder.iterdir()):
+        name = path.name
+        if name.startswith(".") or name in _RUN_FILES or name.endswith(".index.json") or not path.is_file():
+            continue
+        if path.suffix in _SIDE_SUFFIXES or _SIDE_NAMES.fullmatch(name):
+            if path.stat().st_size > _MAX_SIDE_FILE:
+                raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
+            if path.is_symlink() and not stays_inside(path, folder):
+                raise CheckpointError(
+                    f"{path} is a link to {path.resolve()}, outside its folder",
+                    "Its content would be part of every build. If you want that, replace the link by a copy.",
+                )
+            yield name, path
+
+
+def stays_inside(link: Path, folder: Path) -> bool:
+    """Whether a link points into its folder, or into the hub cache whose snapshot the folder is."""
+    home = folder.resolve()
+    places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    return any(link.resolve().is_relative_to(place) for place in places)
