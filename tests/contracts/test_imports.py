@@ -35,7 +35,7 @@ FENCES = {
     "torch": {
         "building", "checkpoints", "demo", "evaluate", "inference", "methods", "readout", "training", "verbs", "workspace"
     },
-    "transformers": {"demo", "inference", "integrations", "training"},
+    "transformers": {"checkpoints", "demo", "inference", "integrations", "training"},
     "yaml": {"checkpoints"},
 }  # fmt: skip
 """Third-party packages, and the rooms that import them; numpy and typing_extensions may be imported anywhere."""
