@@ -182,10 +182,9 @@ class Modules:
 @lru_cache(maxsize=4)
 def _modules(name: str, text: str) -> Modules | None:
     import torch
-    import transformers
 
-    kind: Any = getattr(transformers, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)) or not kind.config_class:
+    kind = _class(name)
+    if kind is None:
         return None
     settings = {key: value for key, value in json.loads(text).items() if key != "quantization_config"}
     try:
@@ -193,6 +192,15 @@ def _modules(name: str, text: str) -> Modules | None:
             return Modules(kind(kind.config_class.from_dict(settings)))
     except Exception:  # a model's own code may raise anything on a config that it does not expect
         return None
+
+
+def _class(name: str) -> Any:
+    """The model class of transformers with this name, or None."""
+    import transformers
+
+    kind = getattr(transformers, name, None)
+    is_model = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    return kind if is_model and getattr(kind, "config_class", None) else None
 
 
 @contextlib.contextmanager
