@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_json, side_files
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 from persona.files import translated
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth)")
@@ -19,23 +23,41 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 
 
+class TensorSource(Protocol):
+    """Where the bytes of tensors come from."""
+
+    @property
+    def path(self) -> Path:
+        """The file, for messages."""
+
+    def data(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
+        """A tensor's plain bytes."""
+
+    def chunks(self, info: TensorInfo) -> Iterator[npt.NDArray[np.uint8]]:
+        """A tensor's plain bytes in pieces."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A full checkpoint on disk.
 
-    ``owner`` maps each tensor name to its file, ``side_files`` the names of small files to their paths.
+    Attributes:
+        owner: What each tensor is read from: a file, or a conversion of tensors in files.
+        side_files: Names of small files → their paths.
+        infos: Every tensor, in file order.
     """
 
     folder: Path
     files: tuple[TensorFile, ...]
-    owner: Mapping[str, TensorFile]
+    owner: Mapping[str, TensorSource]
     config: Mapping[str, Any]
     side_files: Mapping[str, Path]
+    infos: Mapping[str, TensorInfo]
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
-        """Every tensor, in file order."""
-        return {name: file.tensors[name] for name, file in self.owner.items()}
+        """Every tensor, in file order, as a dictionary of your own."""
+        return dict(self.infos)
 
     @property
     def nbytes(self) -> int:
@@ -118,7 +140,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not owner:
         raise CheckpointError(f"{folder} contains no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
     _check_complete(folder, [file.path for file in files], owner)
-    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)))
+    infos = {name: file.tensors[name] for name, file in owner.items()}
+    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)), infos)
 
 
 def _weight_files(folder: Path) -> list[Path]:

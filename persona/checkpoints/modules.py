@@ -189,7 +189,8 @@ def _modules(name: str, text: str) -> Modules | None:
     settings = {key: value for key, value in json.loads(text).items() if key != "quantization_config"}
     try:
         with _quiet(), torch.device("meta"):
-            return Modules(kind(kind.config_class.from_dict(settings)))
+            config = kind.config_class
+            return Modules(kind(config.from_dict(config._decode_special_floats(settings))))  # as from_pretrained does
     except Exception:  # a model's own code may raise anything on a config that it does not expect
         return None
 

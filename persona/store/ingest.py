@@ -7,13 +7,14 @@ changes in between is noticed. The user's files are only read.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from persona import kernels
 from persona.checkpoints import settings
+from persona.checkpoints.alignment import aligned
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
@@ -25,6 +26,7 @@ from persona.progress import SILENT, Progress, Task
 from persona.store.kept import Keep
 from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
 from persona.store.packwriter import Incoming
+from persona.store.padding import padded
 from persona.store.tensors import TensorStore
 from persona.threads import run_all
 
@@ -129,10 +131,14 @@ def ingest_run(
         WrongBase: the checkpoint was trained from another base.
         CheckpointError: a tensor is quantized, or changed while it was being read.
     """
+    shapes = {name: spec.shape for name, spec in base.tensors.items()}
+    config = base_config(base, store)
+    run = aligned(checkpoint, shapes, base.tied, config)
+    checkpoint, keeps = padded(run.checkpoint, base, config, store), set(run.ignored)
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
-    changes = _changes(checkpoint, base, surveyed)
+    changes = _changes(checkpoint, base, surveyed, keeps)
     if not own:
         _check_related(checkpoint, surveyed.values())
     changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
@@ -150,7 +156,18 @@ def ingest_run(
         files=blobs,
         config=patch,
     )
-    return Ingested(vector, checkpoint.nbytes, relative, (*changes.notes, *notes))
+    return Ingested(vector, checkpoint.nbytes, relative, (*run.notes, *_kept(run.ignored), *changes.notes, *notes))
+
+
+def base_config(base: Base, store: TensorStore) -> dict[str, Any]:
+    """The base's ``config.json``; empty if it has none."""
+    blob = base.files.get("config.json")
+    return settings.parse(store.blob(BlobId(blob))) if blob is not None else {}
+
+
+def _kept(ignored: Sequence[str]) -> Iterator[str]:
+    if ignored:
+        yield f"keeps {len(ignored)} tensor(s) of the base that the model's class does not load: {few(list(ignored))}"
 
 
 def _incoming(checkpoint: Checkpoint, base: Base, changed: Mapping[str, Surveyed]) -> Iterator[Incoming]:
@@ -171,9 +188,12 @@ def _check_shapes(checkpoint: Checkpoint, base: Base) -> None:
     tensors = checkpoint.tensors
     shared = [name for name in base.tensors if name in tensors]
     if sum(base.tensors[n].entries for n in shared) * 2 < sum(s.entries for s in base.tensors.values()):
+        other = next((name for name in tensors if name not in base.tensors), None)
+        missing = next((name for name in base.tensors if name not in tensors), None)
         raise WrongBase(
-            f"{checkpoint.folder} has only {len(shared)} of the base's {len(base.tensors)} tensors",
-            "It was trained from another base, or the checkpoint is incomplete.",
+            f"{checkpoint.folder} has only {len(shared)} of the base's {len(base.tensors)} tensors"
+            + (f": it has '{other}', for example, and the base has '{missing}'" if other else ""),
+            "It was trained from another base or saved by another model class, or the checkpoint is incomplete.",
         )
     for name in shared:
         check_shape(str(checkpoint.folder), name, tensors[name].shape, base.tensors[name].shape)
@@ -187,8 +207,8 @@ def check_shape(where: str, name: str, shape: tuple[int, ...], wanted: tuple[int
         if shape[0] > wanted[0]:
             return
         raise WrongBase(
-            f"{where}: {name} has {shape[0]} rows but the base has {wanted[0]}",
-            "A run may add rows (tokens) but not remove any: resize to at least the base's rows before saving.",
+            f"{where}: {name} has {shape[0]} rows but the base has {wanted[0]}, and no vocab_size says that these are tokens",
+            "A run may only have fewer rows where each is a token: resize to the base's rows before saving.",
         )
     raise WrongBase(f"{where}: {name} has shape {list(shape)} but the base's has {list(wanted)}", OTHER_BASE)
 
@@ -241,7 +261,7 @@ def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[flo
         return float(np.dot(delta, delta)), base_square
 
 
-def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed]) -> _Changes:
+def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed], keeps: Collection[str]) -> _Changes:
     specs = {name: tensor.spec for name, tensor in surveyed.items()}
     _drop_tied(checkpoint.config, specs)
     for alias, embedding in base.tied.items():  # a run saved without its config
@@ -249,7 +269,7 @@ def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed]) 
             del specs[alias]
     changes = _Changes(
         changed={name: surveyed[name] for name, spec in specs.items() if base.tensors.get(name) != spec},
-        gone=[name for name in base.tensors if name not in surveyed],
+        gone=[name for name in base.tensors if name not in surveyed and name not in keeps],
     )
     for name, tensor in changes.changed.items():
         _check_dtype(checkpoint, name, tensor.spec.dtype, base)
