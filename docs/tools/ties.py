@@ -14,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,11 @@ def table() -> dict[str, Any]:
     """The content of the file."""
     found = {name: ties_of(kind) for name, kind in classes().items()}
     tied = {name: ties for name, ties in found.items() if ties}
-    return {"classes": tied, "untied": [name for name in found if name not in tied]}
+    return {
+        "transformers": version("transformers"),
+        "classes": tied,
+        "untied": [name for name in found if name not in tied],
+    }
 
 
 def main() -> None:
@@ -116,7 +121,8 @@ def main() -> None:
     made = table()
     rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(ties)}" for name, ties in made["classes"].items())
     names = ",\n".join(json.dumps(name) for name in made["untied"])
-    sys.stdout.write(f'{{"classes": {{\n{rows}\n}},\n"untied": [\n{names}\n]}}\n')
+    release = json.dumps(made["transformers"])
+    sys.stdout.write(f'{{"transformers": {release},\\n"classes": {{\n{rows}\n}},\n"untied": [\n{names}\n]}}\n')
 
 
 if __name__ == "__main__":

@@ -134,11 +134,11 @@ def ingest_run(
     shapes = {name: spec.shape for name, spec in base.tensors.items()}
     config = base_config(base, store)
     run = aligned(checkpoint, shapes, base.tied, config)
-    checkpoint, keeps = padded(run.checkpoint, base, config, store), set(run.ignored)
+    checkpoint, short = padded(run.checkpoint, base, config, store)
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
-    changes = _changes(checkpoint, base, surveyed, keeps)
+    changes = _changes(checkpoint, base, surveyed, run.ignored)
     if not own:
         _check_related(checkpoint, surveyed.values())
     changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
@@ -156,7 +156,9 @@ def ingest_run(
         files=blobs,
         config=patch,
     )
-    return Ingested(vector, checkpoint.nbytes, relative, (*run.notes, *_kept(run.ignored), *changes.notes, *notes))
+    return Ingested(
+        vector, checkpoint.nbytes, relative, (*run.notes, *short, *_kept(run.ignored), *changes.notes, *notes)
+    )
 
 
 def base_config(base: Base, store: TensorStore) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def test_one_tensor_under_two_names(tmp_path: Path) -> None:
     tensors = hub_names("Llama", tmp_path / "run", 2)
     tensors["module.model.norm.weight"] = tensors["model.norm.weight"] + 1
     save_file(tensors, tmp_path / "run/model.safetensors")
-    with pytest.raises(CheckpointError, match="'module.model.norm.weight'.*'model.norm.weight'"):
+    with pytest.raises(CheckpointError, match=r"'module\.model\.norm\.weight'"):
         align(tmp_path / "run", tmp_path / "base")
 
 
