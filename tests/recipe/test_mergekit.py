@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import PersonaError, RecipeError
@@ -17,6 +17,7 @@ from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours, to_
 from persona.recipe.mergekit.reading import Merge, merge_of
 from persona.recipe.mergekit.setting import alpha_of, evaluate, strengths, weight_of
 from persona.recipe.model import Entry
+from tests.amount import fuzzed
 
 NAMES = [
     "model.embed_tokens.weight",
@@ -43,7 +44,7 @@ SOME = st.lists(st.sampled_from(PATTERNS), max_size=2).map(tuple)
 
 
 @given(ALPHAS, SOME, SOME)
-@settings(max_examples=300)
+@fuzzed(300)
 def test_a_vector_weighs_at_every_tensor_what_its_alpha_says(alpha: Any, only: Any, excepted: Any) -> None:
     entry = Entry("a", A, alpha, only=only, excepted=excepted)
     setting = weight_of(entry, NAMES, DEPTHS)
@@ -92,7 +93,7 @@ DENSITIES = st.floats(1e-6, 1.0)
 
 
 @given(DENSITIES, SIZES)
-@settings(max_examples=300)
+@fuzzed(300)
 def test_the_same_number_of_entries_stays(density: float, sizes: dict[str, int]) -> None:
     for theirs in (floor_of, floor_or_one):
         setting = to_theirs(density, sizes, theirs)
@@ -244,7 +245,7 @@ VALUES = st.recursive(
 
 
 @given(st.one_of(st.text(max_size=200), st.dictionaries(KEYS, VALUES, max_size=6).map(repr)))
-@settings(max_examples=500)
+@fuzzed(500)
 def test_any_text_is_a_merge_or_an_error_of_ours(text: str) -> None:
     with contextlib.suppress(PersonaError):
         read(text)
