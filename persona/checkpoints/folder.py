@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_json, side_files
+from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 from persona.files import translated
@@ -23,7 +24,8 @@ _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 class Checkpoint:
     """A full checkpoint on disk.
 
-    ``owner`` maps each tensor name to its file, ``side_files`` the names of small files to their paths.
+    ``owner`` maps each tensor name to its file, ``side_files`` the names of small files to their paths. ``watch`` has all
+    of its files since before they were read.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class Checkpoint:
     owner: Mapping[str, TensorFile]
     config: Mapping[str, Any]
     side_files: Mapping[str, Path]
+    watch: Watch
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
@@ -105,7 +108,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: there are no weights, or the checkpoint is incomplete or damaged.
     """
-    files = tuple(TensorFile(path) for path in _weight_files(folder))
+    watch = Watch([folder / INDEX, folder / "config.json"])
+    paths = _weight_files(folder)
+    watch.add(*paths)
+    files = tuple(TensorFile(path) for path in paths)
     owner: dict[str, TensorFile] = {}
     for file in files:
         for name in file.tensors:
@@ -117,8 +123,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             owner[name] = file
     if not owner:
         raise CheckpointError(f"{folder} contains no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
-    _check_complete(folder, [file.path for file in files], owner)
-    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)))
+    _check_complete(folder, paths, owner)
+    small = dict(side_files(folder))
+    watch.add(*small.values())
+    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), small, watch)
 
 
 def _weight_files(folder: Path) -> list[Path]:
