@@ -87,9 +87,9 @@ def _same_bytes(checkpoint: Checkpoint, one: TensorInfo, other: TensorInfo) -> b
 
 
 def _of_file(file: TensorSource, info: TensorInfo) -> Iterator[Bits]:
-    bits = as_bits(file.data(info), info.dtype)
-    for start in range(0, len(bits), BLOCK):
-        yield bits[start : start + BLOCK]
+    step = BLOCK * max(BITS[info.dtype], 8) // 8
+    for start in range(0, info.nbytes, step):
+        yield as_bits(file.read(info, start, min(start + step, info.nbytes)), info.dtype)
 
 
 def of_vector(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], store: TensorStore) -> dict[str, Part]:

@@ -44,8 +44,12 @@ class Computed:
     path: Path
     make: Callable[[], Bytes] = field(repr=False)
 
+    def read(self, info: TensorInfo, start: int, stop: int, out: Bytes | None = None) -> Bytes:
+        """The tensor's plain bytes from start to stop."""
+        return self.make()[start:stop]
+
     def data(self, info: TensorInfo) -> Bytes:
-        """The tensor's plain bytes."""
+        """All of the tensor's plain bytes."""
         return self.make()
 
     def chunks(self, info: TensorInfo) -> Iterator[Bytes]:
@@ -53,6 +57,15 @@ class Computed:
         data = self.make()
         for start in range(0, len(data), CHUNK):
             yield data[start : start + CHUNK]
+
+    def lazy(self, info: TensorInfo) -> Bytes:
+        """All of the tensor's plain bytes."""
+        return self.make()
+
+    def held(self, info: TensorInfo) -> Computed:
+        """The same with its bytes in memory."""
+        data = self.make()
+        return Computed(self.path, lambda: data)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_json, side_files
-from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.checkpoints.stability import Watch
+from persona.checkpoints.tensorfile import PlainBytes, TensorFile, TensorInfo
 from persona.errors import CheckpointError
 from persona.files import translated
 
@@ -24,17 +25,28 @@ _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.safetensors")
 
 
 class TensorSource(Protocol):
-    """Where the bytes of tensors come from."""
+    """Where the bytes of tensors come from: a file, or a computation."""
 
     @property
     def path(self) -> Path:
         """The file, for messages."""
 
+    def read(
+        self, info: TensorInfo, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """A tensor's plain bytes from start to stop, perhaps at the beginning of ``out``."""
+
     def data(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
-        """A tensor's plain bytes."""
+        """All of a tensor's plain bytes."""
 
     def chunks(self, info: TensorInfo) -> Iterator[npt.NDArray[np.uint8]]:
-        """A tensor's plain bytes in pieces."""
+        """A tensor's plain bytes in pieces, each of which is valid until the next one."""
+
+    def lazy(self, info: TensorInfo) -> PlainBytes:
+        """A tensor's plain bytes, which may be read when they are sliced."""
+
+    def held(self, info: TensorInfo) -> TensorSource:
+        """A source to read one tensor from in parts: what is computed is computed once."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Checkpoint:
         owner: What each tensor is read from: a file, or a conversion of tensors in files.
         side_files: Names of small files → their paths.
         infos: Every tensor, in file order.
+        watch: All of its files since before they were read.
     """
 
     folder: Path
@@ -53,6 +66,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     side_files: Mapping[str, Path]
     infos: Mapping[str, TensorInfo]
+    watch: Watch
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
@@ -127,7 +141,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: there are no weights, or the checkpoint is incomplete or damaged.
     """
-    files = tuple(TensorFile(path) for path in _weight_files(folder))
+    watch = Watch([folder / INDEX, folder / "config.json"])
+    paths = _weight_files(folder)
+    watch.add(*paths)
+    files = tuple(TensorFile(path) for path in paths)
     owner: dict[str, TensorFile] = {}
     for file in files:
         for name in file.tensors:
@@ -139,9 +156,11 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             owner[name] = file
     if not owner:
         raise CheckpointError(f"{folder} contains no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
-    _check_complete(folder, [file.path for file in files], owner)
+    _check_complete(folder, paths, owner)
+    small = dict(side_files(folder))
+    watch.add(*small.values())
     infos = {name: file.tensors[name] for name, file in owner.items()}
-    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)), infos)
+    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), small, infos, watch)
 
 
 def _weight_files(folder: Path) -> list[Path]:

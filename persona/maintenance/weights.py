@@ -219,7 +219,7 @@ def check(weights: Weights, store: TensorStore, copies: Mapping[Key, Copy], prog
 def _check_copy(store: TensorStore, copy: Copy, task: Task) -> str:
     """Return why a copy is damaged, or "" if it is not."""
     try:
-        _ = copy.volume.buffer
+        _ = copy.volume.file
         if copy.kind == "blob":
             task.advance(len(store.blob_in(copy.volume, BlobId(copy.stored.id))))
             return ""

@@ -1,7 +1,7 @@
 """Ingesting checkpoints: a folder becomes a :class:`Base`, a training run becomes a :class:`Vector`.
 
-Tensors are hashed and compared in one pass; what has to be stored is hashed again as it is written, so a file that
-changes in between is noticed. The user's files are only read.
+Tensors are hashed and compared in one pass; what has to be stored is hashed again as it is written. Nothing is recorded
+if a file changed between the first read and the last. The user's files are only read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from persona import kernels
 from persona.checkpoints import settings
 from persona.checkpoints.alignment import aligned
-from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
+from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.checkpoints.ties import tied_names
@@ -31,6 +31,9 @@ from persona.store.tensors import TensorStore
 from persona.threads import run_all
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from persona.checkpoints.dtypes import Bits
 
 BLOCK = 1 << 17
@@ -89,6 +92,7 @@ def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress =
     tied = _drop_tied(checkpoint.config, tensors)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in read_side_files(checkpoint).items()}
+        checkpoint.watch.check()
         writer.finish()
     return Base(tensors, blobs, tied)
 
@@ -129,7 +133,8 @@ def ingest_run(
 
     Raises:
         WrongBase: the checkpoint was trained from another base.
-        CheckpointError: a tensor is quantized, or changed while it was being read.
+        CheckpointError: a tensor is quantized.
+        Storage: a file cannot be read, or changed while it was being read.
     """
     shapes = {name: spec.shape for name, spec in base.tensors.items()}
     config = base_config(base, store)
@@ -146,6 +151,7 @@ def ingest_run(
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("storing what changed", sum(s.info.nbytes for s in changes.changed.values())) as task:
             writer.add_tensors(_incoming(checkpoint, base, changes.changed), task)
+        checkpoint.watch.check()
         writer.finish()
     relative = relative_norm(surveyed.values())
     vector = Vector(
@@ -177,7 +183,7 @@ def _incoming(checkpoint: Checkpoint, base: Base, changed: Mapping[str, Surveyed
         before = base.tensors.get(name)
         file = checkpoint.owner[name]
         label = f"{file.path}: {name}"
-        yield Incoming(*spec_fields(tensor.spec), file.data(tensor.info), before.id if before else None, label)
+        yield Incoming(*spec_fields(tensor.spec), file.lazy(tensor.info), before.id if before else None, label)
 
 
 def spec_fields(spec: TensorSpec) -> tuple[TensorId, str, tuple[int, ...]]:
@@ -230,13 +236,16 @@ def survey(checkpoint: Checkpoint, base: Base, store: TensorStore, progress: Pro
 def _survey_tensor(
     checkpoint: Checkpoint, info: TensorInfo, before: TensorSpec | None, store: TensorStore, task: Task
 ) -> Surveyed:
-    data = as_bits(checkpoint.owner[info.name].data(info), info.dtype)
+    import numpy as np
+
+    file, width = checkpoint.owner[info.name].held(info), max(BITS[info.dtype], 8) // 8
+    room, other = np.empty(BLOCK * width, np.uint8), np.empty(BLOCK * 8, np.uint8)
     hasher = tensor_hasher(info.dtype, info.shape)
     measurable = before is not None and {info.dtype, before.dtype} <= ARITHMETIC
-    blocks = store.blocks(before.id, BLOCK) if before is not None and measurable else iter(())
+    blocks = store.blocks(before.id, BLOCK, partial(_room, other)) if before and measurable else iter(())
     delta_square = base_square = 0.0
-    for start in range(0, len(data), BLOCK):
-        ours = data[start : start + BLOCK]
+    for start in range(0, info.nbytes, len(room)):
+        ours = as_bits(file.read(info, start, min(start + len(room), info.nbytes), room), info.dtype)
         hasher.update(ours)
         task.advance(ours.nbytes)
         theirs = next(blocks, None)
@@ -245,6 +254,11 @@ def _survey_tensor(
             delta_square, base_square = delta_square + squares[0], base_square + squares[1]
     spec = TensorSpec(TensorId(hasher.hexdigest()), info.dtype, info.shape)
     return Surveyed(spec, info, delta_square, base_square)
+
+
+def _room(memory: npt.NDArray[np.uint8], count: int, width: int) -> Bits:
+    """The beginning of ``memory`` as a block."""
+    return memory[: count * width].view(f"<u{width}")
 
 
 def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[float, float]:

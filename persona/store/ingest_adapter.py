@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from persona.checkpoints.adapter import Adapter, LowRank, MadeDense, open_adapter
 from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.folder import open_checkpoint
+from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
@@ -58,12 +59,17 @@ def ingest_adapter(
     Raises:
         CheckpointError: ``folder`` is not an adapter, or its weights cannot be expressed as a vector.
         WrongBase: the adapter was trained on another base.
+        Storage: a file cannot be read, or changed while it was being read.
     """
+    with translated(folder):
+        watch = Watch(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
     adapter = checked_adapter(folder, base_id, base, store)
     total = sum(info.nbytes for info in adapter.file.tensors.values())
-    with store.writer() as writer, progress.task("storing the adapter", total) as task:
-        kept: dict[str, TensorSpec] = {}
-        writer.add_tensors(_incoming(adapter, base, kept), task)
+    kept: dict[str, TensorSpec] = {}
+    with store.writer() as writer:
+        with progress.task("storing the adapter", total) as task:
+            writer.add_tensors(_incoming(adapter, base, kept), task)
+        watch.check()
         writer.finish()
     vector = Vector(
         base=base_id,
@@ -107,7 +113,7 @@ def _stored(
     chunks = adapter.file.chunks(info)
     kept[key] = TensorSpec(tensor_id(info.dtype, info.shape, chunks), info.dtype, info.shape)
     label = f"{adapter.file.path}: {info.name}"
-    return Incoming(*spec_fields(kept[key]), adapter.file.data(info), before.id if before else None, label)
+    return Incoming(*spec_fields(kept[key]), adapter.file.lazy(info), before.id if before else None, label)
 
 
 def _made(tensor: MadeDense, before: TensorSpec | None, kept: dict[str, TensorSpec]) -> Incoming:
