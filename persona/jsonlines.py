@@ -91,26 +91,13 @@ def objects_in(path: Path, text: str, form: str, hint: str = _LINE) -> Iterator[
         yield where, value
 
 
-def json_in(where: str, text: str, hint: str = _LINE) -> Any:
-    """Parse JSON; ``where`` is its place, for the error message."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}", hint) from None
-    check_characters(where, text, value)
-    return value
-
-
-def check_characters(where: str, text: str, value: Any) -> None:
+def check_characters(where: str, value: Any) -> None:
     r"""Raise if a string of a JSON value has half of a surrogate pair (``"\ud83d"``), which no encoding can write.
 
     Args:
         where: Place of the value, for the error message.
-        text: The JSON that it was read from, or any part of a file that contains it.
         value: The value.
     """
-    if _HALF.search(text) is None:
-        return
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -150,7 +137,19 @@ def _of_lines(path: Path, text: str, hint: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{path}:{number}"
-            yield where, json_in(where, line, hint)
+            yield where, _parsed(where, line, hint)
+
+
+def _parsed(where: str, line: str, hint: str) -> Any:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where} is not JSON: {error.msg} at column {error.colno}", hint) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}", hint) from None
+    if _HALF.search(line) is not None:
+        check_characters(where, value)
+    return value
 
 
 def _in_sequence(path: Path, text: str, at: int, hint: str) -> Iterator[tuple[str, Any]]:
@@ -159,7 +158,8 @@ def _in_sequence(path: Path, text: str, at: int, hint: str) -> Iterator[tuple[st
         line, counted = line + text.count("\n", counted, at), at
         where = f"{path}:{line}"
         value, end = _decoded(path, text, at, hint)
-        check_characters(where, text[at:end], value)
+        if _HALF.search(text, at, end) is not None:
+            check_characters(where, value)
         yield where, value
         at = _skip(text, end)
 
@@ -168,15 +168,18 @@ def _of_array(path: Path, text: str, begin: int, hint: str) -> Iterator[tuple[st
     line, counted, number = 1, 0, 0
     in_one_line = "\n" not in text[begin:].rstrip()
     at = _skip(text, begin + 1)
-    while not text.startswith("]", at):
+    more = not text.startswith("]", at)
+    while more:
         number += 1
         line, counted = line + text.count("\n", counted, at), at
         where = f"{path}:{line} row {number}" if in_one_line else f"{path}:{line}"
         value, end = _decoded(path, text, at, hint)
-        check_characters(where, text[at:end], value)
+        if _HALF.search(text, at, end) is not None:
+            check_characters(where, value)
         yield where, value
         at = _skip(text, end)
-        if text.startswith(",", at):
+        more = text.startswith(",", at)
+        if more:
             at = _skip(text, at + 1)
         elif not text.startswith("]", at):
             raise _broken(path, text, at, "Expecting ',' or ']'", hint)

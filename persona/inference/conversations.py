@@ -125,7 +125,11 @@ _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("contents",), "is in the format of Vertex AI (contents)", 'Write {"messages": [{"role": …, "content": …}]}.'),
     (("input_ids",), "is tokenized already", "Give the texts: 'train' tokenizes them for the base."),
     (("role", "content"), "is a single message", 'Put the messages of a conversation in one row: {"messages": […]}.'),
-    (("from", "value"), "is a single message", 'Put the messages of a conversation in one row: {"conversations": […]}.'),
+    (
+        ("from", "value"),
+        "is a single message",
+        'Put the messages of a conversation in one row: {"conversations": […]}.',
+    ),
     *(((asked, answer), f"has '{asked}' and '{answer}'", _RENAME) for asked, answer in _PAIRS),
     (("instruction",), "has 'instruction' but no 'output'", "Give the answer to learn as 'output'."),
     (("output",), "has 'output' but no 'instruction'", "Give what is asked as 'instruction'."),

@@ -37,7 +37,10 @@ Message = Mapping[str, Any]
 
 def is_message(entry: object) -> bool:
     """Whether a JSON value looks like a message."""
-    return isinstance(entry, Mapping) and any(isinstance(entry.get(key), str) for key in ("role", "from"))
+    if not isinstance(entry, Mapping):
+        return False
+    key, said = ("role", ("content", "tool_calls", "function_call")) if "role" in entry else ("from", ("value",))
+    return isinstance(entry.get(key), str) and any(other in entry for other in said)
 
 
 def messages_in(where: str, key: str, entries: object) -> tuple[Message, ...]:
@@ -145,11 +148,10 @@ def tools_in(where: str, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], 
     Raises:
         UsageError: they are not a list of functions.
     """
-    tools = fields.get("tools") or fields.get("functions")  # the latter is OpenAI's older name
+    tools = fields.get("tools") or fields.get("functions") or []  # the latter is OpenAI's older name
     if isinstance(tools, str):
-        tools = _parsed(tools) if tools.strip() else ()
-    tools = tools or ()
-    if not isinstance(tools, list | tuple) or not all(isinstance(tool, Mapping) for tool in tools):
+        tools = _parsed(tools) if tools.strip() else []
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise UsageError(
             f"{where}: 'tools' is not a list of functions",
             'Write [{"type": "function", "function": {"name": "…", "parameters": {…}}}].',

@@ -21,7 +21,6 @@ describes functions that the model may call.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,8 +132,8 @@ def renderings(
         left = [at for at in left if at not in found]
         if left and whole is answers.ends[left[-1]]:
             raise UsageError(
-                f"{where}: the chat template's prompt for message {left[-1] + 1} is not how its text with that message "
-                "begins, so the tokens of the answer cannot be found",
+                f"{where}: the chat template's prompt for message {left[-1] + 1} is not what its text with that message "
+                "begins with, so the tokens of the answer cannot be found",
                 f"Use a base whose template has {{% generation %}}. {instead}",
             )
         whole = answers.ends[left[-1]] if left else whole
@@ -176,8 +175,11 @@ def _beginning(tokenizer: Any, messages: Messages, where: str, tools: Tools) -> 
 def _opening(tokenizer: Any, messages: Messages, where: str, tools: Tools) -> str:
     """The same for an answer whose template does not render what comes before it alone, such as nothing at all."""
     *before, last = messages
-    two = [rendered(tokenizer, [*before, {**last, "content": content}], where, tools=tools) for content in ("0", "1")]
-    common = os.path.commonprefix(two)
+    parts = isinstance(last.get("content"), list)
+    contents = ([{"type": "text", "text": text}] if parts else text for text in ("0", "1"))
+    one, other = (rendered(tokenizer, [*before, {**last, "content": said}], where, tools=tools) for said in contents)
+    same = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+    common = one[:same]
     prompt = _prompt(tokenizer, where)
     at = common.rfind(prompt) if prompt else -1
     return common[: at + len(prompt)] if at >= 0 else common

@@ -61,7 +61,7 @@ class TrainingExample:
     """A chat for the tokenizer's template (`messages`), or a text in `pieces` of `(text, learnt)`.
 
     `where` is its file and line. If `ends`, an end-of-text token follows the pieces. `node` is None if it names none.
-    `tools` describes functions that the messages may call.
+    `tools` describes functions that the messages may call. With `everything`, what the template adds is learnt, too.
     """
 
     where: str
@@ -70,6 +70,7 @@ class TrainingExample:
     ends: bool = True
     node: str | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    everything: bool = False
 
     @property
     def prompt(self) -> str:
@@ -181,7 +182,7 @@ def _chat(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingEx
         Message(one["role"], one["content"], everything or learnt, {key: one[key] for key in MORE if key in one})
         for one, learnt in zip(chat.messages, chat.answers, strict=True)
     )
-    return TrainingExample(where, messages, tools=chat.tools)
+    return TrainingExample(where, messages, tools=chat.tools, everything=everything)
 
 
 def _completed(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingExample:

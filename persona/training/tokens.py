@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from persona.errors import UsageError
-from persona.inference.toolcalls import leaves_out_tools, with_calls
+from persona.inference.fitting import fitted, leaves_out_tools
+from persona.inference.messages import ASSISTANT
 from persona.inference.turns import marked, rendered, renderings
 from persona.training.examples import TrainingExample
 
@@ -24,15 +25,15 @@ _ALL = "Or learn all tokens: --set loss=all"
 class Tokenized:
     """A tokenized example.
 
-    `straddles` if a token has both learnt and other characters, `split` if the example has further rows, and `toolless`
-    if the template leaves out its descriptions of tools.
+    `straddles` if a token has both learnt and other characters. The first row of an example has the number of `further`
+    ones, and is `toolless` if the template leaves out its descriptions of tools.
     """
 
     where: str
     tokens: tuple[int, ...]
     learnt: tuple[bool, ...]
     straddles: bool = False
-    split: bool = False
+    further: int = 0
     toolless: bool = False
 
     @property
@@ -78,16 +79,16 @@ def _plain(tokenizer: Any, example: TrainingExample) -> Tokenized:
 def _chat(tokenizer: Any, example: TrainingExample) -> list[Tokenized]:
     _check_template(tokenizer, example)
     where, tools = example.where, example.tools
-    messages = with_calls(tokenizer, [message.fields for message in example.messages], tools, where)
+    messages = fitted(tokenizer, [message.fields for message in example.messages], tools, where)
     toolless = leaves_out_tools(tokenizer, messages, tools, where)
     counts = [message.learnt for message in example.messages]
-    if all(counts):
+    if example.everything or (all(counts) and any(message.role != ASSISTANT for message in example.messages)):
         tokens = marked(tokenizer, rendered(tokenizer, messages, where, tools=tools), (), where, _ALL).tokens
         return [Tokenized(where, tokens, (True,) * len(tokens), toolless=toolless)]
     texts = list(renderings(tokenizer, messages, counts, where, _ALL, tools))
     done = [marked(tokenizer, one.text, one.places, where, _ALL) for one in reversed(texts)]
-    split = len(done) > 1
-    return [Tokenized(where, one.tokens, one.marks, one.straddles, split, toolless) for one in done]
+    rows = [Tokenized(where, one.tokens, one.marks, one.straddles) for one in done]
+    return [replace(row, further=len(rows) - 1, toolless=toolless) for row in rows[:1]] + rows[1:]
 
 
 def _check_template(tokenizer: Any, example: TrainingExample) -> None:
