@@ -410,7 +410,8 @@ def test_a_row_that_a_readout_cannot_read_is_named(row: SuiteRow, said: str) -> 
         (b'{"answer": "x"}', "none of"),
         (b'{"prompt": "x", "text": "y"}', "'prompt' and 'text'"),
         (b'{"prompt": "x", "completion": 5}', "'completion' must be a non-empty string"),
-        (b'{"messages": [{"role": "user"}]}', "list of messages"),
+        (b'{"messages": [{"role": "user"}]}', "x.jsonl:2: message 1 of 'messages' has no 'content'"),
+        (b'{"chosen": "a", "rejected": "b"}', "x.jsonl:2 is a preference row"),
         (b'{"text": " "}', "'text' must be a non-empty string"),
     ],
 )
