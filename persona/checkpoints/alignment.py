@@ -109,6 +109,13 @@ def aligned(
     return _by_model(checkpoint, base, known, config, notes)
 
 
+def same_but_rows(shape: Shape, wanted: Shape) -> bool:
+    """Whether two shapes agree up to the number of rows (tokens), which are the columns of a matrix with one row."""
+    if len(shape) == len(wanted) == 2 and shape[0] == wanted[0] == 1:
+        return True
+    return shape == wanted or (len(shape) == len(wanted) in (1, 2) and shape[1:] == wanted[1:])
+
+
 def _by_wrapper(shapes: Mapping[str, Shape], known: Mapping[str, Shape]) -> dict[str, str]:
     """Run names → names without wrappers; a tensor that the base does not have loses them if another one did."""
     plain = {name: unwrapped(name) for name in shapes if name not in known}
@@ -129,8 +136,8 @@ def _by_prefix(left: Mapping[str, Shape], known: Mapping[str, Shape], names: Map
     found: dict[str, str] = {}
     for old, shape in left.items():
         plain = unwrapped(old)
-        fits = {new for new in ends.get(plain, ()) if _fits(shape, known[new])}
-        fits |= {end for end in _ends(plain) if end in known and end not in taken and _fits(shape, known[end])}
+        fits = {new for new in ends.get(plain, ()) if same_but_rows(shape, known[new])}
+        fits |= {end for end in _ends(plain) if end in known and end not in taken and same_but_rows(shape, known[end])}
         if len(fits) == 1:
             found[old] = fits.pop()
     doubtful = _twice(found.values())
@@ -145,11 +152,6 @@ def _ends(name: str) -> Iterator[str]:
             return
         if not parts[at].isdigit():
             yield ".".join(parts[at:])
-
-
-def _fits(shape: Shape, wanted: Shape) -> bool:
-    """Whether the shapes agree, up to the number of rows (tokens)."""
-    return shape == wanted or (len(shape) == len(wanted) and shape[1:] == wanted[1:])
 
 
 def _swap_tied(
@@ -240,7 +242,7 @@ class _Conversion:
             shapes = {name: tuple(tensor.shape) for name, tensor in self._through(self._empty).items()}
         except ValueError:
             return {}
-        if len(dtypes) != 1 or any(not _fits(shapes.get(name, ()), base[name]) for name in self.target.files):
+        if len(dtypes) != 1 or any(not same_but_rows(shapes.get(name, ()), base[name]) for name in self.target.files):
             return {}
         if self._plain:
             return self._as_stored()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona import kernels
 from persona.checkpoints import settings
-from persona.checkpoints.alignment import aligned
+from persona.checkpoints.alignment import aligned, same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
@@ -26,7 +26,7 @@ from persona.progress import SILENT, Progress, Task
 from persona.store.kept import Keep
 from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
 from persona.store.packwriter import Incoming
-from persona.store.padding import padded
+from persona.store.padding import padded, rows_of
 from persona.store.tensors import TensorStore
 from persona.threads import run_all
 
@@ -211,11 +211,11 @@ def check_shape(where: str, name: str, shape: tuple[int, ...], wanted: tuple[int
     """Raise WrongBase unless ``shape`` is ``wanted``, possibly with rows added at the end."""
     if shape == wanted:
         return
-    if len(shape) == len(wanted) in (1, 2) and shape[1:] == wanted[1:]:
-        if shape[0] > wanted[0]:
+    if same_but_rows(shape, wanted):
+        if math.prod(shape) > math.prod(wanted):
             return
         raise WrongBase(
-            f"{where}: {name} has {shape[0]} rows but the base has {wanted[0]}, and no vocab_size says that these are tokens",
+            f"{where}: {name} has shape {list(shape)} but the base's has {list(wanted)}, and no vocab_size says that these are tokens",
             "A run may only have fewer rows where each is a token: resize to the base's rows before saving.",
         )
     raise WrongBase(f"{where}: {name} has shape {list(shape)} but the base's has {list(wanted)}", OTHER_BASE)
@@ -308,7 +308,7 @@ def _notes(changes: _Changes, base: Base) -> Iterator[str]:
     grown = [name for name, shape in known.items() if shape != base.tensors[name].shape]
     broken = [name for name, tensor in changed.items() if not math.isfinite(tensor.delta_square)]
     if grown:
-        yield f"adds {known[grown[0]][0] - base.tensors[grown[0]].shape[0]} row(s) to {few(grown)}"
+        yield f"adds {rows_of(known[grown[0]]) - rows_of(base.tensors[grown[0]].shape)} row(s) to {few(grown)}"
     if new:
         yield f"adds {len(new)} tensor(s) that the base does not have: {few(new)}"
     if changes.gone:

@@ -6,13 +6,14 @@ Models are often published with more rows than their tokenizer has tokens, and a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints import settings
-from persona.checkpoints.alignment import Computed
+from persona.checkpoints.alignment import Computed, same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, narrow, widen
 from persona.checkpoints.folder import Checkpoint, TensorSource
 from persona.checkpoints.tensorfile import TensorInfo
@@ -43,14 +44,18 @@ def padded(
     for name, info in checkpoint.infos.items():
         spec = base.tensors.get(name)
         if spec is not None and is_cut(info.shape, spec.shape, tokens) and {info.dtype, spec.dtype} <= ARITHMETIC:
-            if info.shape[0] < used:
+            if rows_of(info.shape) < used:
                 raise WrongBase(
-                    f"{checkpoint.folder}: {name} has {info.shape[0]} rows but the base's tokenizer has {used} tokens",
+                    f"{checkpoint.folder}: {name} has {rows_of(info.shape)} rows but the base's tokenizer has {used} tokens",
                     "Resize to at least the tokenizer's tokens: model.resize_token_embeddings(len(tokenizer)).",
                 )
             source = owner[name]
-            notes.append(f"lacks {spec.shape[0] - info.shape[0]} of the base's rows in {name}, which stay as they are")
-            infos[name] = replace(info, shape=spec.shape, start=0, stop=info.nbytes // info.shape[0] * spec.shape[0])
+            notes.append(
+                f"lacks {rows_of(spec.shape) - rows_of(info.shape)} of the base's rows in {name}, which stay as they are"
+            )
+            infos[name] = replace(
+                info, shape=spec.shape, start=0, stop=info.nbytes // rows_of(info.shape) * rows_of(spec.shape)
+            )
             owner[name] = Computed(source.path, partial(_with_tail, source, info, spec, store))
     return replace(checkpoint, infos=infos, owner=owner), notes
 
@@ -68,12 +73,12 @@ def _tokens(base: Base, store: TensorStore) -> int:
 
 def is_cut(shape: tuple[int, ...], wanted: tuple[int, ...], tokens: set[int]) -> bool:
     """Whether a tensor has fewer rows than the base's, which has one for each token."""
-    return (
-        len(shape) == len(wanted) in (1, 2)
-        and 0 < shape[0] < wanted[0]
-        and shape[1:] == wanted[1:]
-        and wanted[0] in tokens
-    )
+    return same_but_rows(shape, wanted) and 0 < rows_of(shape) < rows_of(wanted) and rows_of(wanted) in tokens
+
+
+def rows_of(shape: tuple[int, ...]) -> int:
+    """How many tokens a tensor has a row for, or a column, if it has one row (``final_logits_bias``)."""
+    return shape[1] if len(shape) == 2 and shape[0] == 1 else shape[0]
 
 
 def vocabularies(config: Mapping[str, Any]) -> Iterator[int]:
@@ -88,8 +93,7 @@ def _with_tail(source: TensorSource, info: TensorInfo, spec: TensorSpec, store: 
     """The run's rows, then the base's, in the run's dtype."""
     import numpy as np
 
-    width = spec.entries // spec.shape[0]
-    tail = store.read(spec.id)[info.shape[0] * width :]
+    tail = store.read(spec.id)[math.prod(info.shape) :]
     if spec.dtype != info.dtype:
         tail = narrow(widen(tail, spec.dtype), info.dtype)
     return np.concatenate([as_bits(source.data(info), info.dtype), tail]).view(np.uint8)
