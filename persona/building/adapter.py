@@ -10,14 +10,15 @@ has them, because it adds the As and the Bs separately.) Every A is as committed
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from persona.building.acting import Active
 from persona.building.plan import Output, Plan, Term
 from persona.building.streams import factor
-from persona.checkpoints.adapters.writing import Module, Unsaid, module_of
+from persona.checkpoints.adapters.places import Places
+from persona.checkpoints.adapters.writing import Module, Unsaid
 from persona.errors import Refusal
 from persona.recipe import alphas
 from persona.store.nouns import Base, LowRankSpec, TensorSpec, parts_of
@@ -50,13 +51,14 @@ class Surroundings:
     active: Sequence[Active]
 
     @cached_property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of all base tensors."""
-        return {name: spec.shape for name, spec in self.base.tensors.items()}
+    def places(self) -> Places:
+        """Where the base's tensors are in the loaded model."""
+        shapes = {name: spec.shape for name, spec in self.base.tensors.items()}
+        return Places(shapes, self.base.tied, self.config)
 
     def module(self, name: str, *, turned: bool | None = None) -> Module | Unsaid:
         """The module that has ``name`` as its weight. ``turned`` says that its factors are stored transposed."""
-        return module_of(name, self.shapes, self.base.tied, self.config, turned=turned)
+        return self.places.module(name, turned=turned)
 
 
 def changed(plan: Plan) -> list[Output]:
@@ -92,7 +94,57 @@ def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pa
         if isinstance(module, Unsaid):
             _refuse(output.terms[0].vector, f"changes {output.name}: {module.why}")
         pairs.append(Pair(module, stack_rank(output), partial(stacked, output, module, plan.scale, store)))
-    return pairs
+    return joined(pairs)
+
+
+def joined(pairs: Sequence[Pair]) -> list[Pair]:
+    """Join the pairs of separate experts to one for their stacked parameter, and nest parameters of one module."""
+    experts: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        if pair.module.kind == "expert":
+            experts.setdefault(pair.module.target, []).append(pair)
+    whole = [pair for pair in pairs if pair.module.kind != "expert"]
+    return _nested([*whole, *(_joined(parts) for parts in experts.values())])
+
+
+def _joined(parts: Sequence[Pair]) -> Pair:
+    """Stack experts: B_e is block-diagonal over the parts of an expert, and smaller ranks are filled up with zeros."""
+    module = replace(parts[0].module, kind="experts", slot=None)
+    ranks: dict[int, int] = {}
+    for pair in parts:
+        assert pair.module.slot is not None
+        ranks[pair.module.slot.expert] = ranks.get(pair.module.slot.expert, 0) + pair.rank
+    rank = max(ranks.values())
+    return Pair(module, rank, partial(_stack_experts, module, parts, rank))
+
+
+def _stack_experts(module: Module, parts: Sequence[Pair], rank: int) -> tuple[Float32, Float32]:
+    import numpy as np
+
+    experts, rows, columns = module.shape
+    left, right = np.zeros((experts, rows, rank), np.float32), np.zeros((experts, rank, columns), np.float32)
+    ends = [0] * experts
+    for pair in parts:
+        slot = pair.module.slot
+        assert slot is not None
+        a, b = pair.make()
+        used = slice(ends[slot.expert], ends[slot.expert] + pair.rank)
+        left[slot.expert, slot.start : slot.stop, used], right[slot.expert, used] = b, a
+        ends[slot.expert] = used.stop
+    return module.stacked(left, right)
+
+
+def _nested(pairs: Sequence[Pair]) -> list[Pair]:
+    """Count the wrappers around each parameter: those of later parameters of the same module."""
+    orders: dict[str, list[int]] = {}
+    for pair in pairs:
+        if pair.module.parameter:
+            orders.setdefault(pair.module.path, []).append(pair.module.order)
+
+    def nest(module: Module) -> int:
+        return sum(order > module.order for order in orders[module.path]) if module.parameter else 0
+
+    return [replace(pair, module=replace(pair.module, nest=nest(pair.module))) for pair in pairs]
 
 
 def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
@@ -102,6 +154,8 @@ def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
     module = around.module(output.name, turned=first.left_transposed)
     if isinstance(module, Module) and module.kind == "conv" and len(first.left.shape) != len(module.shape):
         return Unsaid("its factors have the shape of a plain parameter's, not of a convolution's")
+    if isinstance(module, Module) and module.kind == "experts":
+        return Unsaid("its factors are not those of stacked experts")
     return module
 
 
