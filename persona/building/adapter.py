@@ -35,11 +35,15 @@ _COMPRESS = "Add --rank R for the nearest adapter of rank R, or build the whole 
 
 @dataclass(frozen=True)
 class Pair:
-    """An adapter's factors for one module; ``make`` computes A [r, …] and B […, r] as matrices in fp32."""
+    """An adapter's factors for one module; ``make`` computes A [r, …] and B […, r] as matrices in fp32.
+
+    ``rights`` are the ids of the stored right factors, if there are any: parts of one expert that have the same share A.
+    """
 
     module: Module
     rank: int
     make: Callable[[], tuple[Float32, Float32]]
+    rights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,14 @@ def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pa
         module = stack_module(output, around)
         if isinstance(module, Unsaid):
             _refuse(output.terms[0].vector, f"changes {output.name}: {module.why}")
-        pairs.append(Pair(module, stack_rank(output), partial(stacked, output, module, plan.scale, store)))
+        make = partial(stacked, output, module, plan.scale, store)
+        pairs.append(Pair(module, stack_rank(output), make, _rights(output)))
     return joined(pairs)
+
+
+def _rights(output: Output) -> tuple[str, ...]:
+    specs = [spec for term in output.terms for _, spec in _sources(term)]
+    return tuple(spec.right.id for spec in specs if isinstance(spec, LowRankSpec))
 
 
 def joined(pairs: Sequence[Pair]) -> list[Pair]:
@@ -108,29 +118,33 @@ def joined(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _joined(parts: Sequence[Pair]) -> Pair:
-    """Stack experts: B_e is block-diagonal over the parts of an expert, and smaller ranks are filled up with zeros."""
+    """Stack experts. B_e is block-diagonal over parts of an expert with different As; smaller ranks are filled with zeros."""
     module = replace(parts[0].module, kind="experts", slot=None)
-    ranks: dict[int, int] = {}
-    for pair in parts:
+    used: dict[int, int] = {}
+    columns: dict[tuple[int, object], slice] = {}
+    for number, pair in enumerate(parts):
         assert pair.module.slot is not None
-        ranks[pair.module.slot.expert] = ranks.get(pair.module.slot.expert, 0) + pair.rank
-    rank = max(ranks.values())
-    return Pair(module, rank, partial(_stack_experts, module, parts, rank))
+        expert = pair.module.slot.expert
+        start = used.get(expert, 0)
+        key = (expert, pair.rights or number)
+        if key not in columns:
+            columns[key] = slice(start, start + pair.rank)
+            used[expert] = start + pair.rank
+    places = [columns[p.module.slot.expert, p.rights or n] for n, p in enumerate(parts) if p.module.slot]
+    rank = max(used.values())
+    return Pair(module, rank, partial(_stack_experts, module, list(zip(parts, places, strict=True)), rank))
 
 
-def _stack_experts(module: Module, parts: Sequence[Pair], rank: int) -> tuple[Float32, Float32]:
+def _stack_experts(module: Module, parts: Sequence[tuple[Pair, slice]], rank: int) -> tuple[Float32, Float32]:
     import numpy as np
 
     experts, rows, columns = module.shape
     left, right = np.zeros((experts, rows, rank), np.float32), np.zeros((experts, rank, columns), np.float32)
-    ends = [0] * experts
-    for pair in parts:
+    for pair, used in parts:
         slot = pair.module.slot
         assert slot is not None
         a, b = pair.make()
-        used = slice(ends[slot.expert], ends[slot.expert] + pair.rank)
         left[slot.expert, slot.start : slot.stop, used], right[slot.expert, used] = b, a
-        ends[slot.expert] = used.stop
     return module.stacked(left, right)
 
 
