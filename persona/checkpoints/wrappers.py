@@ -1,0 +1,22 @@
+"""Parts of names that training wrappers leave in a state dict.
+
+``_orig_mod.``                     torch.compile
+``_fsdp_wrapped_module.``          FSDP, also around each layer
+``_checkpoint_wrapped_module.``    activation checkpointing
+``module.``                        DistributedDataParallel, DataParallel, DeepSpeed: at the start
+"""
+
+from __future__ import annotations
+
+WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""Modules that only wrap another; no model has modules with these names."""
+OUTERMOST = "module"
+"""The name under which data-parallel wrappers hold the model."""
+
+
+def unwrapped(name: str) -> str:
+    """The name of a tensor in the model, without the parts that wrappers added."""
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    while len(parts) > 1 and parts[0] == OUTERMOST:
+        del parts[0]
+    return ".".join(parts)
