@@ -10,14 +10,15 @@ has them, because it adds the As and the Bs separately.) Every A is as committed
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from persona.building.acting import Active
 from persona.building.plan import Output, Plan, Term
 from persona.building.streams import factor
-from persona.checkpoints.adapters.writing import Module, Unsaid, module_of
+from persona.checkpoints.adapters.places import Places
+from persona.checkpoints.adapters.writing import Module, Unsaid
 from persona.errors import Refusal
 from persona.recipe import alphas
 from persona.store.nouns import Base, LowRankSpec, TensorSpec, parts_of
@@ -34,11 +35,15 @@ _COMPRESS = "Add --rank R for the nearest adapter of rank R, or build the whole 
 
 @dataclass(frozen=True)
 class Pair:
-    """An adapter's factors for one module; ``make`` computes A [r, …] and B […, r] as matrices in fp32."""
+    """An adapter's factors for one module; ``make`` computes A [r, …] and B […, r] as matrices in fp32.
+
+    ``rights`` are the ids of the stored right factors, if there are any: parts of one expert that have the same share A.
+    """
 
     module: Module
     rank: int
     make: Callable[[], tuple[Float32, Float32]]
+    rights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,14 @@ class Surroundings:
     active: Sequence[Active]
 
     @cached_property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of all base tensors."""
-        return {name: spec.shape for name, spec in self.base.tensors.items()}
+    def places(self) -> Places:
+        """Where the base's tensors are in the loaded model."""
+        shapes = {name: spec.shape for name, spec in self.base.tensors.items()}
+        return Places(shapes, self.base.tied, self.config)
 
     def module(self, name: str, *, turned: bool | None = None) -> Module | Unsaid:
         """The module that has ``name`` as its weight. ``turned`` says that its factors are stored transposed."""
-        return module_of(name, self.shapes, self.base.tied, self.config, turned=turned)
+        return self.places.module(name, turned=turned)
 
 
 def changed(plan: Plan) -> list[Output]:
@@ -91,8 +97,68 @@ def exact_pairs(plan: Plan, around: Surroundings, store: TensorStore) -> list[Pa
         module = stack_module(output, around)
         if isinstance(module, Unsaid):
             _refuse(output.terms[0].vector, f"changes {output.name}: {module.why}")
-        pairs.append(Pair(module, stack_rank(output), partial(stacked, output, module, plan.scale, store)))
-    return pairs
+        make = partial(stacked, output, module, plan.scale, store)
+        pairs.append(Pair(module, stack_rank(output), make, _rights(output)))
+    return joined(pairs)
+
+
+def _rights(output: Output) -> tuple[str, ...]:
+    specs = [spec for term in output.terms for _, spec in _sources(term)]
+    return tuple(spec.right.id for spec in specs if isinstance(spec, LowRankSpec))
+
+
+def joined(pairs: Sequence[Pair]) -> list[Pair]:
+    """Join the pairs of separate experts to one for their stacked parameter, and nest parameters of one module."""
+    experts: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        if pair.module.kind == "expert":
+            experts.setdefault(pair.module.target, []).append(pair)
+    whole = [pair for pair in pairs if pair.module.kind != "expert"]
+    return _nested([*whole, *(_joined(parts) for parts in experts.values())])
+
+
+def _joined(parts: Sequence[Pair]) -> Pair:
+    """Stack experts. B_e is block-diagonal over parts of an expert with different As; smaller ranks are filled with zeros."""
+    module = replace(parts[0].module, kind="experts", slot=None)
+    used: dict[int, int] = {}
+    columns: dict[tuple[int, object], slice] = {}
+    for number, pair in enumerate(parts):
+        assert pair.module.slot is not None
+        expert = pair.module.slot.expert
+        start = used.get(expert, 0)
+        key = (expert, pair.rights or number)
+        if key not in columns:
+            columns[key] = slice(start, start + pair.rank)
+            used[expert] = start + pair.rank
+    places = [columns[p.module.slot.expert, p.rights or n] for n, p in enumerate(parts) if p.module.slot]
+    rank = max(used.values())
+    return Pair(module, rank, partial(_stack_experts, module, list(zip(parts, places, strict=True)), rank))
+
+
+def _stack_experts(module: Module, parts: Sequence[tuple[Pair, slice]], rank: int) -> tuple[Float32, Float32]:
+    import numpy as np
+
+    experts, rows, columns = module.shape
+    left, right = np.zeros((experts, rows, rank), np.float32), np.zeros((experts, rank, columns), np.float32)
+    for pair, used in parts:
+        slot = pair.module.slot
+        assert slot is not None
+        a, b = pair.make()
+        left[slot.expert, slot.start : slot.stop, used], right[slot.expert, used] = b, a
+    return module.stacked(left, right)
+
+
+def _nested(pairs: Sequence[Pair]) -> list[Pair]:
+    """Count the wrappers around each parameter: those of later parameters of the same module."""
+    orders: dict[str, list[int]] = {}
+    for pair in pairs:
+        if pair.module.parameter:
+            orders.setdefault(pair.module.path, []).append(pair.module.order)
+
+    def nest(module: Module) -> int:
+        return sum(order > module.order for order in orders[module.path]) if module.parameter else 0
+
+    return [replace(pair, module=replace(pair.module, nest=nest(pair.module))) for pair in pairs]
 
 
 def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
@@ -102,6 +168,8 @@ def stack_module(output: Output, around: Surroundings) -> Module | Unsaid:
     module = around.module(output.name, turned=first.left_transposed)
     if isinstance(module, Module) and module.kind == "conv" and len(first.left.shape) != len(module.shape):
         return Unsaid("its factors have the shape of a plain parameter's, not of a convolution's")
+    if isinstance(module, Module) and module.kind == "experts":
+        return Unsaid("its factors are not those of stacked experts")
     return module
 
 

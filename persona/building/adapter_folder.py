@@ -36,10 +36,9 @@ def adapter_shard(pairs: Sequence[Pair], dtype: str) -> Shard:
 
 def small_files(pairs: Sequence[Pair], base_name: str, config: Mapping[str, Any], card: bytes) -> dict[str, bytes]:
     """Make the adapter's config and its card: that of a build, with ``library_name: peft``."""
-    ranks = {pair.module.path: pair.rank for pair in pairs}
-    turned = all(pair.module.kind == "conv1d" for pair in pairs)
+    ranks = [(pair.module, pair.rank) for pair in pairs]
     card = card.replace(b"library_name: transformers", b"library_name: peft", 1)
-    return {CONFIG: config_json(ranks, base_name, config, fan_in_fan_out=turned), CARD: card}
+    return {CONFIG: config_json(ranks, base_name, config), CARD: card}
 
 
 def write_adapter(

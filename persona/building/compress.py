@@ -12,15 +12,17 @@ counted in the total error ‖δ − BA‖_F / ‖δ‖_F over all tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from persona.building import truncate
-from persona.building.adapter import EXACT, Pair, Surroundings, changed, is_stack, stack_module, stacked, told
+from persona.building.adapter import Pair, Surroundings, changed, joined, stacked, told
 from persona.building.plan import Output, Plan
 from persona.building.run import loops_for, run
+from persona.building.units import Unit, together, units_of
 from persona.checkpoints.adapters.writing import Module, Unsaid
 from persona.checkpoints.dtypes import ARITHMETIC, narrow, widen
 from persona.errors import Refusal
@@ -74,10 +76,10 @@ class Compressed:
 
 @dataclass(frozen=True)
 class _Done:
-    """One tensor's share of :class:`Compressed`."""
+    """One unit's share of :class:`Compressed`."""
 
     pair: Pair | None = None
-    error: TensorError | None = None
+    errors: tuple[TensorError, ...] = ()
     left_out: UncoveredTensor | None = None
 
 
@@ -89,58 +91,109 @@ class _Compressor:
     rank: int
     dtype: str
 
-    def of_factors(self, output: Output, module: Module) -> _Done:
+    def of_factors(self, unit: Unit) -> _Done:
         """Compress a change that is a product of thin factors."""
+        import numpy as np
+
+        factors = [self._factors(output, module) for output, module in unit.parts]
+        ends = np.cumsum([0, *(len(right) for _, right in factors)])
+        spread = [np.zeros((len(left), ends[-1]), np.float64) for left, _ in factors]
+        for part, (left, _), at in zip(spread, factors, ends, strict=False):
+            part[:, at : at + left.shape[1]] = left
+        left, right = unit.stack(spread), np.concatenate([right for _, right in factors])
+        whole = (left.astype(np.float32), right.astype(np.float32))
+        kept = self._rounded(
+            *(whole if left.shape[1] <= self.rank else truncate.nearest_product(left, right, self.rank))
+        )
+        norms, missed = [truncate.product_norm(*pair) for pair in factors], []
+        for (_, module), (one, other) in zip(unit.parts, factors, strict=True):
+            rows = kept[0][unit.rows(module)].astype(np.float64)
+            missed.append(truncate.product_norm(np.concatenate([one, -rows], 1), np.concatenate([other, kept[1]])))
+        return self._done(unit, kept, norms, missed)
+
+    def _factors(self, output: Output, module: Module) -> tuple[truncate.Float64, truncate.Float64]:
         import numpy as np
 
         a, b = stacked(output, module, self.plan.scale, self.store)
         left, right = (matrix.astype(np.float64) for matrix in module.turned(a, b))
-        norm = truncate.product_norm(left, right)
-        factors = (left.astype(np.float32), right.astype(np.float32))
-        if left.shape[1] > self.rank:
-            factors = truncate.nearest_product(left, right, self.rank)
-        kept = self._rounded(*factors)
-        both = np.concatenate([left, -kept[0].astype(np.float64)], 1), np.concatenate([right, kept[1]])
-        return self._done(output, module, kept, norm, truncate.product_norm(*both))
+        return left, right
 
-    def of_delta(self, output: Output, delta: Float32) -> _Done:
-        """Compress a change that was computed entry by entry; new rows are given as they are."""
+    def of_deltas(self, unit: Unit, deltas: Mapping[str, Float32]) -> _Done:
+        """Compress changes that were computed entry by entry."""
+        matrices = [deltas[output.name].reshape(output.shape[0], -1) for output, _ in unit.parts]
+        norms = [self._norm(output, matrix) for (output, _), matrix in zip(unit.parts, matrices, strict=True)]
+        if unit.module.kind == "experts":
+            return self._of_experts(unit, matrices[0], norms)
+        kept = self._rounded(*truncate.nearest(unit.stack(matrices), self.rank, unit.names[0]))
+        missed = [
+            truncate.residual_norm(matrix, kept[0][unit.rows(module)], kept[1])
+            for (_, module), matrix in zip(unit.parts, matrices, strict=True)
+        ]
+        return self._done(unit, kept, norms, missed)
+
+    def _of_experts(self, unit: Unit, matrix: Float32, norms: list[float]) -> _Done:
+        """Compress a tensor of all experts: each on its own."""
+        import numpy as np
+
+        (output, module) = unit.parts[0]
+        experts = matrix.reshape(output.shape)
+        pairs = [
+            self._rounded(*truncate.nearest(one, self.rank, f"{output.name}.{at}")) for at, one in enumerate(experts)
+        ]
+        missed = [truncate.residual_norm(one, *pair) for one, pair in zip(experts, pairs, strict=True)]
+        left, right = np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+        error = TensorError(output.name, left.shape[2], norms[0], math.hypot(*missed) / norms[0] if norms[0] else 0.0)
+        if not norms[0]:
+            return _Done()
+        return _Done(Pair(module, left.shape[2], partial(module.stacked, left, right)), (error,))
+
+    def uncovered(self, output: Output, why: str, delta: Float32) -> _Done:
+        """A change that the adapter leaves out; new rows are given as they are."""
+        norm = self._norm(output, delta)
+        return _Done(left_out=UncoveredTensor(output.name, why, norm) if norm else None)
+
+    def _norm(self, output: Output, delta: Float32) -> float:
         norm = truncate.norm(delta)
         if not math.isfinite(norm):
             raise Refusal(
                 f"the change to {output.name} contains NaN or infinity, so no adapter approximates it",
                 f'Exclude it with except = ["{output.name}"], or lower the alphas.',
             )
-        grown = output.base is None or output.shape != output.base.shape
-        module = Unsaid("it has rows that the base does not have") if grown else self.around.module(output.name)
-        if isinstance(module, Unsaid):
-            return _Done(left_out=UncoveredTensor(output.name, module.why, norm) if norm else None)
-        matrix = delta.reshape(output.shape[0], -1)
-        kept = self._rounded(*truncate.nearest(matrix, self.rank, output.name))
-        return self._done(output, module, kept, norm, truncate.residual_norm(matrix, *kept))
+        return norm
 
     def _rounded(self, left: Float32, right: Float32) -> tuple[Float32, Float32]:
         """The factors as they will be stored."""
         left, right = (widen(narrow(m, self.dtype), self.dtype) for m in (left, right))
         return left, right
 
-    def _done(self, output: Output, module: Module, kept: tuple[Float32, Float32], norm: float, missed: float) -> _Done:
-        if not norm:
+    def _done(
+        self, unit: Unit, kept: tuple[Float32, Float32], norms: Sequence[float], missed: Sequence[float]
+    ) -> _Done:
+        if not any(norms):
             return _Done()
         rank = kept[0].shape[1]
-        pair = Pair(module, rank, partial(module.turned, *kept))
-        return _Done(pair, TensorError(output.name, rank, norm, missed / norm))
+        errors = (
+            TensorError(name, rank, norm, miss / norm)
+            for name, norm, miss in zip(unit.names, norms, missed, strict=True)
+            if norm
+        )
+        return _Done(Pair(unit.module, rank, partial(unit.module.turned, *kept)), tuple(errors))
 
 
 @dataclass
 class _Deltas:
-    """A sink that passes each finished tensor, minus the base's, to ``work`` in the thread that finished it."""
+    """A sink that compresses each unit, minus the base's weights, in the thread that finished its last tensor.
+
+    ``units`` has the unit of each tensor, or why an adapter cannot represent the tensor.
+    """
 
     outputs: dict[str, Output]
-    store: TensorStore
-    work: Callable[[Output, Float32], _Done]
+    units: Mapping[str, Unit | Unsaid]
+    compressor: _Compressor
     done: dict[str, _Done] = field(default_factory=dict)
     _arrays: dict[str, Float32] = field(default_factory=dict)
+    _finished: dict[str, Float32] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     def write(self, name: str, entry: int, bits: Bits) -> None:
         """Keep a block; the blocks of a tensor arrive in order."""
@@ -151,14 +204,27 @@ class _Deltas:
             self._arrays[name] = np.empty(output.entries, np.float32)
         self._arrays[name][entry : entry + len(bits)] = bits.view(np.float32)
         if entry + len(bits) == output.entries:
-            self.done[name] = self.work(output, self._less_base(output, self._arrays.pop(name)))
+            self._finish(output, self._less_base(output, self._arrays.pop(name)))
+
+    def _finish(self, output: Output, delta: Float32) -> None:
+        unit = self.units[output.name]
+        if isinstance(unit, Unsaid):
+            self.done[output.name] = self.compressor.uncovered(output, unit.why, delta)
+            return
+        with self._lock:
+            self._finished[output.name] = delta
+            if any(name not in self._finished for name in unit.names):
+                return
+            deltas = {name: self._finished.pop(name) for name in unit.names}
+        self.done[unit.names[0]] = self.compressor.of_deltas(unit, deltas)
 
     def _less_base(self, output: Output, values: Float32) -> Float32:
         import numpy as np
 
         at = 0
+        store = self.compressor.store
         with np.errstate(all="ignore"):
-            for block in self.store.blocks(output.base.id) if output.base is not None else ():
+            for block in store.blocks(output.base.id) if output.base is not None else ():
                 values[at : at + len(block)] -= widen(block, output.base.dtype) if output.base else 0
                 at += len(block)
         return values
@@ -181,18 +247,14 @@ def compress(
     """
     compressor = _Compressor(plan, around, store, rank, dtype)
     outputs = changed(plan)
-    thin = {o.name: (o, m) for o in outputs if isinstance(m := _stack(plan, o, around), Module)}
-    dense = {o.name: o for o in outputs if o.name not in thin and o.dtype == "F32" and o.entries}
-    done = run_all({name: partial(compressor.of_factors, *pair) for name, pair in thin.items()})
-    sink = _Deltas(dense, store, compressor.of_delta)
+    thin, units = units_of(plan, outputs, around)
+    dense = together(outputs, units)
+    done = run_all({unit.names[0]: partial(compressor.of_factors, unit) for unit in thin})
+    sink = _Deltas({output.name: output for output in dense}, units, compressor)
     if dense:
-        run(replace(plan, outputs=tuple(dense.values())), store, sink, progress, loops_for(plan))
+        run(replace(plan, outputs=tuple(dense)), store, sink, progress, loops_for(plan))
     done |= sink.done
     return _summed([done[o.name] for o in outputs if o.name in done], [*_uncounted(plan, around)], around)
-
-
-def _stack(plan: Plan, output: Output, around: Surroundings) -> Module | Unsaid | None:
-    return stack_module(output, around) if plan.method in EXACT and is_stack(output) else None
 
 
 def _uncounted(plan: Plan, around: Surroundings) -> Iterator[UncoveredTensor]:
@@ -207,10 +269,10 @@ def _uncounted(plan: Plan, around: Surroundings) -> Iterator[UncoveredTensor]:
 
 
 def _summed(done: Sequence[_Done], uncounted: Sequence[UncoveredTensor], around: Surroundings) -> Compressed:
-    left_out = [tensor.left_out for tensor in done if tensor.left_out is not None]
+    left_out = [unit.left_out for unit in done if unit.left_out is not None]
     return Compressed(
-        pairs=tuple(tensor.pair for tensor in done if tensor.pair is not None),
-        errors=tuple(tensor.error for tensor in done if tensor.error is not None),
+        pairs=tuple(joined([unit.pair for unit in done if unit.pair is not None])),
+        errors=tuple(error for unit in done for error in unit.errors),
         left_out=(*left_out, *uncounted),
         files=tuple(sorted({file for a in around.active for file in told(a)})),
     )

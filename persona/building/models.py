@@ -54,12 +54,11 @@ def write_checkpoint(
 def write_factors(target: Path, pairs: Sequence[Pair], base_name: str, config: Mapping[str, Any]) -> None:
     """Write a PEFT adapter in fp32 into the new folder ``target``."""
     shard = adapter_shard(pairs, "F32")
-    ranks = {pair.module.path: pair.rank for pair in pairs}
-    turned = all(pair.module.kind == "conv1d" for pair in pairs)
+    ranks = [(pair.module, pair.rank) for pair in pairs]
     with output_folder(target, [shard]) as folder:
         folder.reserve()
         write_pairs(folder, shard, pairs, "F32")
-        folder.add_file(CONFIG, config_json(ranks, base_name, config, fan_in_fan_out=turned))
+        folder.add_file(CONFIG, config_json(ranks, base_name, config))
         folder.publish()
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints.folder import Checkpoint, TensorSource
 from persona.checkpoints.tensorfile import CHUNK, TensorInfo
-from persona.checkpoints.wrappers import unwrapped
+from persona.checkpoints.wrappers import OUTERMOST, unwrapped
 from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -118,11 +118,18 @@ def same_but_rows(shape: Shape, wanted: Shape) -> bool:
 
 def _by_wrapper(shapes: Mapping[str, Shape], known: Mapping[str, Shape]) -> dict[str, str]:
     """Run names → names without wrappers; a tensor that the base does not have loses them if another one did."""
-    plain = {name: unwrapped(name) for name in shapes if name not in known}
+    plain = {name: _plain(name, known) for name in shapes if name not in known}
     found = {old: new for old, new in plain.items() if new in known}
     any_wrapped = any(old != new for old, new in found.items())
     names = {name: name for name in shapes if name in known} | found
     return names | ({old: new for old, new in plain.items() if old not in found} if any_wrapped else {})
+
+
+def _plain(name: str, known: Mapping[str, Shape]) -> str:
+    """``name`` without wrappers, and without those around inner modules if the base then has it."""
+    outer = unwrapped(name)
+    inner = ".".join(part for part in outer.split(".") if part != OUTERMOST)
+    return inner if inner in known else outer
 
 
 def _by_prefix(left: Mapping[str, Shape], known: Mapping[str, Shape], names: Mapping[str, str]) -> dict[str, str]:
@@ -135,7 +142,7 @@ def _by_prefix(left: Mapping[str, Shape], known: Mapping[str, Shape], names: Map
                 ends.setdefault(end, []).append(name)
     found: dict[str, str] = {}
     for old, shape in left.items():
-        plain = unwrapped(old)
+        plain = _plain(old, known)
         fits = {new for new in ends.get(plain, ()) if same_but_rows(shape, known[new])}
         fits |= {end for end in _ends(plain) if end in known and end not in taken and same_but_rows(shape, known[end])}
         if len(fits) == 1:

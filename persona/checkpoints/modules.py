@@ -178,6 +178,22 @@ class Modules:
         }
         return next((kind for kind, classes in kinds.items() if isinstance(module, classes)), "other")
 
+    def order(self, parameter: str) -> int:
+        """The place of a parameter among those of its module."""
+        path, _, leaf = parameter.rpartition(".")
+        return list(self.model.get_submodule(path).state_dict()).index(leaf)
+
+    def stores_in_out(self, path: str) -> bool:
+        """Whether a module of stacked experts stores them [experts, in, out]."""
+        return bool(getattr(self.model.get_submodule(path), "is_transposed", False))
+
+    def in_attention(self, path: str) -> bool:
+        """Whether a module is torch's ``MultiheadAttention``, or in one."""
+        from torch import nn
+
+        around = (path, path.rpartition(".")[0])
+        return any(isinstance(self.model.get_submodule(name), nn.MultiheadAttention) for name in around)
+
 
 @lru_cache(maxsize=4)
 def _modules(name: str, text: str) -> Modules | None:

@@ -1,21 +1,23 @@
-"""Parts of tensor names that wrappers of training libraries leave behind.
+"""Parts of names that training wrappers leave in a state dict.
 
-_orig_mod                       torch.compile
-module                          DistributedDataParallel, DeepSpeed
-_fsdp_wrapped_module            FSDP (its first version)
-_checkpoint_wrapped_module      activation checkpointing
-_forward_module                 Lightning Fabric
+``_orig_mod.``                     torch.compile
+``_fsdp_wrapped_module.``          FSDP, also around each layer
+``_checkpoint_wrapped_module.``    activation checkpointing
+``_forward_module.``               Lightning Fabric
+``module.``                        DistributedDataParallel, DataParallel, DeepSpeed: at the start
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-WRAPPERS: Final = frozenset(
-    {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
-)
+WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
+"""Modules that only wrap another; no model has modules with these names."""
+OUTERMOST = "module"
+"""The name under which data-parallel wrappers hold the model."""
 
 
 def unwrapped(name: str) -> str:
-    """A tensor's name without the parts that wrappers add, wherever they are."""
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+    """The name of a tensor in the model, without the parts that wrappers added."""
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    while len(parts) > 1 and parts[0] == OUTERMOST:
+        del parts[0]
+    return ".".join(parts)

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona.checkpoints.adapter import Adapter, LowRank, MadeDense, open_adapter
+from persona.checkpoints import settings
+from persona.checkpoints.adapter import Adapter, Factor, LowRank, MadeDense, open_adapter
+from persona.checkpoints.adapters.model import factor_bits
 from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.folder import open_checkpoint
+from persona.checkpoints.modules import Modules
 from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
-from persona.ids import BaseId, tensor_id
+from persona.ids import BaseId, BlobId, tensor_id
 from persona.progress import SILENT, Progress
 from persona.store.ingest import Ingested, check_shape, few, spec_fields
 from persona.store.nouns import Base, ConfigPatch, LowRankSpec, TensorSpec, Vector
@@ -44,6 +47,12 @@ class StoredBase:
     def tied(self) -> Mapping[str, str]:
         """Names that share another tensor."""
         return self.base.tied
+
+    @property
+    def modules(self) -> Modules | None:
+        """The loaded model, if transformers has it."""
+        blob = self.base.files.get("config.json")
+        return Modules.of(settings.parse(self.store.blob(BlobId(blob)))) if blob else None
 
     def bits(self, name: str) -> Bits:
         """A tensor's bits in its shape, checked against its id."""
@@ -100,11 +109,21 @@ def _incoming(adapter: Adapter, base: Base, kept: dict[str, TensorSpec]) -> Iter
     """Every tensor to store; adds each to ``kept``, factors under their names in the adapter file."""
     for spec in adapter.low_rank.values():
         for factor in (spec.left, spec.right):
-            yield _stored(adapter, factor.info.name, factor.info, None, kept)
+            yield _factor(adapter, factor, kept)
     for name, info in adapter.full.items():
         yield _stored(adapter, name, info, base.tensors.get(name), kept)
     for tensor in adapter.made.values():
         yield _made(tensor, base.tensors.get(tensor.name), kept)
+
+
+def _factor(adapter: Adapter, factor: Factor, kept: dict[str, TensorSpec]) -> Incoming:
+    if factor.label == factor.info.name:
+        return _stored(adapter, factor.info.name, factor.info, None, kept)
+    bits = factor_bits(adapter.file, factor)
+    data = bits.reshape(-1).view("uint8")
+    spec = TensorSpec(tensor_id(factor.info.dtype, bits.shape, [data]), factor.info.dtype, bits.shape)
+    kept[factor.label] = spec
+    return Incoming(*spec_fields(spec), data, None, f"{adapter.file.path}: {factor.label}")
 
 
 def _stored(
@@ -127,9 +146,7 @@ def _made(tensor: MadeDense, before: TensorSpec | None, kept: dict[str, TensorSp
 
 def _low_rank(spec: LowRank, kept: Mapping[str, TensorSpec]) -> LowRankSpec:
     left, right = spec.left, spec.right
-    return LowRankSpec(
-        kept[left.info.name], kept[right.info.name], left.transposed, right.transposed, float(spec.scale)
-    )
+    return LowRankSpec(kept[left.label], kept[right.label], left.transposed, right.transposed, float(spec.scale))
 
 
 def _patch(adapter: Adapter) -> dict[str, ConfigPatch]:

@@ -206,6 +206,8 @@ def _model(job: _Job, vector: Active, base: str) -> tuple[Model, ExportedModel, 
             )
         except Refusal:  # not only low-rank factors: write W + τ
             pairs = []
+        if any(pair.module.parameter for pair in pairs):  # mergekit may use a PEFT that has no adapters of parameters
+            pairs = []
         form = "adapter" if pairs else form
     if form == "checkpoint" and any(output.copy is None for output in alone.outputs):
         form = "fp32"

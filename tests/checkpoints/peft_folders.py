@@ -52,6 +52,7 @@ class FakeBase:
     tensors: Tensors
     tied: Mapping[str, str] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
+    modules: Any = None
 
     @property
     def names(self) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -68,7 +68,7 @@ def test_names_that_transformers_changed(ours: str, theirs: str, tmp_path: Path)
     assert list(adapter.low_rank) == [f"{theirs}.weight"]
 
 
-@pytest.mark.parametrize("prefix", ["base_model.model.", ""])
+@pytest.mark.parametrize("prefix", ["base_model.model.", "", "module.base_model.model._orig_mod._fsdp_wrapped_module."])
 @pytest.mark.parametrize("name", [".default", ".mine", ""])
 def test_keys_with_and_without_prefix_and_adapter_name(prefix: str, name: str, tmp_path: Path) -> None:
     tensors = {

@@ -10,7 +10,8 @@ import pytest
 from peft import LoraConfig
 
 from persona.checkpoints.adapters.config import read_config
-from persona.checkpoints.adapters.writing import Module, Unsaid, config_json, model_path, module_of
+from persona.checkpoints.adapters.places import Places
+from persona.checkpoints.adapters.writing import Module, Unsaid, config_json
 
 GPT2: dict[str, Any] = {
     "transformer.h.0.attn.c_attn.weight": (16, 48), "transformer.h.0.attn.c_attn.bias": (48,),
@@ -36,7 +37,7 @@ MIXTURE: dict[str, Any] = {
     ],
 )
 def test_the_kind_of_a_whole_tensors_module(shapes: dict[str, Any], name: str, kind: str) -> None:
-    module = module_of(name, shapes, {}, {})
+    module = Places(shapes, {}, {}).module(name)
     assert isinstance(module, Module)
     assert (module.kind, module.path) == (kind, name.removesuffix(".weight"))
 
@@ -53,34 +54,21 @@ def test_the_kind_of_a_whole_tensors_module(shapes: dict[str, Any], name: str, k
     ],
 )
 def test_what_no_module_has(shapes: dict[str, Any], name: str, why: str) -> None:
-    found = module_of(name, shapes, {}, {})
+    found = Places(shapes, {}, {}).module(name)
     assert isinstance(found, Unsaid)
     assert why in found.why
 
 
 def test_a_shared_head_is_out_of_reach() -> None:
     tied = {"lm_head.weight": "model.embed_tokens.weight"}
-    assert module_of("model.embed_tokens.weight", MIXTURE, tied, {}) == Unsaid("embedding and head share it")
-
-
-@pytest.mark.parametrize(
-    ("path", "shapes", "config", "wanted"),
-    [
-        ("h.0.mlp.c_fc", {"h.0.mlp.c_fc.weight": (4, 4)}, {"model_type": "gpt2"}, "transformer.h.0.mlp.c_fc"),
-        ("transformer.h.0.x", GPT2, {"model_type": "gpt2"}, "transformer.h.0.x"),
-        ("lm_head", {"h.0.x.weight": (4, 4)}, {"model_type": "gpt2"}, "lm_head"),
-        ("language_model.model.layers.0.x", {}, {}, "model.language_model.layers.0.x"),
-        ("model.layers.0.x", {}, {"model_type": "llama"}, "model.layers.0.x"),
-    ],
-)
-def test_names_in_the_model(path: str, shapes: dict[str, Any], config: dict[str, Any], wanted: str) -> None:
-    assert model_path(path, shapes, config) == wanted
+    assert Places(MIXTURE, tied, {}).module("model.embed_tokens.weight") == Unsaid("embedding and head share it")
 
 
 def test_patterns_hold_for_paths_that_end_alike(tmp_path: Path) -> None:
     """PEFT takes the first pattern that a path ends with; "head" is the end of "model.head"."""
     ranks = {"head": 2, "model.head": 8, "model.other.head": 4, "model.up": 8, "model.down": 3}
-    (tmp_path / "adapter_config.json").write_bytes(config_json(ranks, "base", {}, fan_in_fan_out=False))
+    modules = [(Module(f"{path}.weight", path, "linear", (16, 16)), rank) for path, rank in ranks.items()]
+    (tmp_path / "adapter_config.json").write_bytes(config_json(modules, "base", {}))
     config = read_config(tmp_path / "adapter_config.json")
     assert {path: config.rank_of(path) for path in ranks} == ranks
     assert {config.scale_of(path) for path in ranks} == {1.0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from persona.checkpoints.adapters import experts
+from persona.checkpoints.adapters import experts, split_experts
 from persona.checkpoints.adapters.collector import AdapterChanges, Collector
 from persona.checkpoints.adapters.config import AdapterConfig
 from persona.checkpoints.adapters.keys import Keys
@@ -28,10 +28,13 @@ def collect(file: TensorFile, keys: Keys, config: AdapterConfig, base: BaseView)
 def _add_modules(collector: Collector) -> None:
     """Linear, Conv1D, Embedding, ConvNd and parameter adapters."""
     lora = collector.keys.lora
-    wrapped = experts.group(lora, collector.config)
     for path, parts in lora.items():
         check_halves(collector.file, path, parts)
+    wrapped = experts.group(collector)
+    for path, parts in lora.items():
         if path not in wrapped.paths:
             place(collector, path, parts)
     for module, pairs in wrapped.modules.items():
-        experts.place(collector, module, pairs)
+        experts.place(collector, module, pairs, wrapped.targets[module])
+    for key, by_expert in wrapped.experts.items():
+        split_experts.place(collector, key, by_expert)

@@ -1,7 +1,7 @@
 """Sorting the keys of ``adapter_model.safetensors`` by kind.
 
-A key is ``base_model.model.<module>.<part>`` with one of these parts; it may contain an adapter's name, as in a state
-dict saved by hand (``lora_A.default.weight``).
+A key is ``base_model.model.<module>.<part>`` with one of these parts. In a state dict saved by hand, it may contain an
+adapter's name (``lora_A.default.weight``) and parts of wrappers (``wrappers.unwrapped``), and lack the prefix.
 
     lora_A.weight, lora_B.weight, lora_B.bias        Linear, Conv1D, ConvNd, parameters
     lora_embedding_A, lora_embedding_B               Embedding
@@ -23,6 +23,7 @@ from typing import Final
 
 from persona.checkpoints.adapters.config import MERGE, SAVE_AGAIN
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.checkpoints.wrappers import unwrapped
 from persona.errors import CheckpointError
 
 PREFIX: Final = "base_model.model."
@@ -60,7 +61,7 @@ def sort_keys(file: TensorFile) -> Keys:
         )
     keys, adapters = Keys(), set[str]()
     for key in sorted(file.tensors):
-        name = key.removeprefix(PREFIX).replace("_orig_mod.", "")
+        name = unwrapped(unwrapped(key).removeprefix(PREFIX))
         adapters |= _place(file, keys, name, file.tensors[key])
     if len(adapters) > 1:
         raise CheckpointError(

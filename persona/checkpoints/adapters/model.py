@@ -11,6 +11,7 @@ from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits, Float32
+    from persona.checkpoints.modules import Modules
 
     Shape = tuple[int, ...]
 
@@ -26,16 +27,36 @@ class BaseView(Protocol):
     def tied(self) -> Mapping[str, str]:
         """Names that the model has but the checkpoint does not → the tensor that they share."""
 
+    @property
+    def modules(self) -> Modules | None:
+        """The loaded model, if transformers has it; asked only where names and shapes leave a question open."""
+
     def bits(self, name: str) -> Bits:
         """A tensor's bits in its shape; called only for tensors that are made dense or that the adapter has a copy of."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor as stored: a matrix of its first axis by all others, possibly to be transposed."""
+    """A factor as stored: a matrix of its first axis by all others, possibly to be transposed.
+
+    ``rows`` and ``columns`` select a part of the stored matrix, such as one expert's, as (start, stop, step).
+    """
 
     info: TensorInfo
     transposed: bool
+    rows: tuple[int, int, int] | None = None
+    columns: tuple[int, int, int] | None = None
+
+    @property
+    def label(self) -> str:
+        """The tensor's name, and the part of it."""
+        cuts = (":".join(map(str, cut)) if cut else "" for cut in (self.rows, self.columns))
+        return f"{self.info.name}[{', '.join(cuts)}]" if self.rows or self.columns else self.info.name
+
+    def cut(self, stored: Bits) -> Bits:
+        """The selected part of the stored tensor."""
+        rows, columns = (slice(*cut) if cut else slice(None) for cut in (self.rows, self.columns))
+        return stored[rows, columns] if self.rows or self.columns else stored
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,14 @@ def matrix(file: TensorFile, factor: Factor) -> Float32:
     """A factor as a contiguous fp32 matrix, transposed if it has to be."""
     import numpy as np
 
-    stored = values(file, factor.info)
+    stored = widen(factor_bits(file, factor), factor.info.dtype)
     flat = stored.reshape(len(stored), -1)
     return np.ascontiguousarray(flat.T) if factor.transposed else flat
+
+
+def factor_bits(file: TensorFile, factor: Factor) -> Bits:
+    """A factor's bits as stored, of the selected part."""
+    import numpy as np
+
+    bits = as_bits(file.data(factor.info), factor.info.dtype).reshape(factor.info.shape)
+    return np.ascontiguousarray(factor.cut(bits))

@@ -1,4 +1,4 @@
-"""Writing a PEFT adapter: the module that a base tensor belongs to, its keys, and ``adapter_config.json``.
+"""Writing a PEFT adapter: modules and parameters, their keys and shapes, and ``adapter_config.json``.
 
 ΔW = B · A with ``lora_alpha`` = ``r`` for every module, so that PEFT's scaling is 1:
 
@@ -6,6 +6,11 @@
     conv1d      ΔW = (B · A)ᵀ    weight [in, out]       ``lora_A`` [r, in], ``lora_B`` [out, r]
     embedding   ΔW = (B · A)ᵀ    weight [vocab, dim]    ``lora_embedding_A`` [r, vocab], ``lora_embedding_B`` [dim, r]
     conv        ΔW = B · A       weight [out, in, k…]   ``lora_A`` [r, in, k…], ``lora_B`` [out, r, 1…]
+    parameter   ΔW = B · A       any matrix             as linear, named in ``target_parameters``
+    experts     ΔW[e] = B_e · A_e, all experts stacked  ``lora_A`` [E·r, in], ``lora_B`` [out, r·E] (``adapters.experts``)
+
+Several parameters of one module have the same path: PEFT nests their wrappers in the order of the module's parameters, the
+last one outermost, and the keys of the others have one ``.base_layer`` for each wrapper around them.
 
 The format also meets the requirements of other readers. vLLM (vllm/lora/peft_helper.py, lora_model.py) requires ``r``,
 ``lora_alpha`` and ``target_modules``, keys that start with ``base_model.model.``, and no ``modules_to_save``, bias or
@@ -16,13 +21,11 @@ compares ``r``, the largest rank, with its ``--max-lora-rank``.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from persona.checkpoints.adapters.keys import PREFIX
-from persona.checkpoints.adapters.layers import stored_in_out_around
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -31,23 +34,48 @@ if TYPE_CHECKING:
 
 TURNED: Final = frozenset({"conv1d", "embedding"})
 """Kinds of modules with ΔW = (B · A)ᵀ."""
-BARE: Final = {"gpt2": "transformer.", "bloom": "transformer.", "opt": "model."}
-"""The prefix that checkpoints of the bare model lack, by ``model_type``; early models were uploaded that way."""
-RENAMED: Final = (("language_model.model.", "model.language_model."), ("language_model.lm_head.", "lm_head."))
-"""Prefixes of names in files → prefixes in the model, since transformers 5."""
-_EMBEDDING: Final = re.compile(r"(.*\.)?(\w*embed(ding|dings|_tokens|_in|_positions)?|wte|wpe|shared)")
-_ROUTER: Final = re.compile(r".*\.(gate|router|shared_expert_gate)")
-_EXPERT: Final = re.compile(r".*\.experts\.\d+\..*")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One expert's rows ``start`` to ``stop`` in a parameter [experts, …] that stacks experts."""
+
+    expert: int
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module that an adapter can change; ``tensor`` is its weight in the base, ``path`` its name in the model."""
+    """A module or parameter that an adapter can change.
+
+    Attributes:
+        tensor: The tensor's name in the base.
+        path: The module's name in the model.
+        kind: linear, conv1d, embedding, conv, parameter, experts (a tensor with all experts), or expert (one expert's
+            tensor, to be stacked with the others).
+        shape: Shape of the tensor; for ``expert`` that of the stacked parameter.
+        parameter: The parameter's name within the module, if it is a target of its own.
+        slot: Where in the stacked parameter the tensor is, for ``expert``.
+        flipped: Whether ΔW[e] is transposed, for experts.
+        order: The parameter's place among those of its module.
+        nest: How many wrappers of other parameters are around this one's.
+    """
 
     tensor: str
     path: str
     kind: str
     shape: Shape
+    parameter: str = ""
+    slot: Slot | None = None
+    flipped: bool = False
+    order: int = 0
+    nest: int = 0
+
+    @property
+    def target(self) -> str:
+        """Its name in ``target_modules`` or ``target_parameters``."""
+        return f"{self.path}.{self.parameter}" if self.parameter else self.path
 
     @property
     def keys(self) -> tuple[str, str]:
@@ -55,10 +83,15 @@ class Module:
         ends = (
             ("lora_embedding_A", "lora_embedding_B") if self.kind == "embedding" else ("lora_A.weight", "lora_B.weight")
         )
-        return f"{PREFIX}{self.path}.{ends[0]}", f"{PREFIX}{self.path}.{ends[1]}"
+        stem = f"{PREFIX}{self.path}{'.base_layer' * self.nest}"
+        return f"{stem}.{ends[0]}", f"{stem}.{ends[1]}"
 
     def shapes(self, rank: int) -> tuple[Shape, Shape]:
         """The shapes of A and B in the file."""
+        if self.kind == "experts":
+            experts, *pair = self.shape
+            rows, columns = reversed(pair) if self.flipped else pair
+            return (experts * rank, columns), (rows, rank * experts)
         if self.kind in TURNED:
             return (rank, self.shape[0]), (self.shape[1], rank)
         return (rank, *self.shape[1:]), (self.shape[0], rank, *(1 for _ in self.shape[2:]))
@@ -66,6 +99,13 @@ class Module:
     def turned(self, left: Float32, right: Float32) -> tuple[Float32, Float32]:
         """A [r, …] and B […, r] from L and R in the weight's orientation (ΔW = L · R), and vice versa."""
         return (left.T, right.T) if self.kind in TURNED else (right, left)
+
+    def stacked(self, left: Float32, right: Float32) -> tuple[Float32, Float32]:
+        """A [E·r, in] and B [out, r·E] from L [E, rows, r] and R [E, r, columns], for all experts."""
+        if self.flipped:
+            left, right = right.transpose(0, 2, 1), left.transpose(0, 2, 1)
+        a = right.reshape(-1, right.shape[2])
+        return a, left.transpose(1, 2, 0).reshape(left.shape[1], -1)
 
 
 @dataclass(frozen=True)
@@ -75,78 +115,23 @@ class Unsaid:
     why: str
 
 
-def module_of(
-    name: str,
-    shapes: Mapping[str, Shape],
-    tied: Mapping[str, str],
-    config: Mapping[str, Any],
-    *,
-    turned: bool | None = None,
-) -> Module | Unsaid:
-    """The module whose weight is the base tensor ``name``, or why there is none.
-
-    A tied head or embedding has none: PEFT changes one of the two, but merging the adapter would change both.
+def config_json(ranks: Sequence[tuple[Module, int]], base_name: str, config: Mapping[str, Any]) -> bytes:
+    """Encode ``adapter_config.json``, with only keys that every PEFT since 0.5 supports if only modules are targets.
 
     Args:
-        shapes: Shapes of all base tensors.
-        tied: Names of tied heads → the tensor that they share.
-        config: The base's ``config.json``.
-        turned: Whether an adapter that was read stores the module transposed, if one has the module.
-    """
-    if name not in shapes:
-        return Unsaid("the base has no such tensor")
-    if name in tied.values():
-        return Unsaid("embedding and head share it")
-    path, _, leaf = name.rpartition(".")
-    if leaf != "weight" or len(shapes[name]) < 2:
-        return Unsaid("it is not the matrix of a module")
-    if _ROUTER.fullmatch(path):
-        return Unsaid("it routes among experts")
-    kind = _kind(path, name, shapes, turned)
-    return kind if isinstance(kind, Unsaid) else Module(name, model_path(path, shapes, config), kind, shapes[name])
-
-
-def _kind(path: str, name: str, shapes: Mapping[str, Shape], turned: bool | None) -> str | Unsaid:
-    shape, bias = shapes[name], shapes.get(f"{path}.bias")
-    if len(shape) > 2:
-        return "conv" if turned is not None else Unsaid("it is not a matrix")
-    if turned is not None:
-        return "linear" if not turned else "conv1d" if bias is not None else "embedding"
-    if _EXPERT.fullmatch(path):
-        return Unsaid("it belongs to an expert, and transformers stacks experts")
-    if bias is None:
-        return "embedding" if _EMBEDDING.fullmatch(path) else "linear"
-    if shape[0] != shape[1]:
-        return "conv1d" if bias == shape[1:] else "linear"
-    return "conv1d" if stored_in_out_around(shapes, name) == {True} else "linear"
-
-
-def model_path(path: str, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> str:
-    """The name in the model of the module that the files call ``path``."""
-    for before, after in RENAMED:
-        if path.startswith(before):
-            return after + path.removeprefix(before)
-    prefix = BARE.get(str(config.get("model_type")), "")
-    if prefix and any(name.startswith(prefix) for name in shapes):
-        return path
-    return path if path == "lm_head" else prefix + path
-
-
-def config_json(ranks: Mapping[str, int], base_name: str, config: Mapping[str, Any], *, fan_in_fan_out: bool) -> bytes:
-    """Encode ``adapter_config.json``, with only keys that every PEFT since 0.5 supports.
-
-    Args:
-        ranks: Module path → rank.
+        ranks: Modules and their ranks.
         base_name: Name or path of the base model.
         config: The base's ``config.json``.
     """
-    largest = max(ranks.values())
-    patterns = _patterns(ranks, largest)
+    by_target = {module.target: rank for module, rank in ranks}
+    largest = max(by_target.values())
+    patterns = _patterns(by_target, largest)
+    parameters = sorted(module.target for module, _ in ranks if module.parameter)
     fields = {
         "alpha_pattern": patterns,
         "base_model_name_or_path": base_name or None,
         "bias": "none",
-        "fan_in_fan_out": fan_in_fan_out,
+        "fan_in_fan_out": all(module.kind == "conv1d" for module, _ in ranks),
         "inference_mode": True,
         "init_lora_weights": True,
         "lora_alpha": largest,
@@ -155,7 +140,8 @@ def config_json(ranks: Mapping[str, int], base_name: str, config: Mapping[str, A
         "peft_type": "LORA",
         "r": largest,
         "rank_pattern": patterns,
-        "target_modules": sorted(ranks),
+        "target_modules": sorted(module.target for module, _ in ranks if not module.parameter),
+        **({"target_parameters": parameters} if parameters else {}),
         "task_type": _task(config),
     }
     return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
