@@ -18,15 +18,22 @@ from safetensors.torch import load_file, save_file
 
 import persona
 from tests.families import FAMILIES, tiny
+from tests.models import word_tokenizer
 
-TARGETS: Final = {"Mamba": ["in_proj", "x_proj"], "Falcon Mamba": ["in_proj", "x_proj"], "Mamba 2": ["in_proj"]}
-"""Layers for LoRA where not all linear ones will do: peft refuses ``out_proj`` of these."""
+TARGETS: Final = {
+    "Mamba": ["in_proj", "x_proj"],
+    "Falcon Mamba": ["in_proj", "x_proj"],
+    "Mamba 2": ["in_proj"],
+    "wav2vec 2": ["q_proj", "v_proj"],
+}
+"""Layers for LoRA where peft does not take all linear ones."""
+NO_TEXT: Final = {"ViT", "wav2vec 2"}
 
 State = Mapping[str, torch.Tensor]
 
 
-class Unsupported(Exception):  # noqa: N818
-    """What the libraries themselves do not do for this family."""
+class Unsupported(Exception):
+    """The libraries themselves do not do this for the family."""
 
 
 def full(family: str, folder: Path) -> None:
@@ -64,11 +71,10 @@ def adapter_out(family: str, folder: Path) -> None:
 def tokenizer(family: str, folder: Path) -> None:
     """A run's new tokens, with their rows, its end of text and its chat template."""
     kind = transformers.AutoTokenizer
-    model = tiny(family, 1)
-    own = _tokenizer(model)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(own) > rows:
-        raise Unsupported
+    own = word_tokenizer(["<unk>", "<s>", "</s>", "<pad>", "Hello", "you"])
+    rows = getattr(tiny(family).config.get_text_config(), "vocab_size", None)
+    if family in NO_TEXT or rows is None:
+        raise Unsupported("the model reads no text")
     for name, seed in (("base", 1), ("run", 2)):
         model = tiny(family, seed)
         if name == "run":
@@ -117,7 +123,9 @@ def _state_dict(family: str, folder: Path, seed: int) -> None:
     model.config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
-    weights = dict(model.named_parameters()) | {n: b for n, b in model.state_dict().items() if b.dtype != torch.bfloat16}
+    weights = dict(model.named_parameters()) | {
+        n: b for n, b in model.state_dict().items() if b.dtype != torch.bfloat16
+    }
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in model.state_dict()}
     state = {name: weight.detach().contiguous() for name, weight in (weights | buffers).items()}
     save_file(state, folder / "model.safetensors")
@@ -142,18 +150,12 @@ def _adapted(family: str, folder: Path) -> tuple[State, persona.Repository]:
     return wanted, repo
 
 
-def _tokenizer(model: transformers.PreTrainedModel) -> Any:
-    """A tokenizer of the family's own class where one can be made without files, else of whole words."""
-    from tests.models import word_tokenizer
-
-    return word_tokenizer(["<unk>", "<s>", "</s>", "<pad>", "Hello", "you"])
-
-
 def _loaded(family: str, folder: Path) -> State:
     model, info = _class(family).from_pretrained(folder, dtype="auto", output_loading_info=True)
     left = {key: value for key, value in info.items() if value}
     assert not left, f"loading says {json.dumps(left, default=list)}"
-    return dict(model.state_dict())
+    state: State = dict(model.state_dict())
+    return state
 
 
 def _same(found: State, wanted: State) -> None:
