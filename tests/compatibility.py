@@ -113,7 +113,8 @@ def _class(family: str) -> Any:
 
 def _save(family: str, folder: Path, seed: int) -> State:
     tiny(family, seed, torch.bfloat16).save_pretrained(folder)
-    return load_file(folder / "model.safetensors")
+    state: State = load_file(folder / "model.safetensors")
+    return state
 
 
 def _state_dict(family: str, folder: Path, seed: int) -> None:
