@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_json, side_files
+from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_config, read_json, side_files
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError
 from persona.files import translated
@@ -118,7 +118,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not owner:
         raise CheckpointError(f"{folder} contains no tensors", "Give a folder that save_pretrained or a Trainer wrote.")
     _check_complete(folder, [file.path for file in files], owner)
-    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), dict(side_files(folder)))
+    return Checkpoint(folder, files, owner, read_config(folder / "config.json"), dict(side_files(folder)))
 
 
 def _weight_files(folder: Path) -> list[Path]:
