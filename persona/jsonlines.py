@@ -98,14 +98,21 @@ def check_characters(where: str, value: Any) -> None:
         where: Place of the value, for the error message.
         value: The value.
     """
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):04x}"
+    half = half_in(value)
+    if half:
         raise UsageError(
             f"{where} has {half} alone, which is half of a character",
             "Write both halves of the surrogate pair, or remove it.",
-        ) from None
+        )
+
+
+def half_in(value: Any) -> str:
+    """The first half of a surrogate pair that stands alone in a JSON value, as JSON writes it; empty if there is none."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(error.object[error.start]):04x}"
+    return ""
 
 
 def _values(path: Path, text: str, hint: str) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_json, side_files
+from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, read_config, read_json, side_files
 from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import PlainBytes, TensorFile, TensorInfo
 from persona.errors import CheckpointError
@@ -160,7 +160,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     small = dict(side_files(folder))
     watch.add(*small.values())
     infos = {name: file.tensors[name] for name, file in owner.items()}
-    return Checkpoint(folder, files, owner, read_json(folder / "config.json"), small, infos, watch)
+    return Checkpoint(folder, files, owner, read_config(folder / "config.json"), small, infos, watch)
 
 
 def _weight_files(folder: Path) -> list[Path]:

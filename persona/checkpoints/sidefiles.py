@@ -10,6 +10,7 @@ from typing import Any
 
 from persona.errors import CheckpointError
 from persona.files import storage_error
+from persona.jsonlines import half_in
 
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -39,6 +40,18 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not valid JSON: {error}", "Save it again.") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} is not a JSON object", "Save it again.")
+    return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration that is stored; empty if the file does not exist.
+
+    Raises:
+        CheckpointError: the file is not a JSON object, or has text that cannot be written.
+    """
+    value = read_json(path)
+    if half := half_in(value):
+        raise CheckpointError(f"{path} has {half} alone, which is half of a character", "Correct the text.")
     return value
 
 

@@ -3,11 +3,13 @@
 - A content is a text. Templates of models that also see images may read a list of parts only, and render nothing of a
   text.
 - A message that only calls a tool is rendered without content, as transformers renders it (5.23 drops nulls), or with an
-  empty text, for templates that always read one.
+  empty text, for templates that always read one. The arguments of a call are an object, or JSON in a string for templates
+  that write them as they are.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +18,7 @@ from persona.errors import UsageError
 from persona.inference.turns import Messages, Tools, rendered
 
 _CALLS = "tool_calls"
+_MARK = "content."  # stands for a content, to see whether it is rendered
 
 
 def fitted(tokenizer: Any, messages: Messages, tools: Tools, where: str) -> Messages:
@@ -40,29 +43,55 @@ def leaves_out_tools(tokenizer: Any, messages: Messages, tools: Tools, where: st
 
 def _with_contents(tokenizer: Any, messages: Messages, tools: Tools, where: str) -> Messages:
     """The messages with contents in parts, if the template renders none as a text and all in parts."""
-    contents = [content for message in messages if (content := message["content"].strip())]
-    text = _rendered(tokenizer, messages, tools, where)
-    if not contents or any(content in text for content in contents):
+    marks = {at: f"{_MARK}{at}." for at, message in enumerate(messages) if message["content"].strip()}
+    marked = [{**message, "content": marks.get(at, message["content"])} for at, message in enumerate(messages)]
+    text = _rendered(tokenizer, marked, tools, where)
+    if not marks or any(mark in text for mark in marks.values()):
         return messages
-    parts = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
-    text = _rendered(tokenizer, parts, tools, where)
+    text = _rendered(tokenizer, [_in_parts(message) for message in marked], tools, where)
     written_out = re.search("""['"]type['"]: ['"]text['"]""", text)  # the list itself
-    return parts if all(content in text for content in contents) and not written_out else messages
+    complete = all(mark in text for mark in marks.values()) and not written_out
+    return [_in_parts(message) for message in messages] if complete else messages
+
+
+def _in_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def _with_calls(tokenizer: Any, messages: Messages, tools: Tools, where: str) -> Messages:
     if not any(message.get(_CALLS) for message in messages):
         return messages
     bare = [_without(one, "content") if one.get(_CALLS) and not one["content"] else one for one in messages]
-    if _rendered(tokenizer, bare, tools, where) and not any(_left_out(tokenizer, bare, tools, where)):
-        return bare
+    for form in (bare, messages, _with_texts(bare), _with_texts(messages)):
+        text = _rendered(tokenizer, form, tools, where)
+        if text and not any(_left_out(tokenizer, form, tools, where)) and not _has_python(form, text):
+            return form
     left_out = list(_left_out(tokenizer, messages, tools, where))
-    if not left_out:
-        return messages
+    what = f"leaves out the tool calls of message {left_out[0]}" if left_out else "writes tool calls that are not JSON"
     raise UsageError(
-        f"{where}: the chat template leaves out the tool calls of message {left_out[0]}",
+        f"{where}: the chat template {what}",
         "Use a base whose template renders them, or write the calls as text in 'content'.",
     )
+
+
+def _with_texts(messages: Messages) -> Messages:
+    """The messages with the arguments of calls as JSON in a string, which some templates want."""
+    return [
+        {**message, _CALLS: [_with_text(call) for call in message[_CALLS]]} if message.get(_CALLS) else message
+        for message in messages
+    ]
+
+
+def _with_text(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    return {**call, "function": {**call["function"], "arguments": arguments}}
+
+
+def _has_python(messages: Messages, text: str) -> bool:
+    """Whether a text has arguments as Python writes a dictionary, because the template writes them as they are."""
+    calls = (call for message in messages for call in message.get(_CALLS, ()))
+    arguments = (call["function"]["arguments"] for call in calls)
+    return any(not isinstance(one, str) and one and str(one) in text for one in arguments)
 
 
 def _left_out(tokenizer: Any, messages: Messages, tools: Tools, where: str) -> Iterator[int]:

@@ -16,7 +16,10 @@ from typing import Any
 
 from persona.errors import UsageError, did_you_mean
 
-MORE = ("name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking", "tool_plan")
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Names of what a model thinks before its answer; transformers passes each on under the others, too."""
+
+MORE = ("name", "tool_calls", "tool_call_id", *REASONING, "tool_plan")
 """Keys of a message besides its role and content that templates read."""
 
 ASSISTANT = "assistant"

@@ -47,10 +47,16 @@ class Marked:
 
 @dataclass(frozen=True)
 class Rendering:
-    """A conversation as text, and where chosen messages are in it."""
+    """A conversation as text, where chosen messages are in it, and their numbers.
+
+    It is `unasked` if the template's prompt for the last one is not how the text goes on; that one is then marked from
+    where they differ.
+    """
 
     text: str
     places: tuple[Span, ...]
+    numbers: tuple[int, ...]
+    unasked: bool = False
 
 
 def rendered(tokenizer: Any, messages: Messages, where: str, *, asks: bool = False, tools: Tools = ()) -> str:
@@ -116,24 +122,28 @@ def renderings(
     Each chosen message is in one of the texts. The first text is the whole conversation, unless none is found in it.
 
     Raises:
-        UsageError: the template renders an answer differently from the prompt for it.
+        UsageError: the template renders the turns before an answer differently once it follows.
     """
     whole = rendered(tokenizer, messages, where, tools=tools)
     own = _by_template(tokenizer, messages, counts, whole, where, tools)
     if own is not None:
-        yield Rendering(whole, tuple(own))
+        yield Rendering(whole, tuple(own), tuple(at for at, counted in enumerate(counts) if counted))
         return
     answers = _Answers.of(tokenizer, messages, counts, where, tools)
     left = list(answers.begins)
     while left:
         found = {at: place for at in left if (place := answers.place(at, whole)) is not None}
+        unasked = not found and whole == answers.ends[left[-1]]
+        if unasked:
+            before = rendered(tokenizer, messages[: left[-1]], where, tools=tools) if left[-1] else ""
+            found = answers.differing(left[-1], before)
         if found:
-            yield Rendering(whole, tuple(found.values()))
+            yield Rendering(whole, tuple(found.values()), tuple(found), unasked)
         left = [at for at in left if at not in found]
-        if left and whole is answers.ends[left[-1]]:
+        if left and not found and unasked:
             raise UsageError(
-                f"{where}: the chat template's prompt for message {left[-1] + 1} is not what its text with that message "
-                "begins with, so the tokens of the answer cannot be found",
+                f"{where}: the chat template renders the turns up to message {left[-1] + 1} differently once that follows, "
+                "so the tokens of the answer cannot be found",
                 f"Use a base whose template has {{% generation %}}. {instead}",
             )
         whole = answers.ends[left[-1]] if left else whole
@@ -158,6 +168,17 @@ class _Answers:
         ordered = whole.startswith(begin) and whole.startswith(end) and len(begin) <= len(end)
         return (len(begin), len(end)) if ordered else None
 
+    def differing(self, at: int, before: str) -> dict[int, Span]:
+        """Where a message is in the text that ends with it, from where that differs from the prompt; empty if sooner.
+
+        Args:
+            at: The number of the message.
+            before: The text of the messages before it, without a prompt.
+        """
+        begin, end = self.begins[at], self.ends[at]
+        same = _common(begin, end)
+        return {at: (same, len(end))} if end.startswith(before) and same >= len(before) else {}
+
 
 def _beginning(tokenizer: Any, messages: Messages, where: str, tools: Tools) -> str:
     """The text that comes before the last message."""
@@ -178,11 +199,16 @@ def _opening(tokenizer: Any, messages: Messages, where: str, tools: Tools) -> st
     parts = isinstance(last.get("content"), list)
     contents = ([{"type": "text", "text": text}] if parts else text for text in ("0", "1"))
     one, other = (rendered(tokenizer, [*before, {**last, "content": said}], where, tools=tools) for said in contents)
-    same = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
-    common = one[:same]
+    common = one[: _common(one, other)]
     prompt = _prompt(tokenizer, where)
     at = common.rfind(prompt) if prompt else -1
     return common[: at + len(prompt)] if at >= 0 else common
+
+
+def _common(one: str, other: str) -> int:
+    """The length of what two texts have in common at their beginnings."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _prompt(tokenizer: Any, where: str) -> str:

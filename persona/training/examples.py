@@ -27,7 +27,7 @@ from typing import Any
 
 from persona.errors import UsageError, did_you_mean
 from persona.inference.conversations import LISTS, check_labels, conversation_in, unknown_row
-from persona.inference.messages import MORE
+from persona.inference.messages import MORE, REASONING
 from persona.jsonlines import objects_in, read_text, refuse_tables
 
 FORMS = ("messages", "conversations", "instruction and output", "prompt and completion", "text")
@@ -49,6 +49,14 @@ class Message:
         """All that the message says, as one text; empty if it says nothing."""
         parts = [self.content] if self.content.strip() else []
         return "\n".join([*parts, *(_text_of(value) for value in self.more.values() if value)])
+
+    @property
+    def texts(self) -> list[str]:
+        """The content, and the reasoning before it."""
+        return [
+            self.content,
+            *(value for key, value in self.more.items() if key in REASONING and isinstance(value, str)),
+        ]
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -85,6 +85,9 @@ def prepare(
     _note("the chat template changes earlier turns once others follow", split, "a row for each answer", problems)
     toolless = [row for row in rows if row.toolless]
     _note("the chat template leaves out the descriptions of tools", toolless, "kept", problems)
+    partial, unasked = ([row for row in rows if getattr(row, key)] for key in ("partial", "unasked"))
+    _note("the chat template leaves out part of an answer", partial, "learnt without it", problems)
+    _note("the answer begins unlike the chat template's prompt", unasked, "learnt from where they differ", problems)
     count = len(examples) + sum(row.further for row in split)
     rows = _lengths(rows, limit, settings, problems)
     rows = _without(rows, [row for row in rows if not row.counted], "nothing to learn", "left out", problems)

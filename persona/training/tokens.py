@@ -15,7 +15,7 @@ from typing import Any
 from persona.errors import UsageError
 from persona.inference.fitting import fitted, leaves_out_tools
 from persona.inference.messages import ASSISTANT
-from persona.inference.turns import marked, rendered, renderings
+from persona.inference.turns import Rendering, marked, rendered, renderings
 from persona.training.examples import TrainingExample
 
 _ALL = "Or learn all tokens: --set loss=all"
@@ -26,7 +26,9 @@ class Tokenized:
     """A tokenized example.
 
     `straddles` if a token has both learnt and other characters. The first row of an example has the number of `further`
-    ones, and is `toolless` if the template leaves out its descriptions of tools.
+    ones, and is `toolless` if the template leaves out its descriptions of tools. A row is `partial` if the template
+    leaves out part of an answer, such as its reasoning, and `unasked` if the answer is not how the template's prompt
+    goes on.
     """
 
     where: str
@@ -35,6 +37,8 @@ class Tokenized:
     straddles: bool = False
     further: int = 0
     toolless: bool = False
+    partial: bool = False
+    unasked: bool = False
 
     @property
     def counted(self) -> int:
@@ -85,10 +89,17 @@ def _chat(tokenizer: Any, example: TrainingExample) -> list[Tokenized]:
     if example.everything or (all(counts) and any(message.role != ASSISTANT for message in example.messages)):
         tokens = marked(tokenizer, rendered(tokenizer, messages, where, tools=tools), (), where, _ALL).tokens
         return [Tokenized(where, tokens, (True,) * len(tokens), toolless=toolless)]
-    texts = list(renderings(tokenizer, messages, counts, where, _ALL, tools))
-    done = [marked(tokenizer, one.text, one.places, where, _ALL) for one in reversed(texts)]
-    rows = [Tokenized(where, one.tokens, one.marks, one.straddles) for one in done]
+    texts = sorted(renderings(tokenizer, messages, counts, where, _ALL, tools), key=lambda one: one.numbers)
+    rows = [_row(tokenizer, example, one) for one in texts]
     return [replace(row, further=len(rows) - 1, toolless=toolless) for row in rows[:1]] + rows[1:]
+
+
+def _row(tokenizer: Any, example: TrainingExample, rendering: Rendering) -> Tokenized:
+    done = marked(tokenizer, rendering.text, rendering.places, example.where, _ALL)
+    text = "".join(rendering.text.split())
+    said = [part for number in rendering.numbers for part in example.messages[number].texts]
+    partial = any("".join(part.split()) not in text for part in said)
+    return Tokenized(example.where, done.tokens, done.marks, done.straddles, partial=partial, unasked=rendering.unasked)
 
 
 def _check_template(tokenizer: Any, example: TrainingExample) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -421,6 +422,16 @@ def test_a_line_that_is_no_example_is_named(line: bytes, said: str) -> None:
 
 
 def test_rows_of_every_shape() -> None:
+    talk = [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c"}]
+    chats = [
+        {"messages": talk},
+        {"conversations": [{"from": "human", "value": "a\nb"}, {"from": "gpt", "value": "c"}]},
+        {"instruction": "a", "input": "b", "output": "c", "text": "d"},
+        {"prompt": talk[:1], "completion": talk[1:]},
+    ]
+    rows = read_rows(Path("x.json"), json.dumps([{**chat, "tools": '[{"name": "f"}]'} for chat in chats]).encode())
+    assert [list(row.messages) for row in rows] == [talk] * 4
+    assert {row.tools[0]["function"]["name"] for row in rows} == {"f"}
     data = b'\xef\xbb\xbf{"prompt": "", "completion": "x"}\n\n{"text": "one\\u2028two", "more": 1}\n'
     one, two = read_rows(Path("x.jsonl"), data)
     assert (one.prompt, one.completion, one.where) == ("", "x", "x.jsonl:1")

@@ -141,6 +141,25 @@ def test_a_template_that_drops_earlier_reasoning_gives_a_row_for_each_answer(tmp
     )
 
 
+# Like DeepSeek-R1's: it removes the reasoning of all answers, but prompts for reasoning.
+PROMPTING = PLAIN.replace("{{ m.content }}", "{{ m.content.split('so ')[-1] }}").replace("%}A {%", "%}A thinking {%")
+
+
+def test_an_answer_that_begins_unlike_its_prompt_is_learnt_from_where_they_differ(tmp_path: Path) -> None:
+    words = word_tokenizer(PROMPTING)
+    talk = [MESSAGES[0], {"role": "assistant", "content": "thinking so yes"}, *MESSAGES[2:]]
+    assert learnt(tmp_path, words, {"messages": talk}) == [
+        "U hi there </s> A yes* </s>*",
+        "U hi there </s> A yes </s> U no </s> A ok* </s>*",
+    ]
+    problems = prepare(words, read_examples(tmp_path / "data.jsonl"), Settings(), None).summary.problems
+    assert [(one.what, one.count, one.done) for one in problems] == [
+        ("the chat template changes earlier turns once others follow", 1, "a row for each answer"),
+        ("the chat template leaves out part of an answer", 1, "learnt without it"),
+        ("the answer begins unlike the chat template's prompt", 2, "learnt from where they differ"),
+    ]
+
+
 TOOLED = (
     "{% for t in tools or [] %}S {{ t.function.name }} </s> {% endfor %}{% for m in messages %}"
     "{{ {'user': 'U', 'assistant': 'A', 'tool': 'S'}[m.role] }} {{ m.content }} "
@@ -148,6 +167,7 @@ TOOLED = (
     "{% if add_generation_prompt %}A {% endif %}"
 )
 ABSENT = TOOLED.replace("for c in m.tool_calls or []", "for c in (m.tool_calls if m.content is undefined else [])")
+WRITING = TOOLED.replace("c.function.arguments.day", "(c.function.arguments + '')[9:13]")  # of JSON in a string
 READING = TOOLED.replace("{{ m.content }}", "{{ m.content + '' }}")  # fails without content
 OPENAI = {"id": "1", "type": "function", "function": {"name": "see", "arguments": '{"day": "good"}'}}
 CALL = {"name": "see", "arguments": {"day": "good"}}
@@ -176,7 +196,7 @@ CALLS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("template", [TOOLED, ABSENT, READING])
+@pytest.mark.parametrize("template", [TOOLED, ABSENT, READING, WRITING])
 @pytest.mark.parametrize("row", CALLS.values(), ids=CALLS)
 def test_tool_calls_in_every_format(tmp_path: Path, row: dict[str, Any], template: str) -> None:
     tokenizer = models.word_tokenizer([*WORDS, "see"], template, opens=False)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from persona.errors import UsageError
+from persona.checkpoints.folder import open_checkpoint
+from persona.errors import CheckpointError, UsageError
 from persona.evaluate.rows import read_rows
 from persona.jsonlines import objects_in, read_text
 from persona.readout.pairs import read_pairs
@@ -75,6 +78,13 @@ def test_every_reader_refuses_half_a_character_and_tables(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="is a folder") as caught:
         read_examples(tmp_path)
     assert "load_from_disk" in caught.value.hint
+
+
+def test_a_configuration_with_half_a_character_is_refused(tmp_path: Path) -> None:
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "note": "\\ud83d"}')
+    with pytest.raises(CheckpointError, match=r"config.json has \\ud83d alone"):
+        open_checkpoint(tmp_path)
 
 
 def test_utf_16_is_named(tmp_path: Path) -> None:
