@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints.dtypes import BITS, byte_size
+from persona.checkpoints.sidefiles import refuse_lfs_pointer
 from persona.errors import CheckpointError, Storage
 from persona.files import translated
 from persona.reading import OpenFile
@@ -66,6 +67,7 @@ class TensorFile:
             raise _bad(path, "is too short for a header")
         self.header_size = int.from_bytes(head, "little")
         if self.header_size > min(MAX_HEADER, self.size - 8):
+            refuse_lfs_pointer(path)
             raise _bad(path, f"states a header of {self.header_size} bytes but has only {self.size}")
         header = self._file.read(8, self.header_size)
         self.tensors, self.metadata = _parse(path, header, self.size - 8 - self.header_size)

@@ -156,7 +156,7 @@ def ingest_run(
         files=blobs,
         config=patch,
     )
-    return Ingested(vector, checkpoint.nbytes, relative, (*changes.notes, *notes))
+    return Ingested(vector, checkpoint.nbytes, relative, (*checkpoint.notes, *changes.notes, *notes))
 
 
 def _incoming(checkpoint: Checkpoint, base: Base, changed: Mapping[str, Surveyed]) -> Iterator[Incoming]:
