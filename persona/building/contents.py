@@ -17,8 +17,8 @@ from persona.building.plan import Plan, Term
 from persona.building.run import streamed
 from persona.building.streams import tau_blocks
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, byte_size
-from persona.checkpoints.folder import Checkpoint, TensorSource
-from persona.checkpoints.tensorfile import TensorInfo
+from persona.checkpoints.folder import Checkpoint
+from persona.checkpoints.tensorfile import TensorInfo, TensorSource
 from persona.checkpoints.ties import tied_names
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe

@@ -21,8 +21,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona.checkpoints.folder import Checkpoint, TensorSource
-from persona.checkpoints.tensorfile import CHUNK, TensorInfo
+from persona.checkpoints.folder import Checkpoint
+from persona.checkpoints.tensorfile import CHUNK, TensorInfo, TensorSource
 from persona.checkpoints.wrappers import OUTERMOST, unwrapped
 from persona.errors import CheckpointError
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona.checkpoints.sidefiles import read_json
+from persona.checkpoints.sidefiles import read_json, refuse_lfs_pointer
 from persona.errors import CheckpointError
 from persona.files import storage_error
 
@@ -64,6 +64,7 @@ def load(path: Path) -> dict[str, torch.Tensor]:
 
     import torch
 
+    refuse_lfs_pointer(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols; files that cannot be read raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import CheckpointError
-from persona.files import storage_error
+from persona.files import storage_error, translated
 from persona.jsonlines import half_in
 
 INDEX = "model.safetensors.index.json"
@@ -22,6 +22,17 @@ _RUN_FILES = frozenset({
     "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
 })  # fmt: skip
 _MAX_SIDE_FILE = 256 << 20
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_MAX_POINTER = 1024
+"""Bytes that a pointer of git-lfs has at most, by its specification."""
+
+_CACHED = re.compile(
+    r".*/models--[^/]+/blobs/[0-9a-f]{40,64}"  # the hub's cache
+    r"|.*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}|.*/\.dvc/cache/[0-9a-f]{2}/[0-9a-f]{30}"  # DVC's, shared or not
+    r"|.*/annex/objects/.+/([^/]+)/\1"  # git-annex
+)
+"""Files in caches that name them by their content, which therefore cannot be any other file of the user's."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,8 +87,29 @@ def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is a pointer of git-lfs, which a clone without git-lfs has in place of the file itself."""
+    with translated(path):
+        if not path.is_file() or path.stat().st_size >= _MAX_POINTER:
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_LFS_POINTER)) == _LFS_POINTER
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Check that a file is not a pointer of git-lfs.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    if is_lfs_pointer(path):
+        raise CheckpointError(
+            f"{path} is a git-lfs pointer, not the file",
+            f"Fetch the files: git -C {path.parent} lfs pull",
+        )
+
+
 def stays_inside(link: Path, folder: Path) -> bool:
-    """Whether a link points into its folder, or into the hub cache whose snapshot the folder is."""
-    home = folder.resolve()
-    places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
-    return any(link.resolve().is_relative_to(place) for place in places)
+    """Whether a link points into its folder, or into a cache that names files by their content."""
+    target = link.resolve()
+    return target.is_relative_to(folder.resolve()) or _CACHED.fullmatch(target.as_posix()) is not None

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from persona.checkpoints.dtypes import BITS, byte_size
+from persona.checkpoints.sidefiles import refuse_lfs_pointer
 from persona.errors import CheckpointError, Storage
 from persona.files import translated
 from persona.reading import OpenFile
@@ -49,6 +50,31 @@ class TensorInfo:
         return self.stop - self.start
 
 
+class TensorSource(Protocol):
+    """Where the bytes of tensors come from: a file, or a computation."""
+
+    @property
+    def path(self) -> Path:
+        """The file, for messages."""
+
+    def read(
+        self, info: TensorInfo, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """A tensor's plain bytes from start to stop, perhaps at the beginning of ``out``."""
+
+    def data(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
+        """All of a tensor's plain bytes."""
+
+    def chunks(self, info: TensorInfo) -> Iterator[npt.NDArray[np.uint8]]:
+        """A tensor's plain bytes in pieces, each of which is valid until the next one."""
+
+    def lazy(self, info: TensorInfo) -> PlainBytes:
+        """A tensor's plain bytes, which may be read when they are sliced."""
+
+    def held(self, info: TensorInfo) -> TensorSource:
+        """A source to read one tensor from in parts: what is computed is computed once."""
+
+
 class TensorFile:
     """An open safetensors file. Reading raises Storage if the file has become shorter.
 
@@ -66,6 +92,7 @@ class TensorFile:
             raise _bad(path, "is too short for a header")
         self.header_size = int.from_bytes(head, "little")
         if self.header_size > min(MAX_HEADER, self.size - 8):
+            refuse_lfs_pointer(path)
             raise _bad(path, f"states a header of {self.header_size} bytes but has only {self.size}")
         header = self._file.read(8, self.header_size)
         self.tensors, self.metadata = _parse(path, header, self.size - 8 - self.header_size)

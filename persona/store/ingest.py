@@ -163,7 +163,10 @@ def ingest_run(
         config=patch,
     )
     return Ingested(
-        vector, checkpoint.nbytes, relative, (*run.notes, *short, *_kept(run.ignored), *changes.notes, *notes)
+        vector,
+        checkpoint.nbytes,
+        relative,
+        (*checkpoint.notes, *run.notes, *short, *_kept(run.ignored), *changes.notes, *notes),
     )
 
 

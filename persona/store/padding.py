@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from persona.checkpoints import settings
 from persona.checkpoints.alignment import Computed, same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, narrow, widen
-from persona.checkpoints.folder import Checkpoint, TensorSource
-from persona.checkpoints.tensorfile import TensorInfo
+from persona.checkpoints.folder import Checkpoint
+from persona.checkpoints.tensorfile import TensorInfo, TensorSource
 from persona.errors import WrongBase
 from persona.ids import BlobId
 from persona.store.nouns import Base, TensorSpec
