@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import CheckpointError
-from persona.files import storage_error
+from persona.files import storage_error, translated
 
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -20,7 +20,11 @@ _SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IG
 _RUN_FILES = frozenset({
     "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
 })  # fmt: skip
-_MAX_SIDE_FILE = 256 << 20
+MAX_SIDE_FILE = 256 << 20
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_MAX_POINTER = 1024
+"""Bytes that a pointer of git-lfs has at most, by its specification."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -46,21 +50,44 @@ def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Names and paths of configs, tokenizer, chat template and licence: never code or pickles.
 
     Raises:
-        CheckpointError: a file is too large, or a link to outside the folder.
+        CheckpointError: a file is too large, a link to outside the folder, or a pointer of git-lfs.
     """
     for path in sorted(folder.iterdir()):
         name = path.name
         if name.startswith(".") or name in _RUN_FILES or name.endswith(".index.json") or not path.is_file():
             continue
         if path.suffix in _SIDE_SUFFIXES or _SIDE_NAMES.fullmatch(name):
-            if path.stat().st_size > _MAX_SIDE_FILE:
+            if path.stat().st_size > MAX_SIDE_FILE:
                 raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
             if path.is_symlink() and not stays_inside(path, folder):
                 raise CheckpointError(
                     f"{path} is a link to {path.resolve()}, outside its folder",
                     "Its content would be part of every build. If you want that, replace the link by a copy.",
                 )
+            refuse_lfs_pointer(path)
             yield name, path
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is a pointer of git-lfs, which a clone without git-lfs has in place of the file itself."""
+    with translated(path):
+        if not path.is_file() or path.stat().st_size >= _MAX_POINTER:
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_LFS_POINTER)) == _LFS_POINTER
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Check that a file is not a pointer of git-lfs.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    if is_lfs_pointer(path):
+        raise CheckpointError(
+            f"{path} is a git-lfs pointer, not the file",
+            f"Fetch the files: git -C {path.parent} lfs pull",
+        )
 
 
 def stays_inside(link: Path, folder: Path) -> bool:
