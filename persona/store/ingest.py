@@ -10,17 +10,20 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints import settings
+from persona.checkpoints import groups, settings
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
+from persona.checkpoints.sidefiles import check_side_file, side_files
+from persona.checkpoints.subfolders import subfolders
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.checkpoints.ties import tied_names
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
-from persona.ids import BaseId, BlobId, TensorId, tensor_hasher
+from persona.ids import BaseId, TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
 from persona.store.kept import Keep
 from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
@@ -72,11 +75,19 @@ class _Changes:
     notes: list[str] = field(default_factory=list)
 
 
-def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress = SILENT, keep: Keep = "copy") -> Base:
+def ingest_base(
+    checkpoint: Checkpoint,
+    store: TensorStore,
+    progress: Progress = SILENT,
+    keep: Keep = "copy",
+    *,
+    code: bool = False,
+) -> Base:
     """Store a pretrained checkpoint: weight files unchanged, small files as blobs.
 
     Args:
         keep: Copy, hard-link or only reference the weight files.
+        code: Store its Python files too.
     """
     tensors: dict[str, TensorSpec] = {}
     with progress.task("storing the base", checkpoint.nbytes) as task:
@@ -86,16 +97,37 @@ def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress =
                 tensors[name] = TensorSpec(ids[name], info.dtype, info.shape)
     tied = _drop_tied(checkpoint.config, tensors)
     with store.writer() as writer:
-        blobs = {name: writer.add_blob(data) for name, data in read_side_files(checkpoint).items()}
+        blobs = {name: writer.add_blob(data) for name, data in read_side_files(checkpoint, code=code).items()}
         writer.finish()
     return Base(tensors, blobs, tied)
 
 
-def read_side_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Read a checkpoint's small files, by name."""
+def read_side_files(checkpoint: Checkpoint, *, code: bool = False) -> dict[str, bytes]:
+    """Read a checkpoint's small files, those in subfolders included, by name.
+
+    Args:
+        code: Read Python files too.
+    """
+    folder = checkpoint.folder
+    below = subfolders(folder)
+    return _read(folder, {**dict(side_files(folder, code=code)), **below.data, **(below.code if code else {})})
+
+
+def read_run_files(folder: Path) -> dict[str, bytes]:
+    """Read those of a run's small files that it may bring to a build."""
+    with translated(folder):
+        paths = {**dict(side_files(folder)), **subfolders(folder).data}
+    listed = paths.get(groups.MODULES_JSON)
+    modules = _read(folder, {groups.MODULES_JSON: listed})[groups.MODULES_JSON] if listed else None
+    wanted = {*settings.CONFIGS, *groups.compared(paths, modules)}
+    return _read(folder, {name: path for name, path in paths.items() if name in wanted})
+
+
+def _read(folder: Path, paths: Mapping[str, Path]) -> dict[str, bytes]:
     contents = {}
-    for name, path in checkpoint.side_files.items():
+    for name, path in paths.items():
         with translated(path):
+            check_side_file(path, folder)
             contents[name] = path.read_bytes()
     return contents
 
@@ -135,7 +167,7 @@ def ingest_run(
     changes = _changes(checkpoint, base, surveyed)
     if not own:
         _check_related(checkpoint, surveyed.values())
-    changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
+    changed_files, patch, notes = settings_of(read_run_files(checkpoint.folder), base, store)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("storing what changed", sum(s.info.nbytes for s in changes.changed.values())) as task:
@@ -308,15 +340,26 @@ def settings_of(
     run_files: Mapping[str, bytes], base: Base, store: TensorStore
 ) -> tuple[dict[str, bytes], dict[str, ConfigPatch], list[str]]:
     """What a run changed besides the weights: files to store, changed settings by file, and notes about both."""
-    compared = settings.relevant(base.files, run_files)
-    base_files = {name: store.blob(BlobId(base.files[name])) for name in compared if name in base.files}
-    changed = {name: run_files[name] for name in settings.changed_files(base_files, run_files)}
+    wanted = {*settings.CONFIGS, *groups.compared(base.files, _modules(base, store))} if run_files else set()
+    base_files = {name: store.blob(blob) for name, blob in base.files.items() if name in wanted}
+    changed = groups.changed(base_files, run_files)
     patches = {
         name: patch
         for name in settings.CONFIGS
         if (patch := settings.config_patch(settings.parse(base_files.get(name)), settings.parse(run_files.get(name))))
     }
-    notes = [f"has its own {', '.join(sorted(changed))}"] if changed else []
+    notes = []
+    for group in changed:
+        how = groups.difference(
+            groups.meaning(group, base_files, base_files), groups.meaning(group, run_files, base_files)
+        )
+        notes.append(f"brings its own {groups.title(group)}, which differs in {how}")
     for name, patch in sorted(patches.items()):
         notes.append(f"changes {name}: {', '.join('.'.join(path) for path, _ in patch)}")
-    return changed, patches, notes
+    files = {name: run_files[name] for names in changed.values() for name in names}
+    return dict(sorted(files.items())), patches, notes
+
+
+def _modules(base: Base, store: TensorStore) -> bytes | None:
+    blob = base.files.get(groups.MODULES_JSON)
+    return store.blob(blob) if blob is not None else None
