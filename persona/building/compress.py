@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from persona.building import truncate
-from persona.building.adapter import EXACT, Pair, Surroundings, changed, is_stack, stack_module, stacked, told
+from persona.building.adapter import EXACT, Pair, Surroundings, changed, is_stack, stack_module, stacked, unsaid
 from persona.building.plan import Output, Plan
 from persona.building.run import loops_for, run
 from persona.checkpoints.adapters.writing import Module, Unsaid
@@ -212,5 +212,5 @@ def _summed(done: Sequence[_Done], uncounted: Sequence[UncoveredTensor], around:
         pairs=tuple(tensor.pair for tensor in done if tensor.pair is not None),
         errors=tuple(tensor.error for tensor in done if tensor.error is not None),
         left_out=(*left_out, *uncounted),
-        files=tuple(sorted({file for a in around.active for file in told(a)})),
+        files=tuple(sorted({file for a in around.active for file in unsaid(a)})),
     )

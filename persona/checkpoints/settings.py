@@ -37,6 +37,11 @@ def is_volatile(key: str) -> bool:
     return key in _VOLATILE or key.startswith(_OF_TOOLS)
 
 
+def is_ignored(path: tuple[str, ...], value: Any) -> bool:
+    """Whether a build must not take a setting from a run."""
+    return any(map(is_volatile, path)) or (path[-1] == _QUANTIZED and value is not None)
+
+
 def is_minor(file: str, path: tuple[str, ...]) -> bool:
     """Whether two vectors may set a key differently without being refused: defaults of sampling, and padding."""
     key = path[-1]

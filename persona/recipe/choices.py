@@ -91,7 +91,7 @@ class Choices:
 
     def encode(self) -> dict[str, Any]:
         """The fields that a stored recipe has for them; none if nothing is chosen, so that older recipes keep their ids."""
-        settings = {"from": self.settings_from} if self.settings_from else {}
+        settings: dict[str, Any] = {"from": self.settings_from} if self.settings_from else {}
         if self.settings:
             settings |= {"set": [[list(path), value] for path, value in self.settings]}
         return ({FILES: dict(self.files)} if self.files else {}) | ({SETTINGS: settings} if settings else {})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints import groups, settings
+from persona.checkpoints import code, groups, settings
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.sidefiles import check_side_file, side_files
@@ -23,7 +23,7 @@ from persona.checkpoints.tensorfile import TensorInfo
 from persona.checkpoints.ties import tied_names
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
-from persona.ids import BaseId, TensorId, tensor_hasher
+from persona.ids import BaseId, TensorId, blob_id, tensor_hasher
 from persona.progress import SILENT, Progress, Task
 from persona.store.kept import Keep
 from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
@@ -81,13 +81,13 @@ def ingest_base(
     progress: Progress = SILENT,
     keep: Keep = "copy",
     *,
-    code: bool = False,
+    allow_code: bool = False,
 ) -> Base:
     """Store a pretrained checkpoint: weight files unchanged, small files as blobs.
 
     Args:
         keep: Copy, hard-link or only reference the weight files.
-        code: Store its Python files too.
+        allow_code: Store its Python files too.
     """
     tensors: dict[str, TensorSpec] = {}
     with progress.task("storing the base", checkpoint.nbytes) as task:
@@ -97,20 +97,23 @@ def ingest_base(
                 tensors[name] = TensorSpec(ids[name], info.dtype, info.shape)
     tied = _drop_tied(checkpoint.config, tensors)
     with store.writer() as writer:
-        blobs = {name: writer.add_blob(data) for name, data in read_side_files(checkpoint, code=code).items()}
+        blobs = {
+            name: writer.add_blob(data) for name, data in read_side_files(checkpoint, allow_code=allow_code).items()
+        }
         writer.finish()
     return Base(tensors, blobs, tied)
 
 
-def read_side_files(checkpoint: Checkpoint, *, code: bool = False) -> dict[str, bytes]:
+def read_side_files(checkpoint: Checkpoint, *, allow_code: bool = False) -> dict[str, bytes]:
     """Read a checkpoint's small files, those in subfolders included, by name.
 
     Args:
-        code: Read Python files too.
+        allow_code: Read Python files too.
     """
     folder = checkpoint.folder
     below = subfolders(folder)
-    return _read(folder, {**dict(side_files(folder, code=code)), **below.data, **(below.code if code else {})})
+    scripts = below.code if allow_code else {}
+    return _read(folder, {**dict(side_files(folder, code=allow_code)), **below.data, **scripts})
 
 
 def read_run_files(folder: Path) -> dict[str, bytes]:
@@ -167,7 +170,9 @@ def ingest_run(
     changes = _changes(checkpoint, base, surveyed)
     if not own:
         _check_related(checkpoint, surveyed.values())
-    changed_files, patch, notes = settings_of(read_run_files(checkpoint.folder), base, store)
+    run_files = read_run_files(checkpoint.folder)
+    changed_files, patch, notes = settings_of(run_files, base, store)
+    notes += _code_notes(checkpoint.folder, run_files, base)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("storing what changed", sum(s.info.nbytes for s in changes.changed.values())) as task:
@@ -358,6 +363,17 @@ def settings_of(
         notes.append(f"changes {name}: {', '.join('.'.join(path) for path, _ in patch)}")
     files = {name: run_files[name] for names in changed.values() for name in names}
     return dict(sorted(files.items())), patches, notes
+
+
+def _code_notes(folder: Path, run_files: Mapping[str, bytes], base: Base) -> list[str]:
+    """A note if a run has Python code that is not the base's: builds never have a run's code."""
+    paths = {name: folder / name for name in code.referred(run_files)}
+    own = []
+    for name, path in paths.items():
+        with translated(path):
+            if path.is_file() and blob_id(path.read_bytes()) != base.files.get(name):
+                own.append(name)
+    return [f"its code ({', '.join(own)}) is not stored: builds have only the base's"] if own else []
 
 
 def _modules(base: Base, store: TensorStore) -> bytes | None:

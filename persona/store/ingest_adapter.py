@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from persona.checkpoints.adapter import Adapter, LowRank, MadeDense, open_adapter
 from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.folder import open_checkpoint
+from persona.checkpoints.settings import CONFIGS
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
 from persona.ids import BaseId, tensor_id
 from persona.progress import SILENT, Progress
-from persona.store.ingest import Ingested, check_shape, few, spec_fields
+from persona.store.ingest import Ingested, check_shape, few, read_run_files, settings_of, spec_fields
 from persona.store.nouns import Base, ConfigPatch, LowRankSpec, TensorSpec, Vector
 from persona.store.packwriter import Incoming
 from persona.store.tensors import TensorStore
@@ -60,19 +61,27 @@ def ingest_adapter(
         WrongBase: the adapter was trained on another base.
     """
     adapter = checked_adapter(folder, base_id, base, store)
+    files, _, notes = settings_of(_tokenizer_files(folder), base, store)
     total = sum(info.nbytes for info in adapter.file.tensors.values())
     with store.writer() as writer, progress.task("storing the adapter", total) as task:
         kept: dict[str, TensorSpec] = {}
         writer.add_tensors(_incoming(adapter, base, kept), task)
+        blobs = {name: writer.add_blob(data) for name, data in files.items()}
         writer.finish()
     vector = Vector(
         base=base_id,
         form="lora",
         tensors={name: kept[name] for name in sorted({*adapter.full, *adapter.made})},
         low_rank={name: _low_rank(spec, kept) for name, spec in sorted(adapter.low_rank.items())},
+        files=blobs,
         config=_patch(adapter),
     )
-    return Ingested(vector, adapter.file.size, None, tuple(_notes(adapter, base)))
+    return Ingested(vector, adapter.file.size, None, (*_notes(adapter, base), *notes))
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """The files beside an adapter that trainers write from what they trained with: no settings, which are the base's."""
+    return {name: data for name, data in read_run_files(folder).items() if name not in CONFIGS}
 
 
 def checked_adapter(folder: Path, base_id: BaseId, base: Base, store: TensorStore) -> Adapter:
