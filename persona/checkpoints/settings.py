@@ -42,6 +42,11 @@ def is_ignored(path: tuple[str, ...], value: Any) -> bool:
     return any(map(is_volatile, path)) or (path[-1] == _QUANTIZED and value is not None)
 
 
+def quantizes(base: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether a run says that its weights are quantized, and its base does not."""
+    return bool(run.get(_QUANTIZED)) and not base.get(_QUANTIZED)
+
+
 def is_minor(file: str, path: tuple[str, ...]) -> bool:
     """Whether two vectors may set a key differently without being refused: defaults of sampling, and padding."""
     key = path[-1]

@@ -359,6 +359,10 @@ def settings_of(
             groups.meaning(group, base_files, base_files), groups.meaning(group, run_files, base_files)
         )
         notes.append(f"brings its own {groups.title(group)}, which differs in {how}")
+    if settings.quantizes(
+        settings.parse(base_files.get(settings.CONFIG)), settings.parse(run_files.get(settings.CONFIG))
+    ):
+        notes.append("its quantization_config is left out: the weights are not quantized")
     for name, patch in sorted(patches.items()):
         notes.append(f"changes {name}: {', '.join('.'.join(path) for path, _ in patch)}")
     files = {name: run_files[name] for names in changed.values() for name in names}
