@@ -19,6 +19,7 @@ from persona.building.groups import assembled, brought
 from persona.building.plan import Plan
 from persona.checkpoints import code, settings, ties
 from persona.checkpoints.dtypes import TORCH_NAMES
+from persona.errors import did_you_mean
 from persona.recipe import alphas
 from persona.recipe.choices import Choices
 from persona.store.nouns import Base
@@ -46,6 +47,7 @@ def side_files(
     base_files, chosen = brought(bringing, base, store, choices)
     files = assembled(base_files, chosen)
     changed = patches(bringing, choices)
+    notes = _unknown(choices, files, bringing)
     for name in settings.CONFIGS:
         config = settings.parse(files.get(name))
         patch = changed.by_file.get(name, ())
@@ -57,7 +59,20 @@ def side_files(
             _derive(config, plan, base)
         if json.dumps(config) != before:
             files[name] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-    return SideFiles(dict(sorted(files.items())), tuple(_notes(files, changed.left)))
+    return SideFiles(dict(sorted(files.items())), (*notes, *_notes(files, changed.left)))
+
+
+def _unknown(choices: Choices, files: Mapping[str, bytes], bringing: Sequence[Active]) -> list[str]:
+    """Notes about settings of the recipe that neither the base nor a vector has: they may be misspelt."""
+    notes = []
+    for name in settings.CONFIGS:
+        patches = [patch for a in bringing for patch in a.vector.config.get(name, ())]
+        known = {*settings.parse(files.get(name)), *(path[0] for path, _ in patches)}
+        for path, _ in choices.of_file(name):
+            if path[0] not in known and name == settings.CONFIG:
+                similar = did_you_mean(path[0], sorted(known))
+                notes.append(f"the base's {name} has no {path[0]}: the build's has it now. {similar}".rstrip())
+    return notes
 
 
 def _notes(files: Mapping[str, bytes], left: Sequence[str]) -> Iterator[str]:

@@ -93,7 +93,10 @@ def effective(group: str, run: Files, base: Files) -> dict[str, bytes]:
     """The files of a group that a run works with: its own or, if they are only a part, with the base's below them."""
     own, theirs = of_group(group, run), of_group(group, base)
     if group == TOKENIZER:
-        whole = any(map(is_vocabulary, own)) and TOKENIZER_CONFIG in own
+        words = [name for name in own if is_vocabulary(name)]
+        whole = bool(words) and TOKENIZER_CONFIG in own
+        if any(theirs.get(name) != own[name] for name in words):  # the base's vocabulary is another
+            theirs = {name: data for name, data in theirs.items() if not is_vocabulary(name)}
     elif group == PROCESSOR:
         whole = has_parts(own) or not has_parts(theirs)
     else:

@@ -129,7 +129,7 @@ def _leaves(table: Table, values: Mapping[str, Any], path: Path) -> Iterator[tup
     """Every setting by the keys that lead to it, below ``path``."""
     for key, value in values.items():
         here = (*path, key)
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             yield from _leaves(table, value, here)
         elif _is_plain(value) and here != (OF_GENERATION,):
             yield here, value

@@ -358,7 +358,7 @@ def settings_of(
         how = groups.difference(
             groups.meaning(group, base_files, base_files), groups.meaning(group, run_files, base_files)
         )
-        notes.append(f"brings its own {groups.title(group)}, which differs in {how}")
+        notes.append(f"brings its own {groups.title(group)}; differences: {how}")
     if settings.quantizes(
         settings.parse(base_files.get(settings.CONFIG)), settings.parse(run_files.get(settings.CONFIG))
     ):
