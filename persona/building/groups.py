@@ -14,7 +14,7 @@ from persona.checkpoints import groups
 from persona.checkpoints.tokenizers import Meaning
 from persona.errors import Refusal
 from persona.ids import BlobId
-from persona.recipe.choices import BASE, FILES, Choices
+from persona.recipe.choices import BASE, FILES, TOKENS, UNION, Choices
 from persona.store.nouns import Base
 from persona.store.tensors import TensorStore
 
@@ -76,11 +76,12 @@ def _one(group: str, several: list[Brought], acting: list[str], choices: Choices
     first = several[0]
     for other in several[1:]:
         if other.meaning != first.meaning:
+            union = f' For the added tokens of both, set {TOKENS} = "{UNION}".' if group == groups.TOKENIZER else ""
             names = f'"{first.vector}", "{other.vector}" or "{BASE}"'
             raise Refusal(
                 f"vectors '{first.vector}' and '{other.vector}' bring different {groups.title(group)} files: "
                 f"{groups.difference(first.meaning, other.meaning)}",
-                f"Choose in persona.toml: in the table [{FILES}], set {group} to {names}.",
+                f"Choose in persona.toml: in the table [{FILES}], set {group} to {names}.{union}",
             )
     return first
 

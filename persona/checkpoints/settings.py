@@ -97,13 +97,16 @@ def _same_rope(base: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
 
 
 def _rope(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the rotary embedding in the form of ``rope_parameters``; empty if there are none."""
+    """The settings of the rotary embedding in the form of ``rope_parameters``; empty if there are none, or two."""
     if not any(table.get(key) for key in _ROPE):
         return {}
     merged: dict[str, Any] = {"rope_theta": table.get("rope_theta")}
     for key in _ROPE[1:]:
         value = table.get(key)
-        merged |= value if isinstance(value, Mapping) else {}
+        own = value if isinstance(value, Mapping) else {}
+        if any(merged.get(name, item) not in (None, item) for name, item in own.items()):
+            return {}  # it depends on the version of transformers which of them counts
+        merged |= own
     kind = merged.pop("type", None)
     merged.setdefault("rope_type", kind or "default")
     return {key: value for key, value in merged.items() if value is not None}

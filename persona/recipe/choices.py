@@ -3,6 +3,7 @@
     [files]                            # whose files a build has: a vector's name, or "base"
     tokenizer = "listening"
     chat_template = "voice"
+    tokens = "union"                   # the added tokens of all vectors
 
     [config]
     from = "listening"                 # whose setting counts where vectors differ
@@ -21,13 +22,15 @@ from typing import Any
 from persona.checkpoints.groups import GROUPS
 from persona.checkpoints.settings import CONFIG, GENERATION
 from persona.errors import did_you_mean
-from persona.settings import Table
+from persona.settings import Choice, Table
 
 FILES, SETTINGS = "files", "config"
 """Names of the tables."""
 
 FROM = "from"
 BASE = "base"
+TOKENS, UNION = "tokens", "union"
+"""``tokens = "union"``: the added tokens of all vectors."""
 OF_GENERATION = "generation_config"
 """Key of ``[config]`` below which settings of generation_config.json are."""
 
@@ -62,12 +65,13 @@ class Choices:
 
     def without(self, vector: str) -> Choices:
         """The choices without those that name a vector."""
-        files = {group: name for group, name in self.files.items() if name != vector}
+        files = {group: name for group, name in self.files.items() if group == TOKENS or name != vector}
         return replace(self, files=files, settings_from=None if self.settings_from == vector else self.settings_from)
 
     def only(self, vectors: Collection[str]) -> Choices:
         """The choices without those that name any other vector than these."""
-        gone = {name for name in (*self.files.values(), self.settings_from) if name not in (None, BASE, *vectors)}
+        named = (*(name for group, name in self.files.items() if group != TOKENS), self.settings_from)
+        gone = {name for name in named if name not in (None, BASE, *vectors)}
         kept = self
         for name in gone:
             kept = kept.without(str(name))
@@ -110,8 +114,10 @@ def parse_choices(files: Table, settings: Table, vectors: Collection[str]) -> Ch
     Raises:
         PersonaError: a key is unknown, a vector is not in the recipe, or a value cannot be a setting.
     """
-    files.allow(GROUPS)
-    chosen = {group: _vector(files, group, vectors) for group in sorted(files.values)}
+    files.allow((*GROUPS, TOKENS))
+    chosen = {group: _vector(files, group, vectors) for group in sorted(files.values) if group != TOKENS}
+    if TOKENS in files:
+        chosen[TOKENS] = files.get(TOKENS, Choice(UNION, (UNION,), "Leave the line out, or choose a tokenizer."))
     settings_from = _vector(settings, FROM, vectors) if FROM in settings else None
     values = {key: value for key, value in settings.values.items() if key != FROM}
     return Choices(chosen, settings_from, tuple(sorted(_leaves(settings, values, ()))))

@@ -133,8 +133,7 @@ def test_an_adapter_has_them_too(
 
 
 def choose(repo: persona.Repository, lines: str) -> None:
-    text = repo.head_text()
-    assert text is not None
+    text = repo.head_text().partition("\n[files]")[0].partition("\n[config]")[0]
     repo.recipe_path.write_text(text + lines)
 
 
