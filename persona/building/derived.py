@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from persona.building.acting import Active, agreed_shape, dropped, grown
-from persona.building.sidefiles import brought, patches
-from persona.ids import BaseId
+from persona.building.configs import patches
+from persona.building.groups import brought
+from persona.checkpoints import groups
+from persona.errors import Refusal
+from persona.ids import BaseId, BlobId
+from persona.recipe.choices import Choices
 from persona.recipe.model import Entry
 from persona.store.nouns import Base, TermOf, Vector
 from persona.store.tensors import TensorStore
@@ -48,11 +52,30 @@ def sum_of(
         form=FORM,
         tensors={},
         gone=tuple(sorted(dropped(active))),
-        files=brought(bringing, base, store),
-        config=patches(bringing),
+        files=_files(bringing, base, store),
+        config=patches(bringing, Choices()).by_file,
         terms=tuple(terms),
         parts=tuple(vectors),
     )
+
+
+def _files(bringing: Sequence[Active], base: Base, store: TensorStore) -> dict[str, BlobId]:
+    """The files that the terms bring, each group from one of them.
+
+    Raises:
+        Refusal: two terms bring a group differently, or need different files of one name.
+    """
+    owners = {active.name: active.vector.files for active in bringing}
+    files: dict[str, tuple[BlobId, str]] = {}
+    for group, one in brought(bringing, base, store, Choices())[1].items():
+        for name in one.files:
+            blob, owner = files.setdefault(name, (owners[one.vector][name], one.vector))
+            if blob != owners[one.vector][name]:
+                raise Refusal(
+                    f"vectors '{owner}' and '{one.vector}' both bring {name}, the second for its {groups.title(group)}",
+                    "Keep them apart in the recipe, where each file is put together from both.",
+                )
+    return {name: blob for name, (blob, _) in sorted(files.items())}
 
 
 def _check_shapes(base: Base, active: Sequence[Active]) -> None:

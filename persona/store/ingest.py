@@ -10,21 +10,20 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints import settings
 from persona.checkpoints.alignment import aligned, same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.checkpoints.ties import tied_names
 from persona.errors import CheckpointError, WrongBase
-from persona.files import translated
-from persona.ids import BaseId, BlobId, TensorId, tensor_hasher
+from persona.ids import BaseId, TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
+from persona.store.ingest_files import base_config, code_notes, read_run_files, read_side_files, settings_of
 from persona.store.kept import Keep
-from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
+from persona.store.nouns import Base, TensorSpec, Vector
 from persona.store.packwriter import Incoming
 from persona.store.padding import padded, rows_of
 from persona.store.tensors import TensorStore
@@ -77,11 +76,19 @@ class _Changes:
     notes: list[str] = field(default_factory=list)
 
 
-def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress = SILENT, keep: Keep = "copy") -> Base:
+def ingest_base(
+    checkpoint: Checkpoint,
+    store: TensorStore,
+    progress: Progress = SILENT,
+    keep: Keep = "copy",
+    *,
+    allow_code: bool = False,
+) -> Base:
     """Store a pretrained checkpoint: weight files unchanged, small files as blobs.
 
     Args:
         keep: Copy, hard-link or only reference the weight files.
+        allow_code: Store its Python files too.
     """
     tensors: dict[str, TensorSpec] = {}
     with progress.task("storing the base", checkpoint.nbytes) as task:
@@ -91,19 +98,12 @@ def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress =
                 tensors[name] = TensorSpec(ids[name], info.dtype, info.shape)
     tied = _drop_tied(checkpoint.config, tensors)
     with store.writer() as writer:
-        blobs = {name: writer.add_blob(data) for name, data in read_side_files(checkpoint).items()}
+        blobs = {
+            name: writer.add_blob(data) for name, data in read_side_files(checkpoint, allow_code=allow_code).items()
+        }
         checkpoint.watch.check()
         writer.finish()
     return Base(tensors, blobs, tied)
-
-
-def read_side_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Read a checkpoint's small files, by name."""
-    contents = {}
-    for name, path in checkpoint.side_files.items():
-        with translated(path):
-            contents[name] = path.read_bytes()
-    return contents
 
 
 def _drop_tied(config: Mapping[str, object], tensors: dict[str, TensorSpec]) -> dict[str, str]:
@@ -146,7 +146,9 @@ def ingest_run(
     changes = _changes(checkpoint, base, surveyed, run.ignored)
     if not own:
         _check_related(checkpoint, surveyed.values())
-    changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
+    run_files = read_run_files(checkpoint.folder, checkpoint.side_files)
+    changed_files, patch, notes = settings_of(run_files, base, store)
+    notes += code_notes(checkpoint.folder, run_files, base)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("storing what changed", sum(s.info.nbytes for s in changes.changed.values())) as task:
@@ -168,12 +170,6 @@ def ingest_run(
         relative,
         (*checkpoint.notes, *run.notes, *short, *_kept(run.ignored), *changes.notes, *notes),
     )
-
-
-def base_config(base: Base, store: TensorStore) -> dict[str, Any]:
-    """The base's ``config.json``; empty if it has none."""
-    blob = base.files.get("config.json")
-    return settings.parse(store.blob(BlobId(blob))) if blob is not None else {}
 
 
 def _kept(ignored: Sequence[str]) -> Iterator[str]:
@@ -341,21 +337,3 @@ def relative_norm(surveyed: Iterable[Surveyed]) -> float | None:
     delta, base = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
     ratio = delta / base if base > 0 else math.nan
     return math.sqrt(ratio) if math.isfinite(ratio) else None
-
-
-def settings_of(
-    run_files: Mapping[str, bytes], base: Base, store: TensorStore
-) -> tuple[dict[str, bytes], dict[str, ConfigPatch], list[str]]:
-    """What a run changed besides the weights: files to store, changed settings by file, and notes about both."""
-    compared = settings.relevant(base.files, run_files)
-    base_files = {name: store.blob(BlobId(base.files[name])) for name in compared if name in base.files}
-    changed = {name: run_files[name] for name in settings.changed_files(base_files, run_files)}
-    patches = {
-        name: patch
-        for name in settings.CONFIGS
-        if (patch := settings.config_patch(settings.parse(base_files.get(name)), settings.parse(run_files.get(name))))
-    }
-    notes = [f"has its own {', '.join(sorted(changed))}"] if changed else []
-    for name, patch in sorted(patches.items()):
-        notes.append(f"changes {name}: {', '.join('.'.join(path) for path, _ in patch)}")
-    return changed, patches, notes

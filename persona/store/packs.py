@@ -175,6 +175,16 @@ class Volume:
             raise Damaged(f"{self.path} is shorter than it was when it was opened", self.hint)
 
 
+class Lent(Volume):
+    """Tensors and blobs in memory."""
+
+    def __init__(
+        self, tensors: Mapping[TensorId, StoredTensor], blobs: Mapping[BlobId, StoredBlob], data: memoryview
+    ) -> None:
+        super().__init__(Path("memory"), tensors, blobs)
+        self.__dict__["buffer"] = data  # fills the cached property
+
+
 def damaged(path: Path, what: str) -> Damaged:
     """An error about a file in the packs folder."""
     return Damaged(f"{path} {what}", RESTORE)

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona.checkpoints.dtypes import BITS
 from persona.errors import Damaged, Storage
 from persona.files import translated
-from persona.ids import BlobId, Id, TensorId, blob_id, tensor_hasher
+from persona.ids import BlobId, Id, TensorId, blob_id, tensor_hasher, tensor_id
 from persona.progress import Task
 from persona.store import codecs, compression, kept, packs
 from persona.store.kept import AdoptedFile, Keep
-from persona.store.packs import BLOCK, StoredTensor, Volume
+from persona.store.packs import BLOCK, StoredBlob, StoredTensor, Volume
 from persona.store.packwriter import Incoming, PackSummary, PackWriter
 from persona.threads import in_order
 
@@ -60,6 +61,26 @@ class TensorStore:
         self._tensors: dict[TensorId, Volume] = {}
         self._blobs: dict[BlobId, Volume] = {}
         self._lock = threading.RLock()
+        self._lent: dict[Id, Volume] = {}
+
+    def lend_tensor(self, dtype: str, shape: tuple[int, ...], bits: Bits) -> TensorId:
+        """Make a tensor in memory readable like a stored one, as long as this object lives, and return its id."""
+        data = memoryview(bits.reshape(-1).view("u1").data).toreadonly()
+        name = tensor_id(dtype, shape, [data], threads=True)
+        width = max(BITS[dtype], 8) // 8
+        count = len(data) // width
+        sizes = tuple(width * min(BLOCK, count - start) for start in range(0, count, BLOCK))
+        stored = StoredTensor(name, dtype, shape, None, BLOCK, 0, ("raw",) * len(sizes), sizes)
+        self._lent[name] = packs.Lent({name: stored}, {}, data)
+        return name
+
+    def lend_blob(self, data: bytes) -> BlobId:
+        """Make a blob in memory readable like a stored one, as long as this object lives, and return its id."""
+        name = blob_id(data)
+        self._lent[name] = packs.Lent(
+            {}, {name: StoredBlob(name, 0, len(data), len(data), zstd=False)}, memoryview(data)
+        )
+        return name
 
     def __contains__(self, name: TensorId) -> bool:
         return self._place(name, "tensor") is not None
@@ -196,6 +217,8 @@ class TensorStore:
         raise self._missing(name, kind)
 
     def _place(self, name: Id, kind: str) -> Volume | None:
+        if name in self._lent:
+            return self._lent[name]
         for attempt in range(2):
             places: Mapping[Any, Volume] = self._tensors if kind == "tensor" else self._blobs
             if name in places or attempt:
