@@ -138,6 +138,7 @@ FAMILIES: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "ModernBERT": ("ModernBertForMaskedLM", {**ENCODER, "local_attention": 16, "cls_token_id": 1, "sep_token_id": 2}),
     # encoder and decoder
     "T5": ("T5ForConditionalGeneration", {**T5, "decoder_start_token_id": 0}),
+    "T5 1.1": ("T5ForConditionalGeneration", {**T5, "decoder_start_token_id": 0, "tie_word_embeddings": False}),
     "BART": ("BartForConditionalGeneration", SEQ),
     "mBART": ("MBartForConditionalGeneration", SEQ),
     "Pegasus": ("PegasusForConditionalGeneration", SEQ),

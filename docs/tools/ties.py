@@ -26,6 +26,8 @@ LAYERS = frozenset(
 )  # fmt: skip
 """Settings of a config that make it deep, which costs time and changes nothing here."""
 
+SETTING = "tie_word_embeddings"
+
 Ties = dict[str, list[Any]]
 
 
@@ -47,7 +49,7 @@ def classes() -> dict[str, Any]:
 
 
 def ties_of(kind: Any) -> Ties:
-    """What a class ties, by the part of its config that decides, with the part's default."""
+    """What a class ties, by the part of its config that decides, with what the part makes of the setting."""
     import torch
 
     try:
@@ -55,15 +57,32 @@ def ties_of(kind: Any) -> Ties:
             model = kind(_config(kind))
     except Exception:  # composite models without defaults, and those that need other packages
         own = kind._tied_weights_keys or {}
-        return {"": [bool(getattr(kind.config_class, "tie_word_embeddings", False)), own]} if own else {}
+        return {"": [_switch(kind.config_class), own]} if own else {}
     parts: Ties = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         for alias, tensor in (getattr(module, "_tied_weights_keys", None) or {}).items():
             part = _part(model.config, module.config)
             if part is not None:
-                default = _default(_sub(kind.config_class(), part))
-                parts.setdefault(part, [default, {}])[1][_below(prefix, alias)] = _below(prefix, tensor)
+                ties = parts.setdefault(part, [_switch(type(_sub(model.config, part))), {}])[1]
+                ties[_below(prefix, alias)] = _below(prefix, tensor)
     return dict(sorted(parts.items()))
+
+
+def _switch(kind: Any) -> str:
+    """Whether a class of configs ties weights (1 or 0) if ``tie_word_embeddings`` is absent, false, true, or false or true in
+    its text_config: T5 ignores the setting, and others take that of the text model.
+    """
+    text = "text_config" in kind.sub_configs
+    given: list[dict[str, Any]] = [{}, {SETTING: False}, {SETTING: True}]
+    given += [{"text_config": {SETTING: value}} if text else {} for value in (False, True)]
+    return "".join(str(int(_ties(kind, settings))) for settings in given)
+
+
+def _ties(kind: Any, settings: dict[str, Any]) -> bool:
+    try:
+        return bool(getattr(kind.from_dict(settings), SETTING, False))
+    except Exception:  # some need more settings, and some refuse this one
+        return bool(settings.get(SETTING, getattr(kind, SETTING, False)))
 
 
 def _config(kind: Any) -> Any:
@@ -94,10 +113,6 @@ def _sub(config: Any, part: str) -> Any:
     return getattr(config, part) if part else config
 
 
-def _default(config: Any) -> bool:
-    return bool(getattr(config, "tie_word_embeddings", False))
-
-
 def _below(prefix: str, name: str) -> str:
     """A name or pattern of a model inside of another."""
     if not prefix:
@@ -122,7 +137,7 @@ def main() -> None:
     rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(ties)}" for name, ties in made["classes"].items())
     names = ",\n".join(json.dumps(name) for name in made["untied"])
     release = json.dumps(made["transformers"])
-    sys.stdout.write(f'{{"transformers": {release},\\n"classes": {{\n{rows}\n}},\n"untied": [\n{names}\n]}}\n')
+    sys.stdout.write(f'{{"transformers": {release},\n"classes": {{\n{rows}\n}},\n"untied": [\n{names}\n]}}\n')
 
 
 if __name__ == "__main__":

@@ -99,12 +99,15 @@ def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
 
 
 def _derive_tie(config: dict[str, Any], plan: Plan, base: Base) -> None:
-    """Set whether the head is tied, by which of head and embedding the build has."""
+    """Set whether weights are tied, by which of the tied names the build has.
+
+    If only some of them are tensors of their own, the setting stays on: transformers unties copies that differ.
+    """
     names = {output.name for output in plan.outputs}
-    if base.tied:
-        settings.set_tie(config, not any(head in names for head in base.tied))
-    elif ties.ties_embeddings(config) and any(name in names for name in base.tensors if ties.is_head(name)):
-        settings.set_tie(config, False)
+    tied = any(alias not in names for alias in base.tied)
+    heads = any(name in names for name in base.tensors if ties.is_head(name))
+    if ties.obeys(config) and ties.ties_embeddings(config) != tied and (base.tied or heads):
+        settings.set_tie(config, tied)
 
 
 def _most(weights: list[tuple[str, int]]) -> str:

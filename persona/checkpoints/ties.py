@@ -17,13 +17,16 @@ from typing import Any
 _HEADS = re.compile(r"(.*\.)?(lm_head|embed_out|output|decoder|generator_lm_head)\.weight")
 _EMBEDDINGS = re.compile(r"(.*\.)?(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|shared|embeddings)\.weight")
 
+UNKNOWN = "00101"
+"""What a class that the table does not know makes of the setting: what it says, and nothing if it is absent."""
+
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Any]:
     """The table: ``classes``, and the names of those that tie nothing in ``untied``.
 
-    A class has, by the part of its config that switches the ties on ("" for the whole), the default of the switch and
-    the ties, alias → tensor.
+    A class has, by the part of its config that switches the ties on ("" for the whole), what the part makes of the setting
+    (:func:`_is_on`), and the ties, alias → tensor.
     """
     text = resources.files("persona.checkpoints").joinpath("ties.json").read_text()
     table: dict[str, Any] = json.loads(text)
@@ -31,9 +34,15 @@ def _table() -> dict[str, Any]:
 
 
 def ties_embeddings(config: Mapping[str, Any]) -> bool:
-    """Whether the configuration ties weights; where it is silent, its class decides."""
-    known = _known(config) or {}
-    return _flag(config, bool(known.get("", [False])[0]))
+    """Whether the configuration ties weights, which some classes do whatever it says."""
+    switch, _ = (_known(config) or {}).get("", (UNKNOWN, {}))
+    return _is_on(config, switch)
+
+
+def obeys(config: Mapping[str, Any]) -> bool:
+    """Whether the configuration's class ties weights or not as ``tie_word_embeddings`` says."""
+    switch, _ = (_known(config) or {}).get("", (UNKNOWN, {}))
+    return bool(switch[1:3] == "01")
 
 
 def is_head(name: str) -> bool:
@@ -55,7 +64,7 @@ def tied_names(config: Mapping[str, Any], names: Mapping[str, object]) -> dict[s
     """
     known = _known(config)
     if known is None:
-        return _by_names(config, names) if _flag(config, False) else {}
+        return _by_names(config, names) if _is_on(config, UNKNOWN) else {}
     groups: dict[str, list[str]] = {}
     for alias, tensor in _pairs(config, known, names):
         group = groups.get(tensor) or groups.get(alias) or [tensor]
@@ -81,21 +90,27 @@ def _known(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-def _flag(config: Mapping[str, Any], default: bool) -> bool:
-    own = config.get("tie_word_embeddings")
-    text = config.get("text_config")
-    if own is None and isinstance(text, Mapping):
-        own = text.get("tie_word_embeddings")
-    return default if own is None else bool(own)
+def _is_on(config: Mapping[str, Any], switch: str) -> bool:
+    """Whether a configuration ties weights.
+
+    Args:
+        switch: What its class makes of ``tie_word_embeddings``, 1 if it ties: absent, false, true, and, if it is absent,
+            false and true in the part for text.
+    """
+    own, text = config.get("tie_word_embeddings"), config.get("text_config")
+    if own is not None:
+        return switch[2 if own else 1] == "1"
+    inner = text.get("tie_word_embeddings") if isinstance(text, Mapping) else None
+    return switch[0 if inner is None else 4 if inner else 3] == "1"
 
 
 def _pairs(
     config: Mapping[str, Any], known: Mapping[str, Any], names: Mapping[str, object]
 ) -> Iterator[tuple[str, str]]:
     """Alias and tensor of each tie that the configuration switches on, under the names of the checkpoint."""
-    for part, (default, ties) in known.items():
+    for part, (switch, ties) in known.items():
         table = config.get(part) if part else config
-        if not _flag(table if isinstance(table, Mapping) else {}, default):
+        if not _is_on(table if isinstance(table, Mapping) else {}, switch):
             continue
         for alias, tensor in ties.items():
             yield from _expanded(alias, tensor, names)

@@ -73,7 +73,12 @@ def _tokens(base: Base, store: TensorStore) -> int:
 
 def is_cut(shape: tuple[int, ...], wanted: tuple[int, ...], tokens: set[int]) -> bool:
     """Whether a tensor has fewer rows than the base's, which has one for each token."""
-    return same_but_rows(shape, wanted) and 0 < rows_of(shape) < rows_of(wanted) and rows_of(wanted) in tokens
+    return (
+        shape != wanted
+        and same_but_rows(shape, wanted)
+        and 0 < rows_of(shape) < rows_of(wanted)
+        and rows_of(wanted) in tokens
+    )
 
 
 def rows_of(shape: tuple[int, ...]) -> int:
