@@ -130,17 +130,17 @@ def test_both_of_a_tie_alike_is_one_change_made_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(widen(merged[1], "F32") - before, 2 * (widen(ours[1], "F32") - before), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"target_modules": ["embed_tokens"]},
-        {"target_modules": ["lm_head"]},
-        {"target_modules": ["embed_tokens", "lm_head"]},
-        {"target_modules": ["embed_tokens"], "use_dora": True},
-        {"target_modules": ["q_proj"], "trainable_token_indices": {"lm_head": [1]}},
-        {"target_modules": ["lm_head"], "modules_to_save": ["embed_tokens"]},
-    ],
-)
+ONE_OF_A_TIE: list[dict[str, Any]] = [
+    {"target_modules": ["embed_tokens"]},
+    {"target_modules": ["lm_head"]},
+    {"target_modules": ["embed_tokens", "lm_head"]},
+    {"target_modules": ["embed_tokens"], "use_dora": True},
+    {"target_modules": ["q_proj"], "trainable_token_indices": {"lm_head": [1]}},
+    {"target_modules": ["lm_head"], "modules_to_save": ["embed_tokens"]},
+]
+
+
+@pytest.mark.parametrize("config", ONE_OF_A_TIE)
 def test_one_of_a_tie_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
     model = build(LLAMA, **TIED)
     base = base_of(model, "F32", tmp_path / "base")
@@ -148,7 +148,30 @@ def test_one_of_a_tie_is_refused(config: dict[str, Any], tmp_path: Path) -> None
     with pytest.raises(CheckpointError) as error:
         opened(trained, base)
     assert "ties 'lm_head.weight' to 'model.embed_tokens.weight'" in error.value.message
-    assert "tie_word_embeddings=false" in error.value.hint
+    assert "--tied untie" in error.value.hint
+    assert "--tied merge" in error.value.hint
+
+
+@pytest.mark.parametrize("config", ONE_OF_A_TIE)
+def test_untied_it_answers_as_the_loaded_adapter(config: dict[str, Any], tmp_path: Path) -> None:
+    model = build(LLAMA, **TIED)
+    base = base_of(model, "F32", tmp_path / "base")
+    trained = train(model, LoraConfig(r=4, **config), tmp_path / "adapter")
+    adapter = opened(trained, base, "untie")
+    assert adapter.untied == {"lm_head.weight"}
+    check_logits(adapter, base, trained)
+
+
+@pytest.mark.parametrize("config", ONE_OF_A_TIE)
+def test_merged_it_is_what_merge_and_unload_makes(config: dict[str, Any], tmp_path: Path) -> None:
+    model = build(LLAMA, **TIED)
+    base = base_of(model, "F32", tmp_path / "base")
+    trained = train(model, LoraConfig(r=4, **config), tmp_path / "adapter")
+    adapter = opened(trained, base, "merge")
+    wanted, ours = trained.merged.state_dict(), rebuilt(adapter, base)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        made = ours[name if name in ours else "model.embed_tokens.weight"]
+        np.testing.assert_allclose(widen(made[1], made[0]), wanted[name].numpy(), atol=1e-6)
 
 
 def test_on_an_untied_base_the_same_adapter_is_what_it_was(tmp_path: Path) -> None:
