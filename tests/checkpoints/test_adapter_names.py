@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from peft import LoraConfig
 
 from persona.checkpoints.adapter import open_adapter
 from persona.checkpoints.dtypes import widen
+from persona.checkpoints.modules import Modules
 from persona.errors import CheckpointError
 from tests.checkpoints.peft_folders import (
+    FakeBase,
     base_of,
     base_with,
     build,
@@ -21,6 +25,7 @@ from tests.checkpoints.peft_folders import (
     check_logits,
     handmade,
     merged_tensors,
+    on_disk,
     opened,
     pair,
     rebuilt,
@@ -194,3 +199,33 @@ def test_a_copy_of_the_base_in_another_dtype_is_still_a_copy(tmp_path: Path) -> 
     adapter = opened(trained, base)
     assert list(adapter.low_rank) == ["model.embed_tokens.weight"]
     check(adapter, base, merged_tensors(trained, tmp_path / "merged"))
+
+
+TINY = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+RENAMED_BY_TRANSFORMERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "GPTNeoXForCausalLM": ({}, {"target_modules": ["query_key_value", "lm_head"]}),
+    "GraniteMoeForCausalLM": (
+        {"num_local_experts": 2, "num_experts_per_tok": 1, "num_key_value_heads": 1},
+        {"target_modules": ["q_proj"], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]},
+    ),
+    "PhimoeForCausalLM": (
+        {"num_local_experts": 2, "num_experts_per_tok": 2, "num_key_value_heads": 1},
+        {"target_modules": ["q_proj"], "target_parameters": ["router.weight"], "modules_to_save": ["lm_head"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RENAMED_BY_TRANSFORMERS)
+def test_names_that_only_transformers_knows(kind: str, tmp_path: Path) -> None:
+    settings, config = RENAMED_BY_TRANSFORMERS[kind]
+    torch.manual_seed(0)
+    cls = getattr(transformers, kind)
+    model = cls(cls.config_class(**TINY, **settings)).eval()
+    model.save_pretrained(tmp_path / "base")
+    modules = Modules.of(json.loads((tmp_path / "base" / "config.json").read_text()))
+    base = FakeBase(on_disk(tmp_path / "base"), modules=modules)
+    trained = train(model, LoraConfig(r=2, **config), tmp_path / "adapter")
+    check(opened(trained, base), base, merged_tensors(trained, tmp_path / "merged"))

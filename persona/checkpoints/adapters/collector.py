@@ -98,7 +98,8 @@ class Collector:
         """Add whole tensors: ``modules_to_save``, saved embeddings and biases."""
         for name, info in self.keys.full.items():
             saved = self._is_saved(name)
-            at = self.names.find(name, info.name) or (name if saved else self.names.require(name, info.name))
+            at = self.names.find(name, info.name) or self.names.loaded(name)
+            at = at or (name if saved else self.names.require(name, info.name))
             self._add_whole(at, info)
             if saved:
                 self.changes.saved.add(at)
