@@ -29,6 +29,7 @@ from persona.checkpoints.adapters.model import (
     matrix,
 )
 from persona.checkpoints.tensorfile import TensorFile
+from persona.checkpoints.ties import is_embedding, is_head
 from persona.errors import CheckpointError
 
 __all__ = ["CONFIG", "WEIGHTS", "Adapter", "BaseView", "Factor", "LowRank", "MadeDense", "matrix", "open_adapter"]
@@ -38,8 +39,11 @@ WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 
 
-def open_adapter(folder: Path, base: BaseView) -> Adapter:
+def open_adapter(folder: Path, base: BaseView, tied: str | None = None) -> Adapter:
     """Open the adapter in ``folder`` and express it as changes to the tensors of ``base``.
+
+    Args:
+        tied: What to do with a change to one of two tied names: ``untie`` or ``merge`` (see ``adapters.ties``).
 
     Raises:
         CheckpointError: ``folder`` is not an adapter, its configuration cannot be expressed as changes to weights,
@@ -49,7 +53,23 @@ def open_adapter(folder: Path, base: BaseView) -> Adapter:
     config = read_config(folder / CONFIG)
     file = TensorFile(folder / WEIGHTS)
     changes = collect.collect(file, sort_keys(file), config, base)
-    return ties.settle(file, config, base, changes)
+    adapter = ties.settle(file, config, base, changes, tied)
+    _check_vocabulary(adapter, base)
+    return adapter
+
+
+def _check_vocabulary(adapter: Adapter, base: BaseView) -> None:
+    """Check that embedding and head have the same number of rows, if the base has both with the same."""
+    rows = {name: shape[0] for name, (_, shape) in base.names.items() if len(shape) == 2}
+    grown = rows | {name: tensor.shape[0] for table in (adapter.full, adapter.made) for name, tensor in table.items()}
+    heads = [name for name in rows if is_head(name)]
+    for name in (name for name in rows if is_embedding(name) and grown[name] > rows[name]):
+        for head in heads:
+            if rows[head] == rows[name] and grown[head] != grown[name]:
+                raise CheckpointError(
+                    f"{adapter.file.path} has {grown[name]} rows for '{name}' but {grown[head]} for '{head}'",
+                    "PEFT did not save the head's new rows: add the head to modules_to_save and train again.",
+                )
 
 
 def _check_folder(folder: Path) -> None:

@@ -149,6 +149,12 @@ class Modules:
         """Names of tied parameters → the parameter that they share."""
         return dict(getattr(self.model, "all_tied_weights_keys", None) or {})
 
+    @property
+    def prefix(self) -> str:
+        """What precedes the names of the bare model, with its dot: ``model.``."""
+        prefix = self.model.base_model_prefix
+        return f"{prefix}." if prefix else ""
+
     def groups(self, shapes: Mapping[str, Shape]) -> list[Group]:
         """How tensors of files become parameters; tensors that the model does not have are in no group.
 

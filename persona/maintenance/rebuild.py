@@ -10,11 +10,10 @@ from persona import files
 from persona.errors import PersonaError, Storage
 from persona.ids import BaseId, ObjectId, object_digest
 from persona.maintenance.check import Examination
-from persona.maintenance.repair import Repair
+from persona.maintenance.repair import Repair, adapter_vectors
 from persona.maintenance.sources import RepairSource
 from persona.progress import Progress
 from persona.store.ingest import ingest_run
-from persona.store.ingest_adapter import ingest_adapter
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore, encode
 from persona.store.tensors import TensorStore
@@ -46,24 +45,25 @@ def _candidates(
     if "vector" in kinds:
         store = Repair(exam, source, progress).store()
         for name in exam.catalog.of_kind("base"):
-            vector = _vector(exam, source, BaseId(name), store, progress)
-            if vector is not None:
+            for vector in _vectors(exam, source, BaseId(name), store, progress):
                 yield "vector", encoding(vector)
 
 
-def _vector(
+def _vectors(
     exam: Examination, source: RepairSource, name: BaseId, store: TensorStore, progress: Progress
-) -> Vector | None:
-    """Return the checkpoint's vector on one base, or None; its tensors are stored on the way, as by ``commit``."""
+) -> Iterator[Vector]:
+    """Yield the vectors that the checkpoint can be on one base; their tensors are stored on the way, as by ``commit``."""
+    if source.checkpoint is None:
+        yield from adapter_vectors(exam, source, name, store, progress)
+        return
     try:
         base = Base.get(exam.repo.objects, name)
-        if source.checkpoint is None:
-            return ingest_adapter(source.folder, name, base, store, progress).vector
-        return ingest_run(source.checkpoint, name, base, store, progress).vector
+        vector = ingest_run(source.checkpoint, name, base, store, progress).vector
     except Storage:
         raise
     except PersonaError:  # not a run of this base, or the base cannot be read
-        return None
+        return
+    yield vector
 
 
 def encoding(noun: Base | Vector) -> bytes:

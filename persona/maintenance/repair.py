@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona import files
+from persona.checkpoints.adapters.ties import CHOICES
 from persona.checkpoints.tensorfile import TensorFile
 from persona.errors import PersonaError, Storage
 from persona.ids import BaseId, BlobId, TensorId, VectorId
@@ -184,15 +185,27 @@ def _store_adapter(repair: Repair, store: TensorStore) -> None:
     if repair.source.checkpoint is not None or not lost or not known:
         return
     for name in repair.exam.catalog.of_kind("base"):
-        try:
-            base = Base.get(repair.exam.repo.objects, BaseId(name))
-            ingest_adapter(repair.source.folder, BaseId(name), base, store, repair.progress)
-        except Storage:
-            raise
-        except PersonaError:  # not an adapter of this base, or the base is damaged
-            continue
+        for _ in adapter_vectors(repair.exam, repair.source, BaseId(name), store, repair.progress):
+            pass
     if restored := [name for name in lost if _has(store, name)]:
         repair.done.append(f"{len(restored)} tensor(s) computed from the adapter and the base were stored again")
+
+
+def adapter_vectors(
+    exam: Examination, source: RepairSource, name: BaseId, store: TensorStore, progress: Progress
+) -> Iterator[Vector]:
+    """Yield the vectors that an adapter can be on one base; their tensors are stored on the way, as by ``commit``."""
+    for tied in (None, *CHOICES):
+        try:
+            base = Base.get(exam.repo.objects, name)
+            vector = ingest_adapter(source.folder, name, base, store, progress, tied=tied).vector
+        except Storage:
+            raise
+        except PersonaError:  # not an adapter of this base, or the base is damaged, or the choice is open or impossible
+            continue
+        yield vector
+        if tied is None:  # there is no choice
+            return
 
 
 def _incoming(repair: Repair, store: TensorStore, tensors: list[TensorId]) -> Iterator[Incoming]:

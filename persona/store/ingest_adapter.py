@@ -64,9 +64,18 @@ class StoredBase:
 
 
 def ingest_adapter(
-    folder: Path, base_id: BaseId, base: Base, store: TensorStore, progress: Progress = SILENT
+    folder: Path,
+    base_id: BaseId,
+    base: Base,
+    store: TensorStore,
+    progress: Progress = SILENT,
+    *,
+    tied: str | None = None,
 ) -> Ingested:
     """Store an adapter as a vector of ``base``.
+
+    Args:
+        tied: What to do with a change to one of two tied names: ``untie`` or ``merge`` (see ``adapters.ties``).
 
     Raises:
         CheckpointError: ``folder`` is not an adapter, or its weights cannot be expressed as a vector.
@@ -75,7 +84,7 @@ def ingest_adapter(
     """
     with translated(folder):
         watch = Watch(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-    adapter = checked_adapter(folder, base_id, base, store)
+    adapter = checked_adapter(folder, base_id, base, store, tied=tied)
     files, _, notes = settings_of(_tokenizer_files(folder), base, store)
     total = sum(info.nbytes for info in adapter.file.tensors.values())
     kept: dict[str, TensorSpec] = {}
@@ -103,14 +112,16 @@ def _tokenizer_files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def checked_adapter(folder: Path, base_id: BaseId, base: Base, store: TensorStore) -> Adapter:
+def checked_adapter(
+    folder: Path, base_id: BaseId, base: Base, store: TensorStore, *, tied: str | None = None
+) -> Adapter:
     """Open the adapter in ``folder`` and check that it can be a vector of ``base``, without reading its weights.
 
     Raises:
         CheckpointError: ``folder`` is not an adapter, or its weights cannot be expressed as a vector.
         WrongBase: the adapter was trained on another base.
     """
-    adapter = open_adapter(folder, StoredBase(base, store))
+    adapter = open_adapter(folder, StoredBase(base, store), tied)
     _check_base(folder, adapter, base_id, base)
     for name, info in adapter.full.items():
         if name in base.tensors:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from persona.checkpoints.adapters.ties import CHOICES
 from persona.checkpoints.folder import locate
 from persona.checkpoints.provenance.dataset import fingerprint
 from persona.errors import UsageError
@@ -61,6 +62,7 @@ def commit(
     name: str | None = None,
     alpha: float | None = None,
     node: str | None = None,
+    tied: str | None = None,
     message: str | None = None,
     author: str = "",
     metrics: Path | str | None = None,
@@ -81,6 +83,8 @@ def commit(
         name: Name of the vector. The default is the name of the folder.
         alpha: Alpha of the vector. By default it is unchanged, and 1 for a new vector.
         node: Memory-graph node, or `NODE#SECTION`, that the run implements.
+        tied: What to do with an adapter that changes one of embedding and head, which the base ties: `"untie"` gives the
+            head its own weights, as when PEFT loads the adapter; `"merge"` changes both, as `merge_and_unload` does.
         metrics: JSON file to store with the commit.
         meta: Further facts to store with the commit.
         data: Files and folders with training data; their hashes are stored with the commit.
@@ -101,10 +105,12 @@ def commit(
         facts["data"] = [fingerprint(Path(path), progress) for path in data]
     if code:
         facts["code"] = dict(code)
+    if tied not in (None, *CHOICES):
+        raise UsageError(f"--tied {tied} is neither 'untie' nor 'merge'", "Pass --tied untie or --tied merge.")
     if run is None:
-        if name is not None or alpha is not None or node is not None:
+        if any(option is not None for option in (name, alpha, node, tied)):
             raise UsageError(
-                "--as, --alpha and --node need a run", "Pass the run's folder: persona commit RUN --as NAME"
+                "--as, --alpha, --node and --tied need a run", "Pass the run's folder: persona commit RUN --as NAME"
             )
         with repo.transaction(command) as change:
             return CommitResult(_commit_worktree(repo, change, message, author, facts))
@@ -116,7 +122,7 @@ def commit(
         refuse_while_merging(repo)
         text = worktree_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
-        ingested = ingest_folder(repo, recipe.base_id, found.folder, progress)
+        ingested = ingest_folder(repo, recipe.base_id, found.folder, progress, tied=tied)
         vector = ingested.vector.put(repo.objects)
         before = recipe.entry(name)
         entry = entry_for(before, name, vector, alpha, node)

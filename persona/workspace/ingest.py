@@ -21,10 +21,16 @@ from persona.store.ingest import Ingested, ingest_run
 from persona.store.ingest_adapter import ingest_adapter
 
 
-def ingest_folder(repo: Repository, base_id: BaseId, folder: Path, progress: Progress) -> Ingested:
+def ingest_folder(
+    repo: Repository, base_id: BaseId, folder: Path, progress: Progress, *, tied: str | None = None
+) -> Ingested:
     """Store a full checkpoint or an adapter as a vector of a base.
 
+    Args:
+        tied: How to treat an adapter's change to one of two tied names: ``untie`` or ``merge``.
+
     Raises:
+        UsageError: ``tied`` is given for a full checkpoint.
         CheckpointError: the folder is a build, not a run, or cannot be read.
         WrongBase: it was trained from another base.
     """
@@ -37,7 +43,9 @@ def ingest_folder(repo: Repository, base_id: BaseId, folder: Path, progress: Pro
         )
     base = repo.base(base_id)
     if is_adapter(folder):
-        return ingest_adapter(folder, base_id, base, repo.tensors, progress)
+        return ingest_adapter(folder, base_id, base, repo.tensors, progress, tied=tied)
+    if tied is not None:
+        raise UsageError(f"--tied is for adapters, and {folder} is a full checkpoint", "Leave out --tied.")
     return ingest_run(open_checkpoint(folder), base_id, base, repo.tensors, progress)
 
 

@@ -143,7 +143,7 @@ def rebuilt(adapter: Adapter, base: FakeBase) -> Tensors:
         tensors[name] = (made.dtype, made.compute())
         assert tensors[name][1].shape == made.shape
     for name, delta in adapter.low_rank.items():
-        dtype, bits = base.tensors[name]
+        dtype, bits = base.tensors[base.tied.get(name, name)]
         left, right = matrix(adapter.file, delta.left), matrix(adapter.file, delta.right)
         change = delta_rows(left, right, delta.scale, 0, len(left)).reshape(bits.shape)
         tensors[name] = (dtype, narrow(widen(bits, dtype) + change, dtype))
@@ -195,14 +195,16 @@ def merged_tensors(trained: Trained, folder: Path) -> Tensors:
 def check_logits(adapter: Adapter, base: FakeBase, trained: Trained) -> None:
     """A model with the rebuilt tensors answers as the model with the adapter loaded."""
     ours = {name: torch.tensor(widen(bits, dtype)) for name, (dtype, bits) in rebuilt(adapter, base).items()}
-    model = type(trained.merged).from_pretrained(None, config=trained.merged.config, state_dict=ours)
+    config = copy.deepcopy(trained.merged.config)
+    config.tie_word_embeddings = config.tie_word_embeddings and not adapter.untied
+    model = type(trained.merged).from_pretrained(None, config=config, state_dict=ours)
     ids = torch.arange(1, 13).reshape(2, 6)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(ids)[0], trained.model(ids)[0])
 
 
-def opened(trained: Trained, base: FakeBase) -> Adapter:
-    return open_adapter(trained.folder, base)
+def opened(trained: Trained, base: FakeBase, tied: str | None = None) -> Adapter:
+    return open_adapter(trained.folder, base, tied)
 
 
 def handmade(folder: Path, tensors: Mapping[str, np.ndarray], **config: Any) -> Path:

@@ -195,23 +195,18 @@ def test_a_new_head_on_a_causal_base(tmp_path: Path) -> None:
     check(adapter, base, merged_tensors(trained, tmp_path / "merged"))
 
 
-@pytest.mark.parametrize(
-    ("tied", "targets"), [(False, ["q_proj"]), (True, ["q_proj"]), (False, ["q_proj", "embed_tokens"])]
-)
-def test_grown_embeddings(tied: bool, targets: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_grown_embeddings(tied: bool, tmp_path: Path) -> None:
     model = build(LLAMA, tie_word_embeddings=tied)
     base = base_of(model, "F32", tmp_path / "base")
     model.resize_token_embeddings(44)
-    trained = train(model, LoraConfig(r=4, target_modules=targets), tmp_path / "adapter")
+    trained = train(model, LoraConfig(r=4, target_modules=["q_proj"]), tmp_path / "adapter")
     trained.model.save_pretrained(trained.folder, save_embedding_layers=True)
     adapter = opened(trained, base)
     changed = {**adapter.full, **adapter.made}
     assert changed["model.embed_tokens.weight"].shape == (44, 16)
-    assert ("lm_head.weight" in changed) == (not tied and len(targets) == 1)
-    merged = merged_tensors(trained, tmp_path / "merged")
-    if len(targets) > 1:  # peft saves the head only if it is a target too; a resized one is lost
-        merged["lm_head.weight"] = base.tensors["lm_head.weight"]
-    check(adapter, base, merged)
+    assert ("lm_head.weight" in changed) == (not tied)
+    check(adapter, base, merged_tensors(trained, tmp_path / "merged"))
 
 
 class Vision(torch.nn.Module):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from peft import LoraConfig
 
 from persona.checkpoints.adapter import open_adapter
 from persona.checkpoints.dtypes import widen
+from persona.checkpoints.modules import Modules
 from persona.errors import CheckpointError
 from tests.checkpoints.peft_folders import (
+    FakeBase,
     base_of,
     base_with,
     build,
@@ -21,6 +25,7 @@ from tests.checkpoints.peft_folders import (
     check_logits,
     handmade,
     merged_tensors,
+    on_disk,
     opened,
     pair,
     rebuilt,
@@ -130,17 +135,17 @@ def test_both_of_a_tie_alike_is_one_change_made_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(widen(merged[1], "F32") - before, 2 * (widen(ours[1], "F32") - before), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"target_modules": ["embed_tokens"]},
-        {"target_modules": ["lm_head"]},
-        {"target_modules": ["embed_tokens", "lm_head"]},
-        {"target_modules": ["embed_tokens"], "use_dora": True},
-        {"target_modules": ["q_proj"], "trainable_token_indices": {"lm_head": [1]}},
-        {"target_modules": ["lm_head"], "modules_to_save": ["embed_tokens"]},
-    ],
-)
+ONE_OF_A_TIE: list[dict[str, Any]] = [
+    {"target_modules": ["embed_tokens"]},
+    {"target_modules": ["lm_head"]},
+    {"target_modules": ["embed_tokens", "lm_head"]},
+    {"target_modules": ["embed_tokens"], "use_dora": True},
+    {"target_modules": ["q_proj"], "trainable_token_indices": {"lm_head": [1]}},
+    {"target_modules": ["lm_head"], "modules_to_save": ["embed_tokens"]},
+]
+
+
+@pytest.mark.parametrize("config", ONE_OF_A_TIE)
 def test_one_of_a_tie_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
     model = build(LLAMA, **TIED)
     base = base_of(model, "F32", tmp_path / "base")
@@ -148,7 +153,30 @@ def test_one_of_a_tie_is_refused(config: dict[str, Any], tmp_path: Path) -> None
     with pytest.raises(CheckpointError) as error:
         opened(trained, base)
     assert "ties 'lm_head.weight' to 'model.embed_tokens.weight'" in error.value.message
-    assert "tie_word_embeddings=false" in error.value.hint
+    assert "--tied untie" in error.value.hint
+    assert "--tied merge" in error.value.hint
+
+
+@pytest.mark.parametrize("config", ONE_OF_A_TIE)
+def test_untied_it_answers_as_the_loaded_adapter(config: dict[str, Any], tmp_path: Path) -> None:
+    model = build(LLAMA, **TIED)
+    base = base_of(model, "F32", tmp_path / "base")
+    trained = train(model, LoraConfig(r=4, **config), tmp_path / "adapter")
+    adapter = opened(trained, base, "untie")
+    assert adapter.untied == {"lm_head.weight"}
+    check_logits(adapter, base, trained)
+
+
+@pytest.mark.parametrize("config", ONE_OF_A_TIE)
+def test_merged_it_is_what_merge_and_unload_makes(config: dict[str, Any], tmp_path: Path) -> None:
+    model = build(LLAMA, **TIED)
+    base = base_of(model, "F32", tmp_path / "base")
+    trained = train(model, LoraConfig(r=4, **config), tmp_path / "adapter")
+    adapter = opened(trained, base, "merge")
+    wanted, ours = trained.merged.state_dict(), rebuilt(adapter, base)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        made = ours[name if name in ours else "model.embed_tokens.weight"]
+        np.testing.assert_allclose(widen(made[1], made[0]), wanted[name].numpy(), atol=1e-6)
 
 
 def test_on_an_untied_base_the_same_adapter_is_what_it_was(tmp_path: Path) -> None:
@@ -171,3 +199,33 @@ def test_a_copy_of_the_base_in_another_dtype_is_still_a_copy(tmp_path: Path) -> 
     adapter = opened(trained, base)
     assert list(adapter.low_rank) == ["model.embed_tokens.weight"]
     check(adapter, base, merged_tensors(trained, tmp_path / "merged"))
+
+
+TINY = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
+RENAMED_BY_TRANSFORMERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "GPTNeoXForCausalLM": ({}, {"target_modules": ["query_key_value", "lm_head"]}),
+    "GraniteMoeForCausalLM": (
+        {"num_local_experts": 2, "num_experts_per_tok": 1, "num_key_value_heads": 1},
+        {"target_modules": ["q_proj"], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]},
+    ),
+    "PhimoeForCausalLM": (
+        {"num_local_experts": 2, "num_experts_per_tok": 2, "num_key_value_heads": 1},
+        {"target_modules": ["q_proj"], "target_parameters": ["router.weight"], "modules_to_save": ["lm_head"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RENAMED_BY_TRANSFORMERS)
+def test_names_that_only_transformers_knows(kind: str, tmp_path: Path) -> None:
+    settings, config = RENAMED_BY_TRANSFORMERS[kind]
+    torch.manual_seed(0)
+    cls = getattr(transformers, kind)
+    model = cls(cls.config_class(**TINY, **settings)).eval()
+    model.save_pretrained(tmp_path / "base")
+    modules = Modules.of(json.loads((tmp_path / "base" / "config.json").read_text()))
+    base = FakeBase(on_disk(tmp_path / "base"), modules=modules)
+    trained = train(model, LoraConfig(r=2, **config), tmp_path / "adapter")
+    check(opened(trained, base), base, merged_tensors(trained, tmp_path / "merged"))

@@ -135,7 +135,7 @@ KEY = "base_model.model."
         ({**UP, f"{KEY}up.base_layer.scale": ZEROS(2, "f4")}, {}, ("up.base_layer.scale",)),
         ({**UP, f"{KEY}head.weight": ZEROS((3, 4), "f4")}, {}, ("'base_model.model.head.weight'", "does not have")),
         ({**UP, f"{KEY}wte.weight": ZEROS((9, 5), "f4")}, {"modules_to_save": ["wte"]}, ("[9, 5]", "[9, 4]")),
-        ({**UP, f"{KEY}wte.weight": ZEROS((8, 4), "f4")}, {}, ("[8, 4]", "[9, 4]")),
+        ({f"{KEY}up.weight": ZEROS((5, 4), "f4")}, {}, ("[5, 4]", "[6, 4]")),
         ({**UP, f"{KEY}up.base_layer.bias": ZEROS(7, "f4")}, {"bias": "all"}, ("[7]", "[6]")),
         ({**UP, f"{KEY}up.lora_B.bias": ZEROS(6, "f4")}, {}, ("has a lora_B.bias", "lora_bias = False")),
         ({**UP, f"{KEY}up.lora_magnitude_vector": ZEROS(6, "f4")}, {}, ("use_dora = False",)),

@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 import persona
+from persona.errors import CheckpointError, UsageError
 from tests.checkpoints.peft_folders import build, train
 from tests.checkpoints.test_adapter import CONV1D, GPT2, KINDS, LLAMA
 from tests.models import TinyModels, load
@@ -114,3 +115,37 @@ def test_two_adapters_add_up_as_their_merges_do(models: TinyModels, make_repo: M
     assert all(tau[q].abs().max() > 1e-3 for tau in taus), "both change it"
     for name, tensor in load(tmp_path / "out").items():
         torch.testing.assert_close(tensor.double(), w[name] + taus[0][name] + taus[1][name], rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_one_of_a_tie_untied_or_merged(make_repo: MakeRepo, tmp_path: Path, target: str, alpha: float) -> None:
+    """Untied, a build answers as the loaded adapter; merged, as merge_and_unload. Alpha scales PEFT's ΔW."""
+    model = build(LLAMA, tie_word_embeddings=True)
+    model.save_pretrained(tmp_path / "base")
+    train(model, LoraConfig(r=2, target_modules=["q_proj", target]), tmp_path / "a")
+    repo = make_repo(tmp_path / "base")
+    with pytest.raises(CheckpointError, match=r"ties 'lm_head\.weight'"):
+        persona.commit(repo, tmp_path / "a", name="a")
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "a").eval()
+    for module in loaded.modules():
+        if hasattr(module, "lora_A"):
+            module.scaling["default"] *= alpha
+    tokens = torch.arange(1, 13).reshape(2, 6)
+    with torch.no_grad():
+        wanted = {"untie": loaded(tokens).logits}
+        wanted["merge"] = loaded.merge_and_unload()(tokens).logits
+    assert not torch.allclose(wanted["untie"], wanted["merge"])
+    for tied, logits in wanted.items():
+        persona.commit(repo, tmp_path / "a", name="a", alpha=alpha, tied=tied)
+        persona.build(repo, tmp_path / tied)
+        with torch.no_grad():
+            built = AutoModelForCausalLM.from_pretrained(tmp_path / tied).eval()(tokens).logits
+        torch.testing.assert_close(built, logits)
+
+
+def test_what_tied_is_not_for(models: TinyModels, make_repo: MakeRepo) -> None:
+    repo = make_repo(models.base())
+    for run, tied in ((models.run(1), "untie"), (None, "merge"), (models.run(1), "both")):
+        with pytest.raises(UsageError, match="--tied"):
+            persona.commit(repo, run, name="a" if run else None, tied=tied)

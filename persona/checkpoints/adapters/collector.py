@@ -13,7 +13,10 @@ from persona.checkpoints.adapters.keys import Keys
 from persona.checkpoints.adapters.model import BaseView, LowRank, MadeDense, values
 from persona.checkpoints.adapters.names import BaseNames
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.checkpoints.ties import is_embedding, is_head
 from persona.errors import CheckpointError
+
+FEWER = "embeddings saved with fewer rows than the base"
 
 
 @dataclass
@@ -50,7 +53,9 @@ class Collector:
         info = self.copies.get(name)
         if info is None or self._equals_base(origin, info):
             return origin
-        self._check_grown(name, info, origin)
+        self._check_rows(name, info, origin)
+        if self._has_fewer(name, info, origin):
+            return dense.of_rows(origin, self.file, info)
         return dense.of_copy(origin, self.file, info)
 
     def _base(self, name: str) -> BaseTensor:
@@ -58,19 +63,31 @@ class Collector:
         return dense.of_base(self.base, name, self.names.tied.get(name, name), dtype, shape)
 
     def _equals_base(self, origin: BaseTensor, info: TensorInfo) -> bool:
-        """Whether the adapter's copy has the base's values (its dtype may be wider)."""
+        """Whether the adapter's copy has the base's values (its dtype may be wider, and it may lack rows of padding)."""
         import numpy as np
 
-        if origin.shape != info.shape:
+        if origin.shape != info.shape and not self._has_fewer(origin.name, info, origin):
             return False
-        return bool((origin.read().view(np.uint32) == values(self.file, info).view(np.uint32)).all())
+        rows = origin.read()[: info.shape[0]] if info.shape else origin.read()
+        return bool((rows.view(np.uint32) == values(self.file, info).view(np.uint32)).all())
 
-    def _check_grown(self, name: str, info: TensorInfo, origin: BaseTensor) -> None:
-        """Check a whole tensor's shape: rows may differ from the base if it is in ``modules_to_save`` or has more of them."""
+    def _check_rows(self, name: str, info: TensorInfo, origin: BaseTensor) -> None:
+        """Check a whole tensor's shape: rows may differ if it is in ``modules_to_save``, has more, or lacks padding."""
         fits = len(info.shape) == len(origin.shape) and info.shape[1:] == origin.shape[1:] and info.shape
         grown = len(info.shape) == 2 and info.shape[:1] > origin.shape[:1]
-        if not (info.shape == origin.shape or (fits and (self._is_saved(name) or grown))):
+        fewer = self._has_fewer(name, info, origin)
+        if not (info.shape == origin.shape or fewer or (fits and (self._is_saved(name) or grown))):
             raise self.misfit(info, name, origin.shape)
+
+    def _has_fewer(self, name: str, info: TensorInfo, origin: BaseTensor) -> bool:
+        """Whether it is an embedding or head without the last rows of the base's, which are padding of the vocabulary."""
+        matrices = len(info.shape) == len(origin.shape) == 2
+        return matrices and info.shape[1] == origin.shape[1] and self.lacks_rows(name, info.shape[0], origin)
+
+    def lacks_rows(self, name: str, rows: int, origin: BaseTensor) -> bool:
+        """Whether ``rows`` rows can be the first ones of an embedding or head, whose vocabulary the base pads."""
+        names = (name, self.names.tied.get(name, name))
+        return 0 < rows < origin.shape[0] and any(is_embedding(n) or is_head(n) for n in names)
 
     def _is_saved(self, name: str) -> bool:
         """Whether a tensor is in a module that ``modules_to_save`` lists."""
@@ -81,12 +98,23 @@ class Collector:
         """Add whole tensors: ``modules_to_save``, saved embeddings and biases."""
         for name, info in self.keys.full.items():
             saved = self._is_saved(name)
-            at = self.names.find(name, info.name) or (name if saved else self.names.require(name, info.name))
-            if at in self.names.known:
-                self._check_grown(at, info, self._base(at))
-            self.changes.full[at] = info
+            at = self.names.find(name, info.name) or self.names.loaded(name)
+            at = at or (name if saved else self.names.require(name, info.name))
+            self._add_whole(at, info)
             if saved:
                 self.changes.saved.add(at)
+
+    def _add_whole(self, at: str, info: TensorInfo) -> None:
+        if at not in self.names.known:
+            self.changes.full[at] = info
+            return
+        origin = self._base(at)
+        self._check_rows(at, info, origin)
+        if not self._has_fewer(at, info, origin):
+            self.changes.full[at] = info
+        elif not self._equals_base(origin, info):
+            rows = dense.of_rows(origin, self.file, info)
+            self.changes.made[at] = MadeDense(at, rows.dtype, rows.shape, FEWER, rows.bits)
 
     def add_tokens(self) -> None:
         """Add ``trainable_token_indices``."""
@@ -113,7 +141,7 @@ class Collector:
         for name, info in self.copies.items():
             if name not in self.changes.low_rank and name not in self.changes.made and self.origin(name).own:
                 self.free(name, info)
-                self.changes.full[name] = info
+                self._add_whole(name, info)
 
     def free(self, name: str, info: TensorInfo) -> None:
         """Raise CheckpointError if ``name`` already has a change."""

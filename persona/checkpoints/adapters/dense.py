@@ -60,6 +60,17 @@ def of_copy(base: BaseTensor, file: TensorFile, info: TensorInfo) -> BaseTensor:
     return BaseTensor(base.name, base.dtype, info.shape, True, info.dtype, lambda: bits)
 
 
+def of_rows(base: BaseTensor, file: TensorFile, info: TensorInfo) -> BaseTensor:
+    """The base's tensor with its first rows replaced by the adapter's copy, which has no others."""
+
+    def bits() -> Bits:
+        w = base.bits().copy()
+        w[: info.shape[0]] = narrow(values(file, info), base.dtype)
+        return w
+
+    return BaseTensor(base.name, base.dtype, base.shape, True, base.dtype, bits)
+
+
 def made(origin: BaseTensor, how: str, make: Callable[[], Float32]) -> MadeDense:
     """A tensor with the origin's name, dtype and shape that ``make`` computes in fp32."""
     return MadeDense(origin.name, origin.dtype, origin.shape, how, lambda: narrow(make(), origin.dtype))
@@ -82,9 +93,10 @@ def product(left: Float32, right: Float32, scale: float) -> Float32:
 
 
 def summed(file: TensorFile, origin: BaseTensor, delta: LowRank) -> Float32:
-    """W + ΔW in fp32, in the tensor's shape."""
+    """W + ΔW in fp32, in the tensor's shape; ΔW may lack the last rows."""
     w = origin.read()
-    w += product(matrix(file, delta.left), matrix(file, delta.right), delta.scale).reshape(origin.shape)
+    change = product(matrix(file, delta.left), matrix(file, delta.right), delta.scale)
+    w[: len(change)] += change.reshape(-1, *origin.shape[1:])
     return w
 
 

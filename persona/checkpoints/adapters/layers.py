@@ -122,13 +122,19 @@ def _check_shapes(collector: Collector, origin: BaseTensor, delta: LowRank, a: T
     whole = len(a.shape) >= 2 and len(b.shape) >= 2 and 0 not in (*a.shape, *b.shape)
     out_in = (b.shape[:1] + a.shape[1:]) if whole else ()
     made = out_in[::-1] if delta.left.transposed else out_in
-    if whole and made == origin.shape and a.shape[0] == prod(b.shape[1:]) == b.shape[1]:
+    fewer = len(made) == 2 and made[1:] == origin.shape[1:] and _lacks_rows(collector, origin, made[0])
+    if whole and (made == origin.shape or fewer) and a.shape[0] == prod(b.shape[1:]) == b.shape[1]:
         return
     raise collector.error(
         f"'{a.name}' {list(a.shape)} and '{b.name}' {list(b.shape)} do not fit "
         f"'{origin.name}', which is {list(origin.shape)} in the base",
         OTHER_BASE if whole else "The factors are incomplete: gather sharded weights (ZeRO-3, FSDP) before saving.",
     )
+
+
+def _lacks_rows(collector: Collector, origin: BaseTensor, rows: int) -> bool:
+    """Whether a change without the last rows of an embedding is that of a vocabulary without padding; not for DoRA's norms."""
+    return not collector.config.dora and collector.lacks_rows(origin.name, rows, origin)
 
 
 def check_rank(collector: Collector, module: str, a: TensorInfo, rank: int) -> None:
@@ -147,11 +153,16 @@ def _add_weight(collector: Collector, origin: BaseTensor, delta: LowRank, parts:
             raise collector.misfit(magnitude, origin.name, origin.shape)
         made = dense.made(origin, "DoRA", lambda: dense.dora(file, origin, delta, magnitude, axis))
         changes.made[origin.name] = made
-    elif origin.own:
-        how = "LoRA on a tensor that the adapter replaces"
+    elif origin.own or _rows_of(delta) < origin.shape[0]:
+        how = "LoRA on a tensor that the adapter replaces" if origin.own else "LoRA on fewer rows than the base"
         changes.made[origin.name] = dense.made(origin, how, lambda: dense.summed(file, origin, delta))
     else:
         changes.low_rank[origin.name] = delta
+
+
+def _rows_of(delta: LowRank) -> int:
+    """The number of rows of ΔW."""
+    return delta.left.info.shape[1 if delta.left.transposed else 0]
 
 
 def _add_bias(collector: Collector, path: str, scale: float, parts: Parts) -> None:

@@ -2,7 +2,8 @@
 
 An adapter uses the names of the model that was trained, the base those of its files. They differ if the adapter was
 trained on the bare ``AutoModel`` (no ``model.``) or vice versa, and where transformers 5 renames modules on loading
-(transformers/conversion_mapping.py). A name is resolved only if it matches exactly one base tensor.
+(transformers/conversion_mapping.py). A name is resolved only if it matches exactly one base tensor. The common cases are
+known here; where they do not give an answer, the installed transformers is asked (``checkpoints.modules``).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class BaseNames:
         self.base, self.path = base, path
         own, self.tied = dict(base.names), dict(base.tied)
         self.known = {**own, **{alias: own[name] for alias, name in self.tied.items()}}
+        self._loaded: dict[str, str] | None = None
+        self._prefix = ""
         self._ends: dict[str, list[str]] = {}
         for name in self.known:
             for end in _without_prefix(name):
@@ -50,6 +53,8 @@ class BaseNames:
             return name
         matches = sorted(self._matches(name))
         if len(matches) > 1:
+            if (loaded := self.loaded(name)) is not None:
+                return loaded
             raise CheckpointError(
                 f"{self.path}: the key '{key}' could mean {' or '.join(repr(n) for n in matches)} in the base",
                 "Train the adapter on the model class that the base's config names, and save it again.",
@@ -58,7 +63,7 @@ class BaseNames:
 
     def require(self, name: str, key: str) -> str:
         """Like :meth:`find`, but raises CheckpointError if there is none."""
-        tensor = self.find(name, key)
+        tensor = self.find(name, key) or self.loaded(name)
         if tensor is None:
             close = difflib.get_close_matches(name, self.known, n=3, cutoff=0.5) or sorted(self.known)[:3]
             raise CheckpointError(
@@ -66,6 +71,17 @@ class BaseNames:
                 f"The adapter was trained on another base or model class. Similar names in this base: {', '.join(close)}.",
             )
         return tensor
+
+    def loaded(self, name: str) -> str | None:
+        """The base tensor that transformers loads as ``name``, or None if there is none, or it is converted as well."""
+        if self._loaded is None:
+            modules = self.base.modules
+            shapes = {tensor: shape for tensor, (_, shape) in self.known.items()}
+            files = modules.names(shapes) if modules is not None else {}
+            self._loaded = {parameter: file for file, parameter in files.items()}
+            self._prefix = modules.prefix if modules is not None else ""
+        names = (name, f"{self._prefix}{name}", name.removeprefix(self._prefix))
+        return next((self._loaded[one] for one in names if one in self._loaded), None)
 
     def _matches(self, name: str) -> set[str]:
         candidates = {*_without_prefix(name), *_renamed(name)}

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     "--node", metavar="ID", type=NODE, help="Memory-graph node, or NODE#SECTION, that specifies the behaviour."
 )
 @click.option(
+    "--tied",
+    type=click.Choice(("untie", "merge")),
+    help="Adapter of one of embedding and head, which the base ties: give the head its own weights, or change both.",
+)
+@click.option(
     "--readout",
     metavar="FOLDER",
     type=click.Path(readable=False),
@@ -61,6 +66,7 @@ def command(
     name: str | None,
     alpha: float | None,
     node: str | None,
+    tied: str | None,
     readout: str | None,
     message: str | None,
     metrics: str | None,
@@ -84,7 +90,7 @@ def command(
     from persona.verbs.commit import commit
 
     if readout is not None:
-        _check_readout_options(run, alpha, node, metrics, meta, data, code)
+        _check_readout_options(run, alpha, node, tied, metrics, meta, data, code)
         _commit_readout(app, readout, name, message)
         return
     repo = app.repository()
@@ -94,6 +100,7 @@ def command(
         name=name,
         alpha=alpha,
         node=node,
+        tied=tied,
         metrics=app.optional_path(metrics),
         meta=once((_pair(text) for text in meta), "--meta"),
         data=[app.path(path) for path in data],
@@ -110,7 +117,7 @@ def _check_readout_options(run: str | None, *others: object) -> None:
         raise UsageError("RUN and --readout cannot be used together", "Commit the run first: persona commit RUN")
     if any(other not in (None, ()) for other in others):
         raise UsageError(
-            "--readout cannot be used with --alpha, --node, --metrics, --meta, --data or --code",
+            "--readout cannot be used with --alpha, --node, --tied, --metrics, --meta, --data or --code",
             "Leave them out: the readout's manifest describes it.",
         )
 
