@@ -87,6 +87,9 @@ def load(folder: Path) -> Weights:
     if not sharded:
         raise _bad(path, "lists no tensors")
     opened = {name: _open(folder, name) for name in sorted({p.file for t in sharded.values() for p in t.parts})}
+    for part in (part for tensor in sharded.values() for part in tensor.parts):
+        if part.at + part.length > opened[part.file].size:
+            raise CheckpointError(f"{folder / part.file} is truncated", "Copy it again.")
     meta = {name: torch.empty(t.shape, dtype=getattr(torch, t.dtype), device="meta") for name, t in sharded.items()}
     return Weights(meta, partial(_read, sharded, opened))
 

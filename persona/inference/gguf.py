@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +28,12 @@ def load_gguf(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, bytes]]:
     if not is_gguf_available():
         raise CheckpointError(f"{file} is a GGUF file, which needs the gguf package", "Install it: pip install gguf")
     try:
-        with quiet(), files.temporary_folder() as place:
+        with quiet(), redirect_stderr(io.StringIO()), files.temporary_folder() as place:  # which has a progress bar
             model = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
             )
+            if hasattr(model.config, "quantization_config"):
+                del model.config.quantization_config  # it says that the weights are in the GGUF file
             model.config.save_pretrained(place)
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(place)
