@@ -76,9 +76,15 @@ def _pickled(folder: Path) -> Answer | None:
 def _fsdp(folder: Path) -> Answer | None:
     """What accelerate, torch.distributed.checkpoint and torchtune write: each process its own part."""
     for place in (folder, *sorted(folder.glob("*/"))):
-        if any(place.glob("*.distcp")) and not place.name.startswith("optimizer"):
-            what = "weights" if place == folder else f"weights in {place.name}"
-            return f"has sharded FSDP {what}, which have to be merged", f"Merge them: {_command(place, folder)}"
+        if not any(place.glob("*.distcp")) or place.name.startswith("optimizer"):
+            continue
+        what = "has sharded FSDP weights" if place == folder else f"has sharded FSDP weights in {place.name}"
+        if not (place / ".metadata").is_file():
+            return (
+                f"{what}, but no .metadata, which is written last",
+                "The save was interrupted: use another checkpoint.",
+            )
+        return f"{what}, which have to be merged", f"Merge them: {_command(folder)}"
     return None
 
 
@@ -130,8 +136,8 @@ _KINDS: tuple[Callable[[Path], Answer | None], ...] = (
 )  # fmt: skip
 
 
-def _command(source: Path, named: Path | None = None) -> str:
-    return f"persona convert {source} -o {named or source}-safe"
+def _command(folder: Path) -> str:
+    return f"persona convert {folder} -o {folder}-safe"
 
 
 def _convert(file: Path) -> str:
