@@ -140,10 +140,11 @@ _OTHERS: tuple[tuple[tuple[str, ...], str, str], ...] = (
 
 
 def check_labels(where: str, fields: Mapping[str, Any]) -> None:
-    """Raise for a row of unpaired preferences (KTO), whose completion may be one to avoid."""
-    if isinstance(fields.get("label"), bool):
+    """Raise for an answer that is one to avoid: a row of unpaired preferences (KTO) with a label that is false."""
+    if fields.get("label") is False:
         raise UsageError(
-            f"{where} is a row of unpaired preferences (label)", "Keep the rows whose label is true, without the label."
+            f"{where} is an answer to avoid: its label is false",
+            "Leave such rows out, or remove 'label' if it means something else.",
         )
 
 

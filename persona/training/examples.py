@@ -166,6 +166,8 @@ def _examples(
     where: str, fields: Mapping[str, Any], speaker: str | None, turns: int, everything: bool
 ) -> Iterator[TrainingExample]:
     chat = _chat(where, fields, everything)
+    if chat is not None or "completion" in fields:
+        check_labels(where, fields)
     if chat is not None:
         yield chat
     elif "prompt" in fields and "completion" in fields:
@@ -194,7 +196,6 @@ def _chat(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingEx
 
 
 def _completed(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingExample:
-    check_labels(where, fields)
     if any(isinstance(fields[key], list) for key in ("prompt", "completion")):
         raise UsageError(
             f"{where}: one of 'prompt' and 'completion' is a list", "Give two strings, or two lists of messages."

@@ -247,7 +247,8 @@ def test_empty_answers_are_named_and_not_learnt(tmp_path: Path, words: Any) -> N
     ("row", "said", "hint"),
     [
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "is a preference row (chosen, rejected)", "messages"),
-        ({"prompt": "q", "completion": "a", "label": False}, "unpaired preferences (label)", "whose label is true"),
+        ({"prompt": "q", "completion": "a", "label": False}, "is an answer to avoid: its label is false", "Leave such rows out"),
+        ({"messages": MESSAGES, "label": False}, "is an answer to avoid: its label is false", "Leave such rows out"),
         ({"prompt": "q", "response": "a"}, "has 'prompt' and 'response'", "'instruction' and 'output'"),
         ({"question": "q", "answer": "a"}, "has 'question' and 'answer'", "'prompt' and 'completion'"),
         ({"input": "q", "output": "a"}, "has 'input' and 'output'", "'instruction' and 'output'"),
