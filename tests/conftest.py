@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--slow", action="store_true", help="also run the tests that take minutes, and draw all random inputs"
     )
+    parser.addoption("--real", action="store_true", help="also run the tests with SmolLM2-135M-Instruct: minutes")
     parser.addoption(
         "--every", action="store_true", help="let commands fail at every effect, not at every third: an hour"
     )
