@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ class StoredBase:
         """Names that share another tensor."""
         return self.base.tied
 
-    @property
+    @cached_property
     def modules(self) -> Modules | None:
         """The loaded model, if transformers has it."""
         blob = self.base.files.get("config.json")

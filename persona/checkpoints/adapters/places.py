@@ -56,10 +56,10 @@ class Places:
         Args:
             turned: Whether an adapter that was read stores the module transposed, if one has the module.
         """
+        if name in self.tied or name in self.tied.values():
+            return Unsaid("embedding and head share it")
         if name not in self.shapes:
             return Unsaid("the base has no such tensor")
-        if name in self.tied.values():
-            return Unsaid("embedding and head share it")
         if len(self.shapes[name]) < 2:
             return Unsaid(_NO_MODULE)
         return self._guessed(name, turned) if self.modules is None else self._known(self.modules, name, turned)
