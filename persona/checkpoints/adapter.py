@@ -1,4 +1,4 @@
-"""Reading a PEFT LoRA adapter as changes to a base checkpoint.
+"""Reading a LoRA adapter as changes to a base checkpoint: PEFT's, or mlx-lm's (``adapters.mlx``).
 
 Format: ``adapter_config.json`` and ``adapter_model.safetensors``, as ``PeftModel.save_pretrained`` writes them.
 The arithmetic is the one of ``merge_and_unload`` (peft/tuners/lora/layer.py), in fp32:
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from persona.checkpoints.adapters import collect, ties
+from persona.checkpoints.adapters import collect, mlx, ties
 from persona.checkpoints.adapters.config import read_config
 from persona.checkpoints.adapters.keys import sort_keys
 from persona.checkpoints.adapters.model import (
@@ -50,6 +50,8 @@ def open_adapter(folder: Path, base: BaseView, tied: str | None = None) -> Adapt
             or it does not fit ``base``.
     """
     _check_folder(folder)
+    if mlx.is_mlx(folder):
+        return mlx.open_mlx(folder, CONFIG, base, tied)
     config = read_config(folder / CONFIG)
     file = TensorFile(folder / WEIGHTS)
     changes = collect.collect(file, sort_keys(file), config, base)
@@ -75,7 +77,7 @@ def _check_vocabulary(adapter: Adapter, base: BaseView) -> None:
 def _check_folder(folder: Path) -> None:
     if not (folder / CONFIG).is_file():
         raise _no_config(folder)
-    if (folder / WEIGHTS).is_file():
+    if (folder / WEIGHTS).is_file() or mlx.is_mlx(folder):
         return
     if (folder / PICKLED).is_file():
         raise CheckpointError(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-    from persona.checkpoints.modules import Group
+    from persona.checkpoints.conversions import Group
 
     Shape = tuple[int, ...]
     Bytes = npt.NDArray[np.uint8]

@@ -12,117 +12,18 @@ says is what ``from_pretrained`` does. Code that comes with a checkpoint is neve
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
+from persona.checkpoints.conversions import Group, Part, by_file
+
 if TYPE_CHECKING:
-    import torch
-
     Shape = tuple[int, ...]
-    Tensors = Mapping[str, torch.Tensor]
 
-
-@dataclass(frozen=True)
-class Part:
-    """What a file's tensor fills of a parameter: all of it, or one expert's rows ``start`` to ``stop``.
-
-    Attributes:
-        expert: Index on the parameter's first axis, which the file's tensor does not have; None if it has all axes.
-        start: The first index on the following axis.
-        turned: Whether the last two axes are swapped.
-    """
-
-    parameter: str
-    expert: int | None
-    start: int
-    stop: int
-    turned: bool = False
-
-
-@dataclass(frozen=True)
-class Group:
-    """Tensors of the files that together become one or more parameters; usually one tensor that is one parameter.
-
-    Attributes:
-        files: Names in the files, in the order in which they are stacked or joined.
-        parameters: Names in the model's state dict.
-        converter: transformers' converter, or None if the tensor is only renamed.
-    """
-
-    files: tuple[str, ...]
-    parameters: tuple[str, ...]
-    shapes: tuple[Shape, ...]
-    converter: Any = field(default=None, repr=False)
-    _renamed: tuple[str, ...] = field(default=(), repr=False)
-    """Names of ``files`` after renaming, before conversion."""
-    _patterns: tuple[str, ...] = field(default=(), repr=False)
-    _model: Any = field(default=None, repr=False)
-
-    def convert(self, tensors: Tensors) -> dict[str, torch.Tensor]:
-        """The parameters that the files' tensors become.
-
-        Raises:
-            ValueError: transformers cannot convert these tensors.
-        """
-        if self.converter is None:
-            return {self.parameters[0]: tensors[self.files[0]]}
-        pieces = zip(self.files, self._patterns, strict=True)
-        return _converted(self.converter, self.parameters[0], [(p, tensors[n]) for n, p in pieces], self._model)
-
-    def revert(self, tensors: Tensors) -> dict[str, torch.Tensor]:
-        """The files' tensors that the parameters become when the model is saved.
-
-        Raises:
-            ValueError: transformers cannot convert these parameters back.
-        """
-        if self.converter is None:
-            return {self.files[0]: tensors[self.parameters[0]]}
-        back = self.converter.reverse_transform()
-        renamed = {name: back.rename_source_key(name) for name in self.parameters}
-        pieces = [(pattern, tensors[name]) for name, (_, pattern) in renamed.items()]
-        first = renamed[self.parameters[0]][0]
-        made = {self._bare(n): t for n, t in _converted(back, first, pieces, self._model).items()}
-        names = {self._bare(renamed): name for renamed, name in zip(self._renamed, self.files, strict=True)}
-        if sorted(made) != sorted(names):
-            raise ValueError(f"{self.parameters[0]} cannot be converted back to {self.files[0]}")
-        return {names[name]: tensor for name, tensor in made.items()}
-
-    def part(self, file: str) -> Part | None:
-        """What the file's tensor ``file`` fills of a parameter, or None if it is converted in another way."""
-        at = self.files.index(file)
-        shape, parameter = self.shapes[at], self.parameters[0]
-        if self.converter is None:
-            return Part(parameter, None, 0, shape[0] if shape else 1)
-        ops = [(type(op).__name__, getattr(op, "dim", None)) for op in self.converter.operations]
-        if ops == [("Transpose", None)]:
-            op = self.converter.operations[0]
-            swaps = {op.dim0 % len(shape), op.dim1 % len(shape)} == {len(shape) - 2, len(shape) - 1}
-            return self._turned(parameter, shape) if swaps else None
-        if ops not in ([("MergeModulelist", 0)], [("MergeModulelist", 0), ("Concatenate", 1)]) or not shape:
-            return None
-        return self._stacked(at, parameter)
-
-    def _turned(self, parameter: str, shape: Shape) -> Part | None:
-        wanted = tuple(self._model.get_parameter(parameter).shape)
-        if shape == wanted and getattr(self.converter.operations[0], "check_dims", False):
-            return Part(parameter, None, 0, shape[0])
-        return Part(parameter, None, 0, shape[0], True)
-
-    def _stacked(self, at: int, parameter: str) -> Part:
-        """The place of one expert: its index among tensors of the same kind, after the other kinds' rows."""
-        pattern = self._patterns[at]
-        expert = self._patterns[:at].count(pattern)
-        before = self.converter.source_patterns[: self.converter.source_patterns.index(pattern)]
-        start = sum(self.shapes[self._patterns.index(p)][0] for p in before if p in self._patterns)
-        return Part(parameter, expert, start, start + self.shapes[at][0])
-
-    def _bare(self, name: str) -> str:
-        prefix = self._model.base_model_prefix
-        return name.removeprefix(f"{prefix}.") if prefix else name
+__all__ = ["Group", "Modules", "Part", "by_file"]
 
 
 class Modules:
@@ -172,9 +73,8 @@ class Modules:
         from torch import nn
         from transformers.pytorch_utils import Conv1D
 
-        try:
-            module = self.model.get_submodule(path)
-        except AttributeError:
+        module = self._by_path.get(path)
+        if module is None:
             return ""
         kinds = {
             "linear": nn.Linear,
@@ -187,18 +87,31 @@ class Modules:
     def order(self, parameter: str) -> int:
         """The place of a parameter among those of its module."""
         path, _, leaf = parameter.rpartition(".")
-        return list(self.model.get_submodule(path).state_dict()).index(leaf)
+        return self._orders[path].index(leaf)
 
     def stores_in_out(self, path: str) -> bool:
         """Whether a module of stacked experts stores them [experts, in, out]."""
-        return bool(getattr(self.model.get_submodule(path), "is_transposed", False))
+        return bool(getattr(self._by_path[path], "is_transposed", False))
 
     def in_attention(self, path: str) -> bool:
         """Whether a module is torch's ``MultiheadAttention``, or in one."""
         from torch import nn
 
         around = (path, path.rpartition(".")[0])
-        return any(isinstance(self.model.get_submodule(name), nn.MultiheadAttention) for name in around)
+        return any(isinstance(self._by_path[name], nn.MultiheadAttention) for name in around)
+
+    @cached_property
+    def _by_path(self) -> dict[str, Any]:
+        return dict(self.model.named_modules())
+
+    @cached_property
+    def _orders(self) -> dict[str, list[str]]:
+        """The names of the parameters and buffers of every module, in order."""
+        orders: dict[str, list[str]] = {}
+        for name in self.parameters:
+            path, _, leaf = name.rpartition(".")
+            orders.setdefault(path, []).append(leaf)
+        return orders
 
 
 @lru_cache(maxsize=4)
@@ -237,22 +150,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
-
-
-def _converted(
-    converter: Any, name: str, pieces: Iterable[tuple[str, torch.Tensor]], model: Any
-) -> dict[str, torch.Tensor]:
-    """Apply a fresh copy of a converter to tensors that were collected by source pattern."""
-    import torch
-
-    fresh = copy.deepcopy(converter)
-    for pattern, tensor in pieces:
-        fresh.add_tensor(name, name, pattern, tensor)
-    try:
-        made = fresh.convert(name, model=model, config=model.config)
-    except (RuntimeError, ValueError, AttributeError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{name} cannot be converted: {error}") from error
-    return {n: t if isinstance(t, torch.Tensor) else t[0] for n, t in made.items()}
 
 
 @dataclass
@@ -329,8 +226,3 @@ class _Grouping:
             return tuple(group.convert(empty))
         except ValueError:
             return group.parameters
-
-
-def by_file(groups: Sequence[Group]) -> dict[str, Group]:
-    """Each file tensor's group."""
-    return {file: group for group in groups for file in group.files}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona.checkpoints import settings
 from persona.checkpoints.adapter import Adapter, Factor, LowRank, MadeDense, open_adapter
-from persona.checkpoints.adapters.model import factor_bits
+from persona.checkpoints.adapters.model import Cuts
 from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.folder import open_checkpoint
 from persona.checkpoints.modules import Modules
@@ -51,7 +52,7 @@ class StoredBase:
         """Names that share another tensor."""
         return self.base.tied
 
-    @property
+    @cached_property
     def modules(self) -> Modules | None:
         """The loaded model, if transformers has it."""
         blob = self.base.files.get("config.json")
@@ -131,19 +132,20 @@ def checked_adapter(
 
 def _incoming(adapter: Adapter, base: Base, kept: dict[str, TensorSpec]) -> Iterator[Incoming]:
     """Every tensor to store; adds each to ``kept``, factors under their names in the adapter file."""
+    cuts = Cuts(adapter.file)
     for spec in adapter.low_rank.values():
         for factor in (spec.left, spec.right):
-            yield _factor(adapter, factor, kept)
+            yield _factor(adapter, factor, cuts, kept)
     for name, info in adapter.full.items():
         yield _stored(adapter, name, info, base.tensors.get(name), kept)
     for tensor in adapter.made.values():
         yield _made(tensor, base.tensors.get(tensor.name), kept)
 
 
-def _factor(adapter: Adapter, factor: Factor, kept: dict[str, TensorSpec]) -> Incoming:
-    if factor.label == factor.info.name:
+def _factor(adapter: Adapter, factor: Factor, cuts: Cuts, kept: dict[str, TensorSpec]) -> Incoming:
+    if not factor.is_cut:
         return _stored(adapter, factor.info.name, factor.info, None, kept)
-    bits = factor_bits(adapter.file, factor)
+    bits = cuts.bits(factor)
     data = bits.reshape(-1).view("uint8")
     spec = TensorSpec(tensor_id(factor.info.dtype, bits.shape, [data]), factor.info.dtype, bits.shape)
     kept[factor.label] = spec

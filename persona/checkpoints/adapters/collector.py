@@ -104,6 +104,13 @@ class Collector:
             if saved:
                 self.changes.saved.add(at)
 
+    def add_whole(self, tensors: Mapping[str, TensorInfo]) -> None:
+        """Add tensors that replace those of the base with the same names."""
+        for name, info in tensors.items():
+            at = self.names.require(name, info.name)
+            self.free(at, info)
+            self._add_whole(at, info)
+
     def _add_whole(self, at: str, info: TensorInfo) -> None:
         if at not in self.names.known:
             self.changes.full[at] = info

@@ -119,13 +119,8 @@ def place(collector: Collector, module: str, pairs: list[Parts], targets: list[T
 
 def _looked_up(collector: Collector, key: str) -> Target | None:
     """A parameter of the model that transformers makes of base tensors with other names."""
-    modules = collector.base.modules
-    if modules is None or key not in modules.parameters:
-        return None
-    for group in modules.groups({name: shape for name, (_, shape) in collector.base.names.items()}):
-        if key in group.parameters:
-            break
-    else:
+    modules, group = collector.base.modules, collector.names.groups.get(key)
+    if modules is None or group is None:
         return None
     parts = {file: group.part(file) for file in group.files}
     if group.converter is None:

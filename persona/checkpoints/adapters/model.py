@@ -39,24 +39,34 @@ class BaseView(Protocol):
 class Factor:
     """A factor as stored: a matrix of its first axis by all others, possibly to be transposed.
 
-    ``rows`` and ``columns`` select a part of the stored matrix, such as one expert's, as (start, stop, step).
+    ``rows`` and ``columns`` select a part of the stored matrix, such as one expert's, as (start, stop, step); ``expert``
+    selects the matrix of one expert in a stored tensor [experts, …].
     """
 
     info: TensorInfo
     transposed: bool
     rows: tuple[int, int, int] | None = None
     columns: tuple[int, int, int] | None = None
+    expert: int | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is a part of the stored tensor."""
+        return self.rows is not None or self.columns is not None or self.expert is not None
 
     @property
     def label(self) -> str:
         """The tensor's name, and the part of it."""
+        if self.expert is not None:
+            return f"{self.info.name}[{self.expert}]"
         cuts = (":".join(map(str, cut)) if cut else "" for cut in (self.rows, self.columns))
-        return f"{self.info.name}[{', '.join(cuts)}]" if self.rows or self.columns else self.info.name
+        return f"{self.info.name}[{', '.join(cuts)}]" if self.is_cut else self.info.name
 
     def cut(self, stored: Bits) -> Bits:
         """The selected part of the stored tensor."""
         rows, columns = (slice(*cut) if cut else slice(None) for cut in (self.rows, self.columns))
-        return stored[rows, columns] if self.rows or self.columns else stored
+        part: Bits = stored if self.expert is None else stored[self.expert]
+        return part if self.rows is None and self.columns is None else part[rows, columns]
 
 
 @dataclass(frozen=True)
@@ -121,5 +131,29 @@ def factor_bits(file: TensorFile, factor: Factor) -> Bits:
     """A factor's bits as stored, of the selected part."""
     import numpy as np
 
-    bits = as_bits(file.data(factor.info), factor.info.dtype).reshape(factor.info.shape)
-    return np.ascontiguousarray(factor.cut(bits))
+    return np.ascontiguousarray(factor.cut(_stored(file, factor.info)))
+
+
+def _stored(file: TensorFile, info: TensorInfo) -> Bits:
+    return as_bits(file.data(info), info.dtype).reshape(info.shape)
+
+
+class Cuts:
+    """Parts of stored factors. The tensors that were read last are kept: those of one layer's experts come in a row."""
+
+    KEPT = 4
+
+    def __init__(self, file: TensorFile) -> None:
+        self.file = file
+        self._held: dict[str, Bits] = {}
+
+    def bits(self, factor: Factor) -> Bits:
+        """See :func:`factor_bits`."""
+        import numpy as np
+
+        name = factor.info.name
+        if name not in self._held:
+            while len(self._held) >= self.KEPT:
+                del self._held[next(iter(self._held))]
+            self._held[name] = _stored(self.file, factor.info)
+        return np.ascontiguousarray(factor.cut(self._held[name]))

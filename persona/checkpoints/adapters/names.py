@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from persona.checkpoints.adapters.model import BaseView
 from persona.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from persona.checkpoints.conversions import Group
 
 RENAMED: Final = (
     ("model.language_model.", "language_model.model."),
@@ -33,8 +37,6 @@ class BaseNames:
         self.base, self.path = base, path
         own, self.tied = dict(base.names), dict(base.tied)
         self.known = {**own, **{alias: own[name] for alias, name in self.tied.items()}}
-        self._loaded: dict[str, str] | None = None
-        self._prefix = ""
         self._ends: dict[str, list[str]] = {}
         for name in self.known:
             for end in _without_prefix(name):
@@ -74,14 +76,18 @@ class BaseNames:
 
     def loaded(self, name: str) -> str | None:
         """The base tensor that transformers loads as ``name``, or None if there is none, or it is converted as well."""
-        if self._loaded is None:
-            modules = self.base.modules
-            shapes = {tensor: shape for tensor, (_, shape) in self.known.items()}
-            files = modules.names(shapes) if modules is not None else {}
-            self._loaded = {parameter: file for file, parameter in files.items()}
-            self._prefix = modules.prefix if modules is not None else ""
-        names = (name, f"{self._prefix}{name}", name.removeprefix(self._prefix))
-        return next((self._loaded[one] for one in names if one in self._loaded), None)
+        prefix = self.base.modules.prefix if self.base.modules is not None else ""
+        groups = (self.groups.get(one) for one in (name, f"{prefix}{name}", name.removeprefix(prefix)))
+        return next((group.files[0] for group in groups if group is not None and group.converter is None), None)
+
+    @cached_property
+    def groups(self) -> dict[str, Group]:
+        """Parameters of the loaded model → the base tensors that they are made of; empty if transformers does not have it."""
+        modules = self.base.modules
+        if modules is None:
+            return {}
+        shapes = {name: shape for name, (_, shape) in self.known.items()}
+        return {parameter: group for group in modules.groups(shapes) for parameter in group.parameters}
 
     def _matches(self, name: str) -> set[str]:
         candidates = {*_without_prefix(name), *_renamed(name)}

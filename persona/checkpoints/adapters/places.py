@@ -17,7 +17,7 @@ from persona.checkpoints.adapters.writing import Module, Slot, Unsaid
 from persona.checkpoints.modules import Modules, by_file
 
 if TYPE_CHECKING:
-    from persona.checkpoints.modules import Group, Part
+    from persona.checkpoints.conversions import Group, Part
 
     Shape = tuple[int, ...]
 
@@ -56,10 +56,10 @@ class Places:
         Args:
             turned: Whether an adapter that was read stores the module transposed, if one has the module.
         """
+        if name in self.tied or name in self.tied.values():
+            return Unsaid("embedding and head share it")
         if name not in self.shapes:
             return Unsaid("the base has no such tensor")
-        if name in self.tied.values():
-            return Unsaid("embedding and head share it")
         if len(self.shapes[name]) < 2:
             return Unsaid(_NO_MODULE)
         return self._guessed(name, turned) if self.modules is None else self._known(self.modules, name, turned)

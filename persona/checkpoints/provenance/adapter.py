@@ -1,4 +1,4 @@
-"""``adapter_config.json``: the PEFT settings of an adapter."""
+"""``adapter_config.json``: the settings of an adapter, by PEFT or mlx-lm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FILE = "adapter_config.json"
 _KEYS = (
     "peft_type", "task_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "lora_dropout", "bias",
     "target_modules", "exclude_modules", "layers_to_transform", "modules_to_save", "target_parameters",
-    "use_rslora", "use_dora", "init_lora_weights",
+    "use_rslora", "use_dora", "init_lora_weights", "fine_tune_type", "lora_parameters", "num_layers", "model",
 )  # fmt: skip
 
 

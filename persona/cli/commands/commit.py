@@ -76,7 +76,7 @@ def command(
 ) -> None:
     """Record a training run or an edited recipe
 
-    RUN is a folder written by save_pretrained or a Trainer: a full fine-tune or a PEFT adapter, sharded or not. If it
+    RUN is a folder written by save_pretrained or a Trainer: a full fine-tune or an adapter (of PEFT or mlx-lm), sharded or not. If it
     contains several checkpoint-N folders, the newest is used. Losses, hyperparameters, adapter settings, the model card
     and the git commit of the training code are stored with the commit. Without RUN, records persona.toml.
 
