@@ -38,6 +38,12 @@ def decoded(path: Path, data: bytes) -> str:
         raise UsageError(f"{path}:{line} is not UTF-8: {error.reason}", "Save it as UTF-8.") from None
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text; unlike ``splitlines``, other separators such as U+2028 are characters of a line."""
+    return _ENDS.split(text)
+
+
+_ENDS = re.compile(r"\r\n|\r|\n")
 _LOADS = {
     ".parquet": "Dataset.from_parquet('{}')",
     ".csv": "Dataset.from_csv('{}')",

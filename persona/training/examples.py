@@ -28,7 +28,7 @@ from typing import Any
 from persona.errors import UsageError, did_you_mean
 from persona.inference.conversations import LISTS, check_labels, conversation_in, unknown_row
 from persona.inference.messages import MORE, REASONING
-from persona.jsonlines import objects_in, read_text, refuse_tables
+from persona.jsonlines import lines_of, objects_in, read_text, refuse_tables
 
 FORMS = ("messages", "conversations", "instruction and output", "prompt and completion", "text")
 _KEYS = (*LISTS, "instruction", "output", "prompt", "completion", "text")
@@ -245,7 +245,7 @@ def conversations(
 def _parted(where: str, text: str, numbered: bool) -> Iterator[list[tuple[str, str, str]]]:
     """Yield conversations, each as turns `(where, name, content)`."""
     part: list[tuple[str, str, str]] = []
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+    for number, line in enumerate(lines_of(text), 1):
         place = f"{where}:{number}" if numbered else where
         match = _TAG.fullmatch(line)
         if match:

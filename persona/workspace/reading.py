@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona.errors import UsageError
-from persona.jsonlines import objects_in, read_text, refuse_tables
+from persona.jsonlines import lines_of, objects_in, read_text, refuse_tables
 from persona.readout.model import Readout
 from persona.repository import Repository
 from persona.workspace.readouts import open_readout
@@ -53,7 +53,7 @@ def texts_in(path: Path, *, whole: bool = False) -> tuple[str, ...]:
     """
     refuse_tables(path)
     text = read_text(path)
-    texts = tuple(_of_lines(path, text)) if path.suffix == ".jsonl" else (text,) if whole else tuple(text.splitlines())
+    texts = tuple(_of_lines(path, text)) if path.suffix == ".jsonl" else (text,) if whole else tuple(lines_of(text))
     texts = tuple(text for text in texts if text.strip())
     if not texts:
         raise UsageError(f"{path} has no text", 'Write one per line, or as JSON: {"text": …}.')

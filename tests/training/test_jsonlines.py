@@ -87,6 +87,14 @@ def test_a_configuration_with_half_a_character_is_refused(tmp_path: Path) -> Non
         open_checkpoint(tmp_path)
 
 
+def test_a_separator_inside_a_line_is_no_end_of_it(tmp_path: Path) -> None:
+    chat, prompts = tmp_path / "chat.txt", tmp_path / "prompts.txt"
+    chat.write_bytes("[A] one\u2028two\r\n[B] three\x85\n".encode())
+    prompts.write_bytes("one\u2028two\r\nthree\r".encode())
+    assert read_examples(chat, "A")[0].answer == " one\u2028two\n"
+    assert texts_in(prompts) == ("one\u2028two", "three")
+
+
 def test_utf_16_is_named(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_bytes('{"text": "hi"}'.encode("utf-16"))
