@@ -21,7 +21,7 @@ _CONFIG_FILES = re.compile(r"(generation_)?config\.json")
 _TOKENIZER_FILES = re.compile(
     r"tokenizer.*|vocab\..*|merges\.txt|special_tokens_map\.json|added_tokens\.json|chat_template\..*|.*\.(model|tiktoken)"
 )
-_OWN_RUN = ("run.json", "final", "checkpoints")
+IDENTITY, FINAL, CHECKPOINTS = "run.json", "final", "checkpoints"
 """In a folder of ``persona train``: what was trained, the result, and checkpoints on the way."""
 
 
@@ -99,7 +99,7 @@ def locate(path: Path) -> Found:
 
 def _numbered_in(path: Path) -> list[Path]:
     """Where a training run may have its weights, the preferred place last."""
-    run, final, checkpoints = (path / name for name in _OWN_RUN)
+    run, final, checkpoints = (path / name for name in (IDENTITY, FINAL, CHECKPOINTS))
     if not run.is_file():
         return numbered_folders(path)
     steps = numbered_folders(checkpoints) if checkpoints.is_dir() else []
@@ -110,7 +110,7 @@ def _which(places: list[Path], taken: Path, run: Path) -> Iterator[str]:
     """Say which of several places was taken, unless it is the preferred one."""
     if places[-1] != taken:
         yield f"{places[-1].name} has no weights that persona can read: {taken.name} was used"
-    elif taken.parent.name == _OWN_RUN[2] and taken.parent.parent == run:
+    elif taken.parent == run / CHECKPOINTS:
         yield f"the training in {run} is not finished: {taken.name} was used"
 
 

@@ -137,5 +137,7 @@ def refuse_lfs_pointer(path: Path) -> None:
 
 def stays_inside(link: Path, folder: Path) -> bool:
     """Whether a link points into its folder, or into a cache that names files by their content."""
-    target = link.resolve()
-    return target.is_relative_to(folder.resolve()) or _CACHED.fullmatch(target.as_posix()) is not None
+    target, home = link.resolve(), folder.resolve()
+    revisions = (place for place in (home, *home.parents) if place.parent.name == "snapshots")
+    own = [home, *(revision.parents[1] / "blobs" for revision in revisions)]
+    return any(target.is_relative_to(place) for place in own) or _CACHED.fullmatch(target.as_posix()) is not None

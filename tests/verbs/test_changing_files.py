@@ -119,17 +119,47 @@ def test_a_base_that_changes_leaves_no_repository(
     assert list((tmp_path / "r").iterdir()) == []
 
 
-@pytest.mark.parametrize("keep", ["copy", "reference"])
-def test_a_stored_file_that_is_cut_during_a_build_is_named(keep: str, models: TinyModels, tmp_path: Path) -> None:
-    base = shutil.copytree(models.base(), tmp_path / "base")
-    persona.init(tmp_path / "r", base, keep=keep)  # type: ignore[arg-type]
-    repo = persona.open(tmp_path / "r")
-    persona.commit(repo, models.run(1), name="a")
-    repo = persona.open(tmp_path / "r")
-    (inside,) = [*repo.folder.glob("packs/*.safetensors")] or [base / WEIGHTS]
-    with pytest.raises(Damaged, match=f"{inside} is shorter than it was when it was opened"):
-        persona.build(repo, tmp_path / "out", progress=At("building", lambda: cut(inside)))
+@pytest.fixture
+def committed(models: TinyModels, tmp_path: Path) -> Callable[[str], tuple[persona.Repository, Path]]:
+    """A repository with a vector, whose base is kept in a way, and the file that this puts into danger."""
+
+    def make(kind: str) -> tuple[persona.Repository, Path]:
+        base = shutil.copytree(models.base(), tmp_path / "base")
+        persona.init(tmp_path / "r", base, keep="copy" if kind == "pack" else kind)  # type: ignore[arg-type]
+        persona.commit(persona.open(tmp_path / "r"), models.run(1), name="a")
+        packs = tmp_path / "r" / ".persona" / "packs"
+        places = {"reference": base, "copy": packs, "pack": packs}
+        if kind != "pack":
+            return persona.open(tmp_path / "r"), next(places[kind].glob("*.safetensors"))
+        return persona.open(tmp_path / "r"), max(packs.glob("*.pack"), key=lambda path: path.stat().st_size)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["copy", "reference", "pack"])
+def test_a_stored_file_that_is_cut_during_a_build_is_named(
+    kind: str, committed: Callable[[str], tuple[persona.Repository, Path]], tmp_path: Path
+) -> None:
+    repo, file = committed(kind)
+    with pytest.raises(Damaged, match=f"{file} is shorter than it was when it was opened"):
+        persona.build(repo, tmp_path / "out", progress=At("building", lambda: os.truncate(file, 4000)))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["copy", "reference", "pack"])
+def test_a_stored_file_that_is_cut_during_fsck_is_reported(
+    kind: str, committed: Callable[[str], tuple[persona.Repository, Path]]
+) -> None:
+    repo, file = committed(kind)
+    report = persona.fsck(repo, progress=At("reading tensors", lambda: os.truncate(file, 4000)))
+    assert not report.ok
+    assert any("is shorter than it was" in lost.why for lost in report.lost)
+
+
+def test_a_build_that_is_cut_while_it_is_verified(repo: persona.Repository, tmp_path: Path) -> None:
+    persona.build(repo, tmp_path / "out")
+    with pytest.raises(Storage, match=f"{tmp_path / 'out' / WEIGHTS} changed while it was being read"):
+        persona.verify(tmp_path / "out", progress=At("verifying", lambda: cut(tmp_path / "out" / WEIGHTS)))
 
 
 def test_a_stored_file_that_is_deleted_during_a_build_is_still_read(models: TinyModels, tmp_path: Path) -> None:
