@@ -119,7 +119,7 @@ def read_side_files(checkpoint: Checkpoint, *, allow_code: bool = False) -> dict
 def read_run_files(folder: Path) -> dict[str, bytes]:
     """Read those of a run's small files that it may bring to a build."""
     with translated(folder):
-        paths = {**dict(side_files(folder)), **subfolders(folder).data}
+        paths = {**dict(side_files(folder)), **subfolders(folder, of_groups=True).data}
     listed = paths.get(groups.MODULES_JSON)
     modules = _read(folder, {groups.MODULES_JSON: listed})[groups.MODULES_JSON] if listed else None
     wanted = {*settings.CONFIGS, *groups.compared(paths, modules)}
