@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona import files
+from persona.checkpoints.groups import TOKENIZER
 from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal, UsageError
 from persona.history import commits, revisions
 from persona.history import refs as refs_
@@ -175,14 +176,14 @@ class Repository:
     def prepare(self, recipe: Recipe, dtype: str | None = None) -> Prepared:
         """Plan the build of a resolved recipe; see :func:`persona.building.prepare.prepare`.
 
-        Weights are read only for a union of tokens: see :mod:`persona.building.union`.
+        Weights are read only to rearrange the rows of added tokens: see :mod:`persona.building.union`.
 
         ``dtype`` is the safetensors name of the dtype for every float tensor. By default each keeps its own.
         """
         from persona.building.prepare import prepare
 
         base, vectors = self.base(recipe.base_id), self.vectors(recipe)
-        if TOKENS in recipe.choices.files:
+        if {TOKENIZER, TOKENS} & set(recipe.choices.files):
             from persona.building.union import united
 
             recipe, vectors = united(recipe, base, vectors, self.tensors)

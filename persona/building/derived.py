@@ -21,6 +21,8 @@ from persona.store.tensors import TensorStore
 
 FORM = "derived"
 
+_APART = "A sum cannot choose between its terms: keep them as vectors of the recipe, which can."
+
 
 def sum_of(
     name: BaseId,
@@ -46,14 +48,18 @@ def sum_of(
     labelled = zip(terms, vectors, shown, strict=True)
     active = [Active(Entry(label, term.id, term.coefficient), vector, base) for term, vector, label in labelled]
     bringing = [a for a, term in zip(active, terms, strict=True) if term.coefficient > 0]
-    _check_shapes(base, active)
+    try:
+        _check_shapes(base, active)
+        gone, files, config = dropped(active), _files(bringing, base, store), patches(bringing, Choices()).by_file
+    except Refusal as error:
+        raise Refusal(error.message, _APART) from None
     return Vector(
         base=name,
         form=FORM,
         tensors={},
-        gone=tuple(sorted(dropped(active))),
-        files=_files(bringing, base, store),
-        config=patches(bringing, Choices()).by_file,
+        gone=tuple(sorted(gone)),
+        files=files,
+        config=config,
         terms=tuple(terms),
         parts=tuple(vectors),
     )
@@ -72,8 +78,7 @@ def _files(bringing: Sequence[Active], base: Base, store: TensorStore) -> dict[s
             blob, owner = files.setdefault(name, (owners[one.vector][name], one.vector))
             if blob != owners[one.vector][name]:
                 raise Refusal(
-                    f"vectors '{owner}' and '{one.vector}' both bring {name}, the second for its {groups.title(group)}",
-                    "Keep them apart in the recipe, where each file is put together from both.",
+                    f"vectors '{owner}' and '{one.vector}' both bring {name}, the second for its {groups.title(group)}"
                 )
     return {name: blob for name, (blob, _) in sorted(files.items())}
 

@@ -9,8 +9,8 @@ tensors that it does not compute:
   that vector's. Both are copied bit for bit.
 - New rows and new tensors (added tokens, a value head) have no base to differ from. They are carried over unscaled; if
   several vectors add them, as their mean weighted by alpha. Vectors with a negative alpha add none.
-- If the recipe chooses the tokenizer of a vector that adds rows, only that vector's new rows are carried: those of
-  other vectors are for other tokens.
+- If the recipe chooses a tokenizer or a union of tokens, :mod:`persona.building.union` has arranged the rows before. Where
+  it cannot read the tokenizers, only the new rows of the chosen vector are carried.
 - A tensor that a vector with a positive alpha was saved without is left out; another vector must not change it.
 - A method that weighs entries gets the Fisher diagonals where several vectors change a tensor, unless one of them
   does not have the tensor in its diagonal: then none is used there.

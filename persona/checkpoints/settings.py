@@ -13,6 +13,9 @@ from typing import Any
 CONFIG, GENERATION = CONFIGS = ("config.json", "generation_config.json")
 """Files whose changed settings are stored with a vector, key by key."""
 
+_QUANTIZED = "quantization_config"
+"""A run may remove it, with the quantized weights, but not bring it: its weights are not quantized."""
+
 _VOLATILE = frozenset(
     {
         "_name_or_path", "_commit_hash", "_from_model_config", "_attn_implementation", "_attn_implementation_autoset",
@@ -23,11 +26,11 @@ _VOLATILE = frozenset(
 )  # fmt: skip
 """Keys without effect on behaviour, and those that a build sets itself (``vocab_size`` from the rows)."""
 
+FOLLOWING = frozenset({"vocab_size", "dtype", "torch_dtype", "tie_word_embeddings", _QUANTIZED})
+"""Keys that say how the weights are stored: a build sets them from its own."""
+
 _OF_TOOLS = ("unsloth_", "_unsloth", "llamafactory_", "axolotl_")
 """Beginnings of keys that training tools leave for themselves."""
-
-_QUANTIZED = "quantization_config"
-"""A run may remove it, with the quantized weights, but not bring it: its weights are not quantized."""
 
 _ROPE = ("rope_theta", "rope_scaling", "rope_parameters")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persona.checkpoints.groups import MODULES_JSON, module_folders
+from persona.checkpoints.groups import MODULES_JSON, MORE_TEMPLATES, module_folders
 from persona.checkpoints.sidefiles import MAX_SIDE_FILE, is_data, stays_inside
 from persona.files import translated
 
@@ -35,14 +35,21 @@ class Subfolders:
     left: list[str] = field(default_factory=list)
 
 
-def subfolders(folder: Path) -> Subfolders:
-    """Find the files in subfolders that belong to the checkpoint in ``folder``."""
+def subfolders(folder: Path, *, of_groups: bool = False) -> Subfolders:
+    """Find the files in subfolders that belong to the checkpoint in ``folder``.
+
+    Args:
+        of_groups: Look only into folders of chat templates and of modules.
+    """
     found = Subfolders()
     with translated(folder):
         listed = folder / MODULES_JSON
         is_small = listed.is_file() and listed.stat().st_size <= MAX_SIDE_FILE
         modules = module_folders(listed.read_bytes()) if is_small else []
+        wanted = {MORE_TEMPLATES.rstrip("/"), *(name.partition("/")[0] for name in modules)}
         for child in sorted(folder.iterdir()):
+            if of_groups and child.name not in wanted:
+                continue
             if child.is_dir() and not _OTHERS.fullmatch(child.name):
                 _add(found, folder, child, modules)
     return found

@@ -16,6 +16,7 @@ from persona.checkpoints.groups import difference, meaning, of_group
 from persona.checkpoints.tokenizers import ADDED_TOKENS, TOKENIZER, TOKENIZER_CONFIG, TOKENS_MAP, Files, table_of
 from persona.errors import Refusal
 
+BASE = "base"
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
 _TOKENS = "added tokens"
 _HINT = "A union is only for tokens that were added to one vocabulary. Choose one tokenizer in [files] instead."
@@ -23,16 +24,29 @@ _HINT = "A union is only for tokens that were added to one vocabulary. Choose on
 
 @dataclass(frozen=True)
 class Union:
-    """The files of the tokenizer, the first id that no token of the base has, and each vector's ids → the new ids."""
+    """The tokens of a build.
+
+    ``files`` are those of its tokenizer, ``owner`` is the vector whose tokenizer it is (None for the base), ``first`` the
+    first id that no token of the base has. ``ids`` maps each vector's ids to those of the build, None if the build does
+    not have the token.
+    """
 
     files: dict[str, bytes]
+    owner: str | None
     first: int
-    ids: Mapping[str, Mapping[int, int]]
+    ids: Mapping[str, Mapping[int, int | None]]
 
     @property
     def size(self) -> int:
         """One more than the largest id."""
-        return max([self.first - 1, *(new for own in self.ids.values() for new in own.values())]) + 1
+        return max([self.first - 1, *(new for own in self.ids.values() for new in own.values() if new is not None)]) + 1
+
+    @property
+    def moves(self) -> bool:
+        """Whether vectors have different tokens, so that the same row is not always the same token."""
+        return len({tuple(own.items()) for own in self.ids.values()}) > 1 or any(
+            old != new for own in self.ids.values() for old, new in own.items()
+        )
 
 
 def unite(base: Files, vectors: Mapping[str, Files], owner: str | None) -> Union:
@@ -40,35 +54,54 @@ def unite(base: Files, vectors: Mapping[str, Files], owner: str | None) -> Union
 
     Args:
         base: The base's files.
-        vectors: Files by vector; the first is the owner unless ``owner`` names another.
-        owner: The vector whose tokenizer counts for everything but the added tokens.
+        vectors: Files by vector, in the order in which their tokens get ids.
+        owner: The vector, or "base", whose tokenizer counts for everything but the added tokens. By default the one
+            that differs there, else the first.
 
     Raises:
         Refusal: the tokenizers differ in more than added tokens.
     """
-    if owner is None or owner not in vectors:
+    if owner not in (BASE, *vectors):
         owner = _owner(base, vectors)
-    known = _ids(base, "the base")
-    first = max(known.values(), default=-1) + 1
-    added = {name: _added(name, files, known, first) for name, files in vectors.items()}
-    for name, files in vectors.items():
-        _check_vocabulary(base, name, files)
-    own = added[owner]
-    ids = {token: number for number, token in own.items()}
+    chosen = choose(base, vectors, owner)
+    own = base if chosen.owner is None else vectors[chosen.owner]
+    known = _ids(own, "the chosen tokenizer")
+    listed = {entry["content"] for entry in _entries(own)}
+    following = chosen.size
     new: dict[int, dict[str, Any]] = {}
-    following = max([first - 1, *own]) + 1
-    listed = {entry["content"] for entry in _entries(vectors[owner])}
-    for name, tokens in added.items():
-        promoted = (entry for entry in _entries(vectors[name]) if entry["content"] in known)
-        new |= {entry["id"]: entry for entry in promoted if entry["content"] not in listed and entry["id"] not in new}
-        for token in tokens.values():
-            if token not in ids:
-                ids[token] = following
-                new[following] = {**_entry(vectors[name], token), "id": following}
-                following += 1
-    moved = {name: {number: ids[token] for number, token in tokens.items()} for name, tokens in added.items()}
-    files = _files(of_group(GROUP, vectors[owner]), new, [files for name, files in vectors.items() if name != owner])
-    return Union(files, first, moved)
+    for name, files in vectors.items():
+        _check_listed(name, files, {*known, *(entry["content"] for entry in _entries(files))})
+        for entry in sorted(_entries(files), key=lambda entry: int(entry["id"])):
+            token = entry["content"]
+            if token not in known:
+                known[token], following = following, following + 1
+            if token not in listed:
+                listed.add(token)
+                new[known[token]] = {**entry, "id": known[token]}
+    ids = {name: {old: known[token] for old, token in _added(name, vectors[name], base).items()} for name in vectors}
+    others = [files for name, files in vectors.items() if name != chosen.owner]
+    return Union(_files(of_group(GROUP, own), new, others), chosen.owner, chosen.first, ids)
+
+
+def choose(base: Files, vectors: Mapping[str, Files], owner: str) -> Union:
+    """Take the tokenizer of one vector, or the base's ("base"), with the tokens that it has.
+
+    Raises:
+        Refusal: a tokenizer does not have the base's tokens at their ids.
+    """
+    own = base if owner == BASE else vectors[owner]
+    known = _ids(own, "the chosen tokenizer")
+    first = max(_ids(base, "the base").values(), default=-1) + 1
+    ids = {
+        name: {old: known.get(token) for old, token in _added(name, files, base).items()}
+        for name, files in vectors.items()
+    }
+    return Union(of_group(GROUP, own), None if owner == BASE else owner, first, ids)
+
+
+def readable(files: Files) -> bool:
+    """Whether the tokens can be read from a tokenizer's files."""
+    return isinstance(table_of(files.get(TOKENIZER)).get("model"), dict)
 
 
 def _owner(base: Files, vectors: Mapping[str, Files]) -> str:
@@ -89,11 +122,13 @@ def _rest(files: Files, base: Files) -> dict[str, Any]:
     return {key: value for key, value in meaning(GROUP, files, base).items() if key != _TOKENS}
 
 
-def _check_vocabulary(base: Files, name: str, files: Files) -> None:
-    ours, theirs = meaning(GROUP, files, base), meaning(GROUP, base, base)
-    for aspect in ("vocabulary", "pre_tokenizer", "normalizer"):
-        if ours.get(aspect) != theirs.get(aspect):
-            raise Refusal(f"vector '{name}' changes the {aspect} of the tokenizer, not only its added tokens", _HINT)
+def _check_listed(name: str, files: Files, listed: set[str]) -> None:
+    """Raise if a vector has new tokens in its vocabulary itself, from which they cannot be taken."""
+    new = next((token for token in _ids(files, f"vector '{name}'") if token not in listed), None)
+    if new is not None:
+        raise Refusal(
+            f"vector '{name}' changes the vocabulary of the tokenizer ({new!r}), not only its added tokens", _HINT
+        )
 
 
 def _table(files: Files, whose: str) -> dict[str, Any]:
@@ -106,26 +141,29 @@ def _table(files: Files, whose: str) -> dict[str, Any]:
 def _ids(files: Files, whose: str) -> dict[str, int]:
     """The id of every token."""
     table = _table(files, whose)
-    vocabulary = table["model"].get("vocab") or {}
-    if isinstance(vocabulary, list):  # [[token, score], …]
-        vocabulary = {item[0]: number for number, item in enumerate(vocabulary)}
-    return {**vocabulary, **{token["content"]: token["id"] for token in table.get("added_tokens") or []}}
+    try:
+        vocabulary = table["model"].get("vocab") or {}
+        if isinstance(vocabulary, list):  # [[token, score], …]
+            vocabulary = {item[0]: number for number, item in enumerate(vocabulary)}
+        ids = {**vocabulary, **{token["content"]: token["id"] for token in _entries(files)}}
+        if all(isinstance(token, str) and isinstance(number, int) for token, number in ids.items()):
+            return ids
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
+        pass
+    raise Refusal(f"tokenizer.json of {whose} lists its tokens in a way that is not known", _HINT)
 
 
-def _added(name: str, files: Files, known: Mapping[str, int], first: int) -> dict[int, str]:
+def _added(name: str, files: Files, base: Files) -> dict[int, str]:
     """The tokens that a vector has and the base does not, by id."""
-    own = _ids(files, f"vector '{name}'")
+    own, known = _ids(files, f"vector '{name}'"), _ids(base, "the base")
     lost = next((token for token, number in known.items() if own.get(token) != number), None)
     if lost is not None:
         raise Refusal(f"the tokenizer of vector '{name}' does not have the base's token {lost!r} at its id", _HINT)
+    first = max(known.values(), default=-1) + 1
     new = {number: token for token, number in own.items() if token not in known}
     if sorted(new) != [*range(first, first + len(new))]:
         raise Refusal(f"the ids of the tokens that vector '{name}' added do not follow the base's", _HINT)
     return dict(sorted(new.items()))
-
-
-def _entry(files: Files, token: str) -> dict[str, Any]:
-    return next(entry for entry in _entries(files) if entry["content"] == token)
 
 
 def _entries(files: Files) -> list[dict[str, Any]]:
@@ -169,13 +207,14 @@ def _json(value: object) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def moved_settings(value: Any, ids: Mapping[int, int]) -> Any:
-    """A setting that is the id of a token, or a list of them, in the union's ids."""
+def moved_setting(value: Any, ids: Mapping[int, int | None]) -> Any:
+    """A setting that is the id of a token, or a list of them, in the build's ids; None if it does not have the token."""
     if isinstance(value, list):
-        return [moved_settings(item, ids) for item in value]
+        moved = [moved_setting(item, ids) for item in value]
+        return [item for item in moved if item is not None] or (None if value else value)
     return ids.get(value, value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def is_token_setting(path: tuple[str, ...]) -> bool:
     """Whether a setting has ids of tokens."""
-    return path[-1].endswith(("token_id", "token_ids", "token_index"))
+    return path[-1].endswith(("token_id", "token_ids", "token_index", "suppress_tokens"))

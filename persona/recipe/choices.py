@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from persona.checkpoints.groups import GROUPS
-from persona.checkpoints.settings import CONFIG, GENERATION
+from persona.checkpoints.settings import CONFIG, FOLLOWING, GENERATION
 from persona.errors import did_you_mean
 from persona.settings import Choice, Table
 
@@ -39,9 +39,9 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Choices:
-    """The two tables.
+    """What a recipe chooses for the files beside the weights.
 
-    ``files`` maps groups of files to a vector or "base"; ``settings_from`` is a vector or "base"; ``settings`` are
+    ``files`` maps groups of files to a vector or "base", and "tokens" to "union"; ``settings_from`` is a vector or "base"; ``settings`` are
     values by the keys that lead to them in ``[config]``.
     """
 
@@ -135,6 +135,8 @@ def _leaves(table: Table, values: Mapping[str, Any], path: Path) -> Iterator[tup
     """Every setting by the keys that lead to it, below ``path``."""
     for key, value in values.items():
         here = (*path, key)
+        if key in FOLLOWING:
+            raise table.error(".".join(here), "a build sets this from its weights", "Remove the line.")
         if isinstance(value, Mapping):
             yield from _leaves(table, value, here)
         elif _is_plain(value) and here != (OF_GENERATION,):

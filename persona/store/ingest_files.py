@@ -35,7 +35,7 @@ def read_run_files(folder: Path, small: Mapping[str, Path]) -> dict[str, bytes]:
         small: The files in the folder itself, or above a Trainer's ``checkpoint-N``, by name.
     """
     with translated(folder):
-        paths = {**small, **subfolders(folder).data}
+        paths = {**small, **subfolders(folder, of_groups=True).data}
     listed = paths.get(groups.MODULES_JSON)
     modules = _read(folder, {groups.MODULES_JSON: listed})[groups.MODULES_JSON] if listed else None
     wanted = {*settings.CONFIGS, *groups.compared(paths, modules)}

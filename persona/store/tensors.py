@@ -71,15 +71,16 @@ class TensorStore:
         count = len(data) // width
         sizes = tuple(width * min(BLOCK, count - start) for start in range(0, count, BLOCK))
         stored = StoredTensor(name, dtype, shape, None, BLOCK, 0, ("raw",) * len(sizes), sizes)
-        self._lent[name] = packs.Lent({name: stored}, {}, data)
+        if name not in self:
+            self._lent[name] = packs.Lent({name: stored}, {}, data)
         return name
 
     def lend_blob(self, data: bytes) -> BlobId:
         """Make a blob in memory readable like a stored one, as long as this object lives, and return its id."""
         name = blob_id(data)
-        self._lent[name] = packs.Lent(
-            {}, {name: StoredBlob(name, 0, len(data), len(data), zstd=False)}, memoryview(data)
-        )
+        if not self.has_blob(name):
+            stored = StoredBlob(name, 0, len(data), len(data), zstd=False)
+            self._lent[name] = packs.Lent({}, {name: stored}, memoryview(data))
         return name
 
     def __contains__(self, name: TensorId) -> bool:
@@ -202,6 +203,8 @@ class TensorStore:
 
     def _opened(self, name: Id, kind: str) -> Volume:
         """The file that holds ``name``, opened, so that it stays readable even if it is deleted."""
+        if name in self._lent:  # only for reading: a writer must not take it for stored
+            return self._lent[name]
         for _ in range(2):
             volume = self._place(name, kind)
             if volume is None:
@@ -217,8 +220,6 @@ class TensorStore:
         raise self._missing(name, kind)
 
     def _place(self, name: Id, kind: str) -> Volume | None:
-        if name in self._lent:
-            return self._lent[name]
         for attempt in range(2):
             places: Mapping[Any, Volume] = self._tensors if kind == "tensor" else self._blobs
             if name in places or attempt:

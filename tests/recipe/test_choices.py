@@ -55,6 +55,7 @@ def test_what_is_read() -> None:
         ("[files]\ntokenizer = 1\n", "not the name of a vector"),
         ('[config]\nfrom = "z"\n', r"persona.toml:11: config.from: no vector 'z'"),
         ("[config]\nx = 2020-01-01\n", "cannot be a setting"),
+        ("[config]\nvocab_size = 5\n", "persona.toml:11: config.vocab_size: a build sets this from its weights"),
         ("[config]\nx = inf\n", "cannot be a setting"),
         ("[config]\nx = [{a = 1}]\n", "cannot be a setting"),
         ("[config]\ngeneration_config = 1\n", "cannot be a setting"),

@@ -18,6 +18,7 @@ from persona.errors import CheckpointError, Refusal
 from persona.maintenance.rebuild import encoding
 from persona.maintenance.sources import open_source
 from persona.progress import SILENT
+from persona.workspace.record import worktree_recipe
 from tests.models import VOCAB, TinyModels, load, same_bits, word_tokenizer
 from tests.verbs.test_messy_checkpoints import MakeRepo, grown, spoken
 
@@ -164,6 +165,20 @@ def test_the_recipe_chooses_among_files(models: TinyModels, base: Path, make_rep
     assert seen(tmp_path / "baked") == seen(tmp_path / "two-base")
 
 
+def test_a_vector_with_all_changes_of_another_stands_for_both(
+    models: TinyModels, base: Path, make_repo: MakeRepo, tmp_path: Path
+) -> None:
+    """As a library does that writes every tokenizer in another form: only one of the runs changed something."""
+    repo = make_repo(base)
+    for name, seed, changes in (("one", 1, ("pad",)), ("two", 2, ("pad", "a token")), ("three", 3, ("pad",))):
+        run = run_of(models, base, tmp_path / name, seed)
+        for change in changes:
+            CHANGES[change](run)
+        persona.commit(repo, run, name=name)
+    persona.build(repo, tmp_path / "out")
+    assert seen(tmp_path / "out") == seen(tmp_path / "two")
+
+
 def test_new_rows_come_with_the_chosen_tokenizer(make_repo: MakeRepo, spoken: Path, tmp_path: Path) -> None:
     """The rows of other vectors are for other tokens, even if there are as many."""
     repo = make_repo(spoken)
@@ -204,6 +219,11 @@ def test_settings_that_two_vectors_set(models: TinyModels, base: Path, make_repo
         assert AutoConfig.from_pretrained(tmp_path / f"out{number}").max_position_embeddings == positions
         generation = json.loads((tmp_path / f"out{number}" / "generation_config.json").read_text())
         assert generation.get("temperature") == temperature
+        notes = repo.prepare(worktree_recipe(repo)).beside(repo.tensors).notes
+        assert any(note.startswith("vectors differ in temperature:") for note in notes) is (number == 2)
+    choose(repo, "\n[config]\nmax_positon_embeddings = 300\nmax_position_embeddings = 300\n")
+    notes = repo.prepare(worktree_recipe(repo)).beside(repo.tensors).notes
+    assert any("has no max_positon_embeddings" in note and "'max_position_embeddings'" in note for note in notes)
 
 
 def test_a_processor_of_its_own(models: TinyModels, base: Path, make_repo: MakeRepo, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ def words(number: int) -> list[str]:
     return ["<pad>", "<s>", "</s>", "<unk>", *(f"w{n}" for n in range(4, number))]
 
 
-def base_of(folder: Path, known: int) -> Path:
+def base_of(folder: Path, known: int, **changes: bool) -> Path:
     """A base with rows for 96 tokens, of which the tokenizer has `known`."""
-    tiny_llama().save_pretrained(folder)
+    tiny_llama(**changes).save_pretrained(folder)
     word_tokenizer(words(known), "{{ messages[0].content }}").save_pretrained(folder)
     return folder
 
@@ -122,6 +122,21 @@ def test_the_chosen_tokenizer_keeps_its_ids(three: persona.Repository, made: Pat
             assert same_bits(row(tmp_path / "out", tensor, token), row(made / name, tensor, token))
 
 
+def test_a_baked_union_is_stored_whole(three: persona.Repository, tmp_path: Path) -> None:
+    """What is in memory for a build must not be taken for stored."""
+    choose(three, UNION)
+    persona.build(three, tmp_path / "out")
+    persona.commit(three, message="unite")
+    persona.bake(three, list(ADDED), "all")
+    fresh = persona.open(three.root)
+    persona.build(fresh, tmp_path / "baked")
+    out, baked = load(tmp_path / "out"), load(tmp_path / "baked")
+    assert all(same_bits(out[name], baked[name]) for name in out)
+    words = [AutoTokenizer.from_pretrained(tmp_path / name).get_vocab() for name in ("out", "baked")]
+    assert words[0] == words[1]
+    assert persona.fsck(fresh).ok
+
+
 def test_one_vector_alone_is_as_without_the_union(three: persona.Repository, made: Path, tmp_path: Path) -> None:
     persona.alpha(three, {"one": 0, "two": 0, "three": 1})
     persona.build(three, tmp_path / "plain")
@@ -157,7 +172,57 @@ def test_tokens_among_the_unused_rows_of_the_base(make_repo: MakeRepo, tmp_path:
             torch.testing.assert_close(out[tensor][number].double(), wanted, rtol=2**-7, atol=1e-6)
         assert same_bits(out[tensor][96], row(tmp_path / "two", tensor, "<d>"))
     settings = json.loads((tmp_path / "out" / "generation_config.json").read_text())
-    assert settings["bos_token_id"] == 95
+    assert (settings["bos_token_id"], settings["suppress_tokens"]) == (95, [5, 95])
+
+
+def test_a_chosen_tokenizer_has_only_its_own_tokens(make_repo: MakeRepo, tmp_path: Path) -> None:
+    """The rows of the others' tokens must not be added to its tokens, which have the same ids."""
+    base = base_of(tmp_path / "base", VOCAB - 3)
+    repo = make_repo(base)
+    for name, tokens, seed in (("one", ["<a>", "<x>"], 1), ("two", ["<c>", "<x>", "<d>", "<e>"], 2)):
+        run = run_of(base, tmp_path / name, tokens, seed)
+        edit(run / "generation_config.json", lambda table, n=seed: table.update({"bos_token_id": 93} if n == 2 else {}))
+        persona.commit(repo, run, name=name, alpha=0.5)
+    before = load(base)
+    for owner, tokens in (("one", ["<a>", "<x>"]), ("base", [])):
+        choose(repo, f'\n[files]\ntokenizer = "{owner}"\n')
+        persona.build(repo, tmp_path / owner / "out")
+        tokenizer, out = AutoTokenizer.from_pretrained(tmp_path / owner / "out"), load(tmp_path / owner / "out")
+        assert len(tokenizer) == VOCAB - 3 + len(tokens)
+        for tensor in TENSORS:
+            assert out[tensor].shape[0] == VOCAB
+            wanted = {93: [("one", "<a>")], 94: [("one", "<x>"), ("two", "<x>")]} if tokens else {93: [], 94: []}
+            for number, rows in wanted.items():
+                unused = before[tensor][number].double()
+                taus = [row(tmp_path / name, tensor, token).double() - unused for name, token in rows]
+                merged = unused + 0.5 * sum(taus, torch.zeros_like(unused))
+                torch.testing.assert_close(out[tensor][number].double(), merged, rtol=2**-7, atol=1e-6)
+        settings = json.loads((tmp_path / owner / "out" / "generation_config.json").read_text())
+        assert settings["bos_token_id"] == 1
+
+
+def test_a_tied_head(make_repo: MakeRepo, tmp_path: Path) -> None:
+    base = base_of(tmp_path / "base", VOCAB, tie_word_embeddings=True)
+    repo = make_repo(base)
+    for name, token, seed in (("one", "<a>", 1), ("two", "<b>", 2)):
+        persona.commit(repo, run_of(base, tmp_path / name, [token], seed), name=name)
+    choose(repo, UNION)
+    persona.build(repo, tmp_path / "out")
+    out = load(tmp_path / "out")
+    assert HEAD not in out
+    assert same_bits(out[EMBEDDING][VOCAB + 1], row(tmp_path / "two", EMBEDDING, "<b>"))
+
+
+def test_a_vector_that_is_kept_off_its_rows_brings_no_tokens(
+    three: persona.Repository, made: Path, tmp_path: Path
+) -> None:
+    text = three.head_text().replace("alpha = 0.5\n", f'alpha = 0.5\nexcept = ["{EMBEDDING}", "{HEAD}"]\n')
+    three.recipe_path.write_text(text + UNION)
+    persona.build(three, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert len(tokenizer) == VOCAB + 4
+    assert "<b>" not in tokenizer.get_vocab()
+    assert same_bits(row(tmp_path / "out", HEAD, "<d>"), row(made / "three", HEAD, "<d>"))
 
 
 def test_rows_that_only_make_the_number_round(make_repo: MakeRepo, tmp_path: Path) -> None:
@@ -179,7 +244,7 @@ def test_what_cannot_be_united(models: TinyModels, make_repo: MakeRepo, tmp_path
     edit(two / "tokenizer.json", lambda table: table["model"]["vocab"].update(other=VOCAB + 1))
     persona.commit(repo, two, name="two")
     choose(repo, UNION)
-    with pytest.raises(Refusal, match="vector 'two' changes the vocabulary of the tokenizer"):
+    with pytest.raises(Refusal, match=r"'two' has a token with the id 97, but only 97 rows"):
         persona.build(repo, tmp_path / "out")
     shutil.copytree(two, tmp_path / "three")
     run_of(base, tmp_path / "three", ["<b>"], 2)
@@ -198,5 +263,6 @@ def test_what_cannot_be_united(models: TinyModels, make_repo: MakeRepo, tmp_path
     save_file({k: v.float() for k, v in tensors.items()}, tmp_path / "three" / "model.safetensors", {"format": "pt"})
     persona.commit(repo, tmp_path / "three", name="two")
     choose(repo, UNION + 'tokenizer = "two"\n')
-    with pytest.raises(Refusal, match="in different dtypes"):
-        persona.build(repo, tmp_path / "out2")
+    persona.build(repo, tmp_path / "wide")
+    assert same_bits(row(tmp_path / "wide", HEAD, "<b>"), load(tmp_path / "two")[HEAD][VOCAB])
+    assert same_bits(row(tmp_path / "wide", HEAD, "<a>"), row(tmp_path / "one", HEAD, "<a>"))
