@@ -34,6 +34,7 @@ def load_gguf(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, bytes]]:
             )
             if hasattr(model.config, "quantization_config"):
                 del model.config.quantization_config  # it says that the weights are in the GGUF file
+            model.config.architectures = [type(model).__name__]
             model.config.save_pretrained(place)
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(place)
