@@ -199,7 +199,8 @@ def agreed_shape(name: str, before: TensorSpec | None, bringing: list[Dense]) ->
                 f"vectors '{grower.name}' and '{touch.active.name}' give {name} different shapes: "
                 f"{list(shape)} and {list(spec.shape)}",
                 "They added different tokens or different heads. Choose whose tokens the build has, in the table [files] "
-                f'of persona.toml (tokenizer = "{grower.name}", or tokens = "union" for both), or exclude one with except = ["{name}"].',
+                f'of persona.toml (tokenizer = "{grower.name}", or tokens = "union" for both), or exclude one with '
+                f'except = ["{name}"].',
             )
         shape, grower = spec.shape, touch.active
     return shape

@@ -44,20 +44,21 @@ def brought(
         Refusal: two vectors bring a group differently, and the recipe does not choose.
     """
     theirs = {name: store.blob(blob) for name, blob in base.files.items()}
-    found: dict[str, list[Brought]] = {group: [] for group in groups.GROUPS}
-    for active in bringing:
-        own = _differing(active, base, store)
-        for group in groups.GROUPS if own else ():
+    owned = {active.name: own for active in bringing if (own := _differing(active, base, store))}
+    found: dict[str, list[Brought]] = {}
+    before: dict[str, Meaning] = {}
+    for group in groups.GROUPS:
+        for active in bringing:
+            own = owned.get(active.name, {})
             useless = group in NEED_ROWS and lacks_its_rows(active, base)
-            if not useless and groups.differs(group, own, theirs):
-                what = groups.of_group(group, own)
-                found[group].append(Brought(active.name, what, groups.meaning(group, own, theirs)))
+            if useless or not groups.has_own(group, own, theirs):
+                continue
+            before[group] = before.get(group) or groups.meaning(group, theirs, theirs)
+            means = groups.meaning(group, own, theirs)
+            if means != before[group]:
+                found.setdefault(group, []).append(Brought(active.name, groups.of_group(group, own), means))
     acting = [active.name for active in bringing]
-    chosen = {
-        group: _one(group, several, groups.meaning(group, theirs, theirs), acting, choices)
-        for group, several in found.items()
-        if several
-    }
+    chosen = {group: _one(group, several, before[group], acting, choices) for group, several in found.items()}
     return theirs, {group: one for group, one in chosen.items() if one is not None}
 
 

@@ -132,19 +132,39 @@ class _Rows:
         done: dict[str, dict[str, TensorSpec]] = {a.name: {} for a in self.active}
         for name in self._names():
             holding = [a for a in self.active if name in a.vector.tensors]
-            carrier = self._carrier(holding, name)
-            for a in holding:
-                spec = a.vector.tensors[name]
-                rows = [self._known_rows(a, name), *(self._new_rows(name, spec) if a is carrier else [])]
-                done[a.name][name] = self._lent(spec, rows)
+            before = self.base.spec(name)
+            assert before is not None
+            size = self._size(name, before.shape[0])
+            carrier = self._carrier(holding, name) if size > before.shape[0] else None
+            for a in [*holding, *([carrier] if carrier and carrier not in holding else [])]:
+                spec = a.vector.tensors.get(name, before)
+                new = self._new_rows(name, spec.dtype, size) if a is carrier else []
+                done[a.name][name] = self._lent(spec, [self._known_rows(a, name, spec.dtype), *new])
         return done
 
-    @staticmethod
-    def _carrier(holding: Sequence[Active], name: str) -> Active | None:
+    def _size(self, name: str, rows: int) -> int:
+        """How many rows a tensor of the build has."""
+        padded = [
+            a.vector.tensors[name].shape[0]
+            for a in self.active
+            if name in a.vector.tensors and a.alpha_at(name) > 0 and (self.is_union or a.name == self.union.owner)
+        ]
+        return max([self.union.size, rows, *padded])
+
+    def _carrier(self, holding: Sequence[Active], name: str) -> Active:
         """The vector whose tensor gets the rows beyond the base's: the widest, so that none is rounded."""
         bringing = [a for a in holding if a.alpha_at(name) > 0]
-        widths = [BITS[a.vector.tensors[name].dtype] for a in bringing]
-        return bringing[widths.index(max(widths))] if bringing else None
+        if bringing:
+            widths = [BITS[a.vector.tensors[name].dtype] for a in bringing]
+            return bringing[widths.index(max(widths))]
+        for a in self.active:  # no vector changes the tensor, such as the head of runs that trained the embedding only
+            alpha = alphas.alpha_at(a.entry.alpha, name, a.depths) or 0.0
+            if self.union.ids.get(a.name) and alpha > 0 and a.entry.touches(name) and name not in a.vector.low_rank:
+                return a
+        raise Refusal(
+            f"the vectors that added tokens are kept off {name}, which needs rows for the tokens",
+            "Embedding and head must have the same rows: use the same only, except and alpha for both.",
+        )
 
     def check(self) -> None:
         """Raise if a vector's rows cannot be rearranged."""
@@ -185,8 +205,13 @@ class _Rows:
         return bool(self.union.ids.get(a.name)) or bool(grown(self.base, a.vector))
 
     def _names(self) -> list[str]:
-        names = dict.fromkeys(name for a in self.active for name in a.vector.tensors if self._is_vocabulary(name))
-        return list(names)
+        """The tensors with rows for tokens that a vector has or, if the build needs more rows, that the base has."""
+        held = dict.fromkeys(name for a in self.active for name in a.vector.tensors if self._is_vocabulary(name))
+        gone = {name for a in self.active for name in a.vector.gone}
+        for name, spec in self.base.tensors.items():
+            if self._is_vocabulary(name) and self.union.size > spec.shape[0] and name not in gone:
+                held.setdefault(name)
+        return list(held)
 
     def _is_vocabulary(self, name: str) -> bool:
         """Whether a tensor has a row for each token: an embedding, a head, or one that a vector added rows to."""
@@ -213,9 +238,12 @@ class _Rows:
         spec = a.vector.tensors[name]
         return self.store.read(spec.id).reshape(spec.shape[0], -1)
 
-    def _known_rows(self, a: Active, name: str) -> Bits:
+    def _known_rows(self, a: Active, name: str, dtype: str) -> Bits:
         """As many rows as the base has: its tokens', then those of tokens that the union has there."""
-        before, own = self._before(name, a.vector.tensors[name].dtype), self._of(a, name)
+        before = self._before(name, dtype)
+        if name not in a.vector.tensors:
+            return before
+        own = self._of(a, name)
         rows = own[: len(before)].copy()
         taken = slice(
             self.union.first, max([self.union.size, *(n + 1 for own in self.union.ids.values() for n in own)])
@@ -226,25 +254,21 @@ class _Rows:
                 rows[new] = own[number]
         return rows
 
-    def _new_rows(self, name: str, like: TensorSpec) -> list[Bits]:
-        """The rows beyond the base's: each the mean over the vectors that have the token."""
-        before = self._before(name, like.dtype)
+    def _new_rows(self, name: str, dtype: str, size: int) -> list[Bits]:
+        """The rows beyond the base's."""
+        before = self._before(name, dtype)
         adding = [(a, self._of(a, name)) for a in self.active if name in a.vector.tensors and a.alpha_at(name) > 0]
-        padded = [len(own) for a, own in adding if self.is_union or a.name == self.union.owner]
-        size = max([self.union.size, len(before), *padded])
-        return [self._row(number, name, like.dtype, before, adding) for number in range(len(before), size)]
+        return [self._row(number, name, dtype, before, adding) for number in range(len(before), size)]
 
     def _row(self, new: int, name: str, dtype: str, before: Bits, adding: Sequence[tuple[Active, Bits]]) -> Bits:
-        """A row beyond the base's, in the dtype of the tensor that carries it."""
-        rows = []
-        for a, own in adding:
-            old = next((old for old, to in self.union.ids.get(a.name, {}).items() if to == new), None)
-            if old is not None:
-                rows.append((own[old], a))
-        if not rows:  # no token: a row that only makes the number of rows a round one
-            rows = [(own[new], a) for a, own in adding if new < len(own)][:1]
-        if not rows:
-            return before[-1:]
+        """A row beyond the base's: the mean over the vectors that have the token, in the dtype of its carrier."""
+        old = {vector: old for vector, ids in self.union.ids.items() for old, to in ids.items() if to == new}
+        rows = [(own[old[a.name]], a) for a, own in adding if a.name in old]
+        if not rows:  # a token that its vectors left as the base has it, or none: a row to make the number round
+            unused = [before[number] for number in old.values() if number < len(before)]
+            padding = [own[new] for a, own in adding if new < len(own) and a.vector.tensors[name].dtype == dtype]
+            row: Bits = [*unused, *padding, before[-1]][0].reshape(1, -1)
+            return row
         if len(rows) == 1 and rows[0][1].vector.tensors[name].dtype == dtype:
             only: Bits = rows[0][0].reshape(1, -1)
             return only

@@ -126,10 +126,13 @@ def _json_meaning(data: bytes) -> Any:
 
 def differs(group: str, run: Files, base: Files) -> bool:
     """Whether a group of a run means something else than the base's; not if the run has no file of it."""
-    own, theirs = of_group(group, run), of_group(group, base)
-    if not own or (all(theirs.get(name) == data for name, data in own.items()) and len(own) == len(theirs)):
-        return False
-    return meaning(group, run, base) != meaning(group, base, base)
+    return has_own(group, run, base) and meaning(group, run, base) != meaning(group, base, base)
+
+
+def has_own(group: str, run: Files, base: Files) -> bool:
+    """Whether a run has files of a group that are not just those of the base."""
+    own = of_group(group, run)
+    return bool(own) and own != of_group(group, base)
 
 
 def changed(base: Files, run: Files) -> dict[str, list[str]]:

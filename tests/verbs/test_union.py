@@ -201,6 +201,24 @@ def test_a_chosen_tokenizer_has_only_its_own_tokens(make_repo: MakeRepo, tmp_pat
         assert settings["bos_token_id"] == 1
 
 
+def test_tokens_of_which_only_the_embedding_was_trained(make_repo: MakeRepo, tmp_path: Path) -> None:
+    """Their heads' rows are the base's unused ones, and move with the tokens."""
+    base = base_of(tmp_path / "base", VOCAB - 2)
+    repo = make_repo(base)
+    for name, tokens, seed in (("one", ["<a>", "<b>"], 1), ("two", ["<c>", "<d>"], 2)):
+        run = run_of(base, tmp_path / name, tokens, seed)
+        save_file(load(run) | {HEAD: load(base)[HEAD]}, run / "model.safetensors", {"format": "pt"})
+        persona.commit(repo, run, name=name)
+    choose(repo, UNION)
+    persona.build(repo, tmp_path / "out")
+    for token, name in (("<a>", "one"), ("<c>", "two"), ("<d>", "two")):
+        for tensor in TENSORS:
+            found, wanted = row(tmp_path / "out", tensor, token), row(tmp_path / name, tensor, token)
+            torch.testing.assert_close(found, wanted, rtol=2**-7, atol=1e-6)
+    assert load(tmp_path / "out")[HEAD].shape[0] == VOCAB + 2
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").lm_head.weight.shape[0] == VOCAB + 2
+
+
 def test_a_tied_head(make_repo: MakeRepo, tmp_path: Path) -> None:
     base = base_of(tmp_path / "base", VOCAB, tie_word_embeddings=True)
     repo = make_repo(base)
