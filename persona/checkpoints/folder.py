@@ -82,6 +82,8 @@ def locate(path: Path) -> Found:
         snapshot = hub.cached(path)
         if snapshot is None:
             raise layouts.missing(path)
+        if not _is_checkpoint(snapshot):
+            raise layouts.incomplete(path, snapshot)
         path = snapshot
     if not path.is_dir():
         raise layouts.not_a_folder(path)
@@ -144,7 +146,7 @@ def _full_weights(folder: Path) -> Path | None:
     """A file with a full model's weights, by its name."""
     names = [folder / "model.safetensors", folder / INDEX]
     shards = sorted(path for path in folder.glob("*.safetensors") if _SHARD.fullmatch(path.name))
-    return next((path for path in [*names, *shards] if path.is_file()), None)
+    return next((p for p in [*names, *shards] if p.is_file() and not p.name.startswith("adapter")), None)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -14,7 +14,7 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapters.s
 """Names of an adapter's weights in PEFT's and mlx-lm's folders."""
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*)\.(bin|pt|pth)")
+_NOT_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state.*|.*optim_states)\.(bin|pt|pth)")
 
 Answer = tuple[str, str]
 """What a folder is, after its name, and what to do."""
@@ -32,6 +32,15 @@ def missing(path: Path) -> CheckpointError:
     if hub.ID.fullmatch(str(path)):
         hint += f" To use a model of the Hugging Face Hub, download it first: hf download {path}"
     return CheckpointError(f"{path} does not exist", hint)
+
+
+def incomplete(name: Path, snapshot: Path) -> CheckpointError:
+    """The error for a model of the hub whose folder in the cache has no weights that persona can read."""
+    if pickles(snapshot) or any(snapshot.glob("*.gguf")):
+        return CheckpointError(
+            f"{name} has no safetensors file", f"Convert it: persona convert {snapshot} -o {name.name}"
+        )
+    return CheckpointError(f"the hub's cache has {name} without its weights", f"Download them: hf download {name}")
 
 
 def not_a_folder(path: Path) -> CheckpointError:

@@ -102,7 +102,7 @@ class TensorStore:
         return [self._volumes[name] for name in sorted(self._volumes)]
 
     def blocks(self, name: TensorId, entries: int = BLOCK, room: Room | None = None) -> Iterator[Bits]:
-        """Read a tensor in consecutive blocks of ``entries`` entries (the last may be shorter), which are read-only.
+        """Read a tensor in consecutive blocks of ``entries`` entries (the last may be shorter). Do not write into them.
 
         The last block is yielded only after the whole tensor has matched its id.
 
@@ -128,7 +128,7 @@ class TensorStore:
             Damaged: the tensor is missing or does not match its id.
         """
         volume, stored = self._find(name)
-        bits = _joined([self._whole(volume, stored)])
+        bits = self._whole(volume, stored)
         hasher = tensor_hasher(stored.dtype, stored.shape, threads=True)
         hasher.update(bits.view("u1").data)
         if hasher.hexdigest() != name:
@@ -354,12 +354,9 @@ def _reblocked(frames: Iterable[Bits], size: int) -> Iterator[Bits]:
 
 
 def _joined(parts: list[Bits]) -> Bits:
-    """Join parts into one array that is aligned for its type."""
     import numpy as np
 
-    if len(parts) > 1:
-        return np.concatenate(parts)
-    return parts[0] if parts[0].flags.aligned else parts[0].copy()
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def _mismatch(kind: str, name: Id, volume: Volume, why: str = "") -> Damaged:

@@ -210,6 +210,14 @@ def test_a_model_of_the_hub_by_its_id(models: TinyModels, tmp_path: Path, monkey
     with pytest.raises(CheckpointError, match="Org/Other does not exist") as caught:
         persona.init("s", "Org/Other")
     assert "hf download Org/Other" in caught.value.hint
+    touch(tmp_path / "hub" / "models--Org--Part" / "refs" / "main", "b" * 40)
+    part = tmp_path / "hub" / "models--Org--Part" / "snapshots" / ("b" * 40)
+    touch(part / "config.json", "{}")
+    with pytest.raises(CheckpointError, match="has Org/Part without its weights"):
+        persona.init("s", "Org/Part")
+    touch(part / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="Org/Part has no safetensors file"):
+        persona.init("s", "Org/Part")
     for wrong in ("/Org/Tiny-1", "Org", "./Org/Tiny-1x", "a/b/c", ".."):
         assert hub.cached(Path(wrong)) is None
 
