@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona import files
+from persona.checkpoints.groups import TOKENIZER
 from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal, UsageError
 from persona.history import commits, revisions
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
 from persona.ids import BaseId, BlobId, CommitId, FisherId, ObjectId, OperationId, VectorId
+from persona.recipe.choices import TOKENS
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
@@ -172,13 +174,20 @@ class Repository:
         return {entry.name: self.vector(VectorId(entry.id)) for entry in recipe.vectors}
 
     def prepare(self, recipe: Recipe, dtype: str | None = None) -> Prepared:
-        """Plan the build of a resolved recipe without reading weights; see :func:`persona.building.prepare.prepare`.
+        """Plan the build of a resolved recipe; see :func:`persona.building.prepare.prepare`.
+
+        Weights are read only to rearrange the rows of added tokens: see :mod:`persona.building.union`.
 
         ``dtype`` is the safetensors name of the dtype for every float tensor. By default each keeps its own.
         """
         from persona.building.prepare import prepare
 
-        return prepare(recipe, self.base(recipe.base_id), self.vectors(recipe), dtype, self.diagonals(recipe))
+        base, vectors = self.base(recipe.base_id), self.vectors(recipe)
+        if {TOKENIZER, TOKENS} & set(recipe.choices.files):
+            from persona.building.union import united
+
+            recipe, vectors = united(recipe, base, vectors, self.tensors)
+        return prepare(recipe, base, vectors, dtype, self.diagonals(recipe))
 
     def model_config(self, base: Base) -> dict[str, Any]:
         """A base's ``config.json``; empty if it has none."""

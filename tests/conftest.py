@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import persona
+from tests.amount import WHOLE
 from tests.forks import Forks
 from tests.models import TinyModels, nudge, on_one_thread, tiny_llama, write_adapter
 
@@ -27,7 +28,18 @@ for _number in (signal.SIGHUP, signal.SIGINT):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+    parser.addoption(
+        "--slow", action="store_true", help="also run the tests that take minutes, and draw all random inputs"
+    )
+    parser.addoption("--real", action="store_true", help="also run the tests with SmolLM2-135M-Instruct: minutes")
+    parser.addoption(
+        "--every", action="store_true", help="let commands fail at every effect, not at every third: an hour"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--slow"):
+        os.environ[WHOLE] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ INTRODUCTION = """\
 Every command has `--json`, and then prints one line of JSON on stdout, whether it succeeds or fails:
 
 ```json
-{"schema": 2, "command": "convert", "result": {"folder": "safe", "tensors": 21, "nbytes": 45448, "files": ["config.json"]}}
+{"schema": 2, "command": "convert", "result": {"folder": "safe", "tensors": 21, "nbytes": 45448, "files": ["config.json"], "notes": []}}
 {"schema": 2, "error": {"kind": "UsageError", "message": "no vector 'listning'", "hint": "Did you mean 'listening'?", "exit_code": 2}}
 ```
 

@@ -108,6 +108,18 @@ largest difference of any weight, as a share of the largest weight of its tensor
 
 (`iso_c` and `tsv_m` have no counterpart in mergekit.)
 
+Where the difference is not 0, the formula is the same and fp32 rounds it at other points. mergekit's `linear` adds up whole weights,
+persona adds changes to the base:
+
+```text
+mergekit   ((w₁W₁ + w₂W₂) + …) / (w₁ + w₂ + …)                     each product, sum and the quotient rounded to fp32
+persona    W_base + ((w₁τ₁ + w₂τ₂) + …)    wᵢ already divided by Σ wⱼ
+```
+
+A test computes both in torch and finds the bits of each program. The second is nearer to the mean in fp64, because a change is smaller
+than a weight, and so is what its rounding loses. In `sce`, `model_stock`, `slerp`, `nuslerp` and `karcher`, factors come from lengths and dot
+products of whole tensors; mergekit sums these up in fp32, persona in fp64. Their last place differs, and then that of the weights.
+
 Deliberate differences, each shown by a test in the same file or in `tests/methods/`:
 
 | | mergekit 0.1.5 | persona | why |

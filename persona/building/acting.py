@@ -198,8 +198,8 @@ def agreed_shape(name: str, before: TensorSpec | None, bringing: list[Dense]) ->
             raise Refusal(
                 f"vectors '{grower.name}' and '{touch.active.name}' give {name} different shapes: "
                 f"{list(shape)} and {list(spec.shape)}",
-                "They added different tokens or different heads: train them with the same ones, "
-                f'or exclude one with except = ["{name}"].',
+                "They added different tokens or different heads. Choose whose tokens the build has, in the table [files] "
+                f'of persona.toml (tokenizer = "{grower.name}", or tokens = "union" for both), or exclude one with except = ["{name}"].',
             )
         shape, grower = spec.shape, touch.active
     return shape

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from persona.building.acting import Active
 from persona.building.plan import Output, Plan, Term
 from persona.building.streams import factor
+from persona.checkpoints import groups, settings
 from persona.checkpoints.adapters.places import Places
 from persona.checkpoints.adapters.writing import Module, Unsaid
 from persona.errors import Refusal
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 EXACT = frozenset({"linear", "task_arithmetic"})
 """Methods that are a plain sum."""
+IN_ADAPTER = (groups.TOKENIZER, groups.TEMPLATE, groups.PROCESSOR)
+"""Groups of files that an adapter's folder may have, as trainers write them there."""
 _TIE = ("tie_word_embeddings",)
 _COMPRESS = "Add --rank R for the nearest adapter of rank R, or build the whole model."
 
@@ -204,13 +207,13 @@ def _folded(
 
 
 def _check_rest(plan: Plan, around: Surroundings) -> None:
-    """Raise if a vector drops a tensor, or brings settings or a tokenizer, which an adapter cannot do."""
+    """Raise if a vector drops a tensor or brings settings, which an adapter cannot do."""
     names = {output.name for output in plan.outputs}
     for a in around.active:
         lacks = next((name for name in a.vector.gone if name in around.base.tensors and name not in names), None)
         if lacks is not None:
             _refuse(a.name, f"leaves out {lacks}")
-        for file in told(a):
+        for file in unsaid(a):
             raise Refusal(f"vector '{a.name}' brings its own {file}, which an adapter cannot contain", _COMPRESS)
 
 
@@ -218,8 +221,22 @@ def told(active: Active) -> list[str]:
     """Files that an active vector brings or changes settings in. An untied head does not count: its tensor shows it."""
     if not alphas.adds(active.entry.alpha):
         return []
-    patched = [file for file, patch in active.vector.config.items() if any(path != _TIE for path, _ in patch)]
-    return sorted({*active.vector.files, *patched})
+    return sorted({*active.vector.files, *_patched(active)})
+
+
+def unsaid(active: Active) -> list[str]:
+    """Those files of :func:`told` that an adapter's folder cannot have: settings, and other modules than the model."""
+    own = {file for file in told(active) if groups.group_of(file) not in (*IN_ADAPTER, None)}
+    return sorted({*own, *_patched(active)}) if alphas.adds(active.entry.alpha) else []
+
+
+def _patched(active: Active) -> list[str]:
+    """Files in which a vector changes settings."""
+    return [
+        file
+        for file, patch in active.vector.config.items()
+        if any(path != _TIE and not settings.is_ignored(path, value) for path, value in patch)
+    ]
 
 
 def _bringer(output: Output, around: Surroundings) -> str:

@@ -19,7 +19,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from persona.building import truncate
-from persona.building.adapter import Pair, Surroundings, changed, joined, stacked, told
+from persona.building.adapter import Pair, Surroundings, changed, joined, stacked, unsaid
 from persona.building.plan import Output, Plan
 from persona.building.run import loops_for, run
 from persona.building.units import Unit, together, units_of
@@ -274,5 +274,5 @@ def _summed(done: Sequence[_Done], uncounted: Sequence[UncoveredTensor], around:
         pairs=tuple(joined([unit.pair for unit in done if unit.pair is not None])),
         errors=tuple(error for unit in done for error in unit.errors),
         left_out=(*left_out, *uncounted),
-        files=tuple(sorted({file for a in around.active for file in told(a)})),
+        files=tuple(sorted({file for a in around.active for file in unsaid(a)})),
     )

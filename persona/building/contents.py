@@ -18,7 +18,7 @@ from persona.building.run import streamed
 from persona.building.streams import tau_blocks
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, byte_size
 from persona.checkpoints.folder import Checkpoint
-from persona.checkpoints.tensorfile import TensorFile, TensorInfo
+from persona.checkpoints.tensorfile import TensorInfo, TensorSource
 from persona.checkpoints.ties import tied_names
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
@@ -86,10 +86,10 @@ def _same_bytes(checkpoint: Checkpoint, one: TensorInfo, other: TensorInfo) -> b
     return all(bool((a == b).all()) for a, b in pairs)
 
 
-def _of_file(file: TensorFile, info: TensorInfo) -> Iterator[Bits]:
-    bits = as_bits(file.data(info), info.dtype)
-    for start in range(0, len(bits), BLOCK):
-        yield bits[start : start + BLOCK]
+def _of_file(file: TensorSource, info: TensorInfo) -> Iterator[Bits]:
+    step = BLOCK * max(BITS[info.dtype], 8) // 8
+    for start in range(0, info.nbytes, step):
+        yield as_bits(file.read(info, start, min(start + step, info.nbytes)), info.dtype)
 
 
 def of_vector(recipe: Recipe, base: Base, vectors: Mapping[str, Vector], store: TensorStore) -> dict[str, Part]:

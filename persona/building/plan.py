@@ -9,6 +9,8 @@ tensors that it does not compute:
   that vector's. Both are copied bit for bit.
 - New rows and new tensors (added tokens, a value head) have no base to differ from. They are carried over unscaled; if
   several vectors add them, as their mean weighted by alpha. Vectors with a negative alpha add none.
+- If the recipe chooses a tokenizer or a union of tokens, :mod:`persona.building.union` has arranged the rows before. Where
+  it cannot read the tokenizers, only the new rows of the chosen vector are carried.
 - A tensor that a vector with a positive alpha was saved without is left out; another vector must not change it.
 - A method that weighs entries gets the Fisher diagonals where several vectors change a tensor, unless one of them
   does not have the tensor in its diagonal: then none is used there.
@@ -36,6 +38,7 @@ from persona.building.acting import (
     dropped,
 )
 from persona.checkpoints.dtypes import ARITHMETIC, BITS
+from persona.checkpoints.groups import TOKENIZER
 from persona.errors import Refusal, UsageError
 from persona.ids import draw_key
 from persona.methods.parts.parameters import Value
@@ -199,6 +202,7 @@ def _output(name: str, recipe: Recipe, base: Base, active: Sequence[Active], dty
         touching = [touch for touch in touching if touch.alpha > 0]
     dense = [whole for touch in touching for whole in touch.dense if in_base is not None or whole.share > 0]
     adding = [whole for whole in dense if whole.share > 0]  # those that may add rows, or the whole tensor
+    adding = _of_chosen_tokenizer(recipe, in_base, adding)
     shape = agreed_shape(name, in_base, adding)
     obstacle = _why_not_computable(in_base, dense)
     output_dtype = dtype if dtype and obstacle is None else _own_dtype(name, in_base, active)
@@ -212,6 +216,15 @@ def _output(name: str, recipe: Recipe, base: Base, active: Sequence[Active], dty
         )
     terms = _terms(name, recipe, active, touching, in_base) if in_base is not None else ()
     return Output(name, output_dtype, shape, in_base, None, terms, _carried(in_base, shape, adding))
+
+
+def _of_chosen_tokenizer(recipe: Recipe, in_base: TensorSpec | None, adding: list[Dense]) -> list[Dense]:
+    """Leave out the new rows of vectors whose tokenizer the recipe does not choose, if the chosen one has rows too."""
+    chosen = recipe.choices.files.get(TOKENIZER)
+    grown = [whole for whole in adding if in_base is not None and whole.spec.shape != in_base.shape]
+    if not any(whole.touch.active.name == chosen for whole in grown):
+        return adding
+    return [whole for whole in adding if whole not in grown or whole.touch.active.name == chosen]
 
 
 def _why_not_computable(in_base: TensorSpec | None, dense: list[Dense]) -> str | None:

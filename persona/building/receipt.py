@@ -14,11 +14,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from persona.building.publish import Shard
-from persona.checkpoints.sidefiles import RECEIPT, read_json
+from persona.checkpoints.sidefiles import RECEIPT, leads_out, read_json
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError, NotVerified
 from persona.files import translated
@@ -31,8 +31,8 @@ from persona.threads import run_all
 SCHEMA = 1
 
 READOUTS = "readouts"
-"""The only folder in a build: ``readouts/NAME`` has the two files of a readout. It is needed because vLLM loads every
-``*.safetensors`` beside the weights as weights."""
+"""Folder of a build's readouts: ``readouts/NAME`` has the two files of each. They are not beside the weights because
+vLLM loads every ``*.safetensors`` there as weights."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,8 @@ def is_receipt(fields: Mapping[str, Any]) -> bool:
         all(isinstance(size, int) and isinstance(header, str) for size, header in listed)
         and all(isinstance(name, str) for name in ids)
         and all("/" not in name for name in shards)
-        and all(_stays_inside(name) for name in names)
+        and not any(leads_out(name) for name in names)
     )
-
-
-def _stays_inside(name: str) -> bool:
-    """Whether a name is that of a file in the folder itself or in ``readouts/NAME/``."""
-    parts = name.split("/")
-    own = len(parts) == 1 or (len(parts) == 3 and parts[0] == READOUTS)
-    return own and not any(part in ("", ".", "..") or "\0" in part for part in parts)
 
 
 _KINDS = {
@@ -208,8 +201,7 @@ def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Rece
 
 def entries_of(folder: Path, own: Iterable[str]) -> Iterator[tuple[str, Path]]:
     """List the entries of a built folder by relative name, descending only into folders that contain files of ``own``."""
-    folders = {name.rpartition("/")[0] for name in own if "/" in name}
-    folders |= {name.partition("/")[0] for name in folders}
+    folders = {str(above) for name in own for above in PurePosixPath(name).parents}
     stack = [("", folder)]
     while stack:
         above, place = stack.pop()

@@ -1,7 +1,7 @@
 """The files beside the weights: the base's configs, tokenizer and chat template, with the vectors' changes.
 
-Vectors with a positive alpha bring their settings and files. If two of them set the same thing differently, that is an
-error that names both.
+Vectors with a positive alpha bring their settings and files. If two of them set the same thing differently, the recipe
+chooses, or it is an error that names both.
 """
 
 from __future__ import annotations
@@ -9,99 +9,78 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from persona.building.acting import Active, grown
+from persona.building.acting import Active
+from persona.building.configs import patches
+from persona.building.groups import assembled, brought
 from persona.building.plan import Plan
-from persona.checkpoints import settings, ties
+from persona.checkpoints import code, settings, ties
 from persona.checkpoints.dtypes import TORCH_NAMES
-from persona.errors import Refusal
-from persona.ids import BlobId
+from persona.errors import did_you_mean
 from persona.recipe import alphas
+from persona.recipe.choices import Choices
 from persona.store.nouns import Base
 from persona.store.tensors import TensorStore
 
 
-def side_files(plan: Plan, base: Base, active: Sequence[Active], store: TensorStore) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class SideFiles:
+    """The files of a build beside its weights, and what its user should know about them."""
+
+    files: dict[str, bytes]
+    notes: tuple[str, ...] = ()
+
+
+def side_files(
+    plan: Plan, base: Base, active: Sequence[Active], store: TensorStore, choices: Choices | None = None
+) -> SideFiles:
     """Make every file of a build except weights, receipt and model card.
 
     Raises:
-        Refusal: two vectors bring different files or settings.
+        Refusal: two vectors bring different files or settings, and the recipe does not choose.
     """
     bringing = [a for a in active if alphas.adds(a.entry.alpha)]
-    blobs = {**base.files, **brought(bringing, base, store)}
-    files = {name: store.blob(BlobId(blob)) for name, blob in sorted(blobs.items())}
-    changed = patches(bringing)
+    choices = choices or Choices()
+    base_files, chosen = brought(bringing, base, store, choices)
+    files = assembled(base_files, chosen)
+    changed = patches(bringing, choices)
+    notes = _unknown(choices, files, bringing)
     for name in settings.CONFIGS:
         config = settings.parse(files.get(name))
-        if not config and name not in changed:
+        patch = changed.by_file.get(name, ())
+        if not config and not patch:
             continue
         before = json.dumps(config)
-        settings.apply_patch(config, changed.get(name, ()))
-        if name == "config.json":
+        settings.apply_patch(config, patch)
+        if name == settings.CONFIG:
             _derive(config, plan, base)
         if json.dumps(config) != before:
             files[name] = (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-    return files
+    return SideFiles(dict(sorted(files.items())), (*notes, *_notes(files, changed.left)))
 
 
-def brought(bringing: list[Active], base: Base, store: TensorStore) -> dict[str, BlobId]:
-    """Collect the tokenizer and template files that vectors bring.
-
-    Raises:
-        Refusal: two vectors bring files of one name that differ in meaning.
-    """
-    files: dict[str, tuple[BlobId, str]] = {}
-    for active in bringing:
-        rows = grown(base, active.vector)
-        if rows and not any(active.entry.touches(name) for name in rows):
-            continue  # its new tokens are useless without the rows that it is kept off
-        for name, blob in active.vector.files.items():
-            other, owner = files.setdefault(name, (blob, active.name))
-            if other != blob and not settings.same_meaning(name, store.blob(other), store.blob(blob)):
-                raise Refusal(
-                    f"vectors '{owner}' and '{active.name}' bring different {name}",
-                    "They cannot both be in one build: train them with the same tokenizer and chat template.",
-                )
-    return {name: blob for name, (blob, _) in files.items()}
+def _unknown(choices: Choices, files: Mapping[str, bytes], bringing: Sequence[Active]) -> list[str]:
+    """Notes about settings of the recipe that neither the base nor a vector has: they may be misspelt."""
+    notes = []
+    for name in settings.CONFIGS:
+        patches = [patch for a in bringing for patch in a.vector.config.get(name, ())]
+        known = {*settings.parse(files.get(name)), *(path[0] for path, _ in patches)}
+        for path, _ in choices.of_file(name):
+            if path[0] not in known and name == settings.CONFIG:
+                similar = did_you_mean(path[0], sorted(known))
+                notes.append(f"the base's {name} has no {path[0]}: the build's has it now. {similar}".rstrip())
+    return notes
 
 
-def patches(bringing: list[Active]) -> dict[str, settings.Patch]:
-    """Collect the settings that vectors change, by file.
-
-    Raises:
-        Refusal: two vectors set a key differently.
-    """
-    changes: dict[tuple[str, tuple[str, ...]], tuple[Any, str]] = {}
-    for active in bringing:
-        for file, patch in active.vector.config.items():
-            for path, value in patch:
-                _check_patch(changes, file, path, value, active.name)
-                changes[file, path] = (value, active.name)
-    by_file: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
-    for (file, path), (value, _) in changes.items():
-        by_file.setdefault(file, []).append((path, value))
-    return {file: tuple(patch) for file, patch in by_file.items()}
-
-
-def _check_patch(
-    changes: Mapping[tuple[str, tuple[str, ...]], tuple[Any, str]],
-    file: str,
-    path: tuple[str, ...],
-    value: Any,
-    name: str,
-) -> None:
-    for (other_file, other_path), (other_value, other) in changes.items():
-        if other_file != file or other == name:
-            continue
-        shorter = min(len(path), len(other_path))
-        if path[:shorter] == other_path[:shorter] and (path != other_path or value != other_value):
-            raise Refusal(
-                f"vectors '{other}' and '{name}' set {'.'.join(path[:shorter])} in {file} differently: "
-                f"{other_value!r} and {value!r}",
-                "They cannot both be in one build: train them with the same settings.",
-            )
+def _notes(files: Mapping[str, bytes], left: Sequence[str]) -> Iterator[str]:
+    if left:
+        yield f"vectors differ in {', '.join(left)}: the base's values are used (choose others in [config])"
+    missing = code.missing(files)
+    if missing:
+        yield code.warning(missing)
 
 
 def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
@@ -120,12 +99,15 @@ def _derive(config: dict[str, Any], plan: Plan, base: Base) -> None:
 
 
 def _derive_tie(config: dict[str, Any], plan: Plan, base: Base) -> None:
-    """Set whether the head is tied, by which of head and embedding the build has."""
+    """Set whether weights are tied, by which of the tied names the build has.
+
+    If only some of them are tensors of their own, the setting stays on: transformers unties copies that differ.
+    """
     names = {output.name for output in plan.outputs}
-    if base.tied:
-        settings.set_tie(config, not any(head in names for head in base.tied))
-    elif ties.ties_embeddings(config) and any(name in names for name in base.tensors if ties.is_head(name)):
-        settings.set_tie(config, False)
+    tied = any(alias not in names for alias in base.tied)
+    heads = any(name in names for name in base.tensors if ties.is_head(name))
+    if ties.obeys(config) and ties.ties_embeddings(config) != tied and (base.tied or heads):
+        settings.set_tie(config, tied)
 
 
 def _most(weights: list[tuple[str, int]]) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from persona.checkpoints.groups import Group, Part, by_file
+from persona.checkpoints.conversions import Group, Part, by_file
 from persona.errors import Refusal
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Modules:
         if reason:
             raise Refusal(
                 f"transformers cannot create the model that the base's config.json names: {reason}",
-                "Without it, the names that the tensors have in the model are unknown. Install what it needs.",
+                "Without it, the names that the tensors have in the model are unknown. Install what it needs, or a newer "
+                "transformers.",
             )
         return modules
 
@@ -144,8 +145,12 @@ def _modules(name: str, text: str) -> tuple[Modules | None, str]:
         return None, ""
     settings = {key: value for key, value in json.loads(text).items() if key != "quantization_config"}
     try:
+        # which an older transformers does not have
+        from transformers.core_model_loading import apply_renamings, dot_natural_key, rename_source_key  # noqa: F401
+
         with _quiet(), torch.device("meta"):
-            return Modules(kind(kind.config_class.from_dict(settings))), ""
+            decode = getattr(kind.config_class, "_decode_special_floats", dict)  # as from_pretrained does
+            return Modules(kind(kind.config_class.from_dict(decode(settings)))), ""
     except Exception as error:  # a model's own code may raise anything, such as on a package that is not installed
         reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
         return None, f"{name}, {reason[:200]}"

@@ -1,43 +1,64 @@
-"""What a run changed besides its weights: model settings, vocabulary, chat template.
+"""What a run changed in its settings: ``config.json`` and ``generation_config.json``, key by key.
 
-Files are compared by meaning. Trainers rewrite them for reasons that do not affect the model (a new library version,
-another padding side); only changes such as a new token or another template count.
+Keys are compared by meaning. Those that libraries write for their own use, and those that a build sets itself, do not
+count; neither does another way to write the same rotary embedding.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-CONFIGS = ("config.json", "generation_config.json")
+CONFIG, GENERATION = CONFIGS = ("config.json", "generation_config.json")
 """Files whose changed settings are stored with a vector, key by key."""
 
-TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_QUANTIZED = "quantization_config"
+"""A run may remove it, with the quantized weights, but not bring it: its weights are not quantized."""
 
 _VOLATILE = frozenset(
     {
-        "_name_or_path", "_commit_hash", "_from_model_config", "_attn_implementation_autoset",
-        "transformers_version", "dtype", "torch_dtype", "use_cache", "vocab_size",
+        "_name_or_path", "_commit_hash", "_from_model_config", "_attn_implementation", "_attn_implementation_autoset",
+        "_attn_implementation_internal", "_experts_implementation", "attn_implementation", "auto_map",
+        "transformers_version", "dtype", "torch_dtype", "use_cache", "vocab_size", "output_attentions",
+        "output_hidden_states", "gradient_checkpointing",
     }
 )  # fmt: skip
 """Keys without effect on behaviour, and those that a build sets itself (``vocab_size`` from the rows)."""
 
-_VOCABULARIES = (
-    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json",
-    "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
-_TOKENIZER = frozenset({*_VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json"})
+FOLLOWING = frozenset({"vocab_size", "dtype", "torch_dtype", "tie_word_embeddings", _QUANTIZED})
+"""Keys that say how the weights are stored: a build sets them from its own."""
+
+_OF_TOOLS = ("unsloth_", "_unsloth", "llamafactory_", "axolotl_")
+"""Beginnings of keys that training tools leave for themselves."""
+
+_ROPE = ("rope_theta", "rope_scaling", "rope_parameters")
+
+
+def is_volatile(key: str) -> bool:
+    """Whether a setting has no effect on a model's behaviour, or is one that a build sets itself."""
+    return key in _VOLATILE or key.startswith(_OF_TOOLS)
+
+
+def is_ignored(path: tuple[str, ...], value: Any) -> bool:
+    """Whether a build must not take a setting from a run."""
+    return any(map(is_volatile, path)) or (path[-1] == _QUANTIZED and value is not None)
+
+
+def quantizes(base: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether a run says that its weights are quantized, and its base does not."""
+    return bool(run.get(_QUANTIZED)) and not base.get(_QUANTIZED)
+
+
+def is_minor(file: str, path: tuple[str, ...]) -> bool:
+    """Whether two vectors may set a key differently without being refused: defaults of sampling, and padding."""
+    key = path[-1]
+    return key == "pad_token_id" or (file == GENERATION and not key.endswith(("token_id", "token_ids", "tokens")))
+
 
 _MISSING = object()
 
 Patch = tuple[tuple[tuple[str, ...], Any], ...]
-
-
-def relevant(base: Iterable[str], run: Iterable[str]) -> list[str]:
-    """Names of the base's files that a comparison with a run needs."""
-    compared = {*CONFIGS, *TEMPLATES, *_TOKENIZER}
-    return sorted(compared & set(base)) if compared & set(run) else []
 
 
 def parse(data: bytes | None) -> dict[str, Any]:
@@ -59,9 +80,12 @@ def config_patch(base: Mapping[str, Any], run: Mapping[str, Any]) -> Patch:
 def _differences(
     base: Mapping[str, Any], run: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
+    same_rope = _same_rope(base, run)
     for key in sorted({*base, *run}):
         before, after = base.get(key, _MISSING), run.get(key, _MISSING)
-        if key in _VOLATILE or before == after or (before in (None, _MISSING) and after in (None, _MISSING)):
+        if is_volatile(key) or before == after or (before in (None, _MISSING) and after in (None, _MISSING)):
+            continue
+        if (same_rope and key in _ROPE) or (key == _QUANTIZED and after not in (None, _MISSING)):
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from _differences(before, after, (*path, key))
@@ -69,69 +93,40 @@ def _differences(
             yield (*path, key), None if after is _MISSING else after
 
 
+def _same_rope(base: Mapping[str, Any], run: Mapping[str, Any]) -> bool:
+    """Whether two configurations have the same rotary embedding; versions of transformers write it in two ways."""
+    ropes = [_rope(table) for table in (base, run)]
+    return all(ropes) and ropes[0] == ropes[1]
+
+
+def _rope(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the rotary embedding in the form of ``rope_parameters``; empty if there are none, or two."""
+    if not any(table.get(key) for key in _ROPE):
+        return {}
+    merged: dict[str, Any] = {"rope_theta": table.get("rope_theta")}
+    for key in _ROPE[1:]:
+        value = table.get(key)
+        own = value if isinstance(value, Mapping) else {}
+        if any(merged.get(name, item) not in (None, item) for name, item in own.items()):
+            return {}  # it depends on the version of transformers which of them counts
+        merged |= own
+    kind = merged.pop("type", None)
+    merged.setdefault("rope_type", kind or "default")
+    return {key: value for key, value in merged.items() if value is not None}
+
+
 def apply_patch(config: dict[str, Any], patch: Patch) -> None:
     """Apply ``patch`` to ``config`` in place."""
     for path, value in patch:
         table = config
         for key in path[:-1]:
-            table = table.setdefault(key, {})
+            if not isinstance(table.get(key), dict):
+                table[key] = {}
+            table = table[key]
         if value is None:
             table.pop(path[-1], None)
         else:
             table[path[-1]] = value
-
-
-def changed_files(base: Mapping[str, bytes], run: Mapping[str, bytes]) -> list[str]:
-    """Names of the tokenizer and template files that a build must copy from the run.
-
-    All of them if the vocabulary differs, only the template's files if just the template differs, otherwise none.
-    """
-    vocabulary = any(
-        name in run and _vocabulary(name, run[name]) != _vocabulary(name, base.get(name)) for name in _VOCABULARIES
-    )
-    template = chat_template(run)
-    changed = sorted(_TOKENIZER & run.keys()) if vocabulary else []
-    if template is not None and template != chat_template(base):
-        changed += [name for name in (*TEMPLATES, "tokenizer_config.json") if name in run and name not in changed]
-    elif vocabulary:
-        changed += [name for name in TEMPLATES if name in run]
-    return changed
-
-
-def _vocabulary(name: str, data: bytes | None) -> object:
-    """The parts of a tokenizer file that determine tokens, independent of the library version that wrote it."""
-    if data is None or name != "tokenizer.json":
-        return data
-    try:
-        table = json.loads(data)
-        added = [(t.get("id"), t.get("content"), t.get("special")) for t in table.get("added_tokens") or []]
-        model = {key: value for key, value in (table.get("model") or {}).items() if value not in (None, False, "")}
-        model["merges"] = [" ".join(m) if isinstance(m, list) else m for m in model.get("merges") or []]
-    except (ValueError, AttributeError, TypeError):
-        return data
-    return added, model, table.get("pre_tokenizer"), table.get("normalizer")
-
-
-_TOKENIZER_HABITS = frozenset(
-    {
-        "model_max_length", "padding_side", "truncation_side", "padding", "truncation", "max_length", "stride",
-        "pad_to_multiple_of", "pad_token_type_id", "truncation_strategy", "name_or_path", "tokenizer_class",
-        "backend", "is_local", "processor_class", "clean_up_tokenization_spaces", "extra_special_tokens",
-    }
-)  # fmt: skip
-"""Keys of ``tokenizer_config.json`` that trainers set for their own use."""
-
-
-def same_meaning(name: str, one: bytes, other: bytes) -> bool:
-    """Whether two tokenizer or template files called ``name`` are equivalent."""
-    if one == other:
-        return True
-    if name == "tokenizer.json":
-        return _vocabulary(name, one) == _vocabulary(name, other)
-    if name == "tokenizer_config.json":
-        tables = [{k: v for k, v in parse(data).items() if k not in _TOKENIZER_HABITS} for data in (one, other)]
-        return tables[0] == tables[1]
-    return False
 
 
 def set_tie(config: dict[str, Any], tied: bool) -> None:
@@ -140,17 +135,3 @@ def set_tie(config: dict[str, Any], tied: bool) -> None:
     table = text if isinstance(text, dict) and "tie_word_embeddings" in text else config
     if bool(table.get("tie_word_embeddings")) != tied:
         table["tie_word_embeddings"] = tied
-
-
-def chat_template(files: Mapping[str, bytes]) -> str | None:
-    """The chat template, from whichever file the version of transformers wrote it to."""
-    if "chat_template.jinja" in files:
-        return files["chat_template.jinja"].decode("utf-8", "replace")
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        try:
-            template = json.loads(files.get(name, b"{}")).get("chat_template")
-        except (ValueError, AttributeError):
-            continue
-        if template is not None:
-            return template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-    return None

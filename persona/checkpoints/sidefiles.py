@@ -9,18 +9,32 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import CheckpointError
-from persona.files import storage_error
+from persona.files import storage_error, translated
+from persona.jsonlines import half_in
 
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 RECEIPT = "persona.json"
 
-_SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab"})
+CODE = ".py"
+
+_SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab", ".spm", ".bpe", ".codes"})
 _SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IGNORECASE)
 _RUN_FILES = frozenset({
     "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
 })  # fmt: skip
-_MAX_SIDE_FILE = 256 << 20
+MAX_SIDE_FILE = 256 << 20
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_MAX_POINTER = 1024
+"""Bytes that a pointer of git-lfs has at most, by its specification."""
+
+_CACHED = re.compile(
+    r".*/models--[^/]+/blobs/[0-9a-f]{40,64}"  # the hub's cache
+    r"|.*/files/md5/[0-9a-f]{2}/[0-9a-f]{30}|.*/\.dvc/cache/[0-9a-f]{2}/[0-9a-f]{30}"  # DVC's, shared or not
+    r"|.*/annex/objects/.+/([^/]+)/\1"  # git-annex
+)
+"""Files in caches that name them by their content, which therefore cannot be any other file of the user's."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -42,29 +56,88 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def side_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Names and paths of configs, tokenizer, chat template and licence: never code or pickles.
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a configuration that is stored; empty if the file does not exist.
 
     Raises:
-        CheckpointError: a file is too large, or a link to outside the folder.
+        CheckpointError: the file is not a JSON object, or has text that cannot be written.
+    """
+    value = read_json(path)
+    if half := half_in(value):
+        raise CheckpointError(f"{path} has {half} alone, which is half of a character", "Correct the text.")
+    return value
+
+
+def is_data(path: Path) -> bool:
+    """Whether a small file beside weights belongs to a model, by its name: data, or a licence; never code or a pickle."""
+    name = path.name
+    if name.startswith(".") or "\\" in name or name in _RUN_FILES or name.endswith(".index.json"):
+        return False
+    return path.suffix in _SIDE_SUFFIXES or bool(_SIDE_NAMES.fullmatch(name))
+
+
+def side_files(folder: Path, *, code: bool = False) -> Iterator[tuple[str, Path]]:
+    """Names and paths of configs, tokenizer, chat template and licence in the folder itself: never pickles.
+
+    Args:
+        code: Yield Python files too.
+
+    Raises:
+        CheckpointError: a file is too large, a link to outside the folder, or a pointer of git-lfs.
     """
     for path in sorted(folder.iterdir()):
-        name = path.name
-        if name.startswith(".") or name in _RUN_FILES or name.endswith(".index.json") or not path.is_file():
-            continue
-        if path.suffix in _SIDE_SUFFIXES or _SIDE_NAMES.fullmatch(name):
-            if path.stat().st_size > _MAX_SIDE_FILE:
-                raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
-            if path.is_symlink() and not stays_inside(path, folder):
-                raise CheckpointError(
-                    f"{path} is a link to {path.resolve()}, outside its folder",
-                    "Its content would be part of every build. If you want that, replace the link by a copy.",
-                )
-            yield name, path
+        if path.is_file() and (is_data(path) or (code and path.suffix == CODE)):
+            check_side_file(path, folder)
+            yield path.name, path
+
+
+def check_side_file(path: Path, folder: Path) -> None:
+    """Check that a file may be stored as one of the small files of a checkpoint.
+
+    Raises:
+        CheckpointError: it is too large, a link to outside ``folder``, or a pointer of git-lfs.
+    """
+    if path.stat().st_size > MAX_SIDE_FILE:
+        raise CheckpointError(f"{path} is too large for a side file", "Move it out of the folder.")
+    if path.is_symlink() and not stays_inside(path, folder):
+        raise CheckpointError(
+            f"{path} is a link to {path.resolve()}, outside its folder",
+            "Its content would be part of every build. If you want that, replace the link by a copy.",
+        )
+    refuse_lfs_pointer(path)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file of this name, which may have folders, would be outside the folder that it is written to."""
+    parts = name.split("/")
+    return any(part in ("", ".", "..") for part in parts) or not {"\\", "\0"}.isdisjoint(name)
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is a pointer of git-lfs, which a clone without git-lfs has in place of the file itself."""
+    with translated(path):
+        if not path.is_file() or path.stat().st_size >= _MAX_POINTER:
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_LFS_POINTER)) == _LFS_POINTER
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Check that a file is not a pointer of git-lfs.
+
+    Raises:
+        CheckpointError: it is.
+    """
+    if is_lfs_pointer(path):
+        raise CheckpointError(
+            f"{path} is a git-lfs pointer, not the file",
+            f"Fetch the files: git -C {path.parent} lfs pull",
+        )
 
 
 def stays_inside(link: Path, folder: Path) -> bool:
-    """Whether a link points into its folder, or into the hub cache whose snapshot the folder is."""
-    home = folder.resolve()
-    places = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
-    return any(link.resolve().is_relative_to(place) for place in places)
+    """Whether a link points into its folder, or into a cache that names files by their content."""
+    target, home = link.resolve(), folder.resolve()
+    revisions = (place for place in (home, *home.parents) if place.parent.name == "snapshots")
+    own = [home, *(revision.parents[1] / "blobs" for revision in revisions)]
+    return any(target.is_relative_to(place) for place in own) or _CACHED.fullmatch(target.as_posix()) is not None

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from persona.checkpoints.dtypes import BITS, byte_size
-from persona.errors import CheckpointError
+from persona.checkpoints.sidefiles import refuse_lfs_pointer
+from persona.errors import CheckpointError, Storage
 from persona.files import translated
+from persona.reading import OpenFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,8 +50,33 @@ class TensorInfo:
         return self.stop - self.start
 
 
+class TensorSource(Protocol):
+    """Where the bytes of tensors come from: a file, or a computation."""
+
+    @property
+    def path(self) -> Path:
+        """The file, for messages."""
+
+    def read(
+        self, info: TensorInfo, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """A tensor's plain bytes from start to stop, perhaps at the beginning of ``out``."""
+
+    def data(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
+        """All of a tensor's plain bytes."""
+
+    def chunks(self, info: TensorInfo) -> Iterator[npt.NDArray[np.uint8]]:
+        """A tensor's plain bytes in pieces, each of which is valid until the next one."""
+
+    def lazy(self, info: TensorInfo) -> PlainBytes:
+        """A tensor's plain bytes, which may be read when they are sliced."""
+
+    def held(self, info: TensorInfo) -> TensorSource:
+        """A source to read one tensor from in parts: what is computed is computed once."""
+
+
 class TensorFile:
-    """A memory-mapped safetensors file.
+    """An open safetensors file. Reading raises Storage if the file has become shorter.
 
     Raises:
         CheckpointError: the header is invalid or does not match the size of the file.
@@ -59,29 +84,68 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with translated(path), path.open("rb") as file:
-            self.size = os.fstat(file.fileno()).st_size
-            head = file.read(8)
-            if len(head) < 8 or self.size < 8:
-                raise _bad(path, "is too short for a header")
-            self.header_size = int.from_bytes(head, "little")
-            if self.header_size > min(MAX_HEADER, self.size - 8):
-                raise _bad(path, f"states a header of {self.header_size} bytes but has only {self.size}")
-            header = file.read(self.header_size)
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with translated(path):
+            self._file = OpenFile(path)
+        self.size = self._file.size
+        head = self._file.read(0, 8)
+        if len(head) < 8 or self.size < 8:
+            raise _bad(path, "is too short for a header")
+        self.header_size = int.from_bytes(head, "little")
+        if self.header_size > min(MAX_HEADER, self.size - 8):
+            refuse_lfs_pointer(path)
+            raise _bad(path, f"states a header of {self.header_size} bytes but has only {self.size}")
+        header = self._file.read(8, self.header_size)
         self.tensors, self.metadata = _parse(path, header, self.size - 8 - self.header_size)
 
-    def data(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
-        """The tensor's plain bytes, without a copy."""
+    def read(
+        self, info: TensorInfo, start: int, stop: int, out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """The tensor's plain bytes from start to stop, in new memory or at the beginning of ``out``."""
         import numpy as np
 
-        return np.frombuffer(self._map, np.uint8, info.nbytes, info.start)
+        part = np.empty(stop - start, np.uint8) if out is None else out[: stop - start]
+        if self._file.read_into(part, info.start + start) != len(part):
+            raise changed_while_read(self.path)
+        return part
+
+    def data(self, info: TensorInfo) -> npt.NDArray[np.uint8]:
+        """All of the tensor's plain bytes, in new memory."""
+        return self.read(info, 0, info.nbytes)
 
     def chunks(self, info: TensorInfo) -> Iterator[npt.NDArray[np.uint8]]:
-        """The tensor's plain bytes in pieces of at most ``CHUNK``."""
-        data = self.data(info)
-        for start in range(0, len(data), CHUNK):
-            yield data[start : start + CHUNK]
+        """The tensor's plain bytes in pieces of at most ``CHUNK``, each of which is valid until the next one."""
+        import numpy as np
+
+        room = np.empty(min(CHUNK, info.nbytes), np.uint8)
+        for start in range(0, info.nbytes, CHUNK):
+            yield self.read(info, start, min(start + CHUNK, info.nbytes), room)
+
+    def lazy(self, info: TensorInfo) -> PlainBytes:
+        """The tensor's plain bytes, which are read when they are sliced."""
+        return LazyBytes(self, info)
+
+    def held(self, info: TensorInfo) -> TensorFile:
+        """This file, which can be read in parts as it is."""
+        return self
+
+
+@dataclass(frozen=True)
+class LazyBytes:
+    """The plain bytes of a tensor in a file. A slice of them is read into new memory."""
+
+    file: TensorFile
+    info: TensorInfo
+
+    def __len__(self) -> int:
+        return self.info.nbytes
+
+    def __getitem__(self, part: slice) -> npt.NDArray[np.uint8]:
+        start, stop, _ = part.indices(self.info.nbytes)
+        return self.file.read(self.info, start, max(start, stop))
+
+
+PlainBytes: TypeAlias = "npt.NDArray[np.uint8] | LazyBytes"
+"""Plain bytes of a tensor, in memory or read when they are sliced."""
 
 
 def _parse(path: Path, header: bytes, data_size: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
@@ -144,6 +208,14 @@ def _check_layout(path: Path, tensors: Iterable[TensorInfo], origin: int, end: i
         raise _bad(path, f"is truncated: its tensors need {at} bytes but the file has {end}")
     if at < end:
         raise _bad(path, f"has {end - at} bytes after its last tensor")
+
+
+def changed_while_read(path: object) -> Storage:
+    """An error about a user's file that another process wrote to during the read."""
+    return Storage(
+        f"{path} changed while it was being read",
+        "Wait until the program that writes it has finished, then run the command again. Nothing was recorded.",
+    )
 
 
 def _bad(path: Path, what: str) -> CheckpointError:

@@ -3,12 +3,13 @@
 ``_orig_mod.``                     torch.compile
 ``_fsdp_wrapped_module.``          FSDP, also around each layer
 ``_checkpoint_wrapped_module.``    activation checkpointing
+``_forward_module.``               Lightning Fabric
 ``module.``                        DistributedDataParallel, DataParallel, DeepSpeed: at the start
 """
 
 from __future__ import annotations
 
-WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
 """Modules that only wrap another; no model has modules with these names."""
 OUTERMOST = "module"
 """The name under which data-parallel wrappers hold the model."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import keyword
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from persona.errors import UsageError, did_you_mean
+
+_HELP = re.compile(r'^def command\(.*?^    """(.*?)(?:"""|\n)', re.DOTALL | re.MULTILINE)
+"""The first line of the docstring of a command's function, which click takes for its help."""
 
 
 def python_name(command: str) -> str:
@@ -57,6 +63,13 @@ class LazyGroup(SuggestingGroup):
             return None
         command: click.Command = importlib.import_module(self.modules[cmd_name]).command
         return command
+
+    def summary(self, name: str) -> str:
+        """The first line of a command's help, read from its source: `--help` would import every module for these."""
+        spec = importlib.util.find_spec(self.modules[name])
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        found = _HELP.search(source)
+        return found[1] if found else ""
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete command names, without importing any command, and options."""

@@ -64,10 +64,8 @@ class Commands(LazyGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section for each heading."""
         for heading, names in GROUPS.items():
-            commands = [(name, self.get_command(ctx, name)) for name in names]
-            rows = [(name, command.get_short_help_str(SUMMARY_WIDTH)) for name, command in commands if command]
             with formatter.section(heading.capitalize()):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, self.summary(name)) for name in names])
 
 
 @click.group(

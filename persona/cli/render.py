@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from persona.recipe.changes import RecipeChange
+if TYPE_CHECKING:
+    from persona.recipe.changes import RecipeChange
 
 STYLES = {"added": "green", "removed": "red", "alpha": "yellow", "retrained": "yellow"}
 STYLES |= {f"readout {kind}": STYLES[kind] for kind in ("added", "removed", "retrained")}

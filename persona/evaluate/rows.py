@@ -1,11 +1,12 @@
-"""The examples of a measure: JSON lines, or one plain text.
+"""The examples of a measure: rows of JSON, or one plain text.
 
     {"prompt": "…", "completion": "…"}                       the completion is the answer
     {"messages": [{"role": "user", "content": "…"}, …]}      the last one, the assistant's, is the answer
     {"text": "…"}                                            every token but the first is predicted
     {"prompt": "…"}                                          for measures that let the model reply
 
-Other keys of a line are passed on to measures in Python.
+Instead of `messages`, a row may have a conversation in any format of :mod:`persona.inference.conversations`. Other keys of
+a row are passed on to measures in Python.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
-from persona.jsonlines import decoded, lines_of, object_in
+from persona.inference.conversations import LISTS, conversation_in, unknown_row
+from persona.inference.messages import Message
+from persona.jsonlines import decoded, objects_in, refuse_tables
 
 SHAPES = '{"prompt": …, "completion": …}, {"messages": […]} or {"text": …}'
-
-Message = Mapping[str, str]
+FORMS = ("messages", "conversations", "instruction and output", "prompt", "text")
+_KEYS = (*LISTS, "instruction", "output", "prompt", "completion", "text")
 
 
 @dataclass(frozen=True)
 class SuiteRow:
     """One example, and where it was read.
 
-    Exactly one of ``prompt``, ``messages`` and ``text`` is set. ``fields`` has the whole line.
+    Exactly one of ``prompt``, ``messages`` and ``text`` is set. ``tools`` describes functions that the messages may call.
+    ``fields`` has the whole row.
     """
 
     where: str
@@ -36,6 +40,7 @@ class SuiteRow:
     messages: tuple[Message, ...] = ()
     text: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 def read_rows(path: Path, data: bytes) -> tuple[SuiteRow, ...]:
@@ -44,38 +49,32 @@ def read_rows(path: Path, data: bytes) -> tuple[SuiteRow, ...]:
     Raises:
         UsageError: a line is not an example (the message names it), or there are none.
     """
+    refuse_tables(path)
     text = decoded(path, data)
-    rows = (SuiteRow(str(path), text=text),) if path.suffix == ".txt" and text.strip() else tuple(_lines(path, text))
+    rows = (SuiteRow(str(path), text=text),) if path.suffix == ".txt" and text.strip() else tuple(_rows(path, text))
     if not rows:
         raise UsageError(f"{path} has no examples", f"Write one per line: {SHAPES}.")
     return rows
 
 
-def _lines(path: Path, text: str) -> Iterator[SuiteRow]:
+def _rows(path: Path, text: str) -> Iterator[SuiteRow]:
     if path.suffix != ".txt":
-        yield from (_row(where, line) for where, line in lines_of(path, text))
+        yield from (_row(where, fields) for where, fields in objects_in(path, text, f"Write {SHAPES}."))
 
 
-def _row(where: str, line: str) -> SuiteRow:
-    fields = object_in(where, line, f"Write {SHAPES}.")
-    shapes = [key for key in ("prompt", "messages", "text") if key in fields]
-    if len(shapes) != 1:
-        what = " and ".join(f"'{key}'" for key in shapes) if shapes else "none of 'prompt', 'messages' and 'text'"
-        raise UsageError(f"{where} has {what}", f"Write {SHAPES}.")
-    if shapes == ["messages"]:
-        return SuiteRow(where, messages=_messages(where, fields["messages"]), fields=fields)
+def _row(where: str, whole: Mapping[str, Any]) -> SuiteRow:
+    fields = {key: value for key, value in whole.items() if value is not None}
+    chat = conversation_in(where, fields)
+    if chat is not None:
+        if not chat.messages:
+            raise UsageError(f"{where} has no messages", 'Each is {"role": "user", "content": "…"}.')
+        return SuiteRow(where, messages=chat.messages, fields=whole, tools=chat.tools)
+    if not {"prompt", "text"} & fields.keys():
+        raise unknown_row(where, fields, FORMS, _KEYS)
+    if "prompt" in fields and "text" in fields:
+        raise UsageError(f"{where} has 'prompt' and 'text'", f"Write {SHAPES}.")
     for key in ("prompt", "completion", "text"):
         value = fields.get(key, "-")
         if not isinstance(value, str) or (key != "prompt" and not value.strip()):
             raise UsageError(f"{where}: '{key}' must be a non-empty string", f"Write {SHAPES}.")
-    return SuiteRow(where, fields.get("prompt"), fields.get("completion"), (), fields.get("text"), fields)
-
-
-def _messages(where: str, value: Any) -> tuple[Message, ...]:
-    good = isinstance(value, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in value
-    )
-    if not good or not value:
-        raise UsageError(f"{where}: 'messages' must be a list of messages", 'Each is {"role": "user", "content": "…"}.')
-    return tuple(value)
+    return SuiteRow(where, fields.get("prompt"), fields.get("completion"), (), fields.get("text"), whole)

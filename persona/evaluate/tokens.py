@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import UsageError
 from persona.evaluate.rows import SuiteRow
 from persona.inference.batches import collate, longest
-from persona.inference.turns import ASSISTANT, rendered
+from persona.inference.fitting import fitted
+from persona.inference.messages import ASSISTANT
+from persona.inference.turns import Messages, rendered
 
 if TYPE_CHECKING:
     import torch
@@ -85,8 +87,9 @@ def _of_messages(live: LoadedModel, row: SuiteRow) -> EncodedExample:
             f"{row.where}: the last message is not a reply of the assistant to another one",
             'End with {"role": "assistant", "content": "…"}.',
         )
-    asked = _templated(live, row, row.messages[:-1], asks=True)
-    whole = _templated(live, row, row.messages, asks=False)
+    messages = messages_of(live, row)
+    asked = _templated(live, row, messages[:-1], asks=True)
+    whole = _templated(live, row, messages, asks=False)
     return EncodedExample(tuple(whole), _parted(asked, whole))
 
 
@@ -103,7 +106,8 @@ def _parted(asked: Sequence[int], whole: Sequence[int]) -> int:
 def prompt_tokens(live: LoadedModel, row: SuiteRow) -> list[int]:
     """The tokens for a model to continue: the prompt, the messages before the assistant's last one, or the text."""
     if row.messages:
-        asked = row.messages[:-1] if row.messages[-1]["role"] == ASSISTANT else row.messages
+        messages = messages_of(live, row)
+        asked = messages[:-1] if messages[-1]["role"] == ASSISTANT else messages
         return _templated(live, row, asked, asks=True)
     text = row.prompt if row.prompt is not None else row.text or ""
     tokens, end = ids(live, text), live.need_tokenizer().eos_token_id
@@ -118,23 +122,17 @@ def ids(live: LoadedModel, text: str) -> list[int]:
     return tokens
 
 
-def _templated(live: LoadedModel, row: SuiteRow, messages: Sequence[Any], *, asks: bool) -> list[int]:
+def _templated(live: LoadedModel, row: SuiteRow, messages: Messages, *, asks: bool) -> list[int]:
     text = written(live, row, messages, asks=asks)
     tokens: list[int] = live.need_tokenizer()(text, add_special_tokens=False, verbose=False)["input_ids"]
     return tokens
 
 
-def written(live: LoadedModel, row: SuiteRow, messages: Sequence[Any], *, asks: bool = False) -> str:
-    """Render messages of a row with the chat template.
-
-    Args:
-        live: The model whose tokenizer has the template.
-        row: Named in errors.
-        messages: The messages to render.
-        asks: End with the template's prompt for a reply.
+def messages_of(live: LoadedModel, row: SuiteRow) -> Messages:
+    """The messages of a row as the model's chat template takes them.
 
     Raises:
-        UsageError: the tokenizer has no chat template.
+        UsageError: the tokenizer has no chat template, or it leaves out tool calls.
     """
     tokenizer = live.need_tokenizer()
     if not getattr(tokenizer, "chat_template", None):
@@ -142,7 +140,19 @@ def written(live: LoadedModel, row: SuiteRow, messages: Sequence[Any], *, asks: 
             f"{row.where} has messages, but the tokenizer of {live.label} has no chat template",
             "Use prompt and completion instead, or add a template to the base's tokenizer.",
         )
-    return rendered(tokenizer, messages, row.where, asks=asks)
+    return fitted(tokenizer, row.messages, row.tools, row.where)
+
+
+def written(live: LoadedModel, row: SuiteRow, messages: Messages, *, asks: bool = False) -> str:
+    """Render messages of a row with the chat template.
+
+    Args:
+        live: The model whose tokenizer has the template.
+        row: Named in errors.
+        messages: The messages to render, from :func:`messages_of`.
+        asks: End with the template's prompt for a reply.
+    """
+    return rendered(live.need_tokenizer(), messages, row.where, asks=asks, tools=row.tools)
 
 
 def answers(look: Look, examples: Sequence[EncodedExample]) -> Iterator[tuple[int, torch.Tensor]]:

@@ -251,6 +251,7 @@ def _unpacked(small: Mapping[str, bytes], label: str) -> Iterator[Path]:
     """Write small files to a temporary folder, where transformers can load them."""
     with files.temporary_folder() as folder, quiet(), _translated(label):
         for name, data in small.items():
+            files.make_folder((folder / name).parent)
             files.write_file(folder / name, data)
         yield folder
 

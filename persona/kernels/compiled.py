@@ -303,10 +303,10 @@ def _round_bf16(values: Any, out: Any) -> None:
 
 @_jit
 def _squares(w: Any, base: Any) -> Any:
-    """Sixteen sums in parallel, so that it vectorizes."""
-    delta, whole = np.zeros(16, np.float64), np.zeros(16, np.float64)
-    for start in range(0, len(w), 16):
-        one, other = w[start : start + 16], base[start : start + 16]
+    """As many sums in parallel as a tile has entries, so that it vectorizes."""
+    delta, whole = np.zeros(_TILE // 2, np.float64), np.zeros(_TILE // 2, np.float64)
+    for start in range(0, len(w), len(delta)):
+        one, other = w[start : start + len(delta)], base[start : start + len(delta)]
         for i in range(len(one)):
             b = u4(u4(other[i]) << u4(16)).view(f4)
             tau = np.float64(u4(u4(one[i]) << u4(16)).view(f4) - b)

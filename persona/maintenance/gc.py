@@ -7,7 +7,7 @@
 3. Packs that are mostly dead: the new pack is written, synced and published before the old one is deleted. In between
    both have the same frames, which is not a fault; the next gc keeps one.
 
-A reader that has mapped a file can go on reading after its deletion. One that has only read its index finds the file
+A reader that has opened a file can go on reading after its deletion. One that has only read its index finds the file
 gone, reads the folder again and finds the new pack, which was published first. A pack is hashed before it is
 rewritten, so that damaged bytes never get a new and valid name.
 """

@@ -40,8 +40,7 @@ def _candidates(
     exam: Examination, source: RepairSource, kinds: set[str], progress: Progress
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the kind and encoding of every object that the checkpoint could be."""
-    base = source.base() if "base" in kinds else None
-    if base is not None:
+    for base in source.bases() if "base" in kinds else ():
         yield "base", encoding(base)
     if "vector" in kinds:
         store = Repair(exam, source, progress).store()

@@ -231,7 +231,7 @@ def _incoming(repair: Repair, store: TensorStore, tensors: list[TensorId]) -> It
     for name in tensors:
         file, info = repair.source.places[name]
         label = f"{file.path}: {info.name}"
-        yield Incoming(name, info.dtype, info.shape, file.data(info), bases.get(name), label)
+        yield Incoming(name, info.dtype, info.shape, file.lazy(info), bases.get(name), label)
 
 
 def _bases_for(exam: Examination, store: TensorStore) -> dict[str, TensorId]:

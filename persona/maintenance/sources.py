@@ -8,13 +8,14 @@ from pathlib import Path
 
 from persona.checkpoints.adapter import WEIGHTS
 from persona.checkpoints.folder import Checkpoint, find_run, is_adapter, open_checkpoint
+from persona.checkpoints.sidefiles import CODE
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.checkpoints.ties import tied_names
 from persona.files import translated
 from persona.ids import BlobId, TensorId, blob_id, tensor_id
 from persona.maintenance.weights import digest_of
 from persona.progress import Progress, Task
-from persona.store.ingest import read_side_files
+from persona.store.ingest_files import read_side_files
 from persona.store.nouns import Base, TensorSpec
 from persona.threads import run_all
 
@@ -40,13 +41,16 @@ class RepairSource:
         for file, blob in self.side.items():
             if blob == name and self.checkpoint is not None:
                 with translated(self.folder / file):
-                    return self.checkpoint.side_files[file].read_bytes()
+                    return (self.folder / file).read_bytes()
         return None
 
-    def base(self) -> Base | None:
-        """Return the base that ``init`` would record for this checkpoint, or None for an adapter."""
+    def bases(self) -> list[Base]:
+        """Return the bases that ``init`` could have recorded for this checkpoint; none for an adapter.
+
+        They differ in the small files: without code, with it, and without subfolders, as earlier versions stored them.
+        """
         if self.checkpoint is None:
-            return None
+            return []
         infos = self.checkpoint.tensors
         specs = {name: TensorSpec(self.ids[name], info.dtype, info.shape) for name, info in infos.items()}
         tied = {}
@@ -54,7 +58,9 @@ class RepairSource:
             if head not in specs or specs[head].id == specs[embedding].id:
                 specs.pop(head, None)
                 tied[head] = embedding
-        return Base(specs, self.side, tied)
+        data = {name: blob for name, blob in self.side.items() if not name.endswith(CODE)}
+        flat = {name: blob for name, blob in data.items() if "/" not in name}
+        return [Base(specs, files, tied) for files in (data, self.side, flat)]
 
 
 def open_source(path: Path, progress: Progress) -> RepairSource:
@@ -70,7 +76,7 @@ def open_source(path: Path, progress: Progress) -> RepairSource:
     with progress.task("reading the checkpoint", sum(info.nbytes for _, info in tensors)) as task:
         largest = sorted(range(len(tensors)), key=lambda k: -tensors[k][1].nbytes)
         ids = run_all({k: partial(_hash, *tensors[k], task) for k in largest})
-    side = read_side_files(checkpoint) if checkpoint else {}
+    side = read_side_files(checkpoint, allow_code=True) if checkpoint else {}
     return RepairSource(
         folder=folder,
         files=files,

@@ -146,7 +146,7 @@ def read(folder: Path, progress: Progress, share: float = 1.0, seed: int = 0) ->
 
 
 def _read_files(weights: Weights, progress: Progress) -> None:
-    """Hash each file; one with a read error is not mapped later, since touching the bad page would kill the process."""
+    """Hash each file; one with a read error is not read again."""
     sizes = {name: _size(volume.path) for name, volume in weights.files.items()}
     with progress.task("reading files", sum(sizes.values())) as task:
         jobs = {
@@ -219,7 +219,7 @@ def check(weights: Weights, store: TensorStore, copies: Mapping[Key, Copy], prog
 def _check_copy(store: TensorStore, copy: Copy, task: Task) -> str:
     """Return why a copy is damaged, or "" if it is not."""
     try:
-        _ = copy.volume.buffer
+        _ = copy.volume.file
         if copy.kind == "blob":
             task.advance(len(store.blob_in(copy.volume, BlobId(copy.stored.id))))
             return ""

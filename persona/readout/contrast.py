@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
-from persona.jsonlines import lines_of, object_in, read_text
+from persona.jsonlines import check_characters, objects_in, read_text, refuse_tables
 from persona.readout.extract import concept_name, key_of
-from persona.readout.pairs import POLARITIES, LabelledText, is_text
+from persona.readout.pairs import POLARITIES, LabelledText
 
 SIGNED = {1: True, -1: False}
 GRADED = {5: True, 1: False}
@@ -147,14 +147,14 @@ def _check_sides(examples: Sequence[tuple[str, LabelledText]]) -> None:
 
 
 def _rows(path: Path, concept: str | None) -> Iterator[_Labelled | _Pair]:
+    refuse_tables(path)
     text = read_text(path)
     if path.suffix.lower() == ".json":
         return _of_object(path, text, concept)
-    return (_of_line(where, line, concept) for where, line in lines_of(path, text))
+    return (_of_row(where, fields, concept) for where, fields in objects_in(path, text, FORMS, FORMS))
 
 
-def _of_line(where: str, line: str, concept: str | None) -> _Labelled | _Pair:
-    fields = object_in(where, line, FORMS, FORMS)
+def _of_row(where: str, fields: dict[str, Any], concept: str | None) -> _Labelled | _Pair:
     name = _about(where, fields.get("concept", concept))
     if "positive" in fields or "negative" in fields:
         positive, negative = (_statement(where, key, fields.get(key)) for key in ("positive", "negative"))
@@ -178,6 +178,7 @@ def _of_object(path: Path, text: str, concept: str | None) -> Iterator[_Labelled
         inner = _members(text, begin) if isinstance(value, dict) else [(at, key, begin, value)]
         for place, statement, _, label in inner:
             where = f"{path}:{text.count(chr(10), 0, place) + 1}"
+            check_characters(where, [key, statement])
             name = _about(where, key if isinstance(value, dict) else concept)
             yield _Labelled(where, name, _statement(where, "a statement", statement), _label(where, label))
 
@@ -212,8 +213,6 @@ def _statement(where: str, key: str, text: Any) -> str:
     if not isinstance(text, str) or not text.strip():
         what = "is missing" if text is None else "is not a string" if not isinstance(text, str) else "is empty"
         raise UsageError(f"{where}: '{key}' {what}", FORMS)
-    if not is_text(text):
-        raise UsageError(f"{where}: '{key}' has an unpaired surrogate: {text[:40]!a}", "Rewrite the text.")
     return text.strip()
 
 

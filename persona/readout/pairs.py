@@ -16,7 +16,7 @@ from typing import Any
 
 from persona import files
 from persona.errors import UsageError
-from persona.jsonlines import lines_of, object_in, read_text
+from persona.jsonlines import objects_in, read_text, refuse_tables
 
 POLARITIES = ("positive", "negative")
 
@@ -51,11 +51,6 @@ def write_pairs(path: Path | str, examples: Iterable[LabelledText]) -> None:
     files.write_file(Path(path), encode(examples))
 
 
-def is_text(value: str) -> bool:
-    """Whether `value` can be written as UTF-8: JSON can contain unpaired surrogates, which UTF-8 cannot."""
-    return not any("\ud800" <= sign <= "\udfff" for sign in value)
-
-
 def read_pairs(path: Path | str) -> tuple[LabelledText, ...]:
     """Read a file of pairs.
 
@@ -63,18 +58,17 @@ def read_pairs(path: Path | str) -> tuple[LabelledText, ...]:
         UsageError: a line is malformed; the message names it.
     """
     path = Path(path)
-    return tuple(_example(where, line) for where, line in lines_of(path, read_text(path)))
+    refuse_tables(path)
+    form = 'Write {"concept": …, "polarity": "positive", "text": …}.'
+    return tuple(_example(where, fields) for where, fields in objects_in(path, read_text(path), form))
 
 
-def _example(where: str, line: str) -> LabelledText:
-    fields = object_in(where, line, 'Write {"concept": …, "polarity": "positive", "text": …}.')
+def _example(where: str, fields: dict[str, Any]) -> LabelledText:
     concept, polarity, text = (fields.get(key) for key in ("concept", "polarity", "text"))
     if not isinstance(concept, str) or not concept.strip() or not isinstance(text, str):
         raise UsageError(
             f"{where}: 'concept' and 'text' must be strings", "Make the file with 'persona readout pairs'."
         )
-    if not is_text(concept + text):
-        raise UsageError(f"{where}: unpaired surrogate in the text", "Make the file with 'persona readout pairs'.")
     if polarity not in POLARITIES:
         raise UsageError(f"{where}: 'polarity' is {polarity!r}", "Use 'positive' or 'negative'.")
     node, pair = fields.get("node"), fields.get("pair")

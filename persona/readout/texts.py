@@ -2,7 +2,7 @@
 
 A plain text is tokenized as it is, with the tokenizer's special tokens. A text that is a JSON list of messages,
 `[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]`, is a conversation and is rendered with the
-tokenizer's chat template. The pooling "assistant" requires conversations, and marks the tokens with at least one
+tokenizer's chat template; `persona.inference.messages` lists the kinds of messages. The pooling "assistant" requires conversations, and marks the tokens with at least one
 character that the assistant wrote (`persona.inference.turns`).
 """
 
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from persona.errors import UsageError
 from persona.inference.batches import longest
-from persona.inference.turns import ASSISTANT, marked, rendered, spans
+from persona.inference.fitting import fitted
+from persona.inference.messages import ASSISTANT, Message, is_message, messages_in
+from persona.inference.turns import marked, rendered, spans
 from persona.readout.capture import POOLINGS
 
 if TYPE_CHECKING:
@@ -111,28 +113,29 @@ def _some(tokenizer: Any, texts: Sequence[str], pooling: str) -> Iterator[tuple[
         yield array("i", tokens), array("i", marks or ())
 
 
-def conversation(text: str) -> list[dict[str, str]] | None:
-    """The messages of a text that is a JSON list of them, else None."""
+def conversation(text: str) -> tuple[Message, ...] | None:
+    """The messages of a text that is a JSON list of them, else None.
+
+    Raises:
+        UsageError: it is a list of messages, and one has other content than text.
+    """
     if not text.lstrip().startswith("["):
         return None
     try:
-        messages = json.loads(text)
+        entries = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    is_talk = isinstance(messages, list) and messages and all(map(_is_message, messages))
-    return messages if is_talk else None
-
-
-def _is_message(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("role", "content"))
+    is_talk = isinstance(entries, list) and entries and all(map(is_message, entries))
+    return messages_in(_named(text), "the conversation", entries) if is_talk else None
 
 
 def _talk(
-    tokenizer: Any, text: str, messages: list[dict[str, str]], marks: bool
+    tokenizer: Any, text: str, talk: tuple[Message, ...], marks: bool
 ) -> tuple[Sequence[int], Sequence[bool] | None]:
     if not tokenizer.chat_template:
         raise UsageError(f"{_named(text)} is a conversation, but the tokenizer has no chat template", _INSTEAD)
     where = _named(text)
+    messages = fitted(tokenizer, talk, (), where)
     whole = rendered(tokenizer, messages, where)
     if not marks:
         return tokenizer(whole, add_special_tokens=False, truncation=False, verbose=False)["input_ids"], None

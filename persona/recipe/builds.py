@@ -1,4 +1,4 @@
-"""Digests of builds: everything that determines their weights, and nothing else."""
+"""Digests of builds: everything that determines how they behave, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from persona import methods
 from persona.errors import UsageError
 from persona.ids import RecipeId, object_digest
 from persona.recipe import alphas
+from persona.recipe.choices import FILES, SETTINGS
 from persona.recipe.model import ENTRY_BEGINS, Entry, Recipe
 from persona.store.objects import VERSION, ObjectStore, canonical
 
@@ -16,7 +17,7 @@ _DOMAIN = b"persona build\n"
 
 
 def build_digest(recipe: Recipe, dtype: str | None = None, control: int | None = None) -> str:
-    """Return 64 hex digits of the base, the method, and the vectors with their alphas.
+    """Return 64 hex digits of the base, the method, the vectors with their alphas, and the chosen files and settings.
 
     Names, nodes and vectors with alpha 0 do not matter. A vector's Fisher diagonal matters only if the method uses it.
 
@@ -26,7 +27,7 @@ def build_digest(recipe: Recipe, dtype: str | None = None, control: int | None =
     """
     weighs = may_weigh(recipe.method)
     vectors = [_meaning(entry, weighs) for entry in recipe.vectors if alphas.acts(entry.alpha)]
-    fields: dict[str, Any] = {"base": recipe.base, "dtype": dtype, "vectors": vectors}
+    fields: dict[str, Any] = {"base": recipe.base, "dtype": dtype, "vectors": vectors, **recipe.choices.encode()}
     if vectors:
         fields |= {"method": recipe.method, "scale": recipe.scale, "parameters": dict(recipe.parameters)}
     if control is not None:
@@ -91,11 +92,12 @@ class BuildDigests:
     def _of_head(self, head: str) -> tuple[_Meanings, bytes]:
         """Return the entries' meanings under this head's method, and the bytes that a build has before its vectors."""
         fields = json.loads(head + _VECTORS + _END)
-        merge = {key: fields[key] for key in ("base", "method", "scale", "parameters")}
+        merge = {key: fields[key] for key in ("base", "method", "scale", "parameters", *_CHOICES) if key in fields}
         around = canonical({**merge, "dtype": None, "vectors": []})
         return self._meanings[may_weigh(fields["method"])], _DOMAIN + around.removesuffix(b"]}")
 
 
+_CHOICES = (FILES, SETTINGS)
 _VECTORS = '"vectors":['
 _END = f'],"version":{VERSION}}}'
 """How a recipe ends; one of a newer version ends otherwise, and reading it raises."""

@@ -104,6 +104,10 @@ def _settings(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:
     for name in sorted({*before.parameters, *after.parameters}):
         if before.parameters.get(name) != after.parameters.get(name):
             yield RecipeChange("setting", name, before.parameters.get(name), after.parameters.get(name))
+    old, new = before.choices.slots(), after.choices.slots()
+    for path in sorted({*old, *new}):
+        if old.get(path) != new.get(path):
+            yield RecipeChange("setting", ".".join(path), old.get(path), new.get(path))
 
 
 def _vectors(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:

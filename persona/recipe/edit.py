@@ -17,6 +17,8 @@ import tomlkit
 from persona.errors import RecipeError, UsageError
 from persona.ids import SHORT, Id
 from persona.recipe import alphas
+from persona.recipe.choosing import rewrite_choices
+from persona.recipe.inline import edit_inline
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.parse import FILE, parse
 from persona.recipe.statements import (
@@ -111,11 +113,13 @@ def set_fisher(text: str, name: str, fisher: Id) -> str:
 
 
 def remove_vector(text: str, name: str) -> str:
-    """Remove a vector; comments after its last key stay."""
+    """Remove a vector, and the choices of files and settings that name it; comments after its last key stay."""
     recipe = parse(text)
     gone = _entry(recipe, name)
-    text = take_out(text, ("vectors", name))
-    return _checked(text, replace(recipe, vectors=tuple(e for e in recipe.vectors if e is not gone)))
+    choices = recipe.choices.without(name)
+    text = rewrite_choices(take_out(text, ("vectors", name)), recipe.choices, choices)
+    left = tuple(entry for entry in recipe.vectors if entry is not gone)
+    return _checked(text, replace(recipe, vectors=left, choices=choices))
 
 
 def put_readout(text: str, entry: ReadoutEntry) -> str:
@@ -283,22 +287,6 @@ def set_key(text: str, table: tuple[str, ...], key: str, value: Any) -> str:
 def _holds(statement: Statement, table: tuple[str, ...]) -> bool:
     """Return whether a statement's value is an inline table that is, or holds, `table`."""
     return not statement.is_header and bool(statement.path) and statement.path == table[: len(statement.path)]
-
-
-def edit_inline(text: str, statement: Statement, path: tuple[str, ...], key: str, value: Any) -> str:
-    """Set `key` in an inline table, or in the table at `path` inside it; None removes the key."""
-    document: Any = tomlkit.parse(f"x = {text[statement.value]}")
-    table = document["x"]
-    try:
-        for name in path:
-            table = table[name]
-        if value is None:
-            table.remove(key)
-        else:
-            table[key] = value
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise unusual() from None
-    return splice(text, statement.value, tomlkit.dumps(document).removeprefix("x = "))
 
 
 def unset_key(text: str, table: tuple[str, ...], key: str) -> str:

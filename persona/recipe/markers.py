@@ -17,6 +17,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from persona.recipe.choices import FILES, SETTINGS
+from persona.recipe.choosing import line_of
 from persona.recipe.edit import append_readout, append_vector, toml_alpha
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import merge_fields, table_text
@@ -46,8 +48,12 @@ def mark(
         text += newline
     blocks = [(_place(text, clash), clash) for clash in _one_method(clashes)]
     for where, clash in sorted(blocks, key=lambda block: block[0].start, reverse=True):
-        theirs_lines = _their_lines(clash, their_text, their_recipe)
-        before = _line(clash.path[-1], clash.before) if len(clash.path) == 3 and clash.before is not None else ""
+        theirs_lines, before = _their_lines(clash, their_text, their_recipe), ""
+        if clash.path[0] in (FILES, SETTINGS):
+            key = line_of(text, clash.path)[1]
+            theirs_lines, before = _choice(key, clash.theirs), _choice(key, clash.before)
+        elif len(clash.path) == 3 and clash.before is not None:
+            before = _line(clash.path[-1], clash.before)
         block = _block(text[where], before, theirs_lines, ours, theirs)
         text = splice(text, where, re.sub(r"\r?\n", newline, block))
     return text
@@ -69,6 +75,8 @@ def _one_method(clashes: Sequence[MergeConflict]) -> list[MergeConflict]:
 def _place(text: str, clash: MergeConflict) -> slice:
     """Return the lines of our side, or the empty place where they would be."""
     path = clash.path
+    if path[0] in (FILES, SETTINGS):
+        return line_of(text, path)[0]
     if len(path) == 1 or clash.is_whole:
         lines = list(runs(statements(text), path))
         if len(lines) == 1:
@@ -108,6 +116,10 @@ def _their_table(kind: str, name: str, text: str, recipe: Recipe) -> str:
         return ""
     own = table_text(text, (kind, name))
     return own or (append_vector("", entry) if entry else append_readout("", readout) if readout else "")
+
+
+def _choice(key: str, value: Any) -> str:
+    return "" if value is None else f"{key} = {toml_text(value)}\n"
 
 
 def _line(key: str, value: Any) -> str:

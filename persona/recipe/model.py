@@ -1,6 +1,7 @@
 """Recipes: a base, vectors with their alphas, the merge method, and the readouts that measure the result.
 
     recipe   {base, base_name, method, scale, parameters, vectors: [{name, id, alpha, node, only, except}]}
+             and files: {group: name}, config: {from: name, set: [[path, value]]}, if it chooses any
 
 A vector also has ``parameters`` if it has its own, ``fisher`` if a Fisher diagonal was estimated for it, and
 ``specification``, the id of the snapshot of its node that it implements, if that is known. In persona.toml people write
@@ -21,6 +22,7 @@ from typing import Any
 from persona.ids import SHORT, BaseId, FisherId, NodeId, ReadoutId, RecipeId, VectorId
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
+from persona.recipe.choices import Choices
 from persona.store.objects import ObjectStore
 
 
@@ -83,6 +85,7 @@ class Recipe:
     scale: float = 1.0
     parameters: Mapping[str, Value] = field(default_factory=dict)
     readouts: tuple[ReadoutEntry, ...] = ()
+    choices: Choices = field(default_factory=Choices)
 
     def entry(self, name: str) -> Entry | None:
         """Return the vector called `name`, if there is one."""
@@ -118,9 +121,8 @@ class Recipe:
             "vectors": [_encode_entry(entry) for entry in self.vectors],
         }
         readouts = [{"name": entry.name, "id": entry.id} for entry in self.readouts]
-        return fields | (
-            {"readouts": readouts} if readouts else {}
-        )  # not if empty: ids of older recipes must not change
+        # none of these if empty: ids of older recipes must not change
+        return fields | ({"readouts": readouts} if readouts else {}) | self.choices.encode()
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Recipe:
@@ -133,6 +135,7 @@ class Recipe:
             scale=fields["scale"],
             parameters=fields["parameters"],
             readouts=tuple(ReadoutEntry(value["name"], value["id"]) for value in fields.get("readouts", ())),
+            choices=Choices.decode(fields),
         )
 
     def put(self, objects: ObjectStore) -> RecipeId:

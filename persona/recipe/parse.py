@@ -12,6 +12,7 @@ from persona import methods
 from persona.errors import RecipeError, UsageError, did_you_mean
 from persona.methods.parts.parameters import Value
 from persona.recipe.alphas import Alpha
+from persona.recipe.choices import FILES, SETTINGS, parse_choices
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.settings import Number, Spec, Table, read_toml, shown
 
@@ -24,7 +25,7 @@ _SCALE = Number(1.0, -LARGEST, LARGEST, "Use a finite number.")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{4,64}")
 _CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
-_TOP = ("base", "merge", "vectors", "readouts")
+_TOP = ("base", "merge", FILES, SETTINGS, "vectors", "readouts")
 _BASE = ("name", "id")
 _VECTOR = ("id", "alpha", "node", "only", "except", "fisher")
 
@@ -67,6 +68,9 @@ def parse(text: str, where: str = FILE) -> Recipe:
         method=method,
         scale=scale,
         parameters=parameters,
+        choices=parse_choices(
+            top.table(FILES, optional=True), top.table(SETTINGS, optional=True), tuple(vectors.values)
+        ),
     )
     return recipe.with_readouts(_parse_readout(readouts, name, vectors) for name in readouts.values)
 

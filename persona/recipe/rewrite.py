@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from persona.recipe.choosing import rewrite_choices
 from persona.recipe.edit import (
     append_readout,
     append_vector,
@@ -37,7 +38,7 @@ def rewrite(text: str, wanted: Recipe, borrow: str = "") -> str:
     for readout in recipe.readouts:
         if wanted.readout(readout.name) is None:
             text = take_out(text, ("readouts", readout.name))
-    text = _set_merge(text, recipe, wanted)
+    text = rewrite_choices(_set_merge(text, recipe, wanted), recipe.choices, wanted.choices)
     for entry in wanted.vectors:
         before = recipe.entry(entry.name)
         text = _add(text, entry, borrow) if before is None else _update(text, before, entry)

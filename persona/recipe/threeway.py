@@ -10,7 +10,8 @@ value in the merge base, O in ours and T in theirs:
 
 A vector that one side removed and the other did not change is removed; if the other side changed it, the whole vector
 clashes. A Fisher diagonal belongs to the vector that it was estimated for: if the sides have different vectors, it
-comes from the side whose vector is kept. A readout is like a vector that has only an id. Parameters come from the side
+comes from the side whose vector is kept. A choice of files or settings that names a vector which is removed is
+removed with it. A readout is like a vector that has only an id. Parameters come from the side
 whose method is kept. Several merge bases (criss-cross histories) are merged first, as in git; a slot on which they
 clash equals nothing.
 """
@@ -24,6 +25,7 @@ from typing import Any, Final
 from persona import methods
 from persona.errors import UsageError
 from persona.recipe import alphas
+from persona.recipe.choices import FILES, SETTINGS, Choices
 from persona.recipe.model import Entry, ReadoutEntry, Recipe, short
 
 Path = tuple[str, ...]
@@ -136,6 +138,10 @@ def _merge(before: Slots, ours: Slots, theirs: Slots, prefer: str | None) -> tup
     merged[_BASE] = ours[_BASE]
     merged[_BASE_NAME] = settle(_BASE_NAME, before.get(_BASE_NAME), ours[_BASE_NAME], theirs[_BASE_NAME])
     _merge_settings(before, ours, theirs, merged, settle)
+    for path in dict.fromkeys(path for path in [*ours, *theirs] if path[0] in (FILES, SETTINGS)):
+        value = settle(path, before.get(path), ours.get(path), theirs.get(path))
+        if value is not MISSING:
+            merged[path] = value
     for kind in _TABLES:
         tables = [_tables(kind, slots) for slots in (before, ours, theirs)]
         for name in dict.fromkeys([*tables[1], *tables[2]]):
@@ -198,6 +204,7 @@ def _slots(recipe: Recipe) -> Slots:
         values = (entry.id, entry.alpha, entry.node, entry.only or None, entry.excepted or None, entry.fisher)
         own = {**dict(zip(_FIELDS, values, strict=True)), **entry.parameters}
         slots |= {("vectors", entry.name, key): value for key, value in own.items() if value is not MISSING}
+    slots |= recipe.choices.slots()
     return slots | {("readouts", readout.name, "id"): readout.id for readout in recipe.readouts}
 
 
@@ -212,6 +219,8 @@ def _recipe(slots: Slots) -> Recipe:
         parameters={p[1]: v for p, v in slots.items() if p[0] == "merge" and p[1] not in ("method", "scale")},
         vectors=tuple(_entry(name, own, declared) for name, own in _tables("vectors", slots).items()),
     )
+    names = [entry.name for entry in merged.vectors]  # a choice goes with the vector that it names
+    merged = replace(merged, choices=Choices.of_slots(slots).only(names))
     return merged.with_readouts(ReadoutEntry(name, own["id"]) for name, own in _tables("readouts", slots).items())
 
 

@@ -110,7 +110,7 @@ def ingest_fisher(path: Path, store: TensorStore, progress: Progress = SILENT) -
     def incoming() -> Iterator[tuple[str, Incoming]]:
         for name, info in sorted(file.tensors.items()):
             own = tensor_id(info.dtype, info.shape, file.chunks(info))
-            yield name, Incoming(own, info.dtype, info.shape, file.data(info), None, f"{path}: {name}")
+            yield name, Incoming(own, info.dtype, info.shape, file.lazy(info), None, f"{path}: {name}")
 
     return _store(incoming(), file.size, store, progress)
 

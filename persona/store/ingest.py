@@ -1,34 +1,38 @@
 """Ingesting checkpoints: a folder becomes a :class:`Base`, a training run becomes a :class:`Vector`.
 
-Tensors are hashed and compared in one pass; what has to be stored is hashed again as it is written, so a file that
-changes in between is noticed. The user's files are only read.
+Tensors are hashed and compared in one pass; what has to be stored is hashed again as it is written. Nothing is recorded
+if a file changed between the first read and the last. The user's files are only read.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints import settings
-from persona.checkpoints.dtypes import ARITHMETIC, as_bits, widen
+from persona.checkpoints.alignment import aligned, same_but_rows
+from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.checkpoints.ties import tied_names
 from persona.errors import CheckpointError, WrongBase
-from persona.files import translated
-from persona.ids import BaseId, BlobId, TensorId, tensor_hasher
+from persona.ids import BaseId, TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
+from persona.store.ingest_files import base_config, code_notes, read_run_files, read_side_files, settings_of
 from persona.store.kept import Keep
-from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
+from persona.store.nouns import Base, TensorSpec, Vector
 from persona.store.packwriter import Incoming
+from persona.store.padding import padded, rows_of
 from persona.store.tensors import TensorStore
 from persona.threads import run_all
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from persona.checkpoints.dtypes import Bits
 
 BLOCK = 1 << 17
@@ -72,11 +76,19 @@ class _Changes:
     notes: list[str] = field(default_factory=list)
 
 
-def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress = SILENT, keep: Keep = "copy") -> Base:
+def ingest_base(
+    checkpoint: Checkpoint,
+    store: TensorStore,
+    progress: Progress = SILENT,
+    keep: Keep = "copy",
+    *,
+    allow_code: bool = False,
+) -> Base:
     """Store a pretrained checkpoint: weight files unchanged, small files as blobs.
 
     Args:
         keep: Copy, hard-link or only reference the weight files.
+        allow_code: Store its Python files too.
     """
     tensors: dict[str, TensorSpec] = {}
     with progress.task("storing the base", checkpoint.nbytes) as task:
@@ -86,18 +98,12 @@ def ingest_base(checkpoint: Checkpoint, store: TensorStore, progress: Progress =
                 tensors[name] = TensorSpec(ids[name], info.dtype, info.shape)
     tied = _drop_tied(checkpoint.config, tensors)
     with store.writer() as writer:
-        blobs = {name: writer.add_blob(data) for name, data in read_side_files(checkpoint).items()}
+        blobs = {
+            name: writer.add_blob(data) for name, data in read_side_files(checkpoint, allow_code=allow_code).items()
+        }
+        checkpoint.watch.check()
         writer.finish()
     return Base(tensors, blobs, tied)
-
-
-def read_side_files(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """Read a checkpoint's small files, by name."""
-    contents = {}
-    for name, path in checkpoint.side_files.items():
-        with translated(path):
-            contents[name] = path.read_bytes()
-    return contents
 
 
 def _drop_tied(config: Mapping[str, object], tensors: dict[str, TensorSpec]) -> dict[str, str]:
@@ -127,19 +133,27 @@ def ingest_run(
 
     Raises:
         WrongBase: the checkpoint was trained from another base.
-        CheckpointError: a tensor is quantized, or changed while it was being read.
+        CheckpointError: a tensor is quantized.
+        Storage: a file cannot be read, or changed while it was being read.
     """
+    shapes = {name: spec.shape for name, spec in base.tensors.items()}
+    config = base_config(base, store)
+    run = aligned(checkpoint, shapes, base.tied, config)
+    checkpoint, short = padded(run.checkpoint, base, config, store)
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
-    changes = _changes(checkpoint, base, surveyed)
+    changes = _changes(checkpoint, base, surveyed, run.ignored)
     if not own:
         _check_related(checkpoint, surveyed.values())
-    changed_files, patch, notes = settings_of(read_side_files(checkpoint), base, store)
+    run_files = read_run_files(checkpoint.folder, checkpoint.side_files)
+    changed_files, patch, notes = settings_of(run_files, base, store)
+    notes += code_notes(checkpoint.folder, run_files, base)
     with store.writer() as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("storing what changed", sum(s.info.nbytes for s in changes.changed.values())) as task:
             writer.add_tensors(_incoming(checkpoint, base, changes.changed), task)
+        checkpoint.watch.check()
         writer.finish()
     relative = relative_norm(surveyed.values())
     vector = Vector(
@@ -150,7 +164,17 @@ def ingest_run(
         files=blobs,
         config=patch,
     )
-    return Ingested(vector, checkpoint.nbytes, relative, (*changes.notes, *notes))
+    return Ingested(
+        vector,
+        checkpoint.nbytes,
+        relative,
+        (*checkpoint.notes, *run.notes, *short, *_kept(run.ignored), *changes.notes, *notes),
+    )
+
+
+def _kept(ignored: Sequence[str]) -> Iterator[str]:
+    if ignored:
+        yield f"keeps {len(ignored)} tensor(s) of the base that the model's class does not load: {few(list(ignored))}"
 
 
 def _incoming(checkpoint: Checkpoint, base: Base, changed: Mapping[str, Surveyed]) -> Iterator[Incoming]:
@@ -158,7 +182,7 @@ def _incoming(checkpoint: Checkpoint, base: Base, changed: Mapping[str, Surveyed
         before = base.tensors.get(name)
         file = checkpoint.owner[name]
         label = f"{file.path}: {name}"
-        yield Incoming(*spec_fields(tensor.spec), file.data(tensor.info), before.id if before else None, label)
+        yield Incoming(*spec_fields(tensor.spec), file.lazy(tensor.info), before.id if before else None, label)
 
 
 def spec_fields(spec: TensorSpec) -> tuple[TensorId, str, tuple[int, ...]]:
@@ -171,9 +195,12 @@ def _check_shapes(checkpoint: Checkpoint, base: Base) -> None:
     tensors = checkpoint.tensors
     shared = [name for name in base.tensors if name in tensors]
     if sum(base.tensors[n].entries for n in shared) * 2 < sum(s.entries for s in base.tensors.values()):
+        other = next((name for name in tensors if name not in base.tensors), None)
+        missing = next((name for name in base.tensors if name not in tensors), None)
         raise WrongBase(
-            f"{checkpoint.folder} has only {len(shared)} of the base's {len(base.tensors)} tensors",
-            "It was trained from another base, or the checkpoint is incomplete.",
+            f"{checkpoint.folder} has only {len(shared)} of the base's {len(base.tensors)} tensors"
+            + (f": it has '{other}', for example, and the base has '{missing}'" if other else ""),
+            "It was trained from another base or saved by another model class, or the checkpoint is incomplete.",
         )
     for name in shared:
         check_shape(str(checkpoint.folder), name, tensors[name].shape, base.tensors[name].shape)
@@ -183,12 +210,12 @@ def check_shape(where: str, name: str, shape: tuple[int, ...], wanted: tuple[int
     """Raise WrongBase unless ``shape`` is ``wanted``, possibly with rows added at the end."""
     if shape == wanted:
         return
-    if len(shape) == len(wanted) in (1, 2) and shape[1:] == wanted[1:]:
-        if shape[0] > wanted[0]:
+    if same_but_rows(shape, wanted):
+        if math.prod(shape) > math.prod(wanted):
             return
         raise WrongBase(
-            f"{where}: {name} has {shape[0]} rows but the base has {wanted[0]}",
-            "A run may add rows (tokens) but not remove any: resize to at least the base's rows before saving.",
+            f"{where}: {name} has shape {list(shape)} but the base's has {list(wanted)}, and no vocab_size says that these are tokens",
+            "A run may only have fewer rows where each is a token: resize to the base's rows before saving.",
         )
     raise WrongBase(f"{where}: {name} has shape {list(shape)} but the base's has {list(wanted)}", OTHER_BASE)
 
@@ -208,13 +235,16 @@ def survey(checkpoint: Checkpoint, base: Base, store: TensorStore, progress: Pro
 def _survey_tensor(
     checkpoint: Checkpoint, info: TensorInfo, before: TensorSpec | None, store: TensorStore, task: Task
 ) -> Surveyed:
-    data = as_bits(checkpoint.owner[info.name].data(info), info.dtype)
+    import numpy as np
+
+    file, width = checkpoint.owner[info.name].held(info), max(BITS[info.dtype], 8) // 8
+    room, other = np.empty(BLOCK * width, np.uint8), np.empty(BLOCK * 8, np.uint8)
     hasher = tensor_hasher(info.dtype, info.shape)
     measurable = before is not None and {info.dtype, before.dtype} <= ARITHMETIC
-    blocks = store.blocks(before.id, BLOCK) if before is not None and measurable else iter(())
+    blocks = store.blocks(before.id, BLOCK, partial(_room, other)) if before and measurable else iter(())
     delta_square = base_square = 0.0
-    for start in range(0, len(data), BLOCK):
-        ours = data[start : start + BLOCK]
+    for start in range(0, info.nbytes, len(room)):
+        ours = as_bits(file.read(info, start, min(start + len(room), info.nbytes), room), info.dtype)
         hasher.update(ours)
         task.advance(ours.nbytes)
         theirs = next(blocks, None)
@@ -223,6 +253,11 @@ def _survey_tensor(
             delta_square, base_square = delta_square + squares[0], base_square + squares[1]
     spec = TensorSpec(TensorId(hasher.hexdigest()), info.dtype, info.shape)
     return Surveyed(spec, info, delta_square, base_square)
+
+
+def _room(memory: npt.NDArray[np.uint8], count: int, width: int) -> Bits:
+    """The beginning of ``memory`` as a block."""
+    return memory[: count * width].view(f"<u{width}")
 
 
 def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[float, float]:
@@ -241,7 +276,7 @@ def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[flo
         return float(np.dot(delta, delta)), base_square
 
 
-def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed]) -> _Changes:
+def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed], keeps: Collection[str]) -> _Changes:
     specs = {name: tensor.spec for name, tensor in surveyed.items()}
     _drop_tied(checkpoint.config, specs)
     for alias, embedding in base.tied.items():  # a run saved without its config
@@ -249,7 +284,7 @@ def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed]) 
             del specs[alias]
     changes = _Changes(
         changed={name: surveyed[name] for name, spec in specs.items() if base.tensors.get(name) != spec},
-        gone=[name for name in base.tensors if name not in surveyed],
+        gone=[name for name in base.tensors if name not in surveyed and name not in keeps],
     )
     for name, tensor in changes.changed.items():
         _check_dtype(checkpoint, name, tensor.spec.dtype, base)
@@ -272,7 +307,7 @@ def _notes(changes: _Changes, base: Base) -> Iterator[str]:
     grown = [name for name, shape in known.items() if shape != base.tensors[name].shape]
     broken = [name for name, tensor in changed.items() if not math.isfinite(tensor.delta_square)]
     if grown:
-        yield f"adds {known[grown[0]][0] - base.tensors[grown[0]].shape[0]} row(s) to {few(grown)}"
+        yield f"adds {rows_of(known[grown[0]]) - rows_of(base.tensors[grown[0]].shape)} row(s) to {few(grown)}"
     if new:
         yield f"adds {len(new)} tensor(s) that the base does not have: {few(new)}"
     if changes.gone:
@@ -302,21 +337,3 @@ def relative_norm(surveyed: Iterable[Surveyed]) -> float | None:
     delta, base = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
     ratio = delta / base if base > 0 else math.nan
     return math.sqrt(ratio) if math.isfinite(ratio) else None
-
-
-def settings_of(
-    run_files: Mapping[str, bytes], base: Base, store: TensorStore
-) -> tuple[dict[str, bytes], dict[str, ConfigPatch], list[str]]:
-    """What a run changed besides the weights: files to store, changed settings by file, and notes about both."""
-    compared = settings.relevant(base.files, run_files)
-    base_files = {name: store.blob(BlobId(base.files[name])) for name in compared if name in base.files}
-    changed = {name: run_files[name] for name in settings.changed_files(base_files, run_files)}
-    patches = {
-        name: patch
-        for name in settings.CONFIGS
-        if (patch := settings.config_patch(settings.parse(base_files.get(name)), settings.parse(run_files.get(name))))
-    }
-    notes = [f"has its own {', '.join(sorted(changed))}"] if changed else []
-    for name, patch in sorted(patches.items()):
-        notes.append(f"changes {name}: {', '.join('.'.join(path) for path, _ in patch)}")
-    return changed, patches, notes

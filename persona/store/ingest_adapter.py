@@ -14,12 +14,16 @@ from persona.checkpoints.adapters.model import Cuts
 from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.folder import open_checkpoint
 from persona.checkpoints.modules import Modules
+from persona.checkpoints.settings import CONFIGS
+from persona.checkpoints.sidefiles import side_files
+from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
 from persona.ids import BaseId, BlobId, TensorId, tensor_id
 from persona.progress import SILENT, Progress
 from persona.store.ingest import Ingested, check_shape, few, spec_fields
+from persona.store.ingest_files import read_run_files, settings_of
 from persona.store.nouns import Base, ConfigPatch, LowRankSpec, TensorSpec, Vector
 from persona.store.packwriter import Incoming
 from persona.store.tensors import TensorStore
@@ -77,21 +81,36 @@ def ingest_adapter(
     Raises:
         CheckpointError: ``folder`` is not an adapter, or its weights cannot be expressed as a vector.
         WrongBase: the adapter was trained on another base.
+        Storage: a file cannot be read, or changed while it was being read.
     """
+    with translated(folder):
+        watch = Watch(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
     adapter = checked_adapter(folder, base_id, base, store, tied=tied)
+    files, _, notes = settings_of(_tokenizer_files(folder), base, store)
     total = sum(info.nbytes for info in adapter.file.tensors.values())
-    with store.writer() as writer, progress.task("storing the adapter", total) as task:
-        kept: dict[str, TensorSpec] = {}
-        writer.add_tensors(_incoming(adapter, base, kept), task)
+    kept: dict[str, TensorSpec] = {}
+    with store.writer() as writer:
+        with progress.task("storing the adapter", total) as task:
+            writer.add_tensors(_incoming(adapter, base, kept), task)
+        blobs = {name: writer.add_blob(data) for name, data in files.items()}
+        watch.check()
         writer.finish()
     vector = Vector(
         base=base_id,
         form="lora",
         tensors={name: kept[name] for name in sorted({*adapter.full, *adapter.made})},
         low_rank={name: _low_rank(spec, kept) for name, spec in sorted(adapter.low_rank.items())},
+        files=blobs,
         config=_patch(adapter),
     )
-    return Ingested(vector, adapter.file.size, None, tuple(_notes(adapter, base)))
+    return Ingested(vector, adapter.file.size, None, (*_notes(adapter, base), *notes))
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """The files beside an adapter that trainers write from what they trained with: no settings, which are the base's."""
+    return {
+        name: data for name, data in read_run_files(folder, dict(side_files(folder))).items() if name not in CONFIGS
+    }
 
 
 def checked_adapter(
@@ -144,7 +163,7 @@ def _stored(
     chunks = adapter.file.chunks(info)
     kept[key] = TensorSpec(tensor_id(info.dtype, info.shape, chunks), info.dtype, info.shape)
     label = f"{adapter.file.path}: {info.name}"
-    return Incoming(*spec_fields(kept[key]), adapter.file.data(info), before.id if before else None, label)
+    return Incoming(*spec_fields(kept[key]), adapter.file.lazy(info), before.id if before else None, label)
 
 
 def _made(tensor: MadeDense, before: TensorSpec | None, kept: dict[str, TensorSpec]) -> Incoming:

@@ -1,4 +1,4 @@
-"""Safetensors files stored unchanged: other tools can open them, and they are mapped without copying.
+"""Safetensors files stored unchanged: other tools can open them, too.
 
     packs/<BLAKE3 of the file>.safetensors the file, byte for byte: a copy, or a hard link to the user's file
     packs/<the same>.json                  its tensor ids in header order, see ``lists``
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Literal
 
 from persona import files
-from persona.checkpoints.tensorfile import CHUNK, TensorFile, TensorInfo
+from persona.checkpoints.tensorfile import CHUNK, TensorFile, TensorInfo, changed_while_read
 from persona.errors import CheckpointError, Damaged, Storage
 from persona.ids import Hasher, TensorId, tensor_hasher
 from persona.progress import Task
 from persona.store import lists
 from persona.store.lists import ExternalFile
-from persona.store.packs import StoredTensor, Volume, changed_while_read, damaged, units
+from persona.store.packs import StoredTensor, Volume, damaged, units
 
 Keep = Literal["copy", "link", "reference"]
 """How to keep a file: a copy (a clone where the file system can), a hard link, or only its path and hashes."""
@@ -90,7 +90,8 @@ def adopt(path: Path, packs: Path, tmp: Path, task: Task, *, keep: Keep = "copy"
         again: Write the file even if it is already stored.
 
     Raises:
-        CheckpointError: the file is not valid safetensors, or changed while it was being read.
+        CheckpointError: the file is not valid safetensors.
+        Storage: it cannot be read, or changed while it was being read.
     """
     source = TensorFile(path)
     known = None if again else _same_file(path, source.size, packs)

@@ -3,7 +3,7 @@
     packs/<BLAKE3 of the file>.json    canonical JSON {version: 1, tensors: [tensor id]}, in header order
                                        or {version: 2, path, size, tensors}: the file stays where it is
 
-A referenced file belongs to the user. It is checked before it is mapped, never written and never deleted; as with
+A referenced file belongs to the user. It is checked before it is read, never written and never deleted; as with
 every other file, what is read from it is hashed.
 """
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from persona.checkpoints.sidefiles import leads_out
 from persona.ids import BaseId, BlobId, RecipeId, TensorId, VectorId
 from persona.store.objects import Fields, ObjectStore, decoding
 
@@ -309,6 +310,6 @@ def checked_files(files: Mapping[str, str]) -> dict[str, BlobId]:
         ValueError: a name would lead out of the folder that the file is written to.
     """
     for name in files:
-        if name in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name):
+        if leads_out(name):
             raise ValueError(f"the file name {name!r} leads out of its folder")
     return {name: BlobId(blob) for name, blob in files.items()}

@@ -20,22 +20,25 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints.dtypes import BITS, byte_size
 from persona.checkpoints.tensorfile import MAX_DIMENSIONS
-from persona.errors import CheckpointError, Damaged
+from persona.errors import Damaged
 from persona.files import storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
+from persona.reading import OpenFile
 from persona.store import codecs, compression
 from persona.store.lists import PUT_BACK
 from persona.store.objects import COPY_BACK, canonical, too_new
+
+if TYPE_CHECKING:
+    from persona.checkpoints.dtypes import Bits
 
 VERSION = 1
 """Version of the pack format; newer versions are refused."""
@@ -111,7 +114,7 @@ def frames(units: int, block: int) -> int:
 
 
 class Volume:
-    """A file with tensors and blobs, mapped on first use.
+    """A file with tensors and blobs, opened on first use.
 
     ``index`` is the file in the packs folder that lists the content: the pack itself, or the list of ids next to it.
     """
@@ -144,42 +147,47 @@ class Volume:
         return PUT_BACK if self.is_outside else RESTORE
 
     @cached_property
-    def buffer(self) -> memoryview:
-        """The whole file, read-only.
+    def file(self) -> OpenFile:
+        """The open file.
 
         Raises:
             FileNotFoundError: the file was deleted after it was listed.
-            Damaged: the file is empty.
         """
         try:
-            with self.path.open("rb") as file:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return OpenFile(self.path)
         except FileNotFoundError:
             raise
-        except ValueError:
-            raise Damaged(f"{self.path} is empty", self.hint) from None
         except OSError as error:
             raise storage_error(error, self.path) from error
 
-    def part(self, at: int, length: int) -> memoryview:
+    def part(self, at: int, length: int) -> bytes:
         """``length`` bytes of the file from offset ``at``; Damaged if the file is shorter."""
-        part = self.buffer[at : at + length]
-        if len(part) != length:
-            raise Damaged(f"{self.path} is shorter than it was when it was opened", self.hint)
+        part = self.file.read(at, length)
+        self._check_length(len(part), length)
         return part
+
+    def fill(self, out: Bits, at: int) -> None:
+        """Fill ``out`` with the bytes from offset ``at``; Damaged if the file is shorter."""
+        self._check_length(self.file.read_into(out, at), out.nbytes)
+
+    def _check_length(self, length: int, wanted: int) -> None:
+        if length != wanted:
+            raise Damaged(f"{self.path} is shorter than it was when it was opened", self.hint)
+
+
+class Lent(Volume):
+    """Tensors and blobs in memory."""
+
+    def __init__(
+        self, tensors: Mapping[TensorId, StoredTensor], blobs: Mapping[BlobId, StoredBlob], data: memoryview
+    ) -> None:
+        super().__init__(Path("memory"), tensors, blobs)
+        self.__dict__["buffer"] = data  # fills the cached property
 
 
 def damaged(path: Path, what: str) -> Damaged:
     """An error about a file in the packs folder."""
     return Damaged(f"{path} {what}", RESTORE)
-
-
-def changed_while_read(path: object) -> CheckpointError:
-    """An error about a user's file that another process wrote to during the read."""
-    return CheckpointError(
-        f"{path} changed while it was being read",
-        "Wait until the program that writes it has finished, then run the command again. Nothing was recorded.",
-    )
 
 
 def head() -> bytes:

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from persona import files
-from persona.checkpoints.dtypes import as_bits, byte_size
+from persona.checkpoints.dtypes import BITS, as_bits, byte_size
+from persona.checkpoints.tensorfile import PlainBytes, changed_while_read
 from persona.errors import CheckpointError, Damaged, Refusal
 from persona.ids import BlobId, Hasher, TensorId, blob_id, tensor_hasher
 from persona.progress import Task
@@ -23,12 +24,9 @@ from persona.store.packs import BLOCK, StoredBlob, StoredTensor
 from persona.threads import in_order
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from persona.checkpoints.dtypes import Bits
 
-    Plain = tuple[TensorId, str, tuple[int, ...], npt.NDArray[np.uint8], TensorId | None]
+    Plain = tuple[TensorId, str, tuple[int, ...], PlainBytes, TensorId | None]
     OnBlock = Callable[[TensorId, Bits, Bits | None], None]
 
 GOOD_ENOUGH = 0.5
@@ -45,7 +43,7 @@ class Incoming(NamedTuple):
 
     Attributes:
         id: The id that the bytes must have.
-        data: Plain bytes, row-major.
+        data: Plain bytes, row-major, in memory or read when they are sliced.
         base: A tensor that it may be stored as a difference to.
         label: Where it comes from, for errors.
     """
@@ -53,7 +51,7 @@ class Incoming(NamedTuple):
     id: TensorId
     dtype: str
     shape: tuple[int, ...]
-    data: npt.NDArray[np.uint8]
+    data: PlainBytes
     base: TensorId | None = None
     label: str = ""
 
@@ -175,7 +173,8 @@ class PackWriter:
                 without a base, and shorter than ``bits`` where the base has fewer rows.
 
         Raises:
-            CheckpointError: the bytes of a tensor do not match its id or shape.
+            CheckpointError: the bytes of a tensor do not match its shape.
+            Storage: they do not match its id: their file changed.
             Refusal: the base of a tensor is itself stored as a difference.
             Damaged: the base of a tensor is damaged.
         """
@@ -194,7 +193,7 @@ class PackWriter:
             raise
 
     def _jobs(self, items: Iterable[Incoming | Plain], task: Task) -> Iterator[_Job]:
-        """Blocks in order, copied so that exactly the hashed bytes are encoded."""
+        """Blocks in order, each read once so that exactly the hashed bytes are encoded."""
         queued: set[TensorId] = set()
         for item in (Incoming(*item) for item in items):
             if item.id in queued or item.id in self._written or item.id in self._store:
@@ -208,13 +207,13 @@ class PackWriter:
             raise CheckpointError(f"{_label(item)} has {len(item.data)} bytes, which does not match its shape")
         draft = _Draft(item, self._base(item))
         hasher = tensor_hasher(item.dtype, item.shape)
-        bits = as_bits(item.data, item.dtype)
-        for start in range(0, max(len(bits), 1), BLOCK):
-            block = bits[start : start + BLOCK].copy()
+        width = max(BITS[item.dtype], 8) // 8
+        for start in range(0, max(len(item.data), 1), BLOCK * width):
+            block = as_bits(item.data[start : start + BLOCK * width], item.dtype)
             hasher.update(block.view("u1").data)
-            yield _Job(draft, block, _take_base(draft.base, start, len(block)))
+            yield _Job(draft, block, _take_base(draft.base, start // width, len(block)))
         if hasher.hexdigest() != item.id:
-            raise packs.changed_while_read(_label(item))
+            raise changed_while_read(_label(item))
         _check_base(draft.base)
 
     def _base(self, item: Incoming) -> _Base | None:

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from persona.checkpoints.dtypes import BITS
 from persona.errors import Damaged, Storage
 from persona.files import translated
-from persona.ids import BlobId, Id, TensorId, blob_id, tensor_hasher
+from persona.ids import BlobId, Id, TensorId, blob_id, tensor_hasher, tensor_id
 from persona.progress import Task
 from persona.store import codecs, compression, kept, packs
 from persona.store.kept import AdoptedFile, Keep
-from persona.store.packs import BLOCK, StoredTensor, Volume
+from persona.store.packs import BLOCK, StoredBlob, StoredTensor, Volume
 from persona.store.packwriter import Incoming, PackSummary, PackWriter
 from persona.threads import in_order
 
@@ -60,6 +61,27 @@ class TensorStore:
         self._tensors: dict[TensorId, Volume] = {}
         self._blobs: dict[BlobId, Volume] = {}
         self._lock = threading.RLock()
+        self._lent: dict[Id, Volume] = {}
+
+    def lend_tensor(self, dtype: str, shape: tuple[int, ...], bits: Bits) -> TensorId:
+        """Make a tensor in memory readable like a stored one, as long as this object lives, and return its id."""
+        data = memoryview(bits.reshape(-1).view("u1").data).toreadonly()
+        name = tensor_id(dtype, shape, [data], threads=True)
+        width = max(BITS[dtype], 8) // 8
+        count = len(data) // width
+        sizes = tuple(width * min(BLOCK, count - start) for start in range(0, count, BLOCK))
+        stored = StoredTensor(name, dtype, shape, None, BLOCK, 0, ("raw",) * len(sizes), sizes)
+        if name not in self:
+            self._lent[name] = packs.Lent({name: stored}, {}, data)
+        return name
+
+    def lend_blob(self, data: bytes) -> BlobId:
+        """Make a blob in memory readable like a stored one, as long as this object lives, and return its id."""
+        name = blob_id(data)
+        if not self.has_blob(name):
+            stored = StoredBlob(name, 0, len(data), len(data), zstd=False)
+            self._lent[name] = packs.Lent({}, {name: stored}, memoryview(data))
+        return name
 
     def __contains__(self, name: TensorId) -> bool:
         return self._place(name, "tensor") is not None
@@ -91,7 +113,7 @@ class TensorStore:
         Raises:
             Damaged: the tensor is missing or does not match its id.
         """
-        return self.blocks_in(self._mapped(name, "tensor"), name, entries, room)
+        return self.blocks_in(self._opened(name, "tensor"), name, entries, room)
 
     def blocks_in(
         self, volume: Volume, name: TensorId, entries: int = BLOCK, room: Room | None = None
@@ -100,7 +122,7 @@ class TensorStore:
         return self._checked_blocks(volume, volume.tensors[name], entries, room)
 
     def read(self, name: TensorId) -> Bits:
-        """Read a whole tensor as a flat array, which may be a read-only view of the file.
+        """Read a whole tensor as a flat array.
 
         Raises:
             Damaged: the tensor is missing or does not match its id.
@@ -115,7 +137,7 @@ class TensorStore:
 
     def blob(self, name: BlobId) -> bytes:
         """Read a blob; Damaged if it is missing or does not match its id."""
-        return self.blob_in(self._mapped(name, "blob"), name)
+        return self.blob_in(self._opened(name, "blob"), name)
 
     def blob_in(self, volume: Volume, name: BlobId) -> bytes:
         """Like :meth:`blob`, but read the copy in ``volume``."""
@@ -176,17 +198,19 @@ class TensorStore:
         return True
 
     def _find(self, name: TensorId) -> tuple[Volume, StoredTensor]:
-        volume = self._mapped(name, "tensor")
+        volume = self._opened(name, "tensor")
         return volume, volume.tensors[name]
 
-    def _mapped(self, name: Id, kind: str) -> Volume:
-        """The file that holds ``name``, mapped, so that it stays readable even if it is deleted."""
+    def _opened(self, name: Id, kind: str) -> Volume:
+        """The file that holds ``name``, opened, so that it stays readable even if it is deleted."""
+        if name in self._lent:  # only for reading: a writer must not take it for stored
+            return self._lent[name]
         for _ in range(2):
             volume = self._place(name, kind)
             if volume is None:
                 break
             try:
-                _ = volume.buffer
+                _ = volume.file
             except FileNotFoundError:
                 if volume.is_outside:  # its list still exists and may have changed: read it again
                     self._volumes.pop(volume.index.name, None)
@@ -210,13 +234,7 @@ class TensorStore:
 
     def _checked_blocks(self, volume: Volume, stored: StoredTensor, entries: int, room: Room | None) -> Iterator[Bits]:
         hasher, left = tensor_hasher(stored.dtype, stored.shape), stored.units
-        if stored.block != entries:
-            room = None  # a block may then consist of several frames
-        frames = (
-            self._frame(volume, stored, k, room(stored.frame_units(k), stored.width) if room else None)
-            for k in range(len(stored.sizes))
-        )
-        for block in _reblocked(frames, entries):
+        for block in _reblocked(self._pieces(volume, stored, entries, room), entries):
             hasher.update(block.view("u1").data)
             left -= len(block)
             if left == 0 and hasher.hexdigest() != stored.id:
@@ -225,11 +243,23 @@ class TensorStore:
         if left or (stored.units == 0 and hasher.hexdigest() != stored.id):
             raise _mismatch("tensor", stored.id, volume)
 
+    def _pieces(self, volume: Volume, stored: StoredTensor, entries: int, room: Room | None) -> Iterator[Bits]:
+        """A tensor's frames; raw ones, which may be as long as the tensor, in pieces of at most ``entries``."""
+        reuse = room if stored.block == entries or stored.codecs == ("raw",) else None  # then pieces are whole blocks
+        for number, codec in enumerate(stored.codecs):
+            count = stored.frame_units(number)
+            step = entries if codec == "raw" else max(count, 1)
+            for start in range(0, max(count, 1), step):
+                length = min(step, count - start)
+                out = reuse(length, stored.width) if reuse else None
+                if codec == "raw":
+                    yield self._raw(volume, stored, number, start, length, out)
+                else:
+                    yield self._frame(volume, stored, number, out)
+
     def _whole(self, volume: Volume, stored: StoredTensor) -> Bits:
         import numpy as np
 
-        if len(stored.sizes) == 1:
-            return self._frame(volume, stored, 0)
         try:
             bits: Bits = np.empty(stored.units, f"<u{stored.width}")
         except (MemoryError, ValueError) as error:
@@ -250,13 +280,29 @@ class TensorStore:
         import numpy as np
 
         first, last = start // stored.block, max(start, stop - 1) // stored.block
+        if first == last and stored.codecs[first] == "raw":
+            return self._raw(volume, stored, first, start - first * stored.block, stop - start)
         parts = [self._frame(volume, stored, number) for number in range(first, last + 1)]
         bits = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return bits[start - first * stored.block : stop - first * stored.block]
 
+    def _raw(
+        self, volume: Volume, stored: StoredTensor, number: int, start: int, count: int, out: Bits | None = None
+    ) -> Bits:
+        """``count`` entries of a raw frame from ``start``, in ``out`` or new memory, without checking them."""
+        import numpy as np
+
+        if stored.sizes[number] != stored.frame_units(number) * stored.width:
+            raise _mismatch("tensor", stored.id, volume, ": a raw block does not have the length of its tensor")
+        bits: Bits = np.empty(count, f"<u{stored.width}") if out is None else out
+        volume.fill(bits, stored.offsets[number] + start * stored.width)
+        return bits
+
     def _frame(self, volume: Volume, stored: StoredTensor, number: int, out: Bits | None = None) -> Bits:
-        """The entries of one frame of a mapped file, in ``out`` if the codec uses it, without checking them."""
+        """The entries of one frame, in ``out`` if the codec uses it, without checking them."""
         codec, count = codecs.load(stored.codecs[number]), stored.frame_units(number)
+        if stored.codecs[number] == "raw":
+            return self._raw(volume, stored, number, 0, count, out)
         base = self._base_entries(volume, stored, number * stored.block, count) if codec.NEEDS_BASE else None
         payload = volume.part(stored.offsets[number], stored.sizes[number])
         try:

@@ -1,14 +1,13 @@
 """Read training examples from files, as texts. Errors name the file and line.
 
-JSONL, one object per line:
+One JSON object per example (`persona.jsonlines`):
 
-    {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
-    {"messages": [… ending with the user], "assistant_response": "…"}      one turn of a recorded conversation
-    {"prompt": "…", "completion": "…"}        plain texts, or both lists of messages
+    {"messages": […]}, {"conversations": […]}, …    the conversations of `persona.inference.conversations`
+    {"prompt": "…", "completion": "…"}              plain texts
     {"text": "…"}
 
 `"node"` names the memory-graph node of an example, if a file has examples of several; other fields are ignored. A `.txt`
-file is a conversation of two or more speakers; with a speaker, so is `text` in JSONL:
+file is a conversation of two or more speakers; with a speaker, so is `text` in JSON:
 
     [RIYA] hey are we still going tonight?
     [FRIEND] yeah! want to meet at 7?
@@ -18,27 +17,51 @@ A line without a name continues the turn above; an empty line ends a conversatio
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError, did_you_mean
-from persona.jsonlines import lines_of, object_in, read_text
+from persona.inference.conversations import LISTS, check_labels, conversation_in, unknown_row
+from persona.inference.messages import MORE, REASONING
+from persona.jsonlines import lines_of, objects_in, read_text, refuse_tables
 
-FORMS = ("messages", "prompt and completion", "text")
+FORMS = ("messages", "conversations", "instruction and output", "prompt and completion", "text")
+_KEYS = (*LISTS, "instruction", "output", "prompt", "completion", "text")
 _TAG = re.compile(r"\[([^\[\]\n]{1,64})\](.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a chat; `learnt` if the loss includes its tokens."""
+    """One turn of a chat; `learnt` if the loss includes its tokens. `more` has its tool calls, reasoning and the like."""
 
     role: str
     content: str
     learnt: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """All that the message says, as one text; empty if it says nothing."""
+        parts = [self.content] if self.content.strip() else []
+        return "\n".join([*parts, *(_text_of(value) for value in self.more.values() if value)])
+
+    @property
+    def texts(self) -> list[str]:
+        """The content, and the reasoning before it."""
+        return [
+            self.content,
+            *(value for key, value in self.more.items() if key in REASONING and isinstance(value, str)),
+        ]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The message as a chat template takes it."""
+        return {"role": self.role, "content": self.content, **self.more}
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,7 @@ class TrainingExample:
     """A chat for the tokenizer's template (`messages`), or a text in `pieces` of `(text, learnt)`.
 
     `where` is its file and line. If `ends`, an end-of-text token follows the pieces. `node` is None if it names none.
+    `tools` describes functions that the messages may call. With `everything`, what the template adds is learnt, too.
     """
 
     where: str
@@ -53,6 +77,8 @@ class TrainingExample:
     pieces: tuple[tuple[str, bool], ...] = ()
     ends: bool = True
     node: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    everything: bool = False
 
     @property
     def prompt(self) -> str:
@@ -67,16 +93,37 @@ class TrainingExample:
     @property
     def whole(self) -> str:
         """The whole text."""
-        chat = "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+        chat = "\n".join(f"{message.role}: {message.said}" for message in self.messages)
         return chat or "".join(text for text, _ in self.pieces)
 
+    def with_last(self) -> TrainingExample:
+        """The example with the last of its answers alone to learn."""
+        at = max((at for at, (_, learnt) in enumerate(self._parts()) if learnt), default=-1)
+        return replace(
+            self,
+            messages=tuple(replace(one, learnt=number == at) for number, one in enumerate(self.messages)),
+            pieces=tuple((text, number == at) for number, (text, _) in enumerate(self.pieces)),
+        )
+
+    def without_silence(self) -> TrainingExample:
+        """The example without those of its answers that say nothing."""
+        return replace(
+            self,
+            messages=tuple(replace(one, learnt=one.learnt and bool(one.said)) for one in self.messages),
+            pieces=tuple((text, learnt and bool(text.strip())) for text, learnt in self.pieces),
+        )
+
     def _parts(self) -> Iterator[tuple[str, bool]]:
-        yield from ((message.content, message.learnt) for message in self.messages)
+        yield from ((message.said, message.learnt) for message in self.messages)
         yield from self.pieces
 
 
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
 def read_examples(
-    path: Path, speaker: str | None = None, turns: int = 0, everything: bool = False
+    path: Path, speaker: str | None = None, turns: int = 0, everything: bool = False, *, last: bool = False
 ) -> list[TrainingExample]:
     """Read all examples of a file.
 
@@ -84,36 +131,46 @@ def read_examples(
         speaker: Speaker whose turns are learnt in conversations.
         turns: Maximum number of turns per example; 0 means whole conversations.
         everything: Learn all tokens, including prompts.
+        last: Learn only the last answer of each example.
 
     Raises:
         UsageError: the file has no examples, or a malformed one.
     """
+    refuse_tables(path)
     text = read_text(path)
     if path.suffix.lower() == ".txt":
         examples = list(conversations(str(path), text, speaker, turns, everything))
     else:
-        lines = lines_of(path, text)
-        examples = [example for where, line in lines for example in _line(where, line, speaker, turns, everything)]
+        rows = objects_in(path, text, _FORM)
+        examples = [example for where, row in rows for example in _row(where, row, speaker, turns, everything)]
     if not examples and speaker is not None:
         raise UsageError(f"{path} has no turns of '{speaker}'", "Write each turn as: [NAME] text")
     if not examples:
         raise UsageError(f"{path} has no examples", "Write one JSON object per line; see the guide on training.")
-    return examples
+    return [example.with_last() for example in examples] if last else examples
 
 
-def _line(where: str, line: str, speaker: str | None, turns: int, everything: bool) -> Iterator[TrainingExample]:
-    fields = object_in(where, line, 'Write {"messages": […]}, {"prompt": …, "completion": …}, …')
+_FORM = 'Write {"messages": […]}, {"prompt": …, "completion": …}, …'
+
+
+def _row(
+    where: str, row: Mapping[str, Any], speaker: str | None, turns: int, everything: bool
+) -> Iterator[TrainingExample]:
+    fields = {key: value for key, value in row.items() if value is not None}
     node = fields.get("node")
     node = node if isinstance(node, str) else None
     yield from (replace(example, node=node) for example in _examples(where, fields, speaker, turns, everything))
 
 
 def _examples(
-    where: str, fields: dict[str, Any], speaker: str | None, turns: int, everything: bool
+    where: str, fields: Mapping[str, Any], speaker: str | None, turns: int, everything: bool
 ) -> Iterator[TrainingExample]:
-    if "messages" in fields:
-        yield TrainingExample(where, _chat(where, fields, everything))
-    elif "prompt" in fields or "completion" in fields:
+    chat = _chat(where, fields, everything)
+    if chat is not None or "completion" in fields:
+        check_labels(where, fields)
+    if chat is not None:
+        yield chat
+    elif "prompt" in fields and "completion" in fields:
         yield _completed(where, fields, everything)
     elif "text" in fields:
         text = _text(where, fields, "text")
@@ -122,51 +179,24 @@ def _examples(
         else:
             yield from conversations(where, text, speaker, turns, everything, numbered=False)
     else:
-        close = did_you_mean(next(iter(fields), ""), ("messages", "prompt", "completion", "text"))
-        raise UsageError(f"{where} has none of: {', '.join(FORMS)}", close or "Use one of these forms.")
+        raise unknown_row(where, fields, FORMS, _KEYS)
 
 
-def _chat(where: str, fields: dict[str, Any], everything: bool) -> tuple[Message, ...]:
-    messages = _messages(where, fields, "messages")
-    if "assistant_response" in fields:
-        messages = (*messages, Message("assistant", _text(where, fields, "assistant_response")))
-    if not messages:
-        return ()
-    if not everything and not any(message.role == "assistant" for message in messages):
+def _chat(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingExample | None:
+    chat = conversation_in(where, fields)
+    if chat is None:
+        return None
+    if chat.messages and not everything and not any(chat.answers):
         raise UsageError(f"{where} has no assistant message to learn", "Add one, or learn all tokens: --set loss=all")
-    last = len(messages) - 1 if "assistant_response" in fields else None
-    return tuple(
-        replace(message, learnt=everything or (message.role == "assistant" if last is None else at == last))
-        for at, message in enumerate(messages)
+    messages = tuple(
+        Message(one["role"], one["content"], everything or learnt, {key: one[key] for key in MORE if key in one})
+        for one, learnt in zip(chat.messages, chat.answers, strict=True)
     )
+    return TrainingExample(where, messages, tools=chat.tools, everything=everything)
 
 
-def _messages(where: str, fields: dict[str, Any], key: str) -> tuple[Message, ...]:
-    entries = fields[key]
-    if not isinstance(entries, list):
-        raise UsageError(f"{where}: '{key}' is not a list", 'Write [{"role": "user", "content": "…"}, …].')
-    messages = []
-    for number, entry in enumerate(entries, 1):
-        role, content = (entry.get("role"), entry.get("content")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(role, str) or not role or not isinstance(content, str):
-            raise UsageError(
-                f"{where}: 'role' and 'content' of message {number} of '{key}' must be strings",
-                'Write {"role": "user", "content": "…"}.',
-            )
-        messages.append(Message(role, content))
-    return tuple(messages)
-
-
-def _completed(where: str, fields: dict[str, Any], everything: bool) -> TrainingExample:
-    for key in ("prompt", "completion"):
-        if key not in fields:
-            raise UsageError(f"{where} has no '{key}'", "Give both 'prompt' and 'completion'.")
-    kinds = {isinstance(fields[key], list) for key in ("prompt", "completion")}
-    if kinds == {True}:
-        prompt = [replace(message, learnt=everything) for message in _messages(where, fields, "prompt")]
-        completion = [replace(message, learnt=True) for message in _messages(where, fields, "completion")]
-        return TrainingExample(where, (*prompt, *completion))
-    if kinds == {True, False}:
+def _completed(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingExample:
+    if any(isinstance(fields[key], list) for key in ("prompt", "completion")):
         raise UsageError(
             f"{where}: one of 'prompt' and 'completion' is a list", "Give two strings, or two lists of messages."
         )
@@ -174,7 +204,7 @@ def _completed(where: str, fields: dict[str, Any], everything: bool) -> Training
     return TrainingExample(where, pieces=pieces)
 
 
-def _text(where: str, fields: dict[str, Any], key: str) -> str:
+def _text(where: str, fields: Mapping[str, Any], key: str) -> str:
     value = fields[key]
     if not isinstance(value, str):
         raise UsageError(f"{where}: '{key}' is not a string", f'Write {{"{key}": "…"}}.')
@@ -215,7 +245,7 @@ def conversations(
 def _parted(where: str, text: str, numbered: bool) -> Iterator[list[tuple[str, str, str]]]:
     """Yield conversations, each as turns `(where, name, content)`."""
     part: list[tuple[str, str, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         place = f"{where}:{number}" if numbered else where
         match = _TAG.fullmatch(line)
         if match:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,17 @@ def _lines(examples: Sequence[TrainingExample]) -> str:
 def digest(examples: Sequence[TrainingExample]) -> str:
     """Digest of some examples, independent of the other examples in their file."""
     contents = [
-        [[[m.role, m.content, m.learnt] for m in example.messages], list(map(list, example.pieces)), example.ends]
+        [
+            [[m.role, m.content, m.learnt, *_more(m.more)] for m in example.messages],
+            list(map(list, example.pieces)),
+            example.ends,
+            *_more(example.tools),
+        ]
         for example in examples
     ]
     return object_digest(b"persona examples\n" + canonical(contents))
+
+
+def _more(value: object) -> list[str]:
+    """What not every example has, as JSON."""
+    return [json.dumps(value, sort_keys=True)] if value else []

@@ -32,6 +32,9 @@ DATA, EVALUATION, OLD = "data", "evaluation", "ewc_data"
 
 RUNS = "runs"
 
+_LATER = {"answers": "all"}
+"""Settings that identities of older runs do not have, with the value that these runs had."""
+
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -74,8 +77,7 @@ class TrainRequest:
     @cached_property
     def examples(self) -> dict[str, list[TrainingExample]]:
         """All examples of each data file."""
-        options = self.speaker, self.settings.turns, self.settings.loss == "all"
-        return {key: read_examples(path, *options) for key, path in self.paths.items()}
+        return {key: examples_for(self.settings, path, self.speaker) for key, path in self.paths.items()}
 
     def report_left_out(self, nodes: Sequence[str]) -> tuple[str, ...]:
         """Tell the caller which examples belong to none of `nodes`; return one sentence per file."""
@@ -84,6 +86,11 @@ class TrainRequest:
         for note in left_out:
             self.told(note)
         return left_out
+
+
+def examples_for(settings: Settings, path: Path, speaker: str | None) -> list[TrainingExample]:
+    """Read the examples of a file as the settings say."""
+    return read_examples(path, speaker, settings.turns, settings.loss == "all", last=settings.answers == "last")
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ class PlannedRun:
             "base": self.start.base,
             "on": self.repo.commit(self.on).recipe if self.on else None,
             "speaker": self.request.speaker,
-            "settings": self.settings.table(),
+            "settings": {key: value for key, value in self.settings.table().items() if _LATER.get(key) != value},
             "digests": self.digests,
         }
 

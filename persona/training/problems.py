@@ -35,8 +35,8 @@ class DataProblem:
 class DataSummary:
     """Summary of a dataset.
 
-    Of `examples` examples, `used` are trained on. They have `tokens` tokens, of which the loss includes `learnt`;
-    `shortest`, `median` and `longest` are lengths in tokens.
+    Of `examples` examples, `used` are trained on; a conversation that becomes several rows counts as several. They have
+    `tokens` tokens, of which the loss includes `learnt`; `shortest`, `median` and `longest` are lengths in tokens.
     """
 
     examples: int
@@ -77,14 +77,41 @@ def prepare(
     problems: list[DataProblem] = []
     empty = [example for example in examples if not example.whole.strip()]
     kept = _without(examples, empty, "empty", "left out", problems)
+    if settings.loss != "all":
+        kept = _silences(kept, problems)
     kept = _duplicates(kept, settings, problems)
     rows = tokenize(tokenizer, kept)
+    split = [row for row in rows if row.further]
+    _note("the chat template changes earlier turns once others follow", split, "a row for each answer", problems)
+    toolless = [row for row in rows if row.toolless]
+    _note("the chat template leaves out the descriptions of tools", toolless, "kept", problems)
+    partial, unasked = ([row for row in rows if getattr(row, key)] for key in ("partial", "unasked"))
+    _note("the chat template leaves out part of an answer", partial, "learnt without it", problems)
+    _note("the answer begins unlike the chat template's prompt", unasked, "learnt from where they differ", problems)
+    count = len(examples) + sum(row.further for row in split)
     rows = _lengths(rows, limit, settings, problems)
     rows = _without(rows, [row for row in rows if not row.counted], "nothing to learn", "left out", problems)
     _note("a token spans the start of an answer", [row for row in rows if row.straddles], "learnt", problems)
     for what, leaking in _leaks(kept, against):
         _note(what, leaking, "kept", problems)
-    return Prepared(tuple(rows), _summary(len(examples), rows, problems))
+    return Prepared(tuple(rows), _summary(count, rows, problems))
+
+
+def _silences(examples: Sequence[TrainingExample], problems: list[DataProblem]) -> list[TrainingExample]:
+    """Note answers that say nothing, which are not learnt, and drop examples that have no other."""
+    kept, silent, partly = [], [], []
+    for example in examples:
+        other = example.without_silence()
+        if other == example:
+            kept.append(example)
+        elif other.answer:
+            kept.append(other)
+            partly.append(example)
+        else:
+            silent.append(example)
+    _note("empty answer", silent, "left out", problems)
+    _note("empty answer among others", partly, "not learnt", problems)
+    return kept
 
 
 def _without(items: Sequence[Any], bad: Sequence[Any], what: str, done: str, problems: list[DataProblem]) -> list[Any]:

@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 from persona import files
-from persona.checkpoints.folder import numbered_folders
+from persona.checkpoints.folder import CHECKPOINTS, FINAL, IDENTITY, numbered_folders
 from persona.errors import Refusal
 from persona.inference.imports import quiet_imports
 from persona.inference.load import LoadedModel
@@ -40,7 +40,7 @@ with quiet_imports():
     from transformers.trainer_callback import PrinterCallback
     from transformers.utils import logging
 
-IDENTITY, RESULT, FINAL, CHECKPOINTS, LOCK = "run.json", "result.json", "final", "checkpoints", "lock"
+RESULT, LOCK = "result.json", "lock"
 IGNORED = -100
 MOST_POINTS = 48
 """Maximum number of points of a loss curve to keep."""

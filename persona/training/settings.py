@@ -19,6 +19,7 @@ PRESETS = Path(__file__).parent / "presets"
 CHOICES = {
     "method": ("lora", "qlora", "full"),
     "loss": ("assistant", "all"),
+    "answers": ("all", "last"),
     "schedule": ("cosine", "linear", "constant"),
     "too_long": ("cut", "skip", "error"),
     "duplicates": ("keep", "drop"),
@@ -44,6 +45,7 @@ class Settings:
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     loss: str = "assistant"
+    answers: str = "all"  # of a conversation
     learning_rate: float = 2e-4
     final_learning_rate: float = 0.0
     schedule: str = "cosine"
@@ -98,6 +100,8 @@ def read_settings(preset: str | Path = "default", changes: Mapping[str, Any] | N
             f"final_learning_rate {settings.final_learning_rate:g} is above learning_rate {settings.learning_rate:g}",
             "The learning rate decays to the final one: lower it, for example --set final_learning_rate=0",
         )
+    if settings.loss == "all" and settings.answers == "last":
+        raise UsageError("loss is all, but answers is last", 'Set loss to "assistant" to learn answers only.')
     if not settings.epochs and not settings.max_steps:
         raise UsageError("epochs and max_steps are both 0, so there is nothing to train", "Set one of them.")
     return settings

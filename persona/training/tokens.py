@@ -1,7 +1,9 @@
 """Tokenize examples and mark the learnt tokens.
 
 A token is learnt if any of its characters is (`persona.inference.turns`). The text is the concatenation of an example's
-pieces, or its messages rendered with the tokenizer's chat template.
+pieces, or its messages rendered with the tokenizer's chat template. If the template changes earlier turns once others
+follow, such as one that removes their reasoning, a conversation becomes several rows: each answer is learnt in a row
+that has the turns before it as the model sees them when it writes that answer.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from persona.errors import UsageError
-from persona.inference.turns import marked, rendered, spans
+from persona.inference.fitting import fitted, leaves_out_tools
+from persona.inference.messages import ASSISTANT
+from persona.inference.turns import Rendering, marked, rendered, renderings
 from persona.training.examples import TrainingExample
 
 _ALL = "Or learn all tokens: --set loss=all"
@@ -19,12 +23,22 @@ _ALL = "Or learn all tokens: --set loss=all"
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A tokenized example; `straddles` if a token has both learnt and other characters."""
+    """A tokenized example.
+
+    `straddles` if a token has both learnt and other characters. The first row of an example has the number of `further`
+    ones, and is `toolless` if the template leaves out its descriptions of tools. A row is `partial` if the template
+    leaves out part of an answer, such as its reasoning, and `unasked` if the answer is not how the template's prompt
+    goes on.
+    """
 
     where: str
     tokens: tuple[int, ...]
     learnt: tuple[bool, ...]
     straddles: bool = False
+    further: int = 0
+    toolless: bool = False
+    partial: bool = False
+    unasked: bool = False
 
     @property
     def counted(self) -> int:
@@ -40,12 +54,13 @@ class Tokenized:
 
 
 def tokenize(tokenizer: Any, examples: Sequence[TrainingExample]) -> list[Tokenized]:
-    """Tokenize examples, in order.
+    """Tokenize examples, in order; a conversation may become several rows, in the order of their answers.
 
     Raises:
         UsageError: an example has messages but the tokenizer no chat template, or its answers cannot be located.
     """
-    return [_chat(tokenizer, example) if example.messages else _plain(tokenizer, example) for example in examples]
+    rows = (_chat(tokenizer, example) if example.messages else [_plain(tokenizer, example)] for example in examples)
+    return [row for some in rows for row in some]
 
 
 def _plain(tokenizer: Any, example: TrainingExample) -> Tokenized:
@@ -65,17 +80,26 @@ def _plain(tokenizer: Any, example: TrainingExample) -> Tokenized:
     return Tokenized(example.where, tuple(tokens), tuple(learnt), encoded.straddles)
 
 
-def _chat(tokenizer: Any, example: TrainingExample) -> Tokenized:
+def _chat(tokenizer: Any, example: TrainingExample) -> list[Tokenized]:
     _check_template(tokenizer, example)
-    messages = [{"role": message.role, "content": message.content} for message in example.messages]
+    where, tools = example.where, example.tools
+    messages = fitted(tokenizer, [message.fields for message in example.messages], tools, where)
+    toolless = leaves_out_tools(tokenizer, messages, tools, where)
     counts = [message.learnt for message in example.messages]
-    whole = rendered(tokenizer, messages, example.where)
-    if all(counts):
-        tokens = marked(tokenizer, whole, (), example.where, _ALL).tokens
-        return Tokenized(example.where, tokens, (True,) * len(tokens))
-    places = spans(tokenizer, messages, counts, whole, example.where, _ALL)
-    encoded = marked(tokenizer, whole, places, example.where, _ALL)
-    return Tokenized(example.where, encoded.tokens, encoded.marks, encoded.straddles)
+    if example.everything or (all(counts) and any(message.role != ASSISTANT for message in example.messages)):
+        tokens = marked(tokenizer, rendered(tokenizer, messages, where, tools=tools), (), where, _ALL).tokens
+        return [Tokenized(where, tokens, (True,) * len(tokens), toolless=toolless)]
+    texts = sorted(renderings(tokenizer, messages, counts, where, _ALL, tools), key=lambda one: one.numbers)
+    rows = [_row(tokenizer, example, one) for one in texts]
+    return [replace(row, further=len(rows) - 1, toolless=toolless) for row in rows[:1]] + rows[1:]
+
+
+def _row(tokenizer: Any, example: TrainingExample, rendering: Rendering) -> Tokenized:
+    done = marked(tokenizer, rendering.text, rendering.places, example.where, _ALL)
+    text = "".join(rendering.text.split())
+    said = [part for number in rendering.numbers for part in example.messages[number].texts]
+    partial = any("".join(part.split()) not in text for part in said)
+    return Tokenized(example.where, done.tokens, done.marks, done.straddles, partial=partial, unasked=rendering.unasked)
 
 
 def _check_template(tokenizer: Any, example: TrainingExample) -> None:

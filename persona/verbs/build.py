@@ -133,7 +133,10 @@ class _Job:
 
     def small_files(self, prepared: Prepared) -> dict[str, bytes]:
         """Everything beside weights and receipt: configs, tokenizer, model card and readouts."""
-        small = prepared.side_files(self.repo.tensors)
+        beside = prepared.beside(self.repo.tensors)
+        for note in beside.notes:
+            self.progress.note(note)
+        small = dict(beside.files)
         small["README.md"] = model_card(
             self.recipe.encode(), self.commit, self.edited, describe_readouts(self.repo, self.recipe)
         )

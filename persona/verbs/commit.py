@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.checkpoints.adapters.ties import CHOICES
-from persona.checkpoints.folder import find_run
+from persona.checkpoints.folder import locate
 from persona.checkpoints.provenance.dataset import fingerprint
 from persona.errors import UsageError
 from persona.files import storage_error
@@ -114,22 +114,29 @@ def commit(
             )
         with repo.transaction(command) as change:
             return CommitResult(_commit_worktree(repo, change, message, author, facts))
-    folder = find_run(Path(run))
-    name = checked_vector_name(name or name_of(folder))
+    found = locate(Path(run))
+    name = checked_vector_name(name or name_of(Path(run)))
     if alpha is not None:
         check_alpha(alpha)
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
         text = worktree_text(repo)
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
-        ingested = ingest_folder(repo, recipe.base_id, folder, progress, tied=tied)
+        ingested = ingest_folder(repo, recipe.base_id, found.folder, progress, tied=tied)
         vector = ingested.vector.put(repo.objects)
         before = recipe.entry(name)
         entry = entry_for(before, name, vector, alpha, node)
         result = _result(entry, vector, ingested, kept_bytes(repo, ingested.vector))
+        result = replace(result, notes=(*found.notes, *result.notes))
         if entry == before:
-            return replace(result, notes=(f"'{name}' is already this vector; nothing was recorded",))
-        from_folder, notes = run_metadata(Path(run), folder, name, ingested, result.kept_bytes)
+            return replace(
+                result,
+                notes=(
+                    *found.notes,
+                    f"'{name}' is already this vector; nothing was recorded",
+                ),
+            )
+        from_folder, notes = run_metadata(Path(run), found.folder, name, ingested, result.kept_bytes)
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
         facts = {**(more or {}), **(also() if also else {}), **from_folder, **facts}

@@ -155,6 +155,10 @@ def _check_expressible(job: _Job, *, own_base: bool) -> None:
     """Raise for what mergekit cannot express with any method."""
     if not job.prepared.active:
         raise Refusal("nothing to merge: no vector has a nonzero alpha", "See 'persona vectors'.")
+    if own_base and job.recipe.choices:
+        raise Refusal(
+            "the recipe chooses files or settings, but mergekit would use those of --base", "Leave --base out."
+        )
     for name, spec in job.base.tensors.items():
         if spec.dtype not in ARITHMETIC:
             raise Refusal(
@@ -237,7 +241,7 @@ def _write_model(job: _Job, target: Path, vector: Active, form: str, pairs: list
         write_factors(target, pairs, "", job.repo.model_config(job.base))
         return
     plan = _alone(job, vector, "F32" if form == "fp32" else None)
-    _write_checkpoint(job, target, plan, side_files(plan, job.base, [_plain(vector)], job.repo.tensors))
+    _write_checkpoint(job, target, plan, side_files(plan, job.base, [_plain(vector)], job.repo.tensors).files)
 
 
 def _write_checkpoint(job: _Job, target: Path, plan: Plan, extra: Mapping[str, bytes]) -> None:

@@ -24,7 +24,7 @@ from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository
 from persona.store.fishers import Fisher, keep_fisher
-from persona.training.examples import read_examples
+from persona.training.plan import examples_for
 from persona.training.problems import DataSummary, Prepared, prepare
 from persona.training.settings import Settings, read_settings
 from persona.workspace.loading import reader_of_recipe
@@ -171,7 +171,7 @@ def _check_machine(dtype: str | None, device: str) -> None:
 def _prepare(repo: Repository, alone: Recipe, path: Path, speaker: str | None, settings: Settings) -> Prepared:
     """The examples in tokens; raises UsageError if no token counts."""
     label = f"base + {alone.vectors[0].name}"
-    examples = read_examples(path, speaker, settings.turns, settings.loss == "all")
+    examples = examples_for(settings, path, speaker)
     tokenizer, most = reader_of_recipe(repo, alone, label)
     prepared = prepare(tokenizer, examples, settings, most)
     if not prepared.rows:

@@ -17,6 +17,7 @@ from persona.recipe import edit
 from persona.recipe.alphas import Alpha, Depths
 from persona.recipe.mergekit.config import MergekitConfig, ModelReference, parse_config
 from persona.recipe.mergekit.reading import Merge, RecipePart, alpha_for, merge_of, own_parameters
+from persona.recipe.mergekit.slices import without_slices
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
@@ -94,6 +95,7 @@ def import_(
     with clean_recipe(repo, command) as (change, text):
         recipe = resolve(parse(text), repo.objects, repo.recipe(repo.head()), text)
         base = repo.base(recipe.base_id)
+        config = without_slices(config, base.tensors)
         source = _locate(config, path.parent, base, recipe)
         others = tuple(entry.name for entry in recipe.vectors if entry.name not in source.folders)
         if others and not replace:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 from persona import files
+from persona.checkpoints import code
 from persona.checkpoints.folder import find_run, is_adapter, open_checkpoint
 from persona.checkpoints.sidefiles import RECEIPT
+from persona.checkpoints.subfolders import subfolders
 from persona.errors import CheckpointError, Refusal, UsageError
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
@@ -32,7 +35,7 @@ class InitResult:
     """A new repository and its first commit.
 
     `weights` and `nbytes` are the number and the size of the base's weights. `kept` says how its weight files are
-    stored: `copy`, `link` or `reference`.
+    stored: `copy`, `link` or `reference`. `notes` say which files of the base were left out.
     """
 
     root: Path
@@ -43,6 +46,7 @@ class InitResult:
     nbytes: int
     commit: CommitId
     kept: Keep
+    notes: tuple[str, ...] = ()
 
 
 def init(
@@ -51,6 +55,7 @@ def init(
     *,
     name: str | None = None,
     keep: Keep = "copy",
+    allow_code: bool = False,
     author: str = "",
     command: str = "init",
     progress: Progress = SILENT,
@@ -61,6 +66,7 @@ def init(
         root: Folder to create the repository in; created if needed.
         name: Name of the base. The default is the name of its folder.
         keep: How to store the base's weight files: `copy`, `link` (hard links), or `reference` (only hashes and paths).
+        allow_code: Store the base's Python files, so that builds have them. persona never runs them.
 
     Raises:
         UsageError: `keep` is unknown.
@@ -83,7 +89,8 @@ def init(
         staged = Repository(root, staging)
         for folder in ("objects", "packs", "tmp", "op", "refs/heads", "refs/tags"):
             files.make_folder(staging / folder)
-        stored = ingest_base(checkpoint, staged.tensors, progress, keep)
+        stored = ingest_base(checkpoint, staged.tensors, progress, keep, allow_code=allow_code)
+        notes = tuple(_left_out(staged, stored, checkpoint.folder))
         base_id, commit = _first_commit(staged, stored, base_name, author, command)
         files.write_file(staging / "format", f"persona {FORMAT}\n".encode())
         files.publish_folder(staging, repo.folder)
@@ -92,7 +99,16 @@ def init(
         raise
     repo.finish_interrupted()
     weights = sum(spec.entries for spec in stored.tensors.values())
-    return InitResult(root, base_id, base_name, len(stored.tensors), weights, checkpoint.nbytes, commit, keep)
+    return InitResult(root, base_id, base_name, len(stored.tensors), weights, checkpoint.nbytes, commit, keep, notes)
+
+
+def _left_out(repo: Repository, base: Base, folder: Path) -> Iterator[str]:
+    """What the base's folder has and builds will not have."""
+    yield from (f"left out: {what}" for what in subfolders(folder).left)
+    configurations = {name: repo.tensors.blob(blob) for name, blob in base.files.items() if code.is_configuration(name)}
+    missing = [name for name in code.referred(configurations) if name not in base.files]
+    if missing:
+        yield code.warning(missing)
 
 
 def _full_checkpoint(path: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona import files
+from persona.checkpoints.folder import FINAL, IDENTITY
 from persona.errors import Locked, Refusal, UsageError, WrongBase
 from persona.progress import SILENT, Progress
 from persona.repository import Repository, now
@@ -183,7 +184,7 @@ def _train_and_commit(run: PlannedRun, prepared: Mapping[str, Prepared]) -> Trai
     with _explaining_divergence(run):
         committed = commit(
             run.repo,
-            run.folder / "final",
+            run.folder / FINAL,
             name=run.name,
             alpha=request.alpha,
             node=run.node,
@@ -200,7 +201,7 @@ def _train_and_commit(run: PlannedRun, prepared: Mapping[str, Prepared]) -> Trai
 
 def _trained(run: PlannedRun, prepared: Mapping[str, Prepared]) -> tuple[Fit, bool]:
     """Train, unless the run is finished; return how it went, and whether it was trained now."""
-    from persona.training.run import IDENTITY, check_identity, finished, fit
+    from persona.training.run import check_identity, finished, fit
 
     done = finished(run.folder)
     if done is not None:

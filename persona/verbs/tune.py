@@ -185,7 +185,7 @@ def _remarks(recipe: Recipe, things: Sequence[VariedSetting], suites: Sequence[S
 
 
 def _content(row: SuiteRow) -> str:
-    return repr((row.prompt, row.completion, row.messages, row.text))
+    return repr((row.prompt, row.completion, row.messages, row.text, row.tools))
 
 
 def in_words(done: TuneResult) -> str:

@@ -15,7 +15,9 @@ from persona.building.run import loops_for
 from persona.building.sidefiles import model_card
 from persona.errors import Refusal, UsageError
 from persona.progress import Progress
+from persona.recipe.choices import SETTINGS
 from persona.recipe.model import Recipe
+from persona.recipe.parse import FILE
 from persona.repository import Repository
 from persona.workspace.readouts import built_files, describe_readouts
 
@@ -82,6 +84,11 @@ def make_adapter(
         Refusal: no exact adapter exists, or there is nothing to write.
     """
     prepared = repo.prepare(recipe, None if options.rank is None else "F32")
+    if recipe.choices.settings and options.rank is None:
+        raise Refusal(
+            f"{FILE} sets {'.'.join(recipe.choices.settings[0][0])} in [{SETTINGS}], which an adapter cannot contain",
+            "Remove it there, or build the whole model.",
+        )
     plan, base, dtype = prepared.plan, prepared.base, options.dtype or "F32"
     around = Surroundings(base, repo.model_config(base), prepared.active)
     if options.rank is None:
@@ -95,6 +102,7 @@ def make_adapter(
     report = AdapterReport(rank, len(made.pairs), error, made.errors, made.left_out, made.files)
     card = model_card(recipe.encode(), about["commit"], about["edited"], describe_readouts(repo, recipe))
     files = small_files(made.pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
+    files = prepared.adapter_files(repo.tensors) | files
     about = {**about, "adapter": {"rank": rank, "error": error}}
     return report, *write_adapter(options.target, made.pairs, dtype, about, files, replace=options.replace)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona.errors import UsageError
-from persona.jsonlines import json_in, lines_of, read_text
+from persona.jsonlines import lines_of, objects_in, read_text, refuse_tables
 from persona.readout.model import Readout
 from persona.repository import Repository
 from persona.workspace.readouts import open_readout
@@ -15,6 +15,8 @@ from persona.workspace.record import worktree_recipe
 
 if TYPE_CHECKING:
     from persona.inference.load import LoadedModel
+
+_FORM = 'Write {"text": …} on each line.'
 
 Table = tuple[tuple[float, ...], ...]
 """Numbers by concept and layer."""
@@ -49,8 +51,9 @@ def texts_in(path: Path, *, whole: bool = False) -> tuple[str, ...]:
     Raises:
         UsageError: the file has no text, or a line is not valid.
     """
+    refuse_tables(path)
     text = read_text(path)
-    texts = tuple(_of_lines(path, text)) if path.suffix == ".jsonl" else (text,) if whole else tuple(text.splitlines())
+    texts = tuple(_of_lines(path, text)) if path.suffix == ".jsonl" else (text,) if whole else tuple(lines_of(text))
     texts = tuple(text for text in texts if text.strip())
     if not texts:
         raise UsageError(f"{path} has no text", 'Write one per line, or as JSON: {"text": …}.')
@@ -58,10 +61,9 @@ def texts_in(path: Path, *, whole: bool = False) -> tuple[str, ...]:
 
 
 def _of_lines(path: Path, text: str) -> Iterator[str]:
-    for where, line in lines_of(path, text):
-        fields = json_in(where, line)
-        if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-            raise UsageError(f"{where}: missing 'text'", 'Write {"text": …} on each line.')
+    for where, fields in objects_in(path, text, _FORM):
+        if not isinstance(fields.get("text"), str):
+            raise UsageError(f"{where}: missing 'text'", _FORM)
         yield fields["text"]
 
 

@@ -11,14 +11,14 @@ from persona.building import contents
 from persona.building.compare import Comparison, compare
 from persona.building.contents import Part, Parts
 from persona.building.run import one_thread_each
-from persona.checkpoints import settings
+from persona.checkpoints import groups, settings
 from persona.checkpoints.folder import is_adapter, open_checkpoint
 from persona.errors import UsageError
 from persona.ids import BaseId, VectorId
 from persona.progress import Progress
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
-from persona.store.ingest import read_side_files
+from persona.store.ingest_files import read_side_files
 from persona.workspace.operands import VECTOR, Operand
 
 
@@ -156,11 +156,14 @@ def file_changes(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Ite
     """Yield the settings, tokenizer and template files that differ in meaning, between two tables of files by name."""
     for name in settings.CONFIGS:
         yield from _setting_changes(name, before, after)
-    compared = {*settings.relevant(before, after), *settings.relevant(after, before)} - {*settings.CONFIGS}
-    for name in sorted(compared):
-        old, new = before.get(name), after.get(name)
-        if old is None or new is None or not settings.same_meaning(name, old, new):
-            yield FileChange(name, "", old is not None, new is not None)
+    changed: set[str] = set()
+    for group in groups.GROUPS:
+        old, new = groups.of_group(group, before), groups.of_group(group, after)
+        if old and new and groups.meaning(group, before, before) == groups.meaning(group, after, before):
+            continue
+        changed |= {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    for name in sorted(changed):
+        yield FileChange(name, "", name in before, name in after)
 
 
 def _setting_changes(name: str, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[FileChange]:

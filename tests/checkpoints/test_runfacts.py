@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TrainingArguments
 
@@ -22,6 +22,7 @@ from persona.checkpoints.provenance.dataset import fingerprint
 from persona.checkpoints.provenance.reading import Unreadable
 from persona.errors import UsageError
 from persona.store.objects import canonical
+from tests.amount import fuzzed
 
 
 def trainer_state(**changes: Any) -> bytes:
@@ -118,7 +119,7 @@ PICKLES = pickle.dumps({"learning_rate": [1, 2.0, None, ("a", {"b": b"c"})], "x"
         st.lists(st.sampled_from(sorted(set(PICKLES + b"(]}.\x85\x86\x87taus0bRq\x94"))), max_size=200).map(bytes),
     )
 )
-@settings(max_examples=500)
+@fuzzed(500)
 def test_any_pickle_is_facts_or_unreadable(data: bytes) -> None:
     for tried in (data, b"\x80\x02" + data + b"."):
         with pytest.raises(Unreadable):
@@ -136,7 +137,7 @@ def test_pickles_that_are_deep_or_long_are_left_out() -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300)
+@fuzzed(300)
 def test_any_bytes_are_facts_or_unreadable(data: bytes) -> None:
     for read in (state.read, arguments.read, card.read):
         for tried in (data, b"---\n" + data + b"\n---\n", b"{" + data + b"}"):

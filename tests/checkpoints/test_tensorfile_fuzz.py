@@ -7,13 +7,14 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 from persona.checkpoints.dtypes import BITS
 from persona.checkpoints.tensorfile import MAX_HEADER, TensorFile
 from persona.errors import CheckpointError
+from tests.amount import fuzzed
 
 FIXTURE = [HealthCheck.function_scoped_fixture]
 NUMBERS = st.one_of(
@@ -42,7 +43,7 @@ def read(path: Path, content: bytes) -> TensorFile | None:
         return None
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=FIXTURE)
+@fuzzed(1500)
 @given(header=HEADERS, data=st.binary(max_size=40))
 def test_any_header(tmp_path: Path, header: dict[str, object], data: bytes) -> None:
     text = json.dumps(header).encode()
@@ -53,13 +54,13 @@ def test_any_header(tmp_path: Path, header: dict[str, object], data: bytes) -> N
             assert len(file.data(info)) == info.nbytes
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=FIXTURE)
+@fuzzed(1500)
 @given(content=st.binary(max_size=200))
 def test_any_bytes(tmp_path: Path, content: bytes) -> None:
     read(tmp_path / "x.safetensors", content)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=FIXTURE)
+@fuzzed(500)
 @given(at=st.integers(0, 200), bit=st.integers(0, 7))
 def test_what_the_reference_refuses_is_refused(tmp_path: Path, at: int, bit: int) -> None:
     """A flipped bit in a good file: we accept nothing that the reference implementation does not."""

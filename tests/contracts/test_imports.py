@@ -21,6 +21,7 @@ FENCES = {
     "blake3": {"ids"},
     "click": {"cli"},
     "compression": {"store"},
+    "huggingface_hub": {"checkpoints"},
     "jinja2": {"demo"},
     "matplotlib": {"cli"},
     "numba": {"kernels"},

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from docs.tools.reference import reference
-from persona.cli.main import SUMMARY_WIDTH, cli
+from persona.cli.main import COMMANDS, SUMMARY_WIDTH, Commands, cli
 from persona.errors import PersonaError
 from tests.docs.session import ROOT
 from tests.forks import Forks
@@ -53,6 +53,12 @@ def test_every_command_and_option_is_documented(path: str) -> None:
 @pytest.mark.parametrize("path", ALL)
 def test_help_shows_every_summary_whole(path: str) -> None:
     assert not ALL[path].get_short_help_str(SUMMARY_WIDTH).endswith("...")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_summaries_read_without_an_import_are_clicks(name: str) -> None:
+    assert isinstance(cli, Commands)
+    assert cli.summary(name) == ALL[f"persona {name}"].get_short_help_str(SUMMARY_WIDTH)
 
 
 def test_every_exit_code_is_documented() -> None:

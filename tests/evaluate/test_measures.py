@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -410,7 +411,8 @@ def test_a_row_that_a_readout_cannot_read_is_named(row: SuiteRow, said: str) -> 
         (b'{"answer": "x"}', "none of"),
         (b'{"prompt": "x", "text": "y"}', "'prompt' and 'text'"),
         (b'{"prompt": "x", "completion": 5}', "'completion' must be a non-empty string"),
-        (b'{"messages": [{"role": "user"}]}', "list of messages"),
+        (b'{"messages": [{"role": "user"}]}', "x.jsonl:2: message 1 of 'messages' has no 'content'"),
+        (b'{"chosen": "a", "rejected": "b"}', "x.jsonl:2 is a preference row"),
         (b'{"text": " "}', "'text' must be a non-empty string"),
     ],
 )
@@ -420,6 +422,16 @@ def test_a_line_that_is_no_example_is_named(line: bytes, said: str) -> None:
 
 
 def test_rows_of_every_shape() -> None:
+    talk = [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c"}]
+    chats = [
+        {"messages": talk},
+        {"conversations": [{"from": "human", "value": "a\nb"}, {"from": "gpt", "value": "c"}]},
+        {"instruction": "a", "input": "b", "output": "c", "text": "d"},
+        {"prompt": talk[:1], "completion": talk[1:]},
+    ]
+    rows = read_rows(Path("x.json"), json.dumps([{**chat, "tools": '[{"name": "f"}]'} for chat in chats]).encode())
+    assert [list(row.messages) for row in rows] == [talk] * 4
+    assert {row.tools[0]["function"]["name"] for row in rows} == {"f"}
     data = b'\xef\xbb\xbf{"prompt": "", "completion": "x"}\n\n{"text": "one\\u2028two", "more": 1}\n'
     one, two = read_rows(Path("x.jsonl"), data)
     assert (one.prompt, one.completion, one.where) == ("", "x", "x.jsonl:1")

@@ -35,7 +35,7 @@ class Case:
 
     ``moves`` says whether it moves a ref. ``whole`` is what must hold of the folder at any moment (given where it began),
     and ``done`` what must hold when the command has succeeded after all (given where it ends without a fault). One that is
-    ``slow`` is tried with ``--slow`` alone, one that is ``dear`` at so many times fewer points without it.
+    ``slow`` is tried with ``--slow`` alone.
     """
 
     argv: tuple[str, ...]
@@ -46,7 +46,6 @@ class Case:
     whole: Callable[[Path, Path], None] = field(default=lambda root, start: check_whole(root))
     done: Callable[[Path, Path], None] = field(default=lambda root, end: check_whole(root))
     slow: bool = False
-    dear: int = 1
 
 
 State = tuple[dict[str, str], str | None]
@@ -238,18 +237,18 @@ CASES = {
     ),
     "readout pairs": Case((*PAIRS, "notes", "-o", "pairs.jsonl"), "journal", whole=check_pairs, done=check_all_pairs),
     "sweep --write": Case((*SWEEP, "--write"), "weighed", whole=check_offer, done=check_taken),
-    "tune --write": Case((*TUNE, "--write"), "weighed", whole=check_offer, done=check_taken),
-    "train, what was learnt": Case(TRAIN, "learnt", moves=True, dear=3),
+    "tune --write": Case((*TUNE, "--write"), "weighed", whole=check_offer, done=check_taken, slow=True),
+    "train, what was learnt": Case(TRAIN, "learnt", moves=True, slow=True),
     "train": Case(TRAIN, "taught", moves=True, slow=True),
-    "fisher": Case(("fisher", "a", "--data", "data.jsonl"), "skilled", moves=True, dear=2),
+    "fisher": Case(("fisher", "a", "--data", "data.jsonl"), "skilled", moves=True, slow=True),
     "gc": Case(("gc", "--grace", "0"), "littered", done=check_collected),
     "repair": Case(REPAIR, "damaged", whole=check_no_worse, done=check_healed),
     "remake": Case(("fsck", "--repair-from", "{a}"), "unmade", whole=check_no_worse, done=check_healed),
     "refer": Case(REPAIR, "moved", whole=check_no_worse, done=check_healed),
 }
 
-SHARE = 12
-"""Without ``--slow`` one point in so many is tried, from a beginning that the case's name decides."""
+SHARE, LARGER_SHARE = 12, 3
+"""One point in so many is tried without and with ``--slow``, from a beginning that the case's name decides."""
 
 
 @pytest.fixture(scope="module")
@@ -381,14 +380,14 @@ def same_build(folder: Path, root: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["error", "kill"])
 @pytest.mark.parametrize("name", CASES)
-def test_at_every_effect(name: str, fault: str, trials: Trials) -> None:
-    trials.at_effects(1, name, fault)
+def test_at_every_effect(name: str, fault: str, trials: Trials, request: pytest.FixtureRequest) -> None:
+    trials.at_effects(1 if request.config.getoption("--every") else LARGER_SHARE, name, fault)
 
 
 @pytest.mark.parametrize("fault", ["error", "kill"])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.slow])
 def test_at_some_effects(name: str, fault: str, trials: Trials) -> None:
-    trials.at_effects(SHARE * CASES[name].dear, name, fault)
+    trials.at_effects(SHARE, name, fault)
 
 
 def test_a_users_own_files_are_as_they_were(models: TinyModels, trials: Trials) -> None:

@@ -169,6 +169,27 @@ def test_they_give_back_what_is_to_be_taken_away(repo: persona.Repository, folde
     assert float(torch.cosine_similarity(ours, other, dim=0)) == pytest.approx(-1, abs=1e-6)
 
 
+def test_their_mean_adds_up_whole_weights(repo: persona.Repository, folders: Path, theirs: Path) -> None:
+    """(Σ wᵢWᵢ) / Σ wᵢ beside W_base + Σ wᵢτᵢ / Σ wᵢ: every bit of both, and how far each is from the mean in fp64."""
+    case = next(case for case in SAME if case.theirs == "linear")
+    made = folders / "ours" / case.name
+    ours = load(made) if made.exists() else built(repo, folders, case)
+    base, other = load(folders / "base"), load(theirs / case.name)
+    runs, weights = [load(folders / run) for run in case.runs], torch.tensor(case.alphas)
+    off = {"ours": 0.0, "theirs": 0.0}
+    for name, w in base.items():
+        total, change = torch.zeros_like(w), torch.zeros_like(w)
+        for run, weight in zip(runs, weights, strict=True):
+            total.addcmul_(run[name], weight)
+            change += weight * (run[name] - w)
+        assert torch.equal(total / weights.sum(), other[name])
+        assert torch.equal(w + change, ours[name])
+        exact = sum(weight * run[name].double() for run, weight in zip(runs, case.alphas, strict=True))
+        off["ours"] += float((ours[name] - exact).square().sum())
+        off["theirs"] += float((other[name] - exact).square().sum())
+    assert off["ours"] < off["theirs"]
+
+
 def test_their_equal_weights_cancel(repo: persona.Repository, folders: Path, theirs: Path) -> None:
     """0.3 for each is what 1 for each is; here an alpha stays a strength."""
     ours, other = moves(repo, folders, theirs, EQUAL)

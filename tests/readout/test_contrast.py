@@ -103,7 +103,7 @@ WRONG = {
     "an empty side": (BOTH + lines({"concept": "joy", "positive": "x", "negative": " "}), 3, "'negative' is empty"),
     "no text": (BOTH + lines({"concept": "joy", "label": 1}), 3, "'text' is missing"),
     "a number": (BOTH + lines(row(5, 1)), 3, "'text' is not a string"),  # type: ignore[arg-type]
-    "half of a character": (BOTH + lines(row("\ud83d", 1)), 3, "unpaired surrogate"),
+    "half of a character": (BOTH + lines(row("\ud83d", 1)), 3, r"\ud83d alone"),
     "no concept": (BOTH + lines({"text": "x", "label": 1}), 3, "does not name a concept"),
     "a concept that is none": (BOTH + lines(row("x", 1, 5)), 3, "'concept' is 5"),  # type: ignore[arg-type]
     "label 0": (BOTH + lines(row("x", 0)), 3, "invalid label 0"),

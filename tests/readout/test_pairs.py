@@ -69,7 +69,7 @@ WRONG = {
     "a blank concept": (WHOLE.replace('"warmth"', '" "'), "'concept' and 'text' must be strings"),
     "no text": ('{"concept": "warmth", "polarity": "positive"}', "'concept' and 'text' must be strings"),
     "a number for a text": (WHOLE.replace('"Bread."', "7"), "'concept' and 'text' must be strings"),
-    "half of a character": (WHOLE.replace("Bread.", "\\ud83d"), "unpaired surrogate"),
+    "half of a character": (WHOLE.replace("Bread.", "\\ud83d"), r"\ud83d alone"),
     "no polarity": ('{"concept": "warmth", "text": "x"}', "'polarity' is None"),
     "another polarity": (WHOLE.replace("positive", "neutral"), "'polarity' is 'neutral'"),
     "a number for a node": (WHOLE.replace("}", ', "node": 3}'), "'node' must be a string and 'pair' an integer"),

@@ -114,6 +114,16 @@ def test_what_the_template_refuses_is_said_by_its_own_words(tmp_path: Path) -> N
             encode(model, [json.dumps(TALK)], pooling)
 
 
+def test_other_kinds_of_messages_are_the_same_conversation(tmp_path: Path) -> None:
+    model = live(tmp_path / "m", TEMPLATE)
+    sharegpt = [{"from": {"user": "human"}.get(one["role"], "gpt"), "value": one["content"]} for one in TALK]
+    parts = [{**one, "content": [{"type": "text", "text": one["content"]}]} for one in TALK]
+    found = encode(model, [json.dumps(talk) for talk in (TALK, sharegpt, parts)], "assistant")
+    assert found.marks is not None
+    assert found.tokens[0] == found.tokens[1] == found.tokens[2]
+    assert found.marks[0] == found.marks[1] == found.marks[2]
+
+
 @pytest.mark.parametrize("text", ["[1, 2]", "[]", "[", '[{"role": "user"}]', '{"role": "user", "content": "x"}', "w1"])
 def test_other_texts_are_no_conversations(text: str) -> None:
     assert conversation(text) is None

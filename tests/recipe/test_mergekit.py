@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import PersonaError, RecipeError
@@ -16,7 +17,9 @@ from persona.recipe.mergekit.config import ModelReference, parse_config
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours, to_theirs
 from persona.recipe.mergekit.reading import Merge, merge_of
 from persona.recipe.mergekit.setting import alpha_of, evaluate, strengths, weight_of
+from persona.recipe.mergekit.slices import without_slices
 from persona.recipe.model import Entry
+from tests.amount import fuzzed
 
 NAMES = [
     "model.embed_tokens.weight",
@@ -43,7 +46,7 @@ SOME = st.lists(st.sampled_from(PATTERNS), max_size=2).map(tuple)
 
 
 @given(ALPHAS, SOME, SOME)
-@settings(max_examples=300)
+@fuzzed(300)
 def test_a_vector_weighs_at_every_tensor_what_its_alpha_says(alpha: Any, only: Any, excepted: Any) -> None:
     entry = Entry("a", A, alpha, only=only, excepted=excepted)
     setting = weight_of(entry, NAMES, DEPTHS)
@@ -92,7 +95,7 @@ DENSITIES = st.floats(1e-6, 1.0)
 
 
 @given(DENSITIES, SIZES)
-@settings(max_examples=300)
+@fuzzed(300)
 def test_the_same_number_of_entries_stays(density: float, sizes: dict[str, int]) -> None:
     for theirs in (floor_of, floor_or_one):
         setting = to_theirs(density, sizes, theirs)
@@ -120,7 +123,8 @@ def test_a_fifth_of_1024() -> None:
 
 
 def read(text: str, *bases: str) -> Merge:
-    return merge_of(parse_config(text, "m.yml"), {ModelReference(base) for base in ("base", *bases)})
+    config = without_slices(parse_config(text, "m.yml"), NAMES)
+    return merge_of(config, {ModelReference(base) for base in ("base", *bases)})
 
 
 TIES = """
@@ -186,6 +190,82 @@ def test_slerp_has_its_base_first() -> None:
     assert [part.reference.path for part in merge.parts] == ["a", "b"]
 
 
+SLICED = "merge_method: task_arithmetic\nbase_model: base\nparameters: {lambda: 0.5}\nslices:\n"
+
+
+def sliced(*pieces: tuple[int, int, str]) -> str:
+    """A configuration of slices: first layer, the one after the last, parameters of the model."""
+    sources = "- sources: [{{model: base, layer_range: [{0}, {1}]}}, {{model: a, layer_range: [{0}, {1}], parameters: {{{2}}}}}]\n"
+    return SLICED + "".join(sources.format(*piece) for piece in pieces)
+
+
+def test_one_slice_of_all_layers_is_the_list_of_its_models() -> None:
+    listed = "merge_method: ties\nbase_model: base\nmodels: [{model: a, parameters: {weight: 2}}, {model: b}]\n"
+    listed += "parameters: {density: 0.5, weight: [0, 1]}"
+    slices = """
+merge_method: ties
+base_model: base
+parameters: {density: 0.1, weight: [0, 1]}
+slices:
+  - sources:
+      - {model: a, layer_range: [0, 12], parameters: {weight: 2}}
+      - {model: b, layer_range: [0, 12]}
+    parameters: {density: 0.5}
+"""
+    theirs, ours = read(slices), read(listed)
+    assert replace(theirs, parts=()) == replace(ours, parts=())
+    assert [(p.reference, p.weight, p.parameters) for p in theirs.parts] == [
+        (p.reference, p.weight, p.parameters) for p in ours.parts
+    ]
+
+
+def test_slices_give_numbers_by_layer() -> None:
+    """As plan.py of mergekit reads them: along each slice, and at depth 0 of the first and last outside of the layers."""
+    merge = read(
+        sliced(
+            (0, 4, "weight: [0, 1.5]"),
+            (4, 5, "weight: [7, 3]"),
+            (5, 12, "weight: [{filter: mlp, value: 2}, {value: 9}]"),
+        )
+    )
+    assert merge.scale == 0.5
+    (part,) = merge.parts
+    alpha = alpha_of(part.weight, [name for name in NAMES if "mlp" in name], DEPTHS)
+    assert alpha is not None
+    found = [alpha_at(alpha, f"model.layers.{layer}.mlp.up_proj.weight", DEPTHS) for layer in range(12)]
+    assert found == pytest.approx([0, 0.5, 1, 1.5, 3, *[2] * 7])
+
+    (part,) = read(sliced((0, 6, "weight: [0.25, 1]"), (6, 12, "weight: [0.5, 1]"))).parts
+    outside = [
+        evaluate(part.weight, name, DEPTHS)
+        for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
+    ]
+    assert outside == [0.25, 0.5, 0.5]
+    assert read(sliced((0, 6, "weight: 2"), (6, 12, "weight: 2.0"))).parts[0].weight == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (sliced((0, 6, "weight: 1"), (4, 12, "weight: 1")), "slices[1].sources[0].layer_range: layer 4 of base comes twice"),
+        (sliced((0, 6, "weight: 1"), (7, 12, "weight: 1")), "puts layer 7 of base in the place of layer 6"),
+        (sliced((0, 6, "weight: 1")), "slices: layers 6 to 11 are left out"),
+        (sliced((0, 11, "weight: 1")), "slices: layer 11 is left out"),
+        (sliced((0, 13, "weight: 1")), "the base has no layer 12: its last one is 11"),
+        (sliced((0, 0, "weight: 1")), "[0, 0] has no layers"),
+        (sliced((0, 12, "weight: 1")).replace("a, layer_range: [0, 12]", "a, layer_range: [0, 11]"), "ends at 11"),
+        (sliced((0, 12, "weight: 1")).replace("a, layer_range: [0, 12]", "a, layer_range: [1, 12]"), "layer 1 of a"),
+        (sliced((0, 6, "weight: 1"), (6, 12, "weight: 1")).replace("model: a", "model: b", 1), "a is not in slices[0]"),
+        (sliced((0, 6, "weight: 1"), (6, 12, "")), "slices[1].sources[1].parameters.weight: is missing"),
+        (sliced((0, 6, "weight: {filter: x, value: 1}"), (6, 12, "weight: 1")), "no filter matches model.embed_tokens"),
+    ],
+)  # fmt: skip
+def test_slices_that_move_layers_are_named(text: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(text)
+    assert said in caught.value.message
+
+
 HEAD = "base_model: base\nmodels: [{model: a, parameters: {weight: 1}}]\n"
 
 
@@ -194,7 +274,10 @@ HEAD = "base_model: base\nmodels: [{model: a, parameters: {weight: 1}}]\n"
     [
         ("[]", "m.yml is not a mergekit configuration"),
         ("a: [", "not valid YAML"),
-        ("merge_method: ties\nslices: []", "slices: a recipe cannot express this"),
+        ("merge_method: ties\nslices: []", "slices: [] is not a list of tables"),
+        ("merge_method: ties\nmodels: [{model: a}]\nslices: [{sources: [{model: a, layer_range: [0, 12]}]}]", "slices: cannot"),
+        ("merge_method: ties\nslices: [{sources: [{model: a}]}]", "slices[0].sources[0].layer_range"),
+        ("merge_method: ties\nslices: [{sources: [], residual_weight: 1}]", "slices[0].residual_weight"),
         ("merge_method: ties\nmodules: {}", "modules"),
         ("merge_method: ties\nmodels: []", "models"),
         ("merge_method: ties\nmodels: [a]", "models[0]"),
@@ -234,7 +317,20 @@ def test_what_a_recipe_cannot_say_is_named(text: str, key: str) -> None:
 
 
 KEYS = st.sampled_from(
-    ["merge_method", "base_model", "models", "parameters", "weight", "model", "filter", "value", "x"]
+    [
+        "merge_method",
+        "base_model",
+        "models",
+        "slices",
+        "sources",
+        "layer_range",
+        "parameters",
+        "weight",
+        "model",
+        "filter",
+        "value",
+        "x",
+    ]
 )
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.sampled_from(["ties", "base"])),
@@ -244,7 +340,7 @@ VALUES = st.recursive(
 
 
 @given(st.one_of(st.text(max_size=200), st.dictionaries(KEYS, VALUES, max_size=6).map(repr)))
-@settings(max_examples=500)
+@fuzzed(500)
 def test_any_text_is_a_merge_or_an_error_of_ours(text: str) -> None:
     with contextlib.suppress(PersonaError):
         read(text)

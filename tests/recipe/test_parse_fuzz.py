@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import RecipeError
 from persona.recipe import edit
 from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
+from tests.amount import fuzzed
 
 from .test_layouts import LAYOUTS
 
@@ -70,13 +71,13 @@ PIECES = [
 PIECE = st.one_of(st.sampled_from(PIECES), st.text(max_size=4))
 
 
-@settings(max_examples=TEXTS, deadline=None)
+@fuzzed(TEXTS)
 @given(text=st.one_of(st.lists(PIECE, max_size=25).map("".join), st.text(max_size=120)))
 def test_any_text(text: str) -> None:
     check(text)
 
 
-@settings(max_examples=MUTATIONS, deadline=None)
+@fuzzed(MUTATIONS)
 @given(data=st.data())
 def test_a_recipe_with_something_else_in_it(data: st.DataObject) -> None:
     """Every layout that people use, with pieces cut out, put in, doubled and moved."""
@@ -123,7 +124,7 @@ HEADERS = st.sampled_from(
 )
 
 
-@settings(max_examples=TABLES, deadline=None)
+@fuzzed(TABLES)
 @given(
     tables=st.lists(st.tuples(HEADERS, st.lists(st.tuples(KEYS, VALUES), max_size=4)), max_size=5),
     whole=st.booleans(),

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import UsageError
 from persona.recipe.changes import changes
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.threeway import MergeConflict, MergedRecipe, merge
+from tests.amount import fuzzed
 
 BASE = "ba5e" * 16
 A, B, C, D = (digit * 64 for digit in "abcd")
@@ -271,7 +272,7 @@ def unordered(one: Recipe) -> Recipe:
     return replace(one, vectors=tuple(sorted(one.vectors, key=lambda entry: entry.name)))
 
 
-@settings(max_examples=500)
+@fuzzed(500)
 @given(recipes, recipes, recipes)
 def test_sides_may_be_swapped(before: Recipe, ours: Recipe, theirs: Recipe) -> None:
     """The outcome is the same but for the order of vectors; clashes are the same with their sides exchanged."""

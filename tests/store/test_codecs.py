@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.store import codecs, compression
 from persona.store.codecs import _planes
+from tests.amount import fuzzed
 
 WIDTHS = (1, 2, 4, 8)
 CASES = [(name, width) for name in codecs.names() for width in sorted(codecs.load(name).WIDTHS)]
@@ -58,7 +59,7 @@ def test_a_codec_that_cannot_be_imported_is_loud() -> None:
 
 
 @pytest.mark.parametrize(("name", "width"), CASES)
-@settings(deadline=None, max_examples=60)
+@fuzzed(60)
 @given(data=st.data())
 def test_every_bit_comes_back(name: str, width: int, data: st.DataObject) -> None:
     bits, base = data.draw(pair(width))
@@ -93,7 +94,7 @@ def test_read_only_and_unaligned_arrays_will_do(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "width"), CASES)
-@settings(deadline=None, max_examples=80)
+@fuzzed(80)
 @given(data=st.data())
 def test_a_changed_payload_is_refused_or_decodes_to_the_right_number_of_entries(
     name: str, width: int, data: st.DataObject

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.checkpoints.dtypes import BITS
@@ -25,6 +25,7 @@ from persona.progress import SILENT
 from persona.store import compression, packs
 from persona.store.objects import canonical
 from persona.store.tensors import TensorStore
+from tests.amount import fuzzed
 
 from .conftest import Counter, Plain, bf16, write_safetensors
 
@@ -171,7 +172,7 @@ def spoil(fields: Table, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         one.pop(key, None)
 
 
-@settings(max_examples=INDEXES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzed(INDEXES)
 @given(data=st.data())
 def test_any_index(good: tuple[TensorStore, bytes], data: st.DataObject) -> None:
     store, pack = good
@@ -229,7 +230,7 @@ def laid_out(fields: Table, frames: bytes, draw: Callable[[st.SearchStrategy[Any
     return fields, out
 
 
-@settings(max_examples=PAYLOADS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzed(PAYLOADS)
 @given(data=st.data())
 def test_any_payload(good: tuple[TensorStore, bytes], data: st.DataObject) -> None:
     store, pack = good

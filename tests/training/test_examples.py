@@ -82,9 +82,9 @@ def test_two_speakers_in_jsonl(tmp_path: Path) -> None:
     [
         ("{", "is not JSON"),
         ("[1]", "is not a JSON object"),
-        ({"mesages": []}, "has none of: messages, prompt and completion, text"),
+        ({"mesages": []}, "has none of: messages, conversations, instruction and output, prompt and completion, text"),
         ({"messages": "hi"}, "'messages' is not a list"),
-        ({"messages": [{"role": "user"}]}, "'role' and 'content' of message 1 of 'messages' must be strings"),
+        ({"messages": [{"role": "user"}]}, ": message 1 of 'messages' has no 'content'"),
         ({"messages": [USER]}, "has no assistant message"),
         ({"prompt": "hi"}, "has no 'completion'"),
         ({"completion": "hi"}, "has no 'prompt'"),

@@ -50,7 +50,7 @@ def test_everything(words: Any) -> None:
 
 def test_a_template_that_cannot_tell_is_an_error() -> None:
     with pytest.raises(
-        UsageError, match=r"data.jsonl:1: the chat template renders the turns up to message 2"
+        UsageError, match=r"data.jsonl:1: the chat template renders the turns up to message 4"
     ) as caught:
         one(word_tokenizer(FORGETFUL), *CHAT)
     assert "{% generation %}" in caught.value.hint

@@ -8,17 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from peft import LoraConfig
-from transformers import (
-    AutoModelForCausalLM,
-)
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import persona
 from persona.errors import CheckpointError, UsageError, WrongBase
 from persona.ids import CommitId
 from tests.checkpoints.peft_folders import build, train
 from tests.checkpoints.test_adapter import LLAMA
-from tests.models import VOCAB, TinyModels, tiny_llama
+from tests.models import VOCAB, TinyModels, load, same_bits, tiny_llama, word_tokenizer
 
 
 def test_the_base_is_no_vector(repo: persona.Repository, history: dict[str, CommitId]) -> None:
@@ -94,12 +93,27 @@ def test_other_shards_are_the_same_vector(models: TinyModels, repo: persona.Repo
     assert again.vector == one.vector
 
 
-def test_fewer_rows_than_the_base_are_an_error(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(models.base(), dtype="auto")
+def test_a_run_without_the_rows_that_pad_the_base(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.run(1), dtype="auto")
     model.resize_token_embeddings(VOCAB - 6)
     model.save_pretrained(tmp_path / "run")
-    with pytest.raises(WrongBase, match=r"has 90 rows but the base has 96"):
-        persona.commit(repo, tmp_path / "run", name="a")
+    notes = persona.commit(repo, tmp_path / "run", name="a").notes
+    assert "lacks 6 of the base's rows in lm_head.weight, which stay as they are" in notes
+    persona.build(repo, tmp_path / "out")
+    base, run, built = load(models.base()), load(tmp_path / "run"), load(tmp_path / "out")
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        assert same_bits(built[name], torch.cat([run[name], base[name][VOCAB - 6 :]]))
+    assert AutoConfig.from_pretrained(tmp_path / "out").vocab_size == VOCAB
+
+
+def test_a_run_without_rows_of_tokens_is_an_error(models: TinyModels, make_repo: MakeRepo, tmp_path: Path) -> None:
+    shutil.copytree(models.base(), tmp_path / "base")
+    word_tokenizer(["<unk>", "<s>", "</s>", "<pad>", *map(str, range(89))]).save_pretrained(tmp_path / "base")
+    model = AutoModelForCausalLM.from_pretrained(models.run(1), dtype="auto")
+    model.resize_token_embeddings(92)
+    model.save_pretrained(tmp_path / "run")
+    with pytest.raises(WrongBase, match="has 92 rows but the base's tokenizer has 93 tokens"):
+        persona.commit(make_repo(tmp_path / "base"), tmp_path / "run", name="a")
 
 
 def test_the_newest_checkpoint_of_a_trainer_is_taken(

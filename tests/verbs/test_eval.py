@@ -283,6 +283,7 @@ for dtype in ("bf16", "fp32"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable that takes instructions away is of x86 alone")
 def test_a_cpu_without_sums_in_16_bits_is_told_before_the_wait(tuned: persona.Repository) -> None:
     place = Path(__file__).parents[2]

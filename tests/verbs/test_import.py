@@ -42,7 +42,7 @@ def test_a_configuration_by_hand(around: persona.Repository, adapted: Path) -> N
         (config(models=[{"model": f"{A}+{L}"}]), WrongBase, "models[0].model: run-1 is not"),
         (config(models=[{"model": A}, {"model": f"./{A}"}]), RecipeError, "would both be vector 'run-1'"),
         (config(models=[{"model": A}, {"model": "./base"}]), RecipeError, "models"),
-        (config(slices=[]), RecipeError, "slices"),
+        (config(modules={}), RecipeError, "modules"),
     ],
 )
 def test_what_cannot_be_imported_is_named_before_anything_is_recorded(

@@ -149,7 +149,7 @@ def test_files_of_texts(tmp_path: Path) -> None:
     table.write_text("\n".join(json.dumps({"text": text, "more": 1}) for text in ("a\nb", "c")) + "\n")
     assert texts_in(table) == texts_in(table, whole=True) == ("a\nb", "c")
     for text, message in (
-        ("[1]", "1: missing 'text'"),
+        ("[1]", "1 row 1 is not a JSON object"),
         ("\n{", "2 is not JSON"),
         ('{"text": 3}', "1: missing 'text'"),
         ("\n", "has no text"),

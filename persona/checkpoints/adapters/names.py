@@ -18,7 +18,7 @@ from persona.checkpoints.adapters.model import BaseView
 from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from persona.checkpoints.modules import Group
+    from persona.checkpoints.conversions import Group
 
 RENAMED: Final = (
     ("model.language_model.", "language_model.model."),

@@ -17,7 +17,7 @@ from persona.checkpoints.adapters.writing import Module, Slot, Unsaid
 from persona.checkpoints.modules import Modules, by_file
 
 if TYPE_CHECKING:
-    from persona.checkpoints.modules import Group, Part
+    from persona.checkpoints.conversions import Group, Part
 
     Shape = tuple[int, ...]
 

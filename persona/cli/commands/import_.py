@@ -30,7 +30,7 @@ def command(app: App, file: str, replace: bool, message: str | None) -> None:
 
     Replaces the merge settings by those in FILE, and records its models as vectors, in one commit. Models must be
     folders on disk, relative to FILE, and fine-tunes or adapters of this repository's base. A configuration that a
-    recipe cannot express (slices, other tokenizers, unknown methods) is an error, and nothing is recorded.
+    recipe cannot express (layers that move, other tokenizers, unknown methods) is an error, and nothing is recorded.
 
     \b
     persona import merge/recipe.yml

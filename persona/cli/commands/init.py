@@ -26,16 +26,20 @@ MEANING = {
 )
 @click.option("--link", is_flag=True, help="Hard-link the base's weight files instead of copying them.")
 @click.option("--reference", is_flag=True, help="Store only the hashes and paths of the base's weight files.")
+@click.option("--allow-code", is_flag=True, help="Store the base's Python files too, for models that need them.")
 @click.option("--name", metavar="NAME", help="Name of the base. [default: name of its folder]")
 @click.argument("path", default=".", type=click.Path(readable=False))
 @json_option
 @click.pass_obj
-def command(app: App, base: str, link: bool, reference: bool, name: str | None, path: str) -> None:
+def command(app: App, base: str, link: bool, reference: bool, allow_code: bool, name: str | None, path: str) -> None:
     """Create a repository for a base checkpoint
 
     By default, the base is copied into the repository. --link shares its weight files with their folder: it takes no
     space, and the originals can be deleted, but modifying them damages the repository (persona notices when it reads
     them). With --reference, the weight files must stay where they are, unmodified.
+
+    Some models bring Python code, which transformers runs with trust_remote_code=True. Builds have the code only with
+    --allow-code. persona itself never runs it.
 
     \b
     persona init --base ~/models/qwen2.5-0.5b
@@ -54,6 +58,7 @@ def command(app: App, base: str, link: bool, reference: bool, name: str | None, 
         app.path(base),
         name=name,
         keep="link" if link else "reference" if reference else "copy",
+        allow_code=allow_code,
         author=app.author(Repository(root)),
         command=app.command,
         progress=app.progress(),
@@ -67,6 +72,8 @@ def command(app: App, base: str, link: bool, reference: bool, name: str | None, 
         )
         if done.kept in MEANING:
             console.print(MEANING[done.kept])
+        for note in done.notes:
+            console.print(f"note: {escape(utf8(note))}", style="dim")
         console.print("Next: persona commit RUN --as NAME", style="dim", markup=False)
 
     app.show("init", done, render)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.argument("nodes", nargs=-1, metavar="[NODE]...", type=NODE)
 @click.option(
     "--data", metavar="FILE", required=True, type=click.Path(readable=False),
-    help="Examples: JSONL of messages, prompt and completion, or text; or a .txt of [NAME] turns.",
+    help="Examples: JSON with a conversation, prompt and completion, or text in each row; or a .txt of [NAME] turns.",
 )  # fmt: skip
 @click.option(
     "--eval-data", "evaluation", metavar="FILE", type=click.Path(readable=False),

@@ -93,14 +93,16 @@ _INSTEAD = "Or use texts instead of messages."
 
 
 def _messages(live: LoadedModel, row: SuiteRow, answers: bool) -> Marked:
-    from persona.evaluate.tokens import written
-    from persona.inference.turns import ASSISTANT, marked, spans
+    from persona.evaluate.tokens import messages_of, written
+    from persona.inference.messages import ASSISTANT
+    from persona.inference.turns import marked, spans
 
-    tokenizer, text = live.need_tokenizer(), written(live, row, row.messages)
+    tokenizer, messages = live.need_tokenizer(), messages_of(live, row)
+    text = written(live, row, messages)
     places = [(0, len(text))]
     if answers:
-        counts = [message["role"] == ASSISTANT for message in row.messages]
-        places = spans(tokenizer, row.messages, counts, text, row.where, _INSTEAD)
+        counts = [message["role"] == ASSISTANT for message in messages]
+        places = spans(tokenizer, messages, counts, text, row.where, _INSTEAD, row.tools)
     return _counted(marked(tokenizer, text, places, row.where, _INSTEAD), every=not answers)
 
 

@@ -3,6 +3,7 @@
     writing    recipe → configuration (``persona export``)
     reading    configuration → recipe (``persona import``)
     config     text of a configuration → its checked parts
+    slices     a configuration by layers → one by models
     setting    mergekit's numbers by layer and by filter, and persona's alphas
     density    share of entries to keep, which both round differently
 
@@ -28,3 +29,6 @@ DRAWING = frozenset({"dare_linear", "dare_ties", "della", "della_linear"})
 """Methods that drop entries at random: ``density`` is the keep probability."""
 PER_MODEL = ("density", "gamma", "epsilon")
 """Parameters that each model, or vector, can have, with the same name in both."""
+
+BY_MODEL = frozenset({"weight", "density", "gamma", "epsilon"})
+"""mergekit's parameters that may differ by model."""

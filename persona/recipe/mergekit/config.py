@@ -6,6 +6,8 @@ models:
   - model: models/a                    a folder, FOLDER+ADAPTER, or a table of model and lora
     parameters: {weight: 0.5}
 parameters: {normalize: true}
+
+Instead of models, `slices` may list ranges of layers, each with the models to merge there (`sources`).
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ from persona.checkpoints import yamltext
 from persona.errors import PersonaError, RecipeError
 from persona.settings import Table, dotted, shown
 
-_TOP = ("merge_method", "base_model", "models", "parameters", "dtype", "out_dtype", "tokenizer_source")
+_TOP = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "tokenizer_source")
 _CANNOT = {
-    "slices": "it stacks layers of several models, and a recipe keeps the layers of its base",
     "modules": "it merges parts of a model separately",
     "tokenizer": "it builds a vocabulary that is not the base's",
     "chat_template": "a chat template comes from the run that it was committed with",
 }
+
+
+_MODELS = "Write models as '- model: FOLDER', one below the other."
+_SLICES = "Write slices as '- sources: [{model: FOLDER, layer_range: [0, 32]}, …]', one below the other."
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,18 @@ class ListedModel:
 
 
 @dataclass(frozen=True)
+class ListedSlice:
+    """An entry of `slices`: models with a range of layers each, from the first to the one after the last."""
+
+    sources: tuple[ListedModel, ...]
+    ranges: tuple[tuple[int, int], ...]
+    parameters: Table
+    key: str
+
+
+@dataclass(frozen=True)
 class MergekitConfig:
-    """A configuration. Values of parameters are numbers, booleans, or settings as in :mod:`.setting`."""
+    """A configuration, with `models` or `slices`. Values of parameters are numbers, booleans, or as in :mod:`.setting`."""
 
     where: str
     method: str
@@ -58,6 +73,7 @@ class MergekitConfig:
     models: tuple[ListedModel, ...]
     parameters: Table
     notes: tuple[str, ...] = ()
+    slices: tuple[ListedSlice, ...] = ()
 
     def error(self, key: str, problem: str, hint: str) -> PersonaError:
         """Make an error that names the file and the key."""
@@ -87,13 +103,17 @@ def parse_config(text: str, where: str) -> MergekitConfig:
     table.allow(_TOP)
     if table.values.get("tokenizer_source") not in (None, "base"):
         raise table.error("tokenizer_source", "only 'base' is supported", "Remove the line.")
+    if "models" in table and "slices" in table:
+        raise table.error("slices", "cannot be used with 'models'", "Remove one of them.")
+    slices = tuple(map(_slice, table.tables("slices", _SLICES))) if "slices" in table else ()
     return MergekitConfig(
         where=where,
         method=_text(table, "merge_method"),
         base=_reference(table, "base_model") if "base_model" in table else None,
-        models=tuple(map(_listed, table.tables("models", "Write models as '- model: FOLDER', one below the other."))),
+        models=() if slices else tuple(map(_listed, table.tables("models", _MODELS))),
         parameters=_parameters(table),
         notes=tuple(_notes(table)),
+        slices=slices,
     )
 
 
@@ -119,6 +139,22 @@ def _text(table: Table, key: str) -> str:
 def _listed(model: Table) -> ListedModel:
     model.allow(("model", "parameters"), "A model has 'model' and 'parameters'.")
     return ListedModel(_reference(model, "model"), _parameters(model), dotted(model.path))
+
+
+def _slice(piece: Table) -> ListedSlice:
+    piece.allow(("sources", "parameters"), "A slice has 'sources' and 'parameters'.")
+    sources = piece.tables("sources", _SLICES)
+    for source in sources:
+        source.allow(("model", "layer_range", "parameters"), "A source has 'model', 'layer_range' and 'parameters'.")
+    models = (ListedModel(_reference(one, "model"), _parameters(one), dotted(one.path)) for one in sources)
+    return ListedSlice(tuple(models), tuple(map(_range, sources)), _parameters(piece), dotted(piece.path))
+
+
+def _range(source: Table) -> tuple[int, int]:
+    value = source.values.get("layer_range")
+    if not isinstance(value, list) or len(value) != 2 or not all(type(item) is int and item >= 0 for item in value):
+        raise source.error("layer_range", f"{shown(value)} is not a range of layers", "Write [FIRST, LAST + 1].")
+    return value[0], value[1]
 
 
 def _reference(table: Table, key: str) -> ModelReference:

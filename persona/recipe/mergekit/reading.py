@@ -12,7 +12,7 @@ from typing import Any
 from persona.errors import PersonaError, did_you_mean
 from persona.methods.parts.parameters import Value
 from persona.recipe.alphas import Alpha, Depths
-from persona.recipe.mergekit import DRAWING, ELECTING, METHODS, SUMMING, TRIMMING
+from persona.recipe.mergekit import BY_MODEL, DRAWING, ELECTING, METHODS, SUMMING, TRIMMING
 from persona.recipe.mergekit.config import ListedModel, MergekitConfig, ModelReference
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours
 from persona.recipe.mergekit.setting import alpha_of, numbers
@@ -22,7 +22,6 @@ OURS = {theirs: ours for ours, theirs in METHODS.items()} | {"linear": "linear"}
 
 _NORMALIZES = frozenset({"ties", "della"})
 _DEFAULTS: Mapping[str, Any] = {"density": 1.0, "gamma": 0.01, "epsilon": 0.15}
-_BY_MODEL = frozenset({"weight", "density", "gamma", "epsilon"})
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ class _Reader:
             for name in table.values:
                 if name not in known:
                     raise table.error(name, f"not a parameter of {method}", did_you_mean(name, known))
-                if table is not shared and name not in _BY_MODEL:
+                if table is not shared and name not in BY_MODEL:
                     raise table.error(name, "applies to all models", "Move it to 'parameters:' at the top level.")
 
     def table(self, name: str, model: ListedModel | None) -> Table:

@@ -27,10 +27,11 @@ _PART = re.compile(r"\*([^*?\[\]]+)\*")
 
 def evaluate(setting: Any, name: str, depths: Depths) -> float | None:
     """Evaluate a setting at a tensor as mergekit does (``evaluate_setting`` in its config.py, depths in plan.py)."""
-    return _evaluated(setting, name, depths.at(name) if alphas.layer_of(name)[0] == 1 else 0.0)
+    return evaluate_at(setting, name, depths.at(name) if alphas.layer_of(name)[0] == 1 else 0.0)
 
 
-def _evaluated(setting: Any, name: str, depth: float) -> float | None:
+def evaluate_at(setting: Any, name: str, depth: float) -> float | None:
+    """Evaluate a setting at a tensor and a depth from 0 to 1; None if no filter matches."""
     if isinstance(setting, int | float):
         return float(setting)
     if all(isinstance(item, int | float) for item in setting):
@@ -40,7 +41,7 @@ def _evaluated(setting: Any, name: str, depth: float) -> float | None:
         return float((1 - (place - left)) * setting[left] + (place - left) * setting[right])
     for condition in setting:
         if condition.get("filter") in (None, "*") or condition["filter"] in name:
-            return _evaluated(condition["value"], name, depth)
+            return evaluate_at(condition["value"], name, depth)
     return None
 
 
