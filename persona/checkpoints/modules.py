@@ -19,6 +19,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints.conversions import Group, Part, by_file
+from persona.errors import Refusal
 
 if TYPE_CHECKING:
     Shape = tuple[int, ...]
@@ -34,11 +35,24 @@ class Modules:
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> Modules | None:
-        """The model of ``config.json``, or None if the installed transformers does not have its class."""
-        named = config.get("architectures")
-        if not isinstance(named, list) or not named:
-            return None
-        return _modules(str(named[0]), json.dumps(config, sort_keys=True))
+        """The model of ``config.json``, or None if the installed transformers does not have or cannot create it."""
+        return _created(config)[0]
+
+    @staticmethod
+    def required(config: Mapping[str, Any]) -> Modules | None:
+        """The model of ``config.json``, or None if the installed transformers does not have its class.
+
+        Raises:
+            Refusal: transformers has the class, but cannot create the model.
+        """
+        modules, reason = _created(config)
+        if reason:
+            raise Refusal(
+                f"transformers cannot create the model that the base's config.json names: {reason}",
+                "Without it, the names that the tensors have in the model are unknown. Install what it needs, or a newer "
+                "transformers.",
+            )
+        return modules
 
     @cached_property
     def parameters(self) -> dict[str, Shape]:
@@ -114,20 +128,32 @@ class Modules:
         return orders
 
 
+def _created(config: Mapping[str, Any]) -> tuple[Modules | None, str]:
+    """The model, and why it cannot be created; neither if transformers does not have it."""
+    named = config.get("architectures")
+    if not isinstance(named, list) or not named:
+        return None, ""
+    return _modules(str(named[0]), json.dumps(config, sort_keys=True))
+
+
 @lru_cache(maxsize=4)
-def _modules(name: str, text: str) -> Modules | None:
+def _modules(name: str, text: str) -> tuple[Modules | None, str]:
     import torch
 
     kind = _class(name)
     if kind is None:
-        return None
+        return None, ""
     settings = {key: value for key, value in json.loads(text).items() if key != "quantization_config"}
     try:
+        # which an older transformers does not have
+        from transformers.core_model_loading import apply_renamings, dot_natural_key, rename_source_key  # noqa: F401
+
         with _quiet(), torch.device("meta"):
-            config = kind.config_class
-            return Modules(kind(config.from_dict(config._decode_special_floats(settings))))  # as from_pretrained does
-    except Exception:  # a model's own code may raise anything on a config that it does not expect
-        return None
+            decode = getattr(kind.config_class, "_decode_special_floats", dict)  # as from_pretrained does
+            return Modules(kind(kind.config_class.from_dict(decode(settings)))), ""
+    except Exception as error:  # a model's own code may raise anything, such as on a package that is not installed
+        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        return None, f"{name}, {reason[:200]}"
 
 
 def _class(name: str) -> Any:

@@ -22,7 +22,7 @@ from persona.maintenance.sources import RepairSource
 from persona.maintenance.weights import SET_ASIDE, digest_of
 from persona.progress import SILENT, Progress
 from persona.store import kept, lists
-from persona.store.ingest_adapter import ingest_adapter
+from persona.store.ingest_adapter import checked_adapter, ingest_adapter, tensor_ids
 from persona.store.nouns import Base, Vector
 from persona.store.packs import Volume
 from persona.store.packwriter import Incoming
@@ -181,14 +181,32 @@ def _store_lost(repair: Repair, store: TensorStore) -> None:
 def _store_adapter(repair: Repair, store: TensorStore) -> None:
     """Store lost tensors that are computed from an adapter and its base rather than read from its file."""
     lost = [name for name in repair.exam.lost_contents() if not _has(store, name)]
-    known = repair.exam.needed.keys() & repair.source.places.keys()
-    if repair.source.checkpoint is not None or not lost or not known:
+    if repair.source.checkpoint is not None or not lost:
         return
+    known = bool(repair.exam.needed.keys() & repair.source.places.keys())
     for name in repair.exam.catalog.of_kind("base"):
-        for _ in adapter_vectors(repair.exam, repair.source, BaseId(name), store, repair.progress):
-            pass
+        if known or _is_needed(repair, store, BaseId(name)):
+            for _ in adapter_vectors(repair.exam, repair.source, BaseId(name), store, repair.progress):
+                pass
     if restored := [name for name in lost if _has(store, name)]:
         repair.done.append(f"{len(restored)} tensor(s) computed from the adapter and the base were stored again")
+
+
+def _is_needed(repair: Repair, store: TensorStore, name: BaseId) -> bool:
+    """Whether a tensor that is computed from the adapter and a base belongs to the repository."""
+    for tied in (None, *CHOICES):
+        try:
+            base = Base.get(repair.exam.repo.objects, name)
+            adapter = checked_adapter(repair.source.folder, name, base, store, tied=tied)
+            if any(tensor in repair.exam.needed for tensor in tensor_ids(adapter, base)):
+                return True
+        except Storage:
+            raise
+        except PersonaError:
+            continue
+        if tied is None:
+            return False
+    return False
 
 
 def adapter_vectors(

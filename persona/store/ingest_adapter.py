@@ -20,7 +20,7 @@ from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
-from persona.ids import BaseId, BlobId, tensor_id
+from persona.ids import BaseId, BlobId, TensorId, tensor_id
 from persona.progress import SILENT, Progress
 from persona.store.ingest import Ingested, check_shape, few, spec_fields
 from persona.store.ingest_files import read_run_files, settings_of
@@ -128,6 +128,11 @@ def checked_adapter(
         if name in base.tensors:
             check_shape(str(adapter.file.path), name, info.shape, base.tensors[name].shape)
     return adapter
+
+
+def tensor_ids(adapter: Adapter, base: Base) -> Iterator[TensorId]:
+    """The ids of the tensors that would be stored; each is read or computed when it is asked for."""
+    return (incoming.id for incoming in _incoming(adapter, base, {}))
 
 
 def _incoming(adapter: Adapter, base: Base, kept: dict[str, TensorSpec]) -> Iterator[Incoming]:

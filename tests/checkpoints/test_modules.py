@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import save_file
 
 from persona.checkpoints.modules import Modules, Part
+from persona.errors import Refusal
 from tests.models import assert_same, load
 
 TEXT = {
@@ -136,3 +137,9 @@ def test_the_part_of_a_parameter_that_an_expert_fills(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_model_that_transformers_does_not_have_has_no_modules(config: dict[str, Any]) -> None:
     assert Modules.of(config) is None
+
+
+def test_a_model_that_cannot_be_created_is_named() -> None:
+    with pytest.raises(Refusal, match=r"cannot create the model .*: LlamaForCausalLM, \w+"):
+        Modules.required({"architectures": ["LlamaForCausalLM"], "hidden_size": "wide"})
+    assert Modules.required({"architectures": ["NoSuchModel"]}) is None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from peft import LoraConfig
 
 import persona
 from persona.ids import VectorId
 from persona.maintenance.report import CheckReport
+from tests.checkpoints.peft_folders import build, train
 from tests.cli.conftest import Run
 from tests.maintenance.conftest import flip, flip_tensor, objects_of, volume_with
 from tests.models import TinyModels, assert_same, load
@@ -90,6 +92,27 @@ def test_an_adapter(work: persona.Repository, built: Path, adapter: Path) -> Non
     spec = next(iter(vector_of(work, "style").low_rank.values()))
     flip_tensor(work, spec.right.id)
     assert_healed(work, built, adapter)
+
+
+@pytest.mark.parametrize("tied", ["untie", "merge"])
+@pytest.mark.filterwarnings("ignore")  # peft's and transformers' own
+def test_factors_of_experts_and_a_tied_head(tied: str, tmp_path: Path) -> None:
+    """Each tensor is a part of one in the adapter's file, or computed; the vector's object is lost as well."""
+    model = build("MixtralForCausalLM", tie_word_embeddings=True)
+    model.save_pretrained(tmp_path / "base")
+    settings = LoraConfig(r=2, target_modules=["embed_tokens"], target_parameters=["experts.down_proj"])
+    train(model, settings, tmp_path / "a")
+    persona.init(tmp_path / "work", tmp_path / "base")
+    work = persona.open(tmp_path / "work")
+    persona.commit(work, tmp_path / "a", name="a", tied=tied)
+    persona.build(work, tmp_path / "before")
+    for spec in vector_of(work, "a").low_rank.values():
+        volume_with(work, spec.left.id).path.unlink(missing_ok=True)
+        break
+    entry = work.recipe(work.head()).entry("a")
+    assert entry is not None
+    work.objects.path(VectorId(entry.id)).unlink()
+    assert_healed(work, tmp_path / "before", tmp_path / "a")
 
 
 def test_the_wrong_checkpoint_heals_nothing_and_harms_nothing(

@@ -14,7 +14,7 @@ import transformers
 from peft import LoraConfig, PeftModel
 
 import persona
-from tests.checkpoints.peft_folders import randomise, train
+from tests.checkpoints.peft_folders import handmade, pair, randomise, train
 from tests.checkpoints.test_modules import MODELS
 from tests.models import nudge
 
@@ -95,6 +95,22 @@ def test_the_nearest_adapter_of_a_full_run(kind: str, make_repo: MakeRepo, tmp_p
     assert len([name for name in wrong if "embed_tokens" not in name and "lm_head" not in name]) == len(left_out)
     assert not any("expert" in name and wanted[name].ndim == 3 for name in wrong)
     assert all(error.error < 1e-4 for error in done.adapter.tensors)
+
+
+def test_experts_of_their_own_ranks_are_stacked(make_repo: MakeRepo, tmp_path: Path) -> None:
+    """As written under transformers 4: a module for each expert, of which some were not trained."""
+    kind = "Qwen3MoeForCausalLM"
+    made(kind).save_pretrained(tmp_path / "base")
+    repo = make_repo(tmp_path / "base")
+    tensors = {}
+    for expert, layer, rows, columns, rank in ((0, "gate", 12, 16, 2), (0, "up", 12, 16, 3), (2, "down", 16, 12, 2)):
+        tensors |= pair(f"model.layers.1.mlp.experts.{expert}.{layer}_proj", rows, columns, rank)
+    persona.commit(repo, handmade(tmp_path / "a", tensors, rank_pattern={"up_proj": 3}), name="a", alpha=0.1)
+    persona.build(repo, tmp_path / "full")
+    done = persona.build(repo, tmp_path / "adapter", as_adapter=True)
+    assert done.adapter is not None
+    assert (done.adapter.rank, done.adapter.modules) == (5, 2)
+    check_equal(kind, tmp_path, state(kind, tmp_path / "full"))
 
 
 def test_experts_get_the_nearest_adapter_of_the_stacked_matrix(make_repo: MakeRepo, tmp_path: Path) -> None:

@@ -66,8 +66,12 @@ class Places:
 
     @cached_property
     def modules(self) -> Modules | None:
-        """The model that the config names, if transformers has it."""
-        return Modules.of(self.config)
+        """The model that the config names, if transformers has it.
+
+        Raises:
+            Refusal: transformers has it, but cannot create it.
+        """
+        return Modules.required(self.config)
 
     @cached_property
     def _groups(self) -> dict[str, Group]:
