@@ -182,7 +182,16 @@ class Lent(Volume):
         self, tensors: Mapping[TensorId, StoredTensor], blobs: Mapping[BlobId, StoredBlob], data: memoryview
     ) -> None:
         super().__init__(Path("memory"), tensors, blobs)
-        self.__dict__["buffer"] = data  # fills the cached property
+        self._data = data.cast("B")
+
+    def part(self, at: int, length: int) -> bytes:
+        """``length`` bytes from offset ``at``."""
+        return bytes(self._data[at : at + length])
+
+    def fill(self, out: Bits, at: int) -> None:
+        """Fill ``out`` with the bytes from offset ``at``."""
+        room = out.reshape(-1).view("u1").data
+        room[:] = self._data[at : at + len(room)]
 
 
 def damaged(path: Path, what: str) -> Damaged:

@@ -121,7 +121,7 @@ def test_a_link_in_place_of_a_folder_is_no_build(measured: persona.Repository, t
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "readouts/../x/y", "readouts//y", "readouts/a", "other/a/b", "readouts/a/b/c"]
+    "name", ["../x", "readouts/../x/y", "readouts//y", "/x", "readouts/", "other/../../x", "a\\b", "a\0b"]
 )
 def test_a_receipt_names_no_other_place(measured: persona.Repository, tmp_path: Path, name: str) -> None:
     from persona.building.receipt import is_receipt
