@@ -177,6 +177,25 @@ def read_line(path: Path) -> str | None:
         raise storage_error(error, path) from error
 
 
+def below(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder, sorted; links are yielded and not followed. Nothing if there is no such folder.
+
+    Raises:
+        Storage: A folder cannot be read. (``rglob`` skips it without a word.)
+    """
+    with translated(folder):
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+    for entry in entries:
+        path = folder / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from below(path)
+        else:
+            yield path
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write ``path`` completely or not at all."""
     with Staged(path.parent, f".{path.name}") as staged:

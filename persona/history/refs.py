@@ -29,6 +29,10 @@ BISECT_FROM = "refs/bisect/from"
 MERGE_HEAD = "MERGE_HEAD"
 SYMBOLIC = "ref: "
 
+MIN_PREFIX = 4
+"""Minimum number of characters of an abbreviated id."""
+
+_ID = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 
 RefMap = dict[str, str]
@@ -154,8 +158,18 @@ def check_no_overlap(refs: Iterable[str], new: str) -> None:
             )
 
 
+def is_like_an_id(name: str) -> bool:
+    """Return whether a name could be the beginning of a commit's id."""
+    return _ID.fullmatch(name) is not None
+
+
 def checked_name(name: str) -> str:
     """Return ``name`` if it is valid for a branch or tag; raise UsageError otherwise."""
+    if is_like_an_id(name):
+        raise UsageError(
+            f"'{name}' is not a valid name for a branch or tag: it looks like the id of a commit",
+            f"Add another character, as in 'v{name}'.",
+        )
     if (
         len(name) > 200
         or not _NAME.fullmatch(name)

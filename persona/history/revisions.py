@@ -25,12 +25,8 @@ from persona.history.times import parse_time
 from persona.ids import CommitId
 from persona.store.objects import ObjectStore
 
-MIN_PREFIX = 4
-"""Minimum number of characters of an abbreviated id."""
-
 _PARTS = re.compile(r"(?P<name>[^~^]*?)(?:@\{(?P<at>[^{}]*)\})?(?P<steps>(?:~\d{0,9}|\^\d{0,9})*)")
 _STEP = re.compile(r"([~^])(\d*)")
-_HEX = re.compile(r"[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -82,17 +78,18 @@ def _named(name: str, text: str, places: Places) -> CommitId:
         return refs_.head_commit(refs)
     if name == refs_.MERGE_HEAD and refs_.merge_heads(refs):
         return refs_.merge_heads(refs)[0]
-    if (ref := ref_named(name, refs)) is not None:
-        return refs_.commit_of(ref, refs)
-    if _HEX.fullmatch(name) and len(name) >= MIN_PREFIX:
+    matches: list[CommitId] = []
+    if refs_.is_like_an_id(name):  # an id means its commit, whatever a branch or tag is called
         matches = [CommitId(i) for i in objects.matching(name) if objects.kind(i) == "commit"]
         if len(matches) == 1:
             return matches[0]
-        if matches:
-            raise UsageError(
-                f"'{name}' is ambiguous: it matches {len(matches)} commits: {', '.join(i.short for i in matches)}",
-                "Type more characters of the id.",
-            )
+    if (ref := ref_named(name, refs)) is not None:
+        return refs_.commit_of(ref, refs)
+    if matches:
+        raise UsageError(
+            f"'{name}' is ambiguous: it matches {len(matches)} commits: {', '.join(i.short for i in matches)}",
+            "Type more characters of the id.",
+        )
     raise UsageError(f"no revision '{text}'", did_you_mean(name, [*refs_.short_names(refs), refs_.HEAD]))
 
 

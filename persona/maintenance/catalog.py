@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from persona.errors import Storage
+from persona.files import below, storage_error
 from persona.history.commits import sort_children_first
 from persona.ids import ObjectId, object_digest
 from persona.maintenance.references import References, ids_in, prefixes_in, references_of
@@ -33,11 +35,19 @@ class CatalogEntry:
 
 @dataclass
 class Catalog:
-    """Readable objects, damaged ones with the reason, and files that are not objects (``strays``)."""
+    """The objects of a repository.
+
+    Attributes:
+        known: Readable objects.
+        bad: Damaged ones, with the reason.
+        strays: Files that are not objects.
+        unread: Sentences about files and folders that cannot be read, although they may be whole.
+    """
 
     known: dict[ObjectId, CatalogEntry] = field(default_factory=dict)
     bad: dict[ObjectId, str] = field(default_factory=dict)
     strays: list[Path] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     @cached_property
     def names(self) -> list[ObjectId]:
@@ -88,9 +98,7 @@ class Catalog:
 def read_all(objects: ObjectStore) -> Catalog:
     """Read, hash and parse every object."""
     catalog = Catalog()
-    for path in sorted(objects.folder.rglob("*")) if objects.folder.is_dir() else ():
-        if path.is_dir():
-            continue
+    for path in _files(objects.folder, catalog):
         try:
             name = ObjectId(path.parent.name + path.name)
         except ValueError:
@@ -100,6 +108,24 @@ def read_all(objects: ObjectStore) -> Catalog:
             continue
         _read(catalog, name, path)
     return catalog
+
+
+def _files(folder: Path, catalog: Catalog) -> list[Path]:
+    """The files of the two levels of folders of objects; those that cannot be read are noted."""
+    found: list[Path] = []
+    try:
+        inner = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        catalog.unread.append(storage_error(error, folder).message)
+        return []
+    for path in inner:
+        try:
+            found += below(path) if path.is_dir() else [path]
+        except Storage as error:
+            catalog.unread.append(error.message)
+    return found
 
 
 def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
@@ -112,6 +138,7 @@ def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
         return  # deleted since it was listed
     except OSError as error:
         catalog.bad[name] = f"it cannot be read: {error.strerror}"
+        catalog.unread.append(storage_error(error, path).message)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         catalog.bad[name] = str(error)
 

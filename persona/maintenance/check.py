@@ -198,6 +198,7 @@ def _problems(exam: Examination) -> Iterator[str]:
     """Yield faults that have not lost anything that is needed."""
     weights, lost = exam.weights, exam.lost_contents()
     yield from exam.roots.problems
+    yield from (f"{text}: it was not checked" for text in exam.catalog.unread)
     for name, why in sorted(weights.unreadable.items()):
         yield f"packs/{name} cannot be used: {why}"
     reported = {file for file, name in weights.bad if name in exam.needed}

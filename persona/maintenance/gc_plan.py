@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from persona.errors import Damaged
+from persona.errors import Damaged, Storage
+from persona.files import below
 from persona.ids import ObjectId
 from persona.maintenance import catalog as catalog_
 from persona.maintenance import roots as roots_
@@ -83,11 +84,12 @@ def plan(repo: RepositoryFiles, now: datetime, grace: timedelta) -> GcPlan:
         grace: Age up to which the contents of an operation are kept.
 
     Raises:
-        Damaged: A needed object cannot be read, so what it refers to is unknown.
+        Damaged: A needed object is damaged, so what it refers to is unknown.
+        Storage: A file or folder cannot be read.
     """
-    catalog = catalog_.read_all(repo.objects)
+    catalog, weights = catalog_.read_all(repo.objects), weights_.open_all(repo.packs)
+    _refuse_unread([*catalog.unread, *weights.unread])
     live = _live_objects(repo, catalog, now, grace)
-    weights = weights_.open_all(repo.packs)
     _choose_copies(repo, weights, live)
     files, repacks, freed = _files(repo, weights, live)
     dead = catalog.known.keys() | catalog.bad.keys()
@@ -104,6 +106,12 @@ def plan(repo: RepositoryFiles, now: datetime, grace: timedelta) -> GcPlan:
         kept_bytes=sum(c.stored.stored for c in map(weights.copies.get, live.copies) if c and not c.volume.is_outside),
         notes=tuple(f"packs/{name} was left alone: {why}" for name, why in sorted(weights.unreadable.items())),
     )
+
+
+def _refuse_unread(sentences: list[str]) -> None:
+    """Raise Storage if a file or folder cannot be read: what it needs is unknown, and may be all of it."""
+    if sentences:
+        raise Storage(sentences[0], "Nothing was deleted. Make it readable for you, then run 'persona gc' again.")
 
 
 def _live_objects(repo: RepositoryFiles, catalog: Catalog, now: datetime, grace: timedelta) -> _Live:
@@ -228,7 +236,7 @@ def _unfinished(repo: RepositoryFiles, catalog: Catalog) -> Iterator[Path]:
         yield from sorted(repo.tmp.iterdir())
     yield from (path for path in catalog.strays if catalog_.TEMPORARY in path.name)
     for folder in (repo.folder, *(repo.folder / name for name in ("op", "refs", "evaluations"))):
-        paths = folder.rglob("*") if folder.name in ("refs", "evaluations") else folder.glob(".*")
+        paths = below(folder) if folder.name in ("refs", "evaluations") else folder.glob(".*")
         yield from sorted(path for path in paths if path.is_file() and catalog_.TEMPORARY in path.name)
     yield from sorted(path for path in repo.folder.parent.glob(".persona.*") if _LEFTOVER.fullmatch(path.name))
 

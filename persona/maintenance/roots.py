@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from persona.files import translated
+from persona.errors import Storage
+from persona.files import below, translated
 from persona.history import evaluations as evaluations_
 from persona.history import refs as refs_
 from persona.ids import CommitId, ObjectId
@@ -38,13 +39,15 @@ def read(folder: Path, version: str) -> Roots:
     roots = Roots()
     _check_format(folder / "format", version, roots)
     _check_config(folder / "config.toml", roots)
-    lines = {path.relative_to(folder).as_posix(): _line(path, roots) for path in _ref_files(folder)}
+    heads = [path for path in [folder / refs_.HEAD] if path.exists()]
+    files = [*heads, *_files_below(folder / "refs", roots)]
+    lines = {path.relative_to(folder).as_posix(): _line(path, roots) for path in files}
     for name, line in lines.items():
         if line is not None:
             _read_ref(name, line, lines, roots)
     if refs_.HEAD not in lines:
         roots.problems.append(f"{folder / refs_.HEAD} is missing")
-    for path in _files_below(folder / evaluations_.FOLDER):
+    for path in _files_below(folder / evaluations_.FOLDER, roots):
         _read_evaluation(path, roots)
     head, applied = _operation(folder / "op" / "head", roots), _operation(folder / "op" / "applied", roots)
     roots.operation, roots.applied = head, head == applied
@@ -74,13 +77,16 @@ def _check_config(path: Path, roots: Roots) -> None:
         roots.problems.append(f"{path} is not valid TOML: {error}")
 
 
-def _ref_files(folder: Path) -> Iterator[Path]:
-    yield from (path for path in [folder / refs_.HEAD] if path.exists())
-    yield from _files_below(folder / "refs")
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    yield from (path for path in sorted(folder.rglob("*")) if path.is_file() and TEMPORARY not in path.name)
+def _files_below(folder: Path, roots: Roots) -> list[Path]:
+    """The files below a folder; a folder that cannot be read is a problem."""
+    found: list[Path] = []
+    try:
+        for path in below(folder):
+            if path.is_file() and TEMPORARY not in path.name:
+                found.append(path)
+    except Storage as error:
+        roots.problems.append(f"{error.message}: what it names is unknown")
+    return found
 
 
 def _read_evaluation(path: Path, roots: Roots) -> None:
@@ -129,7 +135,7 @@ def named_by_files(folder: Path) -> set[str]:
     for entry in sorted(folder.iterdir()):
         if entry.name in _WITHOUT_ROOTS:
             continue
-        for path in [entry] if entry.is_file() else sorted(entry.rglob("*")):
+        for path in [entry] if entry.is_file() else below(entry):
             if path.is_file():
                 with translated(path):
                     ids |= ids_in(path.read_bytes())
@@ -137,8 +143,27 @@ def named_by_files(folder: Path) -> set[str]:
 
 
 def named_by_recipe(text: str | None) -> set[str]:
-    """Return the prefixes of ids in a recipe, committed or not."""
-    return set() if text is None else prefixes_in(text)
+    """Return the prefixes of ids in a recipe, committed or not: as it is written, and as TOML reads it (with escapes)."""
+    if text is None:
+        return set()
+    try:
+        values = list(_strings(tomllib.loads(text)))
+    except (tomllib.TOMLDecodeError, RecursionError):  # conflict markers, or a mistake
+        values = []
+    return prefixes_in(text).union(*(prefixes_in(f'"{value}"') for value in values))
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Every string in a value of TOML, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from value
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
 
 
 def remembered(catalog: Catalog, now: datetime, grace: timedelta) -> set[str]:

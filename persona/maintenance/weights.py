@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from persona.checkpoints.dtypes import BITS
-from persona.errors import PersonaError
-from persona.files import translated
+from persona.errors import PersonaError, Storage
+from persona.files import storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.progress import Progress, Task
 from persona.store import kept, lists, packs
@@ -61,6 +61,7 @@ class Weights:
     Attributes:
         files: Readable files, by the name of their index.
         unreadable: Files without a usable index, with the reason.
+        unread: Sentences about files that the system does not let us read, although they may be whole.
         altered: Files whose bytes do not match their name.
         bad: Copies that do not decode to their id.
         waiting: Copies that cannot be checked because the tensor that they are a delta of is lost.
@@ -72,6 +73,7 @@ class Weights:
     files: dict[str, Volume] = field(default_factory=dict)
     copies: dict[Key, Copy] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
     altered: dict[str, str] = field(default_factory=dict)
     bad: dict[Key, str] = field(default_factory=dict)
     waiting: dict[Key, str] = field(default_factory=dict)
@@ -99,7 +101,11 @@ class Weights:
 def open_all(folder: Path) -> Weights:
     """Read every index, without checking any contents."""
     weights = Weights()
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    try:
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    except OSError as error:
+        weights.unread.append(storage_error(error, folder).message)
+        return weights
     for name in sorted(names):
         path = folder / name
         if path.suffix not in (".pack", ".json"):
@@ -111,6 +117,7 @@ def open_all(folder: Path) -> Weights:
         except PersonaError as error:
             if path.exists():
                 weights.unreadable[name] = error.message
+                weights.unread += [error.message] if isinstance(error, Storage) else []
                 weights.listed |= dict.fromkeys(_listed(path), name)
             continue
         weights.files[name] = volume

@@ -14,7 +14,7 @@ from persona.errors import UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.history.commits import Commit
 from persona.history.operations import OperationLog
-from persona.history.revisions import MIN_PREFIX
+from persona.history.refs import MIN_PREFIX
 from persona.history.revisions import resolve as commit_at
 from persona.ids import CommitId, VectorId
 from persona.recipe.model import Entry, Recipe

@@ -36,7 +36,8 @@ def gc(
 
     Raises:
         UsageError: ``grace`` is negative or too large.
-        Damaged: A needed object cannot be read, so what it refers to is unknown; nothing was deleted.
+        Damaged: A needed object is damaged, so what it refers to is unknown; nothing was deleted.
+        Storage: A file or folder of the repository cannot be read; nothing was deleted.
     """
     if not 0 <= grace < 365_000:
         raise UsageError(f"a grace period of {grace:g} days is out of range", "Give a number of days, such as 14 or 0.")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -319,3 +322,52 @@ def test_what_a_collection_took_is_written_again(repo: persona.Repository, model
     assert fsck(repo).ok
     persona.build(persona.open(repo.root), tmp_path / "after")
     assert_same(load(tmp_path / "after"), load(tmp_path / "before"))
+
+
+DROP = "-dac_override,-dac_read_search"
+"""What lets root read everything; without these it is an ordinary user."""
+
+
+def as_a_user(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run persona as somebody whom the system refuses what permissions refuse."""
+    drop = ["setpriv", "--bounding-set", DROP, "--inh-caps", DROP] if os.geteuid() == 0 else []
+    program = [*drop, sys.executable, "-m", "persona", *command]
+    return subprocess.run(program, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root reads everything, and no setpriv")
+@pytest.mark.parametrize("place", ["refs/heads/team", "objects", "packs", "evaluations", "op/head"])
+def test_what_cannot_be_read_stops_it(work: persona.Repository, place: str) -> None:
+    """A branch of somebody with another umask was lost with all that only it needed, and the exit code was 0."""
+    persona.switch(work, "team/warm", create=True)
+    persona.alpha(work, {"a": 0.25})
+    persona.switch(work, "main")
+    path = work.folder / place
+    path.mkdir(exist_ok=True) if not path.exists() else None
+    closed = next(iter(sorted(path.iterdir()))) if place in ("objects", "packs") else path
+    before, mode = state(work), closed.stat().st_mode
+    closed.chmod(0)
+    try:
+        done = as_a_user("-C", str(work.root), "gc", "--grace", "0")
+        checked = as_a_user("-C", str(work.root), "fsck")
+    finally:
+        closed.chmod(mode)
+    assert done.returncode in (12, 74)
+    assert f"{closed}: permission denied" in done.stderr
+    assert checked.returncode in (1, 12, 74)
+    assert str(closed.name) in checked.stdout + checked.stderr
+    assert state(work) == before
+
+
+@pytest.mark.parametrize("written", ['"""{}"""', "'{}'", "'''{}'''", '"\\u00{:02x}{}"'])
+def test_ids_in_an_edited_recipe_count_however_they_are_written(
+    work: persona.Repository, models: TinyModels, written: str
+) -> None:
+    """The only mention of a vector is in ``persona.toml``, uncommitted."""
+    vector = persona.commit(work, models.run(7), name="late").vector
+    persona.undo(work)
+    text = written.format(ord(vector[0]), vector[1:12]) if "02x" in written else written.format(vector[:12])
+    with work.recipe_path.open("a") as file:
+        file.write(f"\n[vectors.late]\nid = {text}\n")
+    gc(work)
+    assert work.vector(VectorId(vector)).tensors
