@@ -378,7 +378,7 @@ def remove_tree(path: Path) -> None:
 def open_lock(path: Path) -> int | None:
     """Lock ``path``; return a descriptor to keep open, or None if another process holds the lock."""
     with translated(path):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona import files
 from persona.checkpoints.groups import TOKENIZER
-from persona.errors import Damaged, Locked, NoRepository, PersonaError, Refusal, UsageError
+from persona.errors import Damaged, Locked, NoRepository, Refusal, UsageError
 from persona.history import commits, revisions
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 FOLDER = ".persona"
 RECIPE = "persona.toml"
 FORMAT = 1
+ENTRIES = ("format", "config.toml", "objects", "packs", "refs", refs_.HEAD, "op", "evaluations", "lock", "tmp")
+"""Everything in ``.persona``."""
 LOCK_PATIENCE = 2.0
 """Seconds to wait for another writer before giving up."""
 
@@ -212,13 +214,25 @@ class Repository:
         return commits.get_text(self.objects, self.commit(self.head()).text)
 
     def recipe_bytes(self) -> bytes | None:
-        """The bytes of ``persona.toml``; None if there is none."""
+        """The bytes of ``persona.toml``, as of the newest operation; None if there is none."""
+        found = self._recipe_on_disk()
+        pending = self.log.pending()
+        if pending is not None and pending.recipe is not None and self._is_before(pending, found):
+            return commits.get_text(self.objects, pending.recipe[1]).encode()
+        return found
+
+    def _recipe_on_disk(self) -> bytes | None:
         try:
             return self.recipe_path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise files.storage_error(error, self.recipe_path) from error
+
+    def _is_before(self, operation: Operation, found: bytes | None) -> bool:
+        """Whether ``persona.toml`` is what an operation began with: neither what it ends with, nor edited."""
+        before = operation.recipe[0] if operation.recipe else None
+        return found == (commits.get_text(self.objects, before).encode() if before else None)
 
     def recipe_text(self) -> str | None:
         """The text of ``persona.toml``; None if there is none."""
@@ -227,6 +241,19 @@ class Repository:
             return None if data is None else data.decode()
         except UnicodeDecodeError:
             raise UsageError(f"{self.recipe_path} is not UTF-8", "Save it as UTF-8, or: persona restore") from None
+
+    def write_recipe(self, text: str) -> None:
+        """Replace ``persona.toml``; Refusal if it is a link."""
+        self.refuse_link()
+        files.write_over(self.recipe_path, text.encode())
+
+    def refuse_link(self) -> None:
+        """Raise Refusal if ``persona.toml`` is a link, which in somebody else's repository could lead anywhere."""
+        if self.recipe_path.is_symlink():
+            raise Refusal(
+                f"{self.recipe_path} is a link, which persona does not write through",
+                "Replace the link by the file itself.",
+            )
 
     def is_edited(self) -> bool:
         """Whether ``persona.toml`` differs from HEAD."""
@@ -274,12 +301,13 @@ class Repository:
             self.follow(pending)
 
     def follow(self, operation: Operation) -> None:
-        """Update refs and ``persona.toml`` to what the newest operation says. An edited ``persona.toml`` is kept."""
-        if operation.recipe is not None:
-            before, after = operation.recipe
-            expected = commits.get_text(self.objects, before).encode() if before else None
-            if self.recipe_bytes() == expected:
-                files.write_over(self.recipe_path, commits.get_text(self.objects, after).encode())
+        """Update refs and ``persona.toml`` to what the newest operation says.
+
+        An edited ``persona.toml`` is kept, and so is one that is a link, which could lead anywhere.
+        """
+        if operation.recipe is not None and self._is_before(operation, self._recipe_on_disk()):
+            with contextlib.suppress(Refusal):
+                self.write_recipe(commits.get_text(self.objects, operation.recipe[1]))
         self.log.apply_refs(operation)
         self.log.mark_applied()
 
@@ -338,6 +366,7 @@ class Transaction:
         repo = self._repo
         if self._text is None or self._text.encode() == self._seen:
             return None
+        repo.refuse_link()
         if repo.recipe_bytes() != self._seen:
             raise Refusal(f"{repo.recipe_path} was edited while this command ran", "Nothing was changed: run it again.")
         before = None if self._seen is None else commits.put_text(repo.objects, self._seen.decode())
@@ -358,31 +387,29 @@ def find(start: Path) -> Path:
 
 
 def open_at(start: Path) -> Repository:
-    """Open the repository at or above ``start``, after finishing an operation that a crash left half applied.
+    """Open the repository at or above ``start``. Nothing is written, and an operation that a crash left half applied reads
+    as if it were finished; the next command that writes finishes it.
 
     Raises:
         NoRepository: there is none.
-        Damaged: its format is unknown.
+        Damaged: its format is unknown, or part of it is a link.
     """
     root = find(start)
     path = root / FOLDER / "format"
     text = files.read_line(path)
     if text != f"persona {FORMAT}":
         raise Damaged(f"{path} says '{text}'; this version reads 'persona {FORMAT}'", "Upgrade persona.")
-    repo = Repository(root)
-    if repo.log.pending() is not None:
-        with contextlib.suppress(PersonaError, OSError):
-            _finish(repo)
-    return repo
+    _refuse_links(root / FOLDER)
+    return Repository(root)
 
 
-def _finish(repo: Repository) -> None:
-    fd = files.open_lock(repo.folder / "lock")
-    if fd is not None:
-        try:
-            repo.finish_interrupted()
-        finally:
-            files.close_lock(fd)
+def _refuse_links(folder: Path) -> None:
+    """Raise Damaged if an entry of ``.persona`` is a link: what is written or deleted there would be somewhere else."""
+    for name in ENTRIES:
+        if (folder / name).is_symlink():
+            raise Damaged(
+                f"{folder / name} is a link", "persona keeps its files in one folder: move what it points to there."
+            )
 
 
 def _acquire(path: Path) -> int | None:

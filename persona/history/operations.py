@@ -18,7 +18,7 @@ from persona import files
 from persona.errors import Damaged
 from persona.history import refs as refs_
 from persona.ids import ObjectId, OperationId
-from persona.store.objects import ObjectStore
+from persona.store.objects import ObjectStore, decoding
 
 Change = tuple[str | None, str | None]
 
@@ -60,18 +60,26 @@ class Operation:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: OperationId) -> Operation:
-        """Read an operation."""
+        """Read an operation.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid operation: it may come from somebody else.
+        """
         fields = objects.get(name, "operation")
-        recipe = fields["recipe"]
-        return cls(
-            parent=OperationId(fields["parent"]) if fields["parent"] else None,
-            time=fields["time"],
-            command=fields["command"],
-            refs={name: (change[0], change[1]) for name, change in fields["refs"].items()},
-            recipe=(ObjectId(recipe[0]) if recipe[0] else None, ObjectId(recipe[1])) if recipe else None,
-            undoes=OperationId(fields["undoes"]) if fields["undoes"] else None,
-            redoes=OperationId(fields["redoes"]) if fields["redoes"] else None,
-        )
+        with decoding("operation", name):
+            recipe = fields["recipe"]
+            for ref, change in fields["refs"].items():
+                for value in change:
+                    refs_.check(ref, value)
+            return cls(
+                parent=OperationId(fields["parent"]) if fields["parent"] else None,
+                time=fields["time"],
+                command=fields["command"],
+                refs={ref: (change[0], change[1]) for ref, change in fields["refs"].items()},
+                recipe=(ObjectId(recipe[0]) if recipe[0] else None, ObjectId(recipe[1])) if recipe else None,
+                undoes=OperationId(fields["undoes"]) if fields["undoes"] else None,
+                redoes=OperationId(fields["redoes"]) if fields["redoes"] else None,
+            )
 
 
 Named = tuple[OperationId, Operation]

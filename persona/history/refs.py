@@ -35,6 +35,9 @@ MIN_PREFIX = 4
 _ID = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 
+_KNOWN = re.compile(rf"HEAD|refs/(heads|tags|merge|bisect|remotes)/{_NAME.pattern}")
+_COMMIT = re.compile(r"[0-9a-f]{64}")
+
 RefMap = dict[str, str]
 
 
@@ -61,8 +64,26 @@ def _names_below(folder: Path, name: str) -> Iterator[str]:
                 yield f"{name}/{entry.name}"
 
 
+def check(name: str, value: str | None) -> None:
+    """Raise ValueError unless ``name`` is that of a ref, and ``value`` a commit's id, or what HEAD may hold, or None."""
+    if not _KNOWN.fullmatch(name) or not _is_safe(name):
+        raise ValueError(f"{name!r} is not the name of a ref")
+    branch = value.removeprefix(SYMBOLIC) if value is not None and name in (HEAD, BISECT_FROM) else None
+    if value is None or _COMMIT.fullmatch(value):
+        return
+    if branch is None or branch == value or not branch.startswith(BRANCHES):
+        raise ValueError(f"{name} cannot hold {value!r}")
+    check(branch, None)
+
+
+def _is_safe(name: str) -> bool:
+    """Whether no part of a name leads out of its folder, or is that of a temporary file."""
+    return ".." not in name and ".tmp-" not in name and not name.endswith(".lock")
+
+
 def write(folder: Path, name: str, value: str | None) -> None:
-    """Write one ref file, or remove it for None."""
+    """Write one ref file, or remove it for None; ValueError if they are not a ref's name and value."""
+    check(name, value)
     path = folder / name
     if value is None:
         files.remove_file(path)
@@ -170,14 +191,7 @@ def checked_name(name: str) -> str:
             f"'{name}' is not a valid name for a branch or tag: it looks like the id of a commit",
             f"Add another character, as in 'v{name}'.",
         )
-    if (
-        len(name) > 200
-        or not _NAME.fullmatch(name)
-        or name == HEAD
-        or name.endswith(".lock")
-        or ".." in name
-        or ".tmp-" in name
-    ):
+    if len(name) > 200 or not _NAME.fullmatch(name) or name == HEAD or not _is_safe(name):
         raise UsageError(
             f"'{name}' is not a valid name for a branch or tag",
             "Use letters, digits, '-', '_', '.', '+' and '/' between parts, as in 'warmer/try-2'.",

@@ -79,7 +79,7 @@ def check(repo: RepositoryFiles, progress: Progress = SILENT, share: float = 1.0
     """
     roots = roots_.read(repo.folder, repo.version)
     catalog = catalog_.read_all(repo.objects)
-    _follow_pending(repo, roots)
+    _follow_pending(repo, roots, catalog)
     weights = weights_.read(repo.packs, progress, share, seed)
     reached = catalog.reach(_starts(repo, roots, catalog))
     exam = Examination(repo, roots, catalog, weights, reached)
@@ -108,11 +108,14 @@ def _needed(exam: Examination) -> dict[str, str]:
     return needed | {copy.base: "tensor" for (_, name), copy in copies if copy.base is not None and name in needed}
 
 
-def _follow_pending(repo: RepositoryFiles, roots: Roots) -> None:
+def _follow_pending(repo: RepositoryFiles, roots: Roots, catalog: Catalog) -> None:
     """Count the refs of an operation that was not applied yet, as every reader does."""
     if roots.operation is not None and not roots.applied:
-        with contextlib.suppress(PersonaError, ValueError):  # reported as a lost object
+        try:
             roots_.follow(roots, Operation.get(repo.objects, OperationId(roots.operation)).refs)
+        except PersonaError as error:
+            if roots.operation in catalog.known:  # otherwise it is reported as lost
+                roots.problems.append(error.message)
 
 
 def _starts(repo: RepositoryFiles, roots: Roots, catalog: Catalog) -> set[str]:

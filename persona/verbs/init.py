@@ -79,7 +79,7 @@ def init(
     repo = Repository(root, root / FOLDER)
     if repo.folder.exists():
         raise Refusal(f"{repo.folder} already exists", "This folder is a repository: see 'persona status'.")
-    if repo.recipe_path.exists():
+    if repo.recipe_path.exists() or repo.recipe_path.is_symlink():
         raise Refusal(f"{repo.recipe_path} already exists", "Move it away, or use another folder.")
     checkpoint = open_checkpoint(_full_checkpoint(source))
     base_name = name or name_of(source)

@@ -60,7 +60,7 @@ def restore(
         if current is not None and current != repo.head_text().encode():
             backup = free_name(repo.recipe_path)
             files.write_file(backup, current)
-        files.write_over(repo.recipe_path, wanted)
+        repo.write_recipe(committed)
         return RestoreResult(repo.recipe_path, True, backup, source)
 
 
@@ -82,7 +82,7 @@ def _entries(repo: Repository, names: list[str], committed: Recipe, committed_te
         after = _with_vector(after, name, entry if committed.method == before.method else _without_parameters(entry))
     restored = tuple(changes(before, after, repo.objects))
     if restored:
-        files.write_over(repo.recipe_path, rewrite(text, after, committed_text).encode())
+        repo.write_recipe(rewrite(text, after, committed_text))
     return RestoreResult(repo.recipe_path, bool(restored), None, source, tuple(names), restored)
 
 

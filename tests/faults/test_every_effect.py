@@ -69,7 +69,8 @@ def check_whole(root: Path) -> None:
 
 
 def check_readable(repo: persona.Repository) -> None:
-    assert repo.log.pending() is None
+    with repo.exclusive("check"):  # finishes what was interrupted; what is read before is the same
+        assert repo.log.pending() is None
     for ref in repo.refs():
         for one in persona.log(repo, ref):
             recipe = repo.recipe(one.commit)

@@ -38,7 +38,8 @@ def test_every_ref_file_is_read(tmp_path: Path) -> None:
 def test_what_is_no_ref_file_is_left_alone(tmp_path: Path) -> None:
     """Leftovers of killed commands, links to other folders, pipes."""
     refs.write(tmp_path, "refs/heads/main", A)
-    refs.write(tmp_path, "elsewhere/ref", B)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/ref").write_text(B)
     (tmp_path / "refs/heads/.main.tmp-0123456789ab").write_text(B)
     (tmp_path / "refs/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "refs/file").symlink_to(tmp_path / "elsewhere/ref")

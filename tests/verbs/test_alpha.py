@@ -11,17 +11,22 @@ from persona.errors import PersonaError, Refusal, UsageError
 from persona.ids import CommitId
 
 
-def test_a_recipe_that_is_a_link_stays_one(
-    repo: persona.Repository, tmp_path: Path, history: dict[str, CommitId]
+@pytest.mark.parametrize("dangles", [False, True])
+def test_nothing_is_written_through_a_link(
+    repo: persona.Repository, tmp_path: Path, history: dict[str, CommitId], dangles: bool
 ) -> None:
+    """In somebody else's repository it could lead to any file."""
     real = tmp_path / "real.toml"
     repo.recipe_path.rename(real)
-    real.chmod(0o600)
-    repo.recipe_path.symlink_to(real)
-    persona.alpha(repo, {"a": 0.125})
-    assert repo.recipe_path.is_symlink()
-    assert "0.125" in real.read_text()
-    assert real.stat().st_mode & 0o777 == 0o600
+    repo.recipe_path.symlink_to(tmp_path / "none" if dangles else real)
+    before = real.read_bytes(), repo.log.head()
+    for change in (lambda: persona.alpha(repo, {"a": 0.125}), lambda: persona.checkout(repo, history["a"])):
+        with pytest.raises((Refusal, UsageError)):
+            change()
+    with pytest.raises(Refusal, match="is a link"):
+        persona.restore(repo, source=history["a"])
+    assert (real.read_bytes(), repo.log.head()) == before
+    assert not (tmp_path / "none").exists()
 
 
 def test_alphas_are_set_in_one_commit(parted: persona.Repository) -> None:

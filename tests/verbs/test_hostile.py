@@ -10,9 +10,11 @@ import pytest
 
 import persona
 from persona.errors import CheckpointError, Damaged, PersonaError
+from persona.history.commits import get_text
 from persona.ids import BaseId, VectorId
 from persona.recipe.edit import put_vector
 from persona.recipe.model import Entry
+from persona.repository import ENTRIES
 from tests.models import TinyModels, assert_same, load
 from tests.verbs.test_fsck import fsck
 
@@ -113,3 +115,81 @@ def test_an_object_of_the_right_hash_that_says_nonsense(change: dict[str, object
     with_base(repo, hostile)
     assert persona.status(repo).commit == repo.head()
     assert fsck(repo).counts.objects == 6
+
+
+EVIL: dict[str, dict[str, list[str | None]]] = {
+    "a file elsewhere": {"../../x": [None, "cmd #"]},
+    "deleting a file elsewhere": {"refs/../../x": ["a", None]},
+    "an absolute name": {"/tmp/x": [None, "0" * 64]},
+    "no ref": {"config.toml": [None, "[ui]"]},
+    "another kind of ref": {"refs/hooks/x": [None, "0" * 64]},
+    "a value that is text": {"refs/heads/x": [None, "cmd #"]},
+    "a HEAD that leads out": {"HEAD": [None, "ref: refs/heads/../../../x"]},
+    "a branch that follows a branch": {"refs/heads/x": [None, "ref: refs/heads/main"]},
+}
+
+
+def forge(repo: persona.Repository, refs: dict[str, list[str | None]]) -> None:
+    """The newest operation, with right hashes, that this version would not write; refs do not follow it yet."""
+    fields = {"parent": repo.log.head(), "time": "2026-01-01T00:00:00+00:00", "command": "x", "refs": refs}
+    name = repo.objects.put("operation", {**fields, "recipe": None, "undoes": None, "redoes": None})
+    (repo.folder / "op" / "head").write_text(f"{name}\n")
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("refs", EVIL.values(), ids=list(EVIL))
+def test_an_operation_with_refs_that_are_none(repo: persona.Repository, refs: dict[str, list[str | None]]) -> None:
+    forge(repo, refs)
+    before = everything_in(repo.root.parent)
+    for read in (persona.status, persona.log, persona.show):
+        with pytest.raises(Damaged, match="is not a valid operation"):
+            read(persona.open(repo.root))
+    assert any("is not a valid operation" in problem for problem in persona.fsck(persona.open(repo.root)).problems)
+    persona.gc(persona.open(repo.root), dry_run=True)
+    with pytest.raises(Damaged):
+        persona.alpha(persona.open(repo.root), {"a": 1.0})
+    after = everything_in(repo.root.parent)
+    assert {name: data for name, data in after.items() if not name.endswith("/lock")} == {
+        name: data for name, data in before.items() if not name.endswith("/lock")
+    }
+
+
+def test_reading_finishes_nothing(repo: persona.Repository, models: TinyModels) -> None:
+    """An operation that a crash left half applied is read as if it were finished."""
+    persona.commit(repo, models.run(1), name="a")
+    text, newest = repo.recipe_text(), repo.head()
+    (repo.folder / "refs/heads/main").write_text(f"{repo.commit(newest).parents[0]}\n")
+    (repo.folder / "op" / "applied").write_text("0" * 64 + "\n")
+    repo.recipe_path.write_text(text_before(repo))
+    before = everything_in(repo.root)
+    again = persona.open(repo.root)
+    assert (again.head(), again.recipe_text(), again.is_edited()) == (newest, text, False)
+    assert persona.status(again).branch == "main"
+    assert everything_in(repo.root) == before
+    persona.alpha(again, {"a": 0.5})
+    assert again.commit(again.head()).parents == (newest,)
+
+
+def text_before(repo: persona.Repository) -> str:
+    operation = next(operation for _, operation in repo.log.walk() if operation.recipe is not None)
+    assert operation.recipe is not None
+    assert operation.recipe[0] is not None
+    return get_text(repo.objects, operation.recipe[0])
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_part_of_the_repository_that_is_a_link(repo: persona.Repository, tmp_path: Path, name: str) -> None:
+    path, elsewhere = repo.folder / name, tmp_path / "elsewhere"
+    path.rename(elsewhere) if path.exists() else elsewhere.write_text("")
+    path.symlink_to(elsewhere)
+    with pytest.raises(Damaged, match=f"{name} is a link"):
+        persona.open(repo.root)
+
+
+def test_the_whole_folder_may_be_a_link(repo: persona.Repository, tmp_path: Path) -> None:
+    repo.folder.rename(tmp_path / "elsewhere")
+    repo.folder.symlink_to(tmp_path / "elsewhere")
+    assert persona.status(persona.open(repo.root)).branch == "main"
