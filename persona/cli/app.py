@@ -124,14 +124,18 @@ class App:
             hints.say(command, result, self._hints)
 
     def _pager(self) -> str | None:
-        """`[ui] pager` from the configuration, if set."""
-        pager = self._ui().get("pager")
+        """`[ui] pager` from the user's own configuration, if set: a repository's is somebody else's command."""
+        from persona.cli import userconfig
+
+        pager = userconfig.table("ui").get("pager")
         return pager if isinstance(pager, str) else None
 
     def _hints(self) -> bool:
         """Whether hints are on."""
+        from persona.cli import userconfig
+
         try:
-            return self._ui().get("hints") is not False
+            return False not in (self._ui().get("hints"), userconfig.table("ui").get("hints"))
         except PersonaError:  # the command has succeeded: do not fail now because of an unreadable configuration
             return False
 

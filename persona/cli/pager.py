@@ -1,6 +1,6 @@
 """Send output that is longer than the screen to a pager, as git does.
 
-The pager is `PERSONA_PAGER`, `[ui] pager` in `config.toml`, `PAGER` or `less`, the first that is set; empty or `cat`
+The pager is `PERSONA_PAGER`, `[ui] pager` in the user's `config.toml`, `PAGER` or `less`, the first that is set; empty or `cat`
 means none. As in git, `LESS` defaults to `FRX`: quit if the text fits, keep colours, leave the text on the screen.
 """
 

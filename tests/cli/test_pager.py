@@ -109,9 +109,18 @@ def test_none_is_a_pager_too(long: Path, settings: dict[str, str]) -> None:
 
 def test_which_one(long: Path) -> None:
     assert on_a_terminal(long, "log", PAGER="echo mine").text.strip() == "mine"
-    (long / ".persona" / "config.toml").write_text('[ui]\npager = "echo configured"\n')
-    assert on_a_terminal(long, "log", PAGER="echo mine").text.strip() == "configured"
-    assert on_a_terminal(long, "log", PAGER="echo mine", PERSONA_PAGER="echo chosen").text.strip() == "chosen"
+    config = long / "config" / "persona" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[ui]\npager = "echo configured"\n')
+    place = {"PAGER": "echo mine", "XDG_CONFIG_HOME": str(long / "config")}
+    assert on_a_terminal(long, "log", **place).text.strip() == "configured"
+    assert on_a_terminal(long, "log", **place, PERSONA_PAGER="echo chosen").text.strip() == "chosen"
+
+
+def test_a_repository_does_not_say_what_is_run(long: Path) -> None:
+    (long / ".persona" / "config.toml").write_text('[ui]\npager = "touch ran"\n')
+    assert on_a_terminal(long, "log", PAGER="echo mine").text.strip() == "mine"
+    assert not (long / "ran").exists()
 
 
 def test_a_pager_that_is_not_there_hides_nothing(long: Path) -> None:
