@@ -1,4 +1,9 @@
-"""The git commit of the training code; left out if git does not answer."""
+"""The git commit of the training code; left out if git does not answer.
+
+The work tree may be somebody else's, and its configuration can name programs. None of them is run: not the monitor of
+the file system, hooks, filters of contents (which ``git status`` applies to files that may have changed), or what fetches
+missing objects.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from typing import Any
 
 PATIENCE = 5.0
 """Timeout of a git command in seconds."""
+_NOTHING_RUNS = ("core.fsmonitor=false", "core.hooksPath=/dev/null", "protocol.allow=never")
 _OURS = ("persona.toml", ".persona/")
 
 
@@ -33,7 +39,9 @@ def code_facts(place: Path) -> dict[str, Any] | None:
         return None
     facts: dict[str, Any] = {"folder": utf8(Path(top.strip()).name), "commit": head.strip()}
     branch = _git(folder, "symbolic-ref", "--short", "-q", "HEAD")
-    status = _git(folder, "status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--", ":/")
+    filters = _no_filters(folder)
+    options = ("--porcelain", "-z", "--no-renames", "--ignore-submodules=all", "--", ":/")
+    status = None if filters is None else _git(folder, *filters, "status", *options)
     if branch is not None:
         facts["branch"] = utf8(branch.strip())
     if status is not None:
@@ -44,12 +52,24 @@ def code_facts(place: Path) -> dict[str, Any] | None:
     return facts
 
 
-def _git(folder: Path, *words: str) -> str | None:
+def _no_filters(folder: Path) -> list[str] | None:
+    """Options that switch off every filter that the configuration defines; None if that cannot be said for all of them."""
+    listed = _git(folder, "config", "--null", "--name-only", "--get-regexp", r"^filter\.", empty=True)
+    names = {name.rpartition(".")[0] for name in (listed or "").split("\0") if name}
+    if listed is None or any("=" in name or "\n" in name for name in names):
+        return None
+    settings = ("clean=", "smudge=", "process=", "required=false")
+    return [part for name in sorted(names) for setting in settings for part in ("-c", f"{name}.{setting}")]
+
+
+def _git(folder: Path, *words: str, empty: bool = False) -> str | None:
     """Run git and return its output; None if it fails, is missing or takes too long.
 
-    The fsmonitor is off because it would run a program that the folder configures.
+    Args:
+        empty: An exit code of 1 means that there is nothing to print.
     """
-    command = ["git", "-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false", *words]
+    quiet = [part for setting in _NOTHING_RUNS for part in ("-c", setting)]
+    command = ["git", "-C", str(folder), "--no-optional-locks", *quiet, *words]
     try:
         done = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False,
@@ -57,7 +77,7 @@ def _git(folder: Path, *words: str) -> str | None:
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 or (empty and done.returncode == 1) else None
 
 
 def utf8(text: str) -> str:
