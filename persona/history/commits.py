@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from persona.ids import CommitId, GraphId, ObjectId, RecipeId
-from persona.store.objects import ObjectStore
+from persona.store.objects import ObjectStore, decoding, text_in
 
 T = TypeVar("T")
 
@@ -55,18 +55,27 @@ class Commit:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: CommitId) -> Commit:
-        """Read a commit."""
+        """Read a commit.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid commit.
+        """
         fields = objects.get(name, "commit")
-        return cls(
-            recipe=RecipeId(fields["recipe"]),
-            text=ObjectId(fields["text"]),
-            parents=tuple(CommitId(parent) for parent in fields["parents"]),
-            author=fields["author"],
-            time=fields["time"],
-            message=fields["message"],
-            run=fields["run"],
-            graph=GraphId(fields["graph"]) if "graph" in fields else None,
-        )
+        with decoding("commit", name):
+            time, run = text_in(fields, "time"), fields["run"]
+            datetime.fromisoformat(time).timestamp()
+            if not isinstance(run, dict):
+                raise ValueError("run is not a table")
+            return cls(
+                recipe=RecipeId(fields["recipe"]),
+                text=ObjectId(fields["text"]),
+                parents=tuple(CommitId(parent) for parent in fields["parents"]),
+                author=text_in(fields, "author"),
+                time=time,
+                message=text_in(fields, "message"),
+                run=run,
+                graph=GraphId(fields["graph"]) if "graph" in fields else None,
+            )
 
 
 def put_text(objects: ObjectStore, text: str) -> ObjectId:
@@ -75,8 +84,10 @@ def put_text(objects: ObjectStore, text: str) -> ObjectId:
 
 
 def get_text(objects: ObjectStore, name: ObjectId) -> str:
-    """Read a text."""
-    return str(objects.get(name, "text")["text"])
+    """Read a text; Damaged if the object is missing, damaged or not a valid text."""
+    fields = objects.get(name, "text")
+    with decoding("text", name):
+        return text_in(fields, "text")
 
 
 def walk(objects: ObjectStore, heads: Sequence[CommitId]) -> Iterator[tuple[CommitId, Commit]]:

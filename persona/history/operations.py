@@ -18,7 +18,7 @@ from persona import files
 from persona.errors import Damaged
 from persona.history import refs as refs_
 from persona.ids import ObjectId, OperationId
-from persona.store.objects import ObjectStore, decoding
+from persona.store.objects import ObjectStore, decoding, text_in
 
 Change = tuple[str | None, str | None]
 
@@ -73,8 +73,8 @@ class Operation:
                     refs_.check(ref, value)
             return cls(
                 parent=OperationId(fields["parent"]) if fields["parent"] else None,
-                time=fields["time"],
-                command=fields["command"],
+                time=text_in(fields, "time"),
+                command=text_in(fields, "command"),
                 refs={ref: (change[0], change[1]) for ref, change in fields["refs"].items()},
                 recipe=(ObjectId(recipe[0]) if recipe[0] else None, ObjectId(recipe[1])) if recipe else None,
                 undoes=OperationId(fields["undoes"]) if fields["undoes"] else None,

@@ -11,7 +11,7 @@ from persona.ids import RecipeId, object_digest
 from persona.recipe import alphas
 from persona.recipe.choices import FILES, SETTINGS
 from persona.recipe.model import ENTRY_BEGINS, Entry, Recipe
-from persona.store.objects import VERSION, ObjectStore, canonical
+from persona.store.objects import VERSION, ObjectStore, canonical, decoding
 
 _DOMAIN = b"persona build\n"
 
@@ -70,7 +70,9 @@ class BuildDigests:
             Damaged: the recipe cannot be read.
         """
         if name not in self._known:
-            quick = self._of_text(self._objects.text(name, "recipe"))
+            text = self._objects.text(name, "recipe")
+            with decoding("recipe", name):
+                quick = self._of_text(text)
             self._known[name] = quick or build_digest(Recipe.get(self._objects, name))
         return self._known[name]
 

@@ -14,6 +14,8 @@ In a parsed recipe, ids may be prefixes, as people type them; in a resolved one,
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -23,7 +25,11 @@ from persona.ids import SHORT, BaseId, FisherId, NodeId, ReadoutId, RecipeId, Ve
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
 from persona.recipe.choices import Choices
-from persona.store.objects import ObjectStore
+from persona.store.objects import ObjectStore, decoding, text_in
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+"""A valid name of a vector or readout: it becomes part of the names of files."""
+_ID = re.compile(r"[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,15 @@ class Entry:
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Entry:
-        """Read an entry of a stored recipe."""
+        """Read an entry of a stored recipe; ValueError, KeyError or TypeError if it is none."""
         return cls(
-            name=fields["name"],
-            id=fields["id"],
+            name=_name(fields["name"]),
+            id=_id(fields["id"]),
             alpha=alphas.decode(fields["alpha"]),
-            node=fields["node"],
-            only=tuple(fields["only"]),
-            excepted=tuple(fields["except"]),
-            parameters=fields.get("parameters", {}),
+            node=None if fields["node"] is None else text_in(fields, "node"),
+            only=_patterns(fields["only"]),
+            excepted=_patterns(fields["except"]),
+            parameters=_parameters(fields.get("parameters", {})),
             fisher=FisherId(fields["fisher"]) if "fisher" in fields else None,
             specification=NodeId(fields["specification"]) if "specification" in fields else None,
         )
@@ -126,15 +132,15 @@ class Recipe:
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Recipe:
-        """Read the fields that objects and receipts store."""
+        """Read the fields that objects and receipts store; ValueError, KeyError or TypeError if they are none."""
         return cls(
-            base=fields["base"],
-            base_name=fields["base_name"],
+            base=_id(fields["base"]),
+            base_name=text_in(fields, "base_name"),
             vectors=tuple(Entry.decode(value) for value in fields["vectors"]),
-            method=fields["method"],
-            scale=fields["scale"],
-            parameters=fields["parameters"],
-            readouts=tuple(ReadoutEntry(value["name"], value["id"]) for value in fields.get("readouts", ())),
+            method=text_in(fields, "method"),
+            scale=_number(fields["scale"]),
+            parameters=_parameters(fields["parameters"]),
+            readouts=tuple(_readout(value) for value in fields.get("readouts", ())),
             choices=Choices.decode(fields),
         )
 
@@ -147,8 +153,10 @@ class Recipe:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: RecipeId) -> Recipe:
-        """Read a stored recipe."""
-        return cls.decode(objects.get(name, "recipe"))
+        """Read a stored recipe; Damaged if the object is missing, damaged or not a valid recipe."""
+        fields = objects.get(name, "recipe")
+        with decoding("recipe", name):
+            return cls.decode(fields)
 
     @staticmethod
     def entry_in(objects: ObjectStore, name: RecipeId, what: str) -> Entry | ReadoutEntry | None:
@@ -161,6 +169,41 @@ class Recipe:
             return Recipe.decode(json.loads(text)).readout(what) if field in text[:vectors] else None
         fields, _ = json.JSONDecoder().raw_decode(text, text.rfind(ENTRY_BEGINS, 0, at))
         return Entry.decode(fields)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is not a valid name")
+    return value
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(pattern, str) for pattern in value):
+        raise ValueError("only or except is not a list of patterns")
+    return tuple(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
+def _parameters(value: Any) -> Mapping[str, Value]:
+    if not isinstance(value, dict) or not all(isinstance(one, int | float | str) for one in value.values()):
+        raise ValueError("parameters is not a table of numbers and strings")
+    return value
+
+
+def _readout(fields: Mapping[str, Any]) -> ReadoutEntry:
+    return ReadoutEntry(_name(fields["name"]), _id(fields["id"]))
+
+
+def _id(value: Any) -> str:
+    """An id, or a prefix of one: only a resolved recipe has complete ids."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise ValueError(f"{value!r} is not an id")
+    return value
 
 
 ENTRY_BEGINS = '{"alpha":'

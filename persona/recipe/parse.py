@@ -13,7 +13,7 @@ from persona.errors import RecipeError, UsageError, did_you_mean
 from persona.methods.parts.parameters import Value
 from persona.recipe.alphas import Alpha
 from persona.recipe.choices import FILES, SETTINGS, parse_choices
-from persona.recipe.model import Entry, ReadoutEntry, Recipe
+from persona.recipe.model import NAME, Entry, ReadoutEntry, Recipe
 from persona.settings import Number, Spec, Table, read_toml, shown
 
 FILE = "persona.toml"
@@ -22,7 +22,6 @@ LARGEST = 1e9
 """Largest alpha or scale: the product of two and any plausible weight stays far below fp32's 3.4e38."""
 
 _SCALE = Number(1.0, -LARGEST, LARGEST, "Use a finite number.")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{4,64}")
 _CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
 _TOP = ("base", "merge", FILES, SETTINGS, "vectors", "readouts")
@@ -36,7 +35,7 @@ def checked_vector_name(name: str, what: str = "vector") -> str:
     Raises:
         UsageError: it may not.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' is not a valid {what} name",
             "Pass --as NAME: up to 64 letters, digits, '-' and '_', not starting with '-'.",
@@ -151,7 +150,7 @@ def _parse_readout(readouts: Table, name: str, vectors: Table) -> ReadoutEntry:
 
 def _named(tables: Table, name: str, what: str) -> Table:
     """Return the table of a vector or readout, if its name is valid."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise tables.error(name, f"not a valid {what} name", "Use letters, digits, '-' and '_', 64 at most.")
     return tables.table(name)
 

@@ -54,11 +54,25 @@ def decoding(kind: str, name: Id) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Damaged(
-            f"{kind} {name.short} is not a valid {kind}: {error}",
-            "persona did not write this object: do not trust the repository that it came from.",
-        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        raise not_ours(kind, name, error) from error
+
+
+def not_ours(kind: str, name: Id, why: object) -> Damaged:
+    """An error about an object with a right hash that persona would not write."""
+    what = f"it lacks {why}" if isinstance(why, KeyError) else str(why)
+    return Damaged(
+        f"{kind} {name.short} is not a valid {kind}: {what}",
+        "persona did not write this object: do not trust the repository that it came from.",
+    )
+
+
+def text_in(fields: Mapping[str, Any], key: str) -> str:
+    """A field that must be a string; ValueError if it is not."""
+    value = fields[key]
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is not a string")
+    return value
 
 
 class ObjectStore:
@@ -85,7 +99,11 @@ class ObjectStore:
         Raises:
             Damaged: the object is missing, does not match its id, or is of another kind or a newer version.
         """
-        return _checked(json.loads(self._whole(name, kind)), name, kind)
+        try:
+            fields = json.loads(self._whole(name, kind))
+        except (ValueError, RecursionError) as error:
+            raise not_ours(kind, name, error) from None
+        return _checked(fields, name, kind)
 
     def text(self, name: Id, kind: str) -> str:
         """Read an object as canonical JSON, checked against its id but not parsed: fast for large objects."""
@@ -150,7 +168,9 @@ class ObjectStore:
         return sorted(ObjectId(prefix[:2] + name) for name in names if _REST.fullmatch(name))
 
 
-def _checked(fields: Fields, name: Id, kind: str) -> Fields:
+def _checked(fields: Any, name: Id, kind: str) -> Fields:
+    if not isinstance(fields, dict) or not isinstance(fields.get("version", 0), int):
+        raise not_ours(kind, name, "it is not a table with a version")
     if fields.get("version", 0) > VERSION:
         raise too_new(f"{kind} {name.short}", f"object version {fields['version']}")
     if fields.get("kind") != kind:
@@ -158,4 +178,5 @@ def _checked(fields: Fields, name: Id, kind: str) -> Fields:
             f"{name.short} is a {fields.get('kind')}, expected a {kind}",
             "The reference to it is damaged; run 'persona log' to see the commits that can be read.",
         )
-    return fields
+    checked: Fields = fields
+    return checked

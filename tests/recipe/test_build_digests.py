@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from persona.errors import Damaged
 from persona.ids import RecipeId
 from persona.recipe.builds import BuildDigests, build_digest
-from persona.recipe.model import ENTRY_BEGINS, Entry, ReadoutEntry, Recipe
+from persona.recipe.model import ENTRY_BEGINS, NAME, Entry, ReadoutEntry, Recipe
 from persona.store.objects import ObjectStore
 
 IDS = st.sampled_from([digit * 64 for digit in "abc"])
@@ -22,6 +22,7 @@ TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     st.sampled_from(['"vectors":[', f"}},{ENTRY_BEGINS}", '],"version":1}', '\\","alpha":0}', "\u2028\n"]),
 )
+NAMES = st.from_regex(NAME, fullmatch=True)
 NUMBERS = st.one_of(st.just(0.0), st.just(-0.0), st.floats(allow_nan=False, allow_infinity=False))
 ALPHAS = st.one_of(
     NUMBERS,
@@ -33,7 +34,7 @@ PARAMETERS = st.dictionaries(st.one_of(TEXTS, st.just("alpha")), VALUES, max_siz
 PATTERNS = st.lists(TEXTS, max_size=2).map(tuple)
 ENTRIES = st.builds(
     Entry,
-    name=TEXTS,
+    name=NAMES,
     id=IDS,
     alpha=ALPHAS,
     node=st.none() | TEXTS,
@@ -51,7 +52,7 @@ RECIPES = st.builds(
     method=st.sampled_from(["linear", "ties", "fisher"]),
     scale=NUMBERS,
     parameters=PARAMETERS,
-    readouts=st.lists(st.builds(ReadoutEntry, name=TEXTS, id=IDS), max_size=2).map(tuple),
+    readouts=st.lists(st.builds(ReadoutEntry, name=NAMES, id=IDS), max_size=2).map(tuple),
 )
 
 

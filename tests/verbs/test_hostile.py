@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import persona
 from persona.errors import CheckpointError, Damaged, PersonaError
 from persona.history.commits import get_text
-from persona.ids import BaseId, VectorId
+from persona.ids import BaseId, ObjectId, VectorId
 from persona.recipe.edit import put_vector
 from persona.recipe.model import Entry
 from persona.repository import ENTRIES
@@ -193,3 +194,58 @@ def test_the_whole_folder_may_be_a_link(repo: persona.Repository, tmp_path: Path
     repo.folder.rename(tmp_path / "elsewhere")
     repo.folder.symlink_to(tmp_path / "elsewhere")
     assert persona.status(persona.open(repo.root)).branch == "main"
+
+
+NOT_OURS: dict[str, tuple[str, str, object]] = {
+    "a name with a path": ("recipe", "vectors.0.name", "../../x"),
+    "a readout's name": ("recipe", "readouts", [{"name": "../x", "id": "0" * 64}]),
+    "an alpha": ("recipe", "vectors.0.alpha", {"a": 1}),
+    "a pattern": ("recipe", "vectors.0.only", "*"),
+    "a scale": ("recipe", "scale", "1"),
+    "a method": ("recipe", "method", ["linear"]),
+    "a base": ("recipe", "base", "x"),
+    "parameters": ("recipe", "parameters", [1]),
+    "an author": ("commit", "author", {"name": "x"}),
+    "a time": ("commit", "time", "yesterday"),
+    "a message": ("commit", "message", 5),
+    "a run": ("commit", "run", []),
+    "parents": ("commit", "parents", ["x"]),
+    "a text": ("text", "text", 3),
+    "a command": ("operation", "command", 3),
+}
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), NOT_OURS.values(), ids=list(NOT_OURS))
+def test_objects_that_persona_would_not_write(
+    repo: persona.Repository, models: TinyModels, kind: str, field: str, value: object
+) -> None:
+    """Forged consistently, with right hashes: an error that names the object, never a bug in persona."""
+    persona.commit(repo, models.run(1), name="a")
+    head, branch = repo.head(), repo.folder / "refs/heads/main"
+    commit = json.loads(repo.objects.text(head, "commit"))
+    forged = {"commit": head, "recipe": commit["recipe"], "text": commit["text"], "operation": repo.log.head()}[kind]
+    fields = json.loads(repo.objects.text(ObjectId(forged or ""), kind))
+    inner: Any = fields
+    *path, last = field.split(".")
+    for step in path:
+        inner = inner[int(step)] if step.isdigit() else inner[step]
+    inner[last] = value
+    own = ("kind", "version")
+    name = repo.objects.put(kind, {key: one for key, one in fields.items() if key not in own})
+    if kind == "operation":
+        (repo.folder / "op/head").write_text(f"{name}\n")
+    else:
+        commit = fields if kind == "commit" else {**commit, kind: name}
+        made = {key: one for key, one in commit.items() if key not in own}
+        branch.write_text(f"{name if kind == 'commit' else repo.objects.put('commit', made)}\n")
+    found: list[str] = []
+    for read in (persona.status, persona.log, persona.show, persona.vectors, persona.diff, text_of):
+        try:
+            read(persona.open(repo.root))
+        except Damaged as error:
+            found.append(error.message)
+    assert any(f"{kind} {name.short} is not a valid {kind}" in message for message in found), found
+
+
+def text_of(repo: persona.Repository) -> object:
+    return [*repo.log.walk()], repo.head_text()
