@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 import click
 
 from persona.cli import hints, pager
-from persona.cli.output import Unheard, as_json, is_text, note, plain, silence_stdout, stdout, utf8, writing
+from persona.cli.output import Unheard, as_json, is_text, note, plain, silence_stdout, stdout, utf8, visible, writing
 from persona.errors import PersonaError, UsageError
 
 if TYPE_CHECKING:
@@ -160,11 +160,11 @@ def fail(app: App, error: PersonaError, code: int) -> None:
         except (OSError, ValueError):
             silence_stdout()
     with contextlib.suppress(OSError, ValueError):
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {_one_line(message)}", err=True)
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {visible(_one_line(message))}", err=True)
         for line in utf8(error.excerpt).splitlines():
-            click.echo(f"  {line}", err=True)
+            click.echo(f"  {visible(line)}", err=True)
         if hint:
-            click.echo(f"{click.style('hint:', fg='cyan')} {_one_line(hint)}", err=True)
+            click.echo(f"{click.style('hint:', fg='cyan')} {visible(_one_line(hint))}", err=True)
 
 
 def _one_line(text: str) -> str:

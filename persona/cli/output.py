@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -76,19 +77,43 @@ def silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters except tab and line feed, and those that change the direction of what follows."""
+
+
+def visible(text: str) -> str:
+    """Write characters that a terminal would obey, or that reorder a line, as escapes: ESC becomes ``\\x1b``.
+
+    Names, messages and facts may come from somebody else's repository or run.
+    """
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def stdout() -> Console:
     """Return a console for stdout: no wrapping in a pipe, NO_COLOR and COLUMNS respected on a terminal."""
-    from rich.console import Console
-
     if sys.stdout.isatty():
-        return Console(highlight=False, emoji=False)
-    return Console(highlight=False, emoji=False, width=10_000, no_color=True, soft_wrap=True)
+        return console(highlight=False, emoji=False)
+    return console(highlight=False, emoji=False, width=10_000, no_color=True, soft_wrap=True)
+
+
+def console(**settings: Any) -> Console:
+    """Return a console that prints every text as :func:`visible` has it; its own colours are not texts."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Border(Console):
+        def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
+            for segment in super().render(*arguments, **options):
+                hidden = segment.control is None and _HIDDEN.search(segment.text)
+                yield Segment(visible(segment.text), segment.style) if hidden else segment
+
+    return Border(**settings)
 
 
 def note(text: str) -> None:
     """Print a line to stderr."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(text, err=True)
+        click.echo(visible(text), err=True)
 
 
 def plain(value: Any) -> Any:

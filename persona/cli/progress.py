@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -18,7 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from persona.cli.output import note
+from persona.cli.output import console, note
 from persona.progress import Task
 
 
@@ -37,8 +36,7 @@ class Bars:
     @contextmanager
     def task(self, label: str, total: int, unit: str = "bytes") -> Iterator[Task]:
         """Show a bar until the block ends."""
-        console = Console(stderr=True, emoji=False)
-        with Progress(*_columns(unit), console=console, transient=True) as bars:
+        with Progress(*_columns(unit), console=console(stderr=True, emoji=False), transient=True) as bars:
             yield _BarTask(bars, bars.add_task(label, total=total))
 
     def note(self, text: str) -> None:
