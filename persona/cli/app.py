@@ -61,10 +61,13 @@ class App:
 
     def repository(self) -> Repository:
         """Open the repository at or above the current folder (`-C`)."""
+        from persona.cli import userconfig
         from persona.repository import open_at
 
-        self._opened = open_at(Path(self.folder))
-        return self._opened
+        opened = open_at(Path(self.folder))
+        userconfig.check_owner(opened.folder, opened.root)
+        self._opened = opened
+        return opened
 
     def path(self, text: str) -> Path:
         """Resolve a path that the user typed: `~` is expanded, relative paths start from `-C`."""

@@ -10,7 +10,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from persona.errors import UsageError
+from persona.errors import Refusal, UsageError
+from persona.files import translated
 
 
 def path() -> Path:
@@ -33,3 +34,23 @@ def table(name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: {error}", "Fix the line: the file must be valid TOML.") from None
     return found if isinstance(found, dict) else {}
+
+
+def check_owner(folder: Path, root: Path) -> None:
+    """Check that a repository is the user's own, as git does: one in a folder above may have been put there by anybody.
+
+    Raises:
+        Refusal: it belongs to somebody else, and `[safe] directory` does not list it, or "*".
+    """
+    with translated(folder):
+        owner = folder.stat().st_uid
+    user = os.geteuid()
+    own = {str(user), os.environ.get("SUDO_UID", "") if user == 0 else ""}
+    if str(owner) in own:
+        return
+    listed = table("safe").get("directory", [])
+    if not {str(root), "*"} & set(listed if isinstance(listed, list) else [listed]):
+        raise Refusal(
+            f"{root} belongs to another user",
+            f'If you trust its owner, write in {path()}, in [safe]: directory = ["{root}"]',
+        )
