@@ -426,6 +426,21 @@ def keep_freed_memory() -> None:
         _mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
+def allow_many_files(wanted: int = 1 << 16) -> None:
+    """Raise the number of files that this process may have open, as far as the system allows.
+
+    A repository has a pack for each commit, and each stays open while it is read; the usual limit is 1,024. Call this only
+    in a process that belongs to persona.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 _AT_FDCWD = -100
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 _RENAME_EXCHANGE = 2

@@ -103,6 +103,7 @@ def run(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: the console script."""
     gc.set_threshold(50_000, 20, 20)  # numba and torch create many lasting objects on import; scanning them costs 0.1 s
     files.keep_freed_memory()
+    files.allow_many_files()
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         signal.signal(signal.SIGHUP, _terminate)
