@@ -146,3 +146,8 @@ def test_changes_and_digests() -> None:
         "config.generation_config.top_p: unset → 0.5",
     ]
     assert len({build_digest(before), build_digest(after), build_digest(replace(before, choices=CHANGED[1]))}) == 3
+
+
+def test_a_switch_is_shown_as_it_is_written() -> None:
+    before, after = (parse(HEAD + f"[config]\nuse_sliding_window = {value}\n") for value in ("false", "true"))
+    assert [change.text for change in changes(before, after)] == ["config.use_sliding_window: false → true"]
