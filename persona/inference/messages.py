@@ -74,6 +74,9 @@ def _message(where: str, entry: object) -> Message:
         raise UsageError(f"{where} has no 'role'", _FORM)
     role = "tool" if role == "function" else role  # OpenAI's older name
     more: dict[str, Any] = {key: entry[key] for key in MORE if key in entry}
+    for key in (*REASONING, "tool_plan"):
+        if not isinstance(more.get(key, ""), str):
+            raise UsageError(f"{where}: '{key}' is not a string", f'Write {{"{key}": "…"}}, or leave it out.')
     calls = more.pop("tool_calls", None) or [entry[key] for key in ("function_call",) if key in entry]
     if calls:
         more["tool_calls"] = _calls(where, calls)

@@ -95,6 +95,11 @@ def _called(arguments: str) -> dict[str, Any]:
         ({"messages": [USER, _called('{"a": "\\ud800"}')]}, "has \\ud800 alone"),
         ({"messages": [USER, _called('{"\\ud800": 1}')]}, "has \\ud800 alone"),
         ({"conversations": [{"from": "function_call", "value": '{"name": "\\udc00"}'}]}, "has \\udc00 alone"),
+        (
+            {"messages": [USER, {**ASSISTANT, "thinking": {"a": 1}}]},
+            "message 2 of 'messages': 'thinking' is not a string",
+        ),
+        ({"data": [{"messages": [USER, ASSISTANT]}]}, "has a list of rows in 'data'"),
         ({"prompt": "hi"}, "has no 'completion'"),
         ({"completion": "hi"}, "has no 'prompt'"),
         ({"prompt": "hi", "completion": [ASSISTANT]}, "one of 'prompt' and 'completion' is a list"),
