@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from persona.errors import RecipeError
+from persona.errors import RecipeError, UsageError
 from persona.recipe import edit, threeway
 from persona.recipe.builds import build_digest
 from persona.recipe.changes import changes
 from persona.recipe.choices import Choices
 from persona.recipe.markers import mark
 from persona.recipe.model import Recipe
-from persona.recipe.parse import parse
+from persona.recipe.parse import checked_vector_name, parse
 from persona.recipe.rewrite import rewrite
 
 HEAD = '[base]\nname = "b"\nid = "abcd"\n\n[vectors.a]\nid = "1111"\n\n[vectors.c]\nid = "2222"\n'
@@ -151,3 +151,10 @@ def test_changes_and_digests() -> None:
 def test_a_switch_is_shown_as_it_is_written() -> None:
     before, after = (parse(HEAD + f"[config]\nuse_sliding_window = {value}\n") for value in ("false", "true"))
     assert [change.text for change in changes(before, after)] == ["config.use_sliding_window: false → true"]
+
+
+@pytest.mark.parametrize("name", ["base", "HEAD"])
+def test_names_that_mean_something_else(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' cannot be the name of a vector"):
+        checked_vector_name(name)
+    assert parse(HEAD + f'[vectors.{name}]\nid = "0a1b"\n').entry(name)  # which an older version allowed
