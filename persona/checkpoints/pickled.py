@@ -277,9 +277,8 @@ def _tensors(path: Path, loaded: Any) -> Iterator[tuple[str, torch.Tensor]]:
                 raise CheckpointError(f"{path}: {name} is {value.dtype}, {value.layout}", "Save it as a plain tensor.")
             if value.device.type == "meta":
                 raise CheckpointError(f"{path}: {name} is on the device 'meta': it has no values", _AGAIN)
-            if str(name) in seen or name == "__metadata__":
-                what = "is the name of two tensors" if name != "__metadata__" else "cannot be the name of a tensor"
-                raise CheckpointError(f"{path}: {str(name)!r} {what}", "Save it under another name.")
+            if str(name) in seen:
+                raise CheckpointError(f"{path}: {str(name)!r} is the name of two tensors", "Rename one of them.")
             seen.add(str(name))
             yield str(name), value
         elif not str(name).endswith("_extra_state") and _has_tensors(value):

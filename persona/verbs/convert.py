@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 8 << 20
+_RESERVED = "__metadata__"
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,8 @@ def _check_names(loaded: Mapping[str, Weights]) -> None:
     seen: dict[str, str] = {}
     for file, weights in loaded.items():
         for name in weights.tensors:
+            if name == _RESERVED:
+                raise CheckpointError(f"{name!r} cannot be the name of a tensor in safetensors", "Rename it.")
             if seen.setdefault(name, file) != file:
                 raise CheckpointError(
                     f"tensor {name!r} is in {seen[name]} and in {file}", "The checkpoint is damaged; copy it again."

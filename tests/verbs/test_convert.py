@@ -379,7 +379,7 @@ def test_a_distributed_checkpoint_that_is_wrong(tmp_path: Path, fault: str) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-def gguf_file(path: Path, *, quantized: bool) -> Path:
+def gguf_file(path: Path, *, quantized: bool, without: str = "") -> Path:
     """A small Llama with a tied head, by the format's own writer."""
     random, kind = np.random.default_rng(0), gguf.GGMLQuantizationType.Q8_0
     writer = gguf.GGUFWriter(path, "llama")
@@ -401,6 +401,7 @@ def gguf_file(path: Path, *, quantized: bool) -> Path:
         "blk.0.attn_q": (32, 32), "blk.0.attn_k": (16, 32), "blk.0.attn_v": (16, 32), "blk.0.attn_output": (32, 32),
         "blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64),
     }  # fmt: skip
+    shapes.pop(without, None)
     for name, shape in shapes.items():
         values = random.normal(size=shape).astype(np.float32)
         if quantized and len(shape) == 2:
@@ -427,6 +428,15 @@ def test_a_gguf_file(tmp_path: Path, quantized: bool) -> None:
     assert_same(dict(model.named_parameters()), dict(wanted.named_parameters()))
     assert "lm_head.weight" not in load(tmp_path / "new")
     persona.init(tmp_path / "r", tmp_path / "new")
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own
+def test_a_gguf_file_without_a_weight(tmp_path: Path) -> None:
+    """transformers makes up its values."""
+    file = gguf_file(tmp_path / "x.gguf", quantized=False, without="output_norm")
+    with pytest.raises(CheckpointError, match=r"x\.gguf has no values for model\.norm\.weight"):
+        persona.convert(file, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
