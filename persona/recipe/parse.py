@@ -23,7 +23,9 @@ LARGEST = 1e9
 
 _SCALE = Number(1.0, -LARGEST, LARGEST, "Use a finite number.")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-_TAKEN = {"base": "the base, in [files] and [config] of persona.toml", "HEAD": "the current commit"}
+TAKEN = {"base": "the base, in [files] and [config] of persona.toml", "HEAD": "the current commit"}
+"""Names that no new vector or readout may have, and what they mean."""
+
 _ID = re.compile(r"[0-9a-f]{4,64}")
 _CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
 _TOP = ("base", "merge", FILES, SETTINGS, "vectors", "readouts")
@@ -37,8 +39,8 @@ def checked_vector_name(name: str, what: str = "vector") -> str:
     Raises:
         UsageError: it may not.
     """
-    if name in _TAKEN:
-        raise UsageError(f"'{name}' cannot be the name of a {what}: it means {_TAKEN[name]}", "Pass another: --as NAME")
+    if name in TAKEN:
+        raise UsageError(f"'{name}' cannot be the name of a {what}: it means {TAKEN[name]}", "Pass another: --as NAME")
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' is not a valid {what} name",

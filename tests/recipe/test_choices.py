@@ -15,6 +15,7 @@ from persona.recipe.markers import mark
 from persona.recipe.model import Recipe
 from persona.recipe.parse import checked_vector_name, parse
 from persona.recipe.rewrite import rewrite
+from persona.workspace.ingest import vector_name
 
 HEAD = '[base]\nname = "b"\nid = "abcd"\n\n[vectors.a]\nid = "1111"\n\n[vectors.c]\nid = "2222"\n'
 TABLES = """
@@ -158,3 +159,7 @@ def test_names_that_mean_something_else(name: str) -> None:
     with pytest.raises(UsageError, match=f"'{name}' cannot be the name of a vector"):
         checked_vector_name(name)
     assert parse(HEAD + f'[vectors.{name}]\nid = "0a1b"\n').entry(name)  # which an older version allowed
+
+
+def test_folders_of_such_names() -> None:
+    assert [vector_name(name) for name in ("base", "HEAD", "base-2", "head")] == ["", "", "base-2", "head"]
