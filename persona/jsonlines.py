@@ -159,7 +159,7 @@ def _parsed(where: str, line: str, hint: str) -> Any:
     except json.JSONDecodeError as error:
         raise UsageError(f"{where} is not JSON: {error.msg} at column {error.colno}", hint) from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}", hint) from None
+        raise UsageError(f"{where} is not JSON: {_limit(error)}", hint) from None
     if _HALF.search(line) is not None:
         check_characters(where, value)
     return value
@@ -207,7 +207,12 @@ def _decoded(path: Path, text: str, at: int, hint: str) -> tuple[Any, int]:
     except json.JSONDecodeError as error:
         raise _broken(path, text, error.pos, error.msg, hint) from None
     except (ValueError, RecursionError) as error:
-        raise _broken(path, text, at, str(error), hint) from None
+        raise _broken(path, text, at, _limit(error), hint) from None
+
+
+def _limit(error: Exception) -> str:
+    """What is too much for Python's JSON reader."""
+    return "too deeply nested" if isinstance(error, RecursionError) else "a number with too many digits"
 
 
 def _broken(path: Path, text: str, at: int, problem: str, hint: str) -> UsageError:

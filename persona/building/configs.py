@@ -7,7 +7,7 @@ the base's value stays.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,43 @@ def patches(bringing: Sequence[Active], choices: Choices) -> Patches:
     return found
 
 
+def check_kinds(file: str, config: Mapping[str, Any], choices: Choices) -> None:
+    """Check that the recipe's settings are of the kinds that a configuration has: a number for a number.
+
+    One value may become a list of values (``eos_token_id``), and a list one value.
+
+    Raises:
+        Refusal: a setting is of another kind.
+    """
+    for path, value in choices.of_file(file):
+        table: Any = config
+        for at, key in enumerate(path, 1):
+            old = table.get(key)
+            new = value if at == len(path) else {}
+            if old is None:
+                break
+            if _kind(old) != _kind(new) and (
+                _LIST not in (_kind(old), _kind(new)) or _TABLE in (_kind(old), _kind(new))
+            ):
+                name = ".".join(((OF_GENERATION,) if file == settings.GENERATION else ()) + path[:at])
+                raise Refusal(
+                    f"persona.toml: {SETTINGS}.{name} is {_kind(new)}, but {_kind(old)} in the base's {file}",
+                    f"Set it to {_kind(old)}, or remove the line.",
+                )
+            table = old
+
+
+_LIST, _TABLE = "a list", "a table"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    return "a string" if isinstance(value, str) else _LIST if isinstance(value, list) else _TABLE
+
+
 def _changes_of(active: Active) -> Iterator[_Change]:
     for file, patch in active.vector.config.items():
         for path, value in patch:
@@ -106,4 +143,6 @@ def _refusal(one: _Change, other: _Change) -> Refusal:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return "removed" if value is None else repr(value)

@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from persona.building.acting import Active
-from persona.building.configs import patches
+from persona.building.configs import check_kinds, patches
 from persona.building.groups import assembled, brought
 from persona.building.plan import Plan
 from persona.checkpoints import code, settings, ties
@@ -54,6 +54,7 @@ def side_files(
         if not config and not patch:
             continue
         before = json.dumps(config)
+        check_kinds(name, config, choices)
         settings.apply_patch(config, patch)
         if name == settings.CONFIG:
             _derive(config, plan, base)

@@ -11,6 +11,9 @@ from persona.checkpoints.sidefiles import RECEIPT
 from persona.errors import PersonaError, Refusal
 from persona.files import translated
 
+STORE = ".persona"
+"""The folder that a repository keeps its files in."""
+
 
 def check_target(target: Path, *, replace: bool) -> None:
     """Check that a build may be written to ``target``.
@@ -20,6 +23,10 @@ def check_target(target: Path, *, replace: bool) -> None:
     """
     if target.resolve() == Path.cwd():
         raise Refusal(f"{target} is the current folder", "Give a new folder, such as -o build.")
+    if STORE in target.resolve().parts:
+        raise Refusal(
+            f"{target} is in {STORE}, where persona keeps its own files", "Give another folder, such as -o build."
+        )
     with translated(target):
         if not target.exists() or (target.is_dir() and not any(target.iterdir())):
             return

@@ -49,6 +49,8 @@ def not_a_folder(path: Path) -> CheckpointError:
         return CheckpointError(f"{path} is a GGUF file, not a checkpoint", _convert(path))
     if path.suffix == ".safetensors":
         return CheckpointError(f"{path} is a file", f"Give its folder: {path.parent}")
+    if any(path.match(pattern) for pattern in _PICKLES):
+        return CheckpointError(f"{path} is a pickle, which persona does not read", _convert(path))
     return CheckpointError(f"{path} is a file", "Give its folder, as save_pretrained or a Trainer wrote it.")
 
 

@@ -6,10 +6,13 @@ refuses every other name (https://docs.pytorch.org/docs/stable/generated/torch.l
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -29,6 +32,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training scripts nest the tensors."""
 
 _DEEPEST = 4
+_NESTED = 8
+_LONGEST = 120
+"""Characters of an error of torch that are shown."""
 
 _NAMES = {
     "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64", "int8": "I8", "int16": "I16",
@@ -47,9 +53,9 @@ def find(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise CheckpointError(f"{path} does not exist", "Give a .bin or .pt file, or its folder.")
-    shards = read_json(path / INDEX).get("weight_map")
-    if isinstance(shards, Mapping):
-        return [_inside(path, str(name)) for name in sorted(set(shards.values()))]
+    index = index_of(path)
+    if index:
+        return [_inside(path, name) for name in sorted(set(index.values()))]
     for name in ("pytorch_model.bin", "adapter_model.bin", "model.pt", "model.pth"):
         if (path / name).is_file():
             return [path / name]
@@ -62,6 +68,21 @@ def find(path: Path) -> list[Path]:
     if any(path.glob("*.safetensors")):
         raise CheckpointError(f"{path} contains safetensors files already", "Use the folder as it is.")
     raise layouts.no_weights(path)
+
+
+def index_of(folder: Path) -> dict[str, str]:
+    """The file of each tensor by the folder's index; empty if it has none.
+
+    Raises:
+        CheckpointError: the index is malformed.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        return {}
+    files = read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
+        raise CheckpointError(f"{index} has no valid weight_map", "Save the checkpoint again.")
+    return files
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -108,15 +129,41 @@ def _loaded(path: Path) -> tuple[Any, bool]:
     """What a file contains, and whether its tensors are without values and know their places in the file instead."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    if _is_little_endian_zip(path):
-        with FakeTensorMode():
+    records = _plain_records(path)
+    if records:
+        with FakeTensorMode(), _unlogged("torch._subclasses.fake_tensor"):
             loaded = torch_load(path, path)
-        if all(
-            getattr(t.untyped_storage(), "_checkpoint_offset", None) is not None
-            for t in _all_tensors(_unwrapped(loaded))
-        ):
+        if all(_is_in(records, tensor) for tensor in _all_tensors(_unwrapped(loaded))):
             return loaded, True
     return torch_load(path, path), False
+
+
+@contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    """Silence a logger that prints the errors that it also raises."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _is_in(records: Mapping[int, int], tensor: torch.Tensor) -> bool:
+    """Whether a record has exactly the tensor's storage, and the storage has the entries of the tensor as they are."""
+    storage = tensor.untyped_storage()
+    begin = getattr(storage, "_checkpoint_offset", None)
+    if begin is None or records.get(begin) != storage.nbytes() or tensor.is_neg() or tensor.is_conj():
+        return False
+    first, steps = int(tensor.storage_offset()), tensor.stride()
+    if first < 0 or any(step < 0 for step in steps):
+        return False
+    return not tensor.numel() or (first + _span(tensor)) * tensor.element_size() <= storage.nbytes()
+
+
+def _span(tensor: torch.Tensor) -> int:
+    """Number of entries of a storage from the first of a tensor to its last."""
+    return 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _all_tensors(loaded: Any) -> Iterator[torch.Tensor]:
@@ -147,7 +194,7 @@ def torch_load(source: Path | IO[bytes], path: Path) -> Any:
         ) from None
     except OSError as error:
         raise storage_error(error, path) from error
-    except (RuntimeError, EOFError, LookupError, ValueError, AssertionError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, AssertionError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged or not a file of weights: {_first_line(error)}", "Copy it again."
         ) from None
@@ -161,8 +208,7 @@ def _read(file: OpenFile, tensor: torch.Tensor) -> torch.Tensor:
     shape, steps, size = tuple(tensor.shape), tensor.stride(), tensor.element_size()
     if not tensor.numel():
         return torch.empty(shape, dtype=tensor.dtype)
-    entries = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    data = np.empty(entries * size, np.uint8)
+    data = np.empty(_span(tensor) * size, np.uint8)
     at = (tensor.untyped_storage()._checkpoint_offset or 0) + int(tensor.storage_offset()) * size
     if file.read_into(data, at) != len(data):
         raise changed_while_read(file.path)
@@ -170,19 +216,36 @@ def _read(file: OpenFile, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
 
 
-def _is_little_endian_zip(path: Path) -> bool:
+def _plain_records(path: Path) -> dict[int, int]:
+    """Sizes of the records of a little-endian zip file by their places; empty if one is compressed or it is no zip."""
     with translated(path), path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
-            return False
+            return {}
         try:
             with zipfile.ZipFile(file) as archive:
-                orders = [name for name in archive.namelist() if name.endswith("/byteorder")]
-                return all(archive.read(name) == b"little" for name in orders)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError):
-            return False  # which torch says better
+                found = archive.infolist()
+                if any(one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size for one in found):
+                    return {}  # which torch unpacks
+                orders = [one for one in found if one.filename.endswith("/byteorder")]
+                if not all(one.file_size == len(_LITTLE) and archive.read(one) == _LITTLE for one in orders):
+                    return {}
+            return {_content(file, one): one.file_size for one in found}
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error):
+            return {}  # which torch says better
+
+
+_LITTLE = b"little"
+
+
+def _content(file: IO[bytes], record: zipfile.ZipInfo) -> int:
+    """Where a record's bytes begin, after a header with a name and an extra field."""
+    file.seek(record.header_offset + 26)
+    name, extra = struct.unpack("<HH", file.read(4))
+    return int(record.header_offset + 30 + name + extra)
 
 
 def _offender(error: Exception) -> str:
@@ -207,11 +270,34 @@ def _tensors(path: Path, loaded: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
     if not isinstance(loaded, Mapping) or not any(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise CheckpointError(f"{path} contains no table of tensors", "Give the file with the model's weights.")
+    seen = set[str]()
     for name, value in loaded.items():
         if isinstance(value, torch.Tensor):
             if dtype_name(value) is None or value.layout != torch.strided:
                 raise CheckpointError(f"{path}: {name} is {value.dtype}, {value.layout}", "Save it as a plain tensor.")
+            if value.device.type == "meta":
+                raise CheckpointError(f"{path}: {name} is on the device 'meta': it has no values", _AGAIN)
+            if str(name) in seen:
+                raise CheckpointError(f"{path}: {str(name)!r} is the name of two tensors", "Rename one of them.")
+            seen.add(str(name))
             yield str(name), value
+        elif not str(name).endswith("_extra_state") and _has_tensors(value):
+            raise CheckpointError(
+                f"{path}: {name} is not a tensor but contains tensors, beside those of the table", _AGAIN
+            )
+
+
+_AGAIN = "Save the model's weights alone: torch.save(model.state_dict(), FILE)."
+
+
+def _has_tensors(value: Any, depth: int = 0) -> bool:
+    """Whether there are tensors in nested containers."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return True
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return depth < _NESTED and any(_has_tensors(item, depth + 1) for item in inner)
 
 
 def dtype_name(tensor: torch.Tensor) -> str | None:

@@ -160,6 +160,9 @@ def unknown_row(where: str, fields: Mapping[str, Any], forms: tuple[str, ...], k
     for needed, what, hint in _OTHERS:
         if fields.keys() >= {*needed}:
             return UsageError(f"{where} {what}", hint)
+    for key, value in fields.items():
+        if isinstance(value, list) and value and isinstance(value[0], Mapping) and value[0].keys() & {*keys}:
+            return UsageError(f"{where} has a list of rows in '{key}'", f"Write the list alone: jq '.[\"{key}\"]' FILE")
     close = (did_you_mean(key, keys) for key in fields)
     hint = next((text for text in close if text.startswith("Did you mean")), "Use one of these formats.")
     return UsageError(f"{where} has none of: {', '.join(forms)}", hint)

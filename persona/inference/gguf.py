@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from persona import files
 from persona.errors import CheckpointError
@@ -29,9 +30,14 @@ def load_gguf(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, bytes]]:
         raise CheckpointError(f"{file} is a GGUF file, which needs the gguf package", "Install it: pip install gguf")
     try:
         with quiet(), redirect_stderr(io.StringIO()), files.temporary_folder() as place:  # which has a progress bar
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent, gguf_file=file.name, dtype=torch.float32, local_files_only=True
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
             )
+            _check_complete(file, loading)
             if hasattr(model.config, "quantization_config"):
                 del model.config.quantization_config  # it says that the weights are in the GGUF file
             model.config.architectures = [type(model).__name__]
@@ -42,6 +48,8 @@ def load_gguf(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, bytes]]:
                 place
             )
             small = {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{file} cannot be loaded: {_first_line(error)}", _HINT) from error
     except Exception as error:  # transformers raises whatever its code for an architecture meets
@@ -53,6 +61,14 @@ def load_gguf(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, bytes]]:
             tensors[name] = tensor
         seen.add(tensor.data_ptr())
     return tensors, small
+
+
+def _check_complete(file: Path, loading: Mapping[str, Any]) -> None:
+    """Raise if transformers found no values in the file for a weight, and made some up."""
+    absent = sorted(map(str, loading.get("missing_keys", ())))
+    if absent:
+        some = ", ".join(absent[:3]) + (f" and {len(absent) - 3} others" if len(absent) > 3 else "")
+        raise CheckpointError(f"{file} has no values for {some}", _HINT)
 
 
 _HINT = "Use the checkpoint that the GGUF file was made from: its weights are not quantized."

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from persona.errors import UsageError, did_you_mean
+from persona.jsonlines import check_characters
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names of what a model thinks before its answer; transformers passes each on under the others, too."""
@@ -24,7 +25,7 @@ MORE = ("name", "tool_calls", "tool_call_id", *REASONING, "tool_plan")
 
 ASSISTANT = "assistant"
 
-_SPEAKERS = {
+SPEAKERS = {
     "human": "user", "user": "user", "system": "system", "developer": "developer",
     "gpt": ASSISTANT, "assistant": ASSISTANT, "chatgpt": ASSISTANT, "bard": ASSISTANT, "bing": ASSISTANT,
     "model": ASSISTANT, "function_call": ASSISTANT,
@@ -73,6 +74,9 @@ def _message(where: str, entry: object) -> Message:
         raise UsageError(f"{where} has no 'role'", _FORM)
     role = "tool" if role == "function" else role  # OpenAI's older name
     more: dict[str, Any] = {key: entry[key] for key in MORE if key in entry}
+    for key in (*REASONING, "tool_plan"):
+        if not isinstance(more.get(key, ""), str):
+            raise UsageError(f"{where}: '{key}' is not a string", f'Write {{"{key}": "…"}}, or leave it out.')
     calls = more.pop("tool_calls", None) or [entry[key] for key in ("function_call",) if key in entry]
     if calls:
         more["tool_calls"] = _calls(where, calls)
@@ -83,15 +87,18 @@ def _message(where: str, entry: object) -> Message:
 
 def _of_sharegpt(where: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     speaker, value = entry["from"], entry.get("value")
-    if not isinstance(speaker, str) or speaker not in _SPEAKERS:
-        raise UsageError(f"{where} is from '{speaker}', which is no role", did_you_mean(str(speaker), _SPEAKERS))
+    if not isinstance(speaker, str) or speaker not in SPEAKERS:
+        raise UsageError(f"{where} is from '{speaker}', which is no role", did_you_mean(str(speaker), SPEAKERS))
     if speaker != "function_call":
         more = {key: item for key, item in entry.items() if key not in ("from", "value")}
-        return {**more, "role": _SPEAKERS[speaker], **({} if value is None else {"content": value})}
+        return {**more, "role": SPEAKERS[speaker], **({} if value is None else {"content": value})}
     try:
         calls = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
+        calls = None
+    if calls is None:
         raise UsageError(f"{where}: its function call is not JSON", 'Write {"name": …, "arguments": {…}}.') from None
+    check_characters(where, calls)
     return {"role": ASSISTANT, "tool_calls": calls if isinstance(calls, list) else [calls]}
 
 
@@ -130,19 +137,21 @@ def _call(where: str, call: object) -> dict[str, Any]:
         raise UsageError(f"{where}: a tool call has no name", _CALL)
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
-        arguments = _parsed(arguments)
+        arguments = _parsed(where, arguments)
     if not isinstance(arguments, Mapping):
         raise UsageError(f"{where}: the arguments of '{function['name']}' are not a JSON object", _CALL)
     kept = {key: call[key] for key in ("id",) if isinstance(call, Mapping) and wrapped and call.get(key) is not None}
     return {**kept, "type": "function", "function": {"name": function["name"], "arguments": dict(arguments)}}
 
 
-def _parsed(arguments: str) -> object:
+def _parsed(where: str, arguments: str) -> object:
     """Arguments that are JSON in a string, as OpenAI writes them; templates take an object."""
     try:
-        return json.loads(arguments or "{}")
+        value: object = json.loads(arguments or "{}")
     except (ValueError, RecursionError):
         return None
+    check_characters(where, value)
+    return value
 
 
 def tools_in(where: str, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -153,7 +162,7 @@ def tools_in(where: str, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], 
     """
     tools = fields.get("tools") or fields.get("functions") or []  # the latter is OpenAI's older name
     if isinstance(tools, str):
-        tools = _parsed(tools) if tools.strip() else []
+        tools = _parsed(where, tools) if tools.strip() else []
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise UsageError(
             f"{where}: 'tools' is not a list of functions",

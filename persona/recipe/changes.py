@@ -72,6 +72,8 @@ class RecipeChange:
 def _value_text(value: Any) -> str:
     if value is None or value == ():
         return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()  # as in TOML
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

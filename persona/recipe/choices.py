@@ -144,7 +144,7 @@ def _leaves(table: Table, values: Mapping[str, Any], path: Path) -> Iterator[tup
         else:
             raise table.error(
                 ".".join(here),
-                f"{value!r} cannot be a setting",
+                f"{value} cannot be a setting",
                 "Use a string, a finite number, true or false, or a list of these.",
             )
 

@@ -22,6 +22,9 @@ LARGEST = 1e9
 """Largest alpha or scale: the product of two and any plausible weight stays far below fp32's 3.4e38."""
 
 _SCALE = Number(1.0, -LARGEST, LARGEST, "Use a finite number.")
+TAKEN = {"base": "the base, in [files] and [config] of persona.toml", "HEAD": "the current commit"}
+"""Names that no new vector or readout may have, and what they mean."""
+
 _ID = re.compile(r"[0-9a-f]{4,64}")
 _CONFLICT = re.compile(r"<{7} |\|{7} |={7}$|>{7} ")
 _TOP = ("base", "merge", FILES, SETTINGS, "vectors", "readouts")
@@ -35,6 +38,8 @@ def checked_vector_name(name: str, what: str = "vector") -> str:
     Raises:
         UsageError: it may not.
     """
+    if name in TAKEN:
+        raise UsageError(f"'{name}' cannot be the name of a {what}: it means {TAKEN[name]}", "Pass another: --as NAME")
     if not NAME.fullmatch(name):
         raise UsageError(
             f"'{name}' is not a valid {what} name",

@@ -247,4 +247,6 @@ def _value_text(value: Any) -> str:
         return "unset"
     if isinstance(value, tuple) and value and isinstance(value[0], str):
         return ", ".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as in TOML
     return alphas.alpha_text(value) if isinstance(value, float | tuple) else str(value)

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError, did_you_mean
-from persona.inference.conversations import LISTS, check_labels, conversation_in, unknown_row
-from persona.inference.messages import MORE, REASONING
+from persona.inference.conversations import LISTS, Conversation, check_labels, conversation_in, unknown_row
+from persona.inference.messages import ASSISTANT, MORE, REASONING, SPEAKERS
 from persona.jsonlines import lines_of, objects_in, read_text, refuse_tables
 
 FORMS = ("messages", "conversations", "instruction and output", "prompt and completion", "text")
@@ -187,12 +187,24 @@ def _chat(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingEx
     if chat is None:
         return None
     if chat.messages and not everything and not any(chat.answers):
-        raise UsageError(f"{where} has no assistant message to learn", "Add one, or learn all tokens: --set loss=all")
+        raise _unanswered(where, chat)
     messages = tuple(
         Message(one["role"], one["content"], everything or learnt, {key: one[key] for key in MORE if key in one})
         for one, learnt in zip(chat.messages, chat.answers, strict=True)
     )
     return TrainingExample(where, messages, tools=chat.tools, everything=everything)
+
+
+def _unanswered(where: str, chat: Conversation) -> UsageError:
+    roles = list(dict.fromkeys(str(message["role"]) for message in chat.messages))
+    if ASSISTANT in roles:
+        return UsageError(f"{where} has no assistant message to learn: none counts", "Leave the row out.")
+    names = ", ".join(repr(role) for role in roles)
+    hint = "Add one, or learn all tokens: --set loss=all"
+    other = next((role for role in roles if SPEAKERS.get(role.lower()) == ASSISTANT), None)
+    if other is not None:
+        hint = f"Rename the role {other!r} to '{ASSISTANT}'."
+    return UsageError(f"{where} has no assistant message to learn; its roles: {names}", hint)
 
 
 def _completed(where: str, fields: Mapping[str, Any], everything: bool) -> TrainingExample:

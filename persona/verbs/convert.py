@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 8 << 20
+_RESERVED = "__metadata__"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,17 @@ def _open(path: Path) -> _Source:
     found = pickled.find(path)
     beside = _beside(path) if path.is_dir() else {}
     watch.add(*found, *beside.values())
-    return _Source({_renamed(file): pickled.load(file) for file in found}, _contents(beside), watch)
+    loaded = {file: pickled.load(file) for file in found}
+    _check_index(path, loaded)
+    return _Source({_renamed(file): weights for file, weights in loaded.items()}, _contents(beside), watch)
+
+
+def _check_index(folder: Path, loaded: Mapping[Path, Weights]) -> None:
+    """Raise if a tensor that the folder's index lists is in none of its files."""
+    present = {name for weights in loaded.values() for name in weights.tensors}
+    missing = [name for name in pickled.index_of(folder) if name not in present]
+    if missing:
+        raise CheckpointError(f"{folder} lacks tensor {missing[0]!r}, which its index lists", "Copy it again.")
 
 
 def _gguf(path: Path) -> Path | None:
@@ -169,6 +180,8 @@ def _check_names(loaded: Mapping[str, Weights]) -> None:
     seen: dict[str, str] = {}
     for file, weights in loaded.items():
         for name in weights.tensors:
+            if name == _RESERVED:
+                raise CheckpointError(f"{name!r} cannot be the name of a tensor in safetensors", "Rename it.")
             if seen.setdefault(name, file) != file:
                 raise CheckpointError(
                     f"tensor {name!r} is in {seen[name]} and in {file}", "The checkpoint is damaged; copy it again."
@@ -189,7 +202,7 @@ def _blocks(tensor: torch.Tensor) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]
     """Yield the tensor's bytes in blocks, each with the index of its first entry."""
     import torch
 
-    flat = tensor.detach().contiguous().reshape(-1)
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
     step = BLOCK // max(flat.element_size(), 1)
     for start in range(0, flat.numel(), step):
         yield start, flat[start : start + step].view(torch.uint8).numpy()

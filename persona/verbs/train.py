@@ -295,7 +295,7 @@ def _result(run: PlannedRun, prepared: Mapping[str, Prepared]) -> TrainResult:
     notes = []
     if settings.warmup_steps >= steps:
         notes.append(
-            f"all {steps} steps are warm-up (warmup_steps is {settings.warmup_steps}), "
+            f"{'the only step is' if steps == 1 else f'all {steps} steps are'} warm-up (warmup_steps is {settings.warmup_steps}), "
             "so the full learning rate is never reached"
         )
     if settings.method == "qlora" and EVALUATION in prepared:

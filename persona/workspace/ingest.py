@@ -15,7 +15,7 @@ from persona.errors import CheckpointError, UsageError
 from persona.ids import BaseId, VectorId
 from persona.progress import Progress
 from persona.recipe.model import Entry
-from persona.recipe.parse import LARGEST
+from persona.recipe.parse import LARGEST, TAKEN
 from persona.repository import Repository
 from persona.store.ingest import Ingested, ingest_run
 from persona.store.ingest_adapter import ingest_adapter
@@ -76,8 +76,9 @@ def name_of(folder: Path) -> str:
 
 
 def vector_name(text: str) -> str:
-    """Turn text into a valid vector name; empty if no valid character is left."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:64].rstrip("-")
+    """Turn text into a valid vector name; empty if no valid character is left, or the name means something else."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:64].rstrip("-")
+    return "" if name in TAKEN else name
 
 
 def run_metadata(run: Path, folder: Path, name: str, ingested: Ingested, kept: int) -> tuple[dict[str, Any], list[str]]:

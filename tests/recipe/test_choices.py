@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from persona.errors import RecipeError
+from persona.errors import RecipeError, UsageError
 from persona.recipe import edit, threeway
 from persona.recipe.builds import build_digest
 from persona.recipe.changes import changes
 from persona.recipe.choices import Choices
 from persona.recipe.markers import mark
 from persona.recipe.model import Recipe
-from persona.recipe.parse import parse
+from persona.recipe.parse import checked_vector_name, parse
 from persona.recipe.rewrite import rewrite
+from persona.workspace.ingest import vector_name
 
 HEAD = '[base]\nname = "b"\nid = "abcd"\n\n[vectors.a]\nid = "1111"\n\n[vectors.c]\nid = "2222"\n'
 TABLES = """
@@ -146,3 +147,19 @@ def test_changes_and_digests() -> None:
         "config.generation_config.top_p: unset → 0.5",
     ]
     assert len({build_digest(before), build_digest(after), build_digest(replace(before, choices=CHANGED[1]))}) == 3
+
+
+def test_a_switch_is_shown_as_it_is_written() -> None:
+    before, after = (parse(HEAD + f"[config]\nuse_sliding_window = {value}\n") for value in ("false", "true"))
+    assert [change.text for change in changes(before, after)] == ["config.use_sliding_window: false → true"]
+
+
+@pytest.mark.parametrize("name", ["base", "HEAD"])
+def test_names_that_mean_something_else(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' cannot be the name of a vector"):
+        checked_vector_name(name)
+    assert parse(HEAD + f'[vectors.{name}]\nid = "0a1b"\n').entry(name)  # which an older version allowed
+
+
+def test_folders_of_such_names() -> None:
+    assert [vector_name(name) for name in ("base", "HEAD", "base-2", "head")] == ["", "", "base-2", "head"]

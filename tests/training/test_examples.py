@@ -77,6 +77,10 @@ def test_two_speakers_in_jsonl(tmp_path: Path) -> None:
     assert one.answer == " hey are we on\n\n see you\n"
 
 
+def _called(arguments: str) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -85,7 +89,17 @@ def test_two_speakers_in_jsonl(tmp_path: Path) -> None:
         ({"mesages": []}, "has none of: messages, conversations, instruction and output, prompt and completion, text"),
         ({"messages": "hi"}, "'messages' is not a list"),
         ({"messages": [{"role": "user"}]}, ": message 1 of 'messages' has no 'content'"),
-        ({"messages": [USER]}, "has no assistant message"),
+        ({"messages": [USER]}, "has no assistant message to learn; its roles: 'user'"),
+        ({"messages": [USER, {**ASSISTANT, "weight": 0}]}, "has no assistant message to learn: none counts"),
+        ({"messages": [USER], "tools": '[{"name": "\\ud800"}]'}, "has \\ud800 alone"),
+        ({"messages": [USER, _called('{"a": "\\ud800"}')]}, "has \\ud800 alone"),
+        ({"messages": [USER, _called('{"\\ud800": 1}')]}, "has \\ud800 alone"),
+        ({"conversations": [{"from": "function_call", "value": '{"name": "\\udc00"}'}]}, "has \\udc00 alone"),
+        (
+            {"messages": [USER, {**ASSISTANT, "thinking": {"a": 1}}]},
+            "message 2 of 'messages': 'thinking' is not a string",
+        ),
+        ({"data": [{"messages": [USER, ASSISTANT]}]}, "has a list of rows in 'data'"),
         ({"prompt": "hi"}, "has no 'completion'"),
         ({"completion": "hi"}, "has no 'prompt'"),
         ({"prompt": "hi", "completion": [ASSISTANT]}, "one of 'prompt' and 'completion' is a list"),
@@ -99,6 +113,13 @@ def test_an_error_names_the_line(tmp_path: Path, row: Any, said: str) -> None:
     assert caught.value.message.startswith(f"{path}:3")
     assert said in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("role", ["gpt", "Assistant", "model"])
+def test_another_name_of_the_assistant(tmp_path: Path, role: str) -> None:
+    with pytest.raises(UsageError, match=f"its roles: 'user', '{role}'") as caught:
+        read_examples(written(tmp_path, {"messages": [USER, {"role": role, "content": "hi"}]}))
+    assert caught.value.hint == f"Rename the role '{role}' to 'assistant'."
 
 
 def test_errors_of_conversations(tmp_path: Path) -> None:

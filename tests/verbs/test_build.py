@@ -338,3 +338,5 @@ def test_nobody_builds_into_the_folder_they_are_in(
     monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(Refusal, match="is the current folder"):
         persona.build(repo, ".")
+    with pytest.raises(Refusal, match=r"is in \.persona, where persona keeps its own files"):
+        persona.build(repo, repo.folder / "new")

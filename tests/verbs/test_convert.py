@@ -7,6 +7,9 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +170,112 @@ def test_tensors_of_one_storage_and_of_every_stride(tmp_path: Path) -> None:
     assert_same(load(tmp_path / "new"), {name: tensor.contiguous() for name, tensor in tensors.items()})
 
 
+def test_signs_and_conjugates_that_views_carry(tmp_path: Path) -> None:
+    pairs = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64)
+    torch.save({"minus": torch._neg_view(torch.tensor([1.0, -2.0])), "conjugate": pairs.conj()}, tmp_path / "old.pt")
+    persona.convert(tmp_path / "old.pt", tmp_path / "new")
+    right = {"minus": torch.tensor([-1.0, 2.0]), "conjugate": torch.tensor([1 - 2j, 3 + 4j], dtype=torch.complex64)}
+    assert_same(load(tmp_path / "new"), right)
+
+
+def rezipped(source: Path, change: Callable[[str, bytes], bytes], packed: str = "") -> Path:
+    """A copy of the zip file with changed records, of which those with `packed` in their names are compressed."""
+    copy = source.with_name("copy.pt")
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(copy, "w") as new:
+        for name in old.namelist():
+            kind = zipfile.ZIP_DEFLATED if packed and packed in name else zipfile.ZIP_STORED
+            new.writestr(name, change(name, old.read(name)), compress_type=kind)
+    return copy
+
+
+def test_a_zip_file_that_was_packed_again(tmp_path: Path) -> None:
+    """The values of a compressed record are not the bytes in the file."""
+    tensors = {"w": torch.arange(12.0).reshape(3, 4), "b": torch.zeros(500)}
+    torch.save(tensors, tmp_path / "old.pt")
+    persona.convert(rezipped(tmp_path / "old.pt", lambda _, data: data, packed="/"), tmp_path / "new")
+    assert_same(load(tmp_path / "new"), tensors)
+
+
+@pytest.mark.parametrize(
+    ("record", "data"), [("/data/0", b"short"), ("/data/0", bytes(5000)), ("/byteorder", b"x" * 500)]
+)
+def test_a_record_of_another_size(tmp_path: Path, record: str, data: bytes) -> None:
+    torch.save({"w": torch.ones(12), "b": torch.ones(500)}, tmp_path / "old.pt")
+    copy = rezipped(tmp_path / "old.pt", lambda name, own: data if name.endswith(record) else own)
+    with pytest.raises(CheckpointError, match=r"copy\.pt is damaged") as caught:
+        persona.convert(copy, tmp_path / "new")
+    assert len(caught.value.message) < 300
+
+
+def test_a_compressed_record_that_is_damaged(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(12)}, tmp_path / "old.pt")
+    copy = rezipped(tmp_path / "old.pt", lambda _, data: data, packed="byteorder")
+    raw = bytearray(copy.read_bytes())
+    at = raw.index(b"/byteorder") + len("/byteorder")
+    raw[at : at + 2] = b"\xff\xff"
+    copy.write_bytes(raw)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        persona.convert(copy, tmp_path / "new")
+
+
+class Rebuilt:
+    """Unpickles as a tensor of 12 numbers with a given offset, shape and steps."""
+
+    def __init__(self, *shape: object) -> None:
+        self.shape = shape
+
+    def __reduce__(self) -> tuple[object, ...]:
+        storage = torch.storage.TypedStorage(
+            wrap_storage=torch.arange(12.0).untyped_storage(), dtype=torch.float32, _internal=True
+        )
+        return torch._utils._rebuild_tensor_v2, (storage, *self.shape, False, OrderedDict())
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, (20,), (1,)), (10, (3,), (1,)), (0, (3,), (9,)), (-5, (3,), (1,)), (0, (3.5,), (1,))]
+)
+def test_a_tensor_beyond_its_values(
+    tmp_path: Path, shape: tuple[object, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"w": torch.ones(500), "x": Rebuilt(*shape)}, tmp_path / "old.pt")
+    with pytest.raises(CheckpointError, match=r"old\.pt is damaged"):
+        persona.convert(tmp_path / "old.pt", tmp_path / "new")
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"w": torch.ones(2), "layers": {"0": torch.ones(3)}}, "layers is not a tensor but contains tensors"),
+        ({"w": torch.ones(2), "b": [torch.ones(2)]}, "b is not a tensor but contains tensors"),
+        ({1: torch.ones(2), "1": torch.zeros(2)}, "'1' is the name of two tensors"),
+        ({"w": torch.ones(2), "__metadata__": torch.ones(2)}, "'__metadata__' cannot be the name"),
+        ({"w": torch.ones(2, device="meta")}, "w is on the device 'meta'"),
+    ],
+)
+def test_a_table_that_would_lose_tensors(tmp_path: Path, table: dict[Any, Any], problem: str) -> None:
+    torch.save(table, tmp_path / "old.pt")
+    with pytest.raises(CheckpointError, match=problem):
+        persona.convert(tmp_path / "old.pt", tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("index", "problem"), [({"w": "x.bin", "lost": "x.bin"}, "lacks tensor 'lost'"), ({"w": ["x.bin"]}, "weight_map")]
+)
+def test_an_index_that_is_wrong(tmp_path: Path, index: dict[str, Any], problem: str) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "x.bin")
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    with pytest.raises(CheckpointError, match=problem):
+        persona.convert(tmp_path, tmp_path / "new")
+
+
+def test_a_pickle_is_not_committed(repo: persona.Repository, tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="is a pickle") as caught:
+        persona.commit(repo, tmp_path / "x.pt", name="x")
+    assert f"persona convert {tmp_path / 'x.pt'} -o {tmp_path / 'x'}" in caught.value.hint
+
+
 def test_what_deepspeed_left_elsewhere(tmp_path: Path) -> None:
     torch.save({"module": {"w": torch.empty(0)}}, tmp_path / "zero.pt")
     with pytest.raises(CheckpointError, match="only empty tensors") as caught:
@@ -270,7 +379,7 @@ def test_a_distributed_checkpoint_that_is_wrong(tmp_path: Path, fault: str) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-def gguf_file(path: Path, *, quantized: bool) -> Path:
+def gguf_file(path: Path, *, quantized: bool, without: str = "") -> Path:
     """A small Llama with a tied head, by the format's own writer."""
     random, kind = np.random.default_rng(0), gguf.GGMLQuantizationType.Q8_0
     writer = gguf.GGUFWriter(path, "llama")
@@ -292,6 +401,7 @@ def gguf_file(path: Path, *, quantized: bool) -> Path:
         "blk.0.attn_q": (32, 32), "blk.0.attn_k": (16, 32), "blk.0.attn_v": (16, 32), "blk.0.attn_output": (32, 32),
         "blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64),
     }  # fmt: skip
+    shapes.pop(without, None)
     for name, shape in shapes.items():
         values = random.normal(size=shape).astype(np.float32)
         if quantized and len(shape) == 2:
@@ -318,6 +428,15 @@ def test_a_gguf_file(tmp_path: Path, quantized: bool) -> None:
     assert_same(dict(model.named_parameters()), dict(wanted.named_parameters()))
     assert "lm_head.weight" not in load(tmp_path / "new")
     persona.init(tmp_path / "r", tmp_path / "new")
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers' own
+def test_a_gguf_file_without_a_weight(tmp_path: Path) -> None:
+    """transformers makes up its values."""
+    file = gguf_file(tmp_path / "x.gguf", quantized=False, without="output_norm")
+    with pytest.raises(CheckpointError, match=r"x\.gguf has no values for model\.norm\.weight"):
+        persona.convert(file, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
