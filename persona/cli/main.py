@@ -20,7 +20,7 @@ from persona import files
 from persona.cli.app import App, fail
 from persona.cli.lazy import LazyGroup, modules_of
 from persona.cli.output import Unheard, note, silence_stdout, writing
-from persona.errors import PersonaError, UsageError
+from persona.errors import PersonaError, Storage, UsageError
 
 GROUPS = {
     "start a repository": ("init", "demo"),
@@ -53,6 +53,16 @@ BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of writing to stdout. Errors of files become a PersonaError where they occur."""
+
+_REFUSED = {
+    errno.ENOENT: "",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 65536",
+    errno.ENFILE: "The system has too many open files: close other programs.",
+    errno.EACCES: "Check its owner and permissions.",
+    errno.EPERM: "Check its owner and permissions.",
+    errno.ENOMEM: "Close other programs; 'persona build' takes --memory SIZE.",
+}
+"""What the system may refuse, and what to do about it."""
 
 SUMMARY_WIDTH = 50
 """Characters that `persona --help` shows of a command's summary."""
@@ -140,8 +150,22 @@ def invoke(args: Sequence[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # click's own output is full
             return _explain(app, Unheard(error))
-        return _report_bug(app, error)
+        refusal = _refused_by_the_system(error)
+        return _report_bug(app, error) if refusal is None else _explain(app, refusal)
     return result if isinstance(result, int) else 0
+
+
+def _refused_by_the_system(error: Exception) -> Storage | None:
+    """The error to print for what the system does not grant, wherever it was asked for; None for anything else."""
+    if isinstance(error, MemoryError):
+        return Storage("there is not enough memory", "Close other programs; 'persona build' takes --memory SIZE.")
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    if error.errno == errno.ENOENT:  # only os.getcwd fails without a name
+        return None if error.filename else Storage("the current folder does not exist any more", "Go to another one.")
+    where = f"{error.filename}: " if error.filename else ""
+    reason = os.strerror(error.errno)
+    return Storage(f"{where}{reason[:1].lower()}{reason[1:]}", _REFUSED[error.errno])
 
 
 def _usage_error(error: click.ClickException, argv: Sequence[str]) -> UsageError:

@@ -351,3 +351,28 @@ def test_a_recipe_is_edited_by_commands_in_any_layout(models: TinyModels, work: 
 def test_usage_errors_are_of_the_library_too(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"metrics file .* does not exist"):
         persona.commit(repo, models.run(1), name="a", metrics=tmp_path / "none.json")
+
+
+LIMITS = """
+import resource, sys
+from persona import files
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, int(sys.argv[1])))
+files.allow_many_files()
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+@pytest.mark.parametrize("hard", [40, 900])
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(hard: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITS, str(hard)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"({hard}, {hard})"
+
+
+def test_a_current_folder_that_was_deleted(tmp_path: Path) -> None:
+    """In a shell that stands in a folder which somebody removed."""
+    (tmp_path / "gone").mkdir()
+    program = "import os, sys; os.rmdir(os.getcwd()); from persona.cli.main import invoke; sys.exit(invoke(['status']))"
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, cwd=tmp_path / "gone", capture_output=True, text=True, check=False)
+    assert done.returncode == 74
+    assert "the current folder does not exist any more" in done.stderr

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +20,6 @@ from tests.cli.conftest import Run
 from tests.maintenance.conftest import flip, flip_tensor, objects_of, volume_with
 from tests.maintenance.conftest import work as work  # the fixture
 from tests.models import TinyModels
-from tests.store.conftest import Counter, bf16
 
 
 def fsck(repo: persona.Repository, **options: object) -> CheckReport:
@@ -301,19 +297,3 @@ def test_models_are_left_alone(models: TinyModels, work: persona.Repository) -> 
     before = {path: path.read_bytes() for path in models.base().iterdir()}
     fsck(work, repair_from=models.base())
     assert before == {path: path.read_bytes() for path in models.base().iterdir()}
-
-
-def test_more_packs_than_files_may_be_open(work: persona.Repository) -> None:
-    """With the usual limit of 1,024 open files, 1,101 packs were reported as thousands of losses."""
-    for number in range(80):
-        with work.tensors.writer() as writer:
-            writer.add_tensors([bf16((2, 2), number).incoming(None)], Counter())
-            writer.finish()
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-    command = [sys.executable, "-m", "persona", "-C", str(work.root), "fsck", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
-    assert done.returncode == 0, done.stdout
-    assert json.loads(done.stdout)["result"]["lost"] == []
