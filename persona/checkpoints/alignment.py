@@ -15,7 +15,7 @@ What is left is new in the run, or missing from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
     from persona.checkpoints.conversions import Group
+    from persona.checkpoints.modules import Modules
 
     Shape = tuple[int, ...]
     Bytes = npt.NDArray[np.uint8]
@@ -207,11 +208,11 @@ def _by_model(
     theirs, ours = theirs or ours, ours or theirs
     if theirs is None or ours is None:
         return Aligned(checkpoint, (), tuple(notes))
-    new = {name for name in checkpoint.infos if name not in known}
     targets = theirs.groups(base)
     ignored = tuple(sorted({*base} - {file for group in targets for file in group.files}))
     sources: dict[str, Group] = {}
-    if new:
+    if new := {name for name in checkpoint.infos if name not in known}:
+        checkpoint = _renamed(checkpoint, _as_loaded(checkpoint, new, ours))
         groups = ours.groups({name: info.shape for name, info in checkpoint.infos.items()})
         sources = {name: group for group in groups for name in group.parameters}
     made: dict[str, tuple[TensorInfo, TensorSource]] = {}
@@ -231,6 +232,18 @@ def _by_model(
         notes.append(_says("converted {} from the names of the loaded model", made))
     lacking = tuple(name for name in ignored if name not in infos)
     return Aligned(replace(checkpoint, owner=owner, infos=infos), lacking, tuple(notes))
+
+
+def _as_loaded(checkpoint: Checkpoint, new: Set[str], ours: Modules) -> dict[str, str]:
+    """Run names that transformers does not load → those that it does: without wrappers, with more or fewer leading parts."""
+    plain = {old: _plain(old, ours.parameters) for old in sorted(new)}
+    plain = {old: name for old, name in plain.items() if name != old and name not in checkpoint.infos}
+    groups = ours.groups({plain.get(name, name): info.shape for name, info in checkpoint.infos.items()})
+    loaded = {file for group in groups for file in group.files}
+    names = plain if not loaded.isdisjoint(plain.values()) else {}
+    left = {old: checkpoint.infos[old].shape for old in sorted(new) if names.get(old, old) not in loaded}
+    found = {name for group in groups for name in group.parameters}
+    return names | _by_prefix(left, {name: s for name, s in ours.parameters.items() if name not in found}, {})
 
 
 class _Conversion:

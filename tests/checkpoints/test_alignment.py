@@ -107,6 +107,19 @@ def test_wrappers_and_prefixes(wrapper: str, tmp_path: Path) -> None:
     check_same(tensors_of(align(tmp_path / "run", tmp_path / "base"), wanted), wanted)
 
 
+@pytest.mark.parametrize("wrapper", [*WRAPPERS, "other", "half"])
+@pytest.mark.parametrize("family", ["Qwen2-VL", "Mixtral"])
+def test_wrappers_around_the_names_of_the_loaded_model(family: str, wrapper: str, tmp_path: Path) -> None:
+    hub_names(family, tmp_path / "base", 1)
+    wanted = hub_names(family, tmp_path / "wanted", 2)
+    module_names(family, tmp_path / "run", 2)
+    own = load_file(tmp_path / "run/model.safetensors")
+    half = {name: f"module.{name}" if at % 2 else name for at, name in enumerate(own)}
+    rename = {**WRAPPERS, "other": lambda name: f"net.{name}", "half": half.__getitem__}[wrapper]
+    save_file({rename(name): t for name, t in own.items()}, tmp_path / "run/model.safetensors")
+    check_same(tensors_of(align(tmp_path / "run", tmp_path / "base"), wanted), wanted)
+
+
 def test_a_new_tensor_loses_the_wrapper_that_the_others_had(tmp_path: Path) -> None:
     hub_names("Llama", tmp_path / "base", 1)
     wanted = hub_names("Llama", tmp_path / "run", 2) | {"score.weight": torch.ones(2, 32)}
