@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,7 @@ def ingest_run(
     shapes = {name: spec.shape for name, spec in base.tensors.items()}
     config = base_config(base, store)
     run = aligned(checkpoint, shapes, base.tied, config)
-    checkpoint, short = padded(run.checkpoint, base, config, store)
+    checkpoint, short = padded(_split(run.checkpoint, base), base, config, store)
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
@@ -170,6 +170,15 @@ def ingest_run(
         relative,
         (*checkpoint.notes, *run.notes, *short, *_kept(run.ignored), *changes.notes, *notes),
     )
+
+
+def _split(checkpoint: Checkpoint, base: Base) -> Checkpoint:
+    """A run that ties tensors that are several in its base, with a copy under each of their names."""
+    tied = tied_names(checkpoint.config, checkpoint.infos)
+    copies = {alias: name for alias, name in tied.items() if alias in base.tensors and alias not in checkpoint.infos}
+    infos = {alias: replace(checkpoint.infos[name], name=alias) for alias, name in copies.items()}
+    owner = {alias: checkpoint.owner[name] for alias, name in copies.items()}
+    return replace(checkpoint, infos={**checkpoint.infos, **infos}, owner={**checkpoint.owner, **owner})
 
 
 def _kept(ignored: Sequence[str]) -> Iterator[str]:
@@ -278,9 +287,8 @@ def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[flo
 
 def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed], keeps: Collection[str]) -> _Changes:
     specs = {name: tensor.spec for name, tensor in surveyed.items()}
-    _drop_tied(checkpoint.config, specs)
-    for alias, embedding in base.tied.items():  # a run saved without its config
-        if alias in specs and embedding in specs and specs[alias].id == specs[embedding].id:
+    for alias, name in {**tied_names(checkpoint.config, specs), **base.tied}.items():  # a run may have no config
+        if alias in specs and name in specs and specs[alias].id == specs[name].id and alias not in base.tensors:
             del specs[alias]
     changes = _Changes(
         changed={name: surveyed[name] for name, spec in specs.items() if base.tensors.get(name) != spec},
