@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -134,6 +135,22 @@ def test_one_tensor_under_two_names(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "run/model.safetensors")
     with pytest.raises(CheckpointError, match=r"'module\.model\.norm\.weight'"):
         align(tmp_path / "run", tmp_path / "base")
+
+
+def held() -> int:
+    """Bytes of all tensors that live."""
+    gc.collect()
+    return sum(t.numel() * t.element_size() for t in gc.get_objects() if type(t) is torch.Tensor)
+
+
+def test_one_conversion_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    wanted = hub_names("Mixtral", tmp_path / "base", 1)
+    module_names("Mixtral", tmp_path / "run", 2)
+    run, before = align(tmp_path / "run", tmp_path / "base").checkpoint, held()
+    for name, info in run.tensors.items():
+        run.owner[name].data(info)
+    one = sum(t.numel() * t.element_size() for name, t in wanted.items() if "layers.0" in name and "expert" in name)
+    assert held() - before <= 2 * one, "experts of more than one layer"
 
 
 def test_a_tied_tensor_that_the_run_saved_under_its_other_name(tmp_path: Path) -> None:
