@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints.alignment import aligned, same_but_rows
+from persona.checkpoints.alignment import Aligned, aligned, same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
@@ -136,10 +136,8 @@ def ingest_run(
         CheckpointError: a tensor is quantized.
         Storage: a file cannot be read, or changed while it was being read.
     """
-    shapes = {name: spec.shape for name, spec in base.tensors.items()}
-    config = base_config(base, store)
-    run = aligned(checkpoint, shapes, base.tied, config)
-    checkpoint, short = padded(_split(run.checkpoint, base), base, config, store)
+    run = under_base(checkpoint, base, store)
+    checkpoint, short = padded(run.checkpoint, base, base_config(base, store), store)
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
@@ -170,6 +168,17 @@ def ingest_run(
         relative,
         (*checkpoint.notes, *run.notes, *short, *_kept(run.ignored), *changes.notes, *notes),
     )
+
+
+def under_base(checkpoint: Checkpoint, base: Base, store: TensorStore) -> Aligned:
+    """A run with the tensors that its base has, under their names.
+
+    Raises:
+        CheckpointError: two of the run's tensors have the same name in the base.
+    """
+    shapes = {name: spec.shape for name, spec in base.tensors.items()}
+    run = aligned(checkpoint, shapes, base.tied, base_config(base, store))
+    return replace(run, checkpoint=_split(run.checkpoint, base))
 
 
 def _split(checkpoint: Checkpoint, base: Base) -> Checkpoint:
