@@ -113,3 +113,16 @@ def test_an_object_of_the_right_hash_that_says_nonsense(change: dict[str, object
     with_base(repo, hostile)
     assert persona.status(repo).commit == repo.head()
     assert fsck(repo).counts.objects == 6
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_file_that_an_interrupted_save_cut_short(
+    repo: persona.Repository, models: TinyModels, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(models.run(1), tmp_path / "run")
+    (tmp_path / "run" / name).write_text('{"model": {"type": "BPE", "vocab"')
+    with pytest.raises(CheckpointError, match=f"{name} is not valid JSON") as caught:
+        persona.commit(repo, tmp_path / "run", name="run")
+    assert "remove it" in caught.value.hint
+    (tmp_path / "run" / name).unlink()
+    persona.commit(repo, tmp_path / "run", name="run")
