@@ -7,7 +7,7 @@ in blocks. Two parts with equal ``origin`` have equal bytes, so they need not be
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -67,11 +67,11 @@ def of_plan(plan: Plan, store: TensorStore, progress: Progress = SILENT) -> dict
     }
 
 
-def of_folder(checkpoint: Checkpoint) -> dict[str, Part]:
-    """The tensors of a folder. A tied head that was also written out is left out."""
+def of_folder(checkpoint: Checkpoint, own: Collection[str] = ()) -> dict[str, Part]:
+    """The tensors of a folder. A tied head that was also written out is left out, unless ``own`` has its name."""
     tensors = checkpoint.tensors
     for head, embedding in tied_names(checkpoint.config, tensors).items():
-        if head in tensors and _same_bytes(checkpoint, tensors[head], tensors[embedding]):
+        if head in tensors and head not in own and _same_bytes(checkpoint, tensors[head], tensors[embedding]):
             del tensors[head]
     return {
         name: Part(info.dtype, info.shape, partial(_of_file, checkpoint.owner[name], info))

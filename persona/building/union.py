@@ -28,12 +28,13 @@ from persona.recipe import alphas
 from persona.recipe.choices import BASE, TOKENS
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
+from persona.store.padding import rows_of
 from persona.store.tensors import TensorStore
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Bits
 
-_BIASES = re.compile(r"(.*\.)?(lm_head|embed_out|predictions|decoder|vocab_projector)\.bias")
+_BIASES = re.compile(r"(.*\.)?((lm_head|embed_out|predictions|decoder|vocab_projector)\.bias|final_logits_bias)")
 _ALTERNATIVE = "Choose one tokenizer in [files] instead of the union of tokens, or leave the vector out."
 
 
@@ -134,8 +135,8 @@ class _Rows:
             holding = [a for a in self.active if name in a.vector.tensors]
             before = self.base.spec(name)
             assert before is not None
-            size = self._size(name, before.shape[0])
-            carrier = self._carrier(holding, name) if size > before.shape[0] else None
+            size = self._size(name, rows_of(before.shape))
+            carrier = self._carrier(holding, name) if size > rows_of(before.shape) else None
             for a in [*holding, *([carrier] if carrier and carrier not in holding else [])]:
                 spec = a.vector.tensors.get(name, before)
                 new = self._new_rows(name, spec.dtype, size) if a is carrier else []
@@ -145,7 +146,7 @@ class _Rows:
     def _size(self, name: str, rows: int) -> int:
         """How many rows a tensor of the build has."""
         padded = [
-            a.vector.tensors[name].shape[0]
+            rows_of(a.vector.tensors[name].shape)
             for a in self.active
             if name in a.vector.tensors and a.alpha_at(name) > 0 and (self.is_union or a.name == self.union.owner)
         ]
@@ -194,9 +195,9 @@ class _Rows:
         spec = spec or self.base.spec(name)
         assert spec is not None
         last = max(self.union.ids.get(a.name, {}), default=-1)
-        if last >= spec.shape[0]:
+        if last >= rows_of(spec.shape):
             raise Refusal(
-                f"vector '{a.name}' has a token with the id {last}, but only {spec.shape[0]} rows in {name}",
+                f"vector '{a.name}' has a token with the id {last}, but only {rows_of(spec.shape)} rows in {name}",
                 "Its run added the token without resize_token_embeddings: leave the vector out, or train it again.",
             )
 
@@ -209,22 +210,22 @@ class _Rows:
         held = dict.fromkeys(name for a in self.active for name in a.vector.tensors if self._is_vocabulary(name))
         gone = {name for a in self.active for name in a.vector.gone}
         for name, spec in self.base.tensors.items():
-            if self._is_vocabulary(name) and self.union.size > spec.shape[0] and name not in gone:
+            if self._is_vocabulary(name) and self.union.size > rows_of(spec.shape) and name not in gone:
                 held.setdefault(name)
         return list(held)
 
     def _is_vocabulary(self, name: str) -> bool:
         """Whether a tensor has a row for each token: an embedding, a head, or one that a vector added rows to."""
         before = self.base.spec(name)
-        if before is None or before.shape[:1] not in self._sizes:
+        if before is None or not before.shape or rows_of(before.shape) not in self._sizes:
             return False
         known = ties.is_embedding(name) or ties.is_head(name) or _BIASES.fullmatch(name)
         return bool(known) or any(name in grown(self.base, a.vector) for a in self.active)
 
     @property
-    def _sizes(self) -> set[tuple[int, ...]]:
+    def _sizes(self) -> set[int]:
         """Numbers of rows of the base's embeddings."""
-        return {spec.shape[:1] for name, spec in self.base.tensors.items() if ties.is_embedding(name)}
+        return {rows_of(spec.shape) for name, spec in self.base.tensors.items() if ties.is_embedding(name)}
 
     def _before(self, name: str, dtype: str) -> Bits:
         """The base's tensor, as rows, in another dtype."""
@@ -232,11 +233,11 @@ class _Rows:
         assert spec is not None
         bits = self.store.read(spec.id)
         bits = bits if spec.dtype == dtype else narrow(widen(bits, spec.dtype), dtype)
-        return bits.reshape(spec.shape[0], -1)
+        return bits.reshape(rows_of(spec.shape), -1)
 
     def _of(self, a: Active, name: str) -> Bits:
         spec = a.vector.tensors[name]
-        return self.store.read(spec.id).reshape(spec.shape[0], -1)
+        return self.store.read(spec.id).reshape(rows_of(spec.shape), -1)
 
     def _known_rows(self, a: Active, name: str, dtype: str) -> Bits:
         """As many rows as the base has: its tokens', then those of tokens that the union has there."""
@@ -280,5 +281,5 @@ class _Rows:
         import numpy as np
 
         bits = np.concatenate(rows)
-        shape = (len(bits), *like.shape[1:])
+        shape = (len(bits), *like.shape[1:]) if rows_of(like.shape) == like.shape[0] else (1, len(bits))
         return TensorSpec(self.store.lend_tensor(like.dtype, shape, bits), like.dtype, shape)

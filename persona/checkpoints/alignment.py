@@ -15,10 +15,11 @@ What is left is new in the run, or missing from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints.folder import Checkpoint
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from persona.checkpoints.conversions import Group
+    from persona.checkpoints.modules import Modules
 
     Shape = tuple[int, ...]
     Bytes = npt.NDArray[np.uint8]
@@ -207,21 +209,22 @@ def _by_model(
     theirs, ours = theirs or ours, ours or theirs
     if theirs is None or ours is None:
         return Aligned(checkpoint, (), tuple(notes))
-    new = {name for name in checkpoint.infos if name not in known}
     targets = theirs.groups(base)
     ignored = tuple(sorted({*base} - {file for group in targets for file in group.files}))
     sources: dict[str, Group] = {}
-    if new:
+    if new := {name for name in checkpoint.infos if name not in known}:
+        checkpoint = _renamed(checkpoint, _as_loaded(checkpoint, new, ours))
         groups = ours.groups({name: info.shape for name, info in checkpoint.infos.items()})
         sources = {name: group for group in groups for name in group.parameters}
     made: dict[str, tuple[TensorInfo, TensorSource]] = {}
-    used: set[str] = set()
+    used, latest = set[str](), _Latest()
     for group in targets:
         missing = [file for file in group.files if file not in checkpoint.infos]
         parts = [sources.get(name) for name in group.parameters]
         if not missing or any(part is None for part in parts):
             continue
-        conversion = _Conversion(checkpoint, group, tuple(dict.fromkeys(part for part in parts if part is not None)))
+        of = tuple(dict.fromkeys(part for part in parts if part is not None))
+        conversion = _Conversion(checkpoint, group, of, latest)
         made |= conversion.tensors(base)
         used |= conversion.used
     kept = {name: info for name, info in checkpoint.infos.items() if name not in used}
@@ -233,13 +236,42 @@ def _by_model(
     return Aligned(replace(checkpoint, owner=owner, infos=infos), lacking, tuple(notes))
 
 
+def _as_loaded(checkpoint: Checkpoint, new: Set[str], ours: Modules) -> dict[str, str]:
+    """Run names that transformers does not load → those that it does: without wrappers, with more or fewer leading parts."""
+    plain = {old: _plain(old, ours.parameters) for old in sorted(new)}
+    plain = {old: name for old, name in plain.items() if name != old and name not in checkpoint.infos}
+    groups = ours.groups({plain.get(name, name): info.shape for name, info in checkpoint.infos.items()})
+    loaded = {file for group in groups for file in group.files}
+    names = plain if not loaded.isdisjoint(plain.values()) else {}
+    left = {old: checkpoint.infos[old].shape for old in sorted(new) if names.get(old, old) not in loaded}
+    found = {name for group in groups for name in group.parameters}
+    return names | _by_prefix(left, {name: s for name, s in ours.parameters.items() if name not in found}, {})
+
+
+class _Latest:
+    """What the latest conversion made, which several tensors are taken from one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._conversion: _Conversion | None = None
+        self._made: dict[str, torch.Tensor] = {}
+
+    def of(self, conversion: _Conversion) -> dict[str, torch.Tensor]:
+        """What a conversion makes."""
+        with self._lock:
+            if conversion is not self._conversion:
+                self._conversion, self._made = None, {}  # before the next one takes memory
+                self._made = conversion.convert()
+                self._conversion = conversion
+            return self._made
+
+
 class _Conversion:
     """Tensors of a base that are made of a run's, by way of the loaded model's parameters."""
 
-    def __init__(self, checkpoint: Checkpoint, target: Group, sources: tuple[Group, ...]) -> None:
-        self.checkpoint, self.target, self.sources = checkpoint, target, sources
+    def __init__(self, checkpoint: Checkpoint, target: Group, sources: tuple[Group, ...], latest: _Latest) -> None:
+        self.checkpoint, self.target, self.sources, self._latest = checkpoint, target, sources, latest
         self.used = {file for source in sources for file in source.files}
-        self._made = lru_cache(maxsize=1)(self._convert)
 
     def tensors(self, base: Mapping[str, Shape]) -> dict[str, tuple[TensorInfo, TensorSource]]:
         """The base's tensors of this group; none if the run's do not convert to the base's shapes."""
@@ -273,10 +305,11 @@ class _Conversion:
     def _bytes(self, name: str) -> Bytes:
         import torch
 
-        data: Bytes = self._made()[name].contiguous().reshape(-1).view(torch.uint8).numpy()
+        data: Bytes = self._latest.of(self)[name].contiguous().reshape(-1).view(torch.uint8).numpy()
         return data
 
-    def _convert(self) -> dict[str, torch.Tensor]:
+    def convert(self) -> dict[str, torch.Tensor]:
+        """The base's tensors of this group."""
         return self._through(self._read)
 
     def _through(self, read: Callable[[str], torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -13,20 +13,28 @@ from pathlib import Path
 
 from persona import files
 from persona.checkpoints.adapters.ties import CHOICES
-from persona.checkpoints.tensorfile import TensorFile
+from persona.checkpoints.alignment import Computed
+from persona.checkpoints.folder import Checkpoint
+from persona.checkpoints.tensorfile import TensorFile, TensorInfo, TensorSource
 from persona.errors import PersonaError, Storage
-from persona.ids import BaseId, BlobId, TensorId, VectorId
+from persona.ids import BaseId, BlobId, TensorId, VectorId, tensor_id
 from persona.maintenance.check import Examination
 from persona.maintenance.repack import copy_frames
 from persona.maintenance.sources import RepairSource
 from persona.maintenance.weights import SET_ASIDE, digest_of
 from persona.progress import SILENT, Progress
 from persona.store import kept, lists
+from persona.store.ingest import under_base
 from persona.store.ingest_adapter import checked_adapter, ingest_adapter, tensor_ids
+from persona.store.ingest_files import base_config
 from persona.store.nouns import Base, Vector
 from persona.store.packs import Volume
 from persona.store.packwriter import Incoming
+from persona.store.padding import padded
 from persona.store.tensors import TensorStore
+
+Places = dict[TensorId, tuple[TensorSource, TensorInfo]]
+"""Where tensors are read from."""
 
 
 @dataclass
@@ -56,6 +64,7 @@ def repair_contents(exam: Examination, source: RepairSource, progress: Progress)
     _rewrite_kept(repair)
     store = repair.store()
     _store_lost(repair, store)
+    _store_converted(repair, store)
     _store_adapter(repair, store)
     for name in sorted(repair.suspect):
         _replace(repair, store, name)
@@ -162,20 +171,53 @@ def _copy_kept(volume: Volume, wanted: set[str], store: TensorStore) -> None:
 def _store_lost(repair: Repair, store: TensorStore) -> None:
     """Store the lost tensors and blobs that the checkpoint has, as ``init`` and ``commit`` would."""
     lost = {name: kind for name, kind in repair.exam.lost_contents().items() if not _has(store, name)}
-    tensors = [TensorId(name) for name in lost if name in repair.source.places]
+    places: Places = dict(repair.source.places)
+    tensors = [TensorId(name) for name in lost if name in places]
     blobs = [data for name in lost if (data := repair.source.blob(BlobId(name))) is not None]
     if not tensors and not blobs:
         return
-    sizes = sum(repair.source.places[name][1].nbytes for name in tensors)
-    with store.writer() as writer, repair.progress.task("storing again", sizes) as task:
+    with store.writer() as writer, repair.progress.task("storing again", _size(places, tensors)) as task:
         for data in blobs:
             writer.add_blob(data)
-        writer.add_tensors(_incoming(repair, store, tensors), task)
+        writer.add_tensors(_incoming(repair, store, places, tensors), task)
         summary = writer.finish()
     some = ", ".join(name[:12] for name in sorted(tensors)[:3]) + (", …" if len(tensors) > 3 else "")
     repair.done.append(
         f"{summary.tensors} tensor(s) and {summary.blobs} blob(s) were stored again" + (f": {some}" if some else "")
     )
+
+
+def _store_converted(repair: Repair, store: TensorStore) -> None:
+    """Store lost tensors that a run had under other names and that are made of others, as ``commit`` makes them."""
+    checkpoint = repair.source.checkpoint
+    lost = {name for name in repair.exam.lost_contents() if not _has(store, name)}
+    if checkpoint is None or not lost:
+        return
+    for name in repair.exam.catalog.of_kind("base"):
+        try:
+            places = _converted(checkpoint, Base.get(repair.exam.repo.objects, BaseId(name)), store)
+        except Storage:
+            raise
+        except PersonaError:  # not a run of this base, or the base is damaged
+            continue
+        if not (tensors := [tensor for tensor in places if tensor in lost]):
+            continue
+        with store.writer() as writer, repair.progress.task("storing again", _size(places, tensors)) as task:
+            writer.add_tensors(_incoming(repair, store, places, tensors), task)
+            writer.finish()
+        lost -= {*tensors}
+        repair.done.append(f"{len(tensors)} tensor(s) converted from the checkpoint's were stored again")
+
+
+def _converted(checkpoint: Checkpoint, base: Base, store: TensorStore) -> Places:
+    """The tensors of a run that are none of its files' once they are as in its base."""
+    run, _ = padded(under_base(checkpoint, base, store).checkpoint, base, base_config(base, store), store)
+    owners = {name: owner for name, owner in run.owner.items() if isinstance(owner, Computed)}
+    infos = {name: run.infos[name] for name in owners}
+    return {
+        tensor_id(info.dtype, info.shape, owners[name].chunks(info)): (owners[name], info)
+        for name, info in infos.items()
+    }
 
 
 def _store_adapter(repair: Repair, store: TensorStore) -> None:
@@ -226,10 +268,14 @@ def adapter_vectors(
             return
 
 
-def _incoming(repair: Repair, store: TensorStore, tensors: list[TensorId]) -> Iterator[Incoming]:
+def _size(places: Places, tensors: list[TensorId]) -> int:
+    return sum(places[name][1].nbytes for name in tensors)
+
+
+def _incoming(repair: Repair, store: TensorStore, places: Places, tensors: list[TensorId]) -> Iterator[Incoming]:
     bases = _bases_for(repair.exam, store)
     for name in tensors:
-        file, info = repair.source.places[name]
+        file, info = places[name]
         label = f"{file.path}: {info.name}"
         yield Incoming(name, info.dtype, info.shape, file.lazy(info), bases.get(name), label)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints.alignment import aligned, same_but_rows
+from persona.checkpoints.alignment import Aligned, aligned, same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
@@ -136,10 +136,8 @@ def ingest_run(
         CheckpointError: a tensor is quantized.
         Storage: a file cannot be read, or changed while it was being read.
     """
-    shapes = {name: spec.shape for name, spec in base.tensors.items()}
-    config = base_config(base, store)
-    run = aligned(checkpoint, shapes, base.tied, config)
-    checkpoint, short = padded(run.checkpoint, base, config, store)
+    run = under_base(checkpoint, base, store)
+    checkpoint, short = padded(run.checkpoint, base, base_config(base, store), store)
     _check_shapes(checkpoint, base)
     kernels.choose(2 * sum(math.prod(info.shape) for info in checkpoint.tensors.values()))
     surveyed = survey(checkpoint, base, store, progress)
@@ -170,6 +168,26 @@ def ingest_run(
         relative,
         (*checkpoint.notes, *run.notes, *short, *_kept(run.ignored), *changes.notes, *notes),
     )
+
+
+def under_base(checkpoint: Checkpoint, base: Base, store: TensorStore) -> Aligned:
+    """A run with the tensors that its base has, under their names.
+
+    Raises:
+        CheckpointError: two of the run's tensors have the same name in the base.
+    """
+    shapes = {name: spec.shape for name, spec in base.tensors.items()}
+    run = aligned(checkpoint, shapes, base.tied, base_config(base, store))
+    return replace(run, checkpoint=_split(run.checkpoint, base))
+
+
+def _split(checkpoint: Checkpoint, base: Base) -> Checkpoint:
+    """A run that ties tensors that are several in its base, with a copy under each of their names."""
+    tied = tied_names(checkpoint.config, checkpoint.infos)
+    copies = {alias: name for alias, name in tied.items() if alias in base.tensors and alias not in checkpoint.infos}
+    infos = {alias: replace(checkpoint.infos[name], name=alias) for alias, name in copies.items()}
+    owner = {alias: checkpoint.owner[name] for alias, name in copies.items()}
+    return replace(checkpoint, infos={**checkpoint.infos, **infos}, owner={**checkpoint.owner, **owner})
 
 
 def _kept(ignored: Sequence[str]) -> Iterator[str]:
@@ -278,9 +296,8 @@ def _squares(ours: Bits, dtype: str, theirs: Bits, base_dtype: str) -> tuple[flo
 
 def _changes(checkpoint: Checkpoint, base: Base, surveyed: dict[str, Surveyed], keeps: Collection[str]) -> _Changes:
     specs = {name: tensor.spec for name, tensor in surveyed.items()}
-    _drop_tied(checkpoint.config, specs)
-    for alias, embedding in base.tied.items():  # a run saved without its config
-        if alias in specs and embedding in specs and specs[alias].id == specs[embedding].id:
+    for alias, name in {**tied_names(checkpoint.config, specs), **base.tied}.items():  # a run may have no config
+        if alias in specs and name in specs and specs[alias].id == specs[name].id and alias not in base.tensors:
             del specs[alias]
     changes = _Changes(
         changed={name: surveyed[name] for name, spec in specs.items() if base.tensors.get(name) != spec},

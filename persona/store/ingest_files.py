@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from persona.checkpoints import code, groups, settings
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.sidefiles import check_side_file, side_files
 from persona.checkpoints.subfolders import subfolders
+from persona.errors import CheckpointError
 from persona.files import translated
 from persona.ids import blob_id
 from persona.store.nouns import Base, ConfigPatch
@@ -33,13 +35,32 @@ def read_run_files(folder: Path, small: Mapping[str, Path]) -> dict[str, bytes]:
 
     Args:
         small: The files in the folder itself, or above a Trainer's ``checkpoint-N``, by name.
+
+    Raises:
+        CheckpointError: one of them is not valid JSON.
     """
     with translated(folder):
         paths = {**small, **subfolders(folder, of_groups=True).data}
     listed = paths.get(groups.MODULES_JSON)
     modules = _read(folder, {groups.MODULES_JSON: listed})[groups.MODULES_JSON] if listed else None
     wanted = {*settings.CONFIGS, *groups.compared(paths, modules)}
-    return _read(folder, {name: path for name, path in paths.items() if name in wanted})
+    found = _read(folder, {name: path for name, path in paths.items() if name in wanted})
+    for name, data in found.items():
+        _check_whole(paths[name], data)
+    return found
+
+
+def _check_whole(path: Path, data: bytes) -> None:
+    """Raise if a file that a build may have is cut short, as an interrupted save leaves it."""
+    if path.suffix != ".json":
+        return
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is not valid JSON: {error}",
+            "Save it again. To commit the run without it, remove it: the build then has the base's.",
+        ) from None
 
 
 def _read(folder: Path, paths: Mapping[str, Path]) -> dict[str, bytes]:

@@ -18,7 +18,9 @@ from persona.ids import BaseId, VectorId
 from persona.progress import Progress
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
+from persona.store.ingest import under_base
 from persona.store.ingest_files import read_side_files
+from persona.store.nouns import Base
 from persona.workspace.operands import VECTOR, Operand
 
 
@@ -76,8 +78,10 @@ def compare_weights(
         assert new.recipe is not None
         return WeightsComparison(_compare_vectors(repo, old.recipe, new.recipe, by, progress), ())
     with ExitStack() as stack:
-        before, after = (_read(repo, operand, stack, progress) for operand in (old, new))
-        tensors = compare(before.parts, after.parts, _common_base(repo, old, new), by=by, progress=progress)
+        base = _common_base(repo, old, new)
+        before, after = (_read(repo, operand, base, stack, progress) for operand in (old, new))
+        common = contents.of_base(base, repo.tensors) if repo is not None and base is not None else None
+        tensors = compare(before.parts, after.parts, common, by=by, progress=progress)
         if old.folder is None and new.folder is None:  # files follow from the recipes, which are compared elsewhere
             return WeightsComparison(tensors, ())
         return WeightsComparison(tensors, tuple(file_changes(before.files, after.files)))
@@ -89,8 +93,10 @@ class _Contents:
     files: Mapping[str, bytes]
 
 
-def _read(repo: Repository | None, operand: Operand, stack: ExitStack, progress: Progress) -> _Contents:
-    """The tensors and small files of an operand; limits on threads last as long as ``stack``."""
+def _read(
+    repo: Repository | None, operand: Operand, base: Base | None, stack: ExitStack, progress: Progress
+) -> _Contents:
+    """The tensors and small files of an operand, a folder's under the base's names; limits on threads last as ``stack``."""
     if operand.folder is not None:
         if is_adapter(operand.folder):
             raise UsageError(
@@ -98,7 +104,10 @@ def _read(repo: Repository | None, operand: Operand, stack: ExitStack, progress:
                 "Commit it and compare the vector, or compare a build with it.",
             )
         checkpoint = open_checkpoint(operand.folder)
-        return _Contents(contents.of_folder(checkpoint), read_side_files(checkpoint))
+        small = read_side_files(checkpoint)
+        if repo is not None and base is not None:
+            checkpoint = under_base(checkpoint, base, repo.tensors).checkpoint
+        return _Contents(contents.of_folder(checkpoint, own=set(base.tensors) if base else set()), small)
     assert repo is not None
     assert operand.recipe is not None
     prepared = repo.prepare(operand.recipe)
@@ -107,7 +116,7 @@ def _read(repo: Repository | None, operand: Operand, stack: ExitStack, progress:
     return _Contents(parts, prepared.side_files(repo.tensors))
 
 
-def _common_base(repo: Repository | None, old: Operand, new: Operand) -> Parts | None:
+def _common_base(repo: Repository | None, old: Operand, new: Operand) -> Base | None:
     """The base that both operands were changed from; for two checkpoints, HEAD's. None if there is no common one."""
     if repo is None:
         return None
@@ -115,7 +124,7 @@ def _common_base(repo: Repository | None, old: Operand, new: Operand) -> Parts |
     names = [BaseId(base) for base in bases] or [repo.recipe(repo.head()).base_id]
     if len(names) > 1 or names[0] not in repo.objects:  # a build may come from another repository
         return None
-    return contents.of_base(repo.base(names[0]), repo.tensors)
+    return repo.base(names[0])
 
 
 def _compare_vectors(repo: Repository, old: Recipe, new: Recipe, by: str, progress: Progress) -> Comparison:

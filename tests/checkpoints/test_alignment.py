@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_wrappers_and_prefixes(wrapper: str, tmp_path: Path) -> None:
     check_same(tensors_of(align(tmp_path / "run", tmp_path / "base"), wanted), wanted)
 
 
+@pytest.mark.parametrize("wrapper", [*WRAPPERS, "other", "half"])
+@pytest.mark.parametrize("family", ["Qwen2-VL", "Mixtral"])
+def test_wrappers_around_the_names_of_the_loaded_model(family: str, wrapper: str, tmp_path: Path) -> None:
+    hub_names(family, tmp_path / "base", 1)
+    wanted = hub_names(family, tmp_path / "wanted", 2)
+    module_names(family, tmp_path / "run", 2)
+    own = load_file(tmp_path / "run/model.safetensors")
+    half = {name: f"module.{name}" if at % 2 else name for at, name in enumerate(own)}
+    rename = {**WRAPPERS, "other": lambda name: f"net.{name}", "half": half.__getitem__}[wrapper]
+    save_file({rename(name): t for name, t in own.items()}, tmp_path / "run/model.safetensors")
+    check_same(tensors_of(align(tmp_path / "run", tmp_path / "base"), wanted), wanted)
+
+
 def test_a_new_tensor_loses_the_wrapper_that_the_others_had(tmp_path: Path) -> None:
     hub_names("Llama", tmp_path / "base", 1)
     wanted = hub_names("Llama", tmp_path / "run", 2) | {"score.weight": torch.ones(2, 32)}
@@ -121,6 +135,22 @@ def test_one_tensor_under_two_names(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "run/model.safetensors")
     with pytest.raises(CheckpointError, match=r"'module\.model\.norm\.weight'"):
         align(tmp_path / "run", tmp_path / "base")
+
+
+def held() -> int:
+    """Bytes of all tensors that live."""
+    gc.collect()
+    return sum(t.numel() * t.element_size() for t in gc.get_objects() if type(t) is torch.Tensor)
+
+
+def test_one_conversion_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    wanted = hub_names("Mixtral", tmp_path / "base", 1)
+    module_names("Mixtral", tmp_path / "run", 2)
+    run, before = align(tmp_path / "run", tmp_path / "base").checkpoint, held()
+    for name, info in run.tensors.items():
+        run.owner[name].data(info)
+    one = sum(t.numel() * t.element_size() for name, t in wanted.items() if "layers.0" in name and "expert" in name)
+    assert held() - before <= 2 * one, "experts of more than one layer"
 
 
 def test_a_tied_tensor_that_the_run_saved_under_its_other_name(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import persona
 from persona.ids import VectorId
 from persona.maintenance.report import CheckReport
 from tests.checkpoints.peft_folders import build, train
+from tests.checkpoints.test_alignment import module_names
 from tests.cli.conftest import Run
+from tests.families import tiny
 from tests.maintenance.conftest import flip, flip_tensor, objects_of, volume_with
-from tests.models import TinyModels, assert_same, load
+from tests.models import VOCAB, TinyModels, assert_same, load, nudge, tiny_llama
 from tests.verbs.test_fsck import fsck, vector_of
 
 
@@ -113,6 +115,30 @@ def test_factors_of_experts_and_a_tied_head(tied: str, tmp_path: Path) -> None:
     assert entry is not None
     work.objects.path(VectorId(entry.id)).unlink()
     assert_healed(work, tmp_path / "before", tmp_path / "a")
+
+
+def test_experts_that_the_run_had_in_another_form(tmp_path: Path) -> None:
+    tiny("Mixtral", 1).save_pretrained(tmp_path / "base")
+    module_names("Mixtral", tmp_path / "run", 2)
+    persona.init(tmp_path / "work", tmp_path / "base")
+    work = persona.open(tmp_path / "work")
+    persona.commit(work, tmp_path / "run", name="a")
+    persona.build(work, tmp_path / "before")
+    flip_tensor(work, vector_of(work, "a").tensors["model.layers.1.block_sparse_moe.experts.3.w2.weight"].id)
+    assert_healed(work, tmp_path / "before", tmp_path / "run")
+
+
+def test_rows_that_the_run_had_dropped(tmp_path: Path) -> None:
+    tiny_llama().save_pretrained(tmp_path / "base")
+    run = tiny_llama()
+    run.resize_token_embeddings(VOCAB - 6)
+    nudge(run, 1).save_pretrained(tmp_path / "run")
+    persona.init(tmp_path / "work", tmp_path / "base")
+    work = persona.open(tmp_path / "work")
+    persona.commit(work, tmp_path / "run", name="a")
+    persona.build(work, tmp_path / "before")
+    flip_tensor(work, vector_of(work, "a").tensors["lm_head.weight"].id)
+    assert_healed(work, tmp_path / "before", tmp_path / "run")
 
 
 def test_the_wrong_checkpoint_heals_nothing_and_harms_nothing(

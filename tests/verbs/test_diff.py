@@ -20,6 +20,8 @@ from persona.building import compare as comparing
 from persona.building.compare import Comparison, ComparisonFigures
 from persona.errors import CheckpointError, NoRepository, PersonaError, UsageError
 from persona.verbs.diff import DiffResult, diff
+from tests.checkpoints.test_alignment import hub_names, module_names
+from tests.families import tiny
 from tests.models import TinyModels, load, nudge, tiny_llama
 
 MakeRepo = Callable[[Path], persona.Repository]
@@ -434,6 +436,18 @@ def test_folders_that_are_no_checkpoints(two: persona.Repository, tmp_path: Path
         diff(two, "HEAD", tmp_path / "hurt")
     with pytest.raises(CheckpointError, match="is a file"):
         diff(two, "HEAD", path)
+
+
+def test_a_run_under_other_names_is_the_vector_that_it_became(make_repo: MakeRepo, tmp_path: Path) -> None:
+    tiny("Mixtral", 1).save_pretrained(tmp_path / "base")
+    repo = make_repo(tmp_path / "base")
+    module_names("Mixtral", tmp_path / "run", 2)
+    persona.commit(repo, tmp_path / "run", name="run")
+    whole = tensors(diff(repo, tmp_path / "run", "HEAD")).whole
+    assert (whole.tensors, whole.changed) == (len(load(tmp_path / "base")), 0)
+    hub_names("Mixtral", tmp_path / "saved", 2)
+    whole = tensors(diff(repo, tmp_path / "run", tmp_path / "saved")).whole
+    assert (whole.tensors, whole.changed) == (len(load(tmp_path / "base")), 0)
 
 
 def test_two_folders_need_no_repository(models: TinyModels) -> None:

@@ -249,3 +249,16 @@ def test_objects_that_persona_would_not_write(
 
 def text_of(repo: persona.Repository) -> object:
     return [*repo.log.walk()], repo.head_text()
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_file_that_an_interrupted_save_cut_short(
+    repo: persona.Repository, models: TinyModels, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(models.run(1), tmp_path / "run")
+    (tmp_path / "run" / name).write_text('{"model": {"type": "BPE", "vocab"')
+    with pytest.raises(CheckpointError, match=f"{name} is not valid JSON") as caught:
+        persona.commit(repo, tmp_path / "run", name="run")
+    assert "remove it" in caught.value.hint
+    (tmp_path / "run" / name).unlink()
+    persona.commit(repo, tmp_path / "run", name="run")

@@ -25,6 +25,7 @@ import persona
 from persona.errors import Refusal
 from tests.models import VOCAB, TinyModels, assert_same, load, nudge, same_bits, tiny_llama
 
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 MakeRepo = Callable[[Path], persona.Repository]
 
 
@@ -284,6 +285,25 @@ def untied_run(base: Path, folder: Path) -> Path:
         untied.lm_head.weight.mul_(1.5)
     untied.save_pretrained(folder)
     return folder
+
+
+@pytest.mark.parametrize("saved", [[HEAD, EMBEDDING], [EMBEDDING], [HEAD]], ids=["both", "embedding", "head"])
+def test_a_run_that_ties_what_its_base_does_not(make_repo: MakeRepo, tmp_path: Path, saved: list[str]) -> None:
+    tiny_llama(torch.float32).save_pretrained(tmp_path / "base")
+    model = nudge(tiny_llama(torch.float32, tie_word_embeddings=True), 1)
+    model.save_pretrained(tmp_path / "run")
+    state = {name: tensor for name, tensor in load(tmp_path / "run").items() if name != EMBEDDING}
+    state |= {name: model.lm_head.weight.detach().clone() for name in saved}
+    save_file(state, tmp_path / "run" / "model.safetensors", metadata={"format": "pt"})
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "run", name="tied")
+    persona.build(repo, tmp_path / "out")
+    assert torch.equal(logits(tmp_path / "out"), logits(tmp_path / "run"))
+    persona.alpha(repo, {"tied": 0.5})
+    persona.build(repo, tmp_path / "half")
+    base, half = load(tmp_path / "base"), load(tmp_path / "half")
+    for name in (HEAD, EMBEDDING):
+        assert torch.equal(half[name], base[name] + 0.5 * (model.lm_head.weight - base[name]))
 
 
 def test_a_head_that_a_vector_is_kept_off_stays_tied(make_repo: MakeRepo, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BartForConditionalGeneration
 
 import persona
 from persona.errors import Refusal
+from tests.families import tiny
 from tests.models import VOCAB, TinyModels, load, nudge, same_bits, tiny_llama, word_tokenizer
 from tests.verbs.test_messy_checkpoints import MakeRepo
 from tests.verbs.test_side_files import choose, edit
@@ -284,3 +285,29 @@ def test_what_cannot_be_united(models: TinyModels, make_repo: MakeRepo, tmp_path
     persona.build(repo, tmp_path / "wide")
     assert same_bits(row(tmp_path / "wide", HEAD, "<b>"), load(tmp_path / "two")[HEAD][VOCAB])
     assert same_bits(row(tmp_path / "wide", HEAD, "<a>"), row(tmp_path / "one", HEAD, "<a>"))
+
+
+@pytest.mark.parametrize("tokens", [["<b>", "<x>"], []], ids=["both add tokens", "one does"])
+def test_the_bias_of_logits_has_a_column_for_each_token(make_repo: MakeRepo, tmp_path: Path, tokens: list[str]) -> None:
+    tiny("BART", 1).save_pretrained(tmp_path / "base")
+    word_tokenizer(words(VOCAB)).save_pretrained(tmp_path / "base")
+    repo = make_repo(tmp_path / "base")
+    for name, added in (("one", ["<a>"]), ("two", tokens)):
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+        tokenizer.add_tokens(added, special_tokens=True)
+        model = tiny("BART", 1)
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        model.final_logits_bias += torch.arange(len(tokenizer)) / (2000 + len(added))
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        persona.commit(repo, tmp_path / name, name=name, alpha=0.5)
+    choose(repo, UNION)
+    persona.build(repo, tmp_path / "out")
+    bias, tokenizer = load(tmp_path / "out")["final_logits_bias"], AutoTokenizer.from_pretrained(tmp_path / "out")
+    runs = {name: load(tmp_path / name)["final_logits_bias"] for name in ("one", "two")}
+    assert bias.shape == (1, len(tokenizer)) == (1, VOCAB + 1 + len(tokens))
+    torch.testing.assert_close(bias[:, :VOCAB], (runs["one"][:, :VOCAB] + runs["two"][:, :VOCAB]) / 2)
+    for name, token in (("one", "<a>"), *(("two", token) for token in tokens)):
+        own = AutoTokenizer.from_pretrained(tmp_path / name).convert_tokens_to_ids(token)
+        assert bias[0, tokenizer.convert_tokens_to_ids(token)] == runs[name][0, own]
+    assert BartForConditionalGeneration.from_pretrained(tmp_path / "out").config.vocab_size == len(tokenizer)
