@@ -5,7 +5,7 @@ The same model can have other names in a run than in its base: a wrapper of the 
 modules, and stacked the experts of a mixture in one tensor, when it loaded the base. Names that agree are never
 touched. The others are tried in this order, and a tensor is only renamed if its shape fits:
 
-1. without wrappers;
+1. without wrappers, which new tensors then lose as well;
 2. with more or fewer leading parts, if exactly one of the base's remaining names fits;
 3. by transformers: both files' tensors become parameters of the model, and the base's tensors are those that the
    parameters become when they are saved under the base's names. This imports transformers.
@@ -101,6 +101,8 @@ def aligned(
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
     names = _by_wrapper(shapes, known)
     names |= _by_prefix({old: shapes[old] for old in shapes if names.get(old, old) not in known}, known, names)
+    if any(old != unwrapped(old) for old, new in names.items() if new in known and old not in known):
+        names |= {old: _plain(old, known) for old in shapes if names.get(old, old) not in known}
     _swap_tied(names, shapes, base, tied)
     moved = {old: new for old, new in names.items() if old != new}
     checkpoint = _renamed(checkpoint, moved)
@@ -119,12 +121,9 @@ def same_but_rows(shape: Shape, wanted: Shape) -> bool:
 
 
 def _by_wrapper(shapes: Mapping[str, Shape], known: Mapping[str, Shape]) -> dict[str, str]:
-    """Run names → names without wrappers; a tensor that the base does not have loses them if another one did."""
-    plain = {name: _plain(name, known) for name in shapes if name not in known}
-    found = {old: new for old, new in plain.items() if new in known}
-    any_wrapped = any(old != new for old, new in found.items())
-    names = {name: name for name in shapes if name in known} | found
-    return names | ({old: new for old, new in plain.items() if old not in found} if any_wrapped else {})
+    """Run names → names of the base that they are without wrappers."""
+    plain = {name: name if name in known else _plain(name, known) for name in shapes}
+    return {old: new for old, new in plain.items() if new in known}
 
 
 def _plain(name: str, known: Mapping[str, Shape]) -> str:

@@ -128,6 +128,19 @@ def test_a_new_tensor_loses_the_wrapper_that_the_others_had(tmp_path: Path) -> N
     check_same(tensors_of(align(tmp_path / "run", tmp_path / "base"), wanted), wanted)
 
 
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod."])
+def test_a_new_head_in_a_wrapper_on_a_base_without_its_prefix(wrapper: str, tmp_path: Path) -> None:
+    tensors = hub_names("Llama", tmp_path / "base", 1)
+    bare = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    save_file(bare, tmp_path / "base/model.safetensors")
+    wanted = hub_names("Llama", tmp_path / "run", 2)
+    del wanted["lm_head.weight"]
+    wanted["score.weight"] = torch.ones(2, 32)
+    save_file({wrapper + name: t for name, t in wanted.items()}, tmp_path / "run/model.safetensors")
+    named = {name.removeprefix("model."): t for name, t in wanted.items()}
+    check_same(tensors_of(align(tmp_path / "run", tmp_path / "base"), named), named)
+
+
 def test_one_tensor_under_two_names(tmp_path: Path) -> None:
     hub_names("Llama", tmp_path / "base", 1)
     tensors = hub_names("Llama", tmp_path / "run", 2)
