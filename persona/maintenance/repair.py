@@ -13,7 +13,7 @@ from pathlib import Path
 
 from persona import files
 from persona.checkpoints.adapters.ties import CHOICES
-from persona.checkpoints.alignment import Computed
+from persona.checkpoints.computed import Computed
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo, TensorSource
 from persona.errors import PersonaError, Storage

@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from persona import kernels
-from persona.checkpoints.alignment import Aligned, aligned, same_but_rows
+from persona.checkpoints.alignment import Aligned, aligned
+from persona.checkpoints.computed import same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, BITS, as_bits, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo
@@ -144,7 +145,11 @@ def ingest_run(
     changes = _changes(checkpoint, base, surveyed, run.ignored)
     if not own:
         _check_related(checkpoint, surveyed.values())
-    run_files = read_run_files(checkpoint.folder, checkpoint.side_files)
+    try:
+        run_files = read_run_files(checkpoint.folder, checkpoint.side_files)
+    except CheckpointError:
+        checkpoint.watch.check()  # a file that was written to meanwhile may look cut short
+        raise
     changed_files, patch, notes = settings_of(run_files, base, store)
     notes += code_notes(checkpoint.folder, run_files, base)
     with store.writer() as writer:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints import settings
-from persona.checkpoints.alignment import Computed, same_but_rows
+from persona.checkpoints.computed import Computed, same_but_rows
 from persona.checkpoints.dtypes import ARITHMETIC, as_bits, narrow, widen
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo, TensorSource
