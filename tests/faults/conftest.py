@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {
+    "build --as-adapter": ("transformers.conversion_mapping", "transformers.models.llama.modeling_llama"),
     "train": ("persona.training.run",),
     "tune": ("optuna",),
     "fisher": ("persona.training.fisher", "persona.inference.load", "transformers.models.llama.modeling_llama"),
@@ -26,7 +27,8 @@ class Zygote:
 
     def run(self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none", split: int = 0) -> tuple[int, int]:
         """Exit code (or minus a signal) and the number of effects of a command line."""
-        process = self._with(HEAVY.get(argv[0], ()))
+        command = "build --as-adapter" if "--as-adapter" in argv else argv[0]
+        process = self._with(HEAVY.get(command, ()))
         assert process.stdin is not None
         assert process.stdout is not None
         request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault, "split": split}
