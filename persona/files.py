@@ -177,21 +177,28 @@ def read_line(path: Path) -> str | None:
         raise storage_error(error, path) from error
 
 
-def below(folder: Path) -> Iterator[Path]:
+def below(folder: Path, unread: Callable[[PersonaError], object] | None = None) -> Iterator[Path]:
     """Yield every file below a folder, sorted; links are yielded and not followed. Nothing if there is no such folder.
 
+    Args:
+        unread: Called with the error of a folder that cannot be read, which is then left out.
+
     Raises:
-        Storage: A folder cannot be read. (``rglob`` skips it without a word.)
+        Storage: A folder cannot be read, and ``unread`` is not given. (``rglob`` skips it without a word.)
     """
-    with translated(folder):
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if unread is None:
+            raise storage_error(error, folder) from error
+        unread(storage_error(error, folder))
+        return
     for entry in entries:
         path = folder / entry.name
         if entry.is_dir(follow_symlinks=False):
-            yield from below(path)
+            yield from below(path, unread)
         else:
             yield path
 

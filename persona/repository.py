@@ -29,7 +29,7 @@ from persona.errors import Damaged, Locked, NoRepository, Refusal, UsageError
 from persona.history import commits, revisions
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
-from persona.ids import BaseId, BlobId, CommitId, FisherId, ObjectId, OperationId, VectorId
+from persona.ids import BaseId, CommitId, FisherId, ObjectId, OperationId, VectorId
 from persona.recipe.choices import TOKENS
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, Vector
@@ -193,10 +193,9 @@ class Repository:
 
     def model_config(self, base: Base) -> dict[str, Any]:
         """A base's ``config.json``; empty if it has none."""
-        from persona.checkpoints.settings import parse
+        from persona.store.ingest_files import base_config
 
-        blob = base.files.get("config.json")
-        return parse(self.tensors.blob(BlobId(blob))) if blob else {}
+        return base_config(base, self.tensors)
 
     def diagonals(self, recipe: Recipe) -> dict[str, Fisher]:
         """Fisher diagonals of a resolved recipe by vector name; empty unless its method weighs entries."""

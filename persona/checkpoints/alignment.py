@@ -15,14 +15,14 @@ What is left is new in the run, or missing from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from persona.checkpoints.computed import Conversion, Latest, same_but_rows
 from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.tensorfile import TensorInfo, TensorSource
-from persona.checkpoints.wrappers import OUTERMOST, unwrapped
+from persona.checkpoints.wrappers import OUTERMOST, unwrapped, without_leading
 from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -98,27 +98,21 @@ def _by_prefix(left: Mapping[str, Shape], known: Mapping[str, Shape], names: Map
     ends: dict[str, list[str]] = {}
     for name in known:
         if name not in taken:
-            for end in (name, *_ends(name)):
+            for end in (name, *without_leading(name)):
                 ends.setdefault(end, []).append(name)
     found: dict[str, str] = {}
     for old, shape in left.items():
         plain = _plain(old, known)
         fits = {new for new in ends.get(plain, ()) if same_but_rows(shape, known[new])}
-        fits |= {end for end in _ends(plain) if end in known and end not in taken and same_but_rows(shape, known[end])}
+        fits |= {
+            end
+            for end in without_leading(plain)
+            if end in known and end not in taken and same_but_rows(shape, known[end])
+        }
         if len(fits) == 1:
             found[old] = fits.pop()
     doubtful = _twice(found.values())
     return {old: new for old, new in found.items() if new not in doubtful}
-
-
-def _ends(name: str) -> Iterator[str]:
-    """``name`` without one, two, … leading parts; a module and its tensor remain, and no layer number goes."""
-    parts = name.split(".")
-    for at in range(1, len(parts) - 1):
-        if parts[at - 1].isdigit():
-            return
-        if not parts[at].isdigit():
-            yield ".".join(parts[at:])
 
 
 def _swap_tied(

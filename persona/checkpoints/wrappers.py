@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
 """Modules that only wrap another; no model has modules with these names."""
 OUTERMOST = "module"
@@ -21,3 +23,13 @@ def unwrapped(name: str) -> str:
     while len(parts) > 1 and parts[0] == OUTERMOST:
         del parts[0]
     return ".".join(parts)
+
+
+def without_leading(name: str) -> Iterator[str]:
+    """``name`` without one, two, … leading parts: at least a module and its tensor remain, and no layer number goes."""
+    parts = name.split(".")
+    for at in range(1, len(parts) - 1):
+        if parts[at - 1].isdigit():
+            return
+        if not parts[at].isdigit():
+            yield ".".join(parts[at:])

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from persona.errors import Storage
 from persona.files import below, storage_error
 from persona.history.commits import sort_children_first
 from persona.ids import ObjectId, object_digest
@@ -98,7 +97,7 @@ class Catalog:
 def read_all(objects: ObjectStore) -> Catalog:
     """Read, hash and parse every object."""
     catalog = Catalog()
-    for path in _files(objects.folder, catalog):
+    for path in below(objects.folder, lambda error: catalog.unread.append(error.message)):
         try:
             name = ObjectId(path.parent.name + path.name)
         except ValueError:
@@ -108,24 +107,6 @@ def read_all(objects: ObjectStore) -> Catalog:
             continue
         _read(catalog, name, path)
     return catalog
-
-
-def _files(folder: Path, catalog: Catalog) -> list[Path]:
-    """The files of the two levels of folders of objects; those that cannot be read are noted."""
-    found: list[Path] = []
-    try:
-        inner = sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        catalog.unread.append(storage_error(error, folder).message)
-        return []
-    for path in inner:
-        try:
-            found += below(path) if path.is_dir() else [path]
-        except Storage as error:
-            catalog.unread.append(error.message)
-    return found
 
 
 def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from persona.errors import Storage
+from persona.errors import PersonaError
 from persona.files import below, translated
 from persona.history import evaluations as evaluations_
 from persona.history import refs as refs_
@@ -79,14 +79,11 @@ def _check_config(path: Path, roots: Roots) -> None:
 
 def _files_below(folder: Path, roots: Roots) -> list[Path]:
     """The files below a folder; a folder that cannot be read is a problem."""
-    found: list[Path] = []
-    try:
-        for path in below(folder):
-            if path.is_file() and TEMPORARY not in path.name:
-                found.append(path)
-    except Storage as error:
+
+    def unread(error: PersonaError) -> None:
         roots.problems.append(f"{error.message}: what it names is unknown")
-    return found
+
+    return [path for path in below(folder, unread) if path.is_file() and TEMPORARY not in path.name]
 
 
 def _read_evaluation(path: Path, roots: Roots) -> None:

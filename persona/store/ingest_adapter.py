@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona.checkpoints import settings
 from persona.checkpoints.adapter import Adapter, Factor, LowRank, MadeDense, open_adapter
 from persona.checkpoints.adapters.model import Cuts
 from persona.checkpoints.dtypes import ARITHMETIC
@@ -20,10 +19,10 @@ from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import TensorInfo
 from persona.errors import CheckpointError, WrongBase
 from persona.files import translated
-from persona.ids import BaseId, BlobId, TensorId, tensor_id
+from persona.ids import BaseId, TensorId, tensor_id
 from persona.progress import SILENT, Progress
 from persona.store.ingest import Ingested, check_shape, few, spec_fields
-from persona.store.ingest_files import read_run_files, settings_of
+from persona.store.ingest_files import base_config, read_run_files, settings_of
 from persona.store.nouns import Base, ConfigPatch, LowRankSpec, TensorSpec, Vector
 from persona.store.packwriter import Incoming
 from persona.store.tensors import TensorStore
@@ -55,8 +54,8 @@ class StoredBase:
     @cached_property
     def modules(self) -> Modules | None:
         """The loaded model, if transformers has it."""
-        blob = self.base.files.get("config.json")
-        return Modules.of(settings.parse(self.store.blob(BlobId(blob)))) if blob else None
+        config = base_config(self.base, self.store)
+        return Modules.of(config) if config else None
 
     def bits(self, name: str) -> Bits:
         """A tensor's bits in its shape, checked against its id."""

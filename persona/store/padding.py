@@ -39,24 +39,28 @@ def padded(
         WrongBase: the base's tokenizer has a token whose row the run dropped.
     """
     tokens = set(vocabularies(config))
+    cut = {
+        name: (info, spec)
+        for name, info in checkpoint.infos.items()
+        if (spec := base.tensors.get(name)) is not None
+        and is_cut(info.shape, spec.shape, tokens)
+        and {info.dtype, spec.dtype} <= ARITHMETIC
+    }
+    if not cut:
+        return checkpoint, []
     used, notes = _tokens(base, store), list[str]()
     infos, owner = dict(checkpoint.infos), dict(checkpoint.owner)
-    for name, info in checkpoint.infos.items():
-        spec = base.tensors.get(name)
-        if spec is not None and is_cut(info.shape, spec.shape, tokens) and {info.dtype, spec.dtype} <= ARITHMETIC:
-            if rows_of(info.shape) < used:
-                raise WrongBase(
-                    f"{checkpoint.folder}: {name} has {rows_of(info.shape)} rows but the base's tokenizer has {used} tokens",
-                    "Resize to at least the tokenizer's tokens: model.resize_token_embeddings(len(tokenizer)).",
-                )
-            source = owner[name]
-            notes.append(
-                f"lacks {rows_of(spec.shape) - rows_of(info.shape)} of the base's rows in {name}, which stay as they are"
+    for name, (info, spec) in cut.items():
+        rows, wanted = rows_of(info.shape), rows_of(spec.shape)
+        if rows < used:
+            raise WrongBase(
+                f"{checkpoint.folder}: {name} has {rows} rows but the base's tokenizer has {used} tokens",
+                "Resize to at least the tokenizer's tokens: model.resize_token_embeddings(len(tokenizer)).",
             )
-            infos[name] = replace(
-                info, shape=spec.shape, start=0, stop=info.nbytes // rows_of(info.shape) * rows_of(spec.shape)
-            )
-            owner[name] = Computed(source.path, partial(_with_tail, source, info, spec, store))
+        source = owner[name]
+        notes.append(f"lacks {wanted - rows} of the base's rows in {name}, which stay as they are")
+        infos[name] = replace(info, shape=spec.shape, start=0, stop=info.nbytes // rows * wanted)
+        owner[name] = Computed(source.path, partial(_with_tail, source, info, spec, store))
     return replace(checkpoint, infos=infos, owner=owner), notes
 
 

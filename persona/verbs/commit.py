@@ -98,13 +98,7 @@ def commit(
         WrongBase: The run belongs to another base.
         Refusal: Nothing would change, or a merge is unfinished.
     """
-    facts: dict[str, Any] = {} if metrics is None else {"metrics": _metrics(Path(metrics))}
-    if meta:
-        facts["meta"] = dict(meta)
-    if data:
-        facts["data"] = [fingerprint(Path(path), progress) for path in data]
-    if code:
-        facts["code"] = dict(code)
+    facts = _given(metrics, meta, data, code, progress)
     if tied not in (None, *CHOICES):
         raise UsageError(f"--tied {tied} is neither 'untie' nor 'merge'", "Pass --tied untie or --tied merge.")
     if run is None:
@@ -127,21 +121,32 @@ def commit(
         before = recipe.entry(name)
         entry = entry_for(before, name, vector, alpha, node)
         result = _result(entry, vector, ingested, kept_bytes(repo, ingested.vector))
-        result = replace(result, notes=(*found.notes, *result.notes))
         if entry == before:
-            return replace(
-                result,
-                notes=(
-                    *found.notes,
-                    f"'{name}' is already this vector; nothing was recorded",
-                ),
-            )
+            return replace(result, notes=(*found.notes, f"'{name}' is already this vector; nothing was recorded"))
         from_folder, notes = run_metadata(Path(run), found.folder, name, ingested, result.kept_bytes)
         text = edit.put_vector(text, entry)
         verb = "retrain" if before and before.id != vector else "change" if before else "add"
         facts = {**(more or {}), **(also() if also else {}), **from_folder, **facts}
         recorded = record(repo, change, text, message or f"{verb} {name}", author, facts)
-        return replace(result, recorded=recorded, notes=(*result.notes, *notes))
+        return replace(result, recorded=recorded, notes=(*found.notes, *result.notes, *notes))
+
+
+def _given(
+    metrics: Path | str | None,
+    meta: Mapping[str, str] | None,
+    data: Sequence[Path | str],
+    code: Mapping[str, Any] | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The facts that the caller gives, rather than the run's folder."""
+    facts: dict[str, Any] = {} if metrics is None else {"metrics": _metrics(Path(metrics))}
+    if meta:
+        facts["meta"] = dict(meta)
+    if data:
+        facts["data"] = [fingerprint(Path(path), progress) for path in data]
+    if code:
+        facts["code"] = dict(code)
+    return facts
 
 
 def _commit_worktree(

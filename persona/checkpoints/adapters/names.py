@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from persona.checkpoints.adapters.model import BaseView
+from persona.checkpoints.wrappers import without_leading
 from persona.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class BaseNames:
         self.known = {**own, **{alias: own[name] for alias, name in self.tied.items()}}
         self._ends: dict[str, list[str]] = {}
         for name in self.known:
-            for end in _without_prefix(name):
+            for end in without_leading(name):
                 self._ends.setdefault(end, []).append(name)
 
     def find(self, name: str, key: str) -> str | None:
@@ -90,18 +91,8 @@ class BaseNames:
         return {parameter: group for group in modules.groups(shapes) for parameter in group.parameters}
 
     def _matches(self, name: str) -> set[str]:
-        candidates = {*_without_prefix(name), *_renamed(name)}
+        candidates = {*without_leading(name), *_renamed(name)}
         return {*self._ends.get(name, ()), *(other for other in candidates if other in self.known)}
-
-
-def _without_prefix(name: str) -> Iterator[str]:
-    """``name`` without one, two, … leading parts: at least a module and its tensor remain, and no layer number goes."""
-    parts = name.split(".")
-    for at in range(1, len(parts) - 1):
-        if parts[at - 1].isdigit():
-            return
-        if not parts[at].isdigit():
-            yield ".".join(parts[at:])
 
 
 def _renamed(name: str) -> Iterator[str]:
