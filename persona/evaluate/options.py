@@ -69,9 +69,11 @@ class SearchOptions:
     """What ``persona tune`` varies, what it optimizes, and when it stops.
 
     ``vary`` maps vectors to their range of alphas, or to None for the common range ``alphas``; if it is empty, all
-    active vectors vary. The method and its density vary only if ``methods`` or ``density`` is given. ``by`` lists the
-    measures to optimize (``MEASURE`` or ``MEASURE NAME``), and ``keep`` says by how much others may get worse.
-    ``check`` names a suite of other data that the chosen trial is also measured by.
+    active vectors vary. The method and its density vary only if ``methods`` or ``density`` is given. The scale of
+    the merge varies if ``scale`` is given. ``by`` lists the measures to optimize (``MEASURE`` or ``MEASURE NAME``; ``gain`` is
+    the share of each vector's own effect that is left), and ``keep`` says by how much others may get worse.
+    ``keep_base`` says by how much measures may be worse than the base's. ``check`` names a suite of other data that the
+    chosen trial is also measured by.
     """
 
     vary: Mapping[str, Bounds | None] = option(
@@ -82,14 +84,21 @@ class SearchOptions:
     )
     methods: Sequence[str] = option((), "Also try these merge methods.", metavar="NAME,...", flag="--method")
     density: Bounds | None = option(None, "Range of densities to try, if the method has one.", metavar="LOW:HIGH")
+    scale: Bounds | None = option(None, "Range of scales of the merge to try.", metavar="LOW:HIGH")
     by: Sequence[str] = option(
         (),
-        "Measure to optimize; repeat for several objectives. [default: the suite's first measure]",
+        "Measure to optimize, or gain; repeat for several objectives. [default: the suite's first measure]",
         metavar="MEASURE",
         repeat=True,
     )
     keep: Mapping[str, float] = option(
         dict, "Let this measure get worse by at most X. [default: 0]", metavar="MEASURE[=X]", repeat=True
+    )
+    keep_base: Mapping[str, float] = option(
+        dict,
+        "Let this measure be worse than the base's by at most X. [default: 0]",
+        metavar="MEASURE[=X]",
+        repeat=True,
     )
     trials: int = option(30, "Number of trials.", metavar="N", min=1, max=MOST_TRIALS)
     minutes: float | None = option(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from persona.history.evaluations import Better, Evaluation, Figure, number_called
@@ -58,6 +58,11 @@ class TrialFigure:
     low: float | None
     high: float | None
     from_now: FigureChange | None
+
+    @property
+    def by(self) -> str:
+        """Its name and the size of its change: ``voice loss by 0.09``."""
+        return f"{number_called(self.measure, self.name)} by {abs(self.from_now.value if self.from_now else 0.0):.3g}"
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,18 @@ def change(after: Figure, before: Figure | None, seed: int = 0) -> FigureChange 
         return None
     return FigureChange(
         found.value, found.low, found.high, _verdict(found.value, after.better, found.low, found.excludes_zero)
+    )
+
+
+def costs(
+    after: Evaluation, before: Evaluation, seed: int, other_than: Collection[tuple[str, str]] = ()
+) -> tuple[TrialFigure, ...]:
+    """The numbers that are clearly worse than before, other than those named."""
+    pairs = ((figure, change(figure, before.figure(figure.key), seed)) for figure in after.figures)
+    return tuple(
+        TrialFigure(figure.measure, figure.name, figure.value, figure.low, figure.high, moved_by)
+        for figure, moved_by in pairs
+        if moved_by is not None and moved_by.verdict == "worse" and figure.key not in other_than
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from persona.errors import Refusal, UsageError
-from persona.evaluate import space
-from persona.evaluate.evaluator import Evaluator, find_figure, goal_of
-from persona.evaluate.results import FigureDiff, TrialFigure, change, moved
+from persona.evaluate import gain, space
+from persona.evaluate.evaluator import BASE, Evaluator, base_of, find_figure, goal_of
+from persona.evaluate.gain import Gain
+from persona.evaluate.options import SearchOptions
+from persona.evaluate.results import FigureDiff, TrialFigure, change, costs, moved
 from persona.evaluate.space import VariedSetting
 from persona.evaluate.suite import Suite
 from persona.history.evaluations import Better, Evaluation, Figure, number_called
@@ -38,17 +40,23 @@ class Objective:
 
 @dataclass(frozen=True)
 class SearchLimit:
-    """A measure that may get worse than the present recipe by at most ``slack``, in its own unit."""
+    """A measure that may be worse by at most ``slack``, in its own unit, than that of ``since``: "now" or the "base"."""
 
     measure: str
     name: str
     better: Better
     slack: float
+    since: Literal["now", "base"] = "now"
 
     @property
     def key(self) -> tuple[str, str]:
         """Its name in the suite."""
         return self.measure, self.name
+
+    @property
+    def called(self) -> str:
+        """Its name in sentences."""
+        return number_called(*self.key) + (" (from the base)" if self.since == "base" else "")
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,8 @@ class TrialReport:
     """One trial of a search.
 
     ``settings`` follow the order of ``varied``; a density is null if the trial's method has none. ``reached`` has the
-    objectives and limits with their change from trial 0. ``broken`` names the limits that the trial breaks. ``failed``
+    objectives and limits with their change from trial 0, and ``costs`` the suite's other numbers that are clearly worse than those of
+    trial 0. ``broken`` names the limits that the trial breaks. ``failed``
     says why it has no usable numbers, and is empty if it has. ``front`` says whether it is on the Pareto front: no other
     trial is at least as good in every objective and better in one.
     """
@@ -64,6 +73,7 @@ class TrialReport:
     number: int
     settings: tuple[float | str | None, ...]
     reached: tuple[TrialFigure, ...]
+    costs: tuple[TrialFigure, ...]
     broken: tuple[str, ...]
     failed: str
     front: bool
@@ -82,8 +92,8 @@ class RecipeSearch(Search[Evaluation]):
         recipe: The present recipe, which is trial 0.
         things: What varies.
         seed: Random seed of suggestions and intervals.
-        by: Measures to optimize; the suite's first if empty.
-        keep: Measures that must not get worse by more than the given number.
+        search: ``by`` names measures to optimize, the suite's first if empty; ``keep`` and ``keep_base`` those that must not be
+            worse than now, or than the base, by more than the given number.
 
     Raises:
         UsageError: a measure does not exist, has no better direction, or is not a finite number now.
@@ -96,20 +106,38 @@ class RecipeSearch(Search[Evaluation]):
         recipe: Recipe,
         things: Sequence[VariedSetting],
         seed: int,
-        by: Sequence[str],
-        keep: Mapping[str, float],
+        search: SearchOptions,
     ) -> None:
         super().__init__({thing.key: thing.space for thing in things})
         self._repo, self._evaluator, self._recipe = repo, evaluator, recipe
         self._things, self._seed = things, seed
+        self._gain: Gain | None = None
         self._now = self._measured(recipe, repo.recipe_path.name)
-        goals = [find_figure(self._now, name) for name in by] or [goal_of(self._now)]
+        if gain.is_named((*search.by, *search.keep), self._now):
+            self._gain = Gain(evaluator, recipe, seed)
+            self._now = self._gain.added(self._now)
+        goals = [find_figure(self._now, name) for name in search.by] or [goal_of(self._now)]
         self.objectives = tuple(dict.fromkeys(_objective(figure) for figure in goals))
-        self.limits = tuple(_limit(find_figure(self._now, name), slack) for name, slack in keep.items())
-        for limit in self.limits:
-            if not math.isfinite(_value(self._now, limit)):
-                raise UsageError(f"{number_called(*limit.key)} is not a finite number now", "Leave it out of --keep.")
+        self._since: dict[str, Evaluation] = {"now": self._now}
+        if search.keep_base:
+            self._since["base"] = self._measured(base_of(recipe), BASE)
+        self.limits = (*self._limits(search.keep, "now"), *self._limits(search.keep_base, "base"))
         self.trials.append(self._judged(space.now(things), self._now))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings."""
+        return self._gain.notes if self._gain else ()
+
+    def _limits(self, slacks: Mapping[str, float], since: Literal["now", "base"]) -> Iterator[SearchLimit]:
+        for name, slack in slacks.items():
+            limit = _limit(find_figure(self._now, name), slack, since)
+            if not math.isfinite(_value(self._since[since], limit)):
+                where, option = ("now", "--keep") if since == "now" else ("for the base", "--keep-base")
+                raise UsageError(
+                    f"{number_called(*limit.key)} is not a finite number {where}", f"Leave it out of {option}."
+                )
+            yield limit
 
     def attempt(self, number: int, settings: dict[str, Any]) -> Trial[Evaluation]:
         """Measure the recipe with these settings; rounded, and the first trials take the options in turn."""
@@ -140,7 +168,8 @@ class RecipeSearch(Search[Evaluation]):
         return tuple(self._report(number, trial, number in front) for number, trial in enumerate(self.trials))
 
     def _measured(self, recipe: Recipe, label: str, suite: Suite | None = None) -> Evaluation:
-        return self._evaluator.of(recipe, label, suites=[suite or self._evaluator.suites[0]])[0]
+        found = self._evaluator.of(recipe, label, suites=[suite or self._evaluator.suites[0]])[0]
+        return self._gain.added(found) if self._gain and suite is None else found
 
     def _complaint(self, recipe: Recipe) -> str:
         """Why a recipe cannot be built, empty if it can; its method may not accept these vectors."""
@@ -160,7 +189,7 @@ class RecipeSearch(Search[Evaluation]):
                 return Trial(settings, result=evaluation, failed=failed)
         values = tuple(_sign(goal.better) * _value(evaluation, goal) for goal in self.objectives)
         excess = {
-            number_called(*limit.key): _sign(limit.better) * (_value(evaluation, limit) - _value(self._now, limit))
+            limit.called: _sign(limit.better) * (_value(evaluation, limit) - _value(self._since[limit.since], limit))
             - limit.slack
             for limit in self.limits
         }
@@ -172,7 +201,16 @@ class RecipeSearch(Search[Evaluation]):
             None if thing.kind == "density" and not space.has_density(method) else trial.settings[thing.key]
             for thing in self._things
         )
-        return TrialReport(number, settings, tuple(self._reached(number, trial)), trial.broken, trial.failed, front)
+        reached, others = tuple(self._reached(number, trial)), tuple(self._costs(number, trial))
+        return TrialReport(number, settings, reached, others, trial.broken, trial.failed, front)
+
+    def _costs(self, number: int, trial: Trial[Evaluation]) -> Iterator[TrialFigure]:
+        if not number or trial.result is None:
+            return
+        shown = keys_of(self.objectives, self.limits)
+        for cost in costs(trial.result, self._now, self._seed, shown):
+            if self._gain is None or cost.measure != gain.MEASURE:
+                yield cost
 
     def _reached(self, number: int, trial: Trial[Evaluation]) -> Iterator[TrialFigure]:
         for key in keys_of(self.objectives, self.limits):
@@ -195,12 +233,12 @@ def _objective(figure: Figure) -> Objective:
     return Objective(figure.measure, figure.name, figure.unit, _better(figure))
 
 
-def _limit(figure: Figure, slack: float) -> SearchLimit:
+def _limit(figure: Figure, slack: float, since: Literal["now", "base"]) -> SearchLimit:
     if not 0 <= slack < math.inf:
         raise UsageError(
             f"invalid limit {slack:g} for {number_called(*figure.key)}", "Give how much worse it may get: 0 or more."
         )
-    return SearchLimit(figure.measure, figure.name, _better(figure), slack)
+    return SearchLimit(figure.measure, figure.name, _better(figure), slack, since)
 
 
 def _better(figure: Figure) -> Better:

@@ -4,6 +4,7 @@
     factor    of a vector whose alpha depends on depth or pattern: multiplies all its numbers, 0 … 1.5
     method    one of the merge methods named
     density   of the method; ignored if the method has none
+    scale     of the merge, λ: multiplies the merged change
 
 A vector that is off (alpha 0) stays off unless it is named. Numbers are rounded to a thousandth of their range, so that
 ``persona.toml`` stays readable.
@@ -30,18 +31,19 @@ Settings = Mapping[str, Setting]
 REACH = 1.5
 """Default upper end of the range of an alpha, relative to the larger of 1 and its size."""
 
-METHOD, DENSITY = "method", "density"
+METHOD, DENSITY, SCALE = "method", "density", "scale"
 
 
 @dataclass(frozen=True)
 class VariedSetting:
-    """One thing that a search varies: a vector's alpha, a factor of its alphas if it has several, the method or its density.
+    """One thing that a search varies: a vector's alpha, a factor of its alphas if it has several, the method, its density
+    or the scale of the merge.
 
     It varies from ``low`` to ``high``, or over ``options``. ``now`` is the value in the present recipe, null if it has none.
     """
 
     name: str
-    kind: Literal["alpha", "factor", "method", "density"]
+    kind: Literal["alpha", "factor", "method", "density", "scale"]
     low: float | None = None
     high: float | None = None
     options: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ def varied(recipe: Recipe, search: SearchOptions) -> tuple[VariedSetting, ...]:
     Raises:
         UsageError: an unknown vector or method, an invalid range, or nothing to vary.
     """
-    found = (*_vectors(recipe, search), *_method(recipe, search), *_density(recipe, search))
+    found = (*_vectors(recipe, search), *_method(recipe, search), *_density(recipe, search), *_scale(recipe, search))
     if not found:
         raise UsageError(
             "there is nothing to vary: no vector is active", "Name one with --vary, or see 'persona vectors'."
@@ -133,6 +135,11 @@ def _density(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
     yield VariedSetting(DENSITY, "density", low, high, now=None if now is None else float(now))
 
 
+def _scale(recipe: Recipe, search: SearchOptions) -> Iterator[VariedSetting]:
+    if search.scale is not None:
+        yield VariedSetting(SCALE, "scale", *_checked(SCALE, search.scale, LARGEST), now=recipe.scale)
+
+
 def _checked(name: str, bounds: Bounds, most: float) -> Bounds:
     low, high = (value + 0.0 for value in bounds)
     if not (low < high and abs(low) <= most and abs(high) <= most):  # also true for NaN
@@ -173,6 +180,8 @@ def recipe_at(recipe: Recipe, things: Sequence[VariedSetting], settings: Setting
             found = _with_method(found, str(value))
         elif thing.kind == "density":
             found = _with_density(found, float(value))
+        elif thing.kind == "scale":
+            found = replace(found, scale=float(value))
         else:
             found = _with_alpha(found, thing, float(value))
     return found

@@ -4,6 +4,14 @@ A figure is a ratio of sums, R = Σ tᵢ / Σ cᵢ over examples i (losses and t
 length. Its interval is the percentile bootstrap over examples (Efron 1979): draw as many examples as there are, with replacement,
 a thousand times, and take the 2.5 % and 97.5 % quantiles of R. Two builds measured on the same examples are compared in pairs:
 both ratios of a draw use the same examples, so that an example's difficulty cancels out of the difference.
+
+Where each example passes or fails (tᵢ is 0 or 1, cᵢ is 1), R is a share p of n, and a bootstrap of four passes of four would be
+1 … 1. Such intervals are Wilson's (1927), with z = 1.96:
+
+    (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
+
+and the difference of two shares on the same examples has Newcombe's (1998, Statistics in Medicine 17:2635, method 10): from the two
+Wilson intervals, and φ, the correlation of the two outcomes.
 """
 
 from __future__ import annotations
@@ -25,6 +33,9 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 LEVEL = 0.95
+Z = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+
 FEWEST = 2
 """Fewest examples for which there is an interval."""
 
@@ -51,7 +62,41 @@ def ratio(totals: Sequence[float], counts: Sequence[float], seed: int = 0) -> In
     value = _sum(totals) / _sum(counts)
     if len(totals) < FEWEST:
         return Interval(value, None, None)
+    if _are_outcomes(totals, counts):
+        return Interval(value, *wilson(round(sum(totals)), len(totals)))
     return Interval(value, *_quantiles(_drawn([(totals, counts)], seed)))
+
+
+def _are_outcomes(totals: Sequence[float], counts: Sequence[float]) -> bool:
+    """Whether each example passes or fails."""
+    return set(totals) <= {0.0, 1.0} and set(counts) == {1.0}
+
+
+def wilson(passed: int, number: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share ``passed`` / ``number``."""
+    p, z2 = passed / number, Z * Z / number
+    half = Z * math.sqrt(p * (1 - p) / number + z2 / (4 * number))
+    low, high = ((p + z2 / 2 + sign * half) / (1 + z2) for sign in (-1, 1))
+    return 0.0 if passed == 0 else low, 1.0 if passed == number else high
+
+
+def paired(after: Sequence[float], before: Sequence[float]) -> tuple[float, float]:
+    """Newcombe's 95 % interval of the difference of two shares of the same examples, each 0 or 1."""
+    number = len(after)
+    both = sum(a == b == 1 for a, b in zip(after, before, strict=True))
+    neither = sum(a == b == 0 for a, b in zip(after, before, strict=True))
+    new, old = round(sum(after)), round(sum(before))
+    p, q = new / number, old / number
+    (p_low, p_high), (q_low, q_high) = wilson(new, number), wilson(old, number)
+    margins = new * (number - new) * old * (number - old)
+    agree = float(both * neither - (new - both) * (old - both))
+    agree = max(agree - number / 2, 0.0) if agree > 0 else agree  # continuity correction
+    phi = agree / math.sqrt(margins) if margins else 0.0
+    return p - q - _apart(p - p_low, q_high - q, phi), p - q + _apart(p_high - p, q - q_low, phi)
+
+
+def _apart(one: float, other: float, phi: float) -> float:
+    return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
 
 
 def _sum(values: Sequence[float]) -> float:
@@ -69,6 +114,8 @@ def difference(after: Figure, before: Figure, seed: int = 0) -> Interval | None:
     value = after.value - before.value
     if len(after.totals) < FEWEST:
         return Interval(value, None, None)
+    if _are_outcomes(after.totals, after.counts) and _are_outcomes(before.totals, before.counts):
+        return Interval(value, *paired(after.totals, before.totals))
     pairs = [(after.totals, after.counts), (before.totals, before.counts)]
     return Interval(value, *_quantiles(_drawn(pairs, seed)))
 

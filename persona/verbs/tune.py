@@ -102,14 +102,14 @@ def tune(
     if write:
         refuse_while_merging(repo)
     with Evaluator(repo, suites, options, command, progress) as evaluator:
-        tried = RecipeSearch(repo, evaluator, recipe, things, options.seed, search.by, search.keep)
+        tried = RecipeSearch(repo, evaluator, recipe, things, options.seed, search)
         stopped = tried.run(search.trials, search.minutes)
         recommended = tried.recommended()
         chosen = recommended if pick is None else _picked(tried, pick, stopped)
         moved: tuple[FigureDiff, ...] = ()
         if chosen is not None and check is not None and stopped != "interrupted":
             moved = tried.moved(chosen, evaluator.suites[1])
-        notes = (*evaluator.notes, *_remarks(recipe, things, suites))
+        notes = (*evaluator.notes, *tried.notes, *_remarks(recipe, things, suites))
         measured = evaluator.measured
     wanted = tried.recipe_of(chosen or 0)
     edit = _edit(text, wanted)
@@ -203,6 +203,8 @@ def in_words(done: TuneResult) -> str:
     words.append(f"{_subject(done, count)}: {', '.join(_number(goal) for goal in _goals(trial, done.objectives))}.")
     if trial.broken:
         words.append(f"It breaks its limit on {' and '.join(trial.broken)}.")
+    if trial.costs:
+        words.append(f"It makes worse: {', '.join(cost.by for cost in trial.costs)}.")
     if not done.clear:
         words.append("That is not a clear improvement over the current persona.toml.")
     if done.confirmed is not None:

@@ -78,3 +78,38 @@ def test_many_examples_are_drawn_a_few_at_a_time() -> None:
     found = ratio(many, [1.0] * 5000)
     assert RESAMPLES * 5000 > 1 << 20
     assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(
+    ("passed", "number", "low", "high"),
+    [(15, 148, 0.0624, 0.1605), (81, 263, 0.2553, 0.3662), (1, 29, 0.0061, 0.1718), (0, 20, 0, 0.1611)],
+)
+def test_a_share_has_wilsons_interval_as_newcombe_printed_it(passed: int, number: int, low: float, high: float) -> None:
+    found = ratio([1.0] * passed + [0.0] * (number - passed), [1.0] * number)
+    assert found.low is not None
+    assert found.high is not None
+    assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+
+
+def test_four_of_four_is_no_certainty() -> None:
+    found = ratio([1.0] * 4, [1.0] * 4)
+    assert (found.low, found.high) == (pytest.approx(4 / (4 + 1.959964**2)), 1.0)  # Wilson at p = 1: n / (n + z²)
+
+
+def outcomes(both: int, new: int, old: int, neither: int) -> tuple[Figure, Figure]:
+    after = [1.0] * both + [1.0] * new + [0.0] * old + [0.0] * neither
+    before = [1.0] * both + [0.0] * new + [1.0] * old + [0.0] * neither
+    return figure(after, [1.0] * len(after)), figure(before, [1.0] * len(before))
+
+
+def test_two_shares_of_the_same_examples_differ_as_newcombe_printed_it() -> None:
+    found = difference(*outcomes(36, 12, 2, 0))
+    assert found is not None
+    assert (round(found.low or 0, 4), round(found.high or 0, 4)) == (0.0569, 0.3404)
+    same = difference(*outcomes(4, 0, 0, 0))
+    assert same is not None
+    assert same.low == -(same.high or 0)
+    assert not same.excludes_zero
+    turned = difference(*outcomes(0, 4, 0, 0))
+    assert turned is not None
+    assert turned.excludes_zero

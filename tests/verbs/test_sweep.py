@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest o
 def test_a_sweep_offers_the_best_and_writes_it_only_when_told(tuned: persona.Repository) -> None:
     before = tuned.recipe_bytes()
     found = persona.sweep(tuned, BAD, [0.4, -0.2, 0.0, 0.8])
-    assert [stop.alpha for stop in found.stops] == [-0.2, 0.0, 0.4, 0.8]
+    assert [stop.value for stop in found.stops] == [-0.2, 0.0, 0.4, 0.8]
     values = [stop.reached[0].value for stop in found.stops]
     assert values[3] > values[2] > values[1]
-    assert found.best == found.stops[values.index(min(values))].alpha <= 0
+    assert found.best == found.stops[values.index(min(values))].value <= 0
     assert (found.clear, found.written, found.measure) == (True, False, "answers")
     assert tuned.recipe_bytes() == before
     blamed = persona.blame(tuned, suite="calm").verdicts[0].vectors[0]

@@ -60,7 +60,9 @@ _READERS = {
     "alphas": bounds,
     "methods": lambda text: tuple(part.strip() for part in text.split(",")),
     "density": bounds,
+    "scale": bounds,
     "keep": lambda given: once(map(_slack, given), "measure"),
+    "keep_base": lambda given: once(map(_slack, given), "measure"),
 }
 _TYPES = {"vary": VECTOR, "methods": METHOD, "check": SUITE}
 
@@ -91,6 +93,7 @@ def command(
     \b
     persona tune
     persona tune --suite listening --vary voice=-0.5:0.5 --vary patience --keep forgetting=0.02
+    persona tune --suite listening --scale 0.2:1.2 --method linear,ties --by gain --keep-base forgetting=0.05
     persona tune --suite listening --method linear,ties --density 0.1:1 --by answers --by "divergence kl"
     persona tune --suite listening --trials 200 --minutes 60 --check held-out --write
     """

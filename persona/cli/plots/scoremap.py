@@ -23,7 +23,7 @@ def draw(done: VerifyVectorsResult, suffix: str) -> bytes:
 
 
 def curves(done: SweepResult, suffix: str) -> bytes:
-    """Plot numbers over alpha; ``suffix`` is ``.png`` or ``.svg``."""
+    """Plot numbers over alpha or scale; ``suffix`` is ``.png`` or ``.svg``."""
     return drawn(lambda: _curves(done), suffix)
 
 
@@ -68,22 +68,24 @@ def _weight(column: VectorColumn, cell: VectorCell, *, control: bool) -> float:
 
 
 def _curves(done: SweepResult) -> Any:
-    """A curve over alpha for each number, with intervals, and a line at the present alpha."""
+    """A curve for each number over alpha or scale, with intervals, and a line at the present value."""
     from matplotlib.figure import Figure
 
     shown = [(figure.measure, figure.name) for figure in done.stops[0].reached]
     figure = Figure((6, 1 + 1.7 * len(shown)), layout="constrained")
     axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-    alphas = [stop.alpha for stop in done.stops]
+    values = [stop.value for stop in done.stops]
     for at, (axis, key) in enumerate(zip(axes, shown, strict=True)):
         points = [stop.reached[at] for stop in done.stops]
-        axis.plot(alphas, [point.value for point in points], marker="o", markersize=3)
+        axis.plot(values, [point.value for point in points], marker="o", markersize=3)
         bounds = [(math.nan if b is None else b) for point in points for b in (point.low, point.high)]
-        axis.fill_between(alphas, bounds[::2], bounds[1::2], alpha=0.2, linewidth=0)
+        axis.fill_between(values, bounds[::2], bounds[1::2], alpha=0.2, linewidth=0)
         axis.set_title(number_called(*key), fontsize=9, loc="left", parse_math=False)
         if not isinstance(done.now, tuple):
             axis.axvline(done.now, color="0.6", linestyle="--", linewidth=0.8)
         if done.best is not None and key == (done.measure, done.name):
             axis.axvline(done.best, color="tab:green", linewidth=0.8)
-    axes[-1].set_xlabel(f"alpha of {done.vector}", fontsize=9, parse_math=False)
+    axes[-1].set_xlabel(
+        "scale of the merge" if done.vector is None else f"alpha of {done.vector}", fontsize=9, parse_math=False
+    )
     return figure

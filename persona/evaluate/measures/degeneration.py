@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from persona.methods.parts.parameters import Value
 
 SUMMARY = "Repetition, variety, special tokens and length of what the model generates."
-VERSION = 2
+VERSION = 3
 SETTINGS: Mapping[str, Setting] = {
     "tokens": Whole(64, 1, 4096, "Maximum number of new tokens per continuation."),
     "temperature": Number(0.0, 0.0, 10.0, "Sampling temperature; 0 means greedy decoding."),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from persona.methods.parts.parameters import Value
 
 SUMMARY = "A Python function of your own."
-VERSION = 1
+VERSION = 2
 GROUP = "persona.measures"
 SETTINGS: Mapping[str, Setting] = {
     "function": Text("Entry point of the group persona.measures, or module:function."),
