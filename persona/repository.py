@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import tomllib
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
@@ -32,6 +31,7 @@ from persona.history.operations import Change, Operation, OperationLog
 from persona.ids import BaseId, CommitId, FisherId, ObjectId, OperationId, VectorId
 from persona.recipe.choices import TOKENS
 from persona.recipe.model import Recipe
+from persona.settings import parse_toml
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
 
@@ -92,7 +92,7 @@ class Repository:
         from persona.maintenance.check import RepositoryFiles
 
         try:
-            text = self.recipe_path.read_bytes().decode(errors="replace")
+            text = files.read_bytes(self.recipe_path).decode(errors="replace")
         except OSError:
             text = None
         return RepositoryFiles(self.folder, f"persona {FORMAT}", text)
@@ -102,7 +102,7 @@ class Repository:
         """The parsed ``config.toml``."""
         path = self.folder / "config.toml"
         try:
-            return tomllib.loads(path.read_text())
+            return parse_toml(files.read_bytes(path, files.LARGEST_TOML).decode())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -222,7 +222,7 @@ class Repository:
 
     def _recipe_on_disk(self) -> bytes | None:
         try:
-            return self.recipe_path.read_bytes()
+            return files.read_bytes(self.recipe_path, files.LARGEST_TOML)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -423,7 +423,7 @@ def _acquire(path: Path) -> int | None:
 def _holder(path: Path) -> str:
     """What the lock's holder wrote into the file about itself."""
     with contextlib.suppress(OSError):
-        return path.read_text().strip() or "unknown process"
+        return files.read_bytes(path, files.LARGEST_TOML).decode(errors="replace").strip() or "unknown process"
     return "unknown process"
 
 

@@ -21,7 +21,7 @@ from persona.building.publish import Shard
 from persona.checkpoints.sidefiles import RECEIPT, leads_out, read_json
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError, NotVerified
-from persona.files import translated
+from persona.files import opened, read_bytes, translated
 from persona.ids import TensorId, blob_id, object_digest, tensor_id
 from persona.progress import SILENT, Progress, Task
 from persona.recipe.model import Recipe
@@ -181,8 +181,8 @@ def _tensor_id(file: TensorFile, info: TensorInfo, task: Task) -> TensorId:
 def _header_differences(file: TensorFile, listed: Mapping[str, Any]) -> Iterator[ReceiptDifference]:
     if file.size != listed["size"]:
         yield ReceiptDifference(file.path.name, f"has {file.size} bytes instead of {listed['size']}")
-    with translated(file.path), file.path.open("rb") as opened:
-        if blob_id(opened.read(8 + file.header_size)) != listed["header"]:
+    with translated(file.path), opened(file.path) as shard:
+        if blob_id(shard.read(8 + file.header_size)) != listed["header"]:
             yield ReceiptDifference(file.path.name, "its header changed")
 
 
@@ -220,4 +220,4 @@ def _is_file(path: Path) -> bool:
 
 def _bytes_of(path: Path) -> str:
     with translated(path):
-        return blob_id(path.read_bytes())
+        return blob_id(read_bytes(path))

@@ -82,7 +82,7 @@ def _kept(folder: Path, module: str, digest: str) -> _Kept:
 
 def _bytes(path: Path) -> bytes:
     with files.translated(path):
-        return path.read_bytes()
+        return files.read_bytes(path)
 
 
 def _roots(modules: Iterable[str]) -> set[str]:

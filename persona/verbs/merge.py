@@ -7,7 +7,6 @@ the next build, with the method of the merged recipe.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from persona.recipe.rewrite import rewrite
 from persona.recipe.threeway import MergeConflict
 from persona.recipe.threeway import merge as merge_recipes
 from persona.repository import Repository, Transaction
+from persona.settings import parse_toml
 from persona.verbs.interference import report_on
 from persona.workspace.merging import (
     begin_merge,
@@ -328,7 +328,7 @@ def _combines_anew(recipe: Recipe, sides: Sequence[_Side]) -> bool:
 
 def _names_method(text: str) -> bool:
     """Whether a `persona.toml` sets `[merge] method`; a parsed recipe no longer tells, as it has the default."""
-    return "method" in tomllib.loads(text.removeprefix("\ufeff")).get("merge", {})
+    return "method" in parse_toml(text).get("merge", {})
 
 
 def _completed(
