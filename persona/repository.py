@@ -60,6 +60,7 @@ class Repository:
         self.folder = folder or root / FOLDER
         self.objects = ObjectStore(self.folder / "objects")
         self.log = OperationLog(self.folder, self.objects)
+        self._agreed: set[CommitId] = set()
 
     @cached_property
     def tensors(self) -> TensorStore:
@@ -160,8 +161,40 @@ class Repository:
         return commits.Commit.get(self.objects, name)
 
     def recipe(self, commit: CommitId) -> Recipe:
-        """Read a commit's resolved recipe."""
-        return Recipe.get(self.objects, self.commit(commit).recipe)
+        """Read a commit's resolved recipe.
+
+        Raises:
+            Damaged: it cannot be read, or the commit's text says something else.
+        """
+        recipe = Recipe.get(self.objects, self.commit(commit).recipe)
+        self._check_agreement(commit)
+        return recipe
+
+    def text(self, commit: CommitId) -> str:
+        """Read a commit's ``persona.toml``.
+
+        Raises:
+            Damaged: it cannot be read, or the commit's recipe says something else.
+        """
+        text = commits.get_text(self.objects, self.commit(commit).text)
+        self._check_agreement(commit)
+        return text
+
+    def _check_agreement(self, name: CommitId) -> None:
+        """Raise Damaged if a commit's text and recipe contradict each other; if one is lost, they cannot."""
+        from persona.recipe.agreement import disagreement  # imported here because 'log' reads neither
+
+        if name in self._agreed:
+            return
+        commit = self.commit(name)
+        try:
+            text, recipe = commits.get_text(self.objects, commit.text), Recipe.get(self.objects, commit.recipe)
+        except Damaged:
+            return
+        problem = disagreement(name, text, recipe)
+        if problem is not None:
+            raise problem
+        self._agreed.add(name)
 
     def base(self, name: BaseId) -> Base:
         """Read a base."""
@@ -210,7 +243,7 @@ class Repository:
 
     def head_text(self) -> str:
         """``persona.toml`` as committed in HEAD."""
-        return commits.get_text(self.objects, self.commit(self.head()).text)
+        return self.text(self.head())
 
     def recipe_bytes(self) -> bytes | None:
         """The bytes of ``persona.toml``, as of the newest operation; None if there is none."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from persona import files, methods
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
-from persona.history.commits import get_text
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
@@ -240,7 +239,7 @@ def _check_options(method: str | None, prefer: str | None, retrained: str | None
 def _side(repo: Repository, rev: str) -> _Side:
     """Read the commit that `rev` names."""
     commit = repo.resolve(rev)
-    return _Side(rev, commit, repo.recipe(commit), get_text(repo.objects, repo.commit(commit).text))
+    return _Side(rev, commit, repo.recipe(commit), repo.text(commit))
 
 
 def _unmerged(repo: Repository, ours: _Side, revs: Sequence[str]) -> list[_Side]:
