@@ -29,6 +29,7 @@ from persona.store.objects import canonical
 from persona.threads import run_all
 
 SCHEMA = 1
+MISSING = "missing"
 
 READOUTS = "readouts"
 """Folder of a build's readouts: ``readouts/NAME`` has the two files of each. They are not beside the weights because
@@ -145,7 +146,7 @@ def _quick(folder: Path, receipt: Mapping[str, Any]) -> tuple[list[ReceiptDiffer
     for name, listed in receipt["shards"].items():
         path = folder / name
         if not _is_file(path):
-            different.append(ReceiptDifference(name, "missing"))
+            different.append(ReceiptDifference(name, MISSING))
             continue
         try:
             shards[name] = TensorFile(path)
@@ -160,7 +161,7 @@ def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = S
     different, shards = _quick(folder, receipt)
     here = {info.name: (file, info) for file in shards.values() for info in file.tensors.values()}
     different += [
-        ReceiptDifference(name, "missing")
+        ReceiptDifference(name, MISSING)
         for name in receipt["tensors"]
         if name not in here and len(shards) == len(receipt["shards"])
     ]
@@ -191,7 +192,7 @@ def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Rece
     for name, blob in receipt["files"].items():
         path = folder / name
         if not _is_file(path):
-            yield ReceiptDifference(name, "missing")
+            yield ReceiptDifference(name, MISSING)
         elif _bytes_of(path) != blob:
             yield ReceiptDifference(name, "its bytes changed")
     with translated(folder):

@@ -136,7 +136,7 @@ def test_no_command_believes_such_a_commit(repo: persona.Repository, models: Tin
             command(persona.open(repo.root))
     assert repo.head() == good
     assert not (tmp_path / "out").exists()
-    assert [entry.commit for entry in persona.log(repo, "other").entries][:2] == [head, good]
+    assert [entry.commit for entry in persona.log(repo, "other")][:2] == [head, good]
     assert any("the alpha of a is 1.0 in its text and 5.0 in its recipe" in line for line in fsck(repo).problems)
 
 
