@@ -16,6 +16,8 @@ from pathlib import Path
 
 import persona
 
+OPTIONS = persona.MeasureOptions(allow_code=True)  # the suite is your own: its judge may run
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fail if a suite finds a revision worse than the released one.")
@@ -38,7 +40,7 @@ def revision(said: str) -> str:
 
 def check(repo: persona.Repository, suite: str, released: str, rev: str) -> bool:
     """Whether any number is worse, after saying how each moved."""
-    persona.eval(repo, [released, rev], suites=[suite])
+    persona.eval(repo, [released, rev], suites=[suite], options=OPTIONS)
     moves = [one for one in persona.diff(repo, released, rev).measured if one.suite == Path(suite).stem]
     if not moves:
         print(f"{rev} makes the same weights as {released}")
@@ -46,7 +48,7 @@ def check(repo: persona.Repository, suite: str, released: str, rev: str) -> bool
         print(f"{one.measure} {one.name}: {one.before:.4f} → {one.after:.4f}, {one.verdict}")
     worse = [(one.measure, one.name) for one in moves if one.verdict == "worse"]
     if worse:
-        for verdict in persona.blame(repo, rev, suite=suite).verdicts:
+        for verdict in persona.blame(repo, rev, suite=suite, options=OPTIONS).verdicts:
             if (verdict.measure, verdict.name) in worse:
                 first = verdict.vectors[0]
                 print(f"{verdict.measure} {verdict.name} would be {first.without:.4f} without {first.vector}")

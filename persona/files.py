@@ -12,16 +12,19 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
-from persona.errors import Damaged, PersonaError, Refusal, Storage
+from persona.errors import Damaged, PersonaError, Refusal, Storage, UsageError
 from persona.ids import flat
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from persona.ids import Data
 
 observer: Callable[[str, Path], None] | None = None
@@ -56,9 +59,79 @@ def translated(path: Path) -> Iterator[None]:
 
 def storage_error(error: OSError, path: Path) -> PersonaError:
     """Return the error to raise for ``error`` at ``path``."""
+    if isinstance(error, Unfit):
+        return UsageError(f"{path}: {error.strerror}", error.hint)
     reason = os.strerror(error.errno) if error.errno else str(error)
     hint = _HINTS.get(error.errno or 0, "Nothing was changed; fix the cause and run the same command again.")
     return Storage(f"{path}: {reason[:1].lower()}{reason[1:]}", hint)
+
+
+class Unfit(OSError):
+    """A file that persona does not read: a pipe or device, or larger than any such file is. ``hint`` says what to do."""
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(errno.EINVAL, why)
+        self.hint = hint
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+LARGEST_TOML = 16 << 20
+"""Most bytes of a TOML file."""
+LARGEST_JSON = 256 << 20
+"""Most bytes of a JSON document that is read at once."""
+
+
+def open_regular(path: Path) -> int:
+    """Open a regular file for reading, and return its descriptor. Every file that persona reads is opened here.
+
+    A pipe would block until somebody writes, and a device may have no end; neither is waited for.
+
+    Raises:
+        OSError: The file cannot be opened; :class:`Unfit` if it is not a regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a device without a driver
+            raise _not_regular("a socket or device") from None
+        raise
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise _not_regular(next((name for is_kind, name in _KINDS if is_kind(mode)), "something else"))
+
+
+def _not_regular(kind: str) -> Unfit:
+    return Unfit(f"not a regular file but {kind}", "Save what it gives to a file first, and name that file.")
+
+
+def opened(path: Path) -> BufferedReader:
+    """Open a regular file for reading in blocks; OSError as in :func:`open_regular`."""
+    return os.fdopen(open_regular(path), "rb")
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """Read a whole regular file.
+
+    Args:
+        path: The file.
+        most: Its maximum size in bytes, for a file that is never larger unless somebody means harm.
+
+    Raises:
+        OSError: The file cannot be read; :class:`Unfit` if it is not a regular file, or too large.
+    """
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+        if most is not None and os.fstat(file.fileno()).st_size > most:
+            raise Unfit(f"larger than {most >> 10:,} KiB", "A file of this kind is never so large: replace it.")
+        return file.readall()
 
 
 class Staged:
@@ -113,7 +186,7 @@ class Staged:
         """Share ``source``'s extents (reflink); return False if the file system does not support it."""
         _announce("clone", self.path)
         try:
-            with source.open("rb") as file:
+            with opened(source) as file:
                 fcntl.ioctl(self._fd, _FICLONE, file.fileno())
         except OSError:
             return False
@@ -161,6 +234,9 @@ def write_over(path: Path, data: bytes) -> None:
         staged.publish(path)
 
 
+_LONGEST_LINE = 1 << 16
+
+
 def read_line(path: Path) -> str | None:
     """Return the only line of a small repository file, or None if it does not exist.
 
@@ -168,7 +244,7 @@ def read_line(path: Path) -> str | None:
         Damaged: The file is not text.
     """
     try:
-        return path.read_bytes().decode("ascii").strip()
+        return read_bytes(path, _LONGEST_LINE).decode("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
-from persona.files import translated
+from persona.files import read_bytes, translated
 
 
 def read_text(path: Path) -> str:
@@ -23,7 +23,7 @@ def read_text(path: Path) -> str:
         UsageError: The file is not UTF-8.
     """
     with translated(path):
-        data = path.read_bytes()
+        data = read_bytes(path)
     return decoded(path, data)
 
 

@@ -11,7 +11,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona.files import translated
+from persona.files import open_regular, translated
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,12 +21,12 @@ class OpenFile:
     """A file that is read at any offset, from any thread. It stays readable after it is renamed or deleted.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or is not a regular file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = open_regular(path)
         weakref.finalize(self, os.close, self._fd)
         self.size = os.fstat(self._fd).st_size
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import tomllib
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
@@ -32,6 +31,7 @@ from persona.history.operations import Change, Operation, OperationLog
 from persona.ids import BaseId, CommitId, FisherId, ObjectId, OperationId, VectorId
 from persona.recipe.choices import TOKENS
 from persona.recipe.model import Recipe
+from persona.settings import parse_toml
 from persona.store.nouns import Base, Vector
 from persona.store.objects import ObjectStore
 
@@ -60,6 +60,7 @@ class Repository:
         self.folder = folder or root / FOLDER
         self.objects = ObjectStore(self.folder / "objects")
         self.log = OperationLog(self.folder, self.objects)
+        self._agreed: set[CommitId] = set()
 
     @cached_property
     def tensors(self) -> TensorStore:
@@ -92,7 +93,7 @@ class Repository:
         from persona.maintenance.check import RepositoryFiles
 
         try:
-            text = self.recipe_path.read_bytes().decode(errors="replace")
+            text = files.read_bytes(self.recipe_path).decode(errors="replace")
         except OSError:
             text = None
         return RepositoryFiles(self.folder, f"persona {FORMAT}", text)
@@ -102,7 +103,7 @@ class Repository:
         """The parsed ``config.toml``."""
         path = self.folder / "config.toml"
         try:
-            return tomllib.loads(path.read_text())
+            return parse_toml(files.read_bytes(path, files.LARGEST_TOML).decode())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -160,8 +161,40 @@ class Repository:
         return commits.Commit.get(self.objects, name)
 
     def recipe(self, commit: CommitId) -> Recipe:
-        """Read a commit's resolved recipe."""
-        return Recipe.get(self.objects, self.commit(commit).recipe)
+        """Read a commit's resolved recipe.
+
+        Raises:
+            Damaged: it cannot be read, or the commit's text says something else.
+        """
+        recipe = Recipe.get(self.objects, self.commit(commit).recipe)
+        self._check_agreement(commit)
+        return recipe
+
+    def text(self, commit: CommitId) -> str:
+        """Read a commit's ``persona.toml``.
+
+        Raises:
+            Damaged: it cannot be read, or the commit's recipe says something else.
+        """
+        text = commits.get_text(self.objects, self.commit(commit).text)
+        self._check_agreement(commit)
+        return text
+
+    def _check_agreement(self, name: CommitId) -> None:
+        """Raise Damaged if a commit's text and recipe contradict each other; if one is lost, they cannot."""
+        from persona.recipe.agreement import disagreement  # imported here because 'log' reads neither
+
+        if name in self._agreed:
+            return
+        commit = self.commit(name)
+        try:
+            text, recipe = commits.get_text(self.objects, commit.text), Recipe.get(self.objects, commit.recipe)
+        except Damaged:
+            return
+        problem = disagreement(name, text, recipe)
+        if problem is not None:
+            raise problem
+        self._agreed.add(name)
 
     def base(self, name: BaseId) -> Base:
         """Read a base."""
@@ -210,7 +243,7 @@ class Repository:
 
     def head_text(self) -> str:
         """``persona.toml`` as committed in HEAD."""
-        return commits.get_text(self.objects, self.commit(self.head()).text)
+        return self.text(self.head())
 
     def recipe_bytes(self) -> bytes | None:
         """The bytes of ``persona.toml``, as of the newest operation; None if there is none."""
@@ -222,7 +255,7 @@ class Repository:
 
     def _recipe_on_disk(self) -> bytes | None:
         try:
-            return self.recipe_path.read_bytes()
+            return files.read_bytes(self.recipe_path, files.LARGEST_TOML)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -423,7 +456,7 @@ def _acquire(path: Path) -> int | None:
 def _holder(path: Path) -> str:
     """What the lock's holder wrote into the file about itself."""
     with contextlib.suppress(OSError):
-        return path.read_text().strip() or "unknown process"
+        return files.read_bytes(path, files.LARGEST_TOML).decode(errors="replace").strip() or "unknown process"
     return "unknown process"
 
 

@@ -215,6 +215,31 @@ class Table:
         return Table(values, self.file, self.source, (*self.path, key), self.make_error)
 
 
+class TooDeep(ValueError):
+    """TOML that is nested too deeply."""
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML that somebody else may have written; a byte order mark is ignored.
+
+    Raises:
+        ValueError: It is not TOML, or is nested too deeply: the time for a key grows with the square of its parts.
+    """
+    if deep := _DEEP.search(text):
+        line = text.count("\n", 0, deep.start()) + 1
+        raise TooDeep(f"a key of more than {DEEPEST} parts (at line {line}, column 1)")
+    try:
+        return tomllib.loads(text.removeprefix(BOM))
+    except RecursionError:
+        raise TooDeep("it is too deeply nested") from None
+
+
+DEEPEST = 100
+"""Most parts of a dotted key."""
+_PART = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_DEEP = re.compile(rf"{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
+
+
 def read_toml(
     data: str | bytes, file: str, make_error: Callable[[str, str], PersonaError] = UsageError, hint: str = ""
 ) -> Table:
@@ -234,8 +259,8 @@ def read_toml(
     except UnicodeDecodeError as error:
         raise make_error(f"{file}: not UTF-8: {error.reason} at byte {error.start}", hint) from None
     try:
-        return Table(tomllib.loads(text), file, text, (), make_error)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return Table(parse_toml(text), file, text, (), make_error)
+    except (tomllib.TOMLDecodeError, TooDeep) as error:
         match = re.fullmatch(r"(.*) \(at line (\d+), column \d+\)", str(error))
         where, problem = (f"{file}:{match[2]}", match[1]) if match else (file, str(error))
         raise make_error(f"{where}: invalid TOML: {problem[:1].lower()}{problem[1:]}", hint) from None

@@ -81,7 +81,7 @@ def check_own(target: Path) -> None:
         if not target.exists() or (target.is_dir() and not any(target.iterdir())):
             return
     try:
-        listed = json.loads((target / LISTING).read_bytes())["files"]
+        listed = json.loads(files.read_bytes(target / LISTING))["files"]
         own = {**listed, LISTING: (target / LISTING).stat().st_size} == _sizes(target)
     except (OSError, ValueError, KeyError, TypeError, RecursionError, PersonaError):
         own = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from persona import files
 from persona.building.plan import Output, Plan
-from persona.checkpoints.dtypes import BITS, byte_size
+from persona.checkpoints.dtypes import BITS, byte_size, is_finite
 from persona.checkpoints.tensorfile import TensorInfo, layout
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class OutputFolder:
         self.replace = replace
         self.shards = shards
         self._staging = files.make_staging_folder(target)
+        self.not_finite: set[str] = set()
+        """Tensors that have infinities or NaNs."""
         self._where: dict[str, tuple[files.Staged, TensorInfo]] = {}
         self._open: list[tuple[files.Staged, Shard]] = []
 
@@ -90,6 +92,8 @@ class OutputFolder:
     def write(self, name: str, entry: int, bits: Bits) -> None:
         """Write a block of tensor ``name`` that starts at ``entry``."""
         staged, info = self._where[name]
+        if not is_finite(bits, info.dtype):
+            self.not_finite.add(name)
         offset = info.start + entry * bits.itemsize
         staged.write_at(offset, bits)
         if (offset + bits.nbytes) // WRITEBACK != offset // WRITEBACK or offset + bits.nbytes == info.stop:

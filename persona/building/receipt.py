@@ -21,7 +21,7 @@ from persona.building.publish import Shard
 from persona.checkpoints.sidefiles import RECEIPT, leads_out, read_json
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError, NotVerified
-from persona.files import translated
+from persona.files import opened, read_bytes, translated
 from persona.ids import TensorId, blob_id, object_digest, tensor_id
 from persona.progress import SILENT, Progress, Task
 from persona.recipe.model import Recipe
@@ -29,6 +29,7 @@ from persona.store.objects import canonical
 from persona.threads import run_all
 
 SCHEMA = 1
+MISSING = "missing"
 
 READOUTS = "readouts"
 """Folder of a build's readouts: ``readouts/NAME`` has the two files of each. They are not beside the weights because
@@ -145,7 +146,7 @@ def _quick(folder: Path, receipt: Mapping[str, Any]) -> tuple[list[ReceiptDiffer
     for name, listed in receipt["shards"].items():
         path = folder / name
         if not _is_file(path):
-            different.append(ReceiptDifference(name, "missing"))
+            different.append(ReceiptDifference(name, MISSING))
             continue
         try:
             shards[name] = TensorFile(path)
@@ -160,7 +161,7 @@ def differences(folder: Path, receipt: Mapping[str, Any], progress: Progress = S
     different, shards = _quick(folder, receipt)
     here = {info.name: (file, info) for file in shards.values() for info in file.tensors.values()}
     different += [
-        ReceiptDifference(name, "missing")
+        ReceiptDifference(name, MISSING)
         for name in receipt["tensors"]
         if name not in here and len(shards) == len(receipt["shards"])
     ]
@@ -181,8 +182,8 @@ def _tensor_id(file: TensorFile, info: TensorInfo, task: Task) -> TensorId:
 def _header_differences(file: TensorFile, listed: Mapping[str, Any]) -> Iterator[ReceiptDifference]:
     if file.size != listed["size"]:
         yield ReceiptDifference(file.path.name, f"has {file.size} bytes instead of {listed['size']}")
-    with translated(file.path), file.path.open("rb") as opened:
-        if blob_id(opened.read(8 + file.header_size)) != listed["header"]:
+    with translated(file.path), opened(file.path) as shard:
+        if blob_id(shard.read(8 + file.header_size)) != listed["header"]:
             yield ReceiptDifference(file.path.name, "its header changed")
 
 
@@ -191,7 +192,7 @@ def _file_differences(folder: Path, receipt: Mapping[str, Any]) -> Iterator[Rece
     for name, blob in receipt["files"].items():
         path = folder / name
         if not _is_file(path):
-            yield ReceiptDifference(name, "missing")
+            yield ReceiptDifference(name, MISSING)
         elif _bytes_of(path) != blob:
             yield ReceiptDifference(name, "its bytes changed")
     with translated(folder):
@@ -220,4 +221,4 @@ def _is_file(path: Path) -> bool:
 
 def _bytes_of(path: Path) -> str:
     with translated(path):
-        return blob_id(path.read_bytes())
+        return blob_id(read_bytes(path))

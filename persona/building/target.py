@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from persona.building.publish import OutputFolder
-from persona.building.receipt import entries_of, read_receipt
+from persona.building.receipt import MISSING, differences, entries_of, quick_differences, read_receipt
 from persona.checkpoints.sidefiles import RECEIPT
 from persona.errors import PersonaError, Refusal
 from persona.files import translated
@@ -42,6 +42,8 @@ def check_target(target: Path, *, replace: bool) -> None:
 def check_replaceable(target: Path) -> None:
     """Check that everything in ``target`` is as a build wrote it, so that replacing it loses nothing.
 
+    Small files and headers of weights are compared with the receipt. Tensors are, if their file is newer than the receipt.
+
     Raises:
         Refusal: a file was added or changed.
     """
@@ -54,7 +56,7 @@ def check_replaceable(target: Path) -> None:
     if foreign:
         raise Refusal(
             f"{target} holds {foreign[0]}, which is not as the build wrote it",
-            "Move it out, or choose another folder; nothing was touched.",
+            f"Move it out, delete the folder (rm -r {target}), or choose another one; nothing was touched.",
         )
 
 
@@ -68,12 +70,16 @@ def publish(folder: OutputFolder, small: Mapping[str, bytes], receipt: bytes) ->
 
 
 def _foreign(target: Path) -> Iterator[str]:
-    """Names in the folder that the build did not write, and weight files whose size has changed."""
+    """Names in the folder that the build did not write, and files that were changed since."""
     receipt = read_receipt(target)
-    sizes = {name: shard["size"] for name, shard in receipt["shards"].items()}
-    own = {RECEIPT, *receipt["files"], *sizes}
+    own = {RECEIPT, *receipt["files"], *receipt["shards"]}
     with translated(target):
-        for name, path in entries_of(target, own):
-            plain = name in own and path.is_file() and not path.is_symlink()
-            if not plain or path.stat().st_size != sizes.get(name, path.stat().st_size):
-                yield name
+        names = dict(entries_of(target, own))
+    yield from (name for name, path in names.items() if name not in own or path.is_symlink() or not path.is_file())
+    # what is missing cannot be lost
+    yield from (one.what for one in quick_differences(target, receipt) if one.how != MISSING)
+    with translated(target):
+        written = names[RECEIPT].stat().st_mtime_ns
+        newer = [name for name in receipt["shards"] if name in names and names[name].stat().st_mtime_ns > written]
+    if newer:
+        yield from (one.what for one in differences(target, receipt) if one.how != MISSING)

@@ -19,7 +19,7 @@ from persona.checkpoints.inert import Placeholder
 from persona.checkpoints.pickled import WRAPPERS, Weights
 from persona.checkpoints.tensorfile import changed_while_read
 from persona.errors import CheckpointError
-from persona.files import translated
+from persona.files import read_bytes, translated
 from persona.reading import OpenFile
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load(folder: Path) -> Weights:
     with translated(path):
         if path.stat().st_size > _LARGEST:
             raise _bad(path, "is too large")
-        data = path.read_bytes()
+        data = read_bytes(path)
     try:
         sharded = dict(_decoded(inert.load(data, _STEPS)))
     except (ValueError, LookupError, TypeError, AttributeError) as error:

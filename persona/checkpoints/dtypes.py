@@ -63,6 +63,22 @@ def as_bits(data: npt.NDArray[np.uint8], dtype: str) -> Bits:
     return data.view(f"<u{width}")
 
 
+_ENDLESS: Final = {
+    "BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000, "F64": 0x7FF0 << 48, "F8_E5M2": 0x7C, "F8_E4M3": 0x7F
+}  # fmt: skip
+"""The smallest positive entry that is not finite, as bits; all above it are not finite either."""
+
+
+def is_finite(bits: Bits, dtype: str) -> bool:
+    """Whether no entry of a block is an infinity or NaN; always true of dtypes that have none."""
+    first = _ENDLESS.get(dtype)
+    if first is None or not bits.size:
+        return True
+    sign = 1 << 8 * bits.itemsize - 1
+    # the largest with and without the sign: two passes, and no array in between
+    return int(bits.max()) < first | sign and int(bits.view(f"<i{bits.itemsize}").max()) < first
+
+
 def widen(bits: Bits, dtype: str) -> Float32:
     """Convert to fp32, in a new array: exact for BF16, F16 and F32; F64 is rounded to nearest."""
     import numpy as np

@@ -21,7 +21,7 @@ from persona.checkpoints import layouts
 from persona.checkpoints.sidefiles import read_json, refuse_lfs_pointer
 from persona.checkpoints.tensorfile import changed_while_read
 from persona.errors import CheckpointError
-from persona.files import storage_error, translated
+from persona.files import opened, storage_error, translated
 from persona.reading import OpenFile
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _first_line(error: Exception) -> str:
 
 def _plain_records(path: Path) -> dict[int, int]:
     """Sizes of the records of a little-endian zip file by their places; empty if one is compressed or it is no zip."""
-    with translated(path), path.open("rb") as file:
+    with translated(path), opened(path) as file:
         if file.read(4) != b"PK\x03\x04":
             return {}
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import CheckpointError
-from persona.files import storage_error, translated
+from persona.files import LARGEST_JSON, opened, read_bytes, storage_error, translated
 from persona.jsonlines import half_in
 
 INDEX = "model.safetensors.index.json"
@@ -44,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: the file is not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_bytes(path, LARGEST_JSON))
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -118,7 +118,7 @@ def is_lfs_pointer(path: Path) -> bool:
     with translated(path):
         if not path.is_file() or path.stat().st_size >= _MAX_POINTER:
             return False
-        with path.open("rb") as file:
+        with opened(path) as file:
             return file.read(len(_LFS_POINTER)) == _LFS_POINTER
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from persona.checkpoints.groups import MODULES_JSON, MORE_TEMPLATES, module_folders
 from persona.checkpoints.sidefiles import MAX_SIDE_FILE, is_data, stays_inside
-from persona.files import translated
+from persona.files import read_bytes, translated
 
 _OTHERS = re.compile(
     r"\..*|__pycache__|checkpoint-\d+|global_step\d+|original|onnx|openvino.*|coreml|gguf|tflite|metal|readouts|"
@@ -45,7 +45,7 @@ def subfolders(folder: Path, *, of_groups: bool = False) -> Subfolders:
     with translated(folder):
         listed = folder / MODULES_JSON
         is_small = listed.is_file() and listed.stat().st_size <= MAX_SIDE_FILE
-        modules = module_folders(listed.read_bytes()) if is_small else []
+        modules = module_folders(read_bytes(listed)) if is_small else []
         wanted = {MORE_TEMPLATES.rstrip("/"), *(name.partition("/")[0] for name in modules)}
         for child in sorted(folder.iterdir()):
             if of_groups and child.name not in wanted:

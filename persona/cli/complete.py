@@ -6,13 +6,14 @@ They convert nothing. Completing only reads small files, and any error means no 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
+
+from persona.settings import parse_toml
 
 if TYPE_CHECKING:
     from persona.repository import Repository
@@ -88,9 +89,9 @@ def _tables(repo: Repository | None, kind: str = "vectors") -> dict[str, dict[st
     if repo is None:
         return {}
     try:
-        tables = tomllib.loads(repo.recipe_text() or "")[kind]
+        tables = parse_toml(repo.recipe_text() or "")[kind]
     except (ValueError, KeyError):
-        tables = tomllib.loads(repo.head_text()).get(kind, {})
+        tables = parse_toml(repo.head_text()).get(kind, {})
     return {name: table for name, table in tables.items() if isinstance(table, dict)}
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 import click
 
+from persona.cli.allowing import trusting
 from persona.cli.app import F
 from persona.cli.complete import SUITE
 from persona.evaluate.options import MeasureOptions
@@ -63,7 +64,8 @@ def option_of(cls: type[Any], name: str, param_type: Any = None) -> Callable[[F]
         name,
         type=param_type or _type(item, get_type_hints(cls)[name]),
         default=shown,
-        show_default=shown is not None,
+        show_default=shown is not None and not about.get("is_flag", False),
+        is_flag=about.get("is_flag", False),
         multiple=repeat,
         metavar=about.get("metavar"),
         help=about["help"],
@@ -89,7 +91,7 @@ suites_option = click.option(
     "--suite", "suites", multiple=True, type=SUITE, metavar="NAME|FILE",
     help="Suite to measure by; repeatable. [default: all in evals/]",
 )  # fmt: skip
-measuring_options = options_of(MeasureOptions, "options")
+measuring_options = options_of(MeasureOptions, "options", readers={"allow_code": trusting})
 
 device_option = option_of(MeasureOptions, "device")
 dtype_option = option_of(MeasureOptions, "dtype")

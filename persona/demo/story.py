@@ -26,7 +26,7 @@ from persona.repository import Repository
 
 AUTHOR = "persona demo"
 DTYPE = "fp32"
-OPTIONS = persona.MeasureOptions(dtype=DTYPE)
+OPTIONS = persona.MeasureOptions(dtype=DTYPE, allow_code=True)
 """fp32 is the fastest dtype on a CPU."""
 
 METHODS = ("ties", "dare_ties", "breadcrumbs", "model_stock")

@@ -14,6 +14,7 @@ from persona.evaluate import suite as suites_
 from persona.evaluate.options import MeasureOptions
 from persona.evaluate.suite import Suite
 from persona.evaluate.suite_readouts import with_readouts
+from persona.evaluate.trust import check_allowed
 from persona.history.evaluations import Evaluation, Figure, number_called
 from persona.ids import object_digest
 from persona.progress import SILENT, Progress
@@ -153,8 +154,10 @@ class Evaluator:
         """
         suites = self.suites if suites is None else suites
         build = build_digest(recipe, self._options.dtype, control)
-        done = {suite.name: self._repo.evaluations.find(build, self._key(suite)) for suite in suites}
+        done = {suite.name: self._stored(build, suite) for suite in suites}
         missing = [suite for suite in suites if done[suite.name] is None]
+        for suite in missing:
+            check_allowed(suite, self._options.allow_code)
         self._refer(base_of(recipe), [suite for suite in missing if suite.refers])
         if missing:
             live = self._live(recipe, label, control)
@@ -165,8 +168,14 @@ class Evaluator:
     def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
         """The evaluations of a recipe that are stored, without measuring anything."""
         build = build_digest(recipe, self._options.dtype)
-        found = (self._repo.evaluations.find(build, self._key(suite)) for suite in suites or self.suites)
+        found = (self._stored(build, suite) for suite in suites or self.suites)
         return tuple(evaluation for evaluation in found if evaluation is not None)
+
+    def _stored(self, build: str, suite: Suite) -> Evaluation | None:
+        """What is stored for a build and a suite, if it says itself that it is of this suite."""
+        found = self._repo.evaluations.find(build, self._key(suite))
+        asked = suite.digest, self._options.seed, self._options.limit
+        return found if found and (found.suite_digest, found.seed, found.limit) == asked else None
 
     def _live(self, recipe: Recipe, label: str, control: int | None) -> LoadedModel:
         if control is None:

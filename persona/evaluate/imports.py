@@ -11,12 +11,25 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from persona import files
 from persona.errors import UsageError
 from persona.ids import blob_id
+
+if TYPE_CHECKING:
+    from importlib.abc import PathEntryFinder
 
 
 @dataclass
@@ -55,14 +68,60 @@ def importable(folder: Path, module: str, digest: str = "") -> Iterator[None]:
     before = dict(sys.modules)
     sys.modules.update(kept.modules)
     sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
     try:
-        yield
+        with _from_source(folder):
+            yield
     finally:
         with suppress(ValueError):  # code may change the path
             sys.path.remove(str(folder))
         kept.modules = _removed(names | {name for name in _new(before) if _is_of(sys.modules[name], folder)})
         sys.modules.update(hidden)
+
+
+class _Source(SourceFileLoader):
+    """Compiles sources anew. What is in ``__pycache__`` may have come with the suite and be of another source."""
+
+    def get_data(self, path: str) -> bytes:
+        if path.endswith(tuple(BYTECODE_SUFFIXES)):
+            raise FileNotFoundError(path)
+        return super().get_data(path)
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0) -> None:
+        """Write no bytecode."""
+
+
+_LOADERS = (
+    (ExtensionFileLoader, EXTENSION_SUFFIXES),
+    (_Source, SOURCE_SUFFIXES),
+    (SourcelessFileLoader, BYTECODE_SUFFIXES),
+)
+
+
+@contextmanager
+def _from_source(folder: Path) -> Iterator[None]:
+    """Within the context, ignore bytecode caches in ``folder``."""
+    find = FileFinder.path_hook(*_LOADERS)
+
+    def hook(path: str) -> PathEntryFinder:
+        if not Path(path).resolve().is_relative_to(folder):
+            raise ImportError(f"not in {folder}", path=path)
+        return find(path)
+
+    sys.path_hooks.insert(0, hook)
+    _forget_finders(folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path_hooks.remove(hook)
+        _forget_finders(folder)
+
+
+def _forget_finders(folder: Path) -> None:
+    for path in list(sys.path_importer_cache):
+        if Path(path).is_relative_to(folder):
+            del sys.path_importer_cache[path]
+    importlib.invalidate_caches()
 
 
 def _kept(folder: Path, module: str, digest: str) -> _Kept:
@@ -82,7 +141,7 @@ def _kept(folder: Path, module: str, digest: str) -> _Kept:
 
 def _bytes(path: Path) -> bytes:
     with files.translated(path):
-        return path.read_bytes()
+        return files.read_bytes(path)
 
 
 def _roots(modules: Iterable[str]) -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
+from persona.evaluate.trust import Allow
 
 Bounds = tuple[float, float]
 """Lowest and highest value."""
@@ -25,8 +26,8 @@ def option(default: Any, text: str, **about: Any) -> Any:
     Args:
         default: Default value; ``dict`` for an empty mapping.
         text: Help text.
-        about: ``metavar``, ``choices``, ``min``, ``max``, ``min_open``, ``repeat`` (it may be given several times) or
-            ``flag`` (the option's name, if it is not the field's).
+        about: ``metavar``, ``choices``, ``min``, ``max``, ``min_open``, ``repeat`` (it may be given several times),
+            ``is_flag`` (it takes no value) or ``flag`` (the option's name, if it is not the field's).
     """
     metadata = {"help": text, **about}
     if default is dict:
@@ -38,7 +39,9 @@ def option(default: Any, text: str, **about: Any) -> Any:
 class MeasureOptions:
     """How to measure a model.
 
-    Results are kept separately for each dtype, seed and limit. Device and batch size only affect rounding.
+    Results are kept separately for each dtype, seed and limit. Device and batch size only affect rounding. ``allow_code``
+    says whether suites may run the Python code beside them: True, False, or a function that is asked (see
+    ``persona.evaluate.trust``).
     """
 
     device: str = option("cpu", "Device to run the model on: cpu, cuda, cuda:N or mps.", metavar="DEVICE")
@@ -48,6 +51,7 @@ class MeasureOptions:
     batch_size: int = option(8, "Number of texts per batch.", metavar="N", min=1)
     seed: int = option(0, "Random seed for sampling and bootstrap intervals.", metavar="N", min=0)
     limit: int | None = option(None, "Use only the first N examples of each measure.", metavar="N", min=1)
+    allow_code: Allow = option(False, "Run Python code beside a suite without asking.", is_flag=True)
 
     def checked(self) -> MeasureOptions:
         """Return the options with the dtype's canonical name.

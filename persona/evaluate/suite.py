@@ -125,7 +125,7 @@ def read(path: Path) -> Suite:
         Storage: the suite itself cannot be read.
     """
     with files.translated(path):
-        data = path.read_bytes()
+        data = files.read_bytes(path, files.LARGEST_TOML)
     reader = _Reader(path, data)
     table = read_toml(data, str(path), hint="A suite is a TOML file in UTF-8.")
     found = tuple(reader.read(table))
@@ -187,7 +187,7 @@ class _Reader:
         if path is None:
             return ""
         with files.translated(path):
-            self._blobs.append(blob_id(path.read_bytes()))
+            self._blobs.append(blob_id(files.read_bytes(path)))
         return self._blobs[-1]
 
     def _rows(self, table: Table) -> tuple[SuiteRow, ...]:
@@ -199,6 +199,6 @@ class _Reader:
             beside = [file.name for file in self._path.parent.iterdir() if file.suffix in (".jsonl", ".txt")]
             raise table.error("data", f"there is no file {path}", did_you_mean(name, beside))
         with files.translated(path):
-            data = path.read_bytes()
+            data = files.read_bytes(path)
         self._blobs.append(blob_id(data))
         return read_rows(path, data)

@@ -9,7 +9,7 @@ share results, and a changed comment in ``persona.toml`` discards none. The file
     evaluations/<digest of the build>/<digest of suite, seed, limit and measures' versions>
 
 hold the id of one evaluation each, which also keeps it from being collected by ``gc``. Deleting a file forgets that
-result and nothing else.
+result and nothing else. A file in the folder of another build than its evaluation's counts as absent.
 """
 
 from __future__ import annotations
@@ -208,5 +208,8 @@ class Evaluations:
         """Read one evaluation; None if it cannot be read, so that it is measured again."""
         with contextlib.suppress(Damaged, ValueError, KeyError, TypeError):
             line = files.read_line(path)
-            return None if line is None else Evaluation.decode(self.objects.get(ObjectId(line), "evaluation"))
+            if line is not None:
+                evaluation = Evaluation.decode(self.objects.get(ObjectId(line), "evaluation"))
+                if evaluation.build == path.parent.name:  # else the file was copied from another build
+                    return evaluation
         return None

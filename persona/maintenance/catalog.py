@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from persona.files import below, storage_error
+from persona.files import LARGEST_JSON, below, read_bytes, storage_error
 from persona.history.commits import sort_children_first
 from persona.ids import ObjectId, object_digest
 from persona.maintenance.references import References, ids_in, prefixes_in, references_of
@@ -111,7 +111,7 @@ def read_all(objects: ObjectStore) -> Catalog:
 
 def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, LARGEST_JSON)
         if object_digest(data) != name:
             raise ValueError("it does not hash to its name")
         catalog.known[name] = _entry(json.loads(data), data)

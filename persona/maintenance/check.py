@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from persona.errors import PersonaError
+from persona.history.commits import Commit, get_text
 from persona.history.operations import Operation
-from persona.ids import ObjectId, OperationId
+from persona.ids import CommitId, ObjectId, OperationId
 from persona.maintenance import catalog as catalog_
 from persona.maintenance import roots as roots_
 from persona.maintenance import weights as weights_
@@ -21,6 +22,8 @@ from persona.maintenance.report import CheckCounts, CheckReport, LostObject
 from persona.maintenance.roots import Roots
 from persona.maintenance.weights import Weights
 from persona.progress import SILENT, Progress
+from persona.recipe.agreement import disagreement
+from persona.recipe.model import Recipe
 from persona.store import lists
 from persona.store.objects import ObjectStore
 from persona.store.packs import Volume
@@ -142,6 +145,24 @@ def _missing(exam: Examination) -> Iterator[tuple[ObjectId, str]]:
             yield name, kind
 
 
+def _disagreements(exam: Examination) -> Iterator[str]:
+    """Yield what is wrong with commits whose text and recipe contradict each other."""
+    objects, known = exam.repo.objects, set[tuple[ObjectId, ObjectId]]()
+    for name in sorted(exam.reached):
+        if exam.catalog.known[name].kind != "commit":
+            continue
+        with contextlib.suppress(PersonaError):  # what cannot be read is reported as such
+            commit = Commit.get(objects, CommitId(name))
+            pair = commit.text, commit.recipe
+            if pair not in known:
+                text, recipe = get_text(objects, commit.text), Recipe.get(objects, commit.recipe)
+                problem = disagreement(CommitId(name), text, recipe)
+                if problem is None:
+                    known.add(pair)
+                else:
+                    yield problem.message
+
+
 def conclude(exam: Examination, share: float = 1.0, seed: int = 0, healed: tuple[str, ...] = ()) -> CheckReport:
     """Summarize a check; ``healed`` are sentences about what was repaired."""
     affected = Affected(exam.repo.objects, exam.catalog, exam.reached)
@@ -201,6 +222,7 @@ def _problems(exam: Examination) -> Iterator[str]:
     """Yield faults that have not lost anything that is needed."""
     weights, lost = exam.weights, exam.lost_contents()
     yield from exam.roots.problems
+    yield from _disagreements(exam)
     yield from (f"{text}: it was not checked" for text in exam.catalog.unread)
     for name, why in sorted(weights.unreadable.items()):
         yield f"packs/{name} cannot be used: {why}"

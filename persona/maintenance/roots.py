@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from persona.errors import PersonaError
-from persona.files import below, translated
+from persona.files import LARGEST_TOML, below, read_bytes, translated
 from persona.history import evaluations as evaluations_
 from persona.history import refs as refs_
 from persona.ids import CommitId, ObjectId
 from persona.maintenance.catalog import TEMPORARY, Catalog
 from persona.maintenance.references import ids_in, prefixes_in
+from persona.settings import parse_toml
 
 _WITHOUT_ROOTS = ("objects", "packs", "tmp", "lock")
 """Entries of a ``.persona`` that do not name any roots."""
@@ -70,7 +70,7 @@ def _check_format(path: Path, version: str, roots: Roots) -> None:
 
 def _check_config(path: Path, roots: Roots) -> None:
     try:
-        tomllib.loads(path.read_bytes().decode())
+        parse_toml(read_bytes(path, LARGEST_TOML).decode())
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
@@ -96,7 +96,7 @@ def _read_evaluation(path: Path, roots: Roots) -> None:
 
 def _line(path: Path, roots: Roots) -> str | None:
     try:
-        return path.read_bytes().decode().strip()
+        return read_bytes(path, LARGEST_TOML).decode().strip()
     except FileNotFoundError:
         roots.problems.append(f"{path} is missing")
     except OSError as error:
@@ -135,7 +135,7 @@ def named_by_files(folder: Path) -> set[str]:
         for path in [entry] if entry.is_file() else below(entry):
             if path.is_file():
                 with translated(path):
-                    ids |= ids_in(path.read_bytes())
+                    ids |= ids_in(read_bytes(path))
     return ids
 
 
@@ -144,8 +144,8 @@ def named_by_recipe(text: str | None) -> set[str]:
     if text is None:
         return set()
     try:
-        values = list(_strings(tomllib.loads(text)))
-    except (tomllib.TOMLDecodeError, RecursionError):  # conflict markers, or a mistake
+        values = list(_strings(parse_toml(text)))
+    except ValueError:  # conflict markers, or a mistake
         values = []
     return prefixes_in(text).union(*(prefixes_in(f'"{value}"') for value in values))
 

@@ -11,7 +11,7 @@ from persona.checkpoints.folder import Checkpoint, find_run, is_adapter, open_ch
 from persona.checkpoints.sidefiles import CODE
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.checkpoints.ties import tied_names
-from persona.files import translated
+from persona.files import read_bytes, translated
 from persona.ids import BlobId, TensorId, blob_id, tensor_id
 from persona.maintenance.weights import digest_of
 from persona.progress import Progress, Task
@@ -41,7 +41,7 @@ class RepairSource:
         for file, blob in self.side.items():
             if blob == name and self.checkpoint is not None:
                 with translated(self.folder / file):
-                    return (self.folder / file).read_bytes()
+                    return read_bytes(self.folder / file)
         return None
 
     def bases(self) -> list[Base]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from persona.checkpoints.dtypes import BITS
 from persona.errors import PersonaError, Storage
-from persona.files import storage_error, translated
+from persona.files import opened, storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.progress import Progress, Task
 from persona.store import kept, lists, packs
@@ -187,7 +187,7 @@ def digest_of(path: Path, task: Task | None = None) -> str:
 
     def chunks() -> Iterator[memoryview]:
         buffer = memoryview(bytearray(CHUNK))
-        with translated(path), path.open("rb", buffering=0) as file:
+        with translated(path), opened(path) as file:
             while length := file.readinto(buffer):
                 yield buffer[:length]
                 if task is not None:

@@ -117,7 +117,7 @@ def read_readout(folder: Path | str) -> Readout:
 
 def _manifest(path: Path) -> Mapping[str, Any]:
     with files.translated(path):
-        data = path.read_bytes()
+        data = files.read_bytes(path)
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -57,7 +57,7 @@ def read_trials(path: Path, asked: Question) -> tuple[SteeringTrial, ...]:
     if not path.exists():
         return ()
     with files.translated(path):
-        data = path.read_bytes()
+        data = files.read_bytes(path)
     try:
         content = json.loads(data)
         stored = Question(**{item.name: content[item.name] for item in fields(Question)})

@@ -88,7 +88,7 @@ class Working:
 
     def _fill(self, rows: Float32, file: tuple[int, int, Path], at: int, wanted: list[int], places: Any) -> None:
         first, count, path = file
-        with files.translated(path), path.open("rb") as opened:
+        with files.translated(path), files.opened(path) as opened:
             for row in wanted:
                 opened.seek((at * count + int(places[row]) - first) * self._row)
                 if opened.readinto(memoryview(rows[row]).cast("B")) != self._row:
@@ -163,7 +163,7 @@ def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
         files.write_file(path, text.encode())
         return
     try:
-        known = json.loads(path.read_bytes())
+        known = json.loads(files.read_bytes(path))
     except (OSError, ValueError):
         known = {}
     now = json.loads(text)

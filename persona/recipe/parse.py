@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from persona import methods
 from persona.errors import RecipeError, UsageError, did_you_mean
@@ -58,6 +59,11 @@ def parse(text: str, where: str = FILE) -> Recipe:
     Raises:
         RecipeError: `text` is not TOML, or not a recipe.
     """
+    return _parsed(text, where)
+
+
+@lru_cache(maxsize=8)  # a command often reads persona.toml, and HEAD's, which is the same
+def _parsed(text: str, where: str) -> Recipe:
     top = _read(text, where)
     top.allow(_TOP)
     base = top.table("base")

@@ -12,7 +12,7 @@ from persona.checkpoints.folder import Checkpoint
 from persona.checkpoints.sidefiles import check_side_file, side_files
 from persona.checkpoints.subfolders import subfolders
 from persona.errors import CheckpointError
-from persona.files import translated
+from persona.files import read_bytes, translated
 from persona.ids import blob_id
 from persona.store.nouns import Base, ConfigPatch
 from persona.store.tensors import TensorStore
@@ -68,7 +68,7 @@ def _read(folder: Path, paths: Mapping[str, Path]) -> dict[str, bytes]:
     for name, path in paths.items():
         with translated(path):
             check_side_file(path, folder)
-            contents[name] = path.read_bytes()
+            contents[name] = read_bytes(path)
     return contents
 
 
@@ -112,7 +112,7 @@ def code_notes(folder: Path, run_files: Mapping[str, bytes], base: Base) -> list
     own = []
     for name, path in paths.items():
         with translated(path):
-            if path.is_file() and blob_id(path.read_bytes()) != base.files.get(name):
+            if path.is_file() and blob_id(read_bytes(path)) != base.files.get(name):
                 own.append(name)
     return [f"its code ({', '.join(own)}) is not stored: builds have only the base's"] if own else []
 

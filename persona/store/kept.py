@@ -195,7 +195,7 @@ def _check_unchanged(source: TensorFile, path: Path) -> None:
 def _chunks(path: Path) -> Iterator[memoryview]:
     """The file in chunks; each is valid until the next one is read."""
     buffer = memoryview(bytearray(CHUNK))
-    with files.translated(path), path.open("rb", buffering=0) as file:
+    with files.translated(path), files.opened(path) as file:
         while length := file.readinto(buffer):
             yield buffer[:length]
 

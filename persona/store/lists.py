@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import Damaged, UsageError
-from persona.files import translated
+from persona.files import LARGEST_JSON, read_bytes, translated
 from persona.ids import TensorId
 from persona.store.objects import canonical, too_new
 
@@ -67,7 +67,7 @@ def read(path: Path) -> Listed:
 
 def _fields(path: Path) -> dict[str, Any]:
     with translated(path):
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(read_bytes(path, LARGEST_JSON))
     if not isinstance(fields, dict):
         raise TypeError("not a JSON object")
     return fields

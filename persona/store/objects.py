@@ -134,7 +134,7 @@ class ObjectStore:
     def _read(self, name: Id, kind: str) -> bytes:
         path = self.path(name)
         try:
-            return path.read_bytes()
+            return files.read_bytes(path, files.LARGEST_JSON)
         except FileNotFoundError:
             raise Damaged(f"{kind} {name.short} is missing: {path} does not exist", COPY_BACK) from None
         except OSError as error:

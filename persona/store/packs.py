@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from persona.checkpoints.dtypes import BITS, byte_size
 from persona.checkpoints.tensorfile import MAX_DIMENSIONS
 from persona.errors import Damaged
-from persona.files import storage_error, translated
+from persona.files import opened, storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.reading import OpenFile
 from persona.store import codecs, compression
@@ -236,7 +236,7 @@ def open_pack(path: Path) -> Volume:
     Raises:
         Damaged: the file is not a pack, is damaged, or has a newer version.
     """
-    with translated(path), path.open("rb") as file:
+    with translated(path), opened(path) as file:
         first = file.read(HEAD_SIZE)
         size = file.seek(0, 2)
         _check_head(path, first, size)

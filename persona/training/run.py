@@ -80,7 +80,7 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
             raise Refusal(f"{folder} already exists and is not a run of persona train", "Give another folder: -o RUN")
         return False
     with files.translated(path):
-        data = path.read_bytes()
+        data = files.read_bytes(path)
     try:
         known = json.loads(data)
     except ValueError:
@@ -113,7 +113,7 @@ def finished(folder: Path) -> Fit | None:
     if not (folder / FINAL).is_dir():
         return None
     with files.translated(folder / RESULT):
-        fields = json.loads((folder / RESULT).read_bytes())
+        fields = json.loads(files.read_bytes(folder / RESULT))
     drift = FisherDrift(**fields["ewc"]) if fields["ewc"] else None
     return Fit(**{**fields, "curve": tuple((step, loss) for step, loss in fields["curve"]), "ewc": drift})
 
@@ -134,7 +134,7 @@ def _newest(folder: Path) -> Path | None:
 
 def _is_complete(checkpoint: Path) -> bool:
     try:  # the Trainer writes its state last
-        json.loads((checkpoint / "trainer_state.json").read_bytes())
+        json.loads(files.read_bytes(checkpoint / "trainer_state.json"))
     except (OSError, ValueError):
         return False
     return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError, did_you_mean
-from persona.files import translated
+from persona.files import LARGEST_TOML, read_bytes, translated
 from persona.settings import Choice, Number, Table, Whole, read_toml, shown
 
 PRESETS = Path(__file__).parent / "presets"
@@ -91,7 +91,7 @@ def read_settings(preset: str | Path = "default", changes: Mapping[str, Any] | N
     """
     path = preset if isinstance(preset, Path) else _preset_path(preset)
     with translated(path):
-        data = path.read_bytes()
+        data = read_bytes(path, LARGEST_TOML)
     given = _values(read_toml(data, str(path), hint="A preset is a TOML file of settings."))
     settings = replace(Settings(), **given)
     settings = replace(settings, **_values(Table(changes or {}, "--set")))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from persona.errors import Refusal, UsageError
 from persona.history import refs as refs_
 from persona.history.bisection import Halving, halve
-from persona.history.commits import get_text
 from persona.ids import CommitId
 from persona.recipe.changes import RecipeChange, changes
 from persona.repository import Repository, Transaction
@@ -125,7 +124,7 @@ def reset(repo: Repository, rev: str | None = None, *, command: str = "bisect re
         for name in refs:
             if name.startswith(REFS):
                 change.set_ref(name, None)
-        change.set_recipe_text(get_text(repo.objects, repo.commit(commit).text))
+        change.set_recipe_text(repo.text(commit))
         return BisectEnd(commit, refs_.current_branch({refs_.HEAD: head}))
 
 
@@ -210,7 +209,7 @@ class _Marks:
             change.set_ref(name, value)
         if now.here is not None:
             change.set_ref(refs_.HEAD, now.here)
-            change.set_recipe_text(get_text(self._repo.objects, self._repo.commit(now.here).text))
+            change.set_recipe_text(self._repo.text(now.here))
         return now
 
     def state(self) -> BisectState:

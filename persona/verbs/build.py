@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +38,7 @@ class BuildResult:
 
     ``edited`` says that it includes uncommitted edits of persona.toml on top of ``commit``. ``copied`` counts tensors
     that equal a committed one bit for bit, ``combined`` those that were computed. ``id`` is the id of its receipt.
-    ``adapter`` is null unless the build is an adapter.
+    ``not_finite`` are the tensors that have infinities or NaNs. ``adapter`` is null unless the build is an adapter.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class BuildResult:
     shards: int
     nbytes: int
     id: str
+    not_finite: tuple[str, ...] = ()
     adapter: AdapterReport | None = None
 
 
@@ -142,7 +144,15 @@ class _Job:
         )
         return small | built_files(self.repo, self.recipe)
 
-    def result(self, receipt: bytes, shards: list[Shard], copied: int, adapter: AdapterReport | None) -> BuildResult:
+    def result(
+        self,
+        receipt: bytes,
+        shards: list[Shard],
+        copied: int,
+        *,
+        not_finite: Iterable[str] = (),
+        adapter: AdapterReport | None = None,
+    ) -> BuildResult:
         """The result, once the folder is there."""
         tensors = sum(len(shard.tensors) for shard in shards)
         return BuildResult(
@@ -156,6 +166,7 @@ class _Job:
             shards=len(shards),
             nbytes=sum(shard.size for shard in shards),
             id=json.loads(receipt)["id"],
+            not_finite=tuple(sorted(not_finite)),
             adapter=adapter,
         )
 
@@ -173,11 +184,12 @@ def _build_model(job: _Job, shard_size: int, memory: int, device: Device | None)
         made = ("cpu", loops_for(plan).name()) if device is None else (device.label, device.software)
         receipt = make_receipt(job.about(*made), ids, shards, small)
         publish(folder, small, receipt)
-    return job.result(receipt, shards, sum(output.copy is not None for output in plan.outputs), None)
+    copied = sum(output.copy is not None for output in plan.outputs)
+    return job.result(receipt, shards, copied, not_finite=folder.not_finite)
 
 
 def _build_adapter(job: _Job, rank: int | None) -> BuildResult:
     options = AdapterOptions(job.target, named_dtype(job.dtype), rank, job.replace)
     about = job.about("cpu", kernels.current().name())
     report, shard, receipt = make_adapter(job.repo, job.recipe, options, about, job.progress)
-    return job.result(receipt, [shard], 0, report)
+    return job.result(receipt, [shard], 0, adapter=report)

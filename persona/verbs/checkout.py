@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from persona.errors import Refusal
 from persona.history import refs as refs_
-from persona.history.commits import get_text
 from persona.history.revisions import place_before
 from persona.ids import CommitId
 from persona.repository import Repository
@@ -57,7 +56,7 @@ def checkout(
             change.set_ref(refs_.branch_ref(branch, refs), commit)
         follows = branch or (None if detach else _branch_of(rev, refs))
         change.set_ref(refs_.HEAD, f"{refs_.SYMBOLIC}{refs_.BRANCHES}{follows}" if follows else commit)
-        text = get_text(repo.objects, repo.commit(commit).text)
+        text = repo.text(commit)
         carried = _carries_edits(repo, text)
         if not carried:
             change.set_recipe_text(text)

@@ -12,7 +12,7 @@ from persona.checkpoints.adapters.ties import CHOICES
 from persona.checkpoints.folder import locate
 from persona.checkpoints.provenance.dataset import fingerprint
 from persona.errors import UsageError
-from persona.files import storage_error
+from persona.files import read_bytes, storage_error
 from persona.history import refs as refs_
 from persona.ids import CommitId, VectorId
 from persona.progress import SILENT, Progress
@@ -189,7 +189,7 @@ def _summary(repo: Repository, text: str, merging: Sequence[CommitId] = ()) -> s
 def _metrics(path: Path) -> Any:
     """Read a JSON file that a commit can store."""
     try:
-        metrics = _shallow(json.loads(path.read_bytes()))
+        metrics = _shallow(json.loads(read_bytes(path)))
         canonical(metrics)
         return metrics
     except FileNotFoundError:

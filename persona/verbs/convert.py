@@ -16,7 +16,7 @@ from persona.checkpoints.sidefiles import ADAPTER_CONFIG, INDEX, refuse_lfs_poin
 from persona.checkpoints.stability import Watch
 from persona.checkpoints.tensorfile import layout
 from persona.errors import CheckpointError
-from persona.files import translated
+from persona.files import read_bytes, translated
 from persona.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _contents(paths: Mapping[str, Path]) -> dict[str, bytes]:
     contents = {}
     for name, path in paths.items():
         with translated(path):
-            contents[name] = path.read_bytes()
+            contents[name] = read_bytes(path)
     return contents
 
 

@@ -142,7 +142,7 @@ def _checked_target(path: Path) -> Path:
 def _check_free(path: Path, text: str) -> None:
     """Raise if `path` exists, unless it has this text already, as after an export that was interrupted at the end."""
     try:
-        same = path.read_bytes() == text.encode()
+        same = files.read_bytes(path) == text.encode()
     except FileNotFoundError:
         return
     except OSError as error:

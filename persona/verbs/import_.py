@@ -10,7 +10,7 @@ from typing import Any
 
 from persona.checkpoints.folder import find_run, is_adapter, open_checkpoint
 from persona.errors import CheckpointError, RecipeError, Refusal, UsageError, WrongBase
-from persona.files import storage_error
+from persona.files import read_bytes, storage_error
 from persona.ids import VectorId
 from persona.progress import SILENT, Progress
 from persona.recipe import edit
@@ -129,7 +129,7 @@ def _read(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST:
             raise UsageError(f"{path} is larger than {LARGEST >> 20} MiB", "Pass a mergekit configuration.")
-        return path.read_bytes().decode()
+        return read_bytes(path).decode()
     except FileNotFoundError:
         raise UsageError(f"file {path} does not exist", "Pass a mergekit configuration.") from None
     except IsADirectoryError:

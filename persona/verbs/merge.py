@@ -7,7 +7,6 @@ the next build, with the method of the merged recipe.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING
 from persona import files, methods
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
-from persona.history.commits import get_text
 from persona.ids import CommitId
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
@@ -27,6 +25,7 @@ from persona.recipe.rewrite import rewrite
 from persona.recipe.threeway import MergeConflict
 from persona.recipe.threeway import merge as merge_recipes
 from persona.repository import Repository, Transaction
+from persona.settings import parse_toml
 from persona.verbs.interference import report_on
 from persona.workspace.merging import (
     begin_merge,
@@ -240,7 +239,7 @@ def _check_options(method: str | None, prefer: str | None, retrained: str | None
 def _side(repo: Repository, rev: str) -> _Side:
     """Read the commit that `rev` names."""
     commit = repo.resolve(rev)
-    return _Side(rev, commit, repo.recipe(commit), get_text(repo.objects, repo.commit(commit).text))
+    return _Side(rev, commit, repo.recipe(commit), repo.text(commit))
 
 
 def _unmerged(repo: Repository, ours: _Side, revs: Sequence[str]) -> list[_Side]:
@@ -328,7 +327,7 @@ def _combines_anew(recipe: Recipe, sides: Sequence[_Side]) -> bool:
 
 def _names_method(text: str) -> bool:
     """Whether a `persona.toml` sets `[merge] method`; a parsed recipe no longer tells, as it has the default."""
-    return "method" in tomllib.loads(text.removeprefix("\ufeff")).get("merge", {})
+    return "method" in parse_toml(text).get("merge", {})
 
 
 def _completed(

@@ -9,7 +9,6 @@ from pathlib import Path
 from persona import files
 from persona.errors import UsageError, did_you_mean
 from persona.history import refs as refs_
-from persona.history.commits import get_text
 from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.rewrite import rewrite
@@ -50,7 +49,7 @@ def restore(
     with repo.transaction(command):
         refuse_while_merging(repo)
         commit = repo.resolve(source)
-        committed = get_text(repo.objects, repo.commit(commit).text)
+        committed = repo.text(commit)
         if names:
             return _entries(repo, list(dict.fromkeys(names)), repo.recipe(commit), committed, source)
         current, wanted = repo.recipe_bytes(), committed.encode()

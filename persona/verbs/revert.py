@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from persona.errors import Refusal, UsageError
-from persona.history.commits import get_text
 from persona.ids import CommitId
 from persona.recipe.markers import mark
 from persona.recipe.rewrite import rewrite
@@ -57,7 +56,7 @@ def revert(
         parent = _parent(repo, commit, rev, mainline)
         subject = repo.commit(commit).subject
         theirs = repo.recipe(parent)
-        their_text = get_text(repo.objects, repo.commit(parent).text)
+        their_text = repo.text(parent)
         merged = merge([repo.recipe(commit)], repo.recipe(repo.head()), theirs)
         text = rewrite(text, merged.recipe, their_text)
         if merged.clashes:

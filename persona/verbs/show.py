@@ -10,7 +10,7 @@ from persona.errors import PersonaError, UsageError, WrongBase, did_you_mean
 from persona.evaluate.results import FigureReading, readings
 from persona.graph.coverage import NodeLink, coverage
 from persona.graph.pins import pinned
-from persona.history.commits import Commit, get_text
+from persona.history.commits import Commit
 from persona.history.headline import facts_of
 from persona.ids import BaseId, CommitId, FisherId, ReadoutId, VectorId
 from persona.readout.select import TABLES, is_table
@@ -131,7 +131,7 @@ def _commit(repo: Repository, name: CommitId) -> ShownCommit:
         time=commit.time,
         message=commit.message,
         changes=tuple(changes(before, after, repo.objects)),
-        text=get_text(repo.objects, commit.text),
+        text=repo.text(name),
         run=commit.run,
         measured=readings(repo, after),
     )

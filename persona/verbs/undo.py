@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from persona.errors import Refusal
 from persona.history import refs as refs_
-from persona.history.commits import get_text
 from persona.history.operations import Operation
 from persona.ids import CommitId, OperationId
 from persona.repository import Repository, Transaction
@@ -52,7 +51,7 @@ def move(repo: Repository, change: Transaction, operation: Operation, side: int)
         _check_kept(repo, name, values[side])
         change.set_ref(name, values[side])
         refs[name] = values[side] or ""
-    change.set_recipe_text(get_text(repo.objects, repo.commit(refs_.head_commit(refs)).text))
+    change.set_recipe_text(repo.text(refs_.head_commit(refs)))
 
 
 def _check_kept(repo: Repository, name: str, value: str | None) -> None:

@@ -8,9 +8,32 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persona.checkpoints.dtypes import ARITHMETIC, BITS, byte_size, narrow, overflowed, widen
+from persona.checkpoints.dtypes import ARITHMETIC, BITS, byte_size, is_finite, narrow, overflowed, widen
 
 TORCH = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
+
+
+@pytest.mark.parametrize("dtype", [*TORCH, "F8_E4M3", "F8_E5M2"])
+def test_what_is_finite_is_what_torch_says(dtype: str) -> None:
+    """Every entry of a byte or two; around the limits, with both signs, of the wider ones."""
+    width = BITS[dtype] // 8
+    kinds = {**TORCH, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+    if width <= 2:
+        bits = np.arange(1 << 8 * width, dtype=f"<u{width}")
+    else:
+        ends = np.array([0.0, np.inf, np.finfo(f"f{width}").max, 1.0], f"<f{width}").view(f"<u{width}")
+        ends = np.concatenate([ends, ends[1:2] + 1, ~np.zeros(1, ends.dtype) >> 1])
+        bits = np.concatenate([ends, ends | np.array(1 << 8 * width - 1, ends.dtype)])
+    values = torch.from_numpy(bits.view(f"<i{width}").copy()).view(kinds[dtype]).double()
+    assert [is_finite(bits[k : k + 1], dtype) for k in range(len(bits))] == torch.isfinite(values).tolist()
+    assert is_finite(bits[torch.isfinite(values).numpy()], dtype)
+    assert not is_finite(bits, dtype)
+    assert is_finite(bits[:0], dtype)
+
+
+def test_integers_are_finite() -> None:
+    assert is_finite(np.array([255], "u1"), "U8")
+    assert is_finite(np.array([~0], "i8").view("u8"), "I64")
 
 
 def as_torch(bits: np.ndarray, dtype: str) -> torch.Tensor:

@@ -60,7 +60,7 @@ def test_judges_of_one_name_in_two_repositories_are_each_their_own(tmp_path: Pat
     for number, name in enumerate(("one", "two")):
         persona.init(tmp_path / name, base, author="Test")
         written(tmp_path / name / "evals", {"judge.py": judge, "helper.py": f"NUMBER = {number}"})
-        done = persona.eval(persona.open(tmp_path / name))
+        done = persona.eval(persona.open(tmp_path / name), options=persona.MeasureOptions(allow_code=True))
         (found[name],) = (score.value for build in done.builds for one in build.suites for score in one.scores)
     assert found == {"one": 0.0, "two": 1.0}
     assert not {"judge", "helper"} & sys.modules.keys()

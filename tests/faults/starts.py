@@ -90,7 +90,7 @@ class Starts:
             '[[measures]]\nkind = "python"\nfunction = "weigh_all:size"\nbetter = "lower"\ndata = "rows.jsonl"\n'
         )
         for argv in (SWEEP, TUNE):
-            assert invoke(["-C", str(root), *argv, "--json"]) == 0
+            assert invoke(["-C", str(root), *argv, "--allow-code", "--json"]) == 0
 
     def _taught(self, root: Path) -> None:
         """A base that can read, and something to be learnt."""

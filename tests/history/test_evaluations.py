@@ -59,6 +59,18 @@ def test_of_a_suite_the_newest_whole_one_counts(tmp_path: Path) -> None:
     assert [(one.suite, one.suite_digest[0]) for one in store.of(BUILD)] == [("bold", "d"), ("calm", "1")]
 
 
+def test_a_file_that_was_copied_to_another_build_is_not_its_result(tmp_path: Path) -> None:
+    store = kept(tmp_path)
+    store.keep(KEY, evaluation())
+    other = "a" * 64
+    (tmp_path / "evaluations" / BUILD).rename(tmp_path / "evaluations" / other)
+    assert store.find(other, KEY) is None
+    assert store.of(other) == ()
+    store.keep(KEY, evaluation(build=other))
+    assert store.find(other, KEY) is not None
+    assert len(store.of(other)) == 1
+
+
 def effects(folder: Path) -> list[str]:
     seen: list[str] = []
     files.observer = lambda effect, path: seen.append(effect)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import persona
+from persona import MeasureOptions
 from persona.errors import UsageError
 from tests.verbs.conftest import BAD, GOOD
 
@@ -42,10 +43,11 @@ def test_a_function_must_name_its_numbers_alike_for_every_build(tuned: persona.R
     measure = '[[measures]]\nkind = "python"\nfunction = "namer:named"\ndata = "named.jsonl"\n'
     (evals / "named.toml").write_text(measure)
     (evals / "named.jsonl").write_text('{"prompt": "one"}\n')
+    options = MeasureOptions(allow_code=True)
     with pytest.raises(
         UsageError, match=r"named: 'python total .*' was measured for one build but not for another"
     ) as caught:
-        verb(tuned, **{"suite": "named"} if verb is persona.blame else {"suites": ["named"]})
+        verb(tuned, options=options, **{"suite": "named"} if verb is persona.blame else {"suites": ["named"]})
     assert "the same names" in caught.value.hint
 
 

@@ -72,9 +72,9 @@ def test_every_kind_of_number_and_shape_comes_back(make_repo: MakeRepo, tmp_path
         save_file(tensors, tmp_path / folder / "model.safetensors")
     repo = make_repo(tmp_path / "base")
     persona.commit(repo, tmp_path / "run", name="odd")
-    persona.build(repo, tmp_path / "out")
+    assert persona.build(repo, tmp_path / "out").not_finite == ("special",)
     assert_same(load(tmp_path / "out"), tuned)
-    persona.build(repo, tmp_path / "before", "HEAD~1")
+    assert persona.build(repo, tmp_path / "before", "HEAD~1").not_finite == ("special",)
     assert_same(load(tmp_path / "before"), base)
 
 
@@ -311,6 +311,50 @@ def test_replace_replaces_only_what_a_build_wrote(models: TinyModels, repo: pers
         persona.build(repo, tmp_path / "out", replace=True)
     assert (mine / "thesis").read_text() == "years"
     assert (tmp_path / "out" / "checkpoint-5").is_dir()
+
+
+def _card(out: Path) -> None:
+    (out / "README.md").write_text("my own words")
+
+
+def _config(out: Path) -> None:
+    (out / "config.json").write_text((out / "config.json").read_text() + " ")
+
+
+def _header(out: Path) -> None:
+    path = out / "model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"format":"pt"', b'"format":"xx"', 1))
+
+
+def _weight(out: Path) -> None:
+    path = out / "model.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("edit", "name"),
+    [(_card, "README.md"), (_config, "config.json"), (_header, "model.safetensors"), (_weight, "lm_head|model.*")],
+)
+def test_replace_keeps_what_was_edited(
+    repo: persona.Repository, tmp_path: Path, edit: Callable[[Path], None], name: str
+) -> None:
+    out = tmp_path / "out"
+    persona.build(repo, out)
+    persona.build(repo, out, replace=True)
+    edit(out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(Refusal, match=f"holds ({name}), which is not as the build wrote it"):
+        persona.build(repo, out, replace=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_replace_of_a_copy_whose_times_say_nothing(repo: persona.Repository, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    persona.build(repo, out)
+    os.utime(out / "persona.json", (1, 1))
+    (out / "README.md").unlink()
+    persona.build(repo, out, replace=True)
 
 
 def test_a_folder_that_appears_meanwhile_is_left_alone(

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def odd(live, rows, seed):
     values = apart(live, rows, "base")
     return [float("nan") if sum(values) > len(rows) / 2 else one for one in values]
 '''
+tune = partial(persona.tune, options=MeasureOptions(allow_code=True))
 MEASURE = (
     '[[measures]]\nkind = "python"\nname = "{0}"\nfunction = "tune_judge:{0}"\nbetter = "lower"\ndata = "{1}.jsonl"\n'
 )
@@ -144,7 +146,7 @@ def without_work(done: TuneResult) -> TuneResult:
 
 def test_the_best_of_its_trials_by_the_formula(work: persona.Repository, folders: tuple[Path, Path, Path]) -> None:
     before = work.recipe_bytes()
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=14, keep={"moved": 1e9}))
+    found = tune(work, suite="near", search=SearchOptions(trials=14, keep={"moved": 1e9}))
     assert [one.number for one in found.trials] == list(range(15))
     assert [(one.name, one.kind, one.low, one.high, one.now) for one in found.varied] == [
         ("one", "alpha", 0.0, 1.5, 0.4),
@@ -170,20 +172,20 @@ def test_the_best_of_its_trials_by_the_formula(work: persona.Repository, folders
 
 
 def test_the_same_command_again_is_a_look_up_and_another_seed_another_search(work: persona.Repository) -> None:
-    first = persona.tune(work, suite="near", search=SearchOptions(trials=12))
-    again = persona.tune(work, suite="near", search=SearchOptions(trials=12))
+    first = tune(work, suite="near", search=SearchOptions(trials=12))
+    again = tune(work, suite="near", search=SearchOptions(trials=12))
     assert again.measured == 0
     assert again == without_work(first)
-    shorter = persona.tune(work, suite="near", search=SearchOptions(trials=5))
+    shorter = tune(work, suite="near", search=SearchOptions(trials=5))
     assert (shorter.measured, [one.settings for one in shorter.trials]) == (
         0,
         [one.settings for one in first.trials[:6]],
     )
-    other = persona.tune(work, suite="near", search=SearchOptions(trials=5), options=MeasureOptions(seed=1))
+    other = tune(work, suite="near", search=SearchOptions(trials=5), options=MeasureOptions(seed=1, allow_code=True))
     assert not {one.settings for one in other.trials[1:]} & {one.settings for one in first.trials[1:]}
 
 
-INTERRUPTED = ["tune", "--suite", "near", "--trials", "12", "--write", "--json"]
+INTERRUPTED = ["tune", "--suite", "near", "--trials", "12", "--write", "--allow-code", "--json"]
 
 
 def check_interrupted(work: persona.Repository, code: int, out: str, before: bytes) -> None:
@@ -194,11 +196,11 @@ def check_interrupted(work: persona.Repository, code: int, out: str, before: byt
     assert said["said"].startswith("Interrupted after trial 3: the same command resumes")
     assert work.recipe_bytes() == before
     (work.root / "evals" / "stop").unlink()
-    after = persona.tune(work, suite="near", search=SearchOptions(trials=12))
+    after = tune(work, suite="near", search=SearchOptions(trials=12))
     assert after.measured == 13 - 4
     assert [list(one.settings) for one in after.trials[:4]] == [one["settings"] for one in said["trials"]]
     shutil.rmtree(work.folder / "evaluations")
-    assert without_work(persona.tune(work, suite="near", search=SearchOptions(trials=12))) == without_work(after)
+    assert without_work(tune(work, suite="near", search=SearchOptions(trials=12))) == without_work(after)
 
 
 def test_ctrl_c_ends_with_what_was_found_and_the_same_command_goes_on(
@@ -231,16 +233,16 @@ def test_time_is_a_budget(work: persona.Repository, monkeypatch: pytest.MonkeyPa
     """By a clock that says a minute more each time that it is asked."""
     minutes = itertools.count()
     monkeypatch.setattr("persona.suggestions.monotonic", lambda: 60.0 * next(minutes))
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3))
+    found = tune(work, suite="near", search=SearchOptions(trials=9, minutes=3))
     assert (found.stopped, len(found.trials)) == ("minutes", 3)  # asked at 1, 2 and 3 minutes
     with pytest.raises(UsageError, match="no trial 7 yet: the time was over after trial 2"):
-        persona.tune(work, suite="near", search=SearchOptions(trials=9, minutes=3, pick=7))
-    assert persona.tune(work, suite="near", search=SearchOptions(trials=4, minutes=99)).stopped == "trials"
+        tune(work, suite="near", search=SearchOptions(trials=9, minutes=3, pick=7))
+    assert tune(work, suite="near", search=SearchOptions(trials=4, minutes=99)).stopped == "trials"
 
 
 def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> None:
     before = (work.recipe_text() or "").splitlines()
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=8), write=True)
+    found = tune(work, suite="near", search=SearchOptions(trials=8), write=True)
     assert found.written
     after = (work.recipe_text() or "").splitlines()
     one, two = found.trials[found.chosen].settings
@@ -254,7 +256,7 @@ def test_writing_edits_the_alphas_and_nothing_else(work: persona.Repository) -> 
     persona.restore(work)
     assert (work.recipe_text() or "").splitlines() == before
     other = next(trial for trial in found.trials[1:] if trial.number != found.chosen)
-    picked = persona.tune(work, suite="near", search=SearchOptions(trials=8, pick=other.number), write=True)
+    picked = tune(work, suite="near", search=SearchOptions(trials=8, pick=other.number), write=True)
     assert (picked.measured, picked.recommended, picked.chosen) == (0, found.recommended, other.number)
     assert worktree_recipe(work).entry("two").alpha == other.settings[1]
 
@@ -263,7 +265,7 @@ def test_what_was_changed_meanwhile_is_left_alone(work: persona.Repository) -> N
     meddled = (work.recipe_text() or "").replace("0.4", "0.45")
     (work.root / "evals" / "meddle").write_text(meddled)
     with pytest.raises(Refusal, match="was changed during the search"):
-        persona.tune(work, suite="near", search=SearchOptions(trials=6), write=True)
+        tune(work, suite="near", search=SearchOptions(trials=6), write=True)
     assert work.recipe_text() == meddled
 
 
@@ -276,14 +278,14 @@ def test_nothing_is_written_into_a_merge(work: persona.Repository) -> None:
     work.recipe_path.write_text(work.head_text())
     before = work.recipe_bytes()
     with pytest.raises(Refusal, match="a merge is in progress"):
-        persona.tune(work, suite="near", search=SearchOptions(trials=3), write=True)
+        tune(work, suite="near", search=SearchOptions(trials=3), write=True)
     assert not (work.folder / "evaluations").exists(), "it was refused before the work"
-    assert persona.tune(work, suite="near", search=SearchOptions(trials=1)).written is False
+    assert tune(work, suite="near", search=SearchOptions(trials=1)).written is False
     assert work.recipe_bytes() == before
 
 
 def test_several_objectives_by_brute_force(work: persona.Repository) -> None:
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=14, by=["far", "moved"]))
+    found = tune(work, suite="near", search=SearchOptions(trials=14, by=["far", "moved"]))
     points = [(value(one, "far"), value(one, "moved")) for one in found.trials]
     for trial, mine in zip(found.trials, points, strict=True):
         beaten = any(other[0] <= mine[0] and other[1] <= mine[1] and other != mine for other in points)
@@ -293,11 +295,11 @@ def test_several_objectives_by_brute_force(work: persona.Repository) -> None:
 
 
 def test_limits_are_kept(work: persona.Repository) -> None:
-    free = persona.tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": 1e9}))
+    free = tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": 1e9}))
     slack = value(free.trials[free.chosen], "moved") - value(free.trials[0], "moved")
     slack /= 2
     assert slack > 0, "the planted recipe is further from the base"
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": slack}))
+    found = tune(work, suite="near", search=SearchOptions(trials=12, keep={"moved": slack}))
     assert [(one.measure, one.name, one.slack) for one in found.limits] == [("moved", "value", slack)]
     start = value(found.trials[0], "moved")
     over = [value(one, "moved") - start > slack for one in found.trials]
@@ -309,18 +311,18 @@ def test_limits_are_kept(work: persona.Repository) -> None:
 
 
 def test_a_trial_without_a_number_has_failed(work: persona.Repository) -> None:
-    found = persona.tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"]))
+    found = tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"]))
     failed = [one for one in found.trials if one.failed]
     assert failed
     assert {one.failed for one in failed} == {"odd value is nan"}
     assert all(one.number != found.chosen and not one.front for one in failed)
     assert all(value(one, "odd") != value(one, "odd") for one in failed)
     with pytest.raises(UsageError, match="cannot be picked: odd value is nan"):
-        persona.tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"], pick=failed[0].number))
+        tune(work, suite="odd", search=SearchOptions(trials=14, by=["odd", "far"], pick=failed[0].number))
 
 
 def test_a_method_that_needs_what_a_vector_has_not_fails_in_its_trials_alone(work: persona.Repository) -> None:
-    found = persona.tune(
+    found = tune(
         work, suite="near", search=SearchOptions(trials=4, vary={"one": (0.5, 1.0)}, methods=["fisher", "linear"])
     )
     failed = [trial.settings[1] for trial in found.trials if "needs the Fisher diagonal" in trial.failed]
@@ -332,7 +334,7 @@ def test_methods_and_densities(work: persona.Repository) -> None:
     search = SearchOptions(
         trials=12, vary={"one": None}, methods=["ties", "karcher", "task_arithmetic"], density=(0.3, 0.9)
     )
-    found = persona.tune(work, suite="near", search=search)
+    found = tune(work, suite="near", search=search)
     assert [(one.name, one.kind, one.options, one.now) for one in found.varied[1:]] == [
         ("method", "method", ("ties", "karcher", "linear"), "linear"),
         ("density", "density", (), None),
@@ -345,7 +347,7 @@ def test_methods_and_densities(work: persona.Repository) -> None:
         assert density is None or 0.3 <= density <= 0.9
         assert bool(trial.failed) == (method == "karcher")  # which takes no negative alpha
     ties = next(one for one in found.trials if one.settings[1] == "ties")
-    picked = persona.tune(work, suite="near", search=replace(search, pick=ties.number), write=True)
+    picked = tune(work, suite="near", search=replace(search, pick=ties.number), write=True)
     assert picked.measured == 0
     recipe = worktree_recipe(work)
     assert (recipe.method, dict(recipe.parameters)) == ("ties", {"density": ties.settings[2]})
@@ -353,7 +355,7 @@ def test_methods_and_densities(work: persona.Repository) -> None:
 
 
 def test_the_choice_is_checked_on_other_data(work: persona.Repository) -> None:
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=10, check="held"))
+    found = tune(work, suite="near", search=SearchOptions(trials=10, check="held"))
     assert (found.check, found.confirmed, found.notes) == ("held", True, ())
     assert found.measured == 11 + 2
     assert [(one.suite, one.measure, one.verdict) for one in found.moved] == [
@@ -363,16 +365,16 @@ def test_the_choice_is_checked_on_other_data(work: persona.Repository) -> None:
     assert "On held, which did not choose it, it is clearly better, too." in found.said
     suite = work.root / "evals" / "again.toml"
     suite.write_text(MEASURE.format("moved", "near"))
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=10, check="again"))
+    found = tune(work, suite="near", search=SearchOptions(trials=10, check="again"))
     assert found.confirmed is None
     assert found.notes == ("6 examples of again are also in near: they do not check it independently",)
     with pytest.raises(UsageError, match="near is the suite of the search itself"):
-        persona.tune(work, suite="near", search=SearchOptions(check="near"))
+        tune(work, suite="near", search=SearchOptions(check="near"))
 
 
 def test_what_is_the_best_already_is_said(work: persona.Repository) -> None:
     persona.alpha(work, {"one": PLANTED[0], "two": PLANTED[1]}, author="Test")
-    found = persona.tune(work, suite="near", search=SearchOptions(trials=6, check="held"), write=True)
+    found = tune(work, suite="near", search=SearchOptions(trials=6, check="held"), write=True)
     assert (found.recommended, found.chosen, found.edit, found.written, found.moved) == (None, None, "", False, ())
     assert found.said == "None of 6 trials is better than the current persona.toml."
     assert not work.is_edited()
@@ -384,6 +386,7 @@ def test_what_a_person_sees(work: persona.Repository, by: tuple[str, ...], capsy
         "tune",
         "--suite",
         "near",
+        "--allow-code",
         "--trials",
         "5",
         "--alphas=-1:1",
@@ -424,19 +427,19 @@ def test_wrong_uses_are_named(work: persona.Repository, monkeypatch: pytest.Monk
         ("no suite 'hold'", {"check": "hold"}),
     ):
         with pytest.raises(UsageError, match=said):
-            persona.tune(work, suite="near", search=SearchOptions(**wrong))
+            tune(work, suite="near", search=SearchOptions(**wrong))
     with pytest.raises(UsageError, match="there are 3 suites: held, near, odd"):
-        persona.tune(work)
+        tune(work)
     text = (work.root / "evals" / "near.toml").read_text()
     (work.root / "evals" / "near.toml").write_text(text.replace('"lower"', '"neither"'))
     with pytest.raises(UsageError, match="far value has no better direction"):
-        persona.tune(work, suite="near")
+        tune(work, suite="near")
     persona.alpha(work, {"one": 0, "two": 0}, author="Test")
     with pytest.raises(UsageError, match="there is nothing to vary"):
-        persona.tune(work, suite="held")
+        tune(work, suite="held")
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match="needs optuna") as caught:
-        persona.tune(work, suite="held")
+        tune(work, suite="held")
     assert "persona-vcs[tune]" in caught.value.hint
     for text in ("", "1", "a:b", "1:"):
         with pytest.raises(UsageError, match="is not a range"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from persona.errors import CheckpointError
-from persona.files import translated
+from persona.files import read_bytes, translated
 
 MERGE: Final = "Merge the adapter with peft's merge_and_unload and commit the merged folder."
 OTHER_BASE: Final = "The adapter was trained on another base."
@@ -118,7 +118,7 @@ def read_config(path: Path) -> AdapterConfig:
         CheckpointError: a setting is invalid, unsupported or unknown.
     """
     with translated(path):
-        text = path.read_bytes()
+        text = read_bytes(path)
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:

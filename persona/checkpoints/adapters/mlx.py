@@ -28,7 +28,7 @@ from persona.checkpoints.dtypes import ARITHMETIC
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.checkpoints.ties import is_embedding
 from persona.errors import CheckpointError
-from persona.files import translated
+from persona.files import read_bytes, translated
 
 WEIGHTS: Final = "adapters.safetensors"
 KINDS: Final = ("lora", "dora", "full")
@@ -78,7 +78,7 @@ def open_mlx(folder: Path, config_file: str, base: BaseView, tied: str | None = 
 
 def _read(path: Path) -> dict[str, Any]:
     with translated(path):
-        text = path.read_bytes()
+        text = read_bytes(path)
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
-from persona.files import translated
+from persona.files import opened, translated
 from persona.ids import Hasher, file_digest
 from persona.progress import SILENT, Progress, Task
 
@@ -74,7 +74,7 @@ def _read(path: Path, task: Task) -> tuple[str, _Counted]:
     counted = _Counted()
 
     def blocks() -> Iterator[bytes]:
-        with path.open("rb") as file:
+        with opened(path) as file:
             while block := file.read(BLOCK):
                 counted.add(block)
                 task.advance(len(block))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from persona.checkpoints.sidefiles import stays_inside
+from persona.files import Unfit, read_bytes
 
 LARGEST = 64 << 20
 """Maximum size of a file in bytes."""
@@ -33,16 +32,11 @@ def small_file(folder: Path, name: str) -> bytes | None:
     try:
         if path.is_symlink() and not stays_inside(path, folder):
             raise Unreadable("is a link to outside its folder")
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise Unreadable("is not a regular file")
-            if status.st_size > LARGEST:
-                raise Unreadable(f"is larger than {LARGEST >> 20} MiB")
-            return file.read(LARGEST)
+        return read_bytes(path, LARGEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except Unfit as error:
+        raise Unreadable(f"is {error.strerror}") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
         raise Unreadable(f"cannot be read ({error})") from None
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from persona.cli.app import App, json_option
 from persona.cli.complete import REV
-from persona.cli.output import utf8
+from persona.cli.output import note, utf8
 from persona.cli.render import count, size
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ _POWERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 MAX_ERRORS = 3
 """Number of tensors to print for a compressed adapter: those with the largest errors."""
+
+
+NAMED = 3
+"""Number of tensors to name in a warning."""
 
 
 class SizeType(click.ParamType[int]):
@@ -112,6 +116,10 @@ def command(
             _render_adapter(console, result.adapter, dtype)
 
     app.show("build", result, render)
+    if result.not_finite and not app.json:
+        shown = ", ".join(result.not_finite[:NAMED])
+        more = f" and {len(result.not_finite) - NAMED} more" if len(result.not_finite) > NAMED else ""
+        note(f"warning: {count(len(result.not_finite), 'tensor')} with infinities or NaNs: {shown}{more}")
 
 
 def _render_adapter(console: Console, report: AdapterReport, dtype: str | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from persona.errors import UsageError
-from persona.files import translated
+from persona.files import read_bytes, translated
 from persona.graph.sources import LARGEST_TEXT, SourceGraph, SourceOptions
 
 SUMMARY = "a folder of Markdown or text files"
@@ -32,7 +32,7 @@ def read(place: str, options: SourceOptions) -> Iterator[SourceGraph]:
         with translated(path):
             if path.stat().st_size > 4 * LARGEST_TEXT:
                 raise UsageError(f"{path} is too large for a node", f"The limit is {LARGEST_TEXT:,} characters.")
-            data = path.read_bytes()
+            data = read_bytes(path)
         try:
             text = data.decode()
         except UnicodeDecodeError:

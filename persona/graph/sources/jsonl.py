@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import UsageError
-from persona.files import translated
+from persona.files import opened, translated
 from persona.graph.sources import LARGEST_TEXT, SourceGraph, SourceOptions
 
 SUMMARY = "a .jsonl file with an id and a text on each line"
@@ -32,7 +32,7 @@ def accepts(place: str) -> bool:
 def read(place: str, options: SourceOptions) -> Iterator[SourceGraph]:
     """Yield a node for each line that is not blank."""
     path = Path(place)
-    with translated(path), path.open("rb") as file:
+    with translated(path), opened(path) as file:
         number = 0
         while line := file.readline(LONGEST_LINE + 1):
             number += 1

@@ -134,7 +134,7 @@ def _write(out: Path, extracted: Extracted, rules: Rules, *, replace: bool) -> N
         raise _too_little(extracted, rules)
     data = encode(extracted.examples)
     with files.translated(out):
-        same = out.exists() and out.read_bytes() == data
+        same = out.exists() and files.read_bytes(out) == data
     if same:
         return
     if out.exists() and not replace:

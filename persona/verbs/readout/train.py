@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona.errors import Refusal, UsageError, did_you_mean
+from persona.files import read_bytes
 from persona.ids import file_digest
 from persona.progress import SILENT, Progress
 from persona.readout.aggregators import check_ready
@@ -147,5 +148,5 @@ def _about(
         "site": SITE, "pooling": how.pooling, "aggregator": fitting.aggregator, **components, "normalisation": "unit",
         **trained.fields, "seed": fitting.seed, "hidden": blocks.hidden, "blocks": len(blocks), "base": loaded.base,
         "revision": loaded.revision, "model": loaded.label, "dtype": loaded.dtype,
-        "source": {"file": source.name, "digest": file_digest([source.read_bytes()])},
+        "source": {"file": source.name, "digest": file_digest([read_bytes(source)])},
     }  # fmt: skip
