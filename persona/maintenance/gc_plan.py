@@ -1,7 +1,7 @@
 """What ``gc`` would do, as pure data: which objects and files to delete, and which packs to rewrite.
 
 An object is live if it can be reached from any id in the small files of ``.persona``, from the current recipe, or from
-what operations within the grace period mention, before and after; operation objects always stay. A live tensor that is
+what the last operations and those within the grace period mention, before and after; operation objects always stay. A live tensor that is
 stored as a delta keeps its base tensor.
 
 A tensor may be in several files, for example after a killed gc. One copy is kept, preferring a full copy to a delta,
@@ -117,7 +117,7 @@ def _refuse_unread(sentences: list[str]) -> None:
 def _live_objects(repo: RepositoryFiles, catalog: Catalog, now: datetime, grace: timedelta) -> _Live:
     operations = catalog.of_kind("operation")
     roots = roots_.named_by_files(repo.folder) | roots_.named_by_recipe(repo.recipe)
-    young = roots_.remembered(catalog, now, grace)
+    young = roots_.remembered(catalog, roots_.read(repo.folder, repo.version).operation, now, grace)
     certain = catalog.reach({*catalog.named(roots), *operations})
     objects = certain | catalog.reach(catalog.named(young)) | {n for n, k in catalog.known.items() if k.newer}
     _refuse_damage(repo, catalog, certain, objects, roots | young)

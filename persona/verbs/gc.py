@@ -27,7 +27,10 @@ def gc(
     command: str = "gc",
     progress: Progress = SILENT,
 ) -> GcReport:
-    """Delete what is not needed by any ref, the current recipe, or an operation of the last ``grace`` days.
+    """Delete what is not needed by any ref, the current recipe, or an operation that can be undone.
+
+    These are the operations of the last ``grace`` days and, unless that is 0, the ten newest. Where a clock was wrong, the
+    order of operations counts.
 
     Args:
         dry_run: Delete nothing, only report what would be deleted.

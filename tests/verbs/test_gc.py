@@ -107,10 +107,13 @@ def test_the_grace_period(work: persona.Repository, models: TinyModels) -> None:
     assert gone in work.objects
     assert fsck(work).ok
     later = datetime.now(UTC) + timedelta(days=15)
+    assert gc(work, 14, now=later).objects == 0, "it is among the last ten"
+    for number in range(10):
+        persona.tag(work, f"v{number}")
     assert gc(work, 14, now=later).objects > 0
     assert gone not in work.objects
     assert fsck(work).ok
-    assert len(list(work.log.walk())) == 7
+    assert len(list(work.log.walk())) == 17
     with pytest.raises(UsageError):
         gc(work, -1.0)
 

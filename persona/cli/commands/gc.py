@@ -27,7 +27,8 @@ DAYS = 14.0
 def command(app: App, dry_run: bool, grace: float) -> None:
     """Delete data that nothing needs any more
 
-    Keeps everything that a branch, a tag, the recipe or a recent operation needs.
+    Keeps everything that a branch, a tag, the recipe or a recent operation needs. The last ten operations are recent, however
+    old they are.
 
     \b
     persona gc --dry-run
