@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona import files
+from persona import files, sharing
 from persona.checkpoints.groups import TOKENIZER
 from persona.errors import Damaged, Locked, NoRepository, Refusal, UsageError
 from persona.history import commits, revisions
@@ -60,6 +60,8 @@ class Repository:
         self.folder = folder or root / FOLDER
         self.objects = ObjectStore(self.folder / "objects")
         self.log = OperationLog(self.folder, self.objects)
+        sharing.declare(self.folder, self.folder)
+        sharing.declare(self.recipe_path, root / FOLDER)
 
     @cached_property
     def tensors(self) -> TensorStore:
@@ -100,7 +102,7 @@ class Repository:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The parsed ``config.toml``."""
-        path = self.folder / "config.toml"
+        path = self.folder / sharing.CONFIG
         try:
             return tomllib.loads(path.read_text())
         except FileNotFoundError:
@@ -115,7 +117,7 @@ class Repository:
         Raises:
             UsageError: they are not strings.
         """
-        path, user = self.folder / "config.toml", self.config.get("user", {})
+        path, user = self.folder / sharing.CONFIG, self.config.get("user", {})
         if not isinstance(user, dict):
             raise UsageError(f"{path}: user is not a table", "Write [user], with name and email below it.")
         fields = {key: user[key] for key in ("name", "email") if key in user}
