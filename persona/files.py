@@ -37,7 +37,11 @@ _HINTS = {
     errno.EACCES: "Check its owner and permissions, then run the same command again.",
     errno.EPERM: "Check its owner and permissions, then run the same command again.",
     errno.EROFS: "The file system is mounted read-only; choose another place.",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 65536",
+    errno.ENFILE: "The system has too many open files: close other programs, then run the same command again.",
+    errno.ENOMEM: "Close other programs, then run the same command again.",
 }
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _announce(effect: str, path: Path) -> None:
@@ -60,6 +64,12 @@ def storage_error(error: OSError, path: Path) -> PersonaError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     hint = _HINTS.get(error.errno or 0, "Nothing was changed; fix the cause and run the same command again.")
     return Storage(f"{path}: {reason[:1].lower()}{reason[1:]}", hint)
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether the system had no more files or memory to give, which says nothing about the file that was asked for."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _SHORT
 
 
 class Staged:

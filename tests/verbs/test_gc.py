@@ -223,7 +223,7 @@ def test_of_two_copies_the_good_one_stays(work: persona.Repository, models: Tiny
     volume = volume_with(work, vector_of(work, "a").tensors["lm_head.weight"].id)
     ids = {*volume.tensors, *volume.blobs}
     some = {vector_of(work, "a").tensors["lm_head.weight"].id}
-    small = copy_frames(volume, some, work.folder / "packs", work.folder / "tmp")
+    small = copy_frames([(volume, some)], work.folder / "packs", work.folder / "tmp")
     assert small is not None
     assert fsck(work).ok
     flip(small, 40)
@@ -231,7 +231,7 @@ def test_of_two_copies_the_good_one_stays(work: persona.Repository, models: Tiny
     gc(work)
     assert fsck(work).ok
     assert not small.exists()
-    again = copy_frames(volume, ids, work.folder / "packs", work.folder / "tmp")
+    again = copy_frames([(volume, ids)], work.folder / "packs", work.folder / "tmp")
     assert again is not None
     gc(work)
     assert fsck(work).ok
