@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
+from persona import sharing
 from persona.errors import Damaged, PersonaError, Refusal, Storage, UsageError
 from persona.ids import flat
 
@@ -39,7 +40,11 @@ _HINTS = {
     errno.EACCES: "Check its owner and permissions, then run the same command again.",
     errno.EPERM: "Check its owner and permissions, then run the same command again.",
     errno.EROFS: "The file system is mounted read-only; choose another place.",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 65536",
+    errno.ENFILE: "The system has too many open files: close other programs, then run the same command again.",
+    errno.ENOMEM: "Close other programs, then run the same command again.",
 }
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _announce(effect: str, path: Path) -> None:
@@ -134,14 +139,22 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         return file.readall()
 
 
+def is_short(error: BaseException) -> bool:
+    """Whether the system had no more files or memory to give, which says nothing about the file that was asked for."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _SHORT
+
+
 class Staged:
     """A file that is written under a temporary name in ``folder`` and appears only when published."""
 
     def __init__(self, folder: Path, label: str = "file") -> None:
         self.path = folder / f"{label}.tmp-{os.urandom(6).hex()}"
+        more = sharing.bits(self.path)
         _announce("create", self.path)
         with translated(self.path):
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self.widen(more)
 
     def reserve(self, size: int) -> None:
         """Allocate ``size`` bytes now, so that a full disk is noticed before the work rather than after it."""
@@ -176,6 +189,12 @@ class Staged:
         """Copy the permissions of ``path``, if it exists."""
         with contextlib.suppress(OSError):
             os.fchmod(self._fd, path.stat().st_mode & 0o7777)
+
+    def widen(self, more: int) -> None:
+        """Add permissions; see :mod:`persona.sharing`."""
+        if more:
+            with translated(self.path):
+                os.fchmod(self._fd, sharing.widened(os.fstat(self._fd).st_mode, more))
 
     def start_writeback(self, offset: int, length: int) -> None:
         """Ask the kernel to start writing a finished range, so that little is left for the final fsync."""
@@ -226,11 +245,13 @@ class Staged:
 
 def write_over(path: Path, data: bytes) -> None:
     """Write a file that a user owns, as :func:`write_file` does, but keep symbolic links and permissions."""
+    more = sharing.bits(path)
     with contextlib.suppress(OSError):
         path = path.resolve()
     with Staged(path.parent, f".{path.name}") as staged:
         staged.write(data)
         staged.copy_mode(path)
+        staged.widen(more)
         staged.publish(path)
 
 
@@ -355,19 +376,30 @@ def make_folder(path: Path) -> None:
     if path.is_dir():
         return
     make_folder(path.parent)
+    more = sharing.bits(path)
     _announce("mkdir", path)
     with translated(path):
         path.mkdir(exist_ok=True)
+    widen(path, more)
     fsync_folder(path.parent)
+
+
+def widen(path: Path, more: int) -> None:
+    """Add permissions to a new file or folder; see :mod:`persona.sharing`."""
+    if more:
+        with translated(path):
+            path.chmod(sharing.widened(path.stat().st_mode, more))
 
 
 def make_staging_folder(beside: Path) -> Path:
     """Create an empty folder next to ``beside``, on the same file system, whose name marks it as unfinished."""
     make_folder(beside.parent)
     staging = beside.parent / f".{beside.name}.tmp-{os.urandom(6).hex()}"
+    more = sharing.bits(beside)
     _announce("mkdir", staging)
     with translated(beside):
         staging.mkdir()
+    widen(staging, more)
     return staging
 
 
@@ -460,6 +492,7 @@ def remove_tree(path: Path) -> None:
 
 def open_lock(path: Path) -> int | None:
     """Lock ``path``; return a descriptor to keep open, or None if another process holds the lock."""
+    more = sharing.bits(path)
     with translated(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
@@ -467,6 +500,8 @@ def open_lock(path: Path) -> int | None:
         except BlockingIOError:
             os.close(fd)
             return None
+    with contextlib.suppress(OSError):  # it may be another user's
+        os.fchmod(fd, sharing.widened(os.fstat(fd).st_mode, more))
     return fd
 
 

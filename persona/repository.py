@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persona import files
+from persona import files, sharing
 from persona.checkpoints.groups import TOKENIZER
 from persona.errors import Damaged, Locked, NoRepository, Refusal, UsageError
 from persona.history import commits, revisions
@@ -61,6 +61,8 @@ class Repository:
         self.objects = ObjectStore(self.folder / "objects")
         self.log = OperationLog(self.folder, self.objects)
         self._agreed: set[CommitId] = set()
+        sharing.declare(self.folder, self.folder)
+        sharing.declare(self.recipe_path, root / FOLDER)
 
     @cached_property
     def tensors(self) -> TensorStore:
@@ -101,7 +103,7 @@ class Repository:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The parsed ``config.toml``."""
-        path = self.folder / "config.toml"
+        path = self.folder / sharing.CONFIG
         try:
             return parse_toml(files.read_bytes(path, files.LARGEST_TOML).decode())
         except FileNotFoundError:
@@ -116,7 +118,7 @@ class Repository:
         Raises:
             UsageError: they are not strings.
         """
-        path, user = self.folder / "config.toml", self.config.get("user", {})
+        path, user = self.folder / sharing.CONFIG, self.config.get("user", {})
         if not isinstance(user, dict):
             raise UsageError(f"{path}: user is not a table", "Write [user], with name and email below it.")
         fields = {key: user[key] for key in ("name", "email") if key in user}

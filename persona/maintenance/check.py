@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from persona.errors import PersonaError
@@ -27,8 +26,6 @@ from persona.recipe.model import Recipe
 from persona.store import lists
 from persona.store.objects import ObjectStore
 from persona.store.packs import Volume
-
-_ALWAYS = timedelta(days=365_000)
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def _follow_pending(repo: RepositoryFiles, roots: Roots, catalog: Catalog) -> No
 def _starts(repo: RepositoryFiles, roots: Roots, catalog: Catalog) -> set[str]:
     """Return what reachability starts from: refs, the log and all that it mentions, and the current recipe."""
     starts: set[str] = {*roots.commits.values(), *catalog.of_kind("operation")}
-    remembered = roots_.remembered(catalog, datetime.now(UTC), _ALWAYS)
+    remembered = roots_.mentioned(catalog, catalog.of_kind("operation"))
     current = roots_.named_by_recipe(repo.recipe)
     with contextlib.suppress(PersonaError):  # reported by roots.read
         current |= roots_.named_by_files(repo.folder)

@@ -1,7 +1,7 @@
 """What ``gc`` would do, as pure data: which objects and files to delete, and which packs to rewrite.
 
 An object is live if it can be reached from any id in the small files of ``.persona``, from the current recipe, or from
-what operations within the grace period mention, before and after; operation objects always stay. A live tensor that is
+what the last operations and those within the grace period mention, before and after; operation objects always stay. A live tensor that is
 stored as a delta keeps its base tensor.
 
 A tensor may be in several files, for example after a killed gc. One copy is kept, preferring a full copy to a delta,
@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 from persona.errors import Damaged, Storage
@@ -29,6 +30,7 @@ from persona.maintenance import roots as roots_
 from persona.maintenance import weights as weights_
 from persona.maintenance.catalog import Catalog, CatalogEntry
 from persona.maintenance.check import RepositoryFiles
+from persona.maintenance.joining import Repack, groups
 from persona.maintenance.weights import Copy, Key, Weights
 from persona.progress import SILENT
 from persona.store.packs import Volume
@@ -46,21 +48,16 @@ _LEFTOVER = re.compile(r"\.persona(\.toml)?\.tmp-[0-9a-f]{12}(\.replaced)?")
 
 
 @dataclass(frozen=True)
-class Repack:
-    """A pack to rewrite, the ids to keep, and the bytes that this frees."""
-
-    volume: Volume
-    wanted: frozenset[str]
-    freed: int
-
-
-@dataclass(frozen=True)
 class GcPlan:
-    """What to delete: ``phases`` of objects, one after the other, and whole packs and safetensors ``files``."""
+    """What to delete: ``phases`` of objects, one after the other, and whole packs and safetensors ``files``.
+
+    ``repacks`` are written anew without what is not needed, and each of the ``joins`` becomes one pack.
+    """
 
     phases: tuple[tuple[ObjectId, ...], ...] = ()
     files: tuple[Path, ...] = ()
     repacks: tuple[Repack, ...] = ()
+    joins: tuple[tuple[Repack, ...], ...] = ()
     unfinished: tuple[Path, ...] = ()
     freed: int = 0
     kept_objects: int = 0
@@ -91,7 +88,9 @@ def plan(repo: RepositoryFiles, now: datetime, grace: timedelta) -> GcPlan:
     _refuse_unread([*catalog.unread, *weights.unread])
     live = _live_objects(repo, catalog, now, grace)
     _choose_copies(repo, weights, live)
-    files, repacks, freed = _files(repo, weights, live)
+    files, kept, freed = _files(repo, weights, live)
+    repacks, joins = _rewritten(kept)
+    freed += sum(pack.freed for pack in chain(repacks, *joins))
     dead = catalog.known.keys() | catalog.bad.keys()
     unfinished = tuple(_unfinished(repo, catalog))
     phases = tuple(_phases(catalog, dead - live.objects))
@@ -100,6 +99,7 @@ def plan(repo: RepositoryFiles, now: datetime, grace: timedelta) -> GcPlan:
         phases=phases,
         files=files,
         repacks=repacks,
+        joins=joins,
         unfinished=unfinished,
         freed=freed + sum(map(size_of, [*deleted, *unfinished])),
         kept_objects=len(live.objects),
@@ -117,7 +117,7 @@ def _refuse_unread(sentences: list[str]) -> None:
 def _live_objects(repo: RepositoryFiles, catalog: Catalog, now: datetime, grace: timedelta) -> _Live:
     operations = catalog.of_kind("operation")
     roots = roots_.named_by_files(repo.folder) | roots_.named_by_recipe(repo.recipe)
-    young = roots_.remembered(catalog, now, grace)
+    young = roots_.remembered(catalog, roots_.read(repo.folder, repo.version).operation, now, grace)
     certain = catalog.reach({*catalog.named(roots), *operations})
     objects = certain | catalog.reach(catalog.named(young)) | {n for n, k in catalog.known.items() if k.newer}
     _refuse_damage(repo, catalog, certain, objects, roots | young)
@@ -208,21 +208,27 @@ def _preference(copy: Copy, busy: bool) -> tuple[bool, bool, bool, bool, int]:
     return copy.base is not None, copy.volume.is_outside, not busy, path.suffix == ".pack", size_of(path)
 
 
-def _files(repo: RepositoryFiles, weights: Weights, live: _Live) -> tuple[tuple[Path, ...], tuple[Repack, ...], int]:
-    """Return files without live content, packs with little of it, and the bytes that both free."""
+def _files(repo: RepositoryFiles, weights: Weights, live: _Live) -> tuple[tuple[Path, ...], list[Repack], int]:
+    """Return files without live content, what is live in the other packs, and the bytes of those files."""
     deleted = [repo.packs / name for name in weights.loose if name.endswith(".safetensors") or ".tmp-" in name]
-    repacks, freed = [], sum(map(size_of, deleted))
+    kept, freed = [], sum(map(size_of, deleted))
     for name, volume in sorted(weights.files.items()):
         parts = {n: weights.copies[(name, n)].stored.stored for n in (*volume.tensors, *volume.blobs)}
         wanted = frozenset(n for n in parts if (name, n) in live.copies)
-        alive, total = sum(parts[n] for n in wanted), sum(parts.values())
         if not wanted:
             deleted += _paths(volume)
             freed += sum(map(size_of, _paths(volume)))
-        elif name.endswith(".pack") and alive < MOSTLY_DEAD * total:
-            repacks.append(Repack(volume, wanted, total - alive))
-            freed += total - alive
-    return tuple(deleted), tuple(repacks), freed
+        elif name.endswith(".pack"):
+            kept.append(Repack(volume, wanted, sum(parts[n] for n in parts.keys() - wanted)))
+    return tuple(deleted), kept, freed
+
+
+def _rewritten(kept: list[Repack]) -> tuple[tuple[Repack, ...], tuple[tuple[Repack, ...], ...]]:
+    """Return packs with little live content, and small ones to join."""
+    joins = groups(kept)
+    joined = {pack.volume.path for group in joins for pack in group}
+    dead = [pack for pack in kept if pack.alive < MOSTLY_DEAD * (pack.alive + pack.freed)]
+    return tuple(pack for pack in dead if pack.volume.path not in joined), joins
 
 
 def _paths(volume: Volume) -> list[Path]:

@@ -140,7 +140,7 @@ def _salvage(repair: Repair, store: TensorStore, name: str, volume: Volume, need
     if not wanted:
         return
     if name.endswith(".pack"):
-        copy_frames(volume, wanted, store.packs, store.tmp)
+        copy_frames([(volume, wanted)], store.packs, store.tmp)
     else:
         _copy_kept(volume, wanted, store)
     repair.done.append(f"{len(wanted)} good part(s) of {volume.label} were copied")

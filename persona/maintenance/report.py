@@ -77,13 +77,14 @@ class GcReport:
     """What was deleted, or with ``dry_run`` would be.
 
     ``objects`` and ``files`` (packs and safetensors files) are counts, ``repacked`` the packs that were rewritten without
-    unused parts, ``unfinished`` the temporary files of killed commands. ``freed`` and ``kept_bytes`` are in bytes on disk.
+    unused parts, ``joined`` small packs that became part of larger ones, ``unfinished`` the temporary files of killed commands. ``freed`` and ``kept_bytes`` are in bytes on disk.
     """
 
     dry_run: bool
     objects: int
     files: int
     repacked: int
+    joined: int
     unfinished: int
     freed: int
     kept_objects: int

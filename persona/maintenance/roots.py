@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,12 +15,16 @@ from persona.files import LARGEST_TOML, below, read_bytes, translated
 from persona.history import evaluations as evaluations_
 from persona.history import refs as refs_
 from persona.ids import CommitId, ObjectId
+from persona.maintenance import ages as ages_
 from persona.maintenance.catalog import TEMPORARY, Catalog
 from persona.maintenance.references import ids_in, prefixes_in
 from persona.settings import parse_toml
 
 _WITHOUT_ROOTS = ("objects", "packs", "tmp", "lock")
 """Entries of a ``.persona`` that do not name any roots."""
+
+LAST = 10
+"""Newest operations that are remembered however old they seem: every clock may have been wrong, this one too."""
 
 
 @dataclass
@@ -163,15 +167,19 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(one)
 
 
-def remembered(catalog: Catalog, now: datetime, grace: timedelta) -> set[str]:
-    """Return what operations younger than ``grace``, or without a valid time, mention, before and after."""
-    operations = catalog.of_kind("operation")
-    young = [catalog.known[name] for name in operations if _is_younger(catalog.known[name].time, now, grace)]
-    return set[str]().union(*(entry.others for entry in young)) - set(operations)
+def remembered(catalog: Catalog, head: ObjectId | None, now: datetime, grace: timedelta) -> set[str]:
+    """Return what operations younger than ``grace``, and the last ``LAST``, mention, before and after.
+
+    Args:
+        head: The newest operation.
+        grace: Nothing is remembered if it is 0.
+    """
+    if not grace:
+        return set()
+    young = {name for name, time in ages_.ages(catalog, now).items() if now - time < grace}
+    return mentioned(catalog, young | {*ages_.newest(catalog, head, LAST)})
 
 
-def _is_younger(time: str, now: datetime, grace: timedelta) -> bool:
-    try:
-        return now - datetime.fromisoformat(time) < grace
-    except (ValueError, TypeError):
-        return True
+def mentioned(catalog: Catalog, operations: Iterable[ObjectId]) -> set[str]:
+    """Return what these operations mention, before and after, besides operations."""
+    return set[str]().union(*(catalog.known[name].others for name in operations)) - {*catalog.of_kind("operation")}

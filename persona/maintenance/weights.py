@@ -17,7 +17,7 @@ from typing import Literal
 
 from persona.checkpoints.dtypes import BITS
 from persona.errors import PersonaError, Storage
-from persona.files import opened, storage_error, translated
+from persona.files import is_short, opened, storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.progress import Progress, Task
 from persona.store import kept, lists, packs
@@ -115,6 +115,8 @@ def open_all(folder: Path) -> Weights:
         try:
             volume = packs.open_pack(path) if path.suffix == ".pack" else kept.open_kept(path)
         except PersonaError as error:
+            if is_short(error):
+                raise
             if path.exists():
                 weights.unreadable[name] = error.message
                 weights.unread += [error.message] if isinstance(error, Storage) else []
@@ -176,6 +178,8 @@ def _read_file(volume: Volume, task: Task) -> tuple[str, str]:
     try:
         digest = digest_of(volume.path, task)
     except PersonaError as error:
+        if is_short(error):
+            raise
         return error.message if volume.path.exists() or volume.is_outside else "", ""
     if digest == volume.index.stem:
         return "", ""
@@ -235,6 +239,8 @@ def _check_copy(store: TensorStore, copy: Copy, task: Task) -> str:
     except FileNotFoundError:
         return f"{copy.volume.path} is missing" if copy.volume.is_outside else ""  # or it was repacked meanwhile
     except PersonaError as error:
+        if is_short(error):
+            raise
         return error.message
     return ""
 

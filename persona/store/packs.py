@@ -33,7 +33,7 @@ from persona.errors import Damaged
 from persona.files import opened, storage_error, translated
 from persona.ids import BlobId, TensorId, file_digest
 from persona.reading import OpenFile
-from persona.store import codecs, compression
+from persona.store import codecs, compression, openfiles
 from persona.store.lists import PUT_BACK
 from persona.store.objects import COPY_BACK, canonical, too_new
 
@@ -114,7 +114,7 @@ def frames(units: int, block: int) -> int:
 
 
 class Volume:
-    """A file with tensors and blobs, opened on first use.
+    """A file with tensors and blobs, opened when it is read.
 
     ``index`` is the file in the packs folder that lists the content: the pack itself, or the list of ids next to it.
     """
@@ -130,6 +130,7 @@ class Volume:
         self.tensors = tensors
         self.blobs = blobs
         self.index = index or path
+        self.held: OpenFile | None = None
 
     @property
     def is_outside(self) -> bool:
@@ -146,15 +147,17 @@ class Volume:
         """What to do if the file is damaged."""
         return PUT_BACK if self.is_outside else RESTORE
 
-    @cached_property
+    @property
     def file(self) -> OpenFile:
-        """The open file.
+        """The open file; it may have been closed since it was read last.
 
         Raises:
             FileNotFoundError: the file was deleted after it was listed.
         """
+        if (held := self.held) is not None:
+            return held
         try:
-            return OpenFile(self.path)
+            return openfiles.opened(self, self.path)
         except FileNotFoundError:
             raise
         except OSError as error:

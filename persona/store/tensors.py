@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from persona.checkpoints.dtypes import BITS
 from persona.errors import Damaged, Storage
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     """Returns a buffer for (entries, bytes per entry); it may be the same buffer each time."""
 
 __all__ = ["AdoptedFile", "Description", "Incoming", "PackSummary", "PackWriter", "TensorStore"]
+
+
+T = TypeVar("T")
+Stored = TypeVar("Stored", StoredTensor, StoredBlob)
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class TensorStore:
     def blob_in(self, volume: Volume, name: BlobId) -> bytes:
         """Like :meth:`blob`, but read the copy in ``volume``."""
         stored = volume.blobs[name]
-        data = bytes(volume.part(stored.at, stored.stored))
+        data = self._from(volume, stored, lambda volume, stored: volume.part(stored.at, stored.stored))
         if stored.zstd:
             try:
                 data = compression.expand(data, stored.length)
@@ -197,12 +201,23 @@ class TensorStore:
             return False
         return True
 
+    def _from(self, volume: Volume, stored: Stored, read: Callable[[Volume, Stored], T]) -> T:
+        """Read part of a file. If it was closed and a collection deleted it meanwhile, its frames are in another one."""
+        try:
+            return read(volume, stored)
+        except FileNotFoundError:
+            other = self._opened(stored.id, "blob" if isinstance(stored, StoredBlob) else "tensor")
+            found: Any = other.blobs[stored.id] if isinstance(stored, StoredBlob) else other.tensors[stored.id]
+            if replace(found, at=stored.at) != stored:  # another copy, in other frames
+                raise _mismatch(type(stored).__name__.removeprefix("Stored").lower(), stored.id, volume) from None
+            return read(other, found)
+
     def _find(self, name: TensorId) -> tuple[Volume, StoredTensor]:
         volume = self._opened(name, "tensor")
         return volume, volume.tensors[name]
 
     def _opened(self, name: Id, kind: str) -> Volume:
-        """The file that holds ``name``, opened, so that it stays readable even if it is deleted."""
+        """The file that holds ``name``, opened: if it was deleted, another one that holds it."""
         if name in self._lent:  # only for reading: a writer must not take it for stored
             return self._lent[name]
         for _ in range(2):
@@ -295,7 +310,8 @@ class TensorStore:
         if stored.sizes[number] != stored.frame_units(number) * stored.width:
             raise _mismatch("tensor", stored.id, volume, ": a raw block does not have the length of its tensor")
         bits: Bits = np.empty(count, f"<u{stored.width}") if out is None else out
-        volume.fill(bits, stored.offsets[number] + start * stored.width)
+        offset = start * stored.width
+        self._from(volume, stored, lambda volume, stored: volume.fill(bits, stored.offsets[number] + offset))
         return bits
 
     def _frame(self, volume: Volume, stored: StoredTensor, number: int, out: Bits | None = None) -> Bits:
@@ -304,7 +320,9 @@ class TensorStore:
         if stored.codecs[number] == "raw":
             return self._raw(volume, stored, number, 0, count, out)
         base = self._base_entries(volume, stored, number * stored.block, count) if codec.NEEDS_BASE else None
-        payload = volume.part(stored.offsets[number], stored.sizes[number])
+        payload = self._from(
+            volume, stored, lambda volume, stored: volume.part(stored.offsets[number], stored.sizes[number])
+        )
         try:
             return codec.decode(payload, count, stored.width, base, out)
         except ValueError as error:

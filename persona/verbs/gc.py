@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 
 from persona.errors import UsageError
 from persona.maintenance.gc import collect
 from persona.maintenance.gc_plan import GcPlan, plan
+from persona.maintenance.joining import Repack
 from persona.maintenance.report import GcReport
 from persona.progress import SILENT, Progress
 from persona.repository import Repository
@@ -27,7 +29,10 @@ def gc(
     command: str = "gc",
     progress: Progress = SILENT,
 ) -> GcReport:
-    """Delete what is not needed by any ref, the current recipe, or an operation of the last ``grace`` days.
+    """Delete what is not needed by any ref, the current recipe, or an operation that can be undone.
+
+    These are the operations of the last ``grace`` days and, unless that is 0, the ten newest. Where a clock was wrong, the
+    order of operations counts.
 
     Args:
         dry_run: Delete nothing, only report what would be deleted.
@@ -45,19 +50,23 @@ def gc(
     with contextlib.nullcontext() if dry_run else repo.exclusive(command):
         files = repo.on_disk()
         todo = plan(files, moment, timedelta(days=grace))
-        left, notes = (0, ()) if dry_run else collect(files, todo, progress)
-        return _report(todo, dry_run, left, notes)
+        return _report(todo, dry_run, () if dry_run else collect(files, todo, progress))
 
 
-def _report(todo: GcPlan, dry_run: bool, left: int, notes: tuple[str, ...]) -> GcReport:
+def _report(todo: GcPlan, dry_run: bool, damaged: tuple[Repack, ...]) -> GcReport:
+    left_alone = (
+        f"packs/{pack.volume.path.name} is damaged and was left alone (see 'persona fsck')" for pack in damaged
+    )
+    joined = list(chain(*todo.joins))
     return GcReport(
         dry_run=dry_run,
         objects=sum(map(len, todo.phases)),
         files=sum(path.suffix != ".json" for path in todo.files),
-        repacked=len(todo.repacks) - len(notes),
+        repacked=sum(pack not in damaged for pack in todo.repacks),
+        joined=sum(pack not in damaged for pack in joined),
         unfinished=len(todo.unfinished),
-        freed=todo.freed - left,
+        freed=todo.freed - sum(pack.freed for pack in damaged),
         kept_objects=todo.kept_objects,
         kept_bytes=todo.kept_bytes,
-        notes=(*todo.notes, *notes),
+        notes=(*todo.notes, *left_alone),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from persona import files
+from persona import files, sharing
 from persona.checkpoints import code
 from persona.checkpoints.folder import find_run, is_adapter, open_checkpoint
 from persona.checkpoints.sidefiles import RECEIPT
@@ -23,6 +24,7 @@ from persona.recipe import edit
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import FOLDER, FORMAT, Repository, now
+from persona.sharing import Shared
 from persona.store.ingest import ingest_base
 from persona.store.kept import Keep
 from persona.store.nouns import Base
@@ -56,6 +58,7 @@ def init(
     name: str | None = None,
     keep: Keep = "copy",
     allow_code: bool = False,
+    shared: Shared = "umask",
     author: str = "",
     command: str = "init",
     progress: Progress = SILENT,
@@ -67,14 +70,18 @@ def init(
         name: Name of the base. The default is the name of its folder.
         keep: How to store the base's weight files: `copy`, `link` (hard links), or `reference` (only hashes and paths).
         allow_code: Store the base's Python files, so that builds have them. persona never runs them.
+        shared: Who besides its owner may use the repository: nobody but whom the umask lets, its `group`, or the group and
+            `all` others as readers.
 
     Raises:
-        UsageError: `keep` is unknown.
+        UsageError: `keep` or `shared` is unknown.
         Refusal: `root` has a repository or a `persona.toml` already.
         CheckpointError: `base` is not a full checkpoint.
     """
     if keep not in get_args(Keep):
         raise UsageError(f"unknown keep {keep!r}", f"Use one of {', '.join(get_args(Keep))}.")
+    if shared not in get_args(Shared):
+        raise UsageError(f"unknown shared {shared!r}", f"Use one of {', '.join(get_args(Shared))}.")
     root, source = Path(root), Path(base)
     repo = Repository(root, root / FOLDER)
     if repo.folder.exists():
@@ -83,14 +90,18 @@ def init(
         raise Refusal(f"{repo.recipe_path} already exists", "Move it away, or use another folder.")
     checkpoint = open_checkpoint(_full_checkpoint(source))
     base_name = name or name_of(source)
-    files.make_folder(root)
+    _make_root(root, shared)
     staging = files.make_staging_folder(repo.folder)
     try:
         staged = Repository(root, staging)
+        if shared != "umask":
+            files.write_file(staging / sharing.CONFIG, sharing.line(shared).encode())
+            for path in (staging / sharing.CONFIG, staging):
+                files.widen(path, sharing.BITS[shared])
         for folder in ("objects", "packs", "tmp", "op", "refs/heads", "refs/tags"):
             files.make_folder(staging / folder)
         stored = ingest_base(checkpoint, staged.tensors, progress, keep, allow_code=allow_code)
-        notes = tuple(_left_out(staged, stored, checkpoint.folder))
+        notes = (*_left_out(staged, stored, checkpoint.folder), *_closed(root, shared))
         base_id, commit = _first_commit(staged, stored, base_name, author, command)
         files.write_file(staging / "format", f"persona {FORMAT}\n".encode())
         files.publish_folder(staging, repo.folder)
@@ -109,6 +120,19 @@ def _left_out(repo: Repository, base: Base, folder: Path) -> Iterator[str]:
     missing = [name for name in code.referred(configurations) if name not in base.files]
     if missing:
         yield code.warning(missing)
+
+
+def _make_root(root: Path, shared: Shared) -> None:
+    """Create the folder of the repository, if there is none, and share it; one that exists is its owner's to share."""
+    if not root.is_dir():
+        files.make_folder(root)
+        files.widen(root, sharing.BITS[shared])
+
+
+def _closed(root: Path, shared: Shared) -> Iterator[str]:
+    """What keeps others from changing `persona.toml`."""
+    if sharing.widened(root.stat().st_mode, sharing.BITS[shared]) != stat.S_IMODE(root.stat().st_mode):
+        yield f"{root} has not the permissions of a shared folder, which writing persona.toml takes: chmod g+rwxs {root}"
 
 
 def _full_checkpoint(path: Path) -> Path:

@@ -80,6 +80,12 @@ class Hand:
         self.write("op/applied", name)
         return name
 
+    def idle(self, count: int, parent: str | None) -> ObjectId:
+        """Log operations that mention nothing, long ago."""
+        for number in range(count):
+            parent = self.operate(f"2026-11-01T00:00:{number:02}+00:00", parent)
+        return ObjectId(parent or "")
+
     def keep(self, *names: str) -> None:
         """Name ids, as a file of a later version might."""
         self.write("KEPT", "\n".join(names))
@@ -195,19 +201,66 @@ def test_independent_objects_go_together_by_id(hand: Hand) -> None:
 def test_operations_stay_and_remember_for_a_while(hand: Hand) -> None:
     old, young = hand.put_commit(message="old"), hand.put_commit(message="young")
     first = hand.operate("2026-11-15T23:59:59+00:00", b=old)
-    hand.operate("2026-11-16T00:00:01+00:00", first, b=young)
+    second = hand.operate("2026-11-16T00:00:01+00:00", first, b=young)
+    assert hand.plan(14).phases == (), "they are among the last ten"
+    hand.idle(9, second)
+    assert hand.plan(14).phases == ((old,),)
+    hand.idle(10, second)
     assert hand.plan(0).phases == (tuple(sorted([old, young])),)
     assert hand.plan(14).phases == ((old,),)
     assert hand.plan(15).phases == ()
-    assert hand.plan(14).kept_objects == 8, "base, recipe, text, two commits, and every operation"
+    assert hand.plan(14).kept_objects == 18, "base, recipe, text, two commits, and every operation"
+
+
+BEFORE, AFTER = "2026-10-01T00:00:00+00:00", "2026-11-29T00:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("times", "kept"),
+    [
+        ([BEFORE, "1970-01-01T00:00:00+00:00", BEFORE], [False, False, False]),  # as young as the next, which is old
+        ([BEFORE, "1970-01-01T00:00:00+00:00", AFTER], [False, True, True]),
+        ([BEFORE, "1970-01-01T00:00:00+00:00"], [False, True]),  # nothing says how old the second is
+        (["1970-01-01T00:00:00+00:00", AFTER], [False, True]),
+        ([BEFORE, "2099-01-01T00:00:00+00:00", BEFORE], [False, False, False]),  # it does not make the third young
+        ([BEFORE, "2099-01-01T00:00:00+00:00", AFTER], [False, True, True]),
+        (["2099-01-01T00:00:00+00:00", BEFORE], [False, False]),
+        ([BEFORE, "2099-01-01T00:00:00+00:00"], [False, True]),
+        ([AFTER, BEFORE], [True, True]),  # it came after, so it is young as well
+        ([AFTER, "1970-01-01T00:00:00+00:00", BEFORE], [True, True, True]),
+        ([BEFORE, "no time", "2026-10-01T00:00:00", BEFORE], [False, False, False, False]),
+        ([BEFORE, "no time"], [False, True]),
+    ],
+)
+def test_operations_are_as_young_as_their_order_says(hand: Hand, times: list[str], kept: list[bool]) -> None:
+    commits, parent = [], None
+    for number, time in enumerate(times):
+        commits.append(hand.put_commit(message=str(number)))
+        parent = hand.operate(time, parent, b=commits[-1])
+    (hand.folder / "op/head").write_text(hand.idle(1, None))  # all of the ten newest operations mention nothing
+    (hand.folder / "op/applied").write_text((hand.folder / "op/head").read_text())
+    dead = {name for phase in hand.plan(14).phases for name in phase}
+    assert [commit not in dead for commit in commits] == kept
+    assert {name for phase in hand.plan(0).phases for name in phase} == set(commits)
+
+
+def test_the_last_ten_operations_remember_whatever_the_clock_says(hand: Hand) -> None:
+    """All of them at 1970: the clock was wrong from the beginning, and is right now."""
+    commits, parent = [], None
+    for number in range(12):
+        commits.append(hand.put_commit(message=str(number)))
+        parent = hand.operate("1970-01-01T00:00:00+00:00", parent, b=commits[-1])
+    assert set(hand.plan(14).phases[0]) == set(commits[:2])
+    assert set(hand.plan(0).phases[0]) == set(commits)
 
 
 def test_what_only_an_operation_mentions_does_not_keep_weights(hand: Hand) -> None:
     path = hand.pack(blobs=[noise(100)])
     (blob,) = blob_ids(path)
     lost = hand.put_commit(run={"log": blob})
-    hand.operate("2026-11-20T00:00:00+00:00", b=lost, c=blob)
+    mentioning = hand.operate("2026-11-20T00:00:00+00:00", b=lost, c=blob)
     assert hand.plan(14) == GcPlan(kept_objects=7, kept_bytes=100)
+    hand.write("op/head", hand.idle(10, mentioning))
     assert hand.plan(1).files == (path,)
 
 

@@ -107,10 +107,13 @@ def test_the_grace_period(work: persona.Repository, models: TinyModels) -> None:
     assert gone in work.objects
     assert fsck(work).ok
     later = datetime.now(UTC) + timedelta(days=15)
+    assert gc(work, 14, now=later).objects == 0, "it is among the last ten"
+    for number in range(10):
+        persona.tag(work, f"v{number}")
     assert gc(work, 14, now=later).objects > 0
     assert gone not in work.objects
     assert fsck(work).ok
-    assert len(list(work.log.walk())) == 7
+    assert len(list(work.log.walk())) == 17
     with pytest.raises(UsageError):
         gc(work, -1.0)
 
@@ -220,7 +223,7 @@ def test_of_two_copies_the_good_one_stays(work: persona.Repository, models: Tiny
     volume = volume_with(work, vector_of(work, "a").tensors["lm_head.weight"].id)
     ids = {*volume.tensors, *volume.blobs}
     some = {vector_of(work, "a").tensors["lm_head.weight"].id}
-    small = copy_frames(volume, some, work.folder / "packs", work.folder / "tmp")
+    small = copy_frames([(volume, some)], work.folder / "packs", work.folder / "tmp")
     assert small is not None
     assert fsck(work).ok
     flip(small, 40)
@@ -228,7 +231,7 @@ def test_of_two_copies_the_good_one_stays(work: persona.Repository, models: Tiny
     gc(work)
     assert fsck(work).ok
     assert not small.exists()
-    again = copy_frames(volume, ids, work.folder / "packs", work.folder / "tmp")
+    again = copy_frames([(volume, ids)], work.folder / "packs", work.folder / "tmp")
     assert again is not None
     gc(work)
     assert fsck(work).ok

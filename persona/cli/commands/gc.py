@@ -27,7 +27,8 @@ DAYS = 14.0
 def command(app: App, dry_run: bool, grace: float) -> None:
     """Delete data that nothing needs any more
 
-    Keeps everything that a branch, a tag, the recipe or a recent operation needs.
+    Keeps everything that a branch, a tag, the recipe or a recent operation needs. The last ten operations are recent, however
+    old they are.
 
     \b
     persona gc --dry-run
@@ -39,13 +40,15 @@ def command(app: App, dry_run: bool, grace: float) -> None:
     done = gc(app.repository(), dry_run=dry_run, grace=grace, command=app.command, progress=app.progress())
 
     def render(console: Console) -> None:
-        if not (done.objects or done.files or done.repacked or done.unfinished):
+        if not (done.objects or done.files or done.repacked or done.joined or done.unfinished):
             console.print("Nothing to delete.")
         else:
             rows = table("would be deleted" if dry_run else "deleted", "", right=("",))
             rows.add_row("objects", f"{done.objects:,}")
             rows.add_row("tensor files", f"{done.files:,}")
             rows.add_row("packs rewritten without unused parts", f"{done.repacked:,}")
+            if done.joined:
+                rows.add_row("small packs joined", f"{done.joined:,}")
             rows.add_row("unfinished files", f"{done.unfinished:,}")
             console.print(rows)
             console.print(f"{size(done.freed)} {'would be ' if dry_run else ''}freed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +18,15 @@ MEANING = {
 }
 
 
-@click.command("init")
+class _Init(click.Command):
+    """Takes ``--shared`` without a value, which it never looks for in the next argument: that may be a folder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Complete a lone ``--shared``."""
+        return super().parse_args(ctx, ["--shared=group" if one == "--shared" else one for one in args])
+
+
+@click.command("init", cls=_Init)
 @click.option(
     "--base",
     required=True,
@@ -27,11 +37,25 @@ MEANING = {
 @click.option("--link", is_flag=True, help="Hard-link the base's weight files instead of copying them.")
 @click.option("--reference", is_flag=True, help="Store only the hashes and paths of the base's weight files.")
 @click.option("--allow-code", is_flag=True, help="Store the base's Python files too, for models that need them.")
+@click.option(
+    "--shared",
+    type=click.Choice(["group", "all"]),
+    help="Let the group of its files use the repository, or also let all others read it. [default: as the umask says]",
+)
 @click.option("--name", metavar="NAME", help="Name of the base. [default: name of its folder]")
 @click.argument("path", default=".", type=click.Path(readable=False))
 @json_option
 @click.pass_obj
-def command(app: App, base: str, link: bool, reference: bool, allow_code: bool, name: str | None, path: str) -> None:
+def command(
+    app: App,
+    base: str,
+    link: bool,
+    reference: bool,
+    allow_code: bool,
+    shared: Literal["group", "all"] | None,
+    name: str | None,
+    path: str,
+) -> None:
     """Create a repository for a base checkpoint
 
     By default, the base is copied into the repository. --link shares its weight files with their folder: it takes no
@@ -41,11 +65,15 @@ def command(app: App, base: str, link: bool, reference: bool, allow_code: bool, 
     Some models bring Python code, which transformers runs with trust_remote_code=True. Builds have the code only with
     --allow-code. persona itself never runs it.
 
+    --shared (or --shared=group) is for several people of one group: whatever the umask of who writes, the others can read
+    and write. It sets core.shared in the repository's config.toml.
+
     \b
     persona init --base ~/models/qwen2.5-0.5b
     persona init --base ~/models/qwen2.5-0.5b my-assistant
     persona init --base ~/models/qwen2.5-0.5b --link
     persona init --base /mnt/models/llama-70b --reference
+    persona init --base ~/models/qwen2.5-0.5b --shared team-assistant
     """
     from persona.repository import Repository
     from persona.verbs.init import init
@@ -59,6 +87,7 @@ def command(app: App, base: str, link: bool, reference: bool, allow_code: bool, 
         name=name,
         keep="link" if link else "reference" if reference else "copy",
         allow_code=allow_code,
+        shared=shared or "umask",
         author=app.author(Repository(root)),
         command=app.command,
         progress=app.progress(),
