@@ -19,21 +19,21 @@ from persona.methods.parts.share import Share
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from persona.methods.parts.work import Float32
+    from persona.methods.parts.spectrum import Float64, Matrix
 
 PARAMETERS: Mapping[str, Parameter] = {}
 EVERY = True
 
 
-def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Float32:
+def matrix(
+    deltas: Sequence[Matrix], shares: Sequence[Share], parameters: Mapping[str, Value], shape: tuple[int, ...]
+) -> Float64:
     """Return mean(σ) · U Vᵀ of the sum."""
-    import numpy as np
-
     from persona.methods.parts import spectrum
 
-    u, sigma, vt = spectrum.svd(spectrum.added(deltas, shares))
-    mean = sigma.sum() / min(deltas[0].shape)
-    return np.asarray((u * mean) @ vt, np.float32)
+    u, sigma, vt = spectrum.svd(spectrum.added(deltas, shares), max(shape))
+    merged: Float64 = u * (sigma.sum() / min(shape)) @ vt
+    return merged
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
