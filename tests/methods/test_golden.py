@@ -160,8 +160,8 @@ SPECTRA = [
     # The sum has σ = 3, 1: both become 2.
     Case("equal strength", "iso_c", [[[3, 0], [0, 0]], [[0, 0], [0, 1]]], [[2, 0], [0, 2]]),
     Case("with its sign", "iso_c", [[[3, 0], [0, 0]], [[0, 0], [0, 1]]], [[2, 0], [0, -2]], [1, -1]),
-    # σ = 4, 0: the mean of both is 2, and the direction that nobody has stays away.
-    Case("nothing is raised to it", "iso_c", [[[4, 0], [0, 0]]], [[2, 0], [0, 0]]),
+    # σ = 4, 0: the mean runs over the rank, 1, and the direction that nobody has stays away.
+    Case("nothing is raised to it", "iso_c", [[[4, 0], [0, 0]]], [[4, 0], [0, 0]]),
     Case("a vector: the mean", "iso_c", [[1, 2], [3, 0]], [2, 1]),
     # ⌊2/2⌋ = 1 direction of each: 3 along e₁ and 5 along e₂, orthogonal already.
     Case("the strongest of each", "tsv_m", [[[3, 0], [0, 1]], [[1, 0], [0, 5]]], [[3, 0], [0, 5]]),
