@@ -15,7 +15,7 @@ from persona.methods.parts.share import Share
 from persona.methods.parts.work import Piece, Work
 from tests.methods.by_rule import merged
 
-METHODS = ["iso_c", "tsv_m"]
+METHODS = ["iso_c", "svc", "tsv_m", "wudi"]
 Factors = list[list[Product]]
 
 
@@ -105,6 +105,33 @@ def test_bases_are_orthonormal_and_lose_nothing(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(made.right @ made.right.T, np.eye(len(made.right)), atol=1e-12)
     for several, tau in zip(found, made.taus, strict=True):
         np.testing.assert_allclose(made.left @ tau @ made.right, whole(several, shape), rtol=1e-6, atol=1e-9)
+
+
+def test_wudi_is_where_the_loss_is_least() -> None:
+    """Gradient descent from the sum of the vᵢ, as the paper starts, on Σ ‖(δ − vᵢ) vᵢᵀ‖²/‖vᵢ‖²."""
+    shape, alphas = (12, 9), [1.0, -0.6]
+    rng = np.random.default_rng(1)
+    found = [[product(rng, shape, 2)], [product(rng, shape, 3)]]
+    moved = [alpha * whole(one, shape).astype(np.float64) for alpha, one in zip(alphas, found, strict=True)]
+    inputs = [v.T @ v / np.square(v).sum() for v in moved]
+    step = 0.9 / np.linalg.eigvalsh(sum(inputs)).max()
+    at = np.sum(moved, axis=0)
+    for _ in range(3000):
+        at -= step * sum((at - v) @ g for v, g in zip(moved, inputs, strict=True))
+    shares = [Share(alpha) for alpha in alphas]
+    np.testing.assert_allclose(
+        by_core("wudi", found, shares, shape, 108).reshape(shape), at, atol=np.abs(at).max() * 1e-5
+    )
+
+
+def test_wudi_from_inputs_is_wudi_from_outputs() -> None:
+    """Columns fewer or more than all rows together: two ways to the same."""
+    from persona.methods import wudi
+
+    rng = np.random.default_rng(2)
+    taus = [(rng.normal(0, 1, (40, 70)), alpha, 0.0) for alpha in (1.0, -0.5)]
+    taus = [(tau, alpha, float(np.linalg.norm(tau))) for tau, alpha, _ in taus]
+    np.testing.assert_allclose(wudi._by_inputs(taus, 70), wudi._by_outputs(taus, 70), atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])

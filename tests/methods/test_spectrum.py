@@ -40,6 +40,17 @@ def test_a_decomposition_gives_the_matrix_back(shape: tuple[int, int], kind: str
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", ["iso_c", "tsv_m"])
 def test_large_matrices_are_the_reference(method: str, shape: tuple[int, int], kinds: tuple[str, str]) -> None:
+    check_large(method, shape, kinds)
+
+
+@pytest.mark.parametrize("kinds", [("rank 3", "full"), ("nothing", "full")])
+@pytest.mark.parametrize("shape", [(100, 80), (70, 90)])
+@pytest.mark.parametrize("method", ["wudi", "svc"])
+def test_so_are_those_that_weigh_directions(method: str, shape: tuple[int, int], kinds: tuple[str, str]) -> None:
+    check_large(method, shape, kinds)
+
+
+def check_large(method: str, shape: tuple[int, int], kinds: tuple[str, str]) -> None:
     base = matrix(shape, "full", 9)
     taus = [matrix(shape, kind, number) for number, kind in enumerate(kinds)]
     shares = [Share(alpha, number) for number, alpha in enumerate((1.0, -0.7))]
