@@ -26,8 +26,8 @@ density = 0.3
 
 Throughout, τᵢ = fp32(Wᵢ) − fp32(W_base) is the change that a run made, αᵢ its alpha, δ the merged change, and
 W = W_base + λδ, where λ is the recipe's `scale`. Everything is computed in fp32 and rounded once, to the output's dtype. The same recipe
-gives the same bytes for any number of cores, block size, memory limit and sharding, and on any machine, except for `iso_c` and `tsv_m`,
-which use LAPACK for decompositions ([what that means](decisions/0007-merging.md#singular-vectors)).
+gives the same bytes for any number of cores, block size, memory limit and sharding, and on any machine, except for `iso_c`, `svc`, `tsv_m`
+and `wudi`, which use LAPACK for decompositions ([what that means](decisions/0007-merging.md#singular-vectors)).
 
 ## Which one
 
@@ -44,7 +44,8 @@ that vectors interfere:
 | the runs repeat the same task, and you want what they have in common | `model_stock`, `karcher` |
 | you have examples for each vector's task, and want each weight from the vector that needs it most | `fisher`, after `persona fisher` for each vector ([its effect](decisions/0022-fisher-weighted-merging.md)) |
 | you want to interpolate between two models | `slerp` (models), `nuslerp` (task vectors) |
-| you have many vectors for different tasks | `iso_c`, `tsv_m`, which work on singular directions, one matrix at a time, and are slower |
+| you have several vectors for different tasks | `tsv_m`, `iso_c`, `svc` or `wudi` with a `scale` below 1; see [directions](#methods-over-directions) |
+| the runs come from reinforcement learning and change few weights | `ram`, `ramplus_tl` |
 | you have a mergekit configuration | the same name; see [beside mergekit](#beside-mergekit) |
 
 None of this replaces measuring: build both and compare.
@@ -65,6 +66,16 @@ squared error as a share of its mean square (0 is best); `ties` has density 0.2:
 
 So TIES helps if vectors interfere and hurts if they do not. This is arithmetic on synthetic numbers, not a result on a language model.
 (`tests/methods/test_claims.py` computes the table.)
+
+### Methods over directions
+
+`tsv_m`, `iso_c`, `svc` and `wudi` look at singular directions of whole matrices. Where every vector is a LoRA adapter, they work on small cores
+between bases that all factors share ([arXiv:2509.17786](https://arxiv.org/abs/2509.17786)), which gives what the whole matrices give, to rounding, in
+milliseconds per matrix. One full fine-tune among the vectors of a matrix makes it a whole one, which is much slower.
+
+On three behaviours trained as adapters on SmolLM2-135M (one seed), `tsv_m` at scale 0.7 kept 81 to 89 % of what each vector gains alone, where
+`linear` at its best scale, 0.5, kept 67 to 74 %. Scale matters more than the method: try 0.3 to 1. [Decision 30](decisions/0030-methods-over-directions.md)
+has the reasons and the derivation of `wudi`.
 
 ## What all methods have in common
 
@@ -105,8 +116,9 @@ largest difference of any weight, as a share of the largest weight of its tensor
 | `slerp`, one vector | `slerp` from the base | 1.2e-7 |
 | `nuslerp` | `nuslerp` with a base | 1.6e-7 |
 | `karcher`, alphas of 1 | `karcher` | 2.5e-7 |
+| `ram`, `ramplus_tl`, alphas of 1; `limit` is `alpha` | `ram`, `ramplus_tl` | 1.2e-7 |
 
-(`iso_c` and `tsv_m` have no counterpart in mergekit.)
+(`fisher`, `iso_c`, `svc`, `tsv_m` and `wudi` have no counterpart in mergekit.)
 
 Where the difference is not 0, the formula is the same and fp32 rounds it at other points. mergekit's `linear` adds up whole weights,
 persona adds changes to the base:

@@ -45,7 +45,7 @@ from persona.methods.parts.parameters import Value
 from persona.methods.parts.share import ONE, Cut, Share, Size
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
-from persona.store.nouns import Base, Source, TensorSpec, Vector
+from persona.store.nouns import Base, LowRankSpec, Source, TensorSpec, Vector, parts_of
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,15 @@ def make_plan(
     kept = sorted((name for name in names if name not in left_out), key=natural)
     outputs = [_output(name, recipe, base, active, dtype) for name in kept]
     return Plan(tuple(o for o in outputs if o is not None), recipe.method, recipe.scale, _parameters(recipe))
+
+
+def thin_rank(output: Output) -> int | None:
+    """Σ rᵢ of a matrix that only products of factors change, if it is below both of its sides; else None."""
+    sources = [part for term in output.terms if term.source is not None for _, part in parts_of(term.source)]
+    ranks = [source.rank for source in sources if isinstance(source, LowRankSpec)]
+    if output.base is None or len(output.base.shape) != 2 or not ranks or len(ranks) < len(sources):
+        return None
+    return sum(ranks) if sum(ranks) < min(output.base.shape) else None
 
 
 def natural(name: str) -> list[tuple[int, str]]:

@@ -12,17 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from persona import kernels, methods
 from persona.building.budget import DEFAULT, Budget
-from persona.building.plan import Output, Plan
+from persona.building.plan import Output, Plan, thin_rank
 from persona.building.rounding import narrowed, rounded
 from persona.building.scratch import Scratch
-from persona.building.streams import Delta, Stream, mean, open_delta, streams_of, tau_blocks, weights_of
+from persona.building.streams import (
+    Delta,
+    Stream,
+    mean,
+    open_delta,
+    products_of,
+    streams_of,
+    tau_blocks,
+    weights_of,
+)
 from persona.building.wholecut import with_cuts
 from persona.ids import TensorId, tensor_hasher
 from persona.progress import SILENT, Progress, Task
@@ -46,6 +55,9 @@ _DECOMPOSED = 8
 
 _WIDEST = 40
 """Bytes per entry that a method over whole matrices needs, beside 4 per vector: for fp64 copies and factors."""
+
+_BASES = 40
+"""Bytes that such a method needs for each row and column and each rank, where it works in core space."""
 
 
 class Sink(Protocol):
@@ -115,6 +127,8 @@ def _cost(plan: Plan, output: Output) -> int:
     Decomposing a matrix takes time in proportion to rows × columns × the smaller of both.
     """
     if not output.terms or len(output.shape) != 2 or not methods.takes_matrices(methods.load(plan.method)):
+        return output.entries
+    if thin_rank(output) is not None:
         return output.entries
     return output.entries * (1 + min(output.shape) // _DECOMPOSED)
 
@@ -263,13 +277,29 @@ class _Blocks:
         """Combine with the method's own numpy code."""
         from persona.methods.parts import rules
 
-        rule = rules.rule(methods.load(self.plan.method))
+        method = methods.load(self.plan.method)
+        rank = thin_rank(output) if methods.takes_matrices(method) else None
+        if rank is not None:
+            yield from self._in_core(rules.in_core(method), output, base, deltas, before, rank)
+            return
+        rule = rules.rule(method)
         step = _step(rule, base, self.block)
         work = self._work(output, base, deltas, before, step)
         held = base.entries * (4 * (len(deltas) + 1) + _WIDEST) if rule.cut == rules.WHOLE else 0
         with self.budget.borrowed(held):
             state = rule.prepare(work)
             for piece in _pieces(base, deltas, before, weights, step):
+                yield from self._finished(rule, work, piece, state, output)
+
+    def _in_core(
+        self, rule: Rule, output: Output, base: TensorSpec, deltas: list[Delta], before: Stream, rank: int
+    ) -> Iterator[Bits]:
+        """Combine the cores of thin factors; no τ is multiplied out."""
+        step = _step(rule, base, self.block)
+        work = replace(self._work(output, base, deltas, before, step), products=products_of(deltas))
+        with self.budget.borrowed(sum(base.shape) * rank * _BASES):
+            state = rule.prepare(work)
+            for piece in _pieces(base, [], before, [], step):
                 yield from self._finished(rule, work, piece, state, output)
 
     def _finished(self, rule: Rule, work: Work, piece: Piece, state: object, output: Output) -> Iterator[Bits]:

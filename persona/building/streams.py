@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from persona.building.edges import Get
     from persona.checkpoints.dtypes import Bits, Float32
     from persona.kernels import Weights
+    from persona.methods.parts.core import Product
     from persona.store.tensors import Room
 
     Rooms = Callable[[int], Room]
@@ -179,6 +180,18 @@ def streams_of(delta: Delta) -> dict[int, Stream]:
     """The streams of whole tensors that a τ is read from, by term number (0 unless it is a sum)."""
     parts = [part for _, part in delta.parts] if isinstance(delta, SumDelta) else [delta]
     return {number: part.stream for number, part in enumerate(parts) if isinstance(part, DenseDelta)}
+
+
+def products_of(deltas: Iterable[Delta]) -> list[list[Product]]:
+    """Each τ as a sum of products of factors; see :func:`persona.building.plan.thin_rank` for where that is possible."""
+    from persona.methods.parts.core import Product
+
+    found = []
+    for delta in deltas:
+        parts = delta.parts if isinstance(delta, SumDelta) else [(1.0, delta)]
+        lows = [(c, part) for c, part in parts if isinstance(part, LowRankDelta)]
+        found.append([Product(*part.factors, c * part.scale) for c, part in lows])
+    return found
 
 
 class NoDelta:

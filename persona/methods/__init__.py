@@ -14,8 +14,10 @@ and one way to compute the same block by block:
                     weights of whole tensors, from their lengths and angles (``parts/gram.py``)
     prepare(work), combine(work, piece, state)
                     passes of its own over the blocks of a tensor, then one block at a time
-    matrix(deltas, shares, parameters)
-                    δ of a whole matrix from [rows, columns] arrays; other tensors get the mean of αᵢτᵢ
+    matrix(deltas, shares, parameters, shape)
+                    δ of a whole matrix from [rows, columns] arrays; other tensors get the mean of αᵢτᵢ. It must not
+                    depend on the bases: where every vector is a product of thin factors, the arrays are the cores of
+                    the τᵢ (``parts/core.py``), which are smaller than the tensor's ``shape``
 
 and optionally
 
@@ -24,6 +26,7 @@ and optionally
                     second tensor. ``reference`` takes one more argument, ``weights``, the list of Fᵢ; a piece has
                     them in ``weights``; a share has the size of all of a vector's F in ``size``. The list is empty
                     where a vector is alone at a tensor, or where one of several has no F
+    ADDS            True if a method over matrices gives other tensors the sum of αᵢτᵢ instead of the mean
     VECTORS         how many vectors it takes: (least, most)
     check(parameters), check_alphas(alphas)
                     what is wrong with values that are each in their range, in one sentence, or None
@@ -108,6 +111,11 @@ def weighs(method: Method) -> bool:
 def takes_matrices(method: Method) -> bool:
     """Return whether the method needs whole matrices at once."""
     return hasattr(method, "matrix")
+
+
+def adds_rest(method: Method) -> bool:
+    """Return whether a method over matrices gives other tensors the sum of αᵢτᵢ instead of the mean."""
+    return bool(getattr(method, "ADDS", False))
 
 
 def vectors_taken(method: Method) -> tuple[int, int | None]:

@@ -3,9 +3,9 @@
     Σ αᵢ τᵢ = U diag(σ) Vᵀ                            for each matrix
     δ = mean(σ) · U Vᵀ
 
-The mean is over all min(rows, columns) singular values. Directions whose σ is below the rounding of fp32,
-σ₁ · max(rows, columns) · 2⁻²³, are noise and stay 0, because a sum of adapters has a limited rank. Tensors that are not
-matrices get the mean of αᵢτᵢ.
+Directions whose σ is below the rounding of fp32, σ₁ · max(rows, columns) · 2⁻²³, are noise: they stay 0 and do not
+count in the mean, so it runs over the rank of the sum. A sum of LoRA adapters has a rank of at most the sum of their
+ranks. Tensors that are not matrices get the mean of αᵢτᵢ.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from persona.methods.parts.share import Share
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from persona.methods.parts.work import Float32
+    from persona.methods.parts.spectrum import Float64, Matrix
 
 PARAMETERS: Mapping[str, Parameter] = {}
 EVERY = True
 
 
-def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Float32:
+def matrix(
+    deltas: Sequence[Matrix], shares: Sequence[Share], parameters: Mapping[str, Value], shape: tuple[int, ...]
+) -> Float64:
     """Return mean(σ) · U Vᵀ of the sum."""
-    import numpy as np
-
     from persona.methods.parts import spectrum
 
-    u, sigma, vt = spectrum.svd(spectrum.added(deltas, shares))
-    mean = sigma.sum() / min(deltas[0].shape)
-    return np.asarray((u * mean) @ vt, np.float32)
+    u, sigma, vt = spectrum.svd(spectrum.added(deltas, shares), max(shape))
+    merged: Float64 = u * (sigma.mean() if len(sigma) else 0.0) @ vt
+    return merged
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:
@@ -45,5 +45,5 @@ def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], param
         return (total / len(deltas)).float()
     u, sigma, vt = torch.linalg.svd(total, full_matrices=False)
     kept = sigma > sigma[:1] * max(total.shape) * 2**-23
-    merged: Tensor = sigma.sum() / len(sigma) * u[:, kept] @ vt[kept]
+    merged: Tensor = sigma[kept].sum() / max(1, int(kept.sum())) * u[:, kept] @ vt[kept]
     return merged.float()

@@ -20,24 +20,28 @@ from persona.methods.parts.share import Share
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from persona.methods.parts.work import Float32
+    from persona.methods.parts.spectrum import Float64, Matrix
 
 PARAMETERS: Mapping[str, Parameter] = {}
 EVERY = True
 
 
-def matrix(deltas: list[Float32], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Float32:
+def matrix(
+    deltas: Sequence[Matrix], shares: Sequence[Share], parameters: Mapping[str, Value], shape: tuple[int, ...]
+) -> Float64:
     """Return U⊥ diag(σ) V⊥ᵀ."""
     import numpy as np
 
     from persona.methods.parts import spectrum
 
-    each = max(1, min(deltas[0].shape) // len(deltas))
-    parts = [spectrum.svd(spectrum.added([tau], [share]), each) for tau, share in zip(deltas, shares, strict=True)]
-    left = spectrum.orthonormal(np.hstack([u for u, _, _ in parts]))
-    right = spectrum.orthonormal(np.hstack([vt.T for _, _, vt in parts]))
-    sigma = np.concatenate([s for _, s, _ in parts])
-    return np.asarray((left * sigma) @ right.T, np.float32)
+    each, largest = max(1, min(shape) // len(deltas)), max(shape)
+    parts = [
+        spectrum.svd(spectrum.added([tau], [share]), largest, each) for tau, share in zip(deltas, shares, strict=True)
+    ]
+    left = spectrum.orthonormal(np.hstack([u for u, _, _ in parts]), shape[0])
+    right = spectrum.orthonormal(np.hstack([vt.T for _, _, vt in parts]), shape[1])
+    merged: Float64 = left * np.concatenate([s for _, s, _ in parts]) @ right.T
+    return merged
 
 
 def reference(base: Tensor, deltas: list[Tensor], shares: Sequence[Share], parameters: Mapping[str, Value]) -> Tensor:

@@ -17,7 +17,7 @@ from tests.diagonals import put_diagonals
 from tests.models import TinyModels, load
 
 MakeRepo = Callable[[Path], persona.Repository]
-SUMS = {"model_stock", "slerp", "nuslerp", "karcher", "sce", "iso_c", "tsv_m"}
+SUMS = {"model_stock", "slerp", "nuslerp", "karcher", "sce", "iso_c", "tsv_m", "wudi", "svc"}
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

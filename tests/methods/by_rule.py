@@ -13,7 +13,7 @@ from persona.methods.parts.share import Share, Size
 from persona.methods.parts.work import Piece, Work
 from tests.diagonals import drawn
 
-ROUGH = {"model_stock", "slerp", "nuslerp", "karcher", "sce", "iso_c", "tsv_m"}
+ROUGH = {"model_stock", "slerp", "nuslerp", "karcher", "sce", "iso_c", "tsv_m", "wudi", "svc"}
 """Methods with sums over whole tensors, whose order a reference need not share."""
 
 

@@ -160,8 +160,8 @@ SPECTRA = [
     # The sum has σ = 3, 1: both become 2.
     Case("equal strength", "iso_c", [[[3, 0], [0, 0]], [[0, 0], [0, 1]]], [[2, 0], [0, 2]]),
     Case("with its sign", "iso_c", [[[3, 0], [0, 0]], [[0, 0], [0, 1]]], [[2, 0], [0, -2]], [1, -1]),
-    # σ = 4, 0: the mean of both is 2, and the direction that nobody has stays away.
-    Case("nothing is raised to it", "iso_c", [[[4, 0], [0, 0]]], [[2, 0], [0, 0]]),
+    # σ = 4, 0: the mean runs over the rank, 1, and the direction that nobody has stays away.
+    Case("nothing is raised to it", "iso_c", [[[4, 0], [0, 0]]], [[4, 0], [0, 0]]),
     Case("a vector: the mean", "iso_c", [[1, 2], [3, 0]], [2, 1]),
     # ⌊2/2⌋ = 1 direction of each: 3 along e₁ and 5 along e₂, orthogonal already.
     Case("the strongest of each", "tsv_m", [[[3, 0], [0, 1]], [[1, 0], [0, 5]]], [[3, 0], [0, 5]]),
@@ -169,6 +169,42 @@ SPECTRA = [
     Case("a shared direction", "tsv_m", [[[3, 0], [0, 0]], [[1, 0], [0, 0]]], [[2, 0], [0, 0]]),
     Case("one vector is itself", "tsv_m", [[[3, 0], [0, 1]]], [[-6, 0], [0, -2]], [-2]),
     Case("a vector: the mean", "tsv_m", [[1, 2], [3, 0]], [2, 1]),
+    # G₁ = diag(1, 0), G₂ = diag(½, ½), their sum diag(1½, ½): column 1 is (3 · 1 + 1 · ½)/1½, column 2 is 1 · ½/½.
+    Case("who has the inputs", "wudi", [[[3, 0], [0, 0]], [[1, 0], [0, 1]]], [[7 / 3, 0], [0, 1]]),
+    # Alpha has no part in G: (2 · 3 · 1 - 1 · ½)/1½ and -1.
+    Case("and not how strongly", "wudi", [[[3, 0], [0, 0]], [[1, 0], [0, 1]]], [[11 / 3, 0], [0, -1]], [2, -1]),
+    Case("apart, it is the sum", "wudi", [[[0, 3], [0, 1]], [[5, 0], [2, 0]]], [[5, 3], [2, 1]]),
+    Case("one vector is itself", "wudi", [[[3, 1], [0, 2]]], [[-3, -1], [0, -2]], [-1]),
+    Case("a vector: the mean", "wudi", [[1, 2], [3, 0]], [2, 1]),
+    # Along e₁ they have 4 and 2 of 6: s = 6/4 and 6/2, γ = 2/(1½ + 3). Along e₂ only the second: s = 1 and 1.
+    Case("what is shared counts once", "svc", [[[4, 0], [0, 0]], [[2, 0], [0, 1]]], [[6 / 2.25, 0], [0, 1]]),
+    # ½ for the first, which has nothing along e₂: γ = 2/(½ + 1).
+    Case(
+        "a lower floor", "svc", [[[4, 0], [0, 0]], [[2, 0], [0, 1]]], [[6 / 2.25, 0], [0, 4 / 3]], given={"floor": 0.5}
+    ),
+    # 4 - 2 = 2: s = 2/4 and -2/2, both count as ½: γ = 2 at a floor of ½, 1 at 1.
+    Case("what is opposed", "svc", [[[4, 0], [0, 0]], [[2, 0], [0, 0]]], [[4, 0], [0, 0]], [1, -1], {"floor": 0.5}),
+    Case("stays", "svc", [[[4, 0], [0, 0]], [[2, 0], [0, 0]]], [[2, 0], [0, 0]], [1, -1]),
+    Case("one vector is itself", "svc", [[[3, 1], [0, 2]]], [[-3, -1], [0, -2]], [-1]),
+    Case("a vector: the sum", "svc", [[1, 2], [3, 0]], [4, 2]),
+]
+
+COUNTED = [
+    # Alone 4 and 3; both 2 and 6, their mean; below epsilon, nothing.
+    Case("its own, and the mean", "ram", [[4, 0, 2, 2**-20], [0, 3, 6, 0]], [4, 3, 4, 0]),
+    Case("with its sign", "ram", [[4, 0, 2, 0], [0, 3, 6, 1]], [2, -3, -2.5, -1], [0.5, -1]),
+    Case("a larger epsilon", "ram", [[4, 1, 2], [1, 3, 6]], [4, 3, 4], given={"epsilon": 1.0}),
+    # The first shares 1 and has 2 alone: λ = 1 + ½ · ½. The second shares 1, has 1 alone: 1 + ½ · 1.
+    Case("made up for", "ramplus_tl", [[4, 0, 2, 8], [0, 3, 6, 0]], [5, 4.5, 4, 10], given={"r": 0.5, "limit": 4.0}),
+    Case(
+        "to a limit",
+        "ramplus_tl",
+        [[4, 0, 2, 8], [0, 3, 6, 0]],
+        [4.5, -3.375, -2, 9],
+        [1, -1],
+        {"r": 0.5, "limit": 0.25},
+    ),
+    Case("nothing alone", "ramplus_tl", [[4, 2], [2, 2]], [3, 2], given={"r": 1.0}),
 ]
 
 LOW = {"floor": 2**-30}
@@ -199,7 +235,7 @@ FISHER = [
     Case("alone", "fisher", [[3, -1]], [-3, 1], [-0.5]),
 ]  # fmt: skip
 
-CASES = [*TIES, *SUMS, *BREADCRUMBS, *SCE, *GEOMETRY, *SPECTRA, *FISHER]
+CASES = [*TIES, *SUMS, *BREADCRUMBS, *SCE, *GEOMETRY, *SPECTRA, *COUNTED, *FISHER]
 EACH = pytest.mark.parametrize("case", CASES, ids=[f"{case.method}: {case.what}" for case in CASES])
 
 

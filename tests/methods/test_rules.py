@@ -71,8 +71,8 @@ def test_coefficients() -> None:
 
 
 def test_a_matrix() -> None:
-    def matrix(deltas: list[np.ndarray], shares: Sequence[Share], parameters: Mapping) -> np.ndarray:
-        assert [delta.shape for delta in deltas] == [(2, 2), (2, 2)]
+    def matrix(deltas: list[np.ndarray], shares: Sequence[Share], parameters: Mapping, shape: tuple) -> np.ndarray:
+        assert [shape, *(delta.shape for delta in deltas)] == [(2, 2), (2, 2), (2, 2)]
         assert (shares, parameters) == (SHARES, {"normalize": "count"})
         return deltas[0] @ deltas[1]
 
@@ -87,6 +87,8 @@ def test_a_tensor_that_is_no_matrix_gets_the_mean() -> None:
     method = SimpleNamespace(matrix=None)
     for shape in ((4,), (2, 2, 1)):
         assert run(method, work(shape)) == [(2 - 8) / 2, (4 - 6) / 2, (6 - 4) / 2, (8 - 2) / 2]
+    adds = SimpleNamespace(matrix=None, ADDS=True)
+    assert run(adds, work((4,))) == [2 - 8, 4 - 6, 6 - 4, 8 - 2]
     three = work((1,), [f32(1), f32(2**-24), f32(2**-24)], (Share(1.0), Share(1.0), Share(1.0)))
     method_of_one = rules.rule(method)
     found = method_of_one.combine(three, Piece(0, f32(0), [f32(1), f32(2**-24), f32(2**-24)]), None)

@@ -27,7 +27,7 @@ def matrix(shape: tuple[int, int], kind: str, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_decomposition_gives_the_matrix_back(shape: tuple[int, int], kind: str) -> None:
     a = matrix(shape, kind, 0).astype(np.float64)
-    u, sigma, vt = spectrum.svd(a)
+    u, sigma, vt = spectrum.svd(a, max(shape))
     exact = np.linalg.svd(a, compute_uv=False)
     assert len(sigma) == {"rank 3": 3, "nothing": 0}.get(kind, len(sigma))
     np.testing.assert_allclose(sigma, exact[: len(sigma)], rtol=1e-5, atol=exact[0] * 1e-9)
@@ -40,6 +40,17 @@ def test_a_decomposition_gives_the_matrix_back(shape: tuple[int, int], kind: str
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("method", ["iso_c", "tsv_m"])
 def test_large_matrices_are_the_reference(method: str, shape: tuple[int, int], kinds: tuple[str, str]) -> None:
+    check_large(method, shape, kinds)
+
+
+@pytest.mark.parametrize("kinds", [("rank 3", "full"), ("nothing", "full")])
+@pytest.mark.parametrize("shape", [(100, 80), (70, 90)])
+@pytest.mark.parametrize("method", ["wudi", "svc"])
+def test_so_are_those_that_weigh_directions(method: str, shape: tuple[int, int], kinds: tuple[str, str]) -> None:
+    check_large(method, shape, kinds)
+
+
+def check_large(method: str, shape: tuple[int, int], kinds: tuple[str, str]) -> None:
     base = matrix(shape, "full", 9)
     taus = [matrix(shape, kind, number) for number, kind in enumerate(kinds)]
     shares = [Share(alpha, number) for number, alpha in enumerate((1.0, -0.7))]
@@ -54,5 +65,5 @@ def test_directions_that_fade_into_rounding_are_nobodys() -> None:
     u, _ = np.linalg.qr(rng.normal(0, 1, (100, 80)))
     v, _ = np.linalg.qr(rng.normal(0, 1, (80, 80)))
     strengths = np.logspace(0, -9, 80)
-    _, sigma, _ = spectrum.svd((u * strengths) @ v.T)
+    _, sigma, _ = spectrum.svd((u * strengths) @ v.T, 100)
     assert len(sigma) == int((strengths > 100 * 2**-23).sum())

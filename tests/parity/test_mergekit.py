@@ -86,6 +86,13 @@ SAME = [
     Case("slerp", "slerp", [1.0], {"t": 0.3}, {"t": 0.3}, weights=False, base_is_a_model=True),
     Case("nuslerp", "nuslerp", [1.0, 3.0]),
     Case("karcher", "karcher", [1.0, 1.0, 1.0], weights=False),
+    Case("ram", "ram", [1.0, 1.0, 1.0], {"epsilon": 1e-2}, {"epsilon": 1e-2}, weights=False),
+    Case("ram", "ram", [1.0, 1.0], weights=False, runs=LIGHT),
+    Case(
+        "ramplus_tl", "ramplus_tl", [1.0, 1.0, 1.0], {"r": 0.5, "limit": 3.0, "epsilon": 1e-2},
+        {"r": 0.5, "alpha": 3.0, "epsilon": 1e-2}, weights=False,
+    ),
+    Case("ramplus_tl", "ramplus_tl", [1.0, 1.0], weights=False, runs=LIGHT),
 ]  # fmt: skip
 
 NEGATED = Case("ties", "ties", [-1.0], {**QUARTER, **BY_WEIGHTS}, COUNTED, QUARTER)

@@ -177,6 +177,9 @@ def test_reading_ties() -> None:
          "karcher", [1.0, 1.0], 1.0, {"max_iter": 10, "tol": 1e-4}),
         ("merge_method: sce\nbase_model: base\nmodels: [{model: a}, {model: b}]", "sce", [1.0, 1.0], 1.0, {"select_topk": 1.0}),
         ("merge_method: model_stock\nbase_model: base\nmodels: [{model: a}, {model: b}]", "model_stock", [1.0, 1.0], 1.0, {}),
+        ("merge_method: ram\nbase_model: base\nmodels: [{model: a}, {model: b}]", "ram", [1.0, 1.0], 1.0, {"epsilon": 1e-5}),
+        ("merge_method: ramplus_tl\nbase_model: base\nmodels: [{model: a}]\nparameters: {alpha: 2, epsilon: 0}",
+         "ramplus_tl", [1.0], 1.0, {"r": 0.1, "limit": 2.0, "epsilon": 0.0}),
     ],
 )  # fmt: skip
 def test_reading(text: str, method: str, alphas: list[Any], scale: float, parameters: dict[str, Any]) -> None:
@@ -307,6 +310,9 @@ HEAD = "base_model: base\nmodels: [{model: a, parameters: {weight: 1}}]\n"
         ("merge_method: karcher\nmodels: [{model: a}, {model: base}]", "models"),
         ("merge_method: model_stock\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {filter_wise: true}",
          "parameters.filter_wise"),
+        ("merge_method: ram\nbase_model: base\nmodels: [{model: a, parameters: {epsilon: 0.1}}]", "models[0].parameters.epsilon"),
+        ("merge_method: ram\nbase_model: base\nmodels: [{model: a}]\nparameters: {epsilon: -1}", "parameters.epsilon"),
+        ("merge_method: ram\nparameters: {weight: 1}\n" + HEAD, "weight"),
     ],
 )  # fmt: skip
 def test_what_a_recipe_cannot_say_is_named(text: str, key: str) -> None:

@@ -39,6 +39,7 @@ RECIPES = {
     "slerp": ('method = "slerp"\nt = 0.3', {A: ""}),
     "slerp of two": ('method = "slerp"\nt = 0.3', {A: "", B: ""}),
     "nuslerp": ('method = "nuslerp"', {A: "alpha = 0.5", B: "alpha = 1.5"}),
+    "ramplus_tl": ('method = "ramplus_tl"\nr = 0.3\nlimit = 4.0\nepsilon = 1e-4', {A: "", B: "", C: ""}),
     "karcher": ('method = "karcher"', {A: "alpha = 0.5", B: "alpha = 0.5", C: "alpha = 0.5"}),
 }  # fmt: skip
 
@@ -122,6 +123,7 @@ def test_full_fine_tunes_are_exported_bit_for_bit_and_come_back_as_the_same_vect
         ('method = "sce"', {A: 'only = ["*.mlp.*"]', B: ""}, "vectors.run-1.only"),
         ('method = "karcher"\nscale = 0.5', {A: "", B: ""}, "merge.scale"),
         ('method = "model_stock"', {A: ""}, "two vectors"),
+        ('method = "ram"', {A: "alpha = 0.5", B: ""}, "vectors.run-1.alpha"),
         ('method = "della"\nrescale = "l1"\ndensity = 0.9', {A: "", B: ""}, "vector 'run-1'"),
         ("", {A: "alpha = 0"}, "no vector"),
     ],

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from persona import methods
 from persona.errors import Refusal
 from persona.methods import Method
-from persona.methods.parts import family, gram
+from persona.methods.parts import core, family, gram
 from persona.methods.parts.kinds import Family
+from persona.methods.parts.spectrum import added
 from persona.methods.parts.work import Piece, Work
 
 if TYPE_CHECKING:
@@ -55,22 +57,28 @@ def rule(method: Method) -> Rule:
     return Rule(module.prepare, module.combine)
 
 
+def in_core(method: Method) -> Rule:
+    """Return the rule of a method over matrices for a tensor whose work has ``products``."""
+    return Rule(
+        lambda work: core.thin(method, work),
+        lambda work, piece, delta: core.rows(delta, piece.start, len(piece.base)),
+        ROWS,
+    )
+
+
 def family_of(method: Method) -> Family | None:
     """Return the sparsifier and combiner of a method, if it has them."""
     return getattr(method, "FAMILY", None)
 
 
 def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
-    """Merge a matrix by the method, and any other tensor by the mean of αᵢτᵢ."""
+    """Merge a matrix by the method, and any other tensor by the mean of αᵢτᵢ, or by their sum if the method adds."""
     if len(work.shape) == 2:
         check_finite(work.name, all(bool(np.isfinite(tau).all()) for tau in piece.deltas))
         deltas = [tau.reshape(work.shape) for tau in piece.deltas]
-        merged: Float32 = method.matrix(deltas, work.shares, work.parameters)
-        return merged.reshape(-1)
-    total = np.zeros(len(piece.base), np.float64)
-    for tau, share in zip(piece.deltas, work.shares, strict=True):
-        total += tau * np.float64(share.alpha)
-    return (total / len(piece.deltas)).astype(np.float32)
+        return np.asarray(method.matrix(deltas, work.shares, work.parameters, work.shape), np.float32).reshape(-1)
+    total = added(piece.deltas, work.shares)
+    return (total if methods.adds_rest(method) else total / len(piece.deltas)).astype(np.float32)
 
 
 def check_finite(name: str, finite: bool) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from persona.methods.parts.work import Float32
 
     Float64 = npt.NDArray[np.float64]
+    Matrix = Float32 | Float64
+    """[rows, columns]: a τ in fp32, or its core in fp64."""
 
 ROUNDING = 2.0**-23
 """Relative distance between neighbouring fp32 numbers."""
@@ -31,7 +33,7 @@ FEW = 64
 """Up to this many rows or columns, LAPACK's own SVD is as fast."""
 
 
-def added(deltas: Sequence[Float32], shares: Sequence[Share]) -> Float64:
+def added(deltas: Sequence[Matrix], shares: Sequence[Share]) -> Float64:
     """Return Σ αᵢ τᵢ."""
     total = np.zeros(deltas[0].shape, np.float64)
     for tau, share in zip(deltas, shares, strict=True):
@@ -39,10 +41,14 @@ def added(deltas: Sequence[Float32], shares: Sequence[Share]) -> Float64:
     return total
 
 
-def svd(matrix: Float64, most: int | None = None) -> tuple[Float64, Float64, Float64]:
-    """Return U, σ and Vᵀ of the directions above rounding, strongest first, at most `most`."""
+def svd(matrix: Float64, largest: int, most: int | None = None) -> tuple[Float64, Float64, Float64]:
+    """Return U, σ and Vᵀ of the directions above rounding, strongest first, at most `most`.
+
+    Args:
+        largest: The larger side of the tensor, which is more than that of `matrix` in core space.
+    """
     u, sigma, vt = _decomposed(matrix)
-    kept = above_rounding(sigma, max(matrix.shape))
+    kept = above_rounding(sigma, largest)
     kept = kept if most is None else min(kept, most)
     return u[:, :kept], sigma[:kept], vt[:kept]
 
@@ -51,7 +57,7 @@ def above_rounding(sigma: Float64, largest: int) -> int:
     """Count singular values, in descending order, that are above the rounding of fp32.
 
     Args:
-        largest: The larger side of the matrix.
+        largest: The larger side of the tensor.
     """
     return int((sigma > sigma[:1] * largest * ROUNDING).sum())
 
@@ -70,9 +76,12 @@ def _decomposed(matrix: Float64) -> tuple[Float64, Float64, Float64]:
     return left, sigma, v.T
 
 
-def orthonormal(columns: Float64) -> Float64:
-    """Return P Qᵀ of the SVD P diag(s) Qᵀ: the nearest matrix of the same rank with orthonormal columns."""
-    p, s, qt = np.linalg.svd(columns, full_matrices=False)
-    kept = above_rounding(s, max(columns.shape))
-    nearest: Float64 = p[:, :kept] @ qt[:kept]
+def orthonormal(columns: Float64, height: int) -> Float64:
+    """Return P Qᵀ of the SVD P diag(s) Qᵀ: the nearest matrix of the same rank with orthonormal columns.
+
+    Args:
+        height: Rows of the tensor, which are more than those of `columns` in core space.
+    """
+    p, _, qt = svd(columns, max(height, columns.shape[1]))
+    nearest: Float64 = p @ qt
     return nearest

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from persona.methods.parts.core import Product
+
     Float32 = npt.NDArray[np.float32]
 
 WHOLE = 0
@@ -40,6 +42,7 @@ class Work:
         parameters: A value for every parameter of the method.
         tau: ``tau(i)`` yields the blocks of τᵢ, from the start.
         pieces: Yields the blocks of everything, from the start.
+        products: Each τᵢ as a sum of products of thin factors, instead of blocks of τᵢ in the pieces (see ``core.py``).
     """
 
     name: str
@@ -48,6 +51,7 @@ class Work:
     parameters: Mapping[str, Value]
     tau: Callable[[int], Iterator[Float32]]
     pieces: Callable[[], Iterator[Piece]]
+    products: Sequence[Sequence[Product]] = ()
 
     @property
     def entries(self) -> int:

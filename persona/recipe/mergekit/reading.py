@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from persona import methods
 from persona.errors import PersonaError, did_you_mean
-from persona.methods.parts.parameters import Value
+from persona.methods.parts.parameters import Number, Value
 from persona.recipe.alphas import Alpha, Depths
-from persona.recipe.mergekit import BY_MODEL, DRAWING, ELECTING, METHODS, SUMMING, TRIMMING
+from persona.recipe.mergekit import BY_MODEL, COUNTING, DRAWING, ELECTING, METHODS, SUMMING, TRIMMING
 from persona.recipe.mergekit.config import ListedModel, MergekitConfig, ModelReference
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_ours
 from persona.recipe.mergekit.setting import alpha_of, numbers
@@ -120,7 +121,7 @@ class _Reader:
             for name in table.values:
                 if name not in known:
                     raise table.error(name, f"not a parameter of {method}", did_you_mean(name, known))
-                if table is not shared and name not in BY_MODEL:
+                if table is not shared and (name not in BY_MODEL or method in ("ram", "ramplus_tl")):
                     raise table.error(name, "applies to all models", "Move it to 'parameters:' at the top level.")
 
     def table(self, name: str, model: ListedModel | None) -> Table:
@@ -306,8 +307,22 @@ def _model_stock(reader: _Reader) -> Merge:
     return reader.merge("model_stock", reader.whole())
 
 
+def _counting(reader: _Reader) -> Merge:
+    """Read a method that counts who changes an entry; its defaults are ours."""
+    reader.check_count(1)
+    method = OURS[reader.config.method]
+    declared = {name: known for name, known in methods.load(method).PARAMETERS.items() if isinstance(known, Number)}
+    values = {name: reader.number(COUNTING[name], None, known.default) for name, known in declared.items()}
+    for name, known in declared.items():
+        if not known.low <= values[name] <= known.high:
+            key = f"parameters.{COUNTING[name]}"
+            raise reader.error(key, f"{values[name]:g} is not {known.wanted}", "Correct it.")
+    return reader.merge(method, reader.whole(), 1.0, values)
+
+
 _OTHERS: Mapping[str, Callable[[_Reader], Merge]] = {
-    "slerp": _slerp, "nuslerp": _nuslerp, "karcher": _karcher, "sce": _sce, "model_stock": _model_stock
+    "slerp": _slerp, "nuslerp": _nuslerp, "karcher": _karcher, "sce": _sce, "model_stock": _model_stock,
+    "ram": _counting, "ramplus_tl": _counting,
 }  # fmt: skip
 
 _ARITHMETIC = ("weight", "density", "normalize", "rescale", "lambda", "int8_mask")
@@ -323,5 +338,7 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
     "karcher": ("max_iter", "tol"),
     "sce": ("select_topk", "int8_mask"),
     "model_stock": ("filter_wise",),
+    "ram": ("epsilon",),
+    "ramplus_tl": ("r", "alpha", "epsilon"),
 }
 """Parameters of each method, by mergekit's names; ``int8_mask`` saves memory there and does not change the result."""

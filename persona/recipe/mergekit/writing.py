@@ -15,7 +15,7 @@ from persona.errors import Refusal
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
 from persona.recipe.alphas import Depths
-from persona.recipe.mergekit import DRAWING, ELECTING, METHODS, PER_MODEL, SUMMING, TRIMMING
+from persona.recipe.mergekit import COUNTING, DRAWING, ELECTING, METHODS, PER_MODEL, SUMMING, TRIMMING
 from persona.recipe.mergekit.density import floor_of, floor_or_one, to_theirs
 from persona.recipe.mergekit.setting import weight_of
 from persona.recipe.model import Entry, Recipe
@@ -220,8 +220,14 @@ def _model_stock(draft: _Draft) -> None:
     draft.notes.append(BOUNDS)
 
 
+def _counting(draft: _Draft) -> None:
+    _check_whole(draft, lambda value: value == 1, "1")
+    draft.shared |= {COUNTING[key]: value for key, value in draft.settings().items()}
+
+
 _OTHERS: Mapping[str, Callable[[_Draft], None]] = {
-    "slerp": _slerp, "nuslerp": _nuslerp, "karcher": _karcher, "sce": _sce, "model_stock": _model_stock
+    "slerp": _slerp, "nuslerp": _nuslerp, "karcher": _karcher, "sce": _sce, "model_stock": _model_stock,
+    "ram": _counting, "ramplus_tl": _counting,
 }  # fmt: skip
 
 
