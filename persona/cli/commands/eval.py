@@ -13,6 +13,7 @@ from persona.cli.complete import SHOWN
 from persona.cli.output import note
 from persona.cli.render import short, table
 from persona.cli.running import measuring_options, suites_option
+from persona.cli.tables import said
 from persona.cli.tables.scores import LEGEND, called, interval, moved, number
 
 if TYPE_CHECKING:
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 @click.command("eval")
 @click.argument("revs", nargs=-1, metavar="[REV|NAME]...", type=SHOWN)
 @suites_option
+@click.option("--replies", is_flag=True, help="Show what the models replied, prompt by prompt, beside the base.")
 @measuring_options
 @json_option
 @click.pass_obj
-def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options: MeasureOptions) -> None:
+def command(
+    app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], replies: bool, options: MeasureOptions
+) -> None:
     """Measure revisions with the suites in evals/
 
     Without REV, measures the current persona.toml. A vector is measured alone on its base. Models are built in memory;
@@ -34,13 +38,13 @@ def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options
 
     \b
     persona eval
-    persona eval HEAD~1 HEAD --suite listening
+    persona eval HEAD~1 HEAD --suite listening --replies
     persona eval main --suite evals/safety.toml --device cuda --limit 50
     """
     from persona.verbs.eval import eval as evaluate
 
     done = evaluate(
-        app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command,
+        app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command, replies=replies,
         progress=app.progress(),
     )  # fmt: skip
     for text in done.notes:
@@ -49,6 +53,9 @@ def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options
 
 
 def _render(console: Console, done: EvalResult) -> None:
+    for measure in done.replies:
+        said.replies(console, measure)
+        console.print()
     for number_, build in enumerate(done.builds):
         if number_:
             console.print()
@@ -68,7 +75,7 @@ def _suite(console: Console, build: BuildScores, suite: SuiteScores) -> None:
     before = f"since {short(build.before)}" if build.before else ""
     columns = ["", "value", "95 % interval", *(["from base"] if any(s.from_base for s in suite.scores) else [])]
     columns += [before] if before else []
-    rows = table(*columns, right={"value"})
+    rows = table(*columns, right={"value"}, whole=columns[1:])
     for score in suite.scores:
         cells = [called(score.measure, score.name), number(score.value), interval(score.low, score.high)]
         cells += [moved(score.from_base)] if "from base" in columns else []
