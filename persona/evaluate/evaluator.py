@@ -64,7 +64,7 @@ def _all_names(repo: Repository) -> list[str]:
     if not names:
         raise UsageError(
             f"there are no suites in {repo.root / suites_.FOLDER}",
-            f"Write one: {suites_.FOLDER}/NAME{suites_.SUFFIX} (see the guide, 'Measure').",
+            "Write some to start from: persona eval --init (see the guide, 'Measure').",
         )
     return names
 

@@ -383,6 +383,8 @@ def evaluate(story: Story) -> None:
     story.say("init", "--base", base, "spoken")
     for seed, name in enumerate(("one", "two"), 1):
         story.say("commit", small.tuned_folder(story.root / name, base, seed), "--as", name, at="spoken")
+    story.say("eval", "--init", at="spoken")
+    shutil.rmtree(story.work / "spoken" / "evals")
     small.suite(story.work / "spoken")
     story.say("eval", "HEAD~1", "--limit", "4", at="spoken")
     story.say("eval", "HEAD~1", "HEAD", "one", at="spoken")

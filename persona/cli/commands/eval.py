@@ -15,34 +15,44 @@ from persona.cli.render import short, table
 from persona.cli.running import measuring_options, suites_option
 from persona.cli.tables import said
 from persona.cli.tables.scores import LEGEND, called, interval, moved, number
+from persona.errors import UsageError
 
 if TYPE_CHECKING:
     from persona.evaluate.options import MeasureOptions
     from persona.verbs.eval import BuildScores, EvalResult, SuiteScores
+    from persona.verbs.eval_init import EvalInitResult
 
 
 @click.command("eval")
 @click.argument("revs", nargs=-1, metavar="[REV|NAME]...", type=SHOWN)
 @suites_option
+@click.option("--init", is_flag=True, help="Write suites to start from to evals/, and measure nothing.")
 @click.option("--replies", is_flag=True, help="Show what the models replied, prompt by prompt, beside the base.")
 @measuring_options
 @json_option
 @click.pass_obj
 def command(
-    app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], replies: bool, options: MeasureOptions
+    app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], init: bool, replies: bool, options: MeasureOptions
 ) -> None:
     """Measure revisions with the suites in evals/
 
     Without REV, measures the current persona.toml. A vector is measured alone on its base. Models are built in memory;
     results are kept, and not measured again.
 
+    --init writes three suites, and overwrites nothing: a template that judges replies, a hundred everyday questions, and
+    a hundred neutral paragraphs. The last two show what a model has forgotten.
+
     \b
+    persona eval --init
     persona eval
     persona eval HEAD~1 HEAD --suite listening --replies
     persona eval main --suite evals/safety.toml --device cuda --limit 50
     """
     from persona.verbs.eval import eval as evaluate
 
+    if init:
+        _init(app, revs or suites or replies or options != type(options)())
+        return
     done = evaluate(
         app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command, replies=replies,
         progress=app.progress(),
@@ -50,6 +60,27 @@ def command(
     for text in done.notes:
         note(f"note: {text}")
     app.show("eval", done, lambda console: _render(console, done))
+
+
+def _init(app: App, more: object) -> None:
+    """Write suites to start from; refuse anything ``more`` on the command line."""
+    from persona.verbs.eval_init import eval_init
+
+    if more:
+        raise UsageError("--init measures nothing", "Run persona eval --init alone, and persona eval afterwards.")
+    done = eval_init(app.repository())
+    for text in done.notes:
+        note(f"note: {text}")
+    app.show("eval", done, lambda console: _written(console, done))
+
+
+def _written(console: Console, done: EvalInitResult) -> None:
+    for path in done.kept:
+        console.print(f"[yellow]left[/]     {escape(path)}")
+    for path in done.written:
+        console.print(f"[green]written[/]  {escape(path)}")
+    if done.kept:
+        console.print("\nA suite is not written where one of its files is there already.")
 
 
 def _render(console: Console, done: EvalResult) -> None:
