@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from persona.verbs.derive import derive
     from persona.verbs.diff import diff
     from persona.verbs.eval import eval as eval
+    from persona.verbs.eval_init import eval_init
     from persona.verbs.export import export
     from persona.verbs.fisher import fisher
     from persona.verbs.fsck import fsck
@@ -94,6 +95,7 @@ __all__ = [
     "convert",
     "derive",
     "diff",
+    "eval_init",
     "export",
     "fisher",
     "fsck",

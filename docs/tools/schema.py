@@ -47,6 +47,7 @@ VERBS = {
     "tag": ("persona.verbs.tag", "tags", "tag", "delete_tags"),
     "merge": ("persona.verbs.merge", "merge", "go_on", "abort"),
     "methods": ("persona.verbs.merge_methods", "merge_methods"),
+    "eval": ("persona", "eval", "eval_init"),
     "train": ("persona", "train", "train_nodes"),
     "demo": ("persona.demo.story", "tell"),
     "completion": ("persona.cli.commands.completion", "made_for"),

@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
+
     from persona.recipe.changes import RecipeChange
 
 STYLES = {"added": "green", "removed": "red", "alpha": "yellow", "retrained": "yellow"}
@@ -59,11 +61,18 @@ def notes(console: Console, texts: Iterable[str]) -> None:
         console.print(f"   {escape(text)}")
 
 
-def table(*headings: str, right: Iterable[str] = ()) -> Table:
-    """Make a borderless table that fits 80 columns; columns named in `right` are right-aligned."""
+def table(*headings: str, right: Iterable[str] = (), whole: Iterable[str] = ()) -> Table:
+    """Make a borderless table that fits 80 columns.
+
+    Args:
+        headings: Headings of the columns.
+        right: Columns that are right-aligned.
+        whole: Columns whose cells are never broken: where there is too little room, the others are.
+    """
     new = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        new.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if heading in right else "left"
+        new.add_column(heading, justify=justify, overflow="fold", no_wrap=heading in whole)
     return new
 
 

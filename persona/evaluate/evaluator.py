@@ -15,7 +15,7 @@ from persona.evaluate.options import MeasureOptions
 from persona.evaluate.suite import Suite
 from persona.evaluate.suite_readouts import with_readouts
 from persona.evaluate.trust import check_allowed
-from persona.history.evaluations import Evaluation, Figure, number_called
+from persona.history.evaluations import Evaluation, Figure, Said, number_called
 from persona.ids import object_digest
 from persona.progress import SILENT, Progress
 from persona.recipe.builds import build_digest
@@ -65,7 +65,7 @@ def _all_names(repo: Repository) -> list[str]:
     if not names:
         raise UsageError(
             f"there are no suites in {repo.root / suites_.FOLDER}",
-            f"Write one: {suites_.FOLDER}/NAME{suites_.SUFFIX} (see the guide, 'Measure').",
+            "Write some to start from: persona eval --init (see the guide, 'Measure').",
         )
     return names
 
@@ -114,7 +114,7 @@ class Evaluator:
     """Measures recipes by suites, one recipe at a time, and looks up what was measured before.
 
     Use it as a context manager: it keeps what measures need of the base in temporary files. ``measured`` counts the
-    suites that were run, ``notes`` has warnings.
+    suites that were run, ``notes`` has warnings. With ``replies``, a suite whose replies cannot be read is run again.
     """
 
     def __init__(
@@ -124,8 +124,12 @@ class Evaluator:
         options: MeasureOptions,
         command: str,
         progress: Progress = SILENT,
+        *,
+        replies: bool = False,
     ) -> None:
         self._repo = repo
+        self._wants_replies = replies
+        self._said: dict[tuple[str, str], tuple[Said, ...]] = {}
         self._options = options.checked()
         self._command = command
         self._progress = progress
@@ -154,7 +158,7 @@ class Evaluator:
         """
         suites = self.suites if suites is None else suites
         build = build_digest(recipe, self._options.dtype, control)
-        done = {suite.name: self._stored(build, suite) for suite in suites}
+        done = {suite.name: self._find(build, suite) for suite in suites}
         missing = [suite for suite in suites if done[suite.name] is None]
         for suite in missing:
             check_allowed(suite, self._options.allow_code)
@@ -164,6 +168,19 @@ class Evaluator:
             for suite in missing:
                 done[suite.name] = self._measure(live, suite, build)
         return tuple(evaluation for evaluation in done.values() if evaluation is not None)
+
+    def replies(self, evaluation: Evaluation) -> tuple[Said, ...]:
+        """What the model said in an evaluation of this evaluator."""
+        said = self._said.get((evaluation.build, evaluation.suite))
+        return said if said is not None else self._repo.evaluations.replies(evaluation) or ()
+
+    def _find(self, build: str, suite: Suite) -> Evaluation | None:
+        """Look up an evaluation; None also if its replies are wanted and lost."""
+        found = self._stored(build, suite)
+        wanted = self._wants_replies and found is not None and found.replies is not None
+        if found is None or (wanted and self._repo.evaluations.replies(found) is None):
+            return None
+        return found
 
     def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
         """The evaluations of a recipe that are stored, without measuring anything."""
@@ -192,15 +209,17 @@ class Evaluator:
 
     def _measure(self, live: LoadedModel, suite: Suite, build: str) -> Evaluation:
         options = self._options
-        figures = running.run(live, suite, self._references, options.seed, options.batch_size, self._progress)
+        done = running.run(live, suite, self._references, options.seed, options.batch_size, self._progress)
         self.measured += 1
         evaluation = Evaluation(
-            build, suite.name, suite.digest, options.seed, options.limit, now(), _made(live), figures
+            build, suite.name, suite.digest, options.seed, options.limit, now(), _made(live), done.figures
         )
         evaluation = Evaluation.decode(evaluation.encode())  # the same numbers as a later look-up gives
+        if self._wants_replies:
+            self._said[build, suite.name] = done.replies
         try:
             with self._repo.exclusive(self._command):
-                self._repo.evaluations.keep(self._key(suite), evaluation)
+                self._repo.evaluations.keep(self._key(suite), evaluation, done.replies)
         except Locked as error:
             self.notes.append(f"the results of {suite.name} were not saved: {error.message}")
         return evaluation

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from persona import files
 from persona.evaluate import measures
-from persona.evaluate.measures import Look, Reference
+from persona.evaluate.measures import Look, Reference, Sums
 from persona.evaluate.statistics import ratio
-from persona.history.evaluations import Figure
-from persona.progress import SILENT, Progress, Task
+from persona.history.evaluations import MOST_REPLIES, Figure, Said
+from persona.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from persona.evaluate.suite import Suite, SuiteMeasure
     from persona.inference.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Results:
+    """The figures of a suite in its order, and the replies to keep: the first of each measure that judges replies."""
+
+    figures: tuple[Figure, ...]
+    replies: tuple[Said, ...]
 
 
 class References:
@@ -62,24 +71,25 @@ def run(
     seed: int = 0,
     batch_size: int = 8,
     progress: Progress = SILENT,
-) -> tuple[Figure, ...]:
-    """Run all measures of a suite, and return their figures in the suite's order."""
+) -> Results:
+    """Run all measures of a suite."""
+    figures: list[Figure] = []
+    replies: list[Said] = []
     with progress.task(f"{suite.name}: {live.label}", suite.rows, "rows") as task:
-        return tuple(
-            figure
-            for measure in suite.measures
-            for figure in _figures(live, measure, references.of(suite, measure), seed, batch_size, task)
-        )
+        for measure in suite.measures:
+            look = Look(live, seed, batch_size, references.of(suite, measure), task, measure.reads)
+            for sums in measure.module.measure(look, measure.rows, measure.settings):
+                figures.append(_figure(measure, sums, seed))
+                replies += _said(measure, sums)
+    return Results(tuple(figures), tuple(replies))
 
 
-def _figures(
-    live: LoadedModel, measure: SuiteMeasure, reference: Reference | None, seed: int, batch_size: int, task: Task
-) -> Sequence[Figure]:
-    look = Look(live, seed, batch_size, reference, task, measure.reads)
-    figures = []
-    for sums in measure.module.measure(look, measure.rows, measure.settings):
-        interval = ratio(sums.totals, sums.counts, seed)
-        bounds = interval.value, interval.low, interval.high
-        sides = tuple(sums.totals), tuple(sums.counts)
-        figures.append(Figure(measure.name, sums.name, sums.better, sums.unit, *bounds, *sides))
-    return figures
+def _figure(measure: SuiteMeasure, sums: Sums, seed: int) -> Figure:
+    interval = ratio(sums.totals, sums.counts, seed)
+    bounds = interval.value, interval.low, interval.high
+    return Figure(measure.name, sums.name, sums.better, sums.unit, *bounds, tuple(sums.totals), tuple(sums.counts))
+
+
+def _said(measure: SuiteMeasure, sums: Sums) -> Iterator[Said]:
+    kept = zip(sums.replies[:MOST_REPLIES], sums.totals, strict=False)
+    return (Said(measure.name, prompt, reply, float(f"{score:.9g}")) for (prompt, reply), score in kept)

@@ -3,9 +3,9 @@
     summary = "Does it still listen?"          optional
 
     [[measures]]
-    kind = "loss"                              a module of ``persona/evaluate/measures/``
+    kind = "replies"                           a module of ``persona/evaluate/measures/``
     name = "listening"                         optional: its name in tables; by default its kind
-    data = "listening.jsonl"                   JSON lines; a path relative to the suite
+    data = "prompts.jsonl"                     JSON lines; a path relative to the suite
 
 and the settings of its kind. A suite's digest covers its text, the contents of its data files, the versions of its measures and the
 Python modules beside it: anything that changes what is measured makes it another suite. The id of a readout, which is found in the
@@ -148,7 +148,7 @@ class _Reader:
         """Check and yield the measures."""
         suite.allow(("summary", "measures"))
         taken: set[str] = set()
-        for table in suite.tables("measures", 'Start one: [[measures]], then kind = "loss" and data = "….jsonl".'):
+        for table in suite.tables("measures", 'Start one: [[measures]], then kind = "replies" and data = "….jsonl".'):
             measure = self._measure(table)
             if measure.name in taken:
                 raise table.error("name", f"two measures are called '{measure.name}'", 'Rename one: name = "…".')
@@ -167,6 +167,8 @@ class _Reader:
             raise table.error("name", f"{shown(name)} has unprintable characters", "Use printable characters.")
         settings = self._settings(table, kind, module)
         rows = self._rows(table)
+        if hasattr(module, "check"):
+            module.check(rows, settings, table)
         lines = {key: table.place(key) for key in table.values}
         return SuiteMeasure(kind, name, rows, settings, lines)
 
@@ -176,7 +178,7 @@ class _Reader:
         for key in getattr(module, "REQUIRED", ()):
             if key not in table:
                 raise table.error(key, f"is missing, and {kind} needs it", module.SETTINGS[key].summary)
-        if kind == "python":
+        if settings.get("function"):
             settings["folder"] = str(self._path.parent)
             settings["code"] = self._covered(str(settings["function"]).partition(":")[0])
         return settings

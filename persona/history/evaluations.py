@@ -1,7 +1,7 @@
 """Results of evaluation suites, stored beside the history so that commits and recipes never change for them.
 
     evaluation   {build, suite, suite_digest, seed, limit, time, made, figures: [{measure, name, better, unit, value, low, high,
-                  totals, counts}]}
+                  totals, counts}], replies?}
 
 ``build`` is a digest of everything that determines the weights (see ``recipe.builds``): commits with the same weights
 share results, and a changed comment in ``persona.toml`` discards none. The files
@@ -10,21 +10,25 @@ share results, and a changed comment in ``persona.toml`` discards none. The file
 
 hold the id of one evaluation each, which also keeps it from being collected by ``gc``. Deleting a file forgets that
 result and nothing else. A file in the folder of another build than its evaluation's counts as absent.
+
+``replies`` is the id of a text, for suites that judge what the model says: JSON lines of {measure, prompt, reply, score}, in the order of
+the data (``Said``). It is an object of its own, so that ``log`` does not read it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from persona import files
 from persona.errors import Damaged
 from persona.ids import ObjectId
-from persona.store.objects import ObjectStore
+from persona.store.objects import ObjectStore, text_in
 
 FOLDER = "evaluations"
 
@@ -100,9 +104,44 @@ def _decoded(value: float | str | None) -> float | None:
     return None if value is None else float(value)
 
 
+MOST_REPLIES = 200
+"""Number of replies kept of each measure: the first of its data."""
+LONGEST = 4000
+"""Number of characters kept of a prompt and of a reply."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A model's reply to one prompt of a measure, and its score: 1 if it meets the measure's rule, 0 if not."""
+
+    measure: str
+    prompt: str
+    reply: str
+    score: float
+
+
+def text_of(replies: Iterable[Said]) -> str:
+    """The text that keeps replies."""
+    lines = (
+        {"measure": one.measure, "prompt": one.prompt[:LONGEST], "reply": one.reply[:LONGEST], "score": one.score}
+        for one in replies
+    )
+    # Escaped as ASCII, because a reply may have half a character of UTF-16, which no file can hold.
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+def _said(line: str) -> Said:
+    fields = json.loads(line)
+    measure, prompt, reply = (text_in(fields, key) for key in ("measure", "prompt", "reply"))
+    return Said(measure, prompt, reply, float(fields["score"]))
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of one suite for one build; ``made`` has the device, dtype and versions used."""
+    """The results of one suite for one build.
+
+    ``made`` has the device, dtype and versions used; ``replies`` is the id of the text that keeps what the model said.
+    """
 
     build: str
     suite: str
@@ -112,6 +151,7 @@ class Evaluation:
     time: str
     made: Mapping[str, str]
     figures: tuple[Figure, ...] = field(default=())
+    replies: ObjectId | None = None
 
     def figure(self, key: tuple[str, str]) -> Figure | None:
         """Return the figure with this key, or None."""
@@ -128,6 +168,7 @@ class Evaluation:
             "time": self.time,
             "made": dict(self.made),
             "figures": [figure.encode() for figure in self.figures],
+            **({"replies": self.replies} if self.replies is not None else {}),
         }
 
     @classmethod
@@ -142,6 +183,7 @@ class Evaluation:
             time=fields["time"],
             made=fields["made"],
             figures=tuple(map(Figure.decode, fields["figures"])),
+            replies=ObjectId(fields["replies"]) if "replies" in fields else None,
         )
 
 
@@ -168,6 +210,14 @@ class Evaluations:
                 newest[evaluation.suite] = evaluation
         return tuple(newest[name] for name in sorted(newest))
 
+    def replies(self, evaluation: Evaluation) -> tuple[Said, ...] | None:
+        """Return what the model said, or None if it was not kept or cannot be read."""
+        with contextlib.suppress(Damaged, ValueError, KeyError, TypeError):
+            if evaluation.replies is not None:
+                text = text_in(self.objects.get(evaluation.replies, "text"), "text")
+                return tuple(map(_said, text.splitlines()))
+        return None
+
     def builds(self) -> frozenset[str]:
         """Return the digests of all builds that have a folder here."""
         with files.translated(self.folder):
@@ -178,9 +228,11 @@ class Evaluations:
         """Whether no evaluation was ever stored."""
         return not self.folder.is_dir()
 
-    def keep(self, key: str, evaluation: Evaluation) -> ObjectId:
-        """Store an evaluation, first the object and then the file that names it; requires the lock."""
-        name = self._put(evaluation)
+    def keep(self, key: str, evaluation: Evaluation, replies: Iterable[Said] = ()) -> ObjectId:
+        """Store an evaluation, first the objects and then the file that names it; requires the lock."""
+        if text := text_of(replies):
+            evaluation = replace(evaluation, replies=self._put("text", {"text": text}))
+        name = self._put("evaluation", evaluation.encode())
         path = self.folder / evaluation.build / key
         if files.read_line(path) != name:
             for folder in (self.folder, path.parent):
@@ -188,15 +240,14 @@ class Evaluations:
             files.write_file(path, f"{name}\n".encode())
         return name
 
-    def _put(self, evaluation: Evaluation) -> ObjectId:
-        """Store the object; one that is damaged is written again, so that a new measurement repairs it."""
-        fields = evaluation.encode()
-        name = self.objects.put("evaluation", fields)
+    def _put(self, kind: str, fields: Mapping[str, Any]) -> ObjectId:
+        """Store an object; one that is damaged is written again, so that a new measurement repairs it."""
+        name = self.objects.put(kind, fields)
         try:
-            self.objects.get(name, "evaluation")
+            self.objects.get(name, kind)
         except Damaged:
             files.remove_file(self.objects.path(name))
-            self.objects.put("evaluation", fields)
+            self.objects.put(kind, fields)
         return name
 
     def _paths(self, build: str) -> Iterable[Path]:

@@ -129,9 +129,9 @@ def _node(fields: Mapping[str, Any]) -> References:
 
 
 def _evaluation(fields: Mapping[str, Any]) -> References:
-    """Return nothing: an evaluation names its build by a digest, and may outlive it."""
+    """Return the replies that it judged. It names its build by a digest, and may outlive it."""
     _ = fields["build"].encode(), fields["suite"].encode(), fields["time"], list(fields["figures"])
-    return References()
+    return References(((ObjectId(fields["replies"]), "text"),) if "replies" in fields else ())
 
 
 def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:

@@ -383,9 +383,15 @@ def evaluate(story: Story) -> None:
     story.say("init", "--base", base, "spoken")
     for seed, name in enumerate(("one", "two"), 1):
         story.say("commit", small.tuned_folder(story.root / name, base, seed), "--as", name, at="spoken")
+    story.say("eval", "--init", at="spoken")
+    shutil.rmtree(story.work / "spoken" / "evals")
     small.suite(story.work / "spoken")
     story.say("eval", "HEAD~1", "--limit", "4", at="spoken")
     story.say("eval", "HEAD~1", "HEAD", "one", at="spoken")
+    asked = story.work / "spoken" / "evals" / "talk.toml"
+    asked.write_text('[[measures]]\nkind = "replies"\ndata = "answers.jsonl"\ntokens = 8\nmatches = "w1"\n')
+    story.say("eval", "HEAD", "--suite", "talk", "--replies", "--limit", "2", at="spoken")
+    asked.unlink()
     story.say("log", "-n", "1", at="spoken")
     story.say("show", at="spoken")
     story.say("diff", "HEAD~1", "HEAD", at="spoken")

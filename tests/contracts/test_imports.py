@@ -27,6 +27,7 @@ FENCES = {
     "numba": {"kernels"},
     "optuna": {"suggestions"},
     "peft": {"training", "demo"},
+    "regex": {"evaluate"},
     "rich": {"cli"},
     "safetensors": {"training"},
     "sklearn": {"readout"},

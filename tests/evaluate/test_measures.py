@@ -37,6 +37,7 @@ CHATS = [
 ]
 SETTINGS: dict[str, dict[str, Any]] = {
     "degeneration": {"tokens": 10},
+    "replies": {"tokens": 10, "matches": "w1"},
     "python": {"function": "tests.evaluate.judge:score"},
 }
 ROWS = {"divergence": TEXTS, "forgetting": TEXTS, "readout": TEXTS}

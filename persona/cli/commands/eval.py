@@ -13,34 +13,48 @@ from persona.cli.complete import SHOWN
 from persona.cli.output import note
 from persona.cli.render import short, table
 from persona.cli.running import measuring_options, suites_option
+from persona.cli.tables import said
 from persona.cli.tables.scores import LEGEND, called, interval, moved, number
+from persona.errors import UsageError
 
 if TYPE_CHECKING:
     from persona.evaluate.options import MeasureOptions
     from persona.verbs.eval import BuildScores, EvalResult, SuiteScores
+    from persona.verbs.eval_init import EvalInitResult
 
 
 @click.command("eval")
 @click.argument("revs", nargs=-1, metavar="[REV|NAME]...", type=SHOWN)
 @suites_option
+@click.option("--init", is_flag=True, help="Write suites to start from to evals/, and measure nothing.")
+@click.option("--replies", is_flag=True, help="Show what the models replied, prompt by prompt, beside the base.")
 @measuring_options
 @json_option
 @click.pass_obj
-def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options: MeasureOptions) -> None:
+def command(
+    app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], init: bool, replies: bool, options: MeasureOptions
+) -> None:
     """Measure revisions with the suites in evals/
 
     Without REV, measures the current persona.toml. A vector is measured alone on its base. Models are built in memory;
     results are kept, and not measured again.
 
+    --init writes three suites, and overwrites nothing: a template that judges replies, a hundred everyday questions, and
+    a hundred neutral paragraphs. The last two show what a model has forgotten.
+
     \b
+    persona eval --init
     persona eval
-    persona eval HEAD~1 HEAD --suite listening
+    persona eval HEAD~1 HEAD --suite listening --replies
     persona eval main --suite evals/safety.toml --device cuda --limit 50
     """
     from persona.verbs.eval import eval as evaluate
 
+    if init:
+        _init(app, revs or suites or replies or options != type(options)())
+        return
     done = evaluate(
-        app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command,
+        app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command, replies=replies,
         progress=app.progress(),
     )  # fmt: skip
     for text in done.notes:
@@ -48,7 +62,31 @@ def command(app: App, /, revs: tuple[str, ...], suites: tuple[str, ...], options
     app.show("eval", done, lambda console: _render(console, done))
 
 
+def _init(app: App, more: object) -> None:
+    """Write suites to start from; refuse anything ``more`` on the command line."""
+    from persona.verbs.eval_init import eval_init
+
+    if more:
+        raise UsageError("--init measures nothing", "Run persona eval --init alone, and persona eval afterwards.")
+    done = eval_init(app.repository())
+    for text in done.notes:
+        note(f"note: {text}")
+    app.show("eval", done, lambda console: _written(console, done))
+
+
+def _written(console: Console, done: EvalInitResult) -> None:
+    for path in done.kept:
+        console.print(f"[yellow]left[/]     {escape(path)}")
+    for path in done.written:
+        console.print(f"[green]written[/]  {escape(path)}")
+    if done.kept:
+        console.print("\nA suite is not written where one of its files is there already.")
+
+
 def _render(console: Console, done: EvalResult) -> None:
+    for measure in done.replies:
+        said.replies(console, measure)
+        console.print()
     for number_, build in enumerate(done.builds):
         if number_:
             console.print()
@@ -68,7 +106,7 @@ def _suite(console: Console, build: BuildScores, suite: SuiteScores) -> None:
     before = f"since {short(build.before)}" if build.before else ""
     columns = ["", "value", "95 % interval", *(["from base"] if any(s.from_base for s in suite.scores) else [])]
     columns += [before] if before else []
-    rows = table(*columns, right={"value"})
+    rows = table(*columns, right={"value"}, whole=columns[1:])
     for score in suite.scores:
         cells = [called(score.measure, score.name), number(score.value), interval(score.low, score.high)]
         cells += [moved(score.from_base)] if "from base" in columns else []

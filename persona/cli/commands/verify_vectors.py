@@ -64,7 +64,8 @@ def _render(console: Console, done: VerifyVectorsResult) -> None:
             f"[cyan]{escape(column.suite)}[/]  [bold]{called(column.measure, column.name)}[/]  "
             f"base {number(column.base)} {escape(column.unit)}{direction}"
         )
-        rows = table("", "from base", "noise", "beyond noise", "95 % interval")
+        numbers = "from base", "noise", "beyond noise", "95 % interval"
+        rows = table("", *numbers, whole=numbers)
         for cell in column.cells:
             noise = marked(cell.control.value, "") if cell.control else ""
             name, beyond = f"  {escape(cell.vector)}", moved(cell.beyond)

@@ -55,7 +55,8 @@ def marked(value: float, verdict: str) -> str:
 
 def moves(console: Console, changes: Iterable[FigureDiff]) -> None:
     """Print the numbers of suites on both sides of a comparison."""
-    rows = table("measured", "", "before", "after", "change", "95 % interval", right={"before", "after"})
+    numbers = "before", "after", "change", "95 % interval"
+    rows = table("measured", "", *numbers, right={"before", "after"}, whole=numbers)
     for diff in changes:
         change = marked(diff.after - diff.before, diff.verdict)
         values = number(diff.before), number(diff.after), change, interval(diff.low, diff.high)

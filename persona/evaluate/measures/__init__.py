@@ -3,7 +3,7 @@
     SUMMARY             one line
     VERSION             raised when the numbers change, so that stored results are measured again
     SETTINGS            keys that a suite may set beside ``kind``, ``name`` and ``data``: ``Number``, ``Whole``, ``Choice``,
-                        ``Text``, ``Texts``
+                        ``Text``, ``Texts``, or a class of its own
     measure(look, rows, settings)
                         returns ``Sums`` over the rows, one for each number of the measure
 
@@ -12,6 +12,11 @@ and if it compares with the base
     refer(look, rows, settings, reference)
                         runs on the base first, and stores what ``measure`` needs in ``reference.file`` and
                         ``reference.facts``; ``measure`` finds it in ``look.reference``
+
+and if not every row or combination of settings is valid
+
+    check(rows, settings, table)
+                        raises for what is not, when the suite is read
 
 The docstring gives the formula, its source and units. torch and transformers are imported inside functions, because suites are
 read without them.
@@ -26,8 +31,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from persona.methods.parts.parameters import Choice, Number, Value, Whole
+from persona.methods.parts.parameters import Value
 from persona.progress import Task
+from persona.settings import Spec
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -90,20 +96,24 @@ class Texts:
         return tuple(value)
 
 
-Setting = Number | Whole | Choice | Text | Texts
 SettingValue = Value | tuple[str, ...]
 """Value of a setting."""
+Setting = Spec[SettingValue]
 
 
 @dataclass(frozen=True)
 class Sums:
-    """One number of a measure: Σ ``totals`` / Σ ``counts`` over examples. ``better`` is "lower", "higher" or None."""
+    """One number of a measure: Σ ``totals`` / Σ ``counts`` over examples. ``better`` is "lower", "higher" or None.
+
+    ``replies`` are the prompt and the model's reply of each example, to be kept with the result, if the number judges replies.
+    """
 
     name: str
     better: Better | None
     unit: str
     totals: Sequence[float]
     counts: Sequence[float]
+    replies: Sequence[tuple[str, str]] = ()
 
 
 @dataclass

@@ -27,6 +27,7 @@ from persona.evaluate.measures import Look, Setting, Sums, Text
 from persona.methods.parts.parameters import Choice
 
 if TYPE_CHECKING:
+    from persona.evaluate.measures import SettingValue
     from persona.evaluate.rows import SuiteRow
     from persona.history.evaluations import Better
     from persona.methods.parts.parameters import Value
@@ -45,8 +46,8 @@ REQUIRED = ("function",)
 def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value]) -> Sequence[Sums]:
     """The numbers that the function returns, by name."""
     name = str(settings["function"])
-    with _importable(name, settings):
-        found = _called(name, look, rows)
+    with importing(name, settings):
+        found = call(name, rows, look.live, [dict(row.fields) for row in rows], look.seed)
     better: dict[str, Better | None] = {"lower": "lower", "higher": "higher", "neither": None}
     look.done(len(rows))
     return [
@@ -55,7 +56,7 @@ def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Value])
     ]
 
 
-def _importable(name: str, settings: Mapping[str, Value]) -> AbstractContextManager[None]:
+def importing(name: str, settings: Mapping[str, SettingValue]) -> AbstractContextManager[None]:
     """A context in which the function can be imported from beside the suite."""
     module, colon, _ = name.partition(":")
     if not colon or "folder" not in settings:
@@ -63,11 +64,15 @@ def _importable(name: str, settings: Mapping[str, Value]) -> AbstractContextMana
     return importable(Path(str(settings["folder"])), module, str(settings["code"]))
 
 
-def _called(name: str, look: Look, rows: Sequence[SuiteRow]) -> dict[str, list[float]]:
-    """Call the function, and check what it returns."""
+def call(name: str, rows: Sequence[SuiteRow], *given: Any) -> dict[str, list[float]]:
+    """Call the function ``name`` and return its numbers: lists as long as ``rows``, by name.
+
+    Raises:
+        UsageError: it does not exist, fails, or returns something else.
+    """
     function = find(name)
     try:
-        result = function(look.live, [dict(row.fields) for row in rows], look.seed)
+        result = function(*given)
         lists = result if isinstance(result, Mapping) else {"value": result}
         found = {str(key): list(values) if isinstance(values, Iterable) else [] for key, values in lists.items()}
     except Exception as error:
