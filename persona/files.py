@@ -307,6 +307,13 @@ def write_file(path: Path, data: bytes) -> None:
         staged.publish(path)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Append to a file that people follow while it grows; not made durable, so a crash may lose or cut the last lines."""
+    _announce("append", path)
+    with translated(path), path.open("ab") as file:
+        file.write(data)
+
+
 def rename(source: Path, target: Path, *, sync_folder: bool = True) -> None:
     """Rename within one file system; ``sync_folder`` makes the new name durable before returning."""
     _announce("rename", target)

@@ -19,6 +19,7 @@ from persona.recipe.model import Recipe
 from persona.recipe.parse import checked_vector_name
 from persona.repository import Repository
 from persona.training import nodes as nodes_
+from persona.training.anchors import AnchorPlan, Prompt, plan_anchors, read_prompts
 from persona.training.examples import TrainingExample, read_examples
 from persona.training.problems import DataSummary, Prepared, prepare
 from persona.training.settings import Settings, read_settings
@@ -31,9 +32,6 @@ DATA, EVALUATION, OLD = "data", "evaluation", "ewc_data"
 """Kinds of data files: to train on, to measure the loss on, and of the old task that must not be forgotten."""
 
 RUNS = "runs"
-
-_LATER = {"answers": "all"}
-"""Settings that identities of older runs do not have, with the value that these runs had."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class TrainRequest:
     speaker: str | None
     on: str | None
     ewc_data: Path | str | None
+    anchors: Sequence[Path | str]
     alpha: float | None
     message: str | None
     author: str
@@ -78,6 +77,16 @@ class TrainRequest:
     def examples(self) -> dict[str, list[TrainingExample]]:
         """All examples of each data file."""
         return {key: examples_for(self.settings, path, self.speaker) for key, path in self.paths.items()}
+
+    @cached_property
+    def anchor_prints(self) -> list[dict[str, Any]]:
+        """Fingerprints of the user's files of prompts."""
+        return [fingerprint(Path(path)) for path in self.anchors]
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The user's prompts for anchors."""
+        return [prompt for path in self.anchors for prompt in read_prompts(Path(path))]
 
     def report_left_out(self, nodes: Sequence[str]) -> tuple[str, ...]:
         """Tell the caller which examples belong to none of `nodes`; return one sentence per file."""
@@ -155,9 +164,15 @@ class PlannedRun:
             "base": self.start.base,
             "on": self.repo.commit(self.on).recipe if self.on else None,
             "speaker": self.request.speaker,
-            "settings": {key: value for key, value in self.settings.table().items() if _LATER.get(key) != value},
+            "settings": self.settings.table(),
             "digests": self.digests,
+            **({"anchors": prints} if (prints := [known["digest"] for known in self.request.anchor_prints]) else {}),
         }
+
+    @cached_property
+    def reader(self) -> tuple[Any, int | None]:
+        """The tokenizer of the model that training starts from, and the length of its context."""
+        return reader_of_recipe(self.repo, self.start, self.label)
 
 
 def plan_run(
@@ -190,6 +205,11 @@ def plan_run(
         raise UsageError(
             "elastic weight consolidation needs both a strength and data of the old task",
             "Give both: --ewc 100 --ewc-data OLD.jsonl",
+        )
+    if request.anchors and not settings.anchor_share:
+        raise UsageError(
+            f"{request.anchors[0]} has prompts for anchors, but anchors are off: anchor_share is 0",
+            "Turn them on: --set anchor_share=0.5",
         )
     refuse_while_merging(repo)
     start, on = _start(repo, request.on)
@@ -252,7 +272,7 @@ def prepare_all(run: PlannedRun) -> dict[str, Prepared]:
     Raises:
         UsageError: a file has nothing to learn for this run, or a text that cannot be used.
     """
-    tokenizer, most = reader_of_recipe(run.repo, run.start, run.label)
+    tokenizer, most = run.reader
     _check_own(run)
     prepared = {}
     for key, rows in run.examples.items():
@@ -266,6 +286,15 @@ def prepare_all(run: PlannedRun) -> dict[str, Prepared]:
                 "Check the examples, or learn all tokens: --set loss=all",
             )
     return prepared
+
+
+def anchors_of(run: PlannedRun, rows: int) -> AnchorPlan | None:
+    """The prompts of a run on `rows` examples, tokenized; None without anchors."""
+    from persona.training.run import steps_of
+
+    tokenizer, most = run.reader
+    plan = plan_anchors(tokenizer, run.request.prompts, run.settings, steps_of(run.settings, rows), most)
+    return plan if plan is None or plan.asked or plan.notes else None
 
 
 def _check_own(run: PlannedRun) -> None:

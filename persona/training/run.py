@@ -3,6 +3,8 @@
 RUN/run.json          identity of the run: settings, start and data; the same run resumes, any other is refused
     checkpoints/      the Trainer's checkpoints
     fisher.safetensors  the Fisher diagonal, with elastic weight consolidation
+    anchors.jsonl     the answers of the model at the start, with anchors
+    log.jsonl         a line for each step (`persona.training.runlog`)
     result.json       how the run went
     final/            the adapter or model, written atomically
 """
@@ -14,7 +16,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,15 @@ from persona import files
 from persona.checkpoints.folder import CHECKPOINTS, FINAL, IDENTITY, numbered_folders
 from persona.errors import Refusal
 from persona.inference.imports import quiet_imports
-from persona.inference.load import LoadedModel
+from persona.inference.load import LoadedModel, context_length
 from persona.progress import SILENT, Progress, Task
 from persona.training import fisher
 from persona.training.adapting import restore_dtypes, trainable
+from persona.training.anchoring import Anchoring, kept_or_made
+from persona.training.anchors import KEPT, AnchorPlan, AnchorSummary
 from persona.training.fisher import FisherDrift, Guard
-from persona.training.settings import Settings
+from persona.training.runlog import LOG, TRAINING, RunLog
+from persona.training.settings import LATER, Settings
 from persona.training.tokens import Tokenized
 
 with quiet_imports():
@@ -60,6 +65,7 @@ class Fit:
     before: float | None = None
     after: float | None = None
     ewc: FisherDrift | None = None
+    anchors: AnchorSummary | None = None
 
 
 def steps_of(settings: Settings, rows: int) -> int:
@@ -69,7 +75,7 @@ def steps_of(settings: Settings, rows: int) -> int:
 
 
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the folder has this run already.
+    """Whether the folder has this run already. Another run without a checkpoint, with nothing to lose, does not count.
 
     Raises:
         Refusal: the folder holds another run, or is not a run folder.
@@ -87,9 +93,30 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
         known = None
     if not isinstance(known, dict):
         raise Refusal(f"{path} is damaged", "Give another folder: -o RUN")
-    if known != identity:
-        raise Refusal(f"{folder} holds another run: {_difference(known, identity)}", "Give another folder: -o RUN")
-    return True
+    known = _with_defaults(known)
+    if known == identity:
+        return True
+    if not (folder / FINAL).exists() and _newest(folder) is None:
+        return False
+    raise Refusal(f"{folder} holds another run: {_difference(known, identity)}", "Give another folder: -o RUN")
+
+
+def begin(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Make a folder that of a run: remove what another one left there before its first checkpoint, which counts for nothing."""
+    if (folder / CHECKPOINTS).is_dir():
+        files.remove_tree(folder / CHECKPOINTS)
+    for name in _LEFT:
+        files.remove_file(folder / name)
+    files.write_file(folder / IDENTITY, (json.dumps(identity, indent=1) + "\n").encode())
+
+
+_LEFT = (IDENTITY, fisher.FILE, KEPT, LOG)
+
+
+def _with_defaults(known: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity with the settings that older versions did not write."""
+    settings = known.get("settings")
+    return {**known, "settings": {**LATER, **settings}} if isinstance(settings, dict) else {**known}
 
 
 def _begun(name: str) -> bool:
@@ -115,12 +142,9 @@ def finished(folder: Path) -> Fit | None:
     with files.translated(folder / RESULT):
         fields = json.loads(files.read_bytes(folder / RESULT))
     drift = FisherDrift(**fields["ewc"]) if fields["ewc"] else None
-    return Fit(**{**fields, "curve": tuple((step, loss) for step, loss in fields["curve"]), "ewc": drift})
-
-
-def kept_step(folder: Path) -> int:
-    """Step of the newest complete checkpoint in a run folder; 0 if there is none."""
-    return _step_of(_newest(folder))
+    anchors = AnchorSummary(**fields["anchors"]) if fields.get("anchors") else None
+    curve = tuple((step, loss) for step, loss in fields["curve"])
+    return Fit(**{**fields, "curve": curve, "ewc": drift, "anchors": anchors})
 
 
 def _newest(folder: Path) -> Path | None:
@@ -147,6 +171,7 @@ def fit(
     folder: Path,
     evaluation: Sequence[Tokenized] = (),
     old: Sequence[Tokenized] = (),
+    anchors: AnchorPlan | None = None,
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> Fit:
@@ -156,34 +181,42 @@ def fit(
         rows: Examples to train on.
         evaluation: Examples to measure the loss on, before and after.
         old: Examples of the old task, for elastic weight consolidation.
+        anchors: Prompts that the model answers first, to keep its answers to them.
 
     Raises:
         Refusal: training diverged.
     """
     files.make_folder(folder)
     pad = loaded.need_tokenizer().pad_token_id or 0
+    newest = _newest(folder)
+    log = RunLog(folder, _step_of(newest))
 
-    def measured(model: Any) -> float | None:
-        return loss_of(model, evaluation, settings.batch, pad) if evaluation else None
+    def measured(model: Any, phase: str) -> float | None:
+        if not evaluation:
+            return None
+        loss = loss_of(model, evaluation, settings.batch, pad, f"{phase} training", progress)
+        log.write(phase, loss=loss)
+        return loss
 
     with _own_randomness(settings.seed), _quiet():
         # A full fine-tune is measured in the dtype of its weights, an adapter (initially zero) in the dtype it runs in.
         full = settings.method == "full"
-        before = measured(loaded.model) if full else None
+        before = measured(loaded.model, "before") if full else None
         model, dtypes = trainable(loaded.model, settings, device)
         if not full:
-            before = measured(model)
+            before = measured(model, "before")
         guard = _guard(model, settings, folder, old, progress)
-        newest = _newest(folder)
+        anchoring, summary = _anchored(replace(loaded, model=model), anchors, settings, folder, progress)
         with progress.task("training", steps_of(settings, len(rows)), "steps") as task:
-            task.advance(kept_step(folder))
-            trainer = _Trainer(model, rows, settings, folder, pad, guard, task)
+            task.advance(_step_of(newest))
+            trainer = _Trainer(model, rows, settings, folder, pad, guard, anchoring, _Watcher(task, folder, log))
             trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         _check_finite(model, folder)
         drift = guard.report(model) if guard else None
         model = restore_dtypes(model, dtypes)
-        after = measured(model)
-        done = Fit(trainer.state.global_step, _step_of(newest), trainer.curve(), before, after, drift)
+        after = measured(model, "after")
+        summary = trainer.anchor_course(summary)
+        done = Fit(trainer.state.global_step, _step_of(newest), trainer.curve(), before, after, drift, summary)
         _publish(model, trainer, folder, done)
     return done
 
@@ -210,8 +243,20 @@ def _guard(model: Any, settings: Settings, folder: Path, old: Sequence[Tokenized
     return Guard(settings.ewc, diagonal, start, known[1], known[2])
 
 
+def _anchored(
+    start: LoadedModel, plan: AnchorPlan | None, settings: Settings, folder: Path, progress: Progress
+) -> tuple[Anchoring | None, AnchorSummary | None]:
+    """The loss on the anchors of a run and their summary, both None without anchors."""
+    if plan is None or not plan.asked:
+        return None, None
+    context = context_length(start.model.config)
+    limit = min(settings.max_length, context) if context else settings.max_length
+    anchors, summary = kept_or_made(start, plan, folder, limit, progress)
+    return Anchoring(anchors, plan.per_batch, settings), summary
+
+
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """The Trainer with a schedule down to the final learning rate, and the EWC penalty."""
+    """The Trainer with a schedule down to the final learning rate, the EWC penalty, and the loss on anchors."""
 
     def __init__(
         self,
@@ -221,13 +266,15 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
         folder: Path,
         pad: int,
         guard: Guard | None,
-        task: Task,
+        anchoring: Anchoring | None,
+        watcher: _Watcher,
     ) -> None:
         self._settings, self._guard, self._rows = settings, guard, [_labelled(row) for row in rows]
-        self._penalty: torch.Tensor | float = 0.0
+        self._anchoring, self._watcher = anchoring, watcher
+        self._sums: dict[str, torch.Tensor | float] = {}
+        self._batch = (-1, 0)  # the update, and the part of it
         device = model.get_input_embeddings().weight.device.type
         args = _arguments(settings, folder, device)
-        watcher = _Watcher(task, folder)
         super().__init__(
             model, args, train_dataset=self._rows, data_collator=lambda batch: collate(batch, pad), callbacks=[watcher]
         )
@@ -248,23 +295,45 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers has no types
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None, **more: Any
     ) -> Any:
-        """The loss per token of the update, plus the penalty once per update."""
+        """The loss per token of the update, plus the penalty and the loss on anchors, each once per update."""
         loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch, **more)
-        if self._guard is None:
-            return loss
+        self._watcher.count(inputs["attention_mask"])
         scaled = self.model_accepts_loss_kwargs and num_items_in_batch is not None
         parts = getattr(self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps)
-        penalty = self._guard.penalty(model) / (parts if scaled else 1)
-        self._penalty = self._penalty + penalty.detach() / (1 if scaled else parts)
-        return loss + penalty
+        if self._guard is not None:
+            loss = loss + self._added("penalty", self._guard.penalty(model), parts, scaled)
+        if self._anchoring is not None:
+            anchored = self._anchoring.loss(model, self._batch_number())
+            loss = loss + self._settings.anchor_share * self._added("anchor", anchored, parts, scaled)
+        return loss
+
+    def _added(self, name: str, value: torch.Tensor, parts: int, scaled: bool) -> torch.Tensor:
+        """A term as it is added to the loss of one of the parts of an update, and remembered for the log."""
+        self._sums[name] = self._sums.get(name, 0.0) + value.detach() / parts
+        return value / (parts if scaled else 1)  # unless the loss is scaled, the Trainer divides all of it
+
+    def _batch_number(self) -> int:
+        """The number of the batch in the run, which is the same after a resume."""
+        step: int = self.state.global_step
+        self._batch = (step, self._batch[1] + 1 if self._batch[0] == step else 0)
+        return step * self._settings.accumulate + self._batch[1]
 
     def log(self, logs: dict[str, float], *args: Any, **more: Any) -> None:
-        """Log the loss without the penalty, and the penalty separately."""
-        if self._guard is not None and "loss" in logs:
-            logs["penalty"] = float(self._penalty)
-            logs["loss"] -= logs["penalty"]
-            self._penalty = 0.0
+        """Log the loss on the data alone, and what is added to it separately."""
+        if "loss" in logs:
+            added = {name: float(value) for name, value in self._sums.items()}
+            logs |= added
+            logs["loss"] -= added.get("penalty", 0.0) + self._settings.anchor_share * added.get("anchor", 0.0)
+            self._sums.clear()
         super().log(logs, *args, **more)
+
+    def anchor_course(self, summary: AnchorSummary | None) -> AnchorSummary | None:
+        """The summary with the loss on anchors in the first and in the last tenth of the run."""
+        values = [float(entry["anchor"]) for entry in self.state.log_history if "anchor" in entry]
+        if summary is None or not values:
+            return summary
+        tenth = math.ceil(len(values) / 10)
+        return replace(summary, first=sum(values[:tenth]) / tenth, last=sum(values[-tenth:]) / tenth)
 
     def curve(self) -> tuple[tuple[int, float], ...]:
         """Pairs of step and loss, thinned to `MOST_POINTS`."""
@@ -319,18 +388,27 @@ def _arguments(settings: Settings, folder: Path, device: str) -> TrainingArgumen
 class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Reports progress, and ends a run that diverges."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
-        self._task, self._folder = task, folder
+    def __init__(self, task: Task, folder: Path, log: RunLog) -> None:
+        self._task, self._folder, self._log = task, folder, log
+
+    def count(self, mask: torch.Tensor) -> None:
+        """Count the tokens of a batch."""
+        self._log.tokens += int(mask.sum())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Advance the progress bar."""
         self._task.advance(1)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Raise if the loss is not finite, before the step is saved."""
+        """Write the step into the log. Raise if the loss is not finite, before the step is saved."""
         loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
+        if loss is None:
+            return
+        if not math.isfinite(loss):
             raise diverged(self._folder, f"the loss is {loss} at step {state.global_step}")
+        added = {name: logs[name] for name in ("penalty", "anchor") if name in logs}
+        numbers = {"loss": loss, **added, "lr": logs.get("learning_rate"), "tokens": self._log.tokens}
+        self._log.write(TRAINING, step=state.global_step, steps=state.max_steps, **numbers)
 
 
 def diverged(folder: Path, what: str) -> Refusal:
@@ -365,18 +443,22 @@ def collate(batch: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str,
 
 
 @torch.no_grad()
-def loss_of(model: Any, rows: Sequence[Tokenized], size: int, pad: int) -> float:
-    """Cross-entropy per counted token of all rows, in nats; `size` rows per batch."""
+def loss_of(
+    model: Any, rows: Sequence[Tokenized], size: int, pad: int, label: str = "", progress: Progress = SILENT
+) -> float:
+    """Cross-entropy per counted token of all rows, in nats; `size` rows per batch. Progress is shown as `label`."""
     model.eval()
     device = model.get_input_embeddings().weight.device
     total = 0.0
     order = sorted(rows, key=lambda row: len(row.tokens))
-    for start in range(0, len(order), size):
-        batch = collate([_labelled(row) for row in order[start : start + size]], pad)
-        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
-        labels = inputs.pop("labels")[:, 1:]
-        logits = model(**inputs, use_cache=False).logits[:, :-1].float()
-        total += float(functional.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"))
+    with progress.task(label, len(rows), "rows") as task:
+        for start in range(0, len(order), size):
+            batch = collate([_labelled(row) for row in order[start : start + size]], pad)
+            inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+            labels = inputs.pop("labels")[:, 1:]
+            logits = model(**inputs, use_cache=False).logits[:, :-1].float().transpose(1, 2)
+            total += float(functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+            task.advance(len(order[start : start + size]))
     return total / max(1, sum(row.counted for row in rows))
 
 

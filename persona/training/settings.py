@@ -24,13 +24,14 @@ CHOICES = {
     "too_long": ("cut", "skip", "error"),
     "duplicates": ("keep", "drop"),
     "dtype": ("auto", "fp32", "bf16"),
+    "anchor_loss": ("rows", "kl"),
 }
 RANGES: dict[str, tuple[float, float]] = {
     "rank": (1, 4096), "alpha": (1e-6, 1e6), "dropout": (0, 0.99), "learning_rate": (0, 1e3),
     "final_learning_rate": (0, 1e3), "warmup_steps": (0, 1e9), "epochs": (0, 1e5), "max_steps": (0, 1e9),
     "batch": (1, 65536), "accumulate": (1, 65536), "weight_decay": (0, 1e3), "max_grad_norm": (0, 1e9),
     "max_length": (2, 1 << 24), "turns": (0, 1 << 20), "seed": (0, 2**32 - 1), "save_every": (1, 1e9),
-    "ewc": (0, 1e12), "ewc_examples": (1, 1e9),
+    "ewc": (0, 1e12), "ewc_examples": (1, 1e9), "anchor_share": (0, 64),
 }  # fmt: skip
 """Minimum and maximum of each number."""
 
@@ -65,11 +66,16 @@ class Settings:
     save_every: int = 100
     ewc: float = 0.0
     ewc_examples: int = 256
+    anchor_share: float = 0.0  # rows of anchors for each row of data
+    anchor_loss: str = "rows"
 
     def table(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
+
+LATER = {"answers": "all", "anchor_share": 0.0, "anchor_loss": "rows"}
+"""Settings that run folders of older versions do not name, with the value that these runs had."""
 
 KEYS = tuple(field.name for field in fields(Settings))
 
@@ -102,6 +108,11 @@ def read_settings(preset: str | Path = "default", changes: Mapping[str, Any] | N
         )
     if settings.loss == "all" and settings.answers == "last":
         raise UsageError("loss is all, but answers is last", 'Set loss to "assistant" to learn answers only.')
+    if settings.anchor_share and settings.anchor_loss == "kl" and settings.method == "full":
+        raise UsageError(
+            "anchor_loss is kl, which needs the model as it was; a full fine-tune changes all of it",
+            "Use --set anchor_loss=rows, or --method lora.",
+        )
     if not settings.epochs and not settings.max_steps:
         raise UsageError("epochs and max_steps are both 0, so there is nothing to train", "Set one of them.")
     return settings

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona import files
-from persona.checkpoints.folder import FINAL, IDENTITY
+from persona.checkpoints.folder import FINAL
 from persona.errors import Locked, Refusal, UsageError, WrongBase
 from persona.progress import SILENT, Progress
 from persona.repository import Repository, now
 from persona.store.fishers import Fisher, ingest_fisher
-from persona.training.plan import DATA, EVALUATION, OLD, RUNS, PlannedRun, TrainRequest, name_of, plan_run, prepare_all
+from persona.training.anchors import AnchorPlan, AnchorSummary
+from persona.training.plan import (
+    DATA,
+    EVALUATION,
+    OLD,
+    RUNS,
+    PlannedRun,
+    TrainRequest,
+    anchors_of,
+    name_of,
+    plan_run,
+    prepare_all,
+)
 from persona.training.problems import DataSummary, Prepared
 from persona.verbs.commit import CommitResult, commit
 from persona.workspace.loading import load_recipe
@@ -29,8 +40,8 @@ if TYPE_CHECKING:
 class TrainResult:
     """A training run, or with `dry_run` what it would be.
 
-    `data`, `evaluation` and `old` summarize the examples to train on, to evaluate on, and of the old task. `curve` has
-    pairs of step and loss per token. `before` and `after` are the losses per token on the evaluation data. `resumed` is
+    `data`, `evaluation` and `old` summarize the examples to train on, to evaluate on, and of the old task. `anchors` is null if
+    there are none. `curve` has pairs of step and loss per token. `before` and `after` are the losses per token on the evaluation data. `resumed` is
     the step that the run resumed from, 0 for a new one. `trained` is false if the run was already finished.
     """
 
@@ -50,6 +61,7 @@ class TrainResult:
     before: float | None = None
     after: float | None = None
     ewc: FisherDrift | None = None
+    anchors: AnchorSummary | None = None
     committed: CommitResult | None = None
 
 
@@ -74,6 +86,7 @@ def train(
     on: str | None = None,
     out: Path | str | None = None,
     ewc_data: Path | str | None = None,
+    anchors: Sequence[Path | str] = (),
     alpha: float | None = None,
     message: str | None = None,
     author: str = "",
@@ -97,6 +110,7 @@ def train(
         on: Revision to start from a build of; by default the base of HEAD.
         out: Folder of the run; by default `runs/NAME`.
         ewc_data: File of examples of the old task, for elastic weight consolidation.
+        anchors: Files of prompts to anchor at, besides those of the project (`persona.training.anchors`).
         alpha: Alpha of the vector; by default 1, or its current one.
         device: Device to train on, such as "cuda".
         dry_run: Only check the request and read the data.
@@ -111,12 +125,12 @@ def train(
         Locked: another process trains in the run folder.
     """
     request = TrainRequest(
-        repo, data, evaluation, preset, changes, speaker, on, ewc_data, alpha,
-        message, author, device, dry_run, code, command, told, progress,
+        repo, data, evaluation, preset, changes, speaker, on, ewc_data, anchors,
+        alpha, message, author, device, dry_run, code, command, told, progress,
     )  # fmt: skip
     run = plan_run(request, node, name=name, out=out)
     notes = request.report_left_out([node] if node is not None else [])
-    result = _train_and_commit(run, prepare_all(run))
+    result = _train_and_commit(_ready(run))
     return replace(result, notes=(*notes, *result.notes))
 
 
@@ -132,6 +146,7 @@ def train_nodes(
     on: str | None = None,
     out: Path | str | None = None,
     ewc_data: Path | str | None = None,
+    anchors: Sequence[Path | str] = (),
     alpha: float | None = None,
     message: str | None = None,
     author: str = "",
@@ -152,8 +167,8 @@ def train_nodes(
         out: Folder in which each run gets a folder of its vector's name; by default `runs`.
     """
     request = TrainRequest(
-        repo, data, evaluation, preset, changes, speaker, on, ewc_data, alpha,
-        message, author, device, dry_run, code, command, told, progress,
+        repo, data, evaluation, preset, changes, speaker, on, ewc_data, anchors,
+        alpha, message, author, device, dry_run, code, command, told, progress,
     )  # fmt: skip
     if twice := next((node for node in nodes if list(nodes).count(node) > 1), None):
         raise UsageError(f"'{twice}' is named twice", "Name each node once.")
@@ -161,8 +176,22 @@ def train_nodes(
     runs = [plan_run(request, node, out=place / name_of(node, Path(data)), several=True) for node in nodes]
     _check_names(runs)
     notes = request.report_left_out(nodes)
-    ready = [(run, prepare_all(run)) for run in runs]
-    return TrainNodesResult(tuple(_train_and_commit(run, prepared) for run, prepared in ready), notes)
+    ready = [_ready(run) for run in runs]
+    return TrainNodesResult(tuple(map(_train_and_commit, ready)), notes)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A planned run with its tokenized data and anchors."""
+
+    run: PlannedRun
+    prepared: Mapping[str, Prepared]
+    anchors: AnchorPlan | None
+
+
+def _ready(run: PlannedRun) -> _Ready:
+    prepared = prepare_all(run)
+    return _Ready(run, prepared, anchors_of(run, len(prepared[DATA].rows)))
 
 
 def _check_names(runs: Sequence[PlannedRun]) -> None:
@@ -176,11 +205,12 @@ def _check_names(runs: Sequence[PlannedRun]) -> None:
             )
 
 
-def _train_and_commit(run: PlannedRun, prepared: Mapping[str, Prepared]) -> TrainResult:
+def _train_and_commit(ready: _Ready) -> TrainResult:
+    run, prepared = ready.run, ready.prepared
     request = run.request
     if request.dry_run:
-        return _result(run, prepared)
-    fit, trained = _trained(run, prepared)
+        return _result(ready)
+    fit, trained = _trained(ready)
     with _explaining_divergence(run):
         committed = commit(
             run.repo,
@@ -196,13 +226,14 @@ def _train_and_commit(run: PlannedRun, prepared: Mapping[str, Prepared]) -> Trai
             command=request.command,
             progress=request.progress,
         )
-    return replace(_result(run, prepared), **vars(fit), trained=trained, committed=committed)
+    return replace(_result(ready), **vars(fit), trained=trained, committed=committed)
 
 
-def _trained(run: PlannedRun, prepared: Mapping[str, Prepared]) -> tuple[Fit, bool]:
+def _trained(ready: _Ready) -> tuple[Fit, bool]:
     """Train, unless the run is finished; return how it went, and whether it was trained now."""
-    from persona.training.run import check_identity, finished, fit
+    from persona.training.run import begin, check_identity, finished, fit
 
+    run = ready.run
     done = finished(run.folder)
     if done is not None:
         return done, False
@@ -210,14 +241,14 @@ def _trained(run: PlannedRun, prepared: Mapping[str, Prepared]) -> tuple[Fit, bo
     files.make_folder(run.folder)
     with _alone(run.folder):
         if not check_identity(run.folder, run.identity):
-            files.write_file(run.folder / IDENTITY, (json.dumps(run.identity, indent=1) + "\n").encode())
+            begin(run.folder, run.identity)
         # qlora moves the model to the device itself, once it is quantized.
         device = "cpu" if run.settings.method == "qlora" else request.device
         model = load_recipe(run.repo, run.start, run.label, run.on, device=device, progress=request.progress)
-        rows = {key: file.rows for key, file in prepared.items()}
+        rows = {key: file.rows for key, file in ready.prepared.items()}
         return fit(
             model, rows[DATA], run.settings, run.folder,
-            rows.get(EVALUATION, ()), rows.get(OLD, ()), request.device, request.progress,
+            rows.get(EVALUATION, ()), rows.get(OLD, ()), ready.anchors, request.device, request.progress,
         ), True  # fmt: skip
 
 
@@ -261,6 +292,9 @@ def _facts(run: PlannedRun, prepared: Mapping[str, Prepared], fit: Fit) -> dict[
         training["on"] = run.on
     if fit.after is not None:
         training["eval_loss"] = {"before": fit.before, "after": fit.after}
+    if fit.anchors is not None:
+        training["anchors"] = asdict(fit.anchors)
+        training["anchors"] |= {"data": request.anchor_prints} if request.anchor_prints else {}
     started = {"time": now(), "seed": run.settings.seed, "base": run.start.base}
     if EVALUATION in prepared:
         training["eval_data"] = request.prints[EVALUATION]
@@ -286,13 +320,14 @@ def _kept_fisher(run: PlannedRun, drift: FisherDrift | None) -> dict[str, Any]:
     return {"ewc": {"fisher": kept.put(run.repo.objects), **asdict(drift)}}
 
 
-def _result(run: PlannedRun, prepared: Mapping[str, Prepared]) -> TrainResult:
+def _result(ready: _Ready) -> TrainResult:
     """The result of a run that has not been trained."""
     from persona.training.run import steps_of
 
+    run, prepared, plan = ready.run, ready.prepared, ready.anchors
     settings, summaries = run.settings, {key: file.summary for key, file in prepared.items()}
     steps = steps_of(settings, len(prepared[DATA].rows))
-    notes = []
+    notes = [*(plan.notes if plan else ())]
     if settings.warmup_steps >= steps:
         notes.append(
             f"{'the only step is' if steps == 1 else f'all {steps} steps are'} warm-up (warmup_steps is {settings.warmup_steps}), "
@@ -311,4 +346,5 @@ def _result(run: PlannedRun, prepared: Mapping[str, Prepared]) -> TrainResult:
         old=summaries.get(OLD),
         steps=steps,
         notes=tuple(notes),
+        anchors=AnchorSummary(len(plan.asked), plan.own, plan.per_batch) if plan and plan.asked else None,
     )

@@ -37,6 +37,7 @@ SMALL: dict[str, Any] = {
     "learning_rate": 1e-2,
     "warmup_steps": 0,
     "save_every": 2,
+    "anchor_share": 0,  # see tests/training/test_anchors.py
 }
 
 

@@ -21,6 +21,7 @@ from persona.recipe.alphas import alpha_text
 from persona.training.settings import CHOICES
 
 if TYPE_CHECKING:
+    from persona.training.anchors import AnchorSummary
     from persona.training.problems import DataSummary
     from persona.verbs.train import TrainNodesResult, TrainResult
 
@@ -68,6 +69,11 @@ if TYPE_CHECKING:
     type=click.Path(readable=False),
     help="Examples of the old task, for elastic weight consolidation.",
 )
+@click.option(
+    "--anchor", "anchors", metavar="FILE", multiple=True, type=click.Path(readable=False),
+    help="Prompts whose answers should stay as they are, besides the built-in ones; repeatable.",
+)  # fmt: skip
+@click.option("--no-anchor", is_flag=True, help="Train without anchors.")
 @click.option("--alpha", type=float, metavar="A", help="Alpha of the vector. [default: 1]")
 @click.option("-m", "--message", metavar="MSG", help="Commit message.")
 @click.option(
@@ -89,6 +95,8 @@ def command(
     settings: tuple[str, ...],
     speaker: str | None,
     ewc_data: str | None,
+    anchors: tuple[str, ...],
+    no_anchor: bool,
     alpha: float | None,
     message: str | None,
     device: str,
@@ -103,6 +111,9 @@ def command(
 
     The vector implements NODE of the memory graph. With several NODEs, trains one vector for each, on the examples
     with "node": "NODE".
+
+    A narrow data set also changes answers to everything else. With the default preset, the model first answers neutral
+    prompts; these answers, the anchors, are learned beside the data, so that they stay as they are.
 
     \b
     persona train pattern-listening --data listening.jsonl --as listening
@@ -127,11 +138,12 @@ def command(
     options: dict[str, Any] = {
         "evaluation": app.optional_path(evaluation),
         "preset": app.path(preset) if app.path(preset).suffix == ".toml" else preset,
-        "changes": {**parse_changes(settings), **flags},
+        "changes": {**parse_changes(settings), **flags, **({"anchor_share": 0.0} if no_anchor else {})},
         "speaker": speaker,
         "on": on,
         "out": app.optional_path(out),
         "ewc_data": app.optional_path(ewc_data),
+        "anchors": [app.path(path) for path in anchors],
         "alpha": alpha,
         "message": message,
         "author": app.author(repo),
@@ -142,6 +154,8 @@ def command(
         "told": tell,
         "progress": app.progress(),
     }
+    if anchors and no_anchor:
+        raise UsageError("--anchor and --no-anchor exclude each other", "Leave one of them out.")
     if len(nodes) > 1 and name is not None:
         raise UsageError("--as cannot be used with several nodes", "Omit it: each vector is named after its node.")
     done: TrainResult | TrainNodesResult
@@ -172,6 +186,8 @@ def _render(console: Console, done: TrainResult, told: Sequence[str]) -> None:
         summary(console, "evaluation", done.evaluation)
     if done.old:
         summary(console, "old task", done.old)
+    if done.anchors:
+        _anchors(console, done.anchors)
     for text in done.notes:
         if text not in told:
             console.print(f"[yellow]{escape(text)}[/]")
@@ -201,6 +217,16 @@ def summary(console: Console, what: str, data: DataSummary) -> None:
         lines += ", …" if problem.count > len(problem.where) else ""
         what = f"{problem.count} {escape(problem.what)}, {problem.done}"
         console.print(f"           [yellow]{what}[/] [dim](line {lines})[/]")
+
+
+def _anchors(console: Console, anchors: AnchorSummary) -> None:
+    """Print the number of anchors, and how they went."""
+    own = f" ({anchors.own} from --anchor)" if anchors.own else ""
+    tokens = f", {count(anchors.tokens, 'token')} of answers" if anchors.tokens else ""
+    loss = f", loss {anchors.first:.3g} → {anchors.last:.3g}" if anchors.first is not None else ""
+    console.print(
+        f"{'anchors':10} {count(anchors.prompts, 'neutral prompt')}{own}{tokens}, {anchors.per_batch} beside each batch{loss}"
+    )
 
 
 def _course(console: Console, done: TrainResult) -> None:
