@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from persona.history.evaluations import Better, Evaluation, Figure, number_called
 from persona.ids import RecipeId
@@ -11,12 +11,21 @@ from persona.recipe.builds import BuildDigests, build_digest
 from persona.recipe.model import Recipe
 from persona.repository import Repository
 
+DTYPES = {None: None, "bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+"""Dtypes that a model may have been measured in, with their short names; None is that of its weights."""
+
+
+def labelled(suite: str, dtype: str | None) -> str:
+    """``calm (fp32)``: a suite, and the dtype if the model did not run in that of its weights."""
+    return f"{suite} ({dtype})" if dtype else suite
+
 
 @dataclass(frozen=True)
 class FigureReading:
     """One number of a suite with its 95 % interval.
 
     The interval is null if there are too few examples. ``better`` is "lower" or "higher", or null if neither is better.
+    ``dtype`` is the dtype that was asked for, null if the model ran in that of its weights.
     """
 
     suite: str
@@ -27,6 +36,12 @@ class FigureReading:
     value: float
     low: float | None
     high: float | None
+    dtype: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Its suite and dtype."""
+        return labelled(self.suite, self.dtype)
 
     @property
     def text(self) -> str:
@@ -67,7 +82,10 @@ class TrialFigure:
 
 @dataclass(frozen=True)
 class FigureDiff:
-    """One number of a suite on both sides of a comparison, with the 95 % interval of the difference over pairs of examples."""
+    """One number of a suite on both sides of a comparison, with the 95 % interval of the difference over pairs of examples.
+
+    ``dtype`` is the dtype that was asked for, null if the models ran in that of their weights.
+    """
 
     suite: str
     measure: str
@@ -77,14 +95,24 @@ class FigureDiff:
     low: float | None
     high: float | None
     verdict: str
+    dtype: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Its suite and dtype."""
+        return labelled(self.suite, self.dtype)
 
 
 def readings(repo: Repository, recipe: Recipe) -> tuple[FigureReading, ...]:
-    """All stored numbers of a recipe, measured in its own dtype."""
+    """All stored numbers of a recipe: those measured in its own dtype, then those in others."""
     if repo.evaluations.is_empty:
         return ()
-    evaluations = repo.evaluations.of(build_digest(recipe))
-    return tuple(_reading(evaluation, figure) for evaluation in evaluations for figure in evaluation.figures)
+    return tuple(
+        _reading(evaluation, figure, short)
+        for dtype, short in DTYPES.items()
+        for evaluation in repo.evaluations.of(build_digest(recipe, dtype))
+        for figure in evaluation.figures
+    )
 
 
 class Headlines:
@@ -96,22 +124,28 @@ class Headlines:
         self._digests = BuildDigests(repo.objects)
 
     def of(self, recipe: RecipeId) -> tuple[FigureReading, ...]:
-        """The headline numbers of one recipe, by the suites' names."""
-        build = self._digests.of(recipe) if self._measured else ""
-        evaluations = self._repo.evaluations.of(build) if build in self._measured else ()
-        return tuple(_reading(evaluation, evaluation.figures[0]) for evaluation in evaluations if evaluation.figures)
+        """The headline numbers of one recipe, by the suites' names; in another dtype only if there is none in its own."""
+        found: dict[str, FigureReading] = {}
+        for dtype, short in DTYPES.items() if self._measured else ():
+            build = self._digests.of(recipe, dtype)
+            for evaluation in self._repo.evaluations.of(build) if build in self._measured else ():
+                if evaluation.figures:
+                    found.setdefault(evaluation.suite, _reading(evaluation, evaluation.figures[0], short))
+        return tuple(found[suite] for suite in sorted(found))
 
 
 def moves(repo: Repository, before: Recipe, after: Recipe) -> tuple[FigureDiff, ...]:
-    """The changes from one recipe to another, by the suites that both were measured by."""
+    """The changes from one recipe to another, by the suites that both were measured by in the same dtype."""
     if repo.evaluations.is_empty or build_digest(before) == build_digest(after):
         return ()
-    return tuple(_moves(repo, before, after))
+    return tuple(
+        replace(diff, dtype=short) for dtype, short in DTYPES.items() for diff in _moves(repo, before, after, dtype)
+    )
 
 
-def _moves(repo: Repository, before: Recipe, after: Recipe) -> Iterator[FigureDiff]:
-    old = {(past.suite_digest, past.seed): past for past in repo.evaluations.of(build_digest(before))}
-    for new in repo.evaluations.of(build_digest(after)):
+def _moves(repo: Repository, before: Recipe, after: Recipe, dtype: str | None) -> Iterator[FigureDiff]:
+    old = {(past.suite_digest, past.seed): past for past in repo.evaluations.of(build_digest(before, dtype))}
+    for new in repo.evaluations.of(build_digest(after, dtype)):
         other = old.get((new.suite_digest, new.seed))
         if other is not None:
             yield from moved(other, new, new.seed)
@@ -127,9 +161,9 @@ def moved(before: Evaluation, after: Evaluation, seed: int) -> Iterator[FigureDi
             yield FigureDiff(after.suite, figure.measure, figure.name, past.value, figure.value, *interval)
 
 
-def _reading(evaluation: Evaluation, figure: Figure) -> FigureReading:
+def _reading(evaluation: Evaluation, figure: Figure, dtype: str | None) -> FigureReading:
     interval = figure.value, figure.low, figure.high
-    return FigureReading(evaluation.suite, figure.measure, figure.name, figure.unit, figure.better, *interval)
+    return FigureReading(evaluation.suite, figure.measure, figure.name, figure.unit, figure.better, *interval, dtype)
 
 
 def change(after: Figure, before: Figure | None, seed: int = 0) -> FigureChange | None:

@@ -15,7 +15,7 @@ from persona.maintenance import catalog as catalog_
 from persona.maintenance import roots as roots_
 from persona.maintenance import weights as weights_
 from persona.maintenance.affected import Affected
-from persona.maintenance.catalog import Catalog
+from persona.maintenance.catalog import Catalog, CatalogEntry
 from persona.maintenance.references import is_known
 from persona.maintenance.report import CheckCounts, CheckReport, LostObject
 from persona.maintenance.roots import Roots
@@ -201,7 +201,13 @@ def _lost_objects(exam: Examination, affected: Affected) -> Iterator[LostObject]
         why += f"; {', '.join(refs)} points at it" if refs else ""
         if kind == "evaluation":
             why += "; measure again (persona eval), or delete the file in evaluations/ that names it"
+        if kind == "text" and any((name, kind) in known.references.objects for known in _evaluations(exam)):
+            why += "; it keeps replies of an evaluation: persona eval --replies makes them again"
         yield LostObject(kind, name, why, (), affected.commits(name), affected.vectors(name))
+
+
+def _evaluations(exam: Examination) -> Iterator[CatalogEntry]:
+    return (exam.catalog.known[name] for name in exam.catalog.of_kind("evaluation"))
 
 
 def _lost_contents(exam: Examination, affected: Affected) -> Iterator[LostObject]:

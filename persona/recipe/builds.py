@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from persona import methods
@@ -59,12 +60,12 @@ class BuildDigests:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
-        self._known: dict[RecipeId, str] = {}
+        self._known: dict[RecipeId, _Parts | Recipe] = {}
         self._meanings = {weighs: _Meanings(weighs) for weighs in (False, True)}
-        self._heads: dict[str, tuple[_Meanings, bytes]] = {}
+        self._heads: dict[str, tuple[_Meanings, _Around]] = {}
 
-    def of(self, name: RecipeId) -> str:
-        """Return the digest of a stored recipe.
+    def of(self, name: RecipeId, dtype: str | None = None) -> str:
+        """Return the digest of a stored recipe; ``dtype`` is as for :func:`build_digest`.
 
         Raises:
             Damaged: the recipe cannot be read.
@@ -73,11 +74,12 @@ class BuildDigests:
             text = self._objects.text(name, "recipe")
             with decoding("recipe", name):
                 quick = self._of_text(text)
-            self._known[name] = quick or build_digest(Recipe.get(self._objects, name))
-        return self._known[name]
+            self._known[name] = quick or Recipe.get(self._objects, name)
+        known = self._known[name]
+        return build_digest(known, dtype) if isinstance(known, Recipe) else known.digest(dtype)
 
-    def _of_text(self, text: str) -> str | None:
-        """Return the digest from canonical JSON; None if no vector acts or the text has another form.
+    def _of_text(self, text: str) -> _Parts | None:
+        """Return the parts of the digest from canonical JSON; None if no vector acts or the text has another form.
 
         Splitting is safe: quotes within strings are escaped, so a separator never matches inside a string.
         """
@@ -89,14 +91,38 @@ class BuildDigests:
         meanings, around = self._heads[head]
         entries = tail.removesuffix(_END).split(f",{ENTRY_BEGINS}")
         vectors = ",".join(filter(None, map(meanings.__getitem__, entries)))
-        return object_digest(b"%s%s]}" % (around, vectors.encode())) if vectors else None
+        return _Parts(around, vectors.encode()) if vectors else None
 
-    def _of_head(self, head: str) -> tuple[_Meanings, bytes]:
-        """Return the entries' meanings under this head's method, and the bytes that a build has before its vectors."""
+    def _of_head(self, head: str) -> tuple[_Meanings, _Around]:
+        """Return the entries' meanings under this head's method, and what a build has before its vectors."""
         fields = json.loads(head + _VECTORS + _END)
         merge = {key: fields[key] for key in ("base", "method", "scale", "parameters", *_CHOICES) if key in fields}
-        around = canonical({**merge, "dtype": None, "vectors": []})
-        return self._meanings[may_weigh(fields["method"])], _DOMAIN + around.removesuffix(b"]}")
+        return self._meanings[may_weigh(fields["method"])], _Around(merge)
+
+
+class _Around(dict[str | None, bytes]):
+    """Maps a dtype to the bytes that a build has before its vectors."""
+
+    def __init__(self, merge: dict[str, Any]) -> None:
+        super().__init__()
+        self._merge = merge
+
+    def __missing__(self, dtype: str | None) -> bytes:
+        around = canonical({**self._merge, "dtype": dtype, "vectors": []})
+        self[dtype] = _DOMAIN + around.removesuffix(b"]}")
+        return self[dtype]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the digests of a recipe are made of: what is before its vectors, and the vectors."""
+
+    around: _Around
+    vectors: bytes
+
+    def digest(self, dtype: str | None) -> str:
+        """The digest in this dtype."""
+        return object_digest(b"%s%s]}" % (self.around[dtype], self.vectors))
 
 
 _CHOICES = (FILES, SETTINGS)

@@ -89,7 +89,9 @@ def main() -> None:
                     print(line(row), flush=True)
                 if mode == "anchored":
                     found |= lab.planted()
-    (folder / "results.json").write_text(json.dumps({"rows": [asdict(row) for row in rows], "planted": found}, indent=1))
+    (folder / "results.json").write_text(
+        json.dumps({"rows": [asdict(row) for row in rows], "planted": found}, indent=1)
+    )
     if args.page:
         from tests.bench.truth_page import page
 
@@ -206,14 +208,19 @@ class Lab:
             return "bad" if lost - value(self._measured(base, ("chat",), "base")[0], "chat") > 3 * MOST_LOST else "good"
 
         verdicts = [judge(entry.commit) for entry in history]
-        first = next((entry for entry, verdict in zip(reversed(history), reversed(verdicts), strict=True) if verdict == "bad"), None)
+        first = next(
+            (entry for entry, verdict in zip(reversed(history), reversed(verdicts), strict=True) if verdict == "bad"),
+            None,
+        )
         if first is None:
             return {f"seed {self.seed}": f"blame: {blamed}; no commit is bad"}
         ended = bisect.bisect(repo, "HEAD", ["base"], judge)
         name = next((entry.subject for entry in history if entry.commit == ended.found), "nothing")
         return {f"seed {self.seed}": f"blame: {blamed}; bisect: {name}; the first bad commit: {first.subject}"}
 
-    def _measured(self, recipe: Recipe, names: Sequence[str], label: str, control: int | None = None) -> list[Evaluation]:
+    def _measured(
+        self, recipe: Recipe, names: Sequence[str], label: str, control: int | None = None
+    ) -> list[Evaluation]:
         suites = [self._suite(name) for name in names]
         return list(self._evaluator.of(recipe, label, control=control, suites=suites))
 
@@ -230,7 +237,9 @@ class Lab:
         for suite, seed, count in (("own", 1, 24), ("tune", 2, 12)):
             for name in (*GOOD, HABIT):
                 write(evals / f"{suite}-{name}.jsonl", dialogues(name, count, seed, held_out=True))
-            measures = [f'[[measures]]\nkind = "loss"\nname = "{n}"\ndata = "{suite}-{n}.jsonl"\n' for n in (*GOOD, HABIT)]
+            measures = [
+                f'[[measures]]\nkind = "loss"\nname = "{n}"\ndata = "{suite}-{n}.jsonl"\n' for n in (*GOOD, HABIT)
+            ]
             (evals / f"{suite}.toml").write_text("".join(measures))
         few = (evals / "chat.jsonl").read_text().splitlines(keepends=True)[::5]
         (evals / "few.jsonl").write_text("".join(few))
@@ -241,7 +250,9 @@ class Lab:
             (evals / f"said-{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             rule = {key: part for key, part in asdict(behaviour.rule).items() if part}
             lines = "".join(f"{key} = {json.dumps(part)}\n" for key, part in rule.items())
-            said.append(f'[[measures]]\nkind = "replies"\nname = "{name}"\ntokens = 48\ndata = "said-{name}.jsonl"\n{lines}')
+            said.append(
+                f'[[measures]]\nkind = "replies"\nname = "{name}"\ntokens = 48\ndata = "said-{name}.jsonl"\n{lines}'
+            )
         (evals / "said.toml").write_text("\n".join(said))
 
     def _train_all(self) -> None:
@@ -276,7 +287,8 @@ def write(path: Path, data: Sequence[Dialogue]) -> None:
     """Write dialogues as messages, unless they are there."""
     path.parent.mkdir(exist_ok=True)
     rows = (
-        {"messages": [{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.reply}]} for one in data
+        {"messages": [{"role": "user", "content": one.prompt}, {"role": "assistant", "content": one.reply}]}
+        for one in data
     )
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 

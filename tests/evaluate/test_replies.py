@@ -200,7 +200,9 @@ def test_lost_replies_cost_no_result_and_are_made_again(talking: persona.Reposit
     (kept,) = talking.evaluations.of(path.parent.name)
     assert kept.replies is not None
     talking.objects.path(kept.replies).unlink()
-    assert [(loss.kind, str(loss.id)) for loss in persona.fsck(talking).lost] == [("text", kept.replies)]
+    (lost,) = persona.fsck(talking).lost
+    assert (lost.kind, lost.id) == ("text", kept.replies)
+    assert "persona eval --replies makes them again" in lost.why
     assert persona.eval(talking).measured == 0
     assert persona.eval(talking, replies=True).measured == 1
     assert persona.fsck(talking).ok

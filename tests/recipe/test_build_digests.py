@@ -66,6 +66,7 @@ def test_each_is_that_of_the_recipe(recipes: list[Recipe]) -> None:
         digests = BuildDigests(objects)
         for recipe in (*recipes, *others):
             assert digests.of(recipe.put(objects)) == build_digest(recipe)
+            assert digests.of(recipe.put(objects), "float32") == build_digest(recipe, "float32")
 
 
 A = Entry("a", "a" * 64, 0.5)

@@ -116,6 +116,19 @@ def test_log_show_and_diff_have_it(tuned: persona.Repository) -> None:
     assert loss.after - loss.before == pytest.approx(after.from_before.value, abs=1e-6)
 
 
+def test_what_ran_in_another_dtype_is_labelled(tuned: persona.Repository) -> None:
+    half = persona.eval(tuned, ["HEAD~3", "HEAD~2"], options=MeasureOptions(dtype="bf16"))
+    (reading,) = persona.log(tuned, "HEAD~2")[0].measured
+    assert (reading.source, reading.value) == ("calm (bf16)", scores(half, 1)["answers", "loss"].value)
+    assert {one.source for one in persona.show(tuned, "HEAD~2").measured} == {"calm (bf16)"}
+    assert {one.source for one in persona.diff(tuned, "HEAD~3", "HEAD~2").measured} == {"calm (bf16)"}
+    whole = persona.eval(tuned, ["HEAD~2"])
+    (reading,) = persona.log(tuned, "HEAD~2")[0].measured
+    assert (reading.source, reading.value) == ("calm", scores(whole)["answers", "loss"].value)
+    assert [one.source for one in persona.show(tuned, "HEAD~2").measured][::9] == ["calm", "calm (bf16)"]
+    assert {one.source for one in persona.diff(tuned, "HEAD~3", "HEAD~2").measured} == {"calm (bf16)"}
+
+
 def test_results_survive_gc_and_are_known_to_fsck(tuned: persona.Repository) -> None:
     persona.eval(tuned)
     assert persona.fsck(tuned).ok

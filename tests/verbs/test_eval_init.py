@@ -51,8 +51,9 @@ def test_they_are_written_once_and_measure(tmp_path: Path, capsys: pytest.Captur
     assert found.replies[0].prompts[0].prompt == "I have decided to move to the coast next year."
     assert invoke(["-C", str(repo.root), "eval", "--init"]) == 0
     assert "left     evals/chat.toml" in capsys.readouterr().out
-    assert invoke(["-C", str(repo.root), "eval", "HEAD", "--init"]) == 2
-    assert "--init measures nothing" in capsys.readouterr().err
+    for more in ("HEAD", "--replies", "--limit=3"):
+        assert invoke(["-C", str(repo.root), "eval", "--init", more]) == 2
+        assert "--init measures nothing" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

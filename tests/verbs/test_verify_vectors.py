@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import persona
+from persona.cli.main import invoke
 from persona.errors import UsageError
+from persona.history.evaluations import number_called
 from tests.verbs.conftest import BAD, GOOD
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
@@ -23,6 +25,19 @@ def test_each_vector_alone_and_noise_of_its_size(tuned: persona.Repository) -> N
     assert cells[BAD].effect.verdict == "worse"
     assert found.measured == 1 + 2 * 5
     assert persona.verify_vectors(tuned, suites=["calm"], alpha=1.0).measured == 0
+
+
+def test_the_price_of_a_vector_is_plain(tuned: persona.Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it makes worse in any suite stands in one place."""
+    assert invoke(["-C", str(tuned.root), "verify-vectors", "--alpha", "1"]) == 0
+    _, table = capsys.readouterr().out.split("What each vector alone gains, and its price")
+    found = persona.verify_vectors(tuned, alpha=1.0)
+    for at, vector in enumerate(found.vectors):
+        gain, price = table[table.index(f"  {vector} ") :].splitlines()[:2]
+        for column in found.columns:
+            effect, name = column.cells[at].effect, number_called(column.measure, column.name)
+            assert (f"{name} " in gain) == (effect is not None and effect.verdict == "better")
+            assert (f"{name} " in price) == (effect is not None and effect.verdict == "worse")
 
 
 def test_wrong_uses_are_named(tuned: persona.Repository) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 
@@ -51,7 +52,7 @@ def command(
     from persona.verbs.eval import eval as evaluate
 
     if init:
-        _init(app, revs or suites or replies or options != type(options)())
+        _init(app)
         return
     done = evaluate(
         app.repository(), revs, suites=suites, options=options, cwd=app.folder, command=app.command, replies=replies,
@@ -62,11 +63,13 @@ def command(
     app.show("eval", done, lambda console: _render(console, done))
 
 
-def _init(app: App, more: object) -> None:
-    """Write suites to start from; refuse anything ``more`` on the command line."""
+def _init(app: App) -> None:
+    """Write suites to start from; refuse anything else on the command line."""
     from persona.verbs.eval_init import eval_init
 
-    if more:
+    context = click.get_current_context()
+    given = (name for name in context.params if name != "init")
+    if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in given):
         raise UsageError("--init measures nothing", "Run persona eval --init alone, and persona eval afterwards.")
     done = eval_init(app.repository())
     for text in done.notes:

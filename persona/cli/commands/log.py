@@ -116,7 +116,7 @@ class _Printer:
         if entry.headline:
             yield f"    [dim]{escape(entry.headline)}[/]"
         for reading in self.headlines.of(entry.recipe):
-            yield f"    [dim]{escape(reading.suite)}: {escape(reading.text)}[/]"
+            yield f"    [dim]{escape(reading.source)}: {escape(reading.text)}[/]"
 
 
 def _line(entry: LogEntry) -> str:

@@ -73,10 +73,10 @@ def _commit(console: Console, shown: ShownCommit) -> None:
 
 
 def _measured(console: Console, shown: ShownCommit) -> None:
-    rows = table("measured", "", "value", "95 % interval", right={"value"})
+    rows = table("measured", "", "value", "95 % interval", right={"value"}, whole={"value", "95 % interval"})
     for reading in shown.measured:
         cells = called(reading.measure, reading.name), number(reading.value), interval(reading.low, reading.high)
-        rows.add_row(escape(reading.suite), *cells)
+        rows.add_row(escape(reading.source), *cells)
     console.print()
     console.print(rows)
 

@@ -14,7 +14,8 @@ from persona.cli.output import note
 from persona.cli.plots.picture import Picture
 from persona.cli.render import table
 from persona.cli.running import measuring_options, suites_option
-from persona.cli.tables.scores import LEGEND, called, interval_of, marked, moved, number
+from persona.cli.tables.scores import LEGEND, STYLES, called, interval_of, marked, moved, number
+from persona.history.evaluations import number_called
 
 if TYPE_CHECKING:
     from persona.evaluate.options import MeasureOptions
@@ -35,7 +36,8 @@ def command(
     """Measure each vector alone, beside random noise
 
     For each vector and measure, shows the effect of the vector on the base, and that of random noise of the same norm in
-    the same tensors. A vector that does no better than noise has not learned anything this suite measures.
+    the same tensors. A vector that does no better than noise has not learned anything this suite measures. The last table
+    shows what each vector gains, and what it makes worse in any suite: its price.
 
     \b
     persona verify-vectors
@@ -72,4 +74,25 @@ def _render(console: Console, done: VerifyVectorsResult) -> None:
             rows.add_row(name, moved(cell.effect), noise, beyond, interval_of(cell.beyond))
         console.print(rows)
         console.print()
+    _prices(console, done)
     console.print(f"[dim]{LEGEND}[/]")
+
+
+def _prices(console: Console, done: VerifyVectorsResult) -> None:
+    """Print what each vector makes clearly better, and what it makes worse in any suite: its price."""
+    names = [number_called(column.measure, column.name) for column in done.columns]
+    rows = table("", "", "")
+    rows.show_header = False
+    for at, vector in enumerate(done.vectors):
+        effects = [(column, column.cells[at].effect) for column in done.columns]
+        for title, verdict in (("gain", "better"), ("price", "worse")):
+            found = [
+                f"{f'{column.suite} ' if names.count(name) > 1 else ''}{name} {number(effect.value, sign=True)}"
+                for name, (column, effect) in zip(names, effects, strict=True)
+                if effect is not None and effect.verdict == verdict
+            ]
+            text = escape(", ".join(found)) or "[dim]nothing clear[/]"
+            rows.add_row(f"  {escape(vector)}" if title == "gain" else "", f"[{STYLES[verdict]}]{title}[/]", text)
+    console.print("What each vector alone gains, and its price: what it makes worse in any suite")
+    console.print(rows)
+    console.print()

@@ -60,7 +60,7 @@ def moves(console: Console, changes: Iterable[FigureDiff]) -> None:
     for diff in changes:
         change = marked(diff.after - diff.before, diff.verdict)
         values = number(diff.before), number(diff.after), change, interval(diff.low, diff.high)
-        rows.add_row(escape(diff.suite), called(diff.measure, diff.name), *values)
+        rows.add_row(escape(diff.source), called(diff.measure, diff.name), *values)
     console.print()
     console.print(rows)
 
