@@ -128,7 +128,7 @@ class Lab:
     def __init__(self, root: Path, base: Path, seed: int, mode: str) -> None:
         self.root, self.seed, self.mode = root, seed, mode
         if not (root / ".persona").exists():
-            persona.init(root, base, reference=True, author="truth")
+            persona.init(root, base, keep="reference", author="truth")
         self.repo = persona.open(root)
         self._write_suites()
         self._train_all()
