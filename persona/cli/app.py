@@ -108,13 +108,14 @@ class App:
 
         return Bars()
 
-    def show(self, command: str, result: Any, render: Callable[[Console], None]) -> None:
+    def show(self, command: str, result: Any, render: Callable[[Console], None], hint: str = "") -> None:
         """Print a command's result, then its hint.
 
         Args:
             command: Full name of the command, such as `graph status`.
             result: Dataclass, or list of them, to print with `--json`.
             render: Prints the result for people, through the pager if it is long.
+            hint: Key of its hint in `hints.NEXT`, if it is not the command.
         """
         with writing():
             if self.json:
@@ -124,7 +125,7 @@ class App:
             else:
                 render(stdout())
         if not self.json:
-            hints.say(command, result, self._hints)
+            hints.say(hint or command, result, self._hints)
 
     def _pager(self) -> str | None:
         """`[ui] pager` from the user's own configuration, if set: a repository's is somebody else's command."""

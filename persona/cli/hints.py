@@ -34,6 +34,7 @@ NEXT = {
     "readout pairs": "'persona readout train --pairs PAIRS' trains a direction for each concept",
     "readout drift": "'persona readout score TEXT --per-token' shows where a concept occurs in a text",
     "eval": "'persona blame --suite NAME' shows which vector helps or hurts each measure",
+    "eval --init": "'persona eval --replies' measures the recipe with them, and shows what it replies",
     "verify-vectors": "'persona blame --suite NAME' shows what each vector does next to the others",
     "blame": "'persona sweep NAME --alpha -1:1:9' tries other alphas for one vector",
     "sweep": "'persona tune --suite NAME' optimizes all alphas together",

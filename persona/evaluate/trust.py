@@ -47,7 +47,7 @@ def code_of(suite: Suite) -> SuiteCode | None:
     Raises:
         UsageError: there are too many Python files beside the suite.
     """
-    named = {str(measure.settings["function"]) for measure in suite.measures if measure.kind == "python"}
+    named = {str(measure.settings["function"]) for measure in suite.measures if measure.settings.get("function")}
     functions = tuple(sorted(name for name in named if ":" in name))
     if not functions:
         return None

@@ -74,7 +74,7 @@ def _init(app: App) -> None:
     done = eval_init(app.repository())
     for text in done.notes:
         note(f"note: {text}")
-    app.show("eval", done, lambda console: _written(console, done))
+    app.show("eval", done, lambda console: _written(console, done), hint="eval --init")
 
 
 def _written(console: Console, done: EvalInitResult) -> None:

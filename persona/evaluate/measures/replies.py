@@ -115,7 +115,7 @@ def measure(look: Look, rows: Sequence[SuiteRow], settings: Mapping[str, Setting
     better: dict[str, Better | None] = {"lower": "lower", "higher": "higher", "neither": None}
     ones = [1.0] * len(rows)
     texts = tuple(zip(map(prompt_of, rows), replies, strict=True))
-    return [Sums("replies", better[str(settings["better"])], "share", scores, ones, texts)]
+    return [Sums("share", better[str(settings["better"])], "share", scores, ones, texts)]
 
 
 def prompt_of(row: SuiteRow) -> str:
