@@ -139,6 +139,10 @@ class TensorStore:
         """Read a blob; Damaged if it is missing or does not match its id."""
         return self.blob_in(self._opened(name, "blob"), name)
 
+    def blob_size(self, name: BlobId) -> int:
+        """Size of a blob in bytes, without reading it; Damaged if it is missing."""
+        return self._opened(name, "blob").blobs[name].length
+
     def blob_in(self, volume: Volume, name: BlobId) -> bytes:
         """Like :meth:`blob`, but read the copy in ``volume``."""
         stored = volume.blobs[name]
