@@ -14,7 +14,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
@@ -176,6 +176,14 @@ class Staged:
         """Copy the permissions of ``path``, if it exists."""
         with contextlib.suppress(OSError):
             os.fchmod(self._fd, path.stat().st_mode & 0o7777)
+
+    def narrow(self, like: Iterable[Path]) -> None:
+        """Take from the group and others what they may not do with one of the files that the contents come from."""
+        for path in like:
+            with translated(path):
+                mode = path.stat().st_mode
+            with translated(self.path):
+                os.fchmod(self._fd, os.fstat(self._fd).st_mode & (mode | 0o7700))
 
     def start_writeback(self, offset: int, length: int) -> None:
         """Ask the kernel to start writing a finished range, so that little is left for the final fsync."""

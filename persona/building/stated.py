@@ -1,8 +1,9 @@
-"""Check the sizes that objects state against the store, before a build reserves space for them."""
+"""What is stored for a plan: whether sizes are as objects state them, and in which files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from persona.building.plan import Output, Plan
 from persona.errors import Damaged
@@ -27,8 +28,19 @@ def check_stated(plan: Plan, store: TensorStore) -> None:
                 )
 
 
+def weight_files(plan: Plan, store: TensorStore) -> set[Path]:
+    """The files that hold the tensors of a plan."""
+    found = {store.file_of(spec.id) for output in plan.outputs for spec in _specs(output)}
+    return {path for path in found if path is not None}
+
+
 def _specs(output: Output) -> Iterator[TensorSpec]:
-    yield from (spec for spec in (output.base, output.copy) if spec is not None)
+    """The tensors that an output is made of: of a copy, that one alone."""
+    if output.copy is not None:
+        yield output.copy
+        return
+    if output.base is not None:
+        yield output.base
     yield from (carried.source for carried in output.carried)
     for term in output.terms:
         for _, part in parts_of(term.source) if term.source is not None else ():

@@ -26,6 +26,7 @@ def copy_frames(volume: Volume, wanted: Container[str], folder: Path, tmp: Path)
         return None
     files.make_folder(tmp)
     with files.Staged(tmp, "pack") as staged:
+        staged.narrow([volume.path])
         hasher = Hasher(threads=True)
         for chunk in _bytes(volume, parts):
             staged.write(chunk)
