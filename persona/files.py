@@ -128,10 +128,17 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: The file cannot be read; :class:`Unfit` if it is not a regular file, or too large.
     """
-    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        if most is not None and os.fstat(file.fileno()).st_size > most:
+    fd = open_regular(path)
+    try:
+        size = os.fstat(fd).st_size
+        if most is not None and size > most:
             raise Unfit(f"larger than {most >> 10:,} KiB", "A file of this kind is never so large: replace it.")
-        return file.readall()
+        data = os.read(fd, size + 1)
+        while len(data) != size and (more := os.read(fd, max(size - len(data), 0) + (1 << 20))):
+            data += more  # it grew, or is larger than the kernel returns at once
+        return data
+    finally:
+        os.close(fd)
 
 
 class Staged:
@@ -178,10 +185,13 @@ class Staged:
             os.fchmod(self._fd, path.stat().st_mode & 0o7777)
 
     def narrow(self, like: Iterable[Path]) -> None:
-        """Take from the group and others what they may not do with one of the files that the contents come from."""
+        """Take from the group and others what they may not do with one of the files that the contents come from.
+
+        Of a file that was deleted since it was opened nothing is known, so its contents are the owner's alone.
+        """
         for path in like:
             with translated(path):
-                mode = path.stat().st_mode
+                mode = path.stat().st_mode if path.exists() else 0
             with translated(self.path):
                 os.fchmod(self._fd, os.fstat(self._fd).st_mode & (mode | 0o7700))
 
