@@ -73,6 +73,9 @@ class Unfit(OSError):
         super().__init__(errno.EINVAL, why)
         self.hint = hint
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -110,7 +113,7 @@ def open_regular(path: Path) -> int:
 
 
 def _not_regular(kind: str) -> Unfit:
-    return Unfit(f"not a regular file but {kind}", "Save what it gives to a file first, and name that file.")
+    return Unfit(f"not a regular file but {kind}", "Put a regular file in its place, or name one: persona reads no pipes and no devices.")
 
 
 def opened(path: Path) -> BufferedReader:
