@@ -113,7 +113,10 @@ def open_regular(path: Path) -> int:
 
 
 def _not_regular(kind: str) -> Unfit:
-    return Unfit(f"not a regular file but {kind}", "Put a regular file in its place, or name one: persona reads no pipes and no devices.")
+    return Unfit(
+        f"not a regular file but {kind}",
+        "Put a regular file in its place, or name one: persona reads no pipes and no devices.",
+    )
 
 
 def opened(path: Path) -> BufferedReader:
