@@ -14,7 +14,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
@@ -78,6 +78,9 @@ class Unfit(OSError):
         super().__init__(errno.EINVAL, why)
         self.hint = hint
 
+    def __str__(self) -> str:
+        return str(self.strerror)
+
 
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -115,7 +118,10 @@ def open_regular(path: Path) -> int:
 
 
 def _not_regular(kind: str) -> Unfit:
-    return Unfit(f"not a regular file but {kind}", "Save what it gives to a file first, and name that file.")
+    return Unfit(
+        f"not a regular file but {kind}",
+        "Put a regular file in its place, or name one: persona reads no pipes and no devices.",
+    )
 
 
 def opened(path: Path) -> BufferedReader:
@@ -133,10 +139,17 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: The file cannot be read; :class:`Unfit` if it is not a regular file, or too large.
     """
-    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        if most is not None and os.fstat(file.fileno()).st_size > most:
+    fd = open_regular(path)
+    try:
+        size = os.fstat(fd).st_size
+        if most is not None and size > most:
             raise Unfit(f"larger than {most >> 10:,} KiB", "A file of this kind is never so large: replace it.")
-        return file.readall()
+        data = os.read(fd, size + 1)
+        while len(data) != size and (more := os.read(fd, max(size - len(data), 0) + (1 << 20))):
+            data += more  # it grew, or is larger than the kernel returns at once
+        return data
+    finally:
+        os.close(fd)
 
 
 def is_short(error: BaseException) -> bool:
@@ -195,6 +208,17 @@ class Staged:
         if more:
             with translated(self.path):
                 os.fchmod(self._fd, sharing.widened(os.fstat(self._fd).st_mode, more))
+
+    def narrow(self, like: Iterable[Path]) -> None:
+        """Take from the group and others what they may not do with one of the files that the contents come from.
+
+        Of a file that was deleted since it was opened nothing is known, so its contents are the owner's alone.
+        """
+        for path in like:
+            with translated(path):
+                mode = path.stat().st_mode if path.exists() else 0
+            with translated(self.path):
+                os.fchmod(self._fd, os.fstat(self._fd).st_mode & (mode | 0o7700))
 
     def start_writeback(self, offset: int, length: int) -> None:
         """Ask the kernel to start writing a finished range, so that little is left for the final fsync."""

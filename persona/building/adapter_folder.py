@@ -6,7 +6,7 @@ rank and, unless the adapter is exact, the total error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ def write_adapter(
     files: Mapping[str, bytes],
     *,
     replace: bool,
+    like: Iterable[Path],
 ) -> tuple[Shard, bytes]:
     """Write the folder, complete or not at all.
 
@@ -59,12 +60,13 @@ def write_adapter(
         about: The receipt's fields that say what was built.
         files: Small files by name.
         replace: Replace an earlier build in ``target``.
+        like: Files that the weights come from.
 
     Returns:
         The weight file's layout and the receipt.
     """
     shard = adapter_shard(pairs, dtype)
-    with output_folder(target, [shard], replace=replace) as folder:
+    with output_folder(target, [shard], replace=replace, like=like) as folder:
         folder.reserve()
         ids = write_pairs(folder, shard, pairs, dtype)
         receipt = make_receipt(about, dict(sorted(ids.items())), [shard], files)

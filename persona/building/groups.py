@@ -14,9 +14,9 @@ from persona.building.acting import Active, grown
 from persona.checkpoints import groups
 from persona.checkpoints.tokenizers import Meaning
 from persona.errors import Refusal
-from persona.ids import BlobId
 from persona.recipe.choices import BASE, FILES, TOKENS, UNION, Choices
 from persona.store.nouns import Base
+from persona.store.smallfiles import SmallFiles
 from persona.store.tensors import TensorStore
 
 NEED_ROWS = (groups.TOKENIZER, groups.TEMPLATE)
@@ -43,8 +43,9 @@ def brought(
     Raises:
         Refusal: two vectors bring a group differently, and the recipe does not choose.
     """
-    theirs = {name: store.blob(blob) for name, blob in base.files.items()}
-    owned = {active.name: own for active in bringing if (own := _differing(active, base, store))}
+    small = SmallFiles(store)
+    theirs = small.of(base.files, "the base")
+    owned = {active.name: own for active in bringing if (own := _differing(active, base, small))}
     found: dict[str, list[Brought]] = {}
     before: dict[str, Meaning] = {}
     for group in groups.GROUPS:
@@ -62,12 +63,12 @@ def brought(
     return theirs, {group: one for group, one in chosen.items() if one is not None}
 
 
-def _differing(active: Active, base: Base, store: TensorStore) -> dict[str, bytes]:
+def _differing(active: Active, base: Base, small: SmallFiles) -> dict[str, bytes]:
     """The vector's files, if any is not the base's."""
     own = active.vector.files
     if all(base.files.get(name) == blob for name, blob in own.items()):
         return {}
-    return {name: store.blob(BlobId(blob)) for name, blob in own.items()}
+    return small.of(own, f"vector '{active.name}'")
 
 
 def lacks_its_rows(active: Active, base: Base) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from persona.building.budget import DEFAULT as MEMORY
 from persona.building.plan import Plan
 from persona.building.publish import SHARD_SIZE, index_json, make_shards, output_folder
 from persona.building.run import run
+from persona.building.stated import weight_files
 from persona.checkpoints.adapter import CONFIG
 from persona.checkpoints.adapters.writing import config_json
 from persona.checkpoints.sidefiles import INDEX
@@ -41,7 +42,7 @@ def write_checkpoint(
 ) -> None:
     """Build ``plan`` into the new folder ``target``, with the small files ``beside``."""
     shards = make_shards(plan, SHARD_SIZE)
-    with output_folder(target, shards) as folder:
+    with output_folder(target, shards, like=weight_files(plan, store)) as folder:
         folder.reserve()
         run(plan, store, folder, progress, memory=memory)
         for name, data in beside.items():
@@ -51,11 +52,13 @@ def write_checkpoint(
         folder.publish()
 
 
-def write_factors(target: Path, pairs: Sequence[Pair], base_name: str, config: Mapping[str, Any]) -> None:
-    """Write a PEFT adapter in fp32 into the new folder ``target``."""
+def write_factors(
+    target: Path, pairs: Sequence[Pair], base_name: str, config: Mapping[str, Any], like: Iterable[Path]
+) -> None:
+    """Write a PEFT adapter in fp32 into the new folder ``target``, no wider open than the files ``like``."""
     shard = adapter_shard(pairs, "F32")
     ranks = [(pair.module, pair.rank) for pair in pairs]
-    with output_folder(target, [shard]) as folder:
+    with output_folder(target, [shard], like=like) as folder:
         folder.reserve()
         write_pairs(folder, shard, pairs, "F32")
         folder.add_file(CONFIG, config_json(ranks, base_name, config))

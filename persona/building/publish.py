@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,8 +70,9 @@ def index_json(shards: list[Shard]) -> bytes:
 class OutputFolder:
     """An unfinished build: a staging folder beside the target, with preallocated shards."""
 
-    def __init__(self, target: Path, shards: list[Shard], *, replace: bool = False) -> None:
+    def __init__(self, target: Path, shards: list[Shard], *, replace: bool = False, like: Iterable[Path] = ()) -> None:
         self.target = target
+        self.like = tuple(like)
         self.replace = replace
         self.shards = shards
         self._staging = files.make_staging_folder(target)
@@ -85,6 +86,7 @@ class OutputFolder:
         for shard in self.shards:
             staged = files.Staged(self._staging, shard.name)
             self._open.append((staged, shard))
+            staged.narrow(self.like)
             staged.reserve(shard.size)
             staged.write_at(0, shard.head)
             self._where.update({name: (staged, info) for name, info in shard.tensors.items()})
@@ -121,9 +123,18 @@ class OutputFolder:
 
 
 @contextlib.contextmanager
-def output_folder(target: Path, shards: list[Shard], *, replace: bool = False) -> Iterator[OutputFolder]:
-    """Yield a folder to build into; it is discarded unless it was published."""
-    folder = OutputFolder(target, shards, replace=replace)
+def output_folder(
+    target: Path, shards: list[Shard], *, replace: bool = False, like: Iterable[Path] = ()
+) -> Iterator[OutputFolder]:
+    """Yield a folder to build into; it is discarded unless it was published.
+
+    Args:
+        target: The folder to create.
+        shards: The weight files.
+        replace: Replace an earlier build.
+        like: Files that the weights come from: nobody else may read the weights who may not read one of these.
+    """
+    folder = OutputFolder(target, shards, replace=replace, like=like)
     try:
         yield folder
     finally:

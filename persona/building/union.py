@@ -29,6 +29,7 @@ from persona.recipe.choices import BASE, TOKENS
 from persona.recipe.model import Recipe
 from persona.store.nouns import Base, ConfigPatch, TensorSpec, Vector
 from persona.store.padding import rows_of
+from persona.store.smallfiles import SmallFiles
 from persona.store.tensors import TensorStore
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def united(
     """
     active, chosen = active_vectors(recipe, base, vectors), dict(recipe.choices.files)
     check_growth(base, active)
-    theirs = {name: store.blob(blob) for name, blob in base.files.items() if groups.group_of(name)}
-    tokenizers = {a.name: own for a in active if (own := _tokenizer(a, base, theirs, store))}
+    small = SmallFiles(store)
+    theirs = {name: data for name, data in small.of(base.files, "the base").items() if groups.group_of(name)}
+    tokenizers = {a.name: own for a in active if (own := _tokenizer(a, base, theirs, small))}
     owner = chosen.get(groups.TOKENIZER)
     if owner in {a.name for a in active if alphas.adds(a.entry.alpha)} and owner not in tokenizers:
         owner = BASE  # it has the base's
@@ -88,9 +90,9 @@ def _rearranged(
     return done
 
 
-def _tokenizer(active: Active, base: Base, theirs: Mapping[str, bytes], store: TensorStore) -> dict[str, bytes]:
+def _tokenizer(active: Active, base: Base, theirs: Mapping[str, bytes], small: SmallFiles) -> dict[str, bytes]:
     """The files of the tokenizer that a vector brings; empty if it brings none."""
-    own = {name: store.blob(BlobId(blob)) for name, blob in active.vector.files.items()}
+    own = small.of(active.vector.files, f"vector '{active.name}'")
     if not alphas.adds(active.entry.alpha) or lacks_its_rows(active, base):
         return {}
     if not groups.differs(groups.TOKENIZER, own, theirs):
@@ -100,7 +102,7 @@ def _tokenizer(active: Active, base: Base, theirs: Mapping[str, bytes], store: T
 
 def _files(vector: Vector, theirs: Mapping[str, bytes], union: Union, store: TensorStore) -> dict[str, BlobId]:
     """A vector's files with the union's tokenizer, and its own chat template."""
-    own = {name: store.blob(BlobId(blob)) for name, blob in vector.files.items()}
+    own = SmallFiles(store).of(vector.files, "a vector")
     files = {name: data for name, data in own.items() if groups.group_of(name) != groups.TOKENIZER} | union.files
     groups.put_templates(files, own if groups.templates(own) else theirs)
     return {name: store.lend_blob(data) for name, data in files.items()}

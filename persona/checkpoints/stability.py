@@ -31,6 +31,11 @@ class Watch:
             if path not in self._before:
                 self._before[path] = _stamp(path)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that were there."""
+        return tuple(path for path, before in self._before.items() if before is not None)
+
     def check(self) -> None:
         """Raise Storage if a file was written to, replaced, created or deleted in the meantime."""
         for path, before in self._before.items():

@@ -15,6 +15,8 @@ import base64
 import contextlib
 import itertools
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -37,11 +39,44 @@ MOST_IN_ALL = 1 << 30
 
 MOST_PAGES = 10_000
 
+IN_ALL = 10
+"""How many times longer than the wait for its next piece a whole exchange may take."""
+
 _CLIENT = {"name": "persona", "version": "1"}
 _MODERN = (-32022, -32020)
 """Error codes of newer servers only: unsupported version, mismatched headers."""
 _FINAL = (0, 401, 403, 407, 429)
 """HTTP statuses after which no other version is tried: no answer, login required, too many requests."""
+
+
+class _Watch:
+    """Ends a connection after some seconds, wherever it is: a header may come one byte at a time, each in good time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def connected(self, *arguments: Any, **options: Any) -> socket.socket:
+        """Connect, and remember the connection under a descriptor that no layer above takes away."""
+        made = socket.create_connection(*arguments, **options)
+        self._socket = made.dup()
+        return made
+
+    def _end(self) -> None:
+        self.over = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._timer.cancel()
+        self._timer.join()
+        if self._socket is not None:
+            self._socket.close()
 
 
 @dataclass
@@ -50,7 +85,7 @@ class Client:
 
     Args:
         url: Address of the endpoint.
-        patience: Seconds to wait for each answer.
+        patience: Seconds to wait for each answer, and for each piece of it; ten times as long for all of it.
     """
 
     url: str
@@ -178,19 +213,26 @@ class Client:
     @contextlib.contextmanager
     def _sent(self, verb: str, body: bytes, headers: Mapping[str, str]) -> Iterator[HTTPResponse]:
         parts = checked_url(self.url)
+        watch = _Watch(IN_ALL * self.patience)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=self.patience)
+        connection._create_connection = watch.connected  # type: ignore[attr-defined]
         known = {"Mcp-Session-Id": self.session} if self.session else {}
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             connection.request(verb, target, body, {**headers, **known, "Connection": "close"})
             with contextlib.closing(connection.getresponse()) as answer:
                 yield answer
+        except (OSError, HTTPException, ValueError, ServerError):
+            if watch.over:  # what came until then looks like half an answer
+                raise TimeoutError from None
+            raise
         finally:
             connection.close()
+            watch.close()
 
     def _read(self, answer: HTTPResponse, method: str, number: int | None) -> Mapping[str, Any]:
-        ending = time.monotonic() + 10 * self.patience
+        ending = time.monotonic() + IN_ALL * self.patience
         kind = (answer.headers.get_content_type() or "").lower()
         if answer.status >= 300:
             raise self._status(answer, method, kind, ending)

@@ -163,7 +163,7 @@ def _copy_kept(volume: Volume, wanted: set[str], store: TensorStore) -> None:
             data = np.frombuffer(volume.part(stored.at, stored.stored), np.uint8)
             yield Incoming(stored.id, stored.dtype, stored.shape, data)
 
-    with store.writer() as writer, SILENT.task("", 0) as task:
+    with store.writer([volume.path]) as writer, SILENT.task("", 0) as task:
         writer.add_tensors(items(), task)
         writer.finish()
 
@@ -176,7 +176,10 @@ def _store_lost(repair: Repair, store: TensorStore) -> None:
     blobs = [data for name in lost if (data := repair.source.blob(BlobId(name))) is not None]
     if not tensors and not blobs:
         return
-    with store.writer() as writer, repair.progress.task("storing again", _size(places, tensors)) as task:
+    with (
+        store.writer(repair.source.paths) as writer,
+        repair.progress.task("storing again", _size(places, tensors)) as task,
+    ):
         for data in blobs:
             writer.add_blob(data)
         writer.add_tensors(_incoming(repair, store, places, tensors), task)
@@ -202,7 +205,10 @@ def _store_converted(repair: Repair, store: TensorStore) -> None:
             continue
         if not (tensors := [tensor for tensor in places if tensor in lost]):
             continue
-        with store.writer() as writer, repair.progress.task("storing again", _size(places, tensors)) as task:
+        with (
+            store.writer(repair.source.paths) as writer,
+            repair.progress.task("storing again", _size(places, tensors)) as task,
+        ):
             writer.add_tensors(_incoming(repair, store, places, tensors), task)
             writer.finish()
         lost -= {*tensors}

@@ -31,6 +31,11 @@ class RepairSource:
     ids: dict[str, TensorId]
     side: dict[str, BlobId]
 
+    @property
+    def paths(self) -> list[Path]:
+        """Paths of the weight files."""
+        return [file.path for file in self.files]
+
     @cached_property
     def digests(self) -> dict[str, TensorFile]:
         """Weight files by the BLAKE3 of their bytes."""

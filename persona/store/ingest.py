@@ -152,7 +152,7 @@ def ingest_run(
         raise
     changed_files, patch, notes = settings_of(run_files, base, store)
     notes += code_notes(checkpoint.folder, run_files, base)
-    with store.writer() as writer:
+    with store.writer(checkpoint.watch.paths) as writer:
         blobs = {name: writer.add_blob(data) for name, data in changed_files.items()}
         with progress.task("storing what changed", sum(s.info.nbytes for s in changes.changed.values())) as task:
             writer.add_tensors(_incoming(checkpoint, base, changes.changed), task)

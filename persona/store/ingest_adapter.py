@@ -88,7 +88,7 @@ def ingest_adapter(
     files, _, notes = settings_of(_tokenizer_files(folder), base, store)
     total = sum(info.nbytes for info in adapter.file.tensors.values())
     kept: dict[str, TensorSpec] = {}
-    with store.writer() as writer:
+    with store.writer(watch.paths) as writer:
         with progress.task("storing the adapter", total) as task:
             writer.add_tensors(_incoming(adapter, base, kept), task)
         blobs = {name: writer.add_blob(data) for name, data in files.items()}

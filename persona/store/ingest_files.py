@@ -9,12 +9,13 @@ from typing import Any
 
 from persona.checkpoints import code, groups, settings
 from persona.checkpoints.folder import Checkpoint
-from persona.checkpoints.sidefiles import check_side_file, side_files
+from persona.checkpoints.sidefiles import MAX_SIDE_FILE, check_side_file, side_files
 from persona.checkpoints.subfolders import subfolders
 from persona.errors import CheckpointError
 from persona.files import read_bytes, translated
 from persona.ids import blob_id
 from persona.store.nouns import Base, ConfigPatch
+from persona.store.smallfiles import LARGEST_TOGETHER, SmallFiles
 from persona.store.tensors import TensorStore
 
 
@@ -64,11 +65,16 @@ def _check_whole(path: Path, data: bytes) -> None:
 
 
 def _read(folder: Path, paths: Mapping[str, Path]) -> dict[str, bytes]:
-    contents = {}
+    contents: dict[str, bytes] = {}
     for name, path in paths.items():
         with translated(path):
             check_side_file(path, folder)
-            contents[name] = read_bytes(path)
+            contents[name] = read_bytes(path, MAX_SIDE_FILE)
+        if sum(map(len, contents.values())) > LARGEST_TOGETHER:
+            raise CheckpointError(
+                f"the small files of {folder} are larger than {LARGEST_TOGETHER >> 30} GiB together",
+                "Move those that do not belong to the model out of the folder.",
+            )
     return contents
 
 
@@ -83,7 +89,8 @@ def settings_of(
 ) -> tuple[dict[str, bytes], dict[str, ConfigPatch], list[str]]:
     """What a run changed besides the weights: files to store, changed settings by file, and notes about both."""
     wanted = {*settings.CONFIGS, *groups.compared(base.files, _modules(base, store))} if run_files else set()
-    base_files = {name: store.blob(blob) for name, blob in base.files.items() if name in wanted}
+    listed = {name: blob for name, blob in base.files.items() if name in wanted}
+    base_files = SmallFiles(store).of(listed, "the base")
     changed = groups.changed(base_files, run_files)
     patches = {
         name: patch

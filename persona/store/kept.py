@@ -132,6 +132,7 @@ _Result = tuple[str, dict[str, TensorId], ExternalFile | None]
 def _copy(source: TensorFile, packs: Path, tmp: Path, task: Task) -> _Result:
     """Copy the file, hashing the bytes that are written."""
     with files.Staged(tmp, "safetensors") as staged:
+        staged.narrow([source.path])
         cloned = staged.clone_from(source.path)
         reading = staged.path if cloned else source.path
         digest, ids = _hashed(source, reading, task, None if cloned else partial(_write, staged))

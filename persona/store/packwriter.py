@@ -142,9 +142,15 @@ class Present(Protocol):
 
 
 class PackWriter:
-    """Writes packs; as a context manager, discards them unless :meth:`finish` was called."""
+    """Writes packs; as a context manager, discards them unless :meth:`finish` was called.
 
-    def __init__(self, store: Present) -> None:
+    Args:
+        store: Where packs go, and what is stored.
+        like: Files that the contents come from: nobody else may read the packs who may not read one of these.
+    """
+
+    def __init__(self, store: Present, like: Iterable[Path] = ()) -> None:
+        self._like = tuple(like)
         self._store = store
         self._packs: list[_Pack] = []
         self._plain = 0
@@ -253,6 +259,7 @@ class PackWriter:
         if not self._packs or self._packs[-1].name:
             files.make_folder(self._store.tmp)
             self._packs.append(_Pack(files.Staged(self._store.tmp, "pack")))
+            self._packs[-1].staged.narrow(self._like)
             self._packs[-1].append(packs.head())
         return self._packs[-1]
 

@@ -143,6 +143,10 @@ class TensorStore:
         """Read a blob; Damaged if it is missing or does not match its id."""
         return self.blob_in(self._opened(name, "blob"), name)
 
+    def blob_size(self, name: BlobId) -> int:
+        """Size of a blob in bytes, without reading it; Damaged if it is missing."""
+        return self._opened(name, "blob").blobs[name].length
+
     def blob_in(self, volume: Volume, name: BlobId) -> bytes:
         """Like :meth:`blob`, but read the copy in ``volume``."""
         stored = volume.blobs[name]
@@ -156,6 +160,11 @@ class TensorStore:
             raise _mismatch("blob", name, volume)
         return data
 
+    def file_of(self, name: TensorId) -> Path | None:
+        """The file that holds a tensor; None if it is in memory."""
+        volume = self._find(name)[0]
+        return None if isinstance(volume, packs.Lent) else volume.path
+
     def source(self, name: TensorId) -> tuple[StoredTensor, Path, Callable[[int, int], Bits]]:
         """A tensor's index entry, its file, and a function that reads entries from start to stop without checking."""
         volume, stored = self._find(name)
@@ -165,10 +174,10 @@ class TensorStore:
         """Store a safetensors file unchanged, unless it is already stored."""
         return kept.adopt(path, self.packs, self.tmp, task, keep=keep)
 
-    def writer(self) -> PackWriter:
-        """Start writing packs."""
+    def writer(self, like: Iterable[Path] = ()) -> PackWriter:
+        """Start writing packs, which nobody else may read who may not read one of the files ``like``."""
         self.refresh()  # the writer skips what is stored, so it needs the current state
-        return PackWriter(self)
+        return PackWriter(self, like)
 
     def refresh(self) -> None:
         """Read the folder again: open new files and forget deleted ones."""

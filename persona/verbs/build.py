@@ -19,6 +19,7 @@ from persona.building.publish import SHARD_SIZE, Shard, index_json, make_shards,
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run
 from persona.building.sidefiles import model_card
+from persona.building.stated import check_stated, weight_files
 from persona.building.target import check_target, publish
 from persona.checkpoints.dtypes import named_dtype
 from persona.checkpoints.sidefiles import INDEX
@@ -174,11 +175,12 @@ class _Job:
 def _build_model(job: _Job, shard_size: int, memory: int, device: Device | None) -> BuildResult:
     prepared = job.repo.prepare(job.recipe, named_dtype(job.dtype))
     plan = prepared.plan
+    check_stated(plan, job.repo.tensors)
     shards = make_shards(plan, shard_size)
     small = job.small_files(prepared)
     if len(shards) > 1:
         small[INDEX] = index_json(shards)
-    with output_folder(job.target, shards, replace=job.replace) as folder:
+    with output_folder(job.target, shards, replace=job.replace, like=weight_files(plan, job.repo.tensors)) as folder:
         folder.reserve()
         ids = run(plan, job.repo.tensors, folder, job.progress, memory=memory, on=device)
         made = ("cpu", loops_for(plan).name()) if device is None else (device.label, device.software)

@@ -70,7 +70,10 @@ def convert(path: Path | str, out: Path | str, *, progress: Progress = SILENT) -
     source = _open(Path(path))
     _check_names(source.weights)
     shards = [_shard(name, weights.tensors) for name, weights in source.weights.items()]
-    with output_folder(target, shards) as folder, progress.task("converting", _size(shards)) as task:
+    with (
+        output_folder(target, shards, like=source.watch.paths) as folder,
+        progress.task("converting", _size(shards)) as task,
+    ):
         folder.reserve()
         for weights in source.weights.values():
             for name in weights.tensors:

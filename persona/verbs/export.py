@@ -14,6 +14,7 @@ from persona.building.models import check_own, several, write_checkpoint, write_
 from persona.building.plan import Plan, make_plan
 from persona.building.prepare import Prepared
 from persona.building.sidefiles import side_files
+from persona.building.stated import weight_files
 from persona.checkpoints import yamltext
 from persona.checkpoints.dtypes import ARITHMETIC, TORCH_NAMES, named_dtype
 from persona.checkpoints.folder import open_checkpoint
@@ -238,7 +239,8 @@ def _write_base(job: _Job, target: Path) -> None:
 
 def _write_model(job: _Job, target: Path, vector: Active, form: str, pairs: list[Pair]) -> None:
     if form == "adapter":
-        write_factors(target, pairs, "", job.repo.model_config(job.base))
+        like = weight_files(_alone(job, vector), job.repo.tensors)
+        write_factors(target, pairs, "", job.repo.model_config(job.base), like)
         return
     plan = _alone(job, vector, "F32" if form == "fp32" else None)
     _write_checkpoint(job, target, plan, side_files(plan, job.base, [_plain(vector)], job.repo.tensors).files)

@@ -13,6 +13,7 @@ from persona.building.compress import Compressed, TensorError, UncoveredTensor, 
 from persona.building.publish import Shard
 from persona.building.run import loops_for
 from persona.building.sidefiles import model_card
+from persona.building.stated import weight_files
 from persona.errors import Refusal, UsageError
 from persona.progress import Progress
 from persona.recipe.choices import SETTINGS
@@ -104,7 +105,8 @@ def make_adapter(
     files = small_files(made.pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
     files = prepared.adapter_files(repo.tensors) | files
     about = {**about, "adapter": {"rank": rank, "error": error}}
-    return report, *write_adapter(options.target, made.pairs, dtype, about, files, replace=options.replace)
+    like = weight_files(plan, repo.tensors)
+    return report, *write_adapter(options.target, made.pairs, dtype, about, files, replace=options.replace, like=like)
 
 
 def _check_any(made: Compressed) -> None:

@@ -224,6 +224,36 @@ def test_a_server_that_drips_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         read(f"{url}/mcp")
 
 
+STARTS = {
+    "status": b"HTTP/1.1 ",
+    "headers": b"HTTP/1.1 200 OK\r\nX: ",
+    "sizes of chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n1;",
+    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\nContent-Type: application/json\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", STARTS)
+def test_a_server_that_sends_one_byte_at_a_time(what: str) -> None:
+    """Every byte is in time, and what it belongs to never ends."""
+    gone = threading.Event()
+
+    def spoil(handler: BaseHTTPRequestHandler, message: Message) -> bool:
+        handler.wfile.write(STARTS[what])
+        try:
+            while not gone.wait(0.01):
+                handler.wfile.write(b"x")
+        except OSError:
+            pass
+        handler.close_connection = True
+        return True
+
+    try:
+        with serving(Graph(NODES, spoil=spoil)) as url, pytest.raises(ServerError, match="did not answer"):
+            read(f"{url}/mcp", SourceOptions(patience=0.05))
+    finally:
+        gone.set()
+
+
 BAD: dict[str, tuple[int, bytes, str, str]] = {
     "a web page": (200, b"<html>hello</html>", "text/html", "returned text/html"),
     "garbage": (200, b"\x00\xff not json", "application/json", "did not return a JSON-RPC message"),

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 import persona
 from persona import files
 from persona.building import run as engine
+from persona.cli.main import invoke
 from persona.errors import Refusal, UsageError
 from tests.models import TinyModels, assert_same, load, same_bits
 
@@ -76,6 +77,24 @@ def test_every_kind_of_number_and_shape_comes_back(make_repo: MakeRepo, tmp_path
     assert_same(load(tmp_path / "out"), tuned)
     assert persona.build(repo, tmp_path / "before", "HEAD~1").not_finite == ("special",)
     assert_same(load(tmp_path / "before"), base)
+
+
+def test_a_build_names_tensors_that_are_not_finite(
+    make_repo: MakeRepo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the base or a vector brings them, and whether they are copied or computed."""
+    base = {name: torch.ones(4, 4) for name in "abcdefg"} | {"f": torch.full((4, 4), torch.inf)}
+    run = {**base, "a": base["a"] * torch.nan, "b": base["b"] * -torch.inf, "c": base["c"] * torch.nan}
+    for folder, tensors in (("base", base), ("run", run)):
+        (tmp_path / folder).mkdir()
+        save_file(tensors, tmp_path / folder / "model.safetensors")
+    repo = make_repo(tmp_path / "base")
+    persona.commit(repo, tmp_path / "run", name="odd", alpha=0.5)
+    capsys.readouterr()
+    assert invoke(["-C", str(repo.root), "build", "-o", str(tmp_path / "out")]) == 0
+    assert "warning: 4 tensors with infinities or NaNs: a, b, c and 1 more\n" in capsys.readouterr().err
+    finite = {name for name, tensor in load(tmp_path / "out").items() if torch.isfinite(tensor).all()}
+    assert finite == {"d", "e", "g"}
 
 
 def oracle(base: torch.Tensor, tuned: list[torch.Tensor], alphas: list[float], scale: float = 1.0) -> torch.Tensor:
