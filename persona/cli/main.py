@@ -64,7 +64,9 @@ _REFUSED = {
 }
 """What the system may refuse, and what to do about it."""
 
-_LOADING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES)
+_LOADING = {number: os.strerror(number) for number in (errno.EMFILE, errno.ENFILE, errno.EACCES)} | {
+    errno.ENOMEM: "failed to map segment"
+}
 """Of these, what an ImportError says in words."""
 
 SUMMARY_WIDTH = 50
@@ -186,7 +188,7 @@ def _refused_by_the_system(error: Exception) -> Storage | None:
     if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
         return Storage("there is not enough memory", _REFUSED[errno.ENOMEM])
     if isinstance(error, ImportError):
-        number = next((number for number in _LOADING if os.strerror(number) in str(error)), None)
+        number = next((number for number, words in _LOADING.items() if words in str(error)), None)
         return None if number is None else Storage(f"{error.path or error.name}: {error}", _REFUSED[number])
     if not isinstance(error, OSError) or error.errno not in _REFUSED:
         return None

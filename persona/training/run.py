@@ -69,7 +69,7 @@ def steps_of(settings: Settings, rows: int) -> int:
 
 
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the folder has this run already.
+    """Whether the folder has this run already. Another run that has kept nothing, no checkpoint and no result, does not count.
 
     Raises:
         Refusal: the folder holds another run, or is not a run folder.
@@ -88,8 +88,19 @@ def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
     if not isinstance(known, dict):
         raise Refusal(f"{path} is damaged", "Give another folder: -o RUN")
     if known != identity:
+        if not (folder / FINAL).exists() and _newest(folder) is None:
+            return False
         raise Refusal(f"{folder} holds another run: {_difference(known, identity)}", "Give another folder: -o RUN")
     return True
+
+
+def begin(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Make the folder that of a new run, and delete what another one left that was killed before its first checkpoint."""
+    if (folder / CHECKPOINTS).is_dir():
+        files.remove_tree(folder / CHECKPOINTS)
+    for name in (fisher.FILE, RESULT):
+        files.remove_file(folder / name)
+    files.write_file(folder / IDENTITY, (json.dumps(identity, indent=1) + "\n").encode())
 
 
 def _begun(name: str) -> bool:
@@ -161,6 +172,8 @@ def fit(
         Refusal: training diverged.
     """
     files.make_folder(folder)
+    for left in folder.glob(f".{FINAL}.tmp-*"):
+        files.remove_tree(left)  # of a run that was killed while it wrote its result
     pad = loaded.need_tokenizer().pad_token_id or 0
 
     def measured(model: Any) -> float | None:

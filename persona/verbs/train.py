@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona import files
-from persona.checkpoints.folder import FINAL, IDENTITY
+from persona.checkpoints.folder import FINAL
 from persona.errors import Locked, Refusal, UsageError, WrongBase
 from persona.progress import SILENT, Progress
 from persona.repository import Repository, now
@@ -201,7 +200,7 @@ def _train_and_commit(run: PlannedRun, prepared: Mapping[str, Prepared]) -> Trai
 
 def _trained(run: PlannedRun, prepared: Mapping[str, Prepared]) -> tuple[Fit, bool]:
     """Train, unless the run is finished; return how it went, and whether it was trained now."""
-    from persona.training.run import check_identity, finished, fit
+    from persona.training.run import begin, check_identity, finished, fit
 
     done = finished(run.folder)
     if done is not None:
@@ -210,7 +209,7 @@ def _trained(run: PlannedRun, prepared: Mapping[str, Prepared]) -> tuple[Fit, bo
     files.make_folder(run.folder)
     with _alone(run.folder):
         if not check_identity(run.folder, run.identity):
-            files.write_file(run.folder / IDENTITY, (json.dumps(run.identity, indent=1) + "\n").encode())
+            begin(run.folder, run.identity)
         # qlora moves the model to the device itself, once it is quantized.
         device = "cpu" if run.settings.method == "qlora" else request.device
         model = load_recipe(run.repo, run.start, run.label, run.on, device=device, progress=request.progress)
