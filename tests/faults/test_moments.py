@@ -19,7 +19,7 @@ from tests.faults.starts import SWEEP, TUNE, Starts
 from tests.faults.test_every_effect import Case, Trial, Trials, check_offer, check_taken, check_whole
 from tests.models import TinyModels
 
-DEFAULT = ("train", "readout train")
+DEFAULT = ("train",)
 """Commands that are killed once without --every, with which all are killed at every moment."""
 
 
