@@ -9,7 +9,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -64,18 +64,46 @@ _REFUSED = {
 }
 """What the system may refuse, and what to do about it."""
 
+_LOADING = {number: os.strerror(number) for number in (errno.EMFILE, errno.ENFILE, errno.EACCES)} | {
+    errno.ENOMEM: "failed to map segment"
+}
+"""Of these, what an ImportError says in words."""
+
 SUMMARY_WIDTH = 50
 """Characters that `persona --help` shows of a command's summary."""
 
 
+class ReaderGone(Exception):
+    """Whoever reads standard output has closed it."""
+
+
 class Commands(LazyGroup):
     """The top-level group; its help lists the commands under the headings of `GROUPS`."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parse the command line; `--help` and `--version` print already here."""
+        with _reader_gone():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _reader_gone():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section for each heading."""
         for heading, names in GROUPS.items():
             with formatter.section(heading.capitalize()):
                 formatter.write_dl([(name, self.summary(name)) for name in names])
+
+
+@contextlib.contextmanager
+def _reader_gone() -> Iterator[None]:
+    """Tell a closed pipe in another way than click knows: it would exit with 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 @click.group(
@@ -144,7 +172,7 @@ def invoke(args: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         fail(app, PersonaError("interrupted", "No change was left half-done; run the command again."), INTERRUPTED)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         silence_stdout()  # the reader (a pager, head) is gone: stop quietly
         return BROKEN_PIPE
     except Exception as error:
@@ -157,8 +185,11 @@ def invoke(args: Sequence[str]) -> int:
 
 def _refused_by_the_system(error: Exception) -> Storage | None:
     """The error to print for what the system does not grant, wherever it was asked for; None for anything else."""
-    if isinstance(error, MemoryError):
-        return Storage("there is not enough memory", "Close other programs; 'persona build' takes --memory SIZE.")
+    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+        return Storage("there is not enough memory", _REFUSED[errno.ENOMEM])
+    if isinstance(error, ImportError):
+        number = next((number for number, words in _LOADING.items() if words in str(error)), None)
+        return None if number is None else Storage(f"{error.path or error.name}: {error}", _REFUSED[number])
     if not isinstance(error, OSError) or error.errno not in _REFUSED:
         return None
     if error.errno == errno.ENOENT:  # only os.getcwd fails without a name
@@ -166,6 +197,14 @@ def _refused_by_the_system(error: Exception) -> Storage | None:
     where = f"{error.filename}: " if error.filename else ""
     reason = os.strerror(error.errno)
     return Storage(f"{where}{reason[:1].lower()}{reason[1:]}", _REFUSED[error.errno])
+
+
+def _is_torch_out_of_memory(error: Exception) -> bool:
+    """Whether it is one of the errors by which torch says so: a RuntimeError in words, or a subclass on a GPU."""
+    words = ("not enough memory", "can't allocate memory", "can't start new thread")
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or any(some in str(error) for some in words)
+    )
 
 
 def _usage_error(error: click.ClickException, argv: Sequence[str]) -> UsageError:

@@ -107,6 +107,9 @@ def console(**settings: Any) -> Console:
                 hidden = segment.control is None and _HIDDEN.search(segment.text)
                 yield Segment(visible(segment.text), segment.style) if hidden else segment
 
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError from None  # rich would exit with 1
+
     return Border(**settings)
 
 

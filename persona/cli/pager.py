@@ -11,13 +11,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import subprocess
+
     from rich.console import Console
 
 _NOT_RUN = (126, 127)
 """Exit codes of a shell whose command cannot be executed or found."""
+
+_PATIENCE = 2.0
+"""Seconds for a pager to end when it is told to."""
 
 
 def show(console: Console, render: Callable[[Console], None], configured: Callable[[], str | None]) -> None:
@@ -56,18 +62,65 @@ def page(text: str, pager: str) -> bool:
 
     sys.stdout.flush()
     settings = {"LESS": "FRX", "LV": "-c", **os.environ}
-    with _ignored_interrupts():  # before the pager starts, so that an early Ctrl-C does not kill us
+    with _ignored_interrupts(), _terminal_kept():  # before the pager starts, so that an early Ctrl-C does not kill us
         try:
             process = subprocess.Popen(["/bin/sh", "-c", pager], stdin=subprocess.PIPE, env=settings)
         except OSError:
             return False
-        with process:
+        try:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # the user quit the pager
                 process.stdin.write(text.encode(errors="replace"))
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
             return process.wait() not in _NOT_RUN
+        except BaseException:  # we are to end (SIGTERM): a pager that stays would wait for keys that the shell gets
+            _end(process)
+            raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the pager: the shell and what it runs."""
+    import subprocess
+
+    pids = [process.pid, *_children(process.pid)]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE)
+            break
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+
+
+def _children(pid: int) -> list[int]:
+    """The processes below one; none where the system does not say."""
+    try:
+        found = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (OSError, ValueError):
+        return []
+    return [*found, *(other for one in found for other in _children(one))]
+
+
+@contextlib.contextmanager
+def _terminal_kept() -> Iterator[None]:
+    """Give the terminal the settings that it had, if the pager had no time to."""
+    import termios
+
+    try:
+        before = termios.tcgetattr(sys.stdout.fileno())
+    except (OSError, ValueError, termios.error):
+        before = None
+    try:
+        yield
+    except BaseException:
+        if before is not None:
+            with contextlib.suppress(OSError, ValueError, termios.error):
+                termios.tcsetattr(sys.stdout.fileno(), termios.TCSADRAIN, before)
+        raise
 
 
 @contextlib.contextmanager

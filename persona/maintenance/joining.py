@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from persona import files
 from persona.maintenance.repack import block_of
 from persona.store.packs import StoredBlob, StoredTensor, Volume
 
@@ -43,10 +44,10 @@ def groups(kept: Iterable[Repack]) -> tuple[tuple[Repack, ...], ...]:
     if len(small) <= MANY:
         return ()
     found: list[list[Repack]] = []
-    for block in sorted({block_of(pack.volume) for pack in small}):
+    for kind in sorted({_kind(pack.volume) for pack in small}):
         size, ids, group = 0, set[str](), list[Repack]()
         for pack in small:
-            if block_of(pack.volume) != block or ids & pack.wanted:  # two copies of which none is good: both stay
+            if _kind(pack.volume) != kind or ids & pack.wanted:  # two copies of which none is good: both stay
                 continue
             if not group or size >= LARGE:
                 size, group = 0, []
@@ -54,3 +55,9 @@ def groups(kept: Iterable[Repack]) -> tuple[tuple[Repack, ...], ...]:
             group.append(pack)
             size, ids = size + pack.alive, ids | pack.wanted
     return tuple(tuple(group) for group in found if len(group) > 1)
+
+
+def _kind(volume: Volume) -> tuple[int, int]:
+    """What packs that are joined have in common: entries per block, and who may read them."""
+    with files.translated(volume.path):
+        return block_of(volume), volume.path.stat().st_mode & 0o077

@@ -30,7 +30,7 @@ def copy_frames(sources: Iterable[tuple[Volume, Container[str]]], folder: Path, 
         return None
     files.make_folder(tmp)
     with files.Staged(tmp, "pack") as staged:
-        staged.narrow([volume.path])
+        staged.narrow({volume.path for volume, _ in parts})
         hasher = Hasher(threads=True)
         for chunk in _bytes(parts):
             staged.write(chunk)

@@ -75,7 +75,7 @@ def steps_of(settings: Settings, rows: int) -> int:
 
 
 def check_identity(folder: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether the folder has this run already. Another run without a checkpoint, with nothing to lose, does not count.
+    """Whether the folder has this run already. Another run that has kept nothing, no checkpoint and no result, does not count.
 
     Raises:
         Refusal: the folder holds another run, or is not a run folder.
@@ -110,7 +110,7 @@ def begin(folder: Path, identity: Mapping[str, Any]) -> None:
     files.write_file(folder / IDENTITY, (json.dumps(identity, indent=1) + "\n").encode())
 
 
-_LEFT = (IDENTITY, fisher.FILE, KEPT, LOG)
+_LEFT = (IDENTITY, fisher.FILE, KEPT, LOG, RESULT)
 
 
 def _with_defaults(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,6 +187,8 @@ def fit(
         Refusal: training diverged.
     """
     files.make_folder(folder)
+    for left in folder.glob(f".{FINAL}.tmp-*"):
+        files.remove_tree(left)  # of a run that was killed while it wrote its result
     pad = loaded.need_tokenizer().pad_token_id or 0
     newest = _newest(folder)
     log = RunLog(folder, _step_of(newest))

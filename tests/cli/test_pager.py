@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -34,14 +35,19 @@ class Seen:
 
 
 def on_a_terminal(
-    folder: Path, *args: str, rows: int = 8, answer: Callable[[str], bytes] | None = None, **settings: str
+    folder: Path,
+    *args: str,
+    rows: int = 8,
+    answer: Callable[[str], bytes] | None = None,
+    command: list[str] | None = None,
+    **settings: str,
 ) -> Seen:
     """Run a command on a terminal of so many rows. ``answer`` is asked what to type each time something appears."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
     drop = {"PAGER", "PERSONA_PAGER", "LESS", "NO_COLOR", "COLUMNS", "LINES"}
     env = {key: value for key, value in os.environ.items() if key not in drop} | {"TERM": "xterm-256color"} | settings
-    command = [sys.executable, "-m", "persona.cli.main", *args]
+    command = command or [sys.executable, "-m", "persona.cli.main", *args]
     process = subprocess.Popen(
         command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
@@ -179,3 +185,42 @@ def test_ctrl_c_is_for_the_pager(long: Path) -> None:
     assert seen.code == 0
     assert "caught" in seen.text
     assert "interrupted" not in seen.text
+
+
+@pytest.mark.parametrize(
+    "pager",
+    [
+        pytest.param("less", marks=LESS),
+        pytest.param("cat | less", marks=LESS),
+        "stty raw -echo </dev/tty; echo ready:; trap '' TERM; read line </dev/tty",
+    ],
+)
+def test_sigterm_ends_the_pager_too(long: Path, pager: str) -> None:
+    """And the terminal is as it was: it echoes what is typed. The last pager neither ends by itself nor tidies up."""
+    told = []
+
+    def end(seen: str) -> bytes:
+        if not told and re.search(r":\x1b|:$|ready:", seen):
+            told.extend(pid for pid, command in running(str(long)).items() if b"persona.cli.main" in command)
+            os.kill(told[0], signal.SIGTERM)
+        return b""
+
+    shell = f"{sys.executable} -m persona.cli.main log; echo code $?; stty -a"
+    seen = on_a_terminal(long, "log", answer=end, command=["/bin/sh", "-c", shell], PAGER=pager, MARK=str(long))
+    assert len(told) == 1
+    assert "code 143" in seen.text
+    settings = seen.text.rpartition("code 143")[2].split()
+    assert {"echo", "icanon"} <= set(settings)
+    assert running(str(long)) == {}, "nothing is left"
+
+
+def running(mark: str) -> dict[int, list[bytes]]:
+    """Processes with this mark in their environment, and their command lines."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"MARK={mark}".encode() in (path / "environ").read_bytes().split(b"\0"):
+                found[int(path.name)] = (path / "cmdline").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return found

@@ -376,3 +376,52 @@ def test_a_current_folder_that_was_deleted(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path / "gone", capture_output=True, text=True, check=False)
     assert done.returncode == 74
     assert "the current folder does not exist any more" in done.stderr
+
+
+@pytest.mark.parametrize("args", [["--help"], ["log"], ["log", "--json"]])
+def test_a_reader_that_goes_away(work: Path, args: list[str]) -> None:
+    """As ``head`` does. 141 is what the shell says of a program that SIGPIPE ended, git among them."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert process(work, *args, stdout=writer) == Said(141, "", "")
+    finally:
+        os.close(writer)
+
+
+class OutOfMemoryError(RuntimeError):
+    """As ``torch.OutOfMemoryError`` is named."""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"), "memory"),
+        (OutOfMemoryError("CUDA out of memory."), "not enough memory"),
+        (OSError(12, "Cannot allocate memory"), "cannot allocate memory"),
+        (ImportError("libx.so: cannot open shared object file: Too many open files", name="x"), "x: libx.so"),
+        (ImportError("libx.so: failed to map segment from shared object", name="x"), "--memory SIZE"),
+        (OSError(24, "Too many open files", "/a"), "/a: too many open files"),
+        (PermissionError(13, "Permission denied", "/a"), "/a: permission denied"),
+    ],
+)
+def test_what_the_system_refuses_is_not_a_bug(
+    work: Path, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def refuse(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr("persona.repository.Repository.head", refuse)
+    assert_two_lines(run(work, "diff"), 74, words)
+
+
+def test_torchs_own_words() -> None:
+    """A real allocation that fails, for whatever torch says of it today."""
+    import torch
+
+    from persona.cli.main import _refused_by_the_system
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 50)
+    assert _refused_by_the_system(caught.value) is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,18 @@ HEAVY = {
     "build --as-adapter": ("transformers.conversion_mapping", "transformers.models.llama.modeling_llama"),
     "train": ("persona.training.run",),
     "tune": ("optuna",),
+    "readout train": (
+        "persona.readout.capturing",
+        "persona.inference.load",
+        "transformers.models.llama.modeling_llama",
+    ),
     "fisher": ("persona.training.fisher", "persona.inference.load", "transformers.models.llama.modeling_llama"),
 }
 """What commands import that takes long. They have a zygote of their own: a fork with torch in it takes four times as long as one without."""
+
+
+LONG = ("persona.training.run", "optuna", "persona.readout.capturing", "transformers.models.llama.modeling_llama")
+"""The same for commands that are killed at calls: one process for all of them."""
 
 
 class Zygote:
@@ -25,13 +35,15 @@ class Zygote:
         self._stack = stack
         self._processes: dict[tuple[str, ...], subprocess.Popen[str]] = {}
 
-    def run(self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none", split: int = 0) -> tuple[int, int]:
-        """Exit code (or minus a signal) and the number of effects of a command line."""
+    def run(
+        self, cwd: Path, argv: list[str], at: int = 0, fault: str = "none", split: int = 0, *, calls: bool = False
+    ) -> tuple[int, int]:
+        """Exit code (or minus a signal) and the number of effects, or calls, of a command line."""
         command = "build --as-adapter" if "--as-adapter" in argv else argv[0]
-        process = self._with(HEAVY.get(command, ()))
+        process = self._with(LONG if calls else HEAVY.get(command, ()))
         assert process.stdin is not None
         assert process.stdout is not None
-        request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault, "split": split}
+        request = {"cwd": str(cwd), "argv": argv, "at": at, "fault": fault, "split": split, "calls": calls}
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
         answer = json.loads(process.stdout.readline())
@@ -46,6 +58,7 @@ class Zygote:
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=Path(__file__).parents[2],
+                env={**os.environ, "OMP_NUM_THREADS": "1"} if modules == LONG else None,
             )
             self._processes[modules] = self._stack.enter_context(started)
         return self._processes[modules]

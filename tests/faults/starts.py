@@ -15,6 +15,8 @@ from tests.maintenance.conftest import flip_tensor, objects_of
 from tests.models import TinyModels, tiny_llama
 from tests.readout.handmade import handmade as handmade_readout
 from tests.readout.handmade import written
+from tests.readout.small import MARK, examples, small_model, texts
+from tests.readout.small import written as examples_in
 from tests.training.conftest import word_tokenizer
 from tests.verbs.test_gc import abandon, mostly_dead
 
@@ -54,6 +56,7 @@ class Starts:
                 "unmade": self._unmade, "noted": self._noted, "exported": self._exported, "adapters": self._adapters,
                 "measured": self._measured, "journal": self._journal, "taught": self._taught, "learnt": self._learnt,
                 "weighed": self._weighed, "skilled": self._skilled,
+                "suited": self._suited, "labelled": self._labelled,
             }[name]  # fmt: skip
             make(root)
         return root
@@ -80,8 +83,20 @@ class Starts:
         persona.build(repo, root / "old", replace=True)
         persona.readout_export(repo, "mood", root / "given", format="gguf")
 
+    def _labelled(self, root: Path) -> None:
+        """A model that can read, and labelled texts for a readout."""
+        self.copy("plain", root)
+        small_model(root / "model", num_hidden_layers=2)
+        examples_in(root / "pairs.jsonl", examples("marked", texts(6, 1, MARK), texts(6, 2)))
+
     def _weighed(self, root: Path) -> None:
-        """A suite, by which the builds of SWEEP and TUNE are measured already: weights are smaller without the vector."""
+        """A suite, by which the builds of SWEEP and TUNE are measured already."""
+        self.copy("suited", root)
+        for argv in (SWEEP, TUNE):
+            assert invoke(["-C", str(root), *argv, "--allow-code", "--json"]) == 0
+
+    def _suited(self, root: Path) -> None:
+        """A suite by which nothing is measured yet: weights are smaller without the vector."""
         self.copy("plain", root)
         (root / "evals").mkdir()
         (root / "evals" / "weigh_all.py").write_text(SIZE)
@@ -89,8 +104,6 @@ class Starts:
         (root / "evals" / "size.toml").write_text(
             '[[measures]]\nkind = "python"\nfunction = "weigh_all:size"\nbetter = "lower"\ndata = "rows.jsonl"\n'
         )
-        for argv in (SWEEP, TUNE):
-            assert invoke(["-C", str(root), *argv, "--allow-code", "--json"]) == 0
 
     def _taught(self, root: Path) -> None:
         """A base that can read, and something to be learnt."""

@@ -35,7 +35,7 @@ class Case:
 
     ``moves`` says whether it moves a ref. ``whole`` is what must hold of the folder at any moment (given where it began),
     and ``done`` what must hold when the command has succeeded after all (given where it ends without a fault). One that is
-    ``slow`` is tried with ``--slow`` alone.
+    ``slow`` is tried with ``--slow`` alone. With ``calls``, it fails at calls of other libraries, too (see ``zygote``).
     """
 
     argv: tuple[str, ...]
@@ -46,6 +46,7 @@ class Case:
     whole: Callable[[Path, Path], None] = field(default=lambda root, start: check_whole(root))
     done: Callable[[Path, Path], None] = field(default=lambda root, end: check_whole(root))
     slow: bool = False
+    calls: bool = False
 
 
 State = tuple[dict[str, str], str | None]
@@ -304,7 +305,7 @@ class Trial:
     def run_whole(self) -> int:
         """Let it succeed, to know what that looks like; the number of effects."""
         self.trials.starts.copy(self.case.start, self.end)
-        code, effects = self.trials.zygote.run(self.end, self.argv, split=self.case.split)
+        code, effects = self.trials.zygote.run(self.end, self.argv, split=self.case.split, calls=self.case.calls)
         assert code == 0
         assert effects >= 5
         self.case.done(self.end, self.end)
@@ -313,7 +314,7 @@ class Trial:
     def run(self, at: int, fault: str) -> int:
         """Let it fail in a fresh copy."""
         self.trials.starts.copy(self.case.start, self.root)
-        return self.trials.zygote.run(self.root, self.argv, at, fault, self.case.split)[0]
+        return self.trials.zygote.run(self.root, self.argv, at, fault, self.case.split, calls=self.case.calls)[0]
 
     def again(self) -> None:
         """The same command, undisturbed."""

@@ -1,9 +1,10 @@
 """Runs command lines in forked children that fail, or die, at a given file effect.
 
 One process imports persona once and forks for every request, so that hundreds of real kills take seconds. It reads
-``{"cwd", "argv", "at", "fault", "split"}`` as JSON lines and answers ``{"status", "effects"}``: the child's exit code, or minus the
+``{"cwd", "argv", "at", "fault", "split", "calls"}`` as JSON lines and answers ``{"status", "effects"}``: the child's exit code, or minus the
 signal that ended it, and how many effects it announced. Faults: ``none``, ``error`` (an OSError), ``kill`` (SIGKILL).
-``split``, unless it is 0, is the size at which packs are split.
+``split``, unless it is 0, is the size at which packs are split. With ``calls``, what counts is not effects but Python's own calls
+that change files in ``cwd``: transformers writes checkpoints, too, and Optuna its journal.
 """
 
 from __future__ import annotations
@@ -68,11 +69,28 @@ def _run(request: dict[str, object], writer: int) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     os.chdir(str(request["cwd"]))
-    files.observer = watch
+    if request["calls"]:
+        sys.addaudithook(lambda event, args: watch(event, Path()) if _changes(event, args) else None)
+    else:
+        files.observer = watch
     packwriter.SPLIT = int(str(request["split"])) or packwriter.SPLIT
     argv = request["argv"]
     assert isinstance(argv, list)
     os._exit(invoke(argv))
+
+
+def _changes(event: str, args: tuple[object, ...]) -> bool:
+    """Whether an audited call creates, renames or deletes a file below the current folder, or opens one to write."""
+    if event == "open":
+        flags = args[2]
+        if not isinstance(flags, int) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return False
+    elif event not in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate"):
+        return False
+    path = args[0]
+    if not isinstance(path, str | bytes | os.PathLike):
+        return False
+    return Path.cwd() in Path(os.fsdecode(path)).absolute().parents
 
 
 if __name__ == "__main__":

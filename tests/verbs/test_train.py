@@ -197,6 +197,26 @@ def test_a_run_that_was_killed_before_it_said_what_it_is_begins_anew(tmp_path: P
         check_identity(tmp_path, {"format": 1})
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_does_not_block_its_name(
+    repo: persona.Repository, data: Path
+) -> None:
+    """Other settings may be given; what it left, such as another Fisher diagonal, is not taken for the new run's."""
+    folder = repo.root / "runs" / "listening"
+    partial = folder / "checkpoints" / "checkpoint-9"
+    partial.mkdir(parents=True)
+    (folder / "run.json").write_text('{"format": 1, "settings": {"learning_rate": 1}}')
+    (folder / "fisher.safetensors").write_bytes(b"half")
+    (folder / ".final.tmp-0123456789ab").mkdir()
+    done = persona.train(repo, data, changes=SMALL)
+    assert done.trained
+    assert sorted(path.name for path in folder.iterdir()) == ["final", "lock", "result.json", "run.json"]
+    (folder / "final").rename(folder / "checkpoints")
+    (partial := folder / "checkpoints" / "checkpoint-3").mkdir()
+    (partial / "trainer_state.json").write_text("{}")
+    with pytest.raises(Refusal, match="holds another run"):
+        persona.train(repo, data, changes={**SMALL, "learning_rate": 2e-2})
+
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
