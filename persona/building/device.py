@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona import methods
+from persona.building.lengths import Lengths
 from persona.building.plan import Output, Plan
 from persona.building.streams import Delta, DenseDelta, LowRankDelta, Stream, SumDelta
 from persona.errors import UsageError
+from persona.methods.parts.sizes import Sizes
 from persona.store.nouns import Source, SumSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ def changed_rows(
     before: Stream,
     weights: list[Stream],
     block: int,
+    lengths: Lengths | None = None,
 ) -> Iterator[Bits]:
     """Compute the rows that the base has; yields W in blocks, rounded to the output's dtype.
 
@@ -109,6 +112,7 @@ def changed_rows(
         before: The base's entries, read from the front.
         weights: The terms' Fisher diagonals; empty if the method weighs nothing.
         block: Entries per block.
+        lengths: Where to add the lengths of what is merged.
     """
     import torch
 
@@ -118,7 +122,12 @@ def changed_rows(
         taus = [_tau(term.source, delta, w, base, device.torch) for term, delta in pairs]
         weighed = zip([term.weight for term in output.terms if term.weight], weights, strict=True)
         counts = [_moved(stream.take(base.entries), weight.source, device.torch) for weight, stream in weighed]
+        added = (
+            _square(_sum((term.alpha, tau) for term, tau in zip(output.terms, taus, strict=True))) if lengths else 0.0
+        )
         merged = _merged(plan, output, w, taus, counts)
+        if lengths is not None:
+            lengths.add(output.name, Sizes(_square(merged), added), base.entries)
         if plan.scale != 1.0:
             merged = merged * plan.scale
         bits = _bits(merged + w, output)
@@ -183,6 +192,10 @@ def _sum(parts: Iterable[tuple[float, torch.Tensor]]) -> torch.Tensor:
         total = scaled if total is None else total + scaled
     assert total is not None, "a sum has a part"
     return total
+
+
+def _square(values: torch.Tensor) -> float:
+    return float(values.double().square().sum())
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
