@@ -213,7 +213,7 @@ def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Ten
 def _merged(
     plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor], counts: list[torch.Tensor]
 ) -> torch.Tensor:
-    from persona.methods.parts import rules
+    from persona.methods.parts import spectrum
 
     assert output.base is not None
     method = methods.load(plan.method)
@@ -226,7 +226,7 @@ def _merged(
         columns = shape[-1] if len(shape) > 1 else max(1, output.base.entries)
         return family_torch.combine(kind, taus, shares, plan.parameters, columns)
     if methods.takes_matrices(method) and len(output.base.shape) == 2:
-        rules.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
+        spectrum.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
     shaped = [values.reshape(output.base.shape) for values in (w, *taus)]
     weights = [[values.reshape(output.base.shape) for values in counts]] if methods.weighs(method) else []
     return method.reference(shaped[0], shaped[1:], shares, plan.parameters, *weights).reshape(-1)
