@@ -252,7 +252,7 @@ def compress(
     done = run_all({unit.names[0]: partial(compressor.of_factors, unit) for unit in thin})
     sink = _Deltas({output.name: output for output in dense}, units, compressor)
     if dense:
-        run(replace(plan, outputs=tuple(dense)), store, sink, progress, loops_for(plan))
+        run(replace(plan, outputs=tuple(dense)), store, sink, progress, loops_for(plan), compare=True)
     done |= sink.done
     return _summed([done[o.name] for o in outputs if o.name in done], [*_uncounted(plan, around)], around)
 

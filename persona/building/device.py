@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona import methods
+from persona.building.lengths import Lengths
 from persona.building.plan import Output, Plan
 from persona.building.streams import Delta, DenseDelta, LowRankDelta, Stream, SumDelta
 from persona.errors import UsageError
+from persona.methods.parts.sizes import Sizes
 from persona.store.nouns import Source, SumSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -97,6 +99,7 @@ def changed_rows(
     before: Stream,
     weights: list[Stream],
     block: int,
+    lengths: Lengths | None = None,
 ) -> Iterator[Bits]:
     """Compute the rows that the base has; yields W in blocks, rounded to the output's dtype.
 
@@ -109,6 +112,7 @@ def changed_rows(
         before: The base's entries, read from the front.
         weights: The terms' Fisher diagonals; empty if the method weighs nothing.
         block: Entries per block.
+        lengths: Where to add the lengths of what is merged.
     """
     import torch
 
@@ -118,7 +122,12 @@ def changed_rows(
         taus = [_tau(term.source, delta, w, base, device.torch) for term, delta in pairs]
         weighed = zip([term.weight for term in output.terms if term.weight], weights, strict=True)
         counts = [_moved(stream.take(base.entries), weight.source, device.torch) for weight, stream in weighed]
+        added = (
+            _square(_sum((term.alpha, tau) for term, tau in zip(output.terms, taus, strict=True))) if lengths else 0.0
+        )
         merged = _merged(plan, output, w, taus, counts)
+        if lengths is not None:
+            lengths.add(output.name, Sizes(_square(merged), added), base.entries)
         if plan.scale != 1.0:
             merged = merged * plan.scale
         bits = _bits(merged + w, output)
@@ -185,6 +194,10 @@ def _sum(parts: Iterable[tuple[float, torch.Tensor]]) -> torch.Tensor:
     return total
 
 
+def _square(values: torch.Tensor) -> float:
+    return float(values.double().square().sum())
+
+
 def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Tensor:
     """s · L · R as defined by ``methods/parts/lowrank.py``: k ascending, each product and each sum rounded."""
     import torch
@@ -200,7 +213,7 @@ def _product(left: torch.Tensor, right: torch.Tensor, scale: float) -> torch.Ten
 def _merged(
     plan: Plan, output: Output, w: torch.Tensor, taus: list[torch.Tensor], counts: list[torch.Tensor]
 ) -> torch.Tensor:
-    from persona.methods.parts import rules
+    from persona.methods.parts import spectrum
 
     assert output.base is not None
     method = methods.load(plan.method)
@@ -213,7 +226,7 @@ def _merged(
         columns = shape[-1] if len(shape) > 1 else max(1, output.base.entries)
         return family_torch.combine(kind, taus, shares, plan.parameters, columns)
     if methods.takes_matrices(method) and len(output.base.shape) == 2:
-        rules.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
+        spectrum.check_finite(output.name, all(bool(tau.isfinite().all()) for tau in taus))
     shaped = [values.reshape(output.base.shape) for values in (w, *taus)]
     weights = [[values.reshape(output.base.shape) for values in counts]] if methods.weighs(method) else []
     return method.reference(shaped[0], shaped[1:], shares, plan.parameters, *weights).reshape(-1)

@@ -16,6 +16,7 @@ import numpy as np
 from persona import methods
 from persona.building.budget import Budget
 from persona.building.edges import Magnitudes
+from persona.building.lengths import SAMPLE, Lengths
 from persona.building.plan import Output, Plan
 from persona.building.streams import Delta, DenseDelta, Stream, parts_of
 from persona.methods.parts import family, rules
@@ -45,6 +46,7 @@ class Job:
     deltas: list[Delta]
     before: Stream
     work: Work
+    lengths: Lengths | None = None
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -148,6 +150,7 @@ class _Merge:
         weights = [family.weight(share, normalize) for share in job.shares]
         votes = [voter(*vote) for vote in zip(job.shares, thinned, weights, strict=True)]
         self._job = job
+        self._thinned = thinned
         self._merge = merging.merge
         self._voters = merging.voters(votes)
         self._elect = kind.combine == "elect"
@@ -155,10 +158,21 @@ class _Merge:
 
     def __call__(self, w: Any, rows: Any, at: int, start: int) -> Any:
         """Merge one block."""
+        if self._job.lengths is not None and self._job.lengths.is_sampled(start, len(w)):
+            self._sample(self._job.lengths, w, rows, at, start)
         out = self._job.scratch.array("out", len(w), "<u2" if rows.dtype == np.uint16 else "<f4")
         scale = self._job.plan.scale
         self._merge(w, rows, at, start, self._voters, self._elect, self._mean, scale, out)
         return out
+
+    def _sample(self, lengths: Lengths, w: Any, rows: Any, at: int, start: int) -> None:
+        from persona.checkpoints.dtypes import widen
+
+        base, parts = w[:SAMPLE], rows[:, at : at + min(SAMPLE, len(w))]
+        if rows.dtype == np.uint16:
+            base = widen(base, "BF16")
+            parts = [widen(part, "BF16") - base for part in parts]
+        lengths.sample(self._job.work, start, base, list(parts), self._thinned)
 
 
 @cache

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from persona import kernels, methods
 from persona.building.budget import DEFAULT, Budget
+from persona.building.lengths import Lengths, lengths_of
 from persona.building.plan import Output, Plan, thin_rank
 from persona.building.rounding import narrowed, rounded
 from persona.building.scratch import Scratch
@@ -77,6 +78,7 @@ def run(
     block: int = BLOCK,
     memory: int = DEFAULT,
     on: Device | None = None,
+    compare: bool = False,
 ) -> dict[str, TensorId]:
     """Build every output of a plan into ``sink``.
 
@@ -90,6 +92,7 @@ def run(
         block: Entries per block, a multiple of 4096.
         memory: Bytes of tensors to hold at once.
         on: The GPU to compute on. By default the CPU.
+        compare: Say so in a note if the merged change is much longer or shorter than that of ``linear``.
 
     Returns:
         The tensor ids by name.
@@ -101,10 +104,14 @@ def run(
     with ExitStack() as stack:
         task = stack.enter_context(progress.task("building", sum(costs.values()), "weights"))
         stack.enter_context(one_thread_each(plan))
-        blocks = _Blocks(plan, store, block, loops, Scratch(), Budget(memory), on)
+        lengths = lengths_of(plan) if compare else None
+        blocks = _Blocks(plan, store, block, loops, Scratch(), Budget(memory), on, lengths)
         worker = _Worker(blocks, sink, task, stop, costs)
         costly_first = sorted(plan.outputs, key=lambda output: -costs[output.name])
-        return run_all({o.name: partial(worker.build, o) for o in costly_first}, stop)
+        ids = run_all({o.name: partial(worker.build, o) for o in costly_first}, stop)
+    if lengths is not None and (note := lengths.note()) is not None:
+        progress.note(note)
+    return ids
 
 
 def streamed(
@@ -194,6 +201,7 @@ class _Blocks:
     scratch: Scratch
     budget: Budget
     on: Device | None
+    lengths: Lengths | None = None
 
     def of(self, output: Output) -> Iterator[Bits]:
         """Yield the blocks of an output; each is valid until the next is read."""
@@ -254,7 +262,7 @@ class _Blocks:
         from persona.building.device import changed_rows
 
         with self.budget.borrowed(4 * base.entries * (len(deltas) + len(weights) + 1)):
-            yield from changed_rows(on, self.plan, output, base, deltas, before, weights, self.block)
+            yield from changed_rows(on, self.plan, output, base, deltas, before, weights, self.block, self.lengths)
 
     def _is_fusable(self) -> bool:
         from persona.building import fused
@@ -266,7 +274,17 @@ class _Blocks:
 
         work = self._work(output, base, deltas, before, self.block)
         job = fused.Job(
-            self.plan, output, base, self.store, self.block, self.scratch, self.budget, deltas, before, work
+            self.plan,
+            output,
+            base,
+            self.store,
+            self.block,
+            self.scratch,
+            self.budget,
+            deltas,
+            before,
+            work,
+            self.lengths,
         )
         for out in fused.blocks(job):
             yield out if fused.form_of(output) == "BF16" else narrowed(out, output)
@@ -304,7 +322,8 @@ class _Blocks:
 
     def _finished(self, rule: Rule, work: Work, piece: Piece, state: object, output: Output) -> Iterator[Bits]:
         """W = W_base + λδ, rounded, for one piece, which may be larger than a block."""
-        delta = rule.combine(work, piece, state)
+        combined = rule.combine if self.lengths is None else partial(self.lengths.combined, rule)
+        delta = combined(work, piece, state)
         if self.plan.scale != 1.0:
             delta *= _fp32(self.plan.scale)
         delta += piece.base

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from persona.building.edges import Get
     from persona.checkpoints.dtypes import Bits, Float32
     from persona.kernels import Weights
-    from persona.methods.parts.core import Product
+    from persona.methods.parts.work import Product
     from persona.store.tensors import Room
 
     Rooms = Callable[[int], Room]
@@ -184,7 +184,7 @@ def streams_of(delta: Delta) -> dict[int, Stream]:
 
 def products_of(deltas: Iterable[Delta]) -> list[list[Product]]:
     """Each τ as a sum of products of factors; see :func:`persona.building.plan.thin_rank` for where that is possible."""
-    from persona.methods.parts.core import Product
+    from persona.methods.parts.work import Product
 
     found = []
     for delta in deltas:

@@ -182,7 +182,7 @@ def _build_model(job: _Job, shard_size: int, memory: int, device: Device | None)
         small[INDEX] = index_json(shards)
     with output_folder(job.target, shards, replace=job.replace, like=weight_files(plan, job.repo.tensors)) as folder:
         folder.reserve()
-        ids = run(plan, job.repo.tensors, folder, job.progress, memory=memory, on=device)
+        ids = run(plan, job.repo.tensors, folder, job.progress, memory=memory, on=device, compare=True)
         made = ("cpu", loops_for(plan).name()) if device is None else (device.label, device.software)
         receipt = make_receipt(job.about(*made), ids, shards, small)
         publish(folder, small, receipt)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import save_file
 
 import persona
@@ -15,7 +17,9 @@ from persona.building.plan import thin_rank
 from persona.methods.parts import core
 from persona.recipe.model import Recipe
 from persona.workspace.record import worktree_recipe
+from tests.checkpoints.peft_folders import randomise, train
 from tests.models import TinyModels, load
+from tests.verbs.test_adapter_families import made
 
 METHODS = ["iso_c", "svc", "tsv_m", "wudi"]
 SHAPES = {"q_proj": (32, 32), "up_proj": (48, 32), "down_proj": (32, 48)}
@@ -105,3 +109,30 @@ def test_the_same_bytes_however_it_is_built(
         persona.build(adapted, tmp_path / str(number), memory=memory)
         found.add((tmp_path / str(number) / "model.safetensors").read_bytes())
     assert len(found) == 1
+
+
+FAMILIES = {
+    "Qwen3MoeForCausalLM": {"target_modules": ["q_proj", "gate"], "target_parameters": ["mlp.experts.gate_up_proj"]},
+    "GPT2LMHeadModel": {"target_modules": ["c_attn", "c_fc"]},
+}
+"""Experts, which files have one by one, and layers that store [inputs, outputs], with their factors turned."""
+
+
+@pytest.mark.filterwarnings("ignore")  # peft's own
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_experts_and_turned_factors(kind: str, tmp_path: Path) -> None:
+    made(kind).save_pretrained(tmp_path / "base")
+    persona.init(tmp_path / "work", tmp_path / "base", author="Test")
+    repo = persona.open(tmp_path / "work")
+    for seed, alpha in enumerate((1.0, -0.5)):
+        train(made(kind), LoraConfig(r=2, **FAMILIES[kind]), tmp_path / f"v{seed}", partial(randomise, seed=seed))
+        persona.commit(repo, tmp_path / f"v{seed}", name=f"v{seed}", alpha=alpha)
+    for method in ("tsv_m", "wudi"):
+        outputs = repo.prepare(write(repo, method, v0=1.0, v1=-0.5), None).plan.outputs
+        thin = {output.name for output in outputs if thin_rank(output) == 4}
+        assert any(("experts.1.up_proj" if "Moe" in kind else "mlp.c_fc") in name for name in thin)
+        for where in ("cpu", "torch"):
+            persona.build(repo, tmp_path / method / where, device=where)
+        ours, theirs = load(tmp_path / method / "cpu"), load(tmp_path / method / "torch")
+        for name, tensor in ours.items():
+            torch.testing.assert_close(tensor, theirs[name], rtol=1e-4, atol=2e-6)

@@ -10,9 +10,8 @@ import pytest
 from persona import methods
 from persona.errors import Refusal
 from persona.methods.parts import core, rules
-from persona.methods.parts.core import Product
 from persona.methods.parts.share import Share
-from persona.methods.parts.work import Piece, Work
+from persona.methods.parts.work import Piece, Product, Work
 from tests.methods.by_rule import merged
 
 METHODS = ["iso_c", "svc", "tsv_m", "wudi"]

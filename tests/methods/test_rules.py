@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from persona.errors import Refusal
-from persona.methods.parts import rules
+from persona.methods.parts import rules, spectrum
 from persona.methods.parts.family import Thinned
 from persona.methods.parts.kinds import Coefficients, Family
 from persona.methods.parts.share import Cut, Edge, Share
@@ -106,7 +106,7 @@ def test_a_matrix_that_is_not_finite_is_refused() -> None:
             "w contains NaN or infinity, so it has no singular values",
             'Exclude it from the vectors that cause this with except = ["w"], or choose another method.',
         )
-    rules.check_finite("w", True)
+    spectrum.check_finite("w", True)
 
 
 def test_a_rule_of_its_own() -> None:

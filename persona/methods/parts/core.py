@@ -17,24 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from persona.methods.parts.sizes import Sizes
+from persona.methods.parts.spectrum import check_finite
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from persona.methods.parts.work import Float32, Work
+    from persona.methods.parts.work import Float32, Product, Work
 
     Float64 = npt.NDArray[np.float64]
 
 GROUP = 1 << 16
 """Entries that are multiplied out together, rounded down to whole rows."""
-
-
-class Product(NamedTuple):
-    """scale · left · right, as stored: fp32 [rows, r] and [r, columns]."""
-
-    left: Float32
-    right: Float32
-    scale: float
 
 
 class Core(NamedTuple):
@@ -71,8 +64,6 @@ def core_of(products: Sequence[Sequence[Product]]) -> Core:
 
 def thin(method: Any, work: Work) -> Thin:
     """Merge by a method over matrices, in core space."""
-    from persona.methods.parts.rules import check_finite
-
     core = core_of(work.products)
     largest = max(float(np.linalg.norm(tau)) for tau in core.taus)
     check_finite(work.name, bool(largest <= np.finfo(np.float32).max))

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from persona import methods
-from persona.errors import Refusal
 from persona.methods import Method
 from persona.methods.parts import core, family, gram
 from persona.methods.parts.kinds import Family
-from persona.methods.parts.spectrum import added
+from persona.methods.parts.spectrum import added, check_finite
 from persona.methods.parts.work import Piece, Work
 
 if TYPE_CHECKING:
@@ -79,12 +78,3 @@ def _matrix(method: Any, work: Work, piece: Piece) -> Float32:
         return np.asarray(method.matrix(deltas, work.shares, work.parameters, work.shape), np.float32).reshape(-1)
     total = added(piece.deltas, work.shares)
     return (total if methods.adds_rest(method) else total / len(piece.deltas)).astype(np.float32)
-
-
-def check_finite(name: str, finite: bool) -> None:
-    """Raise Refusal for a matrix with NaN or infinity, which has no singular values."""
-    if not finite:
-        raise Refusal(
-            f"{name} contains NaN or infinity, so it has no singular values",
-            f'Exclude it from the vectors that cause this with except = ["{name}"], or choose another method.',
-        )

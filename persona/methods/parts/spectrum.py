@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from persona.errors import Refusal
 from persona.methods.parts.share import Share
 
 if TYPE_CHECKING:
@@ -85,3 +86,12 @@ def orthonormal(columns: Float64, height: int) -> Float64:
     p, _, qt = svd(columns, max(height, columns.shape[1]))
     nearest: Float64 = p @ qt
     return nearest
+
+
+def check_finite(name: str, finite: bool) -> None:
+    """Raise Refusal for a matrix with NaN or infinity, which has no singular values."""
+    if not finite:
+        raise Refusal(
+            f"{name} contains NaN or infinity, so it has no singular values",
+            f'Exclude it from the vectors that cause this with except = ["{name}"], or choose another method.',
+        )

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from persona.methods.parts.core import Product
-
     Float32 = npt.NDArray[np.float32]
 
 WHOLE = 0
@@ -32,6 +30,14 @@ class Piece(NamedTuple):
     base: Float32
     deltas: list[Float32]
     weights: Sequence[Float32] = ()
+
+
+class Product(NamedTuple):
+    """scale · left · right, as stored: fp32 [rows, r] and [r, columns]."""
+
+    left: Float32
+    right: Float32
+    scale: float
 
 
 @dataclass(frozen=True)
