@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import persona
-from persona.graph.nodes import Graph, GraphOrigin
+from persona.store.graphs import Graph, GraphOrigin
 from persona.graph.pins import pinned
 from persona.ids import NodeId
 from persona.recipe.model import Entry, Recipe
