@@ -212,13 +212,15 @@ class Staged:
     def narrow(self, like: Iterable[Path]) -> None:
         """Take from the group and others what they may not do with one of the files that the contents come from.
 
-        Of a file that was deleted since it was opened nothing is known, so its contents are the owner's alone.
+        Of a file that was deleted since it was opened nothing is known, so its contents are the owner's alone. A shared repository
+        still shares what is in it.
         """
         for path in like:
             with translated(path):
                 mode = path.stat().st_mode if path.exists() else 0
             with translated(self.path):
                 os.fchmod(self._fd, os.fstat(self._fd).st_mode & (mode | 0o7700))
+        self.widen(sharing.bits(self.path))
 
     def start_writeback(self, offset: int, length: int) -> None:
         """Ask the kernel to start writing a finished range, so that little is left for the final fsync."""

@@ -38,7 +38,7 @@ class Id(str):
 
     def __new__(cls, text: str) -> Self:
         """Raise ValueError if ``text`` is not an id."""
-        if len(text) != 64 or not _HEX.issuperset(text):
+        if not isinstance(text, str) or len(text) != 64 or not _HEX.issuperset(text):
             raise ValueError(f"not an id: {text!r}")
         return super().__new__(cls, text)
 

@@ -7,16 +7,18 @@ everybody read besides. Modes are only ever widened, and what its owner cannot w
 from __future__ import annotations
 
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from persona.errors import UsageError
+from persona.settings import parse_toml
 
 Shared = Literal["umask", "group", "all"]
 BITS: Mapping[Any, int] = {False: 0, "umask": 0, True: 0o660, "group": 0o660, "all": 0o664}
 CONFIG = "config.toml"
+LARGEST = 1 << 20
+"""Most bytes of a configuration that are read."""
 
 _configs: dict[Path, Path] = {}
 _read: dict[Path, tuple[tuple[int, int, int], int]] = {}
@@ -56,12 +58,12 @@ def line(shared: Shared) -> str:
 def _bits_in(config: Path) -> int:
     try:
         status = config.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is not a regular file")
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+            raise ValueError("it is not a regular file, or too large")
         state = status.st_mtime_ns, status.st_size, status.st_ino
         known = _read.get(config)
         if known is None or known[0] != state:
-            known = state, _parsed(config, tomllib.loads(config.read_text(encoding="utf-8")))
+            known = state, _parsed(config, parse_toml(config.read_text(encoding="utf-8")))
             _read[config] = known
     except FileNotFoundError:
         return 0

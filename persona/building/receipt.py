@@ -106,7 +106,7 @@ def is_receipt(fields: Mapping[str, Any]) -> bool:
     try:
         Recipe.decode(recipe)
         listed = [(shard["size"], shard["header"]) for shard in shards.values()]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return False
     return (
         all(isinstance(size, int) and isinstance(header, str) for size, header in listed)

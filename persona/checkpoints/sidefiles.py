@@ -17,6 +17,8 @@ ADAPTER_CONFIG = "adapter_config.json"
 RECEIPT = "persona.json"
 
 CODE = ".py"
+_STARTED = frozenset({"sitecustomize.py", "usercustomize.py"})
+"""What Python runs by itself when it starts: no part of a model."""
 
 _SIDE_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".vocab", ".spm", ".bpe", ".codes"})
 _SIDE_NAMES = re.compile(r"(LICEN[CS]E|NOTICE|USE_POLICY|COPYING)(\..*)?", re.IGNORECASE)
@@ -24,6 +26,10 @@ _RUN_FILES = frozenset({
     "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json", RECEIPT, ADAPTER_CONFIG,
 })  # fmt: skip
 MAX_SIDE_FILE = 256 << 20
+_UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\\\]")
+"""Characters that no file of a model has in its name."""
+_LONGEST = 255
+"""Bytes that a file's name may have."""
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_POINTER = 1024
@@ -71,9 +77,28 @@ def read_config(path: Path) -> dict[str, Any]:
 def is_data(path: Path) -> bool:
     """Whether a small file beside weights belongs to a model, by its name: data, or a licence; never code or a pickle."""
     name = path.name
-    if name.startswith(".") or "\\" in name or name in _RUN_FILES or name.endswith(".index.json"):
+    if name.startswith(".") or _UNFIT.search(name) or name in _RUN_FILES or name.endswith(".index.json"):
         return False
     return path.suffix in _SIDE_SUFFIXES or bool(_SIDE_NAMES.fullmatch(name))
+
+
+def is_code(path: Path) -> bool:
+    """Whether a file is Python of a model, by its name, and not what Python runs by itself when it starts."""
+    return path.suffix == CODE and path.name not in _STARTED and not _UNFIT.search(path.name)
+
+
+def is_storable(name: str) -> bool:
+    """Whether a base or vector may have a small file of this name, which may have folders: see :func:`is_data`."""
+    path = Path(name)
+    if leads_out(name) or not is_fit(name):
+        return False
+    return is_data(path) or is_code(path) or (len(path.parts) > 1 and path.suffix == ".safetensors")
+
+
+def is_fit(name: str) -> bool:
+    """Whether the parts of a name have only characters that a file of a model may have, and are not hidden or too long."""
+    parts = name.split("/")
+    return not _UNFIT.search(name) and all(len(part.encode()) <= _LONGEST and part[:1] != "." for part in parts)
 
 
 def side_files(folder: Path, *, code: bool = False) -> Iterator[tuple[str, Path]]:
@@ -86,7 +111,7 @@ def side_files(folder: Path, *, code: bool = False) -> Iterator[tuple[str, Path]
         CheckpointError: a file is too large, a link to outside the folder, or a pointer of git-lfs.
     """
     for path in sorted(folder.iterdir()):
-        if path.is_file() and (is_data(path) or (code and path.suffix == CODE)):
+        if path.is_file() and (is_data(path) or (code and is_code(path))):
             check_side_file(path, folder)
             yield path.name, path
 

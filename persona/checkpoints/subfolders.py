@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona.checkpoints.groups import MODULES_JSON, MORE_TEMPLATES, module_folders
-from persona.checkpoints.sidefiles import MAX_SIDE_FILE, is_data, stays_inside
+from persona.checkpoints.sidefiles import MAX_SIDE_FILE, is_code, is_data, is_fit, stays_inside
 from persona.files import read_bytes, translated
 
 _OTHERS = re.compile(
@@ -56,11 +56,11 @@ def subfolders(folder: Path, *, of_groups: bool = False) -> Subfolders:
 
 
 def _add(found: Subfolders, folder: Path, child: Path, modules: list[str]) -> None:
-    files = dict(_files(folder, child, f"{child.name}/", 1))
+    files = {name: path for name, path in _files(folder, child, f"{child.name}/", 1) if is_fit(name)}
     is_module = any(name.startswith(f"{child.name}/") for name in modules)
     weights = [name for name, path in files.items() if _WEIGHTS.fullmatch(path.name)]
     taken = {name: path for name, path in files.items() if is_data(path) or (is_module and _is_tensors(path))}
-    code = {name: path for name, path in files.items() if path.suffix == ".py"}
+    code = {name: path for name, path in files.items() if is_code(path)}
     outside = [name for name, path in {**taken, **code}.items() if not stays_inside(path, folder)]
     problem = ""
     if weights and not is_module:

@@ -114,7 +114,7 @@ def _strengths(repo: Repository | None, typed: str) -> Iterator[str]:
 def _nodes(repo: Repository | None, typed: str) -> Iterator[str]:
     if repo is None:
         return
-    from persona.graph.nodes import Graph
+    from persona.store.graphs import Graph
 
     graph = repo.commit(repo.head()).graph
     yield from Graph.get(repo.objects, graph).nodes if graph else ()

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from persona.errors import did_you_mean
-from persona.graph.nodes import Graph, Node, split_reference
 from persona.graph.text import section, sections
 from persona.ids import NodeId
 from persona.recipe.model import Entry, Recipe
+from persona.store.graphs import Graph, Node, split_reference
 from persona.store.objects import ObjectStore
 
 

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from persona.graph.nodes import Graph, Node
 from persona.ids import NodeId
+from persona.store.graphs import Graph, Node
 from persona.store.objects import ObjectStore
 
 LONGEST = 20_000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from persona.graph.nodes import Graph
+from persona.store.graphs import Graph
 
 T = TypeVar("T")
 

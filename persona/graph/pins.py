@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from persona.graph.nodes import Graph
 from persona.ids import NodeId
 from persona.recipe.model import Entry, Recipe
+from persona.store.graphs import Graph
 
 
 def pinned(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from persona.graph.nodes import Tags
+from persona.store.graphs import Tags
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _TAG = r"[^\W\d][\w'-]{0,63}:-?\d{1,6}(?:\.\d{1,6})?"

@@ -17,7 +17,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from persona.ids import CommitId, GraphId, ObjectId, RecipeId
-from persona.store.objects import ObjectStore, decoding, text_in
+from persona.store.fields import ident, moment, rows, table, text
+from persona.store.objects import Fields, ObjectStore, decoding
 
 T = TypeVar("T")
 
@@ -62,32 +63,38 @@ class Commit:
         """
         fields = objects.get(name, "commit")
         with decoding("commit", name):
-            time, run = text_in(fields, "time"), fields["run"]
-            datetime.fromisoformat(time).timestamp()
-            if not isinstance(run, dict):
-                raise ValueError("run is not a table")
-            return cls(
-                recipe=RecipeId(fields["recipe"]),
-                text=ObjectId(fields["text"]),
-                parents=tuple(CommitId(parent) for parent in fields["parents"]),
-                author=text_in(fields, "author"),
-                time=time,
-                message=text_in(fields, "message"),
-                run=run,
-                graph=GraphId(fields["graph"]) if "graph" in fields else None,
-            )
+            return cls.decode(fields)
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Commit:
+        """Decode the fields of an object; ValueError or KeyError if they are not a commit's."""
+        return cls(
+            recipe=ident(RecipeId, fields["recipe"], "recipe"),
+            text=ident(ObjectId, fields["text"], "text"),
+            parents=tuple(ident(CommitId, parent, "a parent") for parent in rows(fields["parents"], "parents")),
+            author=text(fields["author"], "author"),
+            time=moment(fields["time"], "time"),
+            message=text(fields["message"], "message"),
+            run=table(fields["run"], "run"),
+            graph=ident(GraphId, fields["graph"], "graph") if "graph" in fields else None,
+        )
 
 
-def put_text(objects: ObjectStore, text: str) -> ObjectId:
+def put_text(objects: ObjectStore, content: str) -> ObjectId:
     """Store a text and return its id."""
-    return objects.put("text", {"text": text})
+    return objects.put("text", {"text": content})
 
 
 def get_text(objects: ObjectStore, name: ObjectId) -> str:
     """Read a text; Damaged if the object is missing, damaged or not a valid text."""
     fields = objects.get(name, "text")
     with decoding("text", name):
-        return text_in(fields, "text")
+        return decode_text(fields)
+
+
+def decode_text(fields: Fields) -> str:
+    """Decode the fields of a text; ValueError or KeyError if they are none."""
+    return text(fields["text"], "text")
 
 
 def walk(objects: ObjectStore, heads: Sequence[CommitId]) -> Iterator[tuple[CommitId, Commit]]:

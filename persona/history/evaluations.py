@@ -28,7 +28,8 @@ from typing import Any, Literal
 from persona import files
 from persona.errors import Damaged
 from persona.ids import ObjectId
-from persona.store.objects import ObjectStore, text_in
+from persona.store.fields import count, ident, moment, number, rows, shown, table, text, whole
+from persona.store.objects import ObjectStore
 
 FOLDER = "evaluations"
 
@@ -80,16 +81,23 @@ class Figure:
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Figure:
         """Decode the figure from an object."""
+        fields = table(fields, "a figure")
+        better: Better | None = fields["better"]
+        if better not in ("lower", "higher", None):
+            raise ValueError(f"better is {shown(better)}")
+        totals, counts = (rows(fields[key], key) for key in ("totals", "counts"))
+        if len(totals) != len(counts):
+            raise ValueError(f"a figure has {len(totals)} totals and {len(counts)} counts")
         return cls(
-            measure=fields["measure"],
-            name=fields["name"],
-            better=fields["better"],
-            unit=fields["unit"],
-            value=float(fields["value"]),
-            low=_decoded(fields["low"]),
-            high=_decoded(fields["high"]),
-            totals=tuple(map(float, fields["totals"])),
-            counts=tuple(map(float, fields["counts"])),
+            measure=text(fields["measure"], "measure"),
+            name=text(fields["name"], "name"),
+            better=better,
+            unit=text(fields["unit"], "unit"),
+            value=_decoded(fields["value"], "value"),
+            low=None if fields["low"] is None else _decoded(fields["low"], "low"),
+            high=None if fields["high"] is None else _decoded(fields["high"], "high"),
+            totals=tuple(_decoded(value, "a total") for value in totals),
+            counts=tuple(_decoded(value, "a count") for value in counts),
         )
 
 
@@ -100,8 +108,12 @@ def _encoded(value: float | None) -> float | str | None:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _decoded(value: float | str | None) -> float | None:
-    return None if value is None else float(value)
+_NAMED = ("NaN", "Infinity", "-Infinity")
+"""How numbers that are not finite are written."""
+
+
+def _decoded(value: object, what: str) -> float:
+    return float(value) if isinstance(value, str) and value in _NAMED else float(number(value, what))
 
 
 MOST_REPLIES = 200
@@ -132,8 +144,8 @@ def text_of(replies: Iterable[Said]) -> str:
 
 def _said(line: str) -> Said:
     fields = json.loads(line)
-    measure, prompt, reply = (text_in(fields, key) for key in ("measure", "prompt", "reply"))
-    return Said(measure, prompt, reply, float(fields["score"]))
+    measure, prompt, reply = (text(fields[key], key) for key in ("measure", "prompt", "reply"))
+    return Said(measure, prompt, reply, float(number(fields["score"], "score")))
 
 
 @dataclass(frozen=True)
@@ -174,16 +186,17 @@ class Evaluation:
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Evaluation:
         """Decode the evaluation from an object."""
+        made = table(fields["made"], "made").items()
         return cls(
-            build=fields["build"],
-            suite=fields["suite"],
-            suite_digest=fields["suite_digest"],
-            seed=fields["seed"],
-            limit=fields["limit"],
-            time=fields["time"],
-            made=fields["made"],
-            figures=tuple(map(Figure.decode, fields["figures"])),
-            replies=ObjectId(fields["replies"]) if "replies" in fields else None,
+            build=ident(ObjectId, fields["build"], "build"),
+            suite=text(fields["suite"], "suite"),
+            suite_digest=ident(ObjectId, fields["suite_digest"], "suite_digest"),
+            seed=whole(fields["seed"], "seed"),
+            limit=None if fields["limit"] is None else count(fields["limit"], "limit"),
+            time=moment(fields["time"], "time"),
+            made={key: text(value, key) for key, value in made},
+            figures=tuple(map(Figure.decode, rows(fields["figures"], "figures"))),
+            replies=ident(ObjectId, fields["replies"], "replies") if "replies" in fields else None,
         )
 
 
@@ -196,13 +209,13 @@ class Evaluations:
 
     def find(self, build: str, key: str) -> Evaluation | None:
         """Return the evaluation of a build under ``key``, or None if there is none that can be read."""
-        return self._read(self.folder / build / key)
+        return self._read(build, self.folder / build / key)
 
     def of(self, build: str) -> tuple[Evaluation, ...]:
         """Return the newest complete evaluation of each suite for a build, sorted by suite."""
         newest: dict[str, Evaluation] = {}
         for path in self._paths(build):
-            evaluation = self._read(path)
+            evaluation = self._read(build, path)
             if evaluation is None or evaluation.limit is not None:
                 continue
             known = newest.get(evaluation.suite)
@@ -214,8 +227,8 @@ class Evaluations:
         """Return what the model said, or None if it was not kept or cannot be read."""
         with contextlib.suppress(Damaged, ValueError, KeyError, TypeError):
             if evaluation.replies is not None:
-                text = text_in(self.objects.get(evaluation.replies, "text"), "text")
-                return tuple(map(_said, text.splitlines()))
+                kept = text(self.objects.get(evaluation.replies, "text")["text"], "text")
+                return tuple(map(_said, kept.splitlines()))
         return None
 
     def builds(self) -> frozenset[str]:
@@ -255,12 +268,10 @@ class Evaluations:
         with files.translated(folder):
             return sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() else ()
 
-    def _read(self, path: Path) -> Evaluation | None:
-        """Read one evaluation; None if it cannot be read, so that it is measured again."""
-        with contextlib.suppress(Damaged, ValueError, KeyError, TypeError):
+    def _read(self, build: str, path: Path) -> Evaluation | None:
+        """Read one evaluation; None if it cannot be read or is of another build, so that it is measured again."""
+        with contextlib.suppress(Damaged, ValueError, KeyError):
             line = files.read_line(path)
-            if line is not None:
-                evaluation = Evaluation.decode(self.objects.get(ObjectId(line), "evaluation"))
-                if evaluation.build == path.parent.name:  # else the file was copied from another build
-                    return evaluation
+            found = None if line is None else Evaluation.decode(self.objects.get(ObjectId(line), "evaluation"))
+            return found if found is not None and found.build == build else None
         return None

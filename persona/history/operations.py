@@ -18,7 +18,8 @@ from persona import files
 from persona.errors import Damaged
 from persona.history import refs as refs_
 from persona.ids import ObjectId, OperationId
-from persona.store.objects import ObjectStore, decoding, text_in
+from persona.store.fields import ident, moment, rows, table, text
+from persona.store.objects import Fields, ObjectStore, decoding
 
 Change = tuple[str | None, str | None]
 
@@ -67,19 +68,38 @@ class Operation:
         """
         fields = objects.get(name, "operation")
         with decoding("operation", name):
-            recipe = fields["recipe"]
-            for ref, change in fields["refs"].items():
-                for value in change:
-                    refs_.check(ref, value)
-            return cls(
-                parent=OperationId(fields["parent"]) if fields["parent"] else None,
-                time=text_in(fields, "time"),
-                command=text_in(fields, "command"),
-                refs={ref: (change[0], change[1]) for ref, change in fields["refs"].items()},
-                recipe=(ObjectId(recipe[0]) if recipe[0] else None, ObjectId(recipe[1])) if recipe else None,
-                undoes=OperationId(fields["undoes"]) if fields["undoes"] else None,
-                redoes=OperationId(fields["redoes"]) if fields["redoes"] else None,
-            )
+            return cls.decode(fields)
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Operation:
+        """Decode the fields of an object; ValueError or KeyError if they are not an operation's."""
+        return cls(
+            parent=_operation(fields, "parent"),
+            time=moment(fields["time"], "time"),
+            command=text(fields["command"], "command"),
+            refs={ref: _change(ref, value) for ref, value in table(fields["refs"], "refs").items()},
+            recipe=_recipe(fields["recipe"]),
+            undoes=_operation(fields, "undoes"),
+            redoes=_operation(fields, "redoes"),
+        )
+
+
+def _operation(fields: Fields, key: str) -> OperationId | None:
+    return None if fields[key] is None else ident(OperationId, fields[key], key)
+
+
+def _change(ref: str, value: object) -> Change:
+    before, after = (None if one is None else text(one, ref) for one in rows(value, ref, 2))
+    refs_.check(ref, before)
+    refs_.check(ref, after)
+    return before, after
+
+
+def _recipe(value: object) -> tuple[ObjectId | None, ObjectId] | None:
+    if value is None:
+        return None
+    before, after = rows(value, "recipe", 2)
+    return None if before is None else ident(ObjectId, before, "recipe"), ident(ObjectId, after, "recipe")
 
 
 Named = tuple[OperationId, Operation]

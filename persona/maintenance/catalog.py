@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from persona.files import LARGEST_JSON, below, read_bytes, storage_error
 from persona.history.commits import sort_children_first
 from persona.ids import ObjectId, object_digest
 from persona.maintenance.references import References, ids_in, prefixes_in, references_of
-from persona.store.objects import VERSION, Fields, ObjectStore
+from persona.store.fields import count, table, text
+from persona.store.objects import VERSION, Fields, ObjectStore, parsed
 
 TEMPORARY = ".tmp-"
 """Part of the name of every unfinished file."""
@@ -114,18 +114,19 @@ def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
         data = read_bytes(path, LARGEST_JSON)
         if object_digest(data) != name:
             raise ValueError("it does not hash to its name")
-        catalog.known[name] = _entry(json.loads(data), data)
+        catalog.known[name] = _entry(parsed(data), data)
     except FileNotFoundError:
         return  # deleted since it was listed
     except OSError as error:
         catalog.bad[name] = f"it cannot be read: {error.strerror}"
         catalog.unread.append(storage_error(error, path).message)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         catalog.bad[name] = str(error)
 
 
 def _entry(fields: Fields, data: bytes) -> CatalogEntry:
-    kind, newer = str(fields["kind"]), int(fields["version"]) > VERSION
+    kind, version = text(table(fields, "it").get("kind"), "kind"), count(fields.get("version"), "version")
+    newer = version > VERSION
     references = References() if newer else references_of(kind, fields)
     others = ids_in(data) - references.ids
     if kind == "text":

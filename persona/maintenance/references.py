@@ -13,8 +13,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from persona.history.commits import Commit, decode_text
+from persona.history.evaluations import Evaluation
+from persona.history.operations import Operation
 from persona.ids import BlobId, ObjectId, TensorId
-from persona.store.nouns import TensorSpec, checked_files
+from persona.recipe.model import Recipe
+from persona.store.fishers import Fisher
+from persona.store.graphs import Graph, Node
+from persona.store.nouns import Base, TensorSpec, Vector
+from persona.store.objects import Fields
+from persona.store.readouts import StoredReadout
 
 Kinds = tuple[tuple[ObjectId, str], ...]
 
@@ -36,15 +44,18 @@ class References:
         return {*(name for name, _ in self.objects), *self.tensors, *self.blobs}
 
 
-def references_of(kind: str, fields: Mapping[str, Any]) -> References:
+def references_of(kind: str, fields: Fields) -> References:
     """Return what an object needs; raise ValueError if its fields are not those of a ``kind``."""
-    read = _READERS.get(kind)
-    if read is None:
+    known = _READERS.get(kind)
+    if known is None:
         return References()
+    decode, needs = known
     try:
-        return read(fields)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"it is not a valid {kind}: {error!r}") from error
+        return needs(decode(fields))
+    except KeyError as error:
+        raise ValueError(f"it is not a valid {kind}: it lacks {error}") from error
+    except ValueError as error:
+        raise ValueError(f"it is not a valid {kind}: {error}") from error
 
 
 def is_known(kind: str) -> bool:
@@ -62,37 +73,36 @@ def prefixes_in(text: str) -> set[str]:
     return set(_QUOTED.findall(text))
 
 
-def _base(fields: Mapping[str, Any]) -> References:
-    return References(tensors=_specs(fields["tensors"].values()), blobs=_blobs(fields))
+def _base(base: Base) -> References:
+    return References(tensors=_ids(base.tensors.values()), blobs=_blobs(base.files))
 
 
-def _vector(fields: Mapping[str, Any]) -> References:
-    factors = [spec[side] for spec in fields["low_rank"].values() for side in ("left", "right")]
-    tensors = _specs([*fields["tensors"].values(), *factors])
-    origin = [(ObjectId(fields["baked_from"]), "recipe")] if "baked_from" in fields else []
-    terms = [(ObjectId(name), "vector") for _, name, _ in fields.get("terms", ())]
-    return References(((ObjectId(fields["base"]), "base"), *origin, *terms), tensors, _blobs(fields))
+def _vector(vector: Vector) -> References:
+    factors = [spec for pair in vector.low_rank.values() for spec in (pair.left, pair.right)]
+    origin = [(vector.baked_from, "recipe")] if vector.baked_from else []
+    terms = [(term.id, "vector") for term in vector.terms]
+    return References(
+        ((vector.base, "base"), *origin, *terms), _ids([*vector.tensors.values(), *factors]), _blobs(vector.files)
+    )
 
 
-def _recipe(fields: Mapping[str, Any]) -> References:
-    vectors = ((ObjectId(entry["id"]), "vector") for entry in fields["vectors"])
-    pins = ((ObjectId(e["specification"]), "node") for e in fields["vectors"] if "specification" in e)
-    readouts = ((ObjectId(entry["id"]), "readout") for entry in fields.get("readouts", ()))
-    fishers = ((ObjectId(entry["fisher"]), "fisher") for entry in fields["vectors"] if "fisher" in entry)
-    return References(((ObjectId(fields["base"]), "base"), *vectors, *pins, *fishers, *readouts))
+def _recipe(recipe: Recipe) -> References:
+    vectors = [(ObjectId(entry.id), "vector") for entry in recipe.vectors]
+    pins = [(entry.specification, "node") for entry in recipe.vectors if entry.specification]
+    readouts = [(ObjectId(entry.id), "readout") for entry in recipe.readouts]
+    fishers = [(ObjectId(entry.fisher), "fisher") for entry in recipe.vectors if entry.fisher]
+    return References(((recipe.base_id, "base"), *vectors, *pins, *fishers, *readouts))
 
 
-def _readout(fields: Mapping[str, Any]) -> References:
+def _readout(readout: StoredReadout) -> References:
     """Leave out the revision that it was captured on: that may be a commit of another repository."""
-    return References(((ObjectId(fields["base"]), "base"),), _specs(fields["tensors"].values()))
+    return References(((readout.base, "base"),), _ids(readout.tensors.values()))
 
 
-def _commit(fields: Mapping[str, Any]) -> References:
-    _ = fields["author"], fields["time"], fields["message"].strip(), dict(fields["run"])
-    parents = ((ObjectId(name), "commit") for name in fields["parents"])
-    graph = ((ObjectId(fields["graph"]), "graph"),) if "graph" in fields else ()
-    recipe, text = (ObjectId(fields["recipe"]), "recipe"), (ObjectId(fields["text"]), "text")
-    return References((recipe, text, *parents, *graph, *_fisher_of(fields["run"])))
+def _commit(commit: Commit) -> References:
+    parents = ((name, "commit") for name in commit.parents)
+    graph = ((commit.graph, "graph"),) if commit.graph else ()
+    return References(((commit.recipe, "recipe"), (commit.text, "text"), *parents, *graph, *_fisher_of(commit.run)))
 
 
 def _fisher_of(run: Mapping[str, Any]) -> Kinds:
@@ -102,56 +112,49 @@ def _fisher_of(run: Mapping[str, Any]) -> Kinds:
     return ((ObjectId(name), "fisher"),) if isinstance(name, str) and _ID.fullmatch(name.encode()) else ()
 
 
-def _fisher(fields: Mapping[str, Any]) -> References:
-    _ = fields["examples"], fields["tokens"], fields["seed"]
-    start = ((ObjectId(fields["recipe"]), "recipe"),) if "recipe" in fields else ()
-    return References(((ObjectId(fields["base"]), "base"), *start), _specs(fields["tensors"].values()))
+def _fisher(diagonal: Fisher) -> References:
+    start = ((diagonal.recipe, "recipe"),) if diagonal.recipe else ()
+    return References(((diagonal.base, "base"), *start), _ids(diagonal.tensors.values()))
 
 
-def _operation(fields: Mapping[str, Any]) -> References:
+def _operation(operation: Operation) -> References:
     """Return only its parent: what an old operation would restore may have been collected."""
-    _ = fields["time"], fields["command"], dict(fields["refs"]), fields["recipe"]
-    return References(((ObjectId(fields["parent"]), "operation"),) if fields["parent"] else ())
+    return References(((operation.parent, "operation"),) if operation.parent else ())
 
 
-def _text(fields: Mapping[str, Any]) -> References:
-    fields["text"].encode()
+def _graph(graph: Graph) -> References:
+    return References(tuple((name, "node") for name in graph.nodes.values()))
+
+
+def _nothing(_: object) -> References:
+    """Return nothing: an evaluation, too, names its build by a digest, and may outlive it."""
     return References()
 
 
-def _graph(fields: Mapping[str, Any]) -> References:
-    return References(tuple((ObjectId(name), "node") for name in fields["nodes"].values()))
+def _ids(specs: Iterable[TensorSpec]) -> tuple[TensorId, ...]:
+    return tuple(dict.fromkeys(spec.id for spec in specs))
 
 
-def _node(fields: Mapping[str, Any]) -> References:
-    _ = fields["name"].encode(), fields["text"].encode()
-    return References()
+def _blobs(files: Mapping[str, BlobId]) -> tuple[BlobId, ...]:
+    return tuple(dict.fromkeys(files.values()))
 
 
-def _evaluation(fields: Mapping[str, Any]) -> References:
+def _evaluation(evaluation: Evaluation) -> References:
     """Return the replies that it judged. It names its build by a digest, and may outlive it."""
-    _ = fields["build"].encode(), fields["suite"].encode(), fields["time"], list(fields["figures"])
-    return References(((ObjectId(fields["replies"]), "text"),) if "replies" in fields else ())
+    return References(() if evaluation.replies is None else ((evaluation.replies, "text"),))
 
 
-def _specs(values: Iterable[Any]) -> tuple[TensorId, ...]:
-    return tuple(dict.fromkeys(TensorSpec.decode(value).id for value in values))
-
-
-def _blobs(fields: Mapping[str, Any]) -> tuple[BlobId, ...]:
-    return tuple(dict.fromkeys(checked_files(fields["files"]).values()))
-
-
-_READERS: dict[str, Callable[[Mapping[str, Any]], References]] = {
-    "base": _base,
-    "vector": _vector,
-    "readout": _readout,
-    "recipe": _recipe,
-    "commit": _commit,
-    "operation": _operation,
-    "text": _text,
-    "graph": _graph,
-    "node": _node,
-    "fisher": _fisher,
-    "evaluation": _evaluation,
+_READERS: dict[str, tuple[Callable[[Fields], Any], Callable[[Any], References]]] = {
+    "base": (Base.decode, _base),
+    "vector": (Vector.decode, _vector),
+    "readout": (StoredReadout.decode, _readout),
+    "recipe": (Recipe.decode, _recipe),
+    "commit": (Commit.decode, _commit),
+    "operation": (Operation.decode, _operation),
+    "text": (decode_text, _nothing),
+    "graph": (Graph.decode, _graph),
+    "node": (Node.decode, _nothing),
+    "fisher": (Fisher.decode, _fisher),
+    "evaluation": (Evaluation.decode, _evaluation),
 }
+"""How each kind of object is decoded, as by every command that reads it, and what it then needs."""

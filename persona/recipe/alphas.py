@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from persona.store.fields import number, rows, text
+
 Patterns = tuple[tuple[str, float], ...]
 Alpha = float | tuple[float, ...] | Patterns
 
@@ -136,12 +138,13 @@ def decode(value: Any) -> Alpha:
     """Read the form that objects store.
 
     Raises:
-        TypeError, ValueError: `value` is not an alpha.
+        ValueError: `value` is not an alpha.
     """
     if not isinstance(value, list):
-        return float(value)
+        return float(number(value, "alpha"))
     if value and all(isinstance(item, list) for item in value):
-        return tuple((str(pattern), float(number)) for pattern, number in value)
+        pairs = [rows(item, "a pattern with its alpha", 2) for item in value]
+        return tuple((text(pattern, "a pattern"), float(number(alpha, "alpha"))) for pattern, alpha in pairs)
     if not value:
         raise ValueError("an empty list of alphas")
-    return tuple(map(float, value))
+    return tuple(float(number(alpha, "alpha")) for alpha in value)

@@ -23,6 +23,7 @@ from persona.checkpoints.groups import GROUPS
 from persona.checkpoints.settings import CONFIG, FOLLOWING, GENERATION
 from persona.errors import did_you_mean
 from persona.settings import Choice, Table
+from persona.store.fields import one_of, rows, shown, table, text, texts
 
 FILES, SETTINGS = "files", "config"
 """Names of the tables."""
@@ -102,10 +103,23 @@ class Choices:
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Choices:
-        """Read the fields of a stored recipe."""
-        settings = fields.get(SETTINGS, {})
-        pairs = tuple((tuple(path), value) for path, value in settings.get("set", ()))
-        return cls(dict(fields.get(FILES, {})), settings.get("from"), pairs)
+        """Read the fields of a stored recipe; ValueError if they are no choices."""
+        settings = table(fields.get(SETTINGS, {}), SETTINGS)
+        files = table(fields.get(FILES, {}), FILES).items()
+        pairs = tuple(_decoded(rows(item, "a setting", 2)) for item in rows(settings.get("set", []), "set"))
+        chosen = {one_of(group, _CHOSEN, "a group of files"): text(name, group) for group, name in files}
+        return cls(chosen, text(settings["from"], "from") if "from" in settings else None, pairs)
+
+
+_CHOSEN = frozenset((*GROUPS, TOKENS))
+
+
+def _decoded(pair: list[Any]) -> tuple[Path, Any]:
+    """A setting in a stored recipe: the keys that lead to it, and its value."""
+    path, value = texts(pair[0], "the keys of a setting"), pair[1]
+    if not path or path == (OF_GENERATION,) or not FOLLOWING.isdisjoint(path) or not _is_plain(value):
+        raise ValueError(f"{'.'.join(path)} = {shown(value)} is not a setting")
+    return path, value
 
 
 def parse_choices(files: Table, settings: Table, vectors: Collection[str]) -> Choices:

@@ -14,7 +14,6 @@ In a parsed recipe, ids may be prefixes, as people type them; in a resolved one,
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,11 +24,11 @@ from persona.ids import SHORT, BaseId, FisherId, NodeId, ReadoutId, RecipeId, Ve
 from persona.methods.parts.parameters import Value
 from persona.recipe import alphas
 from persona.recipe.choices import Choices
-from persona.store.objects import ObjectStore, decoding, text_in
+from persona.store.fields import ident, number, rows, shown, table, text, texts
+from persona.store.objects import ObjectStore, decoding
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 """A valid name of a vector or readout: it becomes part of the names of files."""
-_ID = re.compile(r"[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True)
@@ -54,17 +53,20 @@ class Entry:
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Entry:
-        """Read an entry of a stored recipe; ValueError, KeyError or TypeError if it is none."""
+        """Read an entry of a stored recipe; ValueError or KeyError if it is none."""
+        fields = table(fields, "a vector")
         return cls(
             name=_name(fields["name"]),
-            id=_id(fields["id"]),
+            id=ident(VectorId, fields["id"], "the id of a vector"),
             alpha=alphas.decode(fields["alpha"]),
-            node=None if fields["node"] is None else text_in(fields, "node"),
-            only=_patterns(fields["only"]),
-            excepted=_patterns(fields["except"]),
+            node=None if fields["node"] is None else text(fields["node"], "node"),
+            only=texts(fields["only"], "only"),
+            excepted=texts(fields["except"], "except"),
             parameters=_parameters(fields.get("parameters", {})),
-            fisher=FisherId(fields["fisher"]) if "fisher" in fields else None,
-            specification=NodeId(fields["specification"]) if "specification" in fields else None,
+            fisher=ident(FisherId, fields["fisher"], "fisher") if "fisher" in fields else None,
+            specification=ident(NodeId, fields["specification"], "specification")
+            if "specification" in fields
+            else None,
         )
 
     def with_vector(self, name: str) -> Entry:
@@ -132,17 +134,21 @@ class Recipe:
 
     @classmethod
     def decode(cls, fields: Mapping[str, Any]) -> Recipe:
-        """Read the fields that objects and receipts store; ValueError, KeyError or TypeError if they are none."""
-        return cls(
-            base=_id(fields["base"]),
-            base_name=text_in(fields, "base_name"),
-            vectors=tuple(Entry.decode(value) for value in fields["vectors"]),
-            method=text_in(fields, "method"),
-            scale=_number(fields["scale"]),
+        """Read the fields that objects and receipts store; ValueError or KeyError if they are none."""
+        fields = table(fields, "the recipe")
+        recipe = cls(
+            base=ident(BaseId, fields["base"], "base"),
+            base_name=text(fields["base_name"], "base_name"),
+            vectors=tuple(Entry.decode(value) for value in rows(fields["vectors"], "vectors")),
+            method=text(fields["method"], "method"),
+            scale=number(fields["scale"], "scale"),
             parameters=_parameters(fields["parameters"]),
-            readouts=tuple(_readout(value) for value in fields.get("readouts", ())),
+            readouts=tuple(_readout(value) for value in rows(fields.get("readouts", []), "readouts")),
             choices=Choices.decode(fields),
         )
+        if len(recipe.names) != len(recipe.vectors) + len(recipe.readouts):
+            raise ValueError("two of its vectors or readouts have the same name")
+        return recipe
 
     def put(self, objects: ObjectStore) -> RecipeId:
         """Store a resolved recipe and return its id."""
@@ -162,48 +168,33 @@ class Recipe:
     def entry_in(objects: ObjectStore, name: RecipeId, what: str) -> Entry | ReadoutEntry | None:
         """Read the vector or readout called `what` of a stored recipe, without decoding the others."""
         field = f'"name":{json.dumps(what, ensure_ascii=False)}'
-        text = objects.text(name, "recipe")
-        vectors = text.index('"vectors":[')  # cannot match inside a string, where quotes are escaped
-        at = text.find(field, vectors)
-        if at < 0:
-            return Recipe.decode(json.loads(text)).readout(what) if field in text[:vectors] else None
-        fields, _ = json.JSONDecoder().raw_decode(text, text.rfind(ENTRY_BEGINS, 0, at))
-        return Entry.decode(fields)
+        stored = objects.text(name, "recipe")
+        with decoding("recipe", name):
+            vectors = stored.index('"vectors":[')  # cannot match inside a string, where quotes are escaped
+            at = stored.find(field, vectors)
+            if at < 0:
+                return Recipe.decode(json.loads(stored)).readout(what) if field in stored[:vectors] else None
+            fields, _ = json.JSONDecoder().raw_decode(stored, stored.rfind(ENTRY_BEGINS, 0, at))
+            return Entry.decode(fields)
 
 
 def _name(value: Any) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise ValueError(f"{value!r} is not a valid name")
-    return value
-
-
-def _patterns(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(pattern, str) for pattern in value):
-        raise ValueError("only or except is not a list of patterns")
-    return tuple(value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a number")
-    return value
+    if not NAME.fullmatch(text(value, "name")):
+        raise ValueError(f"{shown(value)} is not a valid name")
+    return str(value)
 
 
 def _parameters(value: Any) -> Mapping[str, Value]:
-    if not isinstance(value, dict) or not all(isinstance(one, int | float | str) for one in value.values()):
-        raise ValueError("parameters is not a table of numbers and strings")
-    return value
+    parameters = table(value, "parameters")
+    for key, one in parameters.items():
+        if not isinstance(one, str | bool):
+            number(one, key)
+    return parameters
 
 
-def _readout(fields: Mapping[str, Any]) -> ReadoutEntry:
-    return ReadoutEntry(_name(fields["name"]), _id(fields["id"]))
-
-
-def _id(value: Any) -> str:
-    """An id, or a prefix of one: only a resolved recipe has complete ids."""
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise ValueError(f"{value!r} is not an id")
-    return value
+def _readout(value: Any) -> ReadoutEntry:
+    fields = table(value, "a readout")
+    return ReadoutEntry(_name(fields["name"]), ident(ReadoutId, fields["id"], "the id of a readout"))
 
 
 ENTRY_BEGINS = '{"alpha":'

@@ -11,15 +11,15 @@ alone, with an alpha of 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona.ids import BaseId, FisherId, RecipeId, tensor_id
+from persona.ids import BaseId, FisherId, ObjectId, RecipeId, tensor_id
 from persona.progress import SILENT, Progress
-from persona.store.nouns import TensorSpec
+from persona.store.fields import count, ident, number, rows, shown, table, whole
+from persona.store.nouns import TensorSpec, checked_tensor
 from persona.store.objects import Fields, ObjectStore, decoding
 
 if TYPE_CHECKING:
@@ -80,23 +80,33 @@ class Fisher:
         """
         fields = objects.get(name, "fisher")
         with decoding("fisher", name):
-            return cls(
-                base=BaseId(fields["base"]),
-                data=tuple(map(str, fields["data"])),
-                examples=int(fields["examples"]),
-                tokens=int(fields["tokens"]),
-                seed=int(fields["seed"]),
-                tensors={key: TensorSpec.decode(value) for key, value in fields["tensors"].items()},
-                recipe=RecipeId(fields["recipe"]) if "recipe" in fields else None,
-                trace=_size(fields["trace"]) if "trace" in fields else None,
-                norm=_size(fields["norm"]) if "trace" in fields else None,
-            )
+            return cls.decode(fields)
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Fisher:
+        """Decode the fields of an object; ValueError or KeyError if they are not a diagonal's."""
+        tensors = table(fields["tensors"], "tensors").items()
+        diagonal = cls(
+            base=ident(BaseId, fields["base"], "base"),
+            data=tuple(ident(ObjectId, digest, "data") for digest in rows(fields["data"], "data")),
+            examples=count(fields["examples"], "examples"),
+            tokens=count(fields["tokens"], "tokens"),
+            seed=whole(fields["seed"], "seed"),
+            tensors={checked_tensor(key): TensorSpec.decode(value) for key, value in tensors},
+            recipe=ident(RecipeId, fields["recipe"], "recipe") if "recipe" in fields else None,
+            trace=_size(fields, "trace") if "trace" in fields else None,
+            norm=_size(fields, "norm") if "trace" in fields else None,
+        )
+        if any(spec.dtype != "F32" for spec in diagonal.tensors.values()):
+            raise ValueError("its tensors are not F32")
+        return diagonal
 
 
-def _size(value: float) -> float:
-    """Check a sum of non-negative numbers."""
-    if not 0 <= value < math.inf:  # also false for NaN
-        raise ValueError(f"{value} is not a sum of non-negative numbers")
+def _size(fields: Fields, key: str) -> float:
+    """A sum of non-negative numbers."""
+    value = number(fields[key], key)
+    if value < 0:
+        raise ValueError(f"{key} is {shown(value)} and not a sum of non-negative numbers")
     return float(value)
 
 

@@ -21,12 +21,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from persona.checkpoints.sidefiles import leads_out
+from persona.checkpoints.dtypes import ARITHMETIC, BITS
+from persona.checkpoints.settings import CONFIGS
+from persona.checkpoints.sidefiles import is_storable, leads_out
+from persona.checkpoints.tensorfile import MAX_DIMENSIONS
 from persona.ids import BaseId, BlobId, RecipeId, TensorId, VectorId
+from persona.store.fields import count, flag, ident, number, one_of, rows, shown, table, text, texts
 from persona.store.objects import Fields, ObjectStore, decoding
 
 SMALLEST, LARGEST = 1e-30, 1e9
 """Limits of a coefficient: products with any weight that occurs stay within the range of fp32."""
+
+FORMS = frozenset({"dense", "lora", "baked", "derived"})
+DERIVED = "derived"
+LARGEST_FILE = 1 << 63
+"""Bits of a tensor are below this."""
 
 ConfigPatch = tuple[tuple[tuple[str, ...], Any], ...]
 """Settings that a run changed in one file: (path of keys, new value or None if removed)."""
@@ -50,10 +59,14 @@ class TensorSpec:
         return [self.id, self.dtype, list(self.shape)]
 
     @classmethod
-    def decode(cls, value: list[Any]) -> TensorSpec:
-        """Decode a value of an object."""
-        name, dtype, shape = value
-        return cls(TensorId(name), dtype, tuple(shape))
+    def decode(cls, value: Any) -> TensorSpec:
+        """Decode a value of an object; ValueError if it is not a tensor's id, dtype and shape."""
+        name, dtype, shape = rows(value, "a tensor", 3)
+        sizes = tuple(count(size, "a size") for size in rows(shape, "a shape"))
+        spec = cls(ident(TensorId, name, "a tensor"), one_of(dtype, BITS, "a dtype"), sizes)
+        if len(sizes) > MAX_DIMENSIONS or spec.entries * BITS[spec.dtype] >= LARGEST_FILE:
+            raise ValueError(f"a tensor has the shape {shown(str(list(sizes)))}")
+        return spec
 
 
 @dataclass(frozen=True)
@@ -82,15 +95,28 @@ class LowRankSpec:
         }
 
     @classmethod
-    def decode(cls, value: Fields) -> LowRankSpec:
-        """Decode a value of an object."""
-        return cls(
-            TensorSpec.decode(value["left"]),
-            TensorSpec.decode(value["right"]),
-            value["left_transposed"],
-            value["right_transposed"],
-            value["scale"],
+    def decode(cls, value: Any) -> LowRankSpec:
+        """Decode a value of an object; ValueError or KeyError if it is not two factors that fit."""
+        fields = table(value, "low_rank")
+        spec = cls(
+            TensorSpec.decode(fields["left"]),
+            TensorSpec.decode(fields["right"]),
+            flag(fields["left_transposed"], "left_transposed"),
+            flag(fields["right_transposed"], "right_transposed"),
+            number(fields["scale"], "scale"),
         )
+        sides = ((spec.left, spec.left_transposed, 1), (spec.right, spec.right_transposed, 0))
+        inner = {_as_matrix(side.shape)[axis ^ turned] for side, turned, axis in sides}
+        if len(inner) != 1 or not {spec.left.dtype, spec.right.dtype} <= ARITHMETIC:
+            raise ValueError("the factors of a low-rank tensor do not fit")
+        return spec
+
+
+def _as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The first axis and all others together."""
+    if len(shape) < 2:
+        raise ValueError(f"a factor has the shape {list(shape)} and is no matrix")
+    return shape[0], math.prod(shape[1:])
 
 
 @dataclass(frozen=True)
@@ -157,11 +183,16 @@ class Base:
         """
         fields = objects.get(name, "base")
         with decoding("base", name):
-            return cls(
-                {name: TensorSpec.decode(value) for name, value in fields["tensors"].items()},
-                checked_files(fields["files"]),
-                fields["tied"],
-            )
+            return cls.decode(fields)
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Base:
+        """Decode the fields of an object; ValueError or KeyError if they are not a base's."""
+        tensors = _specs(fields)
+        tied = {alias: text(name, f"tied {shown(alias)}") for alias, name in table(fields["tied"], "tied").items()}
+        if tied.keys() & tensors.keys() or not set(tied.values()) <= tensors.keys():
+            raise ValueError("tied does not name tensors of the base")
+        return cls(tensors, checked_files(fields["files"]), tied)
 
 
 @dataclass(frozen=True)
@@ -261,7 +292,7 @@ class Vector:
         """
         fields = objects.get(name, "vector")
         with decoding("vector", name):
-            return cls._decode(fields)
+            return cls.decode(fields)
 
     @classmethod
     def whole(cls, objects: ObjectStore, name: VectorId) -> Vector:
@@ -281,35 +312,65 @@ class Vector:
         return replace(vector, parts=parts)
 
     @classmethod
-    def _decode(cls, fields: Fields) -> Vector:
-        return cls(
-            base=BaseId(fields["base"]),
-            form=fields["form"],
-            tensors={name: TensorSpec.decode(value) for name, value in fields["tensors"].items()},
-            low_rank={name: LowRankSpec.decode(value) for name, value in fields["low_rank"].items()},
-            gone=tuple(fields["gone"]),
+    def decode(cls, fields: Fields) -> Vector:
+        """Decode the fields of an object; ValueError or KeyError if they are not a vector's."""
+        low_rank, terms = table(fields["low_rank"], "low_rank"), rows(fields.get("terms", []), "terms")
+        vector = cls(
+            base=ident(BaseId, fields["base"], "base"),
+            form=one_of(fields["form"], FORMS, "form"),
+            tensors=_specs(fields),
+            low_rank={checked_tensor(name): LowRankSpec.decode(value) for name, value in low_rank.items()},
+            gone=texts(fields["gone"], "gone"),
             files=checked_files(fields["files"]),
-            config={
-                file: tuple((tuple(path), value) for path, value in patch) for file, patch in fields["config"].items()
-            },
-            baked_from=RecipeId(fields["baked_from"]) if "baked_from" in fields else None,
-            terms=tuple(_term(*term) for term in fields.get("terms", ())),
+            config={file: _patch(file, patch) for file, patch in table(fields["config"], "config").items()},
+            baked_from=ident(RecipeId, fields["baked_from"], "baked_from") if "baked_from" in fields else None,
+            terms=tuple(map(_term, terms)),
         )
+        if (vector.form == DERIVED) != bool(terms) or (terms and (vector.tensors or vector.low_rank)):
+            raise ValueError("only a derived vector has terms, and it has no tensors of its own")
+        return vector
 
 
-def _term(coefficient: float, vector: str, name: str) -> TermOf:
-    if not SMALLEST <= abs(coefficient) <= LARGEST:  # also false for NaN
-        raise ValueError(f"a term has the coefficient {coefficient}")
-    return TermOf(float(coefficient), VectorId(vector), str(name))
+def _specs(fields: Fields) -> dict[str, TensorSpec]:
+    tensors = table(fields["tensors"], "tensors")
+    return {checked_tensor(name): TensorSpec.decode(value) for name, value in tensors.items()}
 
 
-def checked_files(files: Mapping[str, str]) -> dict[str, BlobId]:
-    """Check names of small files.
+def checked_tensor(name: str) -> str:
+    """The name of a tensor; ValueError if no safetensors file can have it."""
+    if name == "__metadata__":
+        raise ValueError(f"{name!r} is not the name of a tensor")
+    return name
+
+
+def _patch(file: str, patch: object) -> ConfigPatch:
+    """The settings that a vector changes in one file."""
+    if file not in CONFIGS:
+        raise ValueError(f"{shown(file)} is not a file of settings")
+    pairs = [rows(item, "a setting", 2) for item in rows(patch, file)]
+    made = tuple((texts(path, "the keys of a setting"), value) for path, value in pairs)
+    if not all(path for path, _ in made):
+        raise ValueError("a setting has no key")
+    return made
+
+
+def _term(value: object) -> TermOf:
+    coefficient, vector, name = rows(value, "a term", 3)
+    if not SMALLEST <= abs(number(coefficient, "a coefficient")) <= LARGEST:
+        raise ValueError(f"a term has the coefficient {shown(coefficient)}")
+    return TermOf(float(coefficient), ident(VectorId, vector, "a term"), text(name, "the name of a term"))
+
+
+def checked_files(value: object) -> dict[str, BlobId]:
+    """Check names of small files, by the rules by which they are stored.
 
     Raises:
-        ValueError: a name would lead out of the folder that the file is written to.
+        ValueError: a name would lead out of the folder that the file is written to, or is not that of a model's file.
     """
+    files = table(value, "files")
     for name in files:
         if leads_out(name):
-            raise ValueError(f"the file name {name!r} leads out of its folder")
-    return {name: BlobId(blob) for name, blob in files.items()}
+            raise ValueError(f"the file name {shown(name)} leads out of its folder")
+        if not is_storable(name):
+            raise ValueError(f"{shown(name)} is not the name of a small file of a model")
+    return {name: ident(BlobId, blob, f"the file {shown(name)}") for name, blob in files.items()}

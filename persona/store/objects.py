@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from persona import files
-from persona.errors import Damaged
+from persona.errors import Damaged, Refusal
 from persona.ids import Id, ObjectId, object_digest
+from persona.store.fields import shown
 
 VERSION = 1
 """Version of the encoding of every kind; newer versions are refused."""
 
 Fields = dict[str, Any]
+
+DEEPEST = 64
+"""Lists and tables of an object are nested less deeply."""
 
 _REST = re.compile(r"[0-9a-f]{62}")
 COPY_BACK = "Restore the file from a backup or another copy of the repository."
@@ -58,6 +62,19 @@ def decoding(kind: str, name: Id) -> Iterator[None]:
         raise not_ours(kind, name, error) from error
 
 
+def _readable(kind: str, fields: Mapping[str, Any]) -> bytes:
+    """The encoding of an object; Refusal if it could not be read again."""
+    try:
+        data = encode(kind, fields)
+        parsed(data)
+        return data
+    except ValueError as error:
+        raise Refusal(
+            f"this {kind} cannot be stored: {error}",
+            "Look for such values in what it was made from: nothing was changed.",
+        ) from None
+
+
 def not_ours(kind: str, name: Id, why: object) -> Damaged:
     """An error about an object with a right hash that persona would not write."""
     what = f"it lacks {why}" if isinstance(why, KeyError) else str(why)
@@ -67,12 +84,29 @@ def not_ours(kind: str, name: Id, why: object) -> Damaged:
     )
 
 
-def text_in(fields: Mapping[str, Any], key: str) -> str:
-    """A field that must be a string; ValueError if it is not."""
-    value = fields[key]
-    if not isinstance(value, str):
-        raise ValueError(f"{key} is not a string")
+def parsed(data: bytes) -> Any:
+    """Decode canonical JSON, and nothing else that JSON readers accept.
+
+    Raises:
+        ValueError: it is not canonical, or its lists and tables are nested too deeply.
+    """
+    try:
+        value = json.loads(data)
+        if data.count(b"[") + data.count(b"{") > DEEPEST:  # fewer cannot be that deep
+            _check_depth(value, DEEPEST)
+        if canonical(value) != data:
+            raise ValueError("it is not in canonical form")
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEEPEST} deep") from None
     return value
+
+
+def _check_depth(value: object, left: int) -> None:
+    if not left:
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(item, dict | list):
+            _check_depth(item, left - 1)
 
 
 class ObjectStore:
@@ -83,7 +117,7 @@ class ObjectStore:
 
     def put(self, kind: str, fields: Mapping[str, Any]) -> ObjectId:
         """Store an object durably and return its id."""
-        data = encode(kind, fields)
+        data = _readable(kind, fields)
         name = ObjectId(object_digest(data))
         path = self.path(name)
         with files.translated(path):
@@ -100,8 +134,8 @@ class ObjectStore:
             Damaged: the object is missing, does not match its id, or is of another kind or a newer version.
         """
         try:
-            fields = json.loads(self._whole(name, kind))
-        except (ValueError, RecursionError) as error:
+            fields = parsed(self._whole(name, kind))
+        except ValueError as error:
             raise not_ours(kind, name, error) from None
         return _checked(fields, name, kind)
 
@@ -110,7 +144,8 @@ class ObjectStore:
         data = self._whole(name, kind)
         if f'"kind":"{kind}"'.encode() not in data:
             self.get(name, kind)  # raises an error that names the actual kind
-        return data.decode()
+        with decoding(kind, name):
+            return data.decode()
 
     def __contains__(self, name: Id) -> bool:
         path = self.path(name)
@@ -168,14 +203,20 @@ class ObjectStore:
         return sorted(ObjectId(prefix[:2] + name) for name in names if _REST.fullmatch(name))
 
 
+def _kind_of(fields: Fields) -> str:
+    kind = fields.get("kind")
+    return kind if isinstance(kind, str) else shown(kind)
+
+
 def _checked(fields: Any, name: Id, kind: str) -> Fields:
-    if not isinstance(fields, dict) or not isinstance(fields.get("version", 0), int):
+    version = fields.get("version") if isinstance(fields, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < VERSION:
         raise not_ours(kind, name, "it is not a table with a version")
-    if fields.get("version", 0) > VERSION:
-        raise too_new(f"{kind} {name.short}", f"object version {fields['version']}")
+    if version > VERSION:
+        raise too_new(f"{kind} {name.short}", f"object version {shown(version)}")
     if fields.get("kind") != kind:
         raise Damaged(
-            f"{name.short} is a {fields.get('kind')}, expected a {kind}",
+            f"{name.short} is a {_kind_of(fields)}, expected a {kind}",
             "The reference to it is damaged; run 'persona log' to see the commits that can be read.",
         )
     checked: Fields = fields

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from persona.ids import BaseId, CommitId, ReadoutId
+from persona.store.fields import count, ident, rows, table, texts
 from persona.store.nouns import TensorSpec
 from persona.store.objects import Fields, ObjectStore, decoding
 
@@ -59,17 +60,19 @@ class StoredReadout:
         """
         fields = objects.get(name, "readout")
         with decoding("readout", name):
-            return cls._decode(fields)
+            return cls.decode(fields)
 
     @classmethod
-    def _decode(cls, fields: Fields) -> StoredReadout:
+    def decode(cls, fields: Fields) -> StoredReadout:
+        """Decode the fields of an object; ValueError or KeyError if they are not a readout's."""
+        tensors = table(fields["tensors"], "tensors").items()
         readout = cls(
-            base=BaseId(fields["base"]),
-            concepts=tuple(str(name) for name in fields["concepts"]),
-            layers=tuple(int(layer) for layer in fields["layers"]),
-            tensors={_layer(name): TensorSpec.decode(value) for name, value in fields["tensors"].items()},
-            revision=CommitId(fields["revision"]) if "revision" in fields else None,
-            about=dict(fields["about"]),
+            base=ident(BaseId, fields["base"], "base"),
+            concepts=texts(fields["concepts"], "concepts"),
+            layers=tuple(count(layer, "a layer") for layer in rows(fields["layers"], "layers")),
+            tensors={_layer(name): TensorSpec.decode(value) for name, value in tensors},
+            revision=ident(CommitId, fields["revision"], "revision") if "revision" in fields else None,
+            about=table(fields["about"], "about"),
         )
         specs = readout.tensors.values()
         shapes = {spec.shape for spec in specs}

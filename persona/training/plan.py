@@ -12,12 +12,12 @@ from typing import Any
 from persona.checkpoints.provenance.dataset import fingerprint
 from persona.errors import Refusal, UsageError, WrongBase, did_you_mean
 from persona.graph.coverage import complaint
-from persona.graph.nodes import split_reference
 from persona.ids import CommitId
 from persona.progress import Progress
 from persona.recipe.model import Recipe
 from persona.recipe.parse import checked_vector_name
 from persona.repository import Repository
+from persona.store.graphs import split_reference
 from persona.training import nodes as nodes_
 from persona.training.anchors import AnchorPlan, Prompt, plan_anchors, read_prompts
 from persona.training.examples import TrainingExample, read_examples

@@ -9,7 +9,6 @@ from typing import Any
 
 from persona.errors import UsageError, did_you_mean
 from persona.evaluate.results import FigureReading, Headlines
-from persona.graph.nodes import Graph, split_reference
 from persona.history import commits
 from persona.history import refs as refs_
 from persona.history.headline import headline
@@ -17,6 +16,7 @@ from persona.history.times import parse_time
 from persona.ids import CommitId, RecipeId
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
+from persona.store.graphs import Graph, split_reference
 
 NamedCommit = tuple[CommitId, commits.Commit]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from persona.errors import PersonaError, UsageError, did_you_mean
 from persona.graph.coverage import Coverage, coverage
-from persona.graph.nodes import Graph, GraphOrigin, Node, split_reference
 from persona.graph.pins import pinned
 from persona.ids import CommitId
 from persona.recipe.model import Recipe
 from persona.repository import Repository
+from persona.store.graphs import Graph, GraphOrigin, Node, split_reference
 from persona.workspace.record import worktree_recipe
 
 NO_GRAPH = Graph({}, GraphOrigin("", ""))

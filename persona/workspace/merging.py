@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from persona.errors import Refusal
 from persona.graph.merging import three_way
-from persona.graph.nodes import Graph
 from persona.history import refs as refs_
 from persona.history.commits import get_text
 from persona.ids import CommitId, GraphId
 from persona.repository import Repository, Transaction
+from persona.store.graphs import Graph
 
 
 def heads_under_way(repo: Repository) -> list[CommitId]:

@@ -11,7 +11,6 @@ from typing import Any
 from persona.building.acting import check_patterns
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.graph.coverage import complaint
-from persona.graph.nodes import Graph
 from persona.graph.pins import pinned, renewed
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
@@ -22,6 +21,7 @@ from persona.recipe.model import Entry, Recipe
 from persona.recipe.parse import parse
 from persona.recipe.resolve import resolve
 from persona.repository import Repository, Transaction, now
+from persona.store.graphs import Graph
 from persona.workspace.merging import merged_graph
 
 

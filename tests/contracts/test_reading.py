@@ -22,6 +22,7 @@ PACKAGE = Path(persona.__file__).parent
 DIRECT = re.compile(r"\.read_bytes\(\)|\.read_text\(|\.open\(\"rb\"|\bos\.open\(|\bopen\([^)]*\"rb?\"")
 OWN = {
     "files.py",
+    "sharing.py",  # which files needs; it looks at the kind and size of the file itself
     "cli/lazy.py",  # the source of the package
     "checkpoints/ties.py",
     "demo/page.py",

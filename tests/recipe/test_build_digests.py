@@ -53,7 +53,7 @@ RECIPES = st.builds(
     scale=NUMBERS,
     parameters=PARAMETERS,
     readouts=st.lists(st.builds(ReadoutEntry, name=NAMES, id=IDS), max_size=2).map(tuple),
-)
+).filter(lambda recipe: len(recipe.names) == len(recipe.vectors) + len(recipe.readouts))
 
 
 @given(st.lists(RECIPES, min_size=1, max_size=4))

@@ -10,7 +10,7 @@ import pytest
 import persona
 from persona.errors import Refusal
 from persona.graph.coverage import State
-from persona.graph.nodes import Node
+from persona.store.graphs import Node
 from persona.verbs.graph.show import ShownNode
 from persona.verbs.show import ShownVector
 from tests.graph.example import edit, states

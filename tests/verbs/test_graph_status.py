@@ -9,7 +9,7 @@ import pytest
 import persona
 from persona.errors import Refusal, UsageError
 from persona.graph.coverage import State
-from persona.graph.nodes import Node
+from persona.store.graphs import Node
 from persona.verbs.graph.show import ShownGraph
 from tests.graph.example import FOLDER, TABLE, edit, states
 from tests.models import TinyModels

@@ -148,8 +148,9 @@ def test_an_operation_with_refs_that_are_none(repo: persona.Repository, refs: di
     for read in (persona.status, persona.log, persona.show):
         with pytest.raises(Damaged, match="is not a valid operation"):
             read(persona.open(repo.root))
-    assert any("is not a valid operation" in problem for problem in persona.fsck(persona.open(repo.root)).problems)
-    persona.gc(persona.open(repo.root), dry_run=True)
+    assert any("is not a valid operation" in lost.why for lost in persona.fsck(persona.open(repo.root)).lost)
+    with pytest.raises(Damaged):
+        persona.gc(persona.open(repo.root), dry_run=True)
     with pytest.raises(Damaged):
         persona.alpha(persona.open(repo.root), {"a": 1.0})
     after = everything_in(repo.root.parent)

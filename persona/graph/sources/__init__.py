@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from persona.errors import UsageError
-from persona.graph.nodes import GraphOrigin, Node, checked_name
 from persona.graph.text import links_of, parse, tags_of
+from persona.store.graphs import GraphOrigin, Node, checked_name
 
 MOST_NODES = 200_000
 LARGEST_TEXT = 1 << 20

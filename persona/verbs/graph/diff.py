@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from persona.graph.coverage import State, text_at
 from persona.graph.differences import changed_nodes, patch
-from persona.graph.nodes import Node
 from persona.ids import CommitId, NodeId
 from persona.repository import Repository
+from persona.store.graphs import Node
 from persona.workspace.graphs import covered, graph_of, needed_graph, recipe_at
 
 

@@ -10,9 +10,9 @@ from persona.errors import UsageError
 from persona.graph import sources
 from persona.graph.coverage import coverage
 from persona.graph.differences import NodeChange, changed_nodes, summary
-from persona.graph.nodes import Graph
 from persona.ids import NodeId
 from persona.repository import Repository
+from persona.store.graphs import Graph
 from persona.workspace.graphs import graph_of
 from persona.workspace.record import RecordedCommit, check_clean, clean_recipe, record
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from persona.errors import Refusal, UsageError
 from persona.graph.coverage import complaint
-from persona.graph.nodes import split_reference
 from persona.recipe import edit
 from persona.recipe.parse import parse
 from persona.repository import Repository
+from persona.store.graphs import split_reference
 from persona.workspace.graphs import needed_graph
 from persona.workspace.record import RecordedCommit, clean_recipe, entry_of, record
 

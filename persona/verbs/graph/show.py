@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from persona.errors import UsageError
 from persona.graph.coverage import NodeLink, complaint, text_at
-from persona.graph.nodes import Graph, GraphOrigin, Tags
 from persona.ids import CommitId, NodeId
 from persona.repository import Repository
+from persona.store.graphs import Graph, GraphOrigin, Tags
 from persona.workspace.graphs import covered, needed_graph, node_of, recipe_at
 
 

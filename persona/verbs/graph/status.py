@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from persona.graph.coverage import Coverage, NodeLink, State
-from persona.graph.nodes import GraphOrigin
 from persona.ids import CommitId
 from persona.repository import Repository
+from persona.store.graphs import GraphOrigin
 from persona.workspace.graphs import covered, graph_of, recipe_at
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from persona import files
 from persona.errors import Refusal, UsageError
 from persona.graph import sources
-from persona.graph.nodes import GraphOrigin, Node
 from persona.readout.contrast import Contrasts, read_contrasts
 from persona.readout.extract import ConceptCounts, ConceptOverlap, Extracted, Item, Rules, extract
 from persona.readout.pairs import encode
 from persona.repository import Repository
+from persona.store.graphs import GraphOrigin, Node
 from persona.workspace.graphs import needed_graph
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from persona.errors import UsageError
 from persona.ids import GraphId, NodeId
-from persona.store.objects import ObjectStore
+from persona.store.fields import ident, number, shown, table, text, texts
+from persona.store.objects import Fields, ObjectStore, decoding
 
 Tags = Mapping[str, float | None]
 """Scores by name; None for a tag without a score."""
@@ -43,9 +44,24 @@ class Node:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: NodeId) -> Node:
-        """Read a node."""
+        """Read a node.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid node.
+        """
         fields = objects.get(name, "node")
-        return cls(fields["name"], fields["text"], fields.get("tags", {}))
+        with decoding("node", name):
+            return cls.decode(fields)
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Node:
+        """Decode the fields of an object; ValueError or KeyError if they are not a node's."""
+        tags = table(fields.get("tags", {}), "tags").items()
+        return cls(
+            _decoded_name(fields["name"]),
+            text(fields["text"], "text"),
+            {tag: None if value is None else number(value, f"the tag {shown(tag)}") for tag, value in tags},
+        )
 
 
 @dataclass(frozen=True)
@@ -75,12 +91,26 @@ class Graph:
 
     @classmethod
     def get(cls, objects: ObjectStore, name: GraphId) -> Graph:
-        """Read a graph."""
+        """Read a graph.
+
+        Raises:
+            Damaged: the object is missing, damaged or not a valid graph.
+        """
         fields = objects.get(name, "graph")
+        with decoding("graph", name):
+            return cls.decode(fields)
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Graph:
+        """Decode the fields of an object; ValueError or KeyError if they are not a graph's."""
+        source = table(fields["source"], "source")
+        nodes, links = table(fields["nodes"], "nodes"), table(fields.get("links", {}), "links")
         return cls(
-            nodes={node: NodeId(value) for node, value in fields["nodes"].items()},
-            source=GraphOrigin(fields["source"]["kind"], fields["source"]["place"]),
-            links={node: tuple(to) for node, to in fields.get("links", {}).items()},
+            nodes={
+                _decoded_name(node): ident(NodeId, value, f"the node {shown(node)}") for node, value in nodes.items()
+            },
+            source=GraphOrigin(text(source["kind"], "the source's kind"), text(source["place"], "the source's place")),
+            links={node: texts(to, f"the links of {shown(node)}") for node, to in links.items()},
         )
 
     def find(self, reference: str) -> NodeId | None:
@@ -94,6 +124,21 @@ def split_reference(reference: str) -> tuple[str, str | None]:
     return unicodedata.normalize("NFC", name.strip()), section.strip() if mark else None
 
 
+def _decoded_name(value: object) -> str:
+    """The name of a node in an object, as an import would have written it."""
+    name = text(value, "the name of a node")
+    if not is_name(name):
+        raise ValueError(f"{shown(name)} is not a valid name for a node")
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether a node may have this name."""
+    bad = any(unicodedata.category(sign) in _CONTROL or sign in _BIDI for sign in name)
+    composed = unicodedata.is_normalized("NFC", name)
+    return composed and not bad and name == name.strip() and "#" not in name and 0 < len(name) <= LONGEST_NAME
+
+
 def checked_name(name: str, where: str) -> str:
     """Return ``name`` in Unicode's composed form (NFC), if it is valid for a node.
 
@@ -103,11 +148,10 @@ def checked_name(name: str, where: str) -> str:
     Raises:
         UsageError: It is empty or too long, or has a ``#`` or characters that are not shown as they are.
     """
-    text = unicodedata.normalize("NFC", name)
-    bad = any(unicodedata.category(sign) in _CONTROL or sign in _BIDI for sign in text)
-    if bad or not text.strip() or text != text.strip() or "#" in text or len(text) > LONGEST_NAME:
+    composed = unicodedata.normalize("NFC", name)
+    if not is_name(composed):
         raise UsageError(
             f"{where}: {name[:60]!a} is not a valid name for a node",
             f"Use 1 to {LONGEST_NAME} characters, without '#', control characters or spaces at the ends.",
         )
-    return text
+    return composed
