@@ -4,7 +4,7 @@
     last       h at the last real token
     assistant  like mean, over the tokens that the assistant wrote (`readout.texts` marks them)
 
-Activations are widened to fp32 before they are summed, whatever the model's dtype. Each block's output is pooled
+Attention sinks, which `readout.sinks` finds at each layer, are not among these tokens. Activations are widened to fp32 before they are summed, whatever the model's dtype. Each block's output is pooled
 immediately, so memory does not grow with the number of layers.
 """
 
@@ -13,10 +13,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona.inference.batches import batches, collate, positions
 from persona.inference.blocks import Blocks, stream_of
+from persona.readout.sinks import BEYOND, ordinary
 
 if TYPE_CHECKING:
     import torch
@@ -32,33 +34,73 @@ class _Enough(Exception):
     """Ends a forward pass early: the last requested layer has been seen."""
 
 
-class _Pool:
-    """Pools the outputs of blocks during a forward pass, over the tokens that `mask` marks."""
+@dataclass(frozen=True)
+class Pooled:
+    """Texts pooled at a layer.
 
-    def __init__(self, pooling: str) -> None:
-        self.mask: torch.Tensor | None = None
-        self.pooled: dict[int, torch.Tensor] = {}
-        self._pooling = pooling
+    `rows` are fp32 [batch, hidden], and zero for a text without a token to pool. `facts` are fp32 [batch, FACTS]: the number of
+    tokens pooled, first tokens left out, other tokens left out, length of the first token, median length of the others.
+    """
+
+    rows: Float32
+    facts: Float32
+
+
+FACTS = 5
+
+
+class _Pool:
+    """Pools the outputs of blocks during a forward pass, over the tokens that `marks` has among the `real` ones."""
+
+    def __init__(self, pooling: str, beyond: float | None) -> None:
+        self.real: torch.Tensor | None = None
+        self.marks: torch.Tensor | None = None
+        self.pooled: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._pooling, self._beyond = pooling, beyond
 
     def hook(self, layer: int) -> Any:
         def pool(_module: Any, _inputs: Any, output: Any) -> None:
             stream = stream_of(output)
-            assert self.mask is not None
-            self.pooled[layer] = pooled(stream, self.mask.to(stream.device), self._pooling)
+            assert self.real is not None
+            assert self.marks is not None
+            real, marks = self.real.to(stream.device), self.marks.to(stream.device)
+            self.pooled[layer] = pooled(stream, real, marks, self._pooling, self._beyond)
 
         return pool
 
+    def read(self, layer: int) -> Pooled:
+        """What was pooled at a layer, on the CPU."""
+        rows, facts = self.pooled[layer]
+        return Pooled(rows.cpu().numpy(), facts.cpu().numpy())
 
-def pooled(streams: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Pool streams [batch, tokens, hidden] over the tokens where `mask` [batch, tokens] is 1; fp32 [batch, hidden]."""
+
+def pooled(
+    streams: torch.Tensor, real: torch.Tensor, marks: torch.Tensor, pooling: str, beyond: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pool streams [batch, tokens, hidden] over the tokens where `marks` is true; rows and facts as in `Pooled`.
+
+    Args:
+        real: True at real tokens, bool [batch, tokens].
+        marks: True at the real tokens to pool, bool [batch, tokens].
+        beyond: As in `sinks.ordinary`; None to leave no sinks out.
+    """
     import torch
 
+    wide = streams.float()
+    lengths = wide.norm(dim=-1)
+    kept, usual = ordinary(lengths, real, BEYOND if beyond is None else beyond)
+    kept = marks if beyond is None else marks & kept
+    begin = real & (real.cumsum(1) == 1)
+    first = (lengths * begin).sum(1)
     if pooling == "last":
-        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)  # the last 1 of each row
-        return streams[torch.arange(len(streams), device=streams.device), last].float()
-    weights = mask.to(torch.float32)
-    total = torch.einsum("bt,bth->bh", weights, streams.float())
-    return total / weights.sum(1, keepdim=True)
+        after = kept.flip(1).cumsum(1).flip(1)  # 1 from the last token kept to before the one kept before it
+        taken, left = kept & (after == 1), marks & (after == 0)
+    else:
+        taken, left = kept, marks & ~kept
+    weights = taken.to(torch.float32)
+    counts = [taken.sum(1), (left & begin).sum(1), (left & ~begin).sum(1)]
+    rows = torch.einsum("bt,bth->bh", weights, wide) / weights.sum(1, keepdim=True).clamp(min=1)
+    return rows, torch.stack([*(count.float() for count in counts), first, usual], 1)
 
 
 def activations(
@@ -73,8 +115,9 @@ def activations(
     marks: Sequence[Sequence[int]] | None = None,
     side: str = "right",
     whole: bool = False,
-) -> Iterator[tuple[Batch, dict[int, Float32]]]:
-    """Run texts in batches, longest first; yield each batch with its pooled activations, fp32 [batch, hidden] by layer.
+    beyond: float | None = BEYOND,
+) -> Iterator[tuple[Batch, dict[int, Pooled]]]:
+    """Run texts in batches, longest first; yield each batch with its pooled activations by layer.
 
     Args:
         layers: 0-based block indices.
@@ -83,20 +126,21 @@ def activations(
         marks: 1 at each token to pool over; by default all real tokens. Required for the pooling "assistant".
         side: Side to pad on, "right" or "left".
         whole: Run all blocks, instead of stopping after the last of `layers`.
+        beyond: As in `sinks.ordinary`; None to leave no sinks out.
     """
     import torch
 
     pad = (loaded.tokenizer.pad_token_id if loaded.tokenizer is not None else None) or 0
-    pool = _Pool(pooling)
+    pool = _Pool(pooling, beyond)
     hooks = [(layer, pool.hook(layer)) for layer in layers]
     if not whole:
         hooks.append((max(layers), _stop))  # the last hook, so that the layer is pooled before the pass ends
     with torch.inference_mode(), _hooked(blocks, hooks):
         for batch in batches(tokens, batch_size, pad=pad, side=side, start=start):
             mask = batch.mask if marks is None else collate(marks, batch.rows, 0, side).tokens
-            pool.mask = mask.to(loaded.device)
+            pool.real, pool.marks = batch.mask.to(loaded.device).bool(), mask.to(loaded.device).bool()
             run(loaded.model, batch.tokens.to(loaded.device), batch.mask.to(loaded.device))
-            yield batch, {layer: pool.pooled[layer].cpu().numpy() for layer in layers}
+            yield batch, {layer: pool.read(layer) for layer in layers}
 
 
 def run(model: Any, tokens: torch.Tensor, mask: torch.Tensor) -> None:

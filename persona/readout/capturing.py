@@ -12,12 +12,17 @@ from persona.errors import Refusal
 from persona.ids import Hasher
 from persona.inference.batches import by_length
 from persona.progress import Progress
-from persona.readout.capture import activations
+from persona.readout.capture import Pooled, activations
 from persona.readout.labels import Labels, check_sides
+from persona.readout.sinks import BEYOND, SinksLeftOut, only_sinks
 from persona.readout.texts import EncodedText, encode
 from persona.readout.working import LayerRows, Working, working
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from persona.checkpoints.dtypes import Float32
     from persona.inference.blocks import Blocks
     from persona.inference.load import LoadedModel
 
@@ -35,8 +40,9 @@ class CaptureOptions:
 class Captured:
     """Activations of all texts of `labels`, on disk.
 
-    `places` maps each text to its position in capture order. `resumed` texts had been captured before; of those that
-    were too long, `cut` were shortened and `skipped` left out.
+    `places` maps each text to its position in capture order, and `sinks` says which tokens were not pooled. `resumed` texts had
+    been captured before; of those that were too long, `cut` were shortened and `skipped` left out. `labels` is also without the
+    texts that are nothing but attention sinks.
     """
 
     work: Working
@@ -46,6 +52,7 @@ class Captured:
     resumed: int
     cut: int
     skipped: int
+    sinks: SinksLeftOut
 
     def rows(self, layer: int, texts: Sequence[str]) -> LayerRows:
         """The rows of some texts at a layer, in capture order."""
@@ -72,18 +79,58 @@ def captured(
     texts = sorted({text for concept in labels for side in (True, False) for text in concept.side(side)})
     encoded = encode(loaded, texts, how.pooling, how.too_long)
     kept = [texts[row] for row in encoded.rows]
-    left = _without(labels, frozenset(texts) - frozenset(kept))
+    left = _without(labels, frozenset(texts) - frozenset(kept), "after skipping texts that are too long")
     order = by_length(encoded.tokens)
     places = {kept[row]: place for place, row in enumerate(order)}
     with working(folder, _plan(loaded, blocks, layers, encoded, how)) as work:
         resumed = work.kept
         tokens = _run(loaded, blocks, encoded, how, work, order, progress)
-        yield Captured(work, left, places, tokens, resumed, encoded.cut, len(texts) - len(kept))
+        facts = work.facts()
+        empty = _nothing_else(facts)
+        ours = frozenset(text for text, place in places.items() if empty[place])
+        if ours:
+            left = _without(
+                left, ours, "after leaving out texts of nothing but attention sinks, such as those of one token"
+            )
+        sinks = _left_out(facts[:, ~empty], len(ours))
+        yield Captured(work, left, places, tokens, resumed, encoded.cut, len(texts) - len(kept), sinks)
 
 
-def _without(labels: Sequence[Labels], skipped: frozenset[str]) -> tuple[Labels, ...]:
+def _nothing_else(facts: Float32) -> npt.NDArray[np.bool_]:
+    """Which texts are nothing but attention sinks at a layer, bool [texts]."""
+    import numpy as np
+
+    empty = (facts[:, :, 0] == 0).any(0)
+    for layer in facts:
+        first, usual = layer[:, 3], layer[:, 4]
+        typical = (_median(usual), _median(first))
+        empty |= [only_sinks(float(f), float(u), *typical, BEYOND) for f, u in zip(first, usual, strict=True)]
+    return np.asarray(empty)
+
+
+def _left_out(facts: Float32, texts: int) -> SinksLeftOut:
+    """Sum up what was left out, from the facts of the texts that are used."""
+    return SinksLeftOut(
+        beyond=BEYOND,
+        texts=texts,
+        first=int(facts[0, :, 1].sum()),
+        others=tuple(int(layer[:, 2].sum()) for layer in facts),
+        first_length=tuple(_median(layer[:, 3]) for layer in facts),
+        length=tuple(_median(layer[:, 4]) for layer in facts),
+    )
+
+
+def _median(values: Float32) -> float:
+    """Median without NaN; 0 if there is nothing else."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if len(known) else 0.0
+
+
+def _without(labels: Sequence[Labels], skipped: frozenset[str], where: str) -> tuple[Labels, ...]:
     left = tuple(concept.without(skipped) for concept in labels)
-    check_sides(left, "after skipping texts that are too long")
+    check_sides(left, where)
     return left
 
 
@@ -106,23 +153,29 @@ def _run(
                 start=work.kept, marks=encoded.marks,
             )  # fmt: skip
             for batch, by_layer in captured:
-                work.append(_stacked(loaded, by_layer, work.layers))
+                work.append(_stacked(loaded, by_layer, work.layers), _facts(by_layer, work.layers))
                 task.advance(sum(lengths[row] for row in batch.rows))
         work.flush()
     return sum(lengths)
 
 
-def _stacked(loaded: LoadedModel, by_layer: dict[int, Any], layers: Sequence[int]) -> Any:
+def _facts(by_layer: dict[int, Pooled], layers: Sequence[int]) -> Float32:
+    import numpy as np
+
+    return np.stack([by_layer[layer].facts for layer in layers])
+
+
+def _stacked(loaded: LoadedModel, by_layer: dict[int, Pooled], layers: Sequence[int]) -> Float32:
     """Stack activations to [layers, batch, hidden]; raise if one overflowed the dtype."""
     import numpy as np
 
     for layer in layers:
-        if not np.isfinite(by_layer[layer]).all():
+        if not np.isfinite(by_layer[layer].rows).all():
             raise Refusal(
                 f"{loaded.label}: an activation at layer {layer} is not finite in {loaded.dtype}",
                 "Use --dtype fp32 or bf16, with another -o OUT: the activations captured so far cannot be reused.",
             )
-    return np.stack([by_layer[layer] for layer in layers])
+    return np.stack([by_layer[layer].rows for layer in layers])
 
 
 def _plan(
@@ -137,7 +190,7 @@ def _plan(
             digest.update(encoded.marks[row])
     return {
         "model": identity(loaded), "dtype": loaded.dtype, "blocks": blocks.path,
-        "layers": list(layers), "hidden": blocks.hidden, "pooling": how.pooling,
+        "layers": list(layers), "hidden": blocks.hidden, "pooling": how.pooling, "sinks": BEYOND,
         "texts": digest.hexdigest(), "rows": len(encoded.tokens),
     }  # fmt: skip
 

@@ -13,12 +13,13 @@ With many concepts and layers, some seem to move by chance. A concept has *moved
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from persona.errors import UsageError
 from persona.readout.model import Readout
+from persona.store.readouts import layers_text
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
@@ -107,20 +108,46 @@ def t_within(value: float, freedom: int) -> float:
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
 
 
-def in_words(shifts: Sequence[ReadoutShift]) -> str:
-    """Summarize the concepts that moved in one sentence, each at the layer where it moved most."""
+def best_layers(readout: Readout) -> dict[str, int]:
+    """The layer at which each concept was best separated in training, for concepts of which the manifest says it."""
+    best = readout.about.get("best")
+    if not isinstance(best, list) or len(best) != len(readout.concepts):
+        return {}
+    pairs = zip(readout.concepts, best, strict=True)
+    return {concept: layer for concept, layer in pairs if isinstance(layer, int) and layer in readout.layers}
+
+
+def in_words(shifts: Sequence[ReadoutShift], best: Mapping[str, int]) -> str:
+    """Summarize in one sentence which concepts moved at their best layers, and which at other layers only.
+
+    A concept without a `best` layer counts at the layer where it moved most.
+    """
+    by_size = sorted((shift for shift in shifts if shift.moved), key=lambda shift: -abs(shift.shift))
     moved: dict[str, ReadoutShift] = {}
-    for shift in sorted((shift for shift in shifts if shift.moved), key=lambda shift: -abs(shift.shift)):
-        moved.setdefault(shift.concept, shift)
+    for shift in by_size:
+        if best.get(shift.concept, shift.layer) == shift.layer:
+            moved.setdefault(shift.concept, shift)
+    elsewhere: dict[str, list[int]] = {}
+    for shift in by_size:
+        if shift.concept not in moved:
+            elsewhere.setdefault(shift.concept, []).append(shift.layer)
     concepts = len({shift.concept for shift in shifts})
-    if not moved:
+    parts = [_moved(shift, best) for shift in moved.values()]
+    rest = concepts - len(moved) - len(elsewhere)
+    others = [
+        f"{concept} moved at {layers_text(layers)}, but not at its best, {best[concept]}"
+        for concept, layers in elsewhere.items()
+    ]
+    if not parts and not others:
         what = "The concept did not move" if concepts == 1 else f"None of the {concepts} concepts moved"
         return f"{what} by {NOTABLE} standard deviations or more."
-    parts = [
+    tail = [f"the other {rest} did not move by {NOTABLE} or more"] if rest else []
+    return f"{'; '.join([', '.join([*parts, *others]), *tail])}."
+
+
+def _moved(shift: ReadoutShift, best: Mapping[str, int]) -> str:
+    which = ", its best" if best.get(shift.concept) == shift.layer else ""
+    return (
         f"{shift.concept} {'rose' if shift.shift > 0 else 'fell'} by {abs(shift.shift):.2f} standard deviations at layer "
-        f"{shift.layer} ({shift.low:+.2f} to {shift.high:+.2f})"
-        for shift in moved.values()
-    ]
-    rest = concepts - len(moved)
-    tail = f"; the other {rest} did not move by {NOTABLE} or more" if rest else ""
-    return f"{', '.join(parts)}{tail}."
+        f"{shift.layer}{which} ({shift.low:+.2f} to {shift.high:+.2f})"
+    )

@@ -6,7 +6,7 @@
                     concepts        names, in row order
                     layers          0-based block indices, ascending
                     site            "block_output": the residual stream after the block
-                    pooling         tokens averaged over: "mean", "last" or "assistant"
+                    pooling         tokens averaged over: "mean", "last" or "assistant"; without sinks
                     aggregator      how texts became directions: "mean", "pca", "logistic" or "whitened"
                     normalisation   "unit"
                     norms           [concepts][layers]: lengths of the directions before normalization
@@ -16,6 +16,9 @@
                                     null if no texts are held out
                     auc_low, auc_high, control_high
                                     95 % interval of auc, and what one random direction in twenty reaches
+                    sinks           attention sinks left out of the training texts: {beyond, texts, first, others, first_length,
+                                    length}, the last three by layer (`readout.sinks.SinksLeftOut`). Without this field, a
+                                    readout was made over all tokens, and is read so
                     best            [concepts]: best layer by cross-validation on the training texts, or null
                     counts          {concept: {positive, negative, held_out: [positive, negative]}}; the first two count
                                     training texts

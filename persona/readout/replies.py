@@ -1,6 +1,7 @@
 """Generate replies and judge them with the model without steering.
 
-    effect       projection of the replies: mean over layers and reply tokens, in standard deviations of the readout
+    effect       projection of the replies: mean over layers and reply tokens, in standard deviations of the readout; without
+                 attention sinks, if the readout was trained without them
     perplexity   exp of the mean loss per reply token, including end tokens
     repetition   share of 3-grams that occur earlier in the same reply; mean over replies
     special      share of special tokens, not counting the end token; 1 for an empty reply
@@ -145,10 +146,13 @@ def _read(
     for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         theirs[row, len(prompt) : len(text)] = True
     words = theirs & ~torch.isin(batch.tokens, torch.tensor(sorted(special), dtype=torch.int64))
-    if pooling_of(readout) == "last":
-        words &= words.int().flip(1).cumsum(1).flip(1) == 1
-    weights = words.float()[:, :, None]
-    values = [(r.latest[layer] * weights).sum(1) / weights.sum(1) for layer in readout.layers]  # 0 / 0 is NaN
+    values = []
+    for layer, averaged in r.averaged.items():
+        said = words & averaged
+        if pooling_of(readout) == "last":
+            said &= said.int().flip(1).cumsum(1).flip(1) == 1
+        weights = said.float()[:, :, None]
+        values.append((r.latest[layer] * weights).sum(1) / weights.sum(1))  # 0 / 0 is NaN
     learnt = theirs[:, 1:].to(loaded.device)
     losses = functional.cross_entropy(out.logits[:, :-1][learnt].float(), tokens[:, 1:][learnt], reduction="none")
     return np.stack([value.numpy() for value in values], 2), losses.cpu()

@@ -1,19 +1,27 @@
-"""Score texts: the projections of each, pooled over its tokens in the same way as the readout's training texts."""
+"""Score texts: the projections of each, pooled over its tokens in the same way as the readout's training texts.
+
+A readout whose manifest has `sinks` is read without attention sinks. An earlier one is read as it was made, over all tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from persona.errors import UsageError
 from persona.inference.batches import tokens_of
 from persona.progress import SILENT, Progress
-from persona.readout.capture import activations
+from persona.readout import sinks
+from persona.readout.capture import Pooled, activations
 from persona.readout.model import Readout
 from persona.readout.passes import fitting
 from persona.readout.units import centers, sizes
 from persona.readout.watching import watch
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from persona.checkpoints.dtypes import Float32
     from persona.inference.load import LoadedModel
 
@@ -60,24 +68,54 @@ def of_tokens(
         blocks: Where the list of blocks is in the model; None to find it.
         batch_size: Number of texts per batch.
         done: Called with the number of texts after each batch.
+
+    Raises:
+        UsageError: a text has no token but attention sinks; the message says which.
     """
     import numpy as np
 
-    where = fitting(loaded.model, readout, blocks)
+    where, beyond = fitting(loaded.model, readout, blocks), sinks.multiple(readout)
     values = np.empty((len(tokens), len(readout.concepts), len(readout.layers)), np.float32)
     for batch, streams in activations(
-        loaded, where, readout.layers, tokens, pooling=pooling_of(readout), batch_size=batch_size, marks=marks
+        loaded,
+        where,
+        readout.layers,
+        tokens,
+        pooling=pooling_of(readout),
+        batch_size=batch_size,
+        marks=marks,
+        beyond=beyond,
     ):
+        if beyond is not None:
+            _refuse_sinks(readout, batch.rows, streams)
         for column, layer in enumerate(readout.layers):
-            values[list(batch.rows), :, column] = streams[layer] @ readout.vectors[layer].T
+            values[list(batch.rows), :, column] = streams[layer].rows @ readout.vectors[layer].T
         done(len(batch.rows))
     return values
 
 
+def _refuse_sinks(readout: Readout, rows: Sequence[int], streams: Mapping[int, Pooled]) -> None:
+    """Raise if a text has nothing to read at a layer: its projection would be that of a sink, if any."""
+    usual = sinks.left_out(readout.about, readout.layers)
+    for at, layer in enumerate(readout.layers):
+        typical = usual.length[at], usual.first_length[at]
+        for row, facts in zip(rows, streams[layer].facts.tolist(), strict=True):
+            if facts[0] == 0 or sinks.only_sinks(facts[3], facts[4], *typical, usual.beyond):
+                raise UsageError(
+                    f"text {row + 1} is nothing but attention sinks at layer {layer}: a first token, or one that it repeats",
+                    "Remove it, or add words.",
+                )
+
+
 def by_token(
     loaded: LoadedModel, readout: Readout, text: str, *, blocks: str | None = None
-) -> tuple[list[str], Float32]:
-    """Project each token of a text; return the decoded tokens, and fp32 [tokens, concepts, layers] in raw units."""
+) -> tuple[list[str], Float32, npt.NDArray[np.bool_]]:
+    """Project each token of a text.
+
+    Returns:
+        The decoded tokens; fp32 [tokens, concepts, layers] in raw units; and whether each is left out of means as an attention
+        sink, bool [tokens, layers].
+    """
     import numpy as np
     import torch
 
@@ -85,7 +123,8 @@ def by_token(
     with torch.inference_mode(), watch(loaded.model, readout, blocks=blocks) as r:
         loaded.model(input_ids=torch.tensor([tokens], device=loaded.device), use_cache=False, logits_to_keep=1)
     values = [r.latest[layer][0].numpy() for layer in readout.layers]
-    return [loaded.tokenizer.decode([token]) for token in tokens], np.stack(values, 2)
+    left = [~r.averaged[layer][0].numpy() for layer in readout.layers]
+    return [loaded.tokenizer.decode([token]) for token in tokens], np.stack(values, 2), np.stack(left, 1)
 
 
 def usual_units(readout: Readout) -> str:

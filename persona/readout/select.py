@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from persona.readout.model import Readout
+from persona.readout.sinks import selected
 
 TABLES = ("norms", "centers", "spreads", "auc", "auc_low", "auc_high", "control", "control_high")
 """Manifest fields that are tables [concepts][layers]."""
@@ -30,6 +31,8 @@ def select(readout: Readout, concepts: Sequence[str] = (), layers: Sequence[int]
         about["best"] = [about["best"][row] for row in rows]
     if isinstance(about.get("counts"), Mapping):
         about["counts"] = {name: about["counts"][name] for name in names if name in about["counts"]}
+    if "sinks" in about:
+        about["sinks"] = selected(about["sinks"], len(readout.layers), places)
     return Readout(names, chosen, vectors, about)
 
 

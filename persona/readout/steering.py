@@ -5,6 +5,9 @@
     with persona.readout.steer(model, {("warmth", "coldness"): (4.0, 2.0)}, readout):     # the same: h += α⁺·v⁺ − α⁻·v⁻
         model.generate(**inputs)
 
+A strength in standard deviations is measured on texts without their attention sinks, which are hundreds of times as long
+as other tokens. For a readout from before sinks were left out, `steer` warns that its strengths count the sinks.
+
 With two opposite poles, a model stays coherent at larger strengths than with one (Turner et al. 2023). Each pole has its
 own strength.
 """
@@ -12,6 +15,7 @@ own strength.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +25,7 @@ from persona.errors import UsageError, did_you_mean
 from persona.inference.blocks import stream_of, with_stream
 from persona.readout.model import Readout
 from persona.readout.passes import Hook, Pass, Passes, fitting, following, readout_for
+from persona.readout.sinks import EARLIER, is_earlier
 from persona.readout.units import chosen, sizes
 
 if TYPE_CHECKING:
@@ -64,9 +69,28 @@ def steer(
     Raises:
         UsageError: the readout does not fit the model, or the strengths do not fit the readout.
     """
+    found = readout_for(model, readout)
+    if is_earlier(found.about):
+        warnings.warn(f"{EARLIER}.", stacklevel=3)
+    with steered(model, strengths, found, layers=layers, units=units, where=where, blocks=blocks) as push:
+        yield push
+
+
+@contextmanager
+def steered(
+    model: Any,
+    strengths: Strengths,
+    readout: Readout,
+    *,
+    layers: Sequence[int] | None = None,
+    units: str = "std",
+    where: str = "all",
+    blocks: str | None = None,
+) -> Iterator[Mapping[int, Float32]]:
+    """Do what `steer` does without its warning."""
     if where not in PLACES:
         raise UsageError(f"unknown value '{where}' of where", did_you_mean(where, PLACES))
-    wanted = chosen(readout_for(model, readout), None, layers)
+    wanted = chosen(readout, None, layers)
     push = pushes(wanted, strengths, units)
     place = fitting(model, wanted, blocks)
     acting = [layer for layer in wanted.layers if push[layer].any()]  # adding 0 would turn −0.0 into 0.0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from persona.errors import UsageError
 from persona.readout.model import Readout
 from persona.readout.replies import Judged, Tokens, generate, judge
-from persona.readout.steering import steer
+from persona.readout.steering import steered
 from persona.suggestions import Choices, Range, Search, Trial
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Tuner:
             name: alpha for name, alpha in ((search.toward, toward), (search.away_from, -away_from)) if name is not None
         }
         layers = [layer] if layer is not None else list(self._readout.layers)
-        with steer(
+        with steered(
             self._live.model, {} if layer is None else strengths, self._readout, layers=layers, blocks=self._blocks
         ):
             replies = generate(self._live, self._prompts, batch_size=self._batch_size, **how)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@
         model.generate(**inputs, max_new_tokens=20)
     r.latest               # {layer: [batch, tokens, concepts]} of the latest pass
     r.whole()              # the same for the whole sequence: the prompt and all generated tokens
-    r.mean(units="std")    # {layer: [batch, concepts]} over the real tokens of the sequence
+    r.mean(units="std")    # {layer: [batch, concepts]} over the real tokens of the sequence, without attention sinks
     r.trace()              # {layer: [batch, passes, concepts]} at the last token of each pass
 
 The model's output does not change. Projections are fp32 whatever the model's dtype, and are moved to the CPU after each
@@ -14,9 +14,9 @@ pass.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from persona.errors import Refusal
 from persona.inference.blocks import stream_of
 from persona.readout.model import Readout
 from persona.readout.passes import Hook, Pass, Passes, fitting, following, readout_for
+from persona.readout.sinks import multiple, ordinary
 from persona.readout.units import centers, checked_units, chosen, sizes
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class WatchedStep:
     """Projections of one forward pass by layer, fp32 [batch, tokens, concepts] on the CPU.
 
     Its tokens start at column `start` of the sequence, whose first `prompt` tokens were not generated. `mask`
-    [batch, tokens] is true at real tokens, which are all tokens if the model got no mask. `ids` are token ids.
+    [batch, tokens] is true at real tokens, which are all tokens if the model got no mask. `ids` are token ids. `lengths`
+    are those of the activations by layer, fp32 [batch, tokens]; empty for a readout that leaves no attention sinks out.
     """
 
     values: Projections
@@ -45,6 +47,7 @@ class WatchedStep:
     ids: torch.Tensor | None
     start: int
     prompt: int
+    lengths: Projections = field(default_factory=dict)
 
 
 class Watch:
@@ -99,6 +102,18 @@ class Watch:
         ids = [step.ids for step in steps if step.ids is not None]
         return torch.cat(ids, 1) if len(ids) == len(steps) else None
 
+    @property
+    def averaged(self) -> Mapping[int, torch.Tensor]:
+        """Mask by layer of the tokens of `whole()` that means are over: real, and no attention sinks."""
+        import torch
+
+        real, beyond, steps = self.mask, multiple(self.readout), self._sequence()
+        if beyond is None:
+            return dict.fromkeys(self.layers, real)
+        begins = steps[0].start == 0
+        lengths = {layer: torch.cat([step.lengths[layer] for step in steps], 1) for layer in self.layers}
+        return {layer: ordinary(lengths[layer], real, beyond, begins=begins)[0] for layer in self.layers}
+
     def whole(self, units: str = "raw") -> Projections:
         """The whole sequence of the latest pass: {layer: [batch, tokens, concepts]}."""
         import torch
@@ -107,7 +122,9 @@ class Watch:
         return self._in({layer: torch.cat([step.values[layer] for step in steps], 1) for layer in self.layers}, units)
 
     def mean(self, units: str = "raw", *, generated: bool = False) -> Projections:
-        """Mean over the real tokens of `whole()`: {layer: [batch, concepts]}.
+        """Mean over the real tokens of `whole()`, without attention sinks: {layer: [batch, concepts]}.
+
+        A readout from before sinks were left out is averaged over all real tokens, as it was made.
 
         Args:
             units: One of `units.UNITS`.
@@ -119,15 +136,17 @@ class Watch:
         import torch
 
         prompt = self._steps()[-1].prompt
-        mask = self.mask
+        masks = self.averaged
         if generated:
-            mask = torch.cat([torch.zeros_like(mask[:, :prompt]), mask[:, prompt:]], 1)
-        if not mask.any(1).all():
-            raise Refusal(
-                "a row has no tokens to average over", "Generate at least two: a token is read in the next pass."
-            )
-        weights = mask.float()[:, :, None]
-        return {layer: (p * weights).sum(1) / weights.sum(1) for layer, p in self.whole(units).items()}
+            masks = {n: torch.cat([torch.zeros_like(m[:, :prompt]), m[:, prompt:]], 1) for n, m in masks.items()}
+        if not all(mask.any(1).all() for mask in masks.values()):
+            what = "Generate at least two: a token is read in the next pass." if generated else "Read a longer text."
+            raise Refusal("a row has no tokens to average over", what)
+        means = {}
+        for layer, values in self.whole(units).items():
+            weights = masks[layer].float()[:, :, None]
+            means[layer] = (values * weights).sum(1) / weights.sum(1)
+        return means
 
     def trace(self, units: str = "raw") -> Projections:
         """Projections at the last real token of each pass: {layer: [batch, passes, concepts]}.
@@ -236,13 +255,18 @@ class _Reader:
         self._steps = steps
         self._directions: Projections = {}
         self._values: Projections = {}
+        self._lengths: Projections = {}
+        self._measures = multiple(readout) is not None
 
     def hook(self, layer: int, passes: Passes) -> Hook:
         """Make the hook of a block."""
 
         def read(_block: Any, _inputs: Any, output: Any) -> None:
             if passes.now is not None:  # gradient checkpointing runs blocks again during the backward pass
-                self._values[layer] = self._projected(layer, stream_of(output))
+                stream = stream_of(output)
+                self._values[layer] = self._projected(layer, stream)
+                if self._measures:
+                    self._lengths[layer] = stream.detach().float().norm(dim=-1)
 
         return read
 
@@ -251,13 +275,15 @@ class _Reader:
         import torch
 
         values, self._values = self._values, {}
+        lengths, self._lengths = self._lengths, {}
         if len(values) < len(self._readout.layers):
             return
         kept = {layer: value.cpu() for layer, value in values.items()}
         shape = next(iter(kept.values())).shape[:2]
         mask = torch.ones(shape, dtype=torch.bool) if ended.mask is None else ended.mask.cpu()
         ids = None if ended.ids is None else ended.ids.cpu()
-        self._steps.append(WatchedStep(kept, mask, ids, ended.start, ended.prompt))
+        on_cpu = {layer: length.cpu() for layer, length in lengths.items()}
+        self._steps.append(WatchedStep(kept, mask, ids, ended.start, ended.prompt, on_cpu))
 
     def _projected(self, layer: int, stream: torch.Tensor) -> torch.Tensor:
         import torch

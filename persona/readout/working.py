@@ -2,7 +2,8 @@
 
     OUT.partial/
       plan.json          what the rows depend on: model, dtype, layers, pooling, digest of the tokenized texts
-      rows-<n>.f32       fp32, little-endian, [layers, texts, hidden]: texts from the n-th on, in capture order
+      rows-<n>.f32       fp32, little-endian, [layers, texts, hidden], then what was left out of each, [layers, texts, FACTS]:
+                         texts from the n-th on, in capture order
       lock               held by the writing process
 
 Files of rows are written atomically, so every row in them is complete. They are read back a few rows at a time.
@@ -22,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 from persona import files
 from persona.errors import Locked, Refusal, Storage
+from persona.readout.capture import FACTS
 
 if TYPE_CHECKING:
     from persona.checkpoints.dtypes import Float32
 
 PLAN, LOCK = "plan.json", "lock"
-FORMAT = 1
+FORMAT = 2
 LARGEST = 4 << 20
 """Bytes of rows to buffer before writing a file."""
 PATIENCE = 10.0
@@ -44,7 +46,7 @@ class Working:
         self.hidden: int = plan["hidden"]
         self._row = 4 * self.hidden
         self._files: list[tuple[int, int, Path]] = []  # first row, rows, path
-        self._held: list[Float32] = []
+        self._held: list[tuple[Float32, Float32]] = []
         self._since = time.monotonic()
         self._find()
 
@@ -53,10 +55,10 @@ class Working:
         """Number of texts on disk."""
         return self._files[-1][0] + self._files[-1][1] if self._files else 0
 
-    def append(self, rows: Float32) -> None:
-        """Add the rows of the next texts, [layers, n, hidden]."""
-        self._held.append(rows)
-        size = sum(held.nbytes for held in self._held)
+    def append(self, rows: Float32, facts: Float32) -> None:
+        """Add the rows of the next texts, [layers, n, hidden], and what was left out of each, [layers, n, FACTS]."""
+        self._held.append((rows, facts))
+        size = sum(rows.nbytes for rows, _ in self._held)
         if size >= LARGEST or time.monotonic() - self._since >= PATIENCE:
             self.flush()
 
@@ -65,9 +67,9 @@ class Working:
         import numpy as np
 
         if self._held:
-            rows = np.ascontiguousarray(np.concatenate(self._held, axis=1), "<f4")
+            rows, facts = (np.concatenate(held, axis=1).astype("<f4") for held in zip(*self._held, strict=True))
             path = self.folder / f"rows-{self.kept:08}.f32"
-            files.write_file(path, rows.tobytes())
+            files.write_file(path, rows.tobytes() + facts.tobytes())
             self._files.append((self.kept, rows.shape[1], path))
             self._held = []
         self._since = time.monotonic()
@@ -86,19 +88,36 @@ class Working:
             self._fill(rows, self._files[number], at, wanted, places)
         return rows
 
+    def facts(self) -> Float32:
+        """Read what was left out of each text, [layers, texts, FACTS], in capture order."""
+        import numpy as np
+
+        parts = [np.empty((len(self.layers), 0, FACTS), "<f4")]
+        for _, count, path in self._files:
+            with files.translated(path), path.open("rb") as opened:
+                opened.seek(len(self.layers) * count * self._row)
+                data = opened.read()
+            if len(data) != 4 * len(self.layers) * count * FACTS:
+                raise self._truncated(path)
+            parts.append(np.frombuffer(data, "<f4").reshape(len(self.layers), count, FACTS))
+        return np.concatenate(parts, axis=1)
+
+    def _truncated(self, path: Path) -> Storage:
+        return Storage(f"{path} is truncated", f"Delete {self.folder}, then run the command again.")
+
     def _fill(self, rows: Float32, file: tuple[int, int, Path], at: int, wanted: list[int], places: Any) -> None:
         first, count, path = file
         with files.translated(path), files.opened(path) as opened:
             for row in wanted:
                 opened.seek((at * count + int(places[row]) - first) * self._row)
                 if opened.readinto(memoryview(rows[row]).cast("B")) != self._row:
-                    raise Storage(f"{path} is truncated", f"Delete {self.folder}, then run the command again.")
+                    raise self._truncated(path)
 
     def _find(self) -> None:
         """Find the contiguous files from the first text on; texts after a gap are captured again."""
         numbered = {int(m[1]): path for path in self.folder.iterdir() if (m := _ROWS.fullmatch(path.name))}
         while (path := numbered.get(self.kept)) is not None:
-            rows, rest = divmod(path.stat().st_size, self._row * len(self.layers))
+            rows, rest = divmod(path.stat().st_size, (self._row + 4 * FACTS) * len(self.layers))
             if rest or not rows:
                 return
             self._files.append((self.kept, rows, path))
@@ -179,7 +198,7 @@ def _check_plan(folder: Path, plan: dict[str, Any]) -> None:
 
 def _check_room(folder: Path, plan: Mapping[str, Any]) -> None:
     """Raise if the disk does not have enough space for all rows."""
-    needed = 4 * plan["rows"] * len(plan["layers"]) * plan["hidden"]
+    needed = 4 * plan["rows"] * len(plan["layers"]) * (plan["hidden"] + FACTS)
     parent = next(path for path in folder.parents if path.is_dir())
     if folder.is_dir():
         needed -= sum(path.stat().st_size for path in folder.iterdir())

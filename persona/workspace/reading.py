@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from persona.errors import UsageError
 from persona.jsonlines import lines_of, objects_in, read_text, refuse_tables
 from persona.readout.model import Readout
+from persona.readout.sinks import EARLIER, is_earlier
 from persona.repository import Repository
 from persona.workspace.readouts import open_readout
 from persona.workspace.record import worktree_recipe
@@ -74,6 +75,8 @@ def remarks(readout: Readout, models: Sequence[LoadedModel]) -> tuple[str, ...]:
     notes = [f"the readout was trained on a different base than {name}" for name in dict.fromkeys(others)]
     if readout.about.get("pooling") == "assistant":
         notes.append("the readout was trained on the assistant's turns; here it reads whole texts")
+    if is_earlier(readout.about):
+        notes.append(EARLIER)
     return tuple(notes)
 
 

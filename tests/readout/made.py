@@ -80,4 +80,4 @@ def from_texts(
 def pooled_texts(live: LoadedModel, texts: Sequence[str], layers: Sequence[int]) -> list[np.ndarray]:
     """For each layer, fp32 [texts, hidden]."""
     parts = [streams for _, streams in activations(live, find_blocks(live.model), layers, tokens_of(live, texts))]
-    return [np.concatenate([part[layer] for part in parts]) for layer in layers]
+    return [np.concatenate([part[layer].rows for part in parts]) for layer in layers]

@@ -26,7 +26,7 @@ def rows(live: LoadedModel, **how: Any) -> dict[int, np.ndarray]:
     found = {layer: np.zeros((len(TOKENS), blocks.hidden), np.float32) for layer in layers}
     for batch, by_layer in activations(live, blocks, layers, TOKENS, **how):
         for layer in layers:
-            found[layer][list(batch.rows)] = by_layer[layer]
+            found[layer][list(batch.rows)] = by_layer[layer].rows
     return found
 
 
@@ -40,7 +40,7 @@ def test_layer_i_is_the_hidden_state_i_plus_1(kind: str, pooling: str) -> None:
             states = live.model(torch.tensor([tokens]), output_hidden_states=True).hidden_states
         for layer in range(len(found) - 1):  # the last of hidden_states is after the final norm
             alone = states[layer + 1][0]
-            wanted = alone.mean(0) if pooling == "mean" else alone[-1]
+            wanted = alone[1:].mean(0) if pooling == "mean" else alone[-1]
             assert found[layer][row] == pytest.approx(wanted.numpy(), abs=2e-5), (layer, row)
 
 
@@ -91,7 +91,7 @@ def test_hooks_go_whatever_happens(tmp_path: Path) -> None:
 
 def test_sums_are_taken_in_fp32() -> None:
     streams = torch.full((1, 4096, 2), 0.1, dtype=torch.bfloat16)
-    mask = torch.ones((1, 4096), dtype=torch.int64)
-    found = pooled(streams, mask, "mean")
+    mask = torch.ones((1, 4096), dtype=torch.bool)
+    found, _ = pooled(streams, mask, mask, "mean", None)
     assert found.dtype == torch.float32
     assert found[0].numpy() == pytest.approx(float(streams[0, 0, 0]), rel=1e-5)

@@ -22,8 +22,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = texts(40, 1)
     written(
         root / "pairs.jsonl",
-        examples("marked", texts(30, 2, MARK, MARK), shared),
-        examples("unmarked", shared, texts(30, 2, MARK, MARK)),
+        examples("marked", texts(30, 2, *[MARK] * 4), shared),
+        examples("unmarked", shared, texts(30, 2, *[MARK] * 4)),
         examples("nothing", texts(30, 5), texts(30, 6)),
         examples("rare", texts(2, 7), texts(30, 6)),
     )
@@ -39,6 +39,7 @@ def test_it_prints_what_directions_are_worth(
     said = capsys.readouterr().out
     assert "Wrote out: 4 concepts at 4 layers of 4" in said
     assert re.search(r"marked +24 \+ 32 +6 \+ 8 +\d +1\.00 +0\.72–1\.00", said)
+    assert re.search(r"^ attention sinks left out: 132 first tokens$", said, re.M)
     assert re.search(r"AUC +layer 0 +1 +2 +3", said)
     assert re.search(r"^ marked, unmarked +-1\.00$", said, re.M)
     assert re.search(r"^nothing is not worth using", said, re.M)

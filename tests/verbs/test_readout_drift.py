@@ -13,7 +13,7 @@ import pytest
 
 import persona
 from persona.errors import UsageError
-from persona.readout.drift import NOTABLE, in_words, shifts, t_quantile, t_within
+from persona.readout.drift import NOTABLE, best_layers, in_words, shifts, t_quantile, t_within
 from persona.readout.folder import write_readout
 from persona.readout.model import Readout
 from tests.readout.made import by_chance
@@ -41,7 +41,7 @@ def test_shifts_by_hand() -> None:
     assert (found.concept, found.layer, found.before, found.after, found.std) == ("warmth", 3, 2, 4, 2)
     assert (found.shift, found.low, found.high) == pytest.approx((1, 1 - half, 1 + half), abs=1e-4)
     assert not found.moved  # the interval has 0 in it
-    assert in_words([found]) == "The concept did not move by 0.2 standard deviations or more."
+    assert in_words([found], {}) == "The concept did not move by 0.2 standard deviations or more."
     (flat,) = shifts(one, np.zeros((3, 1, 1), "f4"), b)
     assert math.isnan(flat.shift)
     assert not flat.moved
@@ -57,10 +57,26 @@ def test_words_and_what_counts_as_moved() -> None:
     b[:, 1, 1] += NOTABLE / 3  # sure, and a trifle
     found = shifts(three, a, b)
     assert [(one.concept, one.layer) for one in found if one.moved] == [("warmth", 2), ("haste", 1)]
-    said = in_words(found)
+    said = in_words(found, {"calm": 2, "haste": 1})
     assert said.startswith("warmth rose by 1.")
+    assert "standard deviations at layer 2 (" in said
     assert "haste fell by 0." in said
+    assert "at layer 1, its best (" in said
     assert said.endswith("; the other 1 did not move by 0.2 or more.")
+    said = in_words(found, {"warmth": 1, "calm": 1, "haste": 1})
+    assert said.startswith("haste fell by 0.")
+    assert "), warmth moved at layer 2, but not at its best, 1; the other 1" in said
+    assert in_words(found[:2], {"warmth": 1}) == "warmth moved at layer 2, but not at its best, 1."
+
+
+def test_best_layers_are_those_of_the_manifest() -> None:
+    def best(said: object) -> dict[str, int]:
+        vectors = {layer: np.eye(2, 4, dtype="f4") for layer in (3, 5)}
+        return best_layers(Readout(("warmth", "calm"), (3, 5), vectors, {"best": said}))
+
+    assert best([5, None]) == {"warmth": 5}
+    assert best([3, 4]) == {"warmth": 3}  # layer 4 was left out of the readout
+    assert best([3]) == best("35") == best(None) == {}
 
 
 def test_intervals_hold_what_they_say() -> None:

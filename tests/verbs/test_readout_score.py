@@ -25,6 +25,7 @@ from tests.readout.made import by_chance
 pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
 
 TINY = QUICK.but(base_steps=3, behaviour_steps=3)
+SINKS = {"beyond": 4.0, "texts": 0, "first": 3, "others": [0, 0], "first_length": [1, 1], "length": [1, 1]}
 TEXTS = ("User: I feel sad.\nReply: I hear you.", "Hello.", "The garden takes a whole season, and then one more.")
 
 
@@ -61,9 +62,14 @@ def test_a_score_is_the_mean_over_the_tokens_of_a_text(live: LoadedModel, readou
     assert found.shape == (3, 2, 2)
     for row, text in enumerate(TEXTS):
         assert np.allclose(found[row, :, 0], by_hand(live, readout, text).mean(0), atol=1e-5)
-    words, values = by_token(live, readout, TEXTS[0])
+    words, values, sinks = by_token(live, readout, TEXTS[0])
+    assert not sinks.any()  # the manifest has no sinks: it is read as it was made
     assert "".join(words) == TEXTS[0]
     assert np.allclose(values[:, :, 0], by_hand(live, readout, TEXTS[0]), atol=1e-5)
+    without = Readout(readout.concepts, readout.layers, readout.vectors, {"sinks": SINKS})
+    found = projections(live, without, TEXTS[:1], batch_size=batch_size)
+    assert np.allclose(found[0, :, 0], by_hand(live, readout, TEXTS[0])[1:].mean(0), atol=1e-5)
+    assert by_token(live, without, TEXTS[0])[2].sum(0).tolist() == [1, 1]
     last = Readout(readout.concepts, readout.layers, readout.vectors, {"pooling": "last"})
     assert np.allclose(projections(live, last, TEXTS)[0, :, 0], by_hand(live, readout, TEXTS[0])[-1], atol=1e-5)
 
@@ -111,7 +117,12 @@ def test_remarks(runs: Path, readout: Readout, tmp_path: Path) -> None:
     assert [note.split()[:7] for note in found.notes] == [
         ["the", "readout", "was", "trained", "on", "a", "different"],
         ["the", "readout", "was", "trained", "on", "the", "assistant's"],
+        ["the", "readout", "was", "made", "before", "attention", "sinks"],
     ]
+    about["sinks"] = SINKS
+    write_readout(tmp_path / "later", Readout(readout.concepts, readout.layers, readout.vectors, about))
+    notes = persona.readout_score(None, TEXTS, tmp_path / "later", runs / "base").notes
+    assert len(notes) == 1
 
 
 def test_what_cannot_be_read(runs: Path, readout: Readout, tmp_path: Path) -> None:

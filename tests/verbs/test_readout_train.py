@@ -16,6 +16,7 @@ import torch
 import persona
 from persona.errors import CheckpointError, Locked, PersonaError, Refusal, Storage, UsageError
 from persona.readout import aggregators, working
+from persona.readout.capture import FACTS
 from persona.readout.folder import MANIFEST, VECTORS, read_readout
 from persona.readout.working import LOCK, PLAN, Working, folder_of
 from persona.verbs.readout.train import ReadoutTrainResult, readout_train
@@ -108,7 +109,7 @@ def test_directions_are_those_of_the_texts_one_by_one(model: Path, pairs: Path, 
     @torch.inference_mode()
     def mean(some: list[str]) -> Any:
         states = [llama(**tokenizer(text, return_tensors="pt"), output_hidden_states=True) for text in some]
-        return np.mean([state.hidden_states[3][0].double().mean(0).numpy() for state in states], axis=0)
+        return np.mean([state.hidden_states[3][0, 1:].double().mean(0).numpy() for state in states], axis=0)
 
     every = labels_of(read_pairs(pairs))
     held = held_out(every)
@@ -239,12 +240,14 @@ def test_a_full_disk_is_found_before_the_work(
 def test_rows_after_a_gap_are_captured_again(tmp_path: Path) -> None:
     plan = {"layers": [0, 2], "hidden": 3, "rows": 9}
     rows = np.arange(2 * 9 * 3, dtype=np.float32).reshape(2, 9, 3)
+    facts = np.arange(2 * 9 * FACTS, dtype=np.float32).reshape(2, 9, FACTS)
     with working.working(tmp_path / "a.partial", plan) as work:
         for start, end in ((0, 2), (2, 6), (6, 9)):
-            work.append(rows[:, start:end])
+            work.append(rows[:, start:end], facts[:, start:end])
             work.flush()
         assert np.array_equal(work.rows(2, [8, 0, 5, 2]), rows[1, [8, 0, 5, 2]])
         assert np.array_equal(work.rows(0, range(9)), rows[0])
+        assert np.array_equal(work.facts(), facts)
     (tmp_path / "a.partial" / "rows-00000002.f32").write_bytes(b"short")
     assert Working(tmp_path / "a.partial", plan).kept == 2
 

@@ -93,7 +93,8 @@ def shown(console: Console, readout: ShownReadout) -> None:
         console.print(f"Captured: {short(readout.revision)}{_since(readout.since)}")
     if readout.commit is not None and readout.time is not None:
         console.print(f"Commit:   {readout.commit.short}, {when(readout.time)}")
-    facts(console, readout.about)
+    _sinks(console, readout)
+    facts(console, {key: value for key, value in readout.about.items() if key != "sinks"})
     console.print()
     keys = [key for key in COLUMNS if key in readout.tables]
     heads = ("texts", "layer", *(COLUMNS[key] for key in keys))
@@ -101,6 +102,16 @@ def shown(console: Console, readout: ShownReadout) -> None:
     for row in _rows(readout, keys):
         rows.add_row(*row)
     console.print(rows)
+
+
+def _sinks(console: Console, readout: ShownReadout) -> None:
+    """Print which tokens were left out as attention sinks, or that the readout averages over them."""
+    from persona.readout.sinks import in_words, is_earlier, left_out
+
+    if "sinks" in readout.about:
+        console.print(f"Sinks:    left out: {in_words(left_out(readout.about, readout.layers), readout.layers)}")
+    elif is_earlier(readout.about):
+        console.print("Sinks:    [yellow]averaged over, by an earlier version; train it again[/]")
 
 
 def _since(since: tuple[str, ...] | None) -> str:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadoutDrift:
-    """How the mean projections of `texts` texts differ between the models `before` and `after`; `said` is a summary."""
+    """How the mean projections of `texts` texts differ between the models `before` and `after`.
+
+    `said` is a summary: it speaks of each concept at its best layer in training, if the readout says which that is.
+    """
 
     before: str
     after: str
@@ -61,7 +64,7 @@ def readout_drift(
     Raises:
         UsageError: a name means nothing, the readout does not fit a model, or there are fewer than two texts.
     """
-    from persona.readout.drift import in_words, shifts
+    from persona.readout.drift import best_layers, in_words, shifts
 
     found, name = readout_named(repo, readout, Path(cwd))
     run = RunOptions(Path(cwd), dtype, device, blocks, batch_size, progress)
@@ -73,6 +76,6 @@ def readout_drift(
 
     old, old_notes, old_values = read(before)
     new, new_notes, new_values = read(after)
-    moved = shifts(found, old_values, new_values)
+    moved, best = shifts(found, old_values, new_values), best_layers(found)
     notes = tuple(dict.fromkeys((*old_notes, *new_notes)))
-    return ReadoutDrift(old, new, name, len(texts), found.concepts, found.layers, moved, in_words(moved), notes)
+    return ReadoutDrift(old, new, name, len(texts), found.concepts, found.layers, moved, in_words(moved, best), notes)

@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredToken:
-    """A token of a text; `scores` are [concepts][layers]."""
+    """A token of a text; `scores` are [concepts][layers].
+
+    `sink` is true at each layer where the token is left out of the text's score as an attention sink.
+    """
 
     token: str
     scores: Table
+    sink: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
 class ScoredText:
-    """A text; `scores` are [concepts][layers], pooled over its tokens. `tokens` are filled with --per-token."""
+    """A text; `scores` are [concepts][layers], pooled over its tokens. `tokens` are filled with --per-token.
+
+    Attention sinks are not pooled, unless the readout was made before persona left them out (`notes` says so).
+    """
 
     text: str
     scores: Table
@@ -83,7 +90,8 @@ def readout_score(
         batch_size: Number of texts per batch.
 
     Raises:
-        UsageError: a name means nothing, the readout does not fit the model, or there is no text.
+        UsageError: a name means nothing, the readout does not fit the model, there is no text, or one has no token but
+            attention sinks.
     """
     from persona.readout.score import in_units, usual_units
     from persona.readout.units import checked_units
@@ -113,6 +121,7 @@ def _tokens(
 ) -> tuple[ScoredToken, ...]:
     from persona.readout.score import by_token, in_units
 
-    words, raw = by_token(loaded, readout, text, blocks=blocks)
+    words, raw, sink = by_token(loaded, readout, text, blocks=blocks)
     values = in_units(readout, raw, units)
-    return tuple(ScoredToken(word, as_table(scores)) for word, scores in zip(words, values, strict=True))
+    rows = zip(words, values, sink.tolist(), strict=True)
+    return tuple(ScoredToken(word, as_table(scores), tuple(left)) for word, scores, left in rows)

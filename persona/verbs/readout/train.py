@@ -21,6 +21,7 @@ from persona.readout.layers import AUTO, DEFAULT, check_layers, parse_layers
 from persona.readout.model import SITE, Readout
 from persona.readout.pairs import read_pairs
 from persona.readout.quality import ConceptCluster
+from persona.readout.sinks import SinksLeftOut, at_layers
 from persona.readout.texts import TOO_LONG
 from persona.readout.training import FittedReadout, TrainedConcept, train
 from persona.readout.working import finish, folder_of
@@ -37,8 +38,8 @@ class ReadoutTrainResult:
     """A trained readout.
 
     `blocks` is the number of blocks of the model. Of the `texts`, with `tokens` tokens in total, `resumed` were already
-    captured by an interrupted run and `cut` were truncated; `skipped` more were left out as too long. `clusters` are
-    concepts with similar or opposite directions.
+    captured by an interrupted run and `cut` were truncated; `skipped` more were left out as too long. `sinks` are the tokens
+    left out as attention sinks. `clusters` are concepts with similar or opposite directions.
     """
 
     out: Path
@@ -56,6 +57,7 @@ class ReadoutTrainResult:
     skipped: int
     concepts: tuple[TrainedConcept, ...]
     clusters: tuple[ConceptCluster, ...]
+    sinks: SinksLeftOut
 
 
 def readout_train(
@@ -116,13 +118,15 @@ def readout_train(
     chosen = model_blocks.checked(parse_layers(layers, len(model_blocks)))
     with captured(loaded, model_blocks, chosen, labels, how, folder_of(target), progress) as data:
         trained = train(data, fitting, progress, auto=layers.strip() == AUTO)
-        about = _about(loaded, model_blocks, how, fitting, trained, source)
+        sinks = at_layers(data.sinks, chosen, trained.layers)
+        about = {**_about(loaded, model_blocks, how, fitting, trained, source), "sinks": sinks.manifest()}
         names = tuple(concept.concept for concept in trained.concepts)
         write_readout(target, Readout(names, trained.layers, trained.vectors, about), replace=replace)
     finish(folder_of(target))
     return ReadoutTrainResult(
         target, loaded.label, loaded.base, loaded.revision, aggregator, pooling, len(model_blocks), trained.layers,
         len(data.places), data.tokens, data.resumed, data.cut, data.skipped, trained.concepts, trained.clusters,
+        sinks,
     )  # fmt: skip
 
 

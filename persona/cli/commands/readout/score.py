@@ -19,7 +19,7 @@ from persona.cli.render import count, table
 from persona.errors import UsageError
 
 if TYPE_CHECKING:
-    from persona.verbs.readout.score import ReadoutScore, ScoredText
+    from persona.verbs.readout.score import ReadoutScore, ScoredText, ScoredToken
 
 MOST_COLUMNS = 5
 """Maximum number of concepts in a table of tokens; those that vary most are shown."""
@@ -123,7 +123,8 @@ def _tokens(console: Console, scores: ReadoutScore, text: ScoredText, *, head: b
     from persona.cli.plots.readout_bars import number
 
     values = [[row[-1] for row in token.scores] for token in text.tokens]
-    spans = [max(column) - min(column) for column in zip(*values, strict=True)]
+    read = [line for token, line in zip(text.tokens, values, strict=True) if not _sink(token)] or values
+    spans = [max(column) - min(column) for column in zip(*read, strict=True)]
     shown = sorted(sorted(range(len(spans)), key=lambda at: -spans[at])[:MOST_COLUMNS])
     if head:
         console.print(escape(_shortened(text.text)), style="bold")
@@ -131,10 +132,19 @@ def _tokens(console: Console, scores: ReadoutScore, text: ScoredText, *, head: b
     beside = f"; {count(left_out, 'concept')} more in --json" if left_out else ""
     console.print(f"Each token, at layer {scores.layers[-1]}{beside}\n")
     names = [scores.concepts[at] for at in shown]
-    rows = table("token", *names, right=names)
+    sinks = any(map(_sink, text.tokens))
+    rows = table("token", *names, *([""] if sinks else []), right=names)
     for token, line in zip(text.tokens, values, strict=True):
-        rows.add_row(escape(repr(token.token)[1:-1]), *(number(line[at]) for at in shown))
+        cells = [f"[dim]{number(line[at])}[/]" if _sink(token) else number(line[at]) for at in shown]
+        rows.add_row(escape(repr(token.token)[1:-1]), *cells, *(["sink" if _sink(token) else ""] if sinks else []))
     console.print(rows)
+    if sinks:
+        console.print("\nThe score of the text is a mean without attention sinks.")
+
+
+def _sink(token: ScoredToken) -> bool:
+    """Whether a token is left out of the score at the last layer."""
+    return token.sink[-1:] == (True,)
 
 
 def _shortened(text: str) -> str:

@@ -80,7 +80,8 @@ def command(
 ) -> None:
     """Train a direction for each concept
 
-    A fifth of the texts is held out from training; the AUC is measured on them. Activations are kept in OUT.partial
+    A fifth of the texts is held out from training; the AUC is measured on them. Attention sinks are left out: a text's
+    first token, and tokens with an activation more than 4 times as long as the text's median. Activations are kept in OUT.partial
     until the end, so the same command resumes an interrupted run.
 
     \b
@@ -124,9 +125,12 @@ def _explaining_resume(out: Path) -> Iterator[None]:
 
 
 def _render(console: Console, done: ReadoutTrainResult, out: str) -> None:
+    from persona.readout.sinks import in_words
+
     where = count(len(done.layers), "layer")
     console.print(f"Wrote {escape(utf8(out))}: {count(len(done.concepts), 'concept')} at {where} of {done.blocks}")
     console.print(f" on {escape(done.model)}: {escape(_texts(done))}")
+    console.print(f" attention sinks left out: {in_words(done.sinks, done.layers)}")
     console.print()
     console.print(_summary(done.concepts))
     for at in range(0, len(done.layers), ACROSS):
