@@ -61,6 +61,14 @@ def test_a_suite_without_code_is_not_asked_about(tmp_path: Path) -> None:
     check_allowed(suites.read(tmp_path / "plain.toml"), False)
 
 
+def test_a_judge_of_replies_is_asked_about_too(tmp_path: Path) -> None:
+    path = written(tmp_path, {"judge.py": says(1)})
+    path.write_text('[[measures]]\nkind = "replies"\nfunction = "judge:score"\ndata = "rows.jsonl"\n')
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "hi"}\n')
+    with pytest.raises(UsageError, match="judge:score"):
+        check_allowed(suites.read(path), False)
+
+
 def test_an_installed_module_is_asked_about_too(tmp_path: Path) -> None:
     """A suite may name any function that is installed."""
     with pytest.raises(UsageError, match="os:abort"):
