@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.graph.merging import three_way
-from persona.store.graphs import Graph, GraphOrigin
 from persona.ids import NodeId
+from persona.store.graphs import Graph, GraphOrigin
 
 HERE, THERE = GraphOrigin("folder", "here"), GraphOrigin("folder", "there")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import persona
-from persona.store.graphs import Graph, GraphOrigin
 from persona.graph.pins import pinned
 from persona.ids import NodeId
 from persona.recipe.model import Entry, Recipe
+from persona.store.graphs import Graph, GraphOrigin
 from tests.models import TinyModels
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import UsageError
-from persona.store.graphs import checked_name, split_reference
 from persona.graph.text import Parsed, normalised, one_line, parse, section, sections, slug, tags_of
+from persona.store.graphs import checked_name, split_reference
 
 NODE = """\
 ---
