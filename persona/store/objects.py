@@ -28,6 +28,9 @@ Fields = dict[str, Any]
 DEEPEST = 64
 """Lists and tables of an object are nested less deeply."""
 
+LONGEST = 300
+"""Digits of a whole number, which then is within the range of floats."""
+
 _REST = re.compile(r"[0-9a-f]{62}")
 COPY_BACK = "Restore the file from a backup or another copy of the repository."
 
@@ -91,7 +94,7 @@ def parsed(data: bytes) -> Any:
         ValueError: it is not canonical, or its lists and tables are nested too deeply.
     """
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_int=_whole)
         if data.count(b"[") + data.count(b"{") > DEEPEST:  # fewer cannot be that deep
             _check_depth(value, DEEPEST)
         if canonical(value) != data:
@@ -99,6 +102,12 @@ def parsed(data: bytes) -> Any:
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} deep") from None
     return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _check_depth(value: object, left: int) -> None:

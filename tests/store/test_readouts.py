@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from persona.errors import Damaged
+from persona.errors import Damaged, Refusal
 from persona.ids import BaseId, CommitId, ReadoutId, TensorId
 from persona.store.nouns import TensorSpec
 from persona.store.objects import ObjectStore
@@ -39,7 +39,7 @@ def test_an_unknown_revision_is_no_field(objects: ObjectStore) -> None:
 
 
 def test_no_nan_is_kept(objects: ObjectStore) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(Refusal, match=r"this readout cannot be stored: .*not JSON compliant"):
         stored(about={"auc": [[float("nan")]]}).put(objects)
 
 

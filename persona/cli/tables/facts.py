@@ -104,7 +104,8 @@ def _curves(history: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         rest = f"@ {pairs[-1][0]}"
         if len(pairs) > 1 and numbers:
             least, step = min(numbers, key=lambda number: number[0])
-            rest = f"least {_number(least)} @ {step}, {count(int(curve.get('count') or len(pairs)), 'point')}"
+            total = curve.get("count")
+            rest = f"least {_number(least)} @ {step}, {count(total if isinstance(total, int) else len(pairs), 'point')}"
         yield name, sparkline([value for _, value in pairs]) if len(pairs) > 1 else "", ends, rest
 
 
@@ -122,6 +123,7 @@ def sparkline(values: list[Any], width: int = WIDTH) -> str:
     def bar(value: Any) -> str:
         if not isinstance(value, int | float):
             return "·"
-        return BARS[round((value - low) / (high - low) * (len(BARS) - 1))] if high > low else BARS[0]
+        # halves, as the difference of two floats may be infinite
+        return BARS[round((value / 2 - low / 2) / (high / 2 - low / 2) * (len(BARS) - 1))] if high > low else BARS[0]
 
     return "".join(map(bar, values))
