@@ -76,7 +76,8 @@ class BuildDigests:
                 quick = self._of_text(text)
             self._known[name] = quick or Recipe.get(self._objects, name)
         known = self._known[name]
-        return build_digest(known, dtype) if isinstance(known, Recipe) else known.digest(dtype)
+        with decoding("recipe", name):
+            return build_digest(known, dtype) if isinstance(known, Recipe) else known.digest(dtype)
 
     def _of_text(self, text: str) -> _Parts | None:
         """Return the parts of the digest from canonical JSON; None if no vector acts or the text has another form.
