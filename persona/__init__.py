@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from persona.evaluate.options import MeasureOptions, SearchOptions
     from persona.repository import Repository
     from persona.verbs.alpha import alpha
+    from persona.verbs.anchors import anchors
     from persona.verbs.bake import bake
     from persona.verbs.bisect import bisect
     from persona.verbs.blame import blame
@@ -84,6 +85,7 @@ __all__ = [
     "Repository",
     "SearchOptions",
     "alpha",
+    "anchors",
     "bake",
     "bisect",
     "blame",

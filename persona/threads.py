@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
@@ -19,11 +21,46 @@ class Stopped(Exception):
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores that this process may use, at most what a container grants it."""
     try:
-        return len(os.sched_getaffinity(0))
+        allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
-        return os.cpu_count() or 1
+        allowed = os.cpu_count() or 1
+    return min(allowed, quota() or allowed)
+
+
+@cache
+def quota(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The CPU time that the control groups of this process grant it, in cores, rounded up; None without a limit.
+
+    The affinity does not say: a container with ``--cpus 2`` may run on all cores of the machine, for a share of the time.
+    """
+    try:
+        lines = [line.split(":", 2) for line in process.read_text().splitlines()]
+    except OSError:
+        return None
+    limits = []
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "cpu" if controllers else root
+        own = top / path.lstrip("/")
+        for group in (own, *own.parents):
+            if group == top or top in group.parents:
+                limits.append(_limit(group))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit(group: Path) -> int | None:
+    """The limit of one control group, of version 2 or 1."""
+    try:
+        if (group / "cpu.max").is_file():
+            granted, period = (group / "cpu.max").read_text().split()
+        else:
+            granted, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        return max(1, -(-int(granted) // int(period))) if int(granted) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return None
 
 
 def run_all(jobs: Mapping[K, Callable[[], T]], stop: Event | None = None) -> dict[K, T]:

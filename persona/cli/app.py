@@ -99,14 +99,14 @@ class App:
         return {"message": message, "author": self.author(repo), "command": self.command}
 
     def progress(self) -> Progress:
-        """Progress bars on a terminal, otherwise nothing."""
+        """Progress bars on a terminal, otherwise a line now and then; nothing with `--json`."""
         from persona.progress import SILENT
 
-        if self.json or not sys.stderr.isatty():
+        if self.json:
             return SILENT
-        from persona.cli.progress import Bars
+        from persona.cli.progress import Bars, Lines
 
-        return Bars()
+        return Bars() if sys.stderr.isatty() else Lines()
 
     def show(self, command: str, result: Any, render: Callable[[Console], None], hint: str = "") -> None:
         """Print a command's result, then its hint.

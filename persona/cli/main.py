@@ -24,7 +24,7 @@ from persona.errors import PersonaError, Storage, UsageError
 
 GROUPS = {
     "start a repository": ("init", "demo"),
-    "train and record": ("train", "fisher", "commit", "import", "import-adapter"),
+    "train and record": ("train", "anchors", "fisher", "commit", "import", "import-adapter"),
     "edit the recipe": ("alpha", "negate", "derive", "bake", "rm"),
     "inspect": ("status", "log", "show", "diff", "vectors", "methods", "bisect"),
     "branch, merge and undo": (

@@ -4,7 +4,8 @@
 
 It commits the checkpoint that the Trainer wrote for the last step, or for the best step if the Trainer reloaded that.
 If there is none (``save_strategy="no"``), it saves the model itself, unless the model is sharded over processes. Errors
-become warnings that say what to run afterwards; they never stop the training run.
+become warnings that say what to run afterwards; they never stop the training run. Rows that hold the model in place on
+everything else, as those of `persona train` do, are made by `persona anchors` and mixed into the data set.
 """
 
 from __future__ import annotations

@@ -107,14 +107,18 @@ class Anchor:
         return Tokenized(self.prompt.where, self.tokens, learnt)
 
     @property
-    def fields(self) -> dict[str, Any]:
-        """The anchor as a row of training data; trainers ignore the last three fields."""
+    def conversation(self) -> dict[str, Any]:
+        """The anchor as a row of training data."""
         prompt = self.prompt
-        said: dict[str, Any] = {"prompt": prompt.text, "completion": self.answer}
-        if prompt.messages:
-            said = {"messages": [*map(dict, prompt.messages), {"role": ASSISTANT, "content": self.answer}]}
-            said |= {"tools": [*map(dict, prompt.tools)]} if prompt.tools else {}
-        return {**said, "finished": self.finished, "tokens": list(self.tokens), "answer": self.start}
+        if not prompt.messages:
+            return {"prompt": prompt.text, "completion": self.answer}
+        messages = [*map(dict, prompt.messages), {"role": ASSISTANT, "content": self.answer}]
+        return {"messages": messages, **({"tools": [*map(dict, prompt.tools)]} if prompt.tools else {})}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The anchor as a run folder keeps it."""
+        return {**self.conversation, "finished": self.finished, "tokens": list(self.tokens), "answer": self.start}
 
 
 def read_prompts(path: Path) -> list[Prompt]:

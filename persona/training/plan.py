@@ -212,7 +212,7 @@ def plan_run(
             "Turn them on: --set anchor_share=0.5",
         )
     refuse_while_merging(repo)
-    start, on = _start(repo, request.on)
+    start, on = start_of(repo, request.on)
     if settings.method == "full" and start.vectors:
         raise Refusal(
             "a full fine-tune of a build would also contain the build's own vectors",
@@ -251,7 +251,7 @@ def name_of(node: str | None, data: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:64]
 
 
-def _start(repo: Repository, on: str | None) -> tuple[Recipe, CommitId | None]:
+def start_of(repo: Repository, on: str | None) -> tuple[Recipe, CommitId | None]:
     """The recipe that training starts from, and its commit; None for the base alone."""
     current = worktree_recipe(repo)
     if on is None:

@@ -31,6 +31,7 @@ from persona.errors import Refusal
 from persona.inference.imports import quiet_imports
 from persona.inference.load import LoadedModel, context_length
 from persona.progress import SILENT, Progress, Task
+from persona.threads import cores
 from persona.training import fisher
 from persona.training.adapting import restore_dtypes, trainable
 from persona.training.anchoring import Anchoring, kept_or_made
@@ -200,7 +201,7 @@ def fit(
         log.write(phase, loss=loss)
         return loss
 
-    with _own_randomness(settings.seed), _quiet():
+    with _own_randomness(settings.seed), _quiet(), _within_quota():
         # A full fine-tune is measured in the dtype of its weights, an adapter (initially zero) in the dtype it runs in.
         full = settings.method == "full"
         before = measured(loaded.model, "before") if full else None
@@ -490,6 +491,20 @@ def _own_randomness(seed: int) -> Iterator[None]:
         finally:
             random.setstate(state)
             np.random.set_state(numbers)
+
+
+@contextlib.contextmanager
+def _within_quota() -> Iterator[None]:
+    """Use at most as many threads as there are cores: torch does not know the limit of a container.
+
+    How busy the machine is does not count, as another number of threads would give other bits.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, cores()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

@@ -118,6 +118,14 @@ def read_settings(preset: str | Path = "default", changes: Mapping[str, Any] | N
     return settings
 
 
+def default_settings() -> str:
+    """All settings with their values in the default preset, as they are written after `--set`."""
+    table = read_settings().table()
+    return ", ".join(
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in table.items()
+    )
+
+
 def _preset_path(preset: str) -> Path:
     if preset in presets():
         return PRESETS / f"{preset}.toml"

@@ -117,9 +117,9 @@ def blame(
         raise UsageError(f"no vector is active in {label}", "See 'persona vectors'.")
     with Evaluator(repo, chosen, options, command, progress) as evaluator:
         verdicts = (
-            _by_commit(repo, evaluator, rev, most, options.seed)
+            _by_commit(repo, evaluator, rev, most, options.seed, progress)
             if history
-            else _by_vector(evaluator, recipe, label, options.seed)
+            else _by_vector(evaluator, recipe, label, options.seed, progress)
         )
         return BlameResult(chosen[0].name, label, tuple(verdicts), evaluator.measured, tuple(evaluator.notes))
 
@@ -133,13 +133,18 @@ def _of(repo: Repository, rev: str | None, cwd: Path) -> tuple[Recipe, str]:
     return side.recipe, side.label
 
 
-def _by_vector(evaluator: Evaluator, recipe: Recipe, label: str, seed: int) -> Iterator[MeasureBlame]:
-    whole = evaluator.of(recipe, label)[0]
+def _by_vector(
+    evaluator: Evaluator, recipe: Recipe, label: str, seed: int, progress: Progress
+) -> Iterator[MeasureBlame]:
     acting = [entry for entry in recipe.vectors if alphas.acts(entry.alpha)]
     without = {}
-    for entry in acting:
-        rest = replace(recipe, vectors=tuple(other for other in recipe.vectors if other is not entry))
-        without[entry.name] = evaluator.of(rest, f"without {entry.name}")[0]
+    with progress.task("measuring without each vector", len(acting) + 1, "models") as task:
+        whole = evaluator.of(recipe, label)[0]
+        task.advance(1)
+        for entry in acting:
+            rest = replace(recipe, vectors=tuple(other for other in recipe.vectors if other is not entry))
+            without[entry.name] = evaluator.of(rest, f"without {entry.name}")[0]
+            task.advance(1)
     for figure in whole.figures:
         effects = []
         for entry in acting:
@@ -149,10 +154,14 @@ def _by_vector(evaluator: Evaluator, recipe: Recipe, label: str, seed: int) -> I
 
 
 def _by_commit(
-    repo: Repository, evaluator: Evaluator, rev: str | None, most: int | None, seed: int
+    repo: Repository, evaluator: Evaluator, rev: str | None, most: int | None, seed: int, progress: Progress
 ) -> Iterator[MeasureBlame]:
     line = list(_first_parents(repo, repo.resolve(rev or "HEAD"), most))
-    done = {name: evaluator.of(repo.recipe(name), f"commit {name[:7]}")[0] for name, _ in line}
+    done = {}
+    with progress.task("measuring commits", len(line), "commits") as task:
+        for name, _ in line:
+            done[name] = evaluator.of(repo.recipe(name), f"commit {name[:7]}")[0]
+            task.advance(1)
     for figure in done[line[0][0]].figures:
         steps = [
             _step(repo, name, commit, done, figure.key, seed)

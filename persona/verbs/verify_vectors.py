@@ -11,7 +11,7 @@ from persona.evaluate.evaluator import BASE, Evaluator, base_of, same_figure, su
 from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation
-from persona.progress import SILENT, Progress
+from persona.progress import SILENT, Progress, Task
 from persona.recipe import alphas
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
@@ -94,8 +94,10 @@ def verify_vectors(
     if not acting or not all(alphas.acts(entry.alpha) for entry in acting):
         raise UsageError("no vector is active in the recipe", "Commit a run, or give a vector an alpha.")
     with Evaluator(repo, suites_of(repo, suites, cwd), options, command, progress) as evaluator:
-        base = evaluator.of(base_of(recipe), BASE)
-        runs = [_run(evaluator, recipe, entry, options.seed) for entry in acting]
+        with progress.task("measuring vectors", 2 * len(acting) + 1, "models") as task:
+            base = evaluator.of(base_of(recipe), BASE)
+            task.advance(1)
+            runs = [_run(evaluator, recipe, entry, options.seed, task) for entry in acting]
         names = tuple(entry.name for entry in acting)
         columns = tuple(_columns(base, names, runs, options.seed))
         strengths = tuple(entry.alpha for entry in acting)
@@ -106,9 +108,13 @@ Run = tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]
 """The evaluations of a vector by each suite, and those of its control."""
 
 
-def _run(evaluator: Evaluator, recipe: Recipe, entry: Entry, seed: int) -> Run:
+def _run(evaluator: Evaluator, recipe: Recipe, entry: Entry, seed: int, task: Task) -> Run:
     alone = Recipe(recipe.base, recipe.base_name, (replace(entry, parameters={}),))
-    return evaluator.of(alone, entry.name), evaluator.of(alone, f"noise as {entry.name}", control=seed)
+    vector = evaluator.of(alone, entry.name)
+    task.advance(1)
+    noise = evaluator.of(alone, f"noise as {entry.name}", control=seed)
+    task.advance(1)
+    return vector, noise
 
 
 def _columns(

@@ -98,6 +98,7 @@ def train(story: Story) -> None:
     few = ("--set", "max_steps=2", "--set", "rank=2", "--ewc", "10", "--ewc-data", old, "--eval-data", old)
     persona.init(Path(taught), spoken, author="Test")
     story.say("train", "--data", old, "--dry-run", at=taught)
+    story.say("anchors", "-o", story.root / "anchors.jsonl", at=taught)
     story.say("train", "--data", old, *few, at=taught)
     story.say("train", "--data", old, *few, at=taught)  # finished already
     both = story.root / "both.jsonl"

@@ -9,13 +9,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persona.errors import UsageError
-from persona.training.settings import CHOICES, KEYS, RANGES, Settings, checked, parse_changes, presets, read_settings
+from persona.training.settings import (
+    CHOICES,
+    KEYS,
+    RANGES,
+    Settings,
+    checked,
+    default_settings,
+    parse_changes,
+    presets,
+    read_settings,
+)
 
 
 def test_the_presets_are_there_and_can_be_read() -> None:
     assert presets() == ("default", "limbic")
     for name in presets():
         assert isinstance(read_settings(name), Settings)
+
+
+def test_the_guide_and_the_help_name_every_setting() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    table = guide[guide.index("#### Settings of a run") :].partition("### ")[2].partition("\n### ")[0]
+    assert all(f"`{key}`" in table for key in KEYS)
+    assert [part.partition("=")[0] for part in default_settings().split(", ")] == list(KEYS)
+    assert "anchor_share=0.5" in default_settings()
+    assert read_settings("limbic").anchor_share == 0
 
 
 def test_limbic_is_as_its_document_says() -> None:

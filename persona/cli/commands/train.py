@@ -18,7 +18,7 @@ from persona.cli.tables.commits import headline
 from persona.cli.tables.facts import sparkline
 from persona.errors import UsageError
 from persona.recipe.alphas import alpha_text
-from persona.training.settings import CHOICES
+from persona.training.settings import CHOICES, default_settings
 
 if TYPE_CHECKING:
     from persona.training.anchors import AnchorSummary
@@ -60,7 +60,10 @@ if TYPE_CHECKING:
     metavar="N",
     help="Random seed for initialization and the order of examples. [default: from the preset, or 0]",
 )
-@click.option("--set", "settings", metavar="K=V", multiple=True, help="Override any setting of the preset; repeatable.")
+@click.option(
+    "--set", "settings", metavar="K=V", multiple=True,
+    help=f"Override a setting of the preset; repeatable. The settings of the default preset: {default_settings()}.",
+)  # fmt: skip
 @click.option("--speaker", metavar="NAME", help="Speaker whose turns to learn, in conversations of [NAME] turns.")
 @click.option("--ewc", type=float, metavar="LAMBDA", help="Strength of elastic weight consolidation.")
 @click.option(
