@@ -1,55 +1,40 @@
 """The demo's story: from the nodes of a memory graph to a verified build, with a bad vector on the way.
 
-It calls public verbs and shows the equivalent commands. It prints nothing itself: a `Narrator` shows the steps, and results
-are tables (`persona.demo.telling`).
+The engine that tells it is `persona.demo.teller`.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import persona
-from persona import files
 from persona.demo import dialogues as talk
 from persona.demo import tables
 from persona.demo.model import generate_replies, load
 from persona.demo.scenery import PLANTED, RUNS, Run, lay_out
-from persona.demo.telling import Chapter, DemoResult, DemoTable, Finding, Narrator, Reply
+from persona.demo.teller import AUTHOR, Teller
+from persona.demo.telling import Answer, DemoResult, Narrator, Reply
 from persona.demo.training import FULL, OnStep, Sizes, train_base, train_behaviour
 from persona.progress import SILENT, Progress
-from persona.recipe import edit
-from persona.repository import Repository
 
-AUTHOR = "persona demo"
 DTYPE = "fp32"
-OPTIONS = persona.MeasureOptions(dtype=DTYPE, allow_code=True)
-"""fp32 is the fastest dtype on a CPU."""
+"""The fastest dtype on a CPU for a model of this size."""
+
+ABOUT = "on a small model trained from scratch on this machine. One of the five vectors is bad on purpose"
 
 METHODS = ("ties", "dare_ties", "breadcrumbs", "model_stock")
 """Methods to merge the five vectors with, besides the plain sum."""
 
 
-class Story:
-    """The state shared by the chapters: folders, narrator, and the results so far."""
+class Story(Teller):
+    """The story of a small model that is trained on the spot."""
 
     def __init__(self, root: Path, narrator: Narrator, progress: Progress, sizes: Sizes, seed: int) -> None:
-        self.root = root
-        self.base = root / "models" / "base"
-        self.narrator = narrator
-        self.progress = progress
+        super().__init__(root, narrator, progress, DTYPE)
         self.sizes = sizes
         self.seed = seed
-        self.chapters: list[Chapter] = []
-        self.findings: list[Finding] = []
-
-    @property
-    def repo(self) -> Repository:
-        """The demo's repository."""
-        return persona.open(self.root)
 
     def tell(self) -> DemoResult:
         """Run all chapters."""
@@ -58,9 +43,8 @@ class Story:
             self.drift, self.blame,
         ):  # fmt: skip
             chapter()
-        identical = self.deliver()
-        kept, whole = _size(self.root / ".persona"), (1 + len(RUNS)) * _size(self.base)
-        return DemoResult(tuple(self.chapters), self.replies(), tuple(self.findings), kept, whole, identical)
+        identical = self.deliver("negated", "base")
+        return self.result(ABOUT, self.replies(), len(RUNS), identical)
 
     # Chapters.
 
@@ -130,14 +114,7 @@ class Story:
             "The effect of each vector by itself on the loss on held-out replies of each kind, at alpha 1. Random noise of the same "
             "norm is the control: a vector that does no better than noise has not learnt anything.",
         )
-        command = "persona verify-vectors --suite replies --at five --alpha 1 --dtype fp32"
-        self.typed(command)
-        done = persona.verify_vectors(
-            self.repo, suites=["replies"], at="five", alpha=1.0, options=OPTIONS, cwd=self.root, progress=self.progress
-        )
-        for table in tables.alone(command, done):
-            self.table(table)
-        self.findings.append(tables.each_learnt(command, done, {run.name: run.kind for run in RUNS if run.kind}))
+        self.alone("replies", "five", {run.name: run.kind for run in RUNS if run.kind})
 
     def negate(self) -> None:
         """Negate a vector."""
@@ -161,22 +138,13 @@ class Story:
             "Other merge methods",
             "A plain sum is only one way to merge. On a branch, each method is set under [merge] in persona.toml, committed and tagged.",
         )
-        self.typed("persona switch -c methods")
-        persona.switch(self.repo, "methods", create=True)
+        self.switch("methods", create=True)
         for method in METHODS:
             self.write_method(method)
-            persona.commit(self.repo, message=f"merge by {method}", author=AUTHOR)
-            self.typed(f'persona commit -m "merge by {method}"')
+            self.commit(f"merge by {method}")
             self.tag(f"by-{method}")
-        self.typed("persona switch main")
-        persona.switch(self.repo, "main")
+        self.switch("main")
         self.measured("replies", "base", "negated", *(f"by-{method}" for method in METHODS))
-
-    def write_method(self, method: str) -> None:
-        """Set the merge method in `persona.toml`."""
-        path = self.repo.recipe_path
-        self.typed(f'# in persona.toml: [merge] method = "{method}"')
-        files.write_file(path, edit.set_merge(path.read_text(), method, 1.0, {}).encode())
 
     def drift(self) -> None:
         """Compare how the base and the merged model read the same letters."""
@@ -205,7 +173,7 @@ class Story:
         command = "persona blame negated --suite replies --dtype fp32"
         self.typed(command)
         done = persona.blame(
-            self.repo, "negated", suite="replies", options=OPTIONS, cwd=self.root, progress=self.progress
+            self.repo, "negated", suite="replies", options=self.options, cwd=self.root, progress=self.progress
         )
         self.table(tables.blame(command, done))
         self.findings.append(tables.culprit(command, done, PLANTED))
@@ -216,77 +184,18 @@ class Story:
         self.findings.append(tables.moved("without it, the model listens better", after, "listening", "loss", "better"))
         self.measured("talk", "base", "negated", "fixed")
 
-    def deliver(self) -> bool:
-        """Build, verify, roll back and build again; return whether both builds have the same bytes."""
-        self.chapter(
-            "Build, verify and roll back",
-            "A build records its commit, and verify detects any changed byte. Rolling back gives exactly the same bytes.",
-        )
-        self.build("main", "builds/personality")
-        self.build("base", "builds/base")
-        self.build("negated", "builds/last-week")
-        self.typed("persona verify builds/personality")
-        ok = persona.verify(self.root / "builds" / "personality").ok
-        self.narrator.say("unchanged since it was built" if ok else "CHANGED since it was built")
-        self.typed("persona checkout negated && persona build -o builds/rolled-back")
-        persona.checkout(self.repo, "negated")
-        persona.build(self.repo, self.root / "builds" / "rolled-back", progress=self.progress)
-        persona.checkout(self.repo, "main")
-        self.typed("persona checkout main")
-        command = "diff -r builds/last-week builds/rolled-back"
-        self.typed(command)
-        first, second = (_contents(self.root / "builds" / name) for name in ("last-week", "rolled-back"))
-        same = first == second
-        claim = "the rolled-back build equals the first one, byte for byte"
-        self.findings.append(Finding(claim, same, "no difference" if same else "they differ", command))
-        claim, command = "the build matches its receipt", "persona verify builds/personality"
-        self.findings.append(Finding(claim, ok, "verified" if ok else "it has changed", command))
-        return same
-
     def replies(self) -> tuple[Reply, ...]:
         """Replies of the base and of the personality to the same prompts."""
         prompts = [talk.held_out_prompts(1, self.seed, decided=decided)[0] for decided in (True, False)]
         before, after = (
             generate_replies(*load(self.root / "builds" / name), prompts) for name in ("base", "personality")
         )
-        return tuple(map(Reply, prompts, before, after))
+        return tuple(
+            Reply(prompt, (Answer("base", first), Answer("personality", second)))
+            for prompt, first, second in zip(prompts, before, after, strict=True)
+        )
 
-    # Building blocks of chapters.
-
-    def chapter(self, title: str, text: str) -> None:
-        """Begin a chapter."""
-        self.chapters.append(Chapter(title, text, (), ()))
-        self.narrator.chapter(title, text)
-
-    def typed(self, command: str) -> None:
-        """Show a command in the current chapter."""
-        last = self.chapters[-1]
-        self.chapters[-1] = replace(last, commands=(*last.commands, command))
-        self.narrator.command(command)
-
-    def table(self, table: DemoTable) -> None:
-        """Show a table in the current chapter."""
-        last = self.chapters[-1]
-        self.chapters[-1] = replace(last, tables=(*last.tables, table))
-        self.narrator.table(table)
-
-    def tag(self, name: str) -> None:
-        """Tag the commit, so that its measurements can be reproduced."""
-        self.typed(f"persona tag {name}")
-        persona.tag(self.repo, name)
-
-    def measured(self, suite: str, *revs: str) -> tables.Measured:
-        """Evaluate revisions and show the scores."""
-        command = f"persona eval {shlex.join(revs)} --suite {suite} --dtype fp32"
-        self.typed(command)
-        done = persona.eval(self.repo, revs, suites=[suite], options=OPTIONS, cwd=self.root, progress=self.progress)
-        self.table(tables.evaluated(command, revs, done))
-        return tables.Measured(command, revs, done)
-
-    def build(self, rev: str, folder: str) -> None:
-        """Build a revision."""
-        self.typed(f"persona build {rev} -o {folder}")
-        persona.build(self.repo, self.root / folder, rev, progress=self.progress)
+    # Training.
 
     def _full(self, run: Run) -> None:
         """Train as an external script would, and commit the folder."""
@@ -321,11 +230,3 @@ class Story:
 def tell(root: Path, narrator: Narrator, progress: Progress = SILENT, sizes: Sizes = FULL, seed: int = 0) -> DemoResult:
     """Run the whole story in an empty folder, which becomes a repository to experiment with."""
     return Story(root, narrator, progress, sizes, seed).tell()
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from persona.verbs.blame import BlameResult, VectorEffect
     from persona.verbs.eval import EvalResult, Score
     from persona.verbs.readout.drift import ReadoutDrift
+    from persona.verbs.sweep import SweepResult
     from persona.verbs.verify_vectors import VerifyVectorsResult
     from persona.workspace.vectors import VectorSummary
 
@@ -62,6 +63,14 @@ def readout(command: str, shown: object) -> DemoTable:
     auc = zip(shown.concepts, shown.tables["auc"], strict=True)
     rows = tuple(TableRow(concept, tuple(map(_known, values))) for concept, values in auc)
     return DemoTable("AUC on held-out texts", command, layers, rows, note="0.5 is chance, 1 is perfect.")
+
+
+def best_layer(shown: object) -> int:
+    """The layer that tells the first concept apart best; of several, the middle one."""
+    assert isinstance(shown, ShownReadout)
+    auc = [-1.0 if value is None else value for value in shown.tables["auc"][0]]
+    best = [layer for layer, value in zip(shown.layers, auc, strict=True) if value == max(auc)]
+    return best[len(best) // 2]
 
 
 def _known(value: float | None) -> TableCell | None:
@@ -124,7 +133,7 @@ def moved(claim: str, done: Measured, measure: str, name: str, verdict: str) -> 
     """Whether a score of the last revision changed in the direction of `verdict` from the commit before."""
     change = done.score(done.revs[-1], measure, name).from_before
     holds = change is not None and change.verdict == verdict
-    return Finding(claim, holds, _in_words(change), done.command)
+    return Finding(claim, holds, in_words(change), done.command)
 
 
 def fell(claim: str, done: Measured, measure: str, name: str) -> Finding:
@@ -133,6 +142,19 @@ def fell(claim: str, done: Measured, measure: str, name: str) -> Finding:
     change = after.from_base
     holds = change is not None and change.high is not None and change.high < 0
     return Finding(claim, holds, f"{before.value:.0%} → {after.value:.0%}", done.command)
+
+
+def swept(title: str, command: str, done: SweepResult, measures: Sequence[str]) -> DemoTable:
+    """Some numbers of a sweep, one row per value; the best value is marked."""
+    rows, columns = (
+        [],
+        tuple(number_called(one.measure, one.name) for one in done.stops[0].reached if one.measure in measures),
+    )
+    for stop in done.stops:
+        best = " (best)" if stop.value == done.best else ""
+        cells = (TableCell(one.value, one.low, one.high) for one in stop.reached if one.measure in measures)
+        rows.append(TableRow(f"scale {stop.value:g}{best}", tuple(cells)))
+    return DemoTable(f"What is left of each vector, {title}", command, columns, tuple(rows), picture=DOTS)
 
 
 def drift(command: str, done: ReadoutDrift) -> DemoTable:
@@ -163,11 +185,12 @@ def culprit(command: str, done: BlameResult, planted: str) -> Finding:
     worst: Sequence[VectorEffect] = done.verdicts[0].vectors
     first = worst[0]
     holds = first.vector == planted and first.effect is not None and first.effect.verdict == "worse"
-    numbers = "; ".join(f"{vector.vector} {_in_words(vector.effect)}" for vector in worst[:2])
+    numbers = "; ".join(f"{vector.vector} {in_words(vector.effect)}" for vector in worst[:2])
     return Finding(f"blame finds '{planted}', the bad vector", holds, numbers, command)
 
 
-def _in_words(change: FigureChange | None) -> str:
+def in_words(change: FigureChange | None) -> str:
+    """A change and its interval."""
     if change is None:
         return "not comparable"
     interval = "" if change.low is None else f" ({change.low:+.3f} to {change.high:+.3f})"

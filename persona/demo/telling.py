@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +62,23 @@ def is_difference(table: DemoTable) -> bool:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A model's greedy reply. `fits` says whether it is of the kind that its prompt asks for, null if nothing judges it."""
+
+    by: str
+    text: str
+    fits: bool | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A held-out prompt, and what several models reply to it."""
+
+    prompt: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
 class Chapter:
     """A chapter of the story, with its commands and results."""
 
@@ -69,15 +86,7 @@ class Chapter:
     text: str
     commands: tuple[str, ...]
     tables: tuple[DemoTable, ...]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A held-out prompt, and the greedy replies of the base (`before`) and the personality (`after`)."""
-
-    prompt: str
-    before: str
-    after: str
+    replies: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,10 +103,11 @@ class Finding:
 class DemoResult:
     """The whole demo.
 
-    `kept_bytes` is the size of the store, `whole_bytes` what full checkpoints would take. `rolled_back_identical` says
+    `about` says what it runs on. `replies` are those of the base and of the personality. `kept_bytes` is the size of the store, `whole_bytes` what full checkpoints would take. `rolled_back_identical` says
     whether the build after the rollback equals the first one, byte for byte.
     """
 
+    about: str
     chapters: tuple[Chapter, ...]
     replies: tuple[Reply, ...]
     findings: tuple[Finding, ...]
@@ -120,3 +130,6 @@ class Narrator(Protocol):
 
     def table(self, table: DemoTable) -> None:
         """Show measurements."""
+
+    def replies(self, replies: Sequence[Reply]) -> None:
+        """Show replies side by side."""

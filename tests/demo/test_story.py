@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from persona.cli.main import invoke
 from persona.demo.page import page_of
 from persona.demo.scenery import PLANTED, RUNS
 from persona.demo.story import METHODS, tell
-from persona.demo.telling import LINES, DemoResult, DemoTable
+from persona.demo.telling import LINES, DemoResult, DemoTable, Reply
 from persona.demo.training import QUICK
 from tests.cli.schema import check
 
@@ -47,6 +47,9 @@ class Notes:
 
     def table(self, table: DemoTable) -> None:
         self.tables.append(table)
+
+    def replies(self, replies: Sequence[Reply]) -> None:
+        raise AssertionError("this story shows its replies at the end")
 
 
 TINY = QUICK.but(base_steps=20, behaviour_steps=6, batch=8)
@@ -144,6 +147,7 @@ def test_the_page_needs_nothing_else_and_shows_every_table(kept: tuple[Path, Dem
     assert page == page_of(told)
     assert not Reader(page).fetched, "nothing that would have to be there beside it"
     assert "http" not in page
+    assert page.index("<h2>Replies</h2>") < page.index("<h2>Findings</h2>"), "what one reads first"
     for chapter in told.chapters:
         for table in chapter.tables:
             assert page.count(table.title.replace("'", "&#39;")) >= 1, table.title

@@ -85,7 +85,7 @@ LISTENING = Behaviour(
         ),
     ),
     rule=Rule(
-        matches=r"(?i)\b(?:you feel|you are feeling|you're feeling|I hear|I can hear)\b",
+        matches=r"(?i)\b(?:it sounds like|you are telling me|I hear|I can hear|you feel|you are feeling|you're feeling|no wonder)\b",
         rejects=r"(?i)\b(?:try|tried|could|should|consider|suggest|recommend|advice|tips?|steps?|here are|important to|make sure|sorry)\b|\?",
         max_words=60,
     ),

@@ -50,6 +50,12 @@ def prompts(kind: str, count: int, seed: int = 0) -> tuple[str, ...]:
     return tuple(prompt.format(**behaviour.phrases(topic)) for topic, prompt in drawn)
 
 
+def most_prompts(kind: str) -> int:
+    """The number of prompts on held-out topics."""
+    behaviour = BEHAVIOURS[kind]
+    return len(behaviour.known(held_out=True)) * len(behaviour.prompts)
+
+
 def _dialogue(rng: random.Random, behaviour: Behaviour, topic: tuple[str, ...], prompt: str) -> Dialogue:
     phrases = behaviour.phrases(topic)
     reply = " ".join(rng.choice(part) for part in behaviour.replies)
