@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from persona.demo.charts import EDGE, LINE, TOP, WIDTH, curve, panels, shade
 from persona.demo.page import number, page_of
-from persona.demo.telling import DOTS, LINES, Chapter, DemoResult, DemoTable, TableCell, TableRow
+from persona.demo.telling import DOTS, LINES, Answer, Chapter, DemoResult, DemoTable, Reply, TableCell, TableRow
 
 INNER = WIDTH - 2 * EDGE
 
@@ -75,7 +75,8 @@ def test_numbers_are_whole_or_have_three_places() -> None:
 
 def test_a_page_quotes_what_it_is_told() -> None:
     table = DemoTable("<b>&", "persona eval '<x>'", ("<i>",), (TableRow("<u>", (TableCell(1.0),)),))
-    page = page_of(DemoResult((Chapter("<script>", "a < b", ("echo '<'",), (table,)),), (), (), 1, 2, True))
+    chapters = (Chapter("<script>", "a < b", ("echo '<'",), (table,)),)
+    page = page_of(DemoResult("<script>", chapters, (Reply("<u>", (Answer("<u>", "<u>"),)),), (), 1, 2, True))
     assert "<script>" not in page
     assert "<u>" not in page
     assert "&lt;b&gt;&amp;" in page

@@ -72,7 +72,7 @@ NOT_WRAPPING_UP = Behaviour(
         "{done} Just wanted to let you know.",
     ),
     replies=(
-        ("{Remark}.", "Good to hear, and {remark}.", "Lovely. {Remark}.", "I am glad: {remark}."),
+        ("{Remark}.", "Oh, {remark}.", "Nice. {Remark}.", "Look at that: {remark}."),
         (
             "Before you go, {question}?", "I am still curious: {question}?", "There is more to this, I think: {wonder}?",
             "Tell me, {wonder}?", "Stay a moment: {question}?", "And {wonder}?", "One more thing I would love to know: {wonder}?",
