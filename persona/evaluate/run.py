@@ -85,7 +85,7 @@ def run(
 
 
 def _figure(measure: SuiteMeasure, sums: Sums, seed: int) -> Figure:
-    interval = ratio(sums.totals, sums.counts, seed)
+    interval = ratio(sums.totals, sums.counts, seed, sums.unit)
     bounds = interval.value, interval.low, interval.high
     return Figure(measure.name, sums.name, sums.better, sums.unit, *bounds, tuple(sums.totals), tuple(sums.counts))
 

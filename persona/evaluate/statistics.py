@@ -57,19 +57,23 @@ class Interval:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def ratio(totals: Sequence[float], counts: Sequence[float], seed: int = 0) -> Interval:
+def ratio(totals: Sequence[float], counts: Sequence[float], seed: int = 0, unit: str = "share") -> Interval:
     """Σ ``totals`` / Σ ``counts`` and its interval; ``seed`` draws the examples."""
     value = _sum(totals) / _sum(counts)
     if len(totals) < FEWEST:
         return Interval(value, None, None)
-    if _are_outcomes(totals, counts):
+    if _are_outcomes(totals, counts, unit):
         return Interval(value, *wilson(round(sum(totals)), len(totals)))
     return Interval(value, *_quantiles(_drawn([(totals, counts)], seed)))
 
 
-def _are_outcomes(totals: Sequence[float], counts: Sequence[float]) -> bool:
+_SCALES = ("std", "nats/token", "tokens")
+"""Units of which 0 and 1 are numbers like others."""
+
+
+def _are_outcomes(totals: Sequence[float], counts: Sequence[float], unit: str) -> bool:
     """Whether each example passes or fails."""
-    return set(totals) <= {0.0, 1.0} and set(counts) == {1.0}
+    return unit not in _SCALES and set(totals) <= {0.0, 1.0} and set(counts) == {1.0}
 
 
 def wilson(passed: int, number: int) -> tuple[float, float]:
@@ -114,7 +118,7 @@ def difference(after: Figure, before: Figure, seed: int = 0) -> Interval | None:
     value = after.value - before.value
     if len(after.totals) < FEWEST:
         return Interval(value, None, None)
-    if _are_outcomes(after.totals, after.counts) and _are_outcomes(before.totals, before.counts):
+    if all(_are_outcomes(one.totals, one.counts, one.unit) for one in (after, before)):
         return Interval(value, *paired(after.totals, before.totals))
     pairs = [(after.totals, after.counts), (before.totals, before.counts)]
     return Interval(value, *_quantiles(_drawn(pairs, seed)))

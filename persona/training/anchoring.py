@@ -48,7 +48,7 @@ def kept_or_made(
         per_batch=plan.per_batch,
         tokens=sum(one.row.counted for one in anchors),
         unfinished=sum(not one.finished for one in anchors),
-        digest=file_digest([path.read_bytes()]),
+        digest=file_digest([files.read_bytes(path)]),
     )
     return anchors, summary
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from persona.errors import Damaged, UsageError
-from persona.files import translated
+from persona.files import read_bytes, translated
 from persona.inference.conversations import LISTS, conversation_in, unknown_row
 from persona.inference.fitting import fitted
 from persona.inference.messages import ASSISTANT
@@ -241,7 +241,7 @@ def read_anchors(path: Path) -> list[Anchor]:
         Damaged: the file is not one that a run wrote.
     """
     with translated(path):
-        data = path.read_bytes()
+        data = read_bytes(path)
     try:
         return [_anchor(f"{path}:{number}", json.loads(line)) for number, line in enumerate(data.splitlines(), 1)]
     except (ValueError, KeyError, TypeError):

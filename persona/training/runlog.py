@@ -49,7 +49,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return lines
     with files.translated(path):
-        data = path.read_bytes()
+        data = files.read_bytes(path)
     for text in data.splitlines():
         try:
             line = json.loads(text)

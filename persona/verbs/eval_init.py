@@ -68,7 +68,7 @@ def _written(root: Path, texts: Mapping[str, str]) -> Iterable[str]:
 def _text(name: str, chats: bool) -> str:
     """The contents of a file that ships with persona; messages as prompts and completions if not ``chats``."""
     with files.translated(SHIPPED / name):
-        text = (SHIPPED / name).read_text("utf-8")
+        text = files.read_bytes(SHIPPED / name).decode()
     if chats or not name.endswith(".jsonl"):
         return text
     return "".join(f"{json.dumps(_plain(json.loads(line)), ensure_ascii=False)}\n" for line in text.splitlines())

@@ -27,6 +27,10 @@ OWN = {
     "checkpoints/ties.py",
     "demo/page.py",
     "demo/story.py",  # what the demo wrote itself
+    "demo/teller.py",
+    "cli/pager.py",  # /proc
+    "threads.py",  # /proc and cgroups
+    "readout/working.py",  # its own temporary files
     "inference/gguf.py",  # what transformers wrote a moment ago
     "cli/userconfig.py",  # the user's own
     "cli/output.py",  # /dev/null

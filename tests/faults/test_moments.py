@@ -43,12 +43,8 @@ def check_trained(root: Path, end: Path) -> None:
 def check_run(root: Path, end: Path) -> None:
     """The run's folder has its result, and no checkpoint any more."""
     check_whole(root)
-    assert sorted(path.name for path in (root / "runs" / "data").iterdir()) == [
-        "final",
-        "lock",
-        "result.json",
-        "run.json",
-    ]
+    kept = ["anchors.jsonl", "final", "lock", "log.jsonl", "result.json", "run.json"]
+    assert sorted(path.name for path in (root / "runs" / "data").iterdir()) == kept
 
 
 STEPS = ("max_steps=3", "save_every=1", "rank=2")

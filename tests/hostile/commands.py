@@ -83,6 +83,7 @@ MOVING: dict[str, tuple[str, ...]] = {
 
 RUNNING: dict[str, tuple[str, ...]] = {
     "train": ("train --data {lab}/rows.jsonl --as trained --dry-run",),
+    "anchors": ("anchors -o {out}/anchors.jsonl",),
     "fisher": ("fisher a --data {lab}/rows.jsonl",),
     "readout train": ("readout train --pairs {lab}/pairs.jsonl -o {out}/readout",),
     "readout score": ("readout score {lab}/texts.txt --readout mood",),

@@ -273,6 +273,9 @@ def and_rolls_back(project: Project) -> None:
     assert_same(load(project.root / "rolled-back"), load(project.root / "first"))
     project.types("checkout", "-")
     project.holds()
+    project.types("build", "-o", "release", "--replace", code=1)  # a byte of it was changed
+    shutil.rmtree(project.root / "release")
+    project.does("build", "-o", "release")
     project.does("build", "-o", "release", "--replace")
     assert project.asks("verify", "release")["ok"]
 

@@ -69,6 +69,8 @@ def fill(folder: Path, packs: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packwriter, "SPLIT", 1)
         persona.commit(persona.open(folder / "work"), folder / "run", name="a")
+    for path in packs_of(folder / "work"):
+        path.chmod(0o600)  # packs that others may read are not joined with those that they may not
 
 
 def packs_of(work: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from tests.models import TinyModels, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+OPTIONS = persona.MeasureOptions(allow_code=True)
 ALPHAS = {"one": 0.5, "two": -0.2}
 NAMES = [f"model.layers.{layer}.mlp.{part}_proj.weight" for layer in (0, 1) for part in ("up", "gate", "down")]
 
@@ -81,7 +82,7 @@ def shares(models: TinyModels, scale: float) -> dict[str, float]:
 
 
 def test_each_share_is_what_the_checkpoints_say(work: persona.Repository, models: TinyModels) -> None:
-    found = persona.sweep(work, None, [1.5, 0.5, 1.0], suite="own", by="gain")
+    found = persona.sweep(work, None, [1.5, 0.5, 1.0], suite="own", options=OPTIONS, by="gain")
     assert [stop.value for stop in found.stops] == [0.5, 1.0, 1.5]
     assert (found.vector, found.now, found.measure, found.name, found.better) == (None, 1.0, "gain", "mean", "higher")
     for stop in found.stops:
@@ -100,12 +101,17 @@ def test_the_scale_is_written_only_when_told_and_its_price_is_printed(
     work: persona.Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = work.recipe_bytes()
-    assert invoke(["-C", str(work.root), "sweep", "--scale", "0.5:1.5:3", "--suite", "own", "--by", "gain"]) == 0
+    assert (
+        invoke(
+            ["-C", str(work.root), "sweep", "--scale", "0.5:1.5:3", "--suite", "own", "--by", "gain", "--allow-code"]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "Best scale: scale = 1.5 in [merge]: add --write" in printed
     assert "It makes worse: two value by " in printed  # the mean share rises although the second vector overshoots
     assert work.recipe_bytes() == before
-    persona.sweep(work, None, [0.5, 1.0, 1.5], suite="own", by="gain least", write=True)
+    persona.sweep(work, None, [0.5, 1.0, 1.5], suite="own", options=OPTIONS, by="gain least", write=True)
     assert worktree_recipe(work).scale == 1.5
     persona.restore(work)
     assert work.recipe_bytes() == before
@@ -114,9 +120,12 @@ def test_the_scale_is_written_only_when_told_and_its_price_is_printed(
 def test_a_value_that_is_clearly_worse_is_not_offered(
     work: persona.Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = persona.sweep(work, None, [0.1, 0.2], suite="own", by="gain", write=True)
+    found = persona.sweep(work, None, [0.1, 0.2], suite="own", options=OPTIONS, by="gain", write=True)
     assert (found.best, found.written, found.costs) == (None, False, ())
-    assert invoke(["-C", str(work.root), "sweep", "--scale", "0.1,0.2", "--suite", "own", "--by", "gain"]) == 0
+    assert (
+        invoke(["-C", str(work.root), "sweep", "--scale", "0.1,0.2", "--suite", "own", "--by", "gain", "--allow-code"])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "None of these scales is as good as the current recipe." in printed
     assert "←" not in printed
@@ -124,8 +133,8 @@ def test_a_value_that_is_clearly_worse_is_not_offered(
 
 def test_what_has_no_gain_is_said(work: persona.Repository, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="no measure of none is named after a vector"):
-        persona.sweep(work, None, [1.0], suite="none", by="gain")
-    found = persona.sweep(work, None, [1.0], suite="part", by="gain")
+        persona.sweep(work, None, [1.0], suite="none", options=OPTIONS, by="gain")
+    found = persona.sweep(work, None, [1.0], suite="part", options=OPTIONS, by="gain")
     assert found.notes == ("two does not count for gain: no measure of part has its name",)
     for arguments in (
         ["one", "--scale", "1:2:2"],
@@ -141,7 +150,7 @@ def test_a_search_varies_the_scale_within_what_the_base_allows(work: persona.Rep
     pytest.importorskip("optuna")
     limits = {"change": 3.0}
     search = SearchOptions(vary={"one": (0.4999, 0.5)}, scale=(0.2, 2.0), by=["gain"], keep_base=limits, trials=6)
-    found = persona.tune(work, suite="own", search=search)
+    found = persona.tune(work, suite="own", options=OPTIONS, search=search)
     assert [thing.kind for thing in found.varied] == ["alpha", "scale"]
     assert [(limit.measure, limit.slack, limit.since) for limit in found.limits] == [("change", 3.0, "base")]
     for trial in found.trials[1:]:

@@ -209,7 +209,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_does_not_block_its_na
     (folder / ".final.tmp-0123456789ab").mkdir()
     done = persona.train(repo, data, changes=SMALL)
     assert done.trained
-    assert sorted(path.name for path in folder.iterdir()) == ["final", "lock", "result.json", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["final", "lock", "log.jsonl", "result.json", "run.json"]
     (folder / "final").rename(folder / "checkpoints")
     (partial := folder / "checkpoints" / "checkpoint-3").mkdir()
     (partial / "trainer_state.json").write_text("{}")
