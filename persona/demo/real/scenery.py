@@ -1,7 +1,7 @@
 """Write the files of the real model's repository: nodes, training data, suites, a preset, and texts for a readout.
 
 nodes/        the memory graph, one Markdown file per node
-data/         training data, one file per run
+data/         training data, one file per run, and `others-….jsonl`: prompts of the other behaviours, to be answered as the base does
 evals/        suites: `said` (loss on held-out replies of each kind, and on plain answers), `kinds` (share of replies that are of
               the kind that their prompt asks for) and `habit` (the same, of the habit to remove)
 demo.toml     preset of the runs
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from persona.demo.nodes import DemoNode
 from persona.demo.real import talk
 from persona.demo.real.nodes import LISTENING, NODES, NOT_WRAPPING_UP, RUSHING, SUPPORT, VOICE
 from persona.demo.real.plain import ADVICE, PLAIN
+from persona.demo.real.speaking import TOKENS
+from persona.recipe.statements import toml_text
 
 KEPT = ("listening", "not_wrapping_up", "voice")
 """The behaviours of the personality."""
@@ -70,11 +72,6 @@ class RealSizes:
 FULL = RealSizes()
 QUICK = RealSizes(steps=8, rows=32, learning_rate=2e-3, held_out=6, prompts=2, pairs=8)
 
-RULES = '''"""A measure: whether each reply is of the kind that its row names."""
-
-from persona.demo.real.speaking import fits
-'''
-
 
 def lay_out(root: Path, sizes: RealSizes, seed: int, dtype: str) -> None:
     """Write all files to `root`."""
@@ -83,13 +80,13 @@ def lay_out(root: Path, sizes: RealSizes, seed: int, dtype: str) -> None:
     for run in RUNS:
         rows = talk.dialogues(run.kind, sizes.rows, seed, half=run.half)
         _write_rows(root / "data" / f"{run.name}.jsonl", map(_row, rows))
+        _write_rows(root / "data" / f"others-{run.name}.jsonl", _others(run, seed))
     for kind in talk.BEHAVIOURS:
         rows = talk.dialogues(kind, sizes.held_out, seed, held_out=True)
         _write_rows(root / "evals" / f"{kind}.jsonl", map(_row, rows))
-        asked = ({"prompt": prompt, "kind": kind} for prompt in talk.prompts(kind, sizes.prompts, seed))
+        asked = ({"messages": [_said_by_user(prompt)]} for prompt in talk.prompts(kind, sizes.prompts, seed))
         _write_rows(root / "evals" / f"asked-{kind}.jsonl", asked)
     _write_rows(root / "evals" / "plain.jsonl", (_row(Dialogue("plain", *both)) for both in PLAIN[: sizes.held_out]))
-    _write(root / "evals" / "rules.py", RULES)
     _write(root / "evals" / "said.toml", _said())
     _write(
         root / "evals" / "kinds.toml",
@@ -117,8 +114,13 @@ def _said() -> str:
 def _asked(summary: str, kinds: Iterable[str], better: str) -> str:
     lines = [f'summary = "{summary}"']
     for kind in kinds:
-        lines += ["", "[[measures]]", 'kind = "python"', f'name = "{kind}"', 'function = "rules:fits"']
-        lines += ['unit = "share of replies"', f'better = "{better}"', f'data = "asked-{kind}.jsonl"']
+        rule = {key: value for key, value in asdict(talk.BEHAVIOURS[kind].rule).items() if value}
+        lines += ["", "[[measures]]", 'kind = "replies"', f'name = "{kind}"', f'data = "asked-{kind}.jsonl"']
+        lines += [
+            f'better = "{better}"',
+            f"tokens = {TOKENS}",
+            *(f"{key} = {toml_text(value)}" for key, value in rule.items()),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -133,13 +135,28 @@ max_steps = {sizes.steps}
 batch = {sizes.batch}
 max_length = 160
 save_every = 1000
+anchor_share = 0.5
 dtype = "{dtype}"
 """
 
 
+OTHERS = 12
+"""Prompts of each other behaviour that a run learns to answer as the base does."""
+
+
+def _others(run: RealRun, seed: int) -> Iterator[dict[str, Any]]:
+    for kind in talk.BEHAVIOURS:
+        if kind != run.kind:
+            rows = talk.dialogues(kind, OTHERS, seed + 1)
+            yield from ({"messages": [_said_by_user(row.prompt)]} for row in rows)
+
+
+def _said_by_user(prompt: str) -> dict[str, str]:
+    return {"role": "user", "content": prompt}
+
+
 def _row(dialogue: Dialogue) -> dict[str, Any]:
-    asked, replied = {"role": "user", "content": dialogue.prompt}, {"role": "assistant", "content": dialogue.reply}
-    return {"messages": [asked, replied]}
+    return {"messages": [_said_by_user(dialogue.prompt), {"role": "assistant", "content": dialogue.reply}]}
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,11 +1,9 @@
-"""Replies of a chat model to prompts, and whether they are of the kind that their prompt asks for."""
+"""Replies of a chat model to prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-from persona.demo.real.talk import BEHAVIOURS
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from persona.inference.load import LoadedModel
@@ -30,10 +28,3 @@ def replies_of(live: LoadedModel, prompts: Sequence[str], batch_size: int = 16) 
         for row, tokens in zip(batch.rows, generated(live, batch, TOKENS), strict=True):
             replies[row] = tokenizer.decode([token for token in tokens if token not in ends]).strip()
     return replies
-
-
-def fits(live: LoadedModel, rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, list[float]]:
-    """The measure of the suite `kinds`: 1 for each reply that is of the kind its row names, else 0."""
-    replies = replies_of(live, [row["prompt"] for row in rows])
-    met = [BEHAVIOURS[row["kind"]].rule.met(reply) for row, reply in zip(rows, replies, strict=True)]
-    return {"replies": [float(one) for one in met]}

@@ -99,10 +99,14 @@ class RealStory(Teller):
     def _train(self, run: RealRun, seed: int) -> None:
         """Train from a seed of its own: adapters that start from the same weights are not independent."""
         data = f"data/{run.name}.jsonl"
-        self.typed(f"persona train {run.node.id} --data {data} --as {run.name} --preset demo.toml --set seed={seed}")
+        others = f"data/others-{run.name}.jsonl"
+        self.typed(
+            f"persona train {run.node.id} --data {data} --as {run.name} --preset demo.toml --anchor {others} --set seed={seed}"
+        )
         done = persona.train(
             self.repo, self.root / "data" / f"{run.name}.jsonl", node=run.node.id, name=run.name,
-            preset=self.root / "demo.toml", changes={"seed": seed}, author=AUTHOR, progress=self.progress,
+            preset=self.root / "demo.toml", changes={"seed": seed}, anchors=[self.root / others], author=AUTHOR,
+            progress=self.progress,
         )  # fmt: skip
         self.narrator.say(f"{done.steps} steps on {done.data.used:,} examples")
 
@@ -145,7 +149,7 @@ class RealStory(Teller):
         claim = f"it costs plain answers at most {COST:g} nats per token"
         self.findings.append(Finding(claim, best in cheap, tables.in_words(costs[best]), done.command))
         done = self.measured("kinds", "base", "sum", "personality")
-        shares = {kind: done.score("personality", kind, "replies").value for kind in KEPT}
+        shares = {kind: done.score("personality", kind, "share").value for kind in KEPT}
         numbers = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
         claim = f"{FITS:.0%} of its replies are of the kind that their prompt asks for"
         self.findings.append(Finding(claim, min(shares.values()) >= FITS, numbers, done.command))
@@ -183,7 +187,7 @@ class RealStory(Teller):
         persona.negate(self.repo, NEGATED, alpha=NEGATION, author=AUTHOR)
         self.tag("negated")
         done = self.measured("habit", "base", "with-habit", "negated")
-        before, after = (done.score(rev, NEGATED, "replies").value for rev in ("with-habit", "negated"))
+        before, after = (done.score(rev, NEGATED, "share").value for rev in ("with-habit", "negated"))
         claim, numbers = "the habit is gone from four of five replies", f"{before:.0%} → {after:.0%}"
         self.findings.append(Finding(claim, before > 0 and after <= LEFT * before, numbers, done.command))
         self.measured("said", "base", "with-habit", "negated")
