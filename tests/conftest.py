@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--real", action="store_true", help="also run the tests with SmolLM2-135M-Instruct: minutes")
     parser.addoption(
-        "--every", action="store_true", help="let commands fail at every effect, not at every third: an hour"
+        "--every", action="store_true", help="try every effect, every moment and every forgery, not a share: hours"
     )
 
 
