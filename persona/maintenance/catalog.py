@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from persona.files import LARGEST_JSON, below, read_bytes, storage_error
+from persona.files import LARGEST_JSON, Unfit, below, read_bytes, storage_error
 from persona.history.commits import sort_children_first
 from persona.ids import ObjectId, object_digest
 from persona.maintenance.references import References, ids_in, prefixes_in, references_of
@@ -119,7 +119,8 @@ def _read(catalog: Catalog, name: ObjectId, path: Path) -> None:
         return  # deleted since it was listed
     except OSError as error:
         catalog.bad[name] = f"it cannot be read: {error.strerror}"
-        catalog.unread.append(storage_error(error, path).message)
+        if not isinstance(error, Unfit):  # a pipe in its place is not whole, and never will be
+            catalog.unread.append(storage_error(error, path).message)
     except ValueError as error:
         catalog.bad[name] = str(error)
 

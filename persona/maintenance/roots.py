@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +23,12 @@ from persona.settings import parse_toml
 
 _WITHOUT_ROOTS = ("objects", "packs", "tmp", "lock")
 """Entries of a ``.persona`` that do not name any roots."""
+
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\U(000[0-9a-fA-F]{5})|\\x([0-9a-fA-F]{2})")
+"""A character that TOML has another spelling for; those of digits and letters are all that an id may have."""
+
+_BLANKS = re.compile(r"\\?\s+")
+"""What may stand between triple quotes and an id."""
 
 LAST = 10
 """Newest operations that are remembered however old they seem: every clock may have been wrong, this one too."""
@@ -149,8 +156,9 @@ def named_by_recipe(text: str | None) -> set[str]:
         return set()
     try:
         values = list(_strings(parse_toml(text)))
-    except ValueError:  # conflict markers, or a mistake
-        values = []
+    except ValueError:  # conflict markers, or a mistake: as near as one can come without TOML
+        plain = _ESCAPED.sub(lambda match: chr(int(match[1] or match[2] or match[3], 16)), text)
+        return prefixes_in(text) | prefixes_in(_BLANKS.sub("", plain))
     return prefixes_in(text).union(*(prefixes_in(f'"{value}"') for value in values))
 
 

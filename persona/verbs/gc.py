@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
-from persona.errors import UsageError
+from persona.errors import Storage, UsageError
 from persona.maintenance.gc import collect
 from persona.maintenance.gc_plan import GcPlan, plan
 from persona.maintenance.joining import Repack
@@ -42,15 +42,25 @@ def gc(
     Raises:
         UsageError: ``grace`` is negative or too large.
         Damaged: A needed object is damaged, so what it refers to is unknown; nothing was deleted.
-        Storage: A file or folder of the repository cannot be read; nothing was deleted.
+        Storage: A file or folder of the repository, or ``persona.toml``, cannot be read; nothing was deleted.
     """
     if not 0 <= grace < 365_000:
         raise UsageError(f"a grace period of {grace:g} days is out of range", "Give a number of days, such as 14 or 0.")
     moment = now or datetime.now(UTC)
     with contextlib.nullcontext() if dry_run else repo.exclusive(command):
+        _refuse_unread_recipe(repo)
         files = repo.on_disk()
         todo = plan(files, moment, timedelta(days=grace))
         return _report(todo, dry_run, () if dry_run else collect(files, todo, progress))
+
+
+def _refuse_unread_recipe(repo: Repository) -> None:
+    """Raise if there is a ``persona.toml`` that cannot be read: what it names is unknown."""
+    if repo.recipe_bytes() is None and repo.recipe_path.is_symlink():
+        raise Storage(
+            f"{repo.recipe_path} is a link to a file that is not there",
+            "Nothing was deleted. Bring the file back, or: rm persona.toml && persona restore",
+        )
 
 
 def _report(todo: GcPlan, dry_run: bool, damaged: tuple[Repack, ...]) -> GcReport:

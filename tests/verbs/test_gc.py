@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import persona
-from persona.errors import Damaged, Locked, UsageError
+from persona.errors import Damaged, Locked, Storage, UsageError
 from persona.ids import CommitId, TensorId, VectorId
 from persona.maintenance.report import GcReport
 from persona.progress import SILENT
@@ -362,9 +362,10 @@ def test_what_cannot_be_read_stops_it(work: persona.Repository, place: str) -> N
     assert state(work) == before
 
 
-@pytest.mark.parametrize("written", ['"""{}"""', "'{}'", "'''{}'''", '"\\u00{:02x}{}"'])
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("written", ['"""{}"""', '"""\n{}"""', "'{}'", "'''{}'''", '"\\u00{:02x}{}"'])
 def test_ids_in_an_edited_recipe_count_however_they_are_written(
-    work: persona.Repository, models: TinyModels, written: str
+    work: persona.Repository, models: TinyModels, written: str, broken: bool
 ) -> None:
     """The only mention of a vector is in ``persona.toml``, uncommitted."""
     vector = persona.commit(work, models.run(7), name="late").vector
@@ -372,5 +373,31 @@ def test_ids_in_an_edited_recipe_count_however_they_are_written(
     text = written.format(ord(vector[0]), vector[1:12]) if "02x" in written else written.format(vector[:12])
     with work.recipe_path.open("a") as file:
         file.write(f"\n[vectors.late]\nid = {text}\n")
+        if broken:
+            file.write("alpha = = 1\n")
     gc(work)
     assert work.vector(VectorId(vector)).tensors
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "lost link"])
+def test_a_recipe_that_cannot_be_read_stops_it(work: persona.Repository, models: TinyModels, kind: str) -> None:
+    """The only mention of a vector may be in ``persona.toml``, uncommitted."""
+    vector = persona.commit(work, models.run(7), name="late").vector
+    persona.undo(work)
+    path = work.recipe_path
+    path.unlink()
+    if kind == "lost link":
+        path.symlink_to(path.parent / "none")
+    else:
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises((Storage, UsageError), match=r"persona\.toml"):
+        gc(work)
+    assert work.vector(VectorId(vector)).tensors
+
+
+def test_a_pipe_in_the_place_of_a_needed_object_is_damage(work: persona.Repository) -> None:
+    path = work.objects.path(work.head())
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Damaged, match="damaged or missing"):
+        gc(work)
