@@ -122,5 +122,7 @@ def _less(one: Figure, other: Figure) -> tuple[float, ...]:
 def _figure(name: str, totals: tuple[float, ...], counts: tuple[float, ...], seed: int) -> Figure:
     from persona.evaluate.statistics import ratio
 
+    if all(count <= 0 for count in counts):  # higher is better: the same ratio, and outcomes stay 0 or 1
+        totals, counts = tuple(-total for total in totals), tuple(-count for count in counts)
     found = ratio(totals, counts, seed)
     return Figure(MEASURE, name, "higher", "share", found.value, found.low, found.high, totals, counts)

@@ -88,13 +88,16 @@ def load(name: str) -> Method:
         UsageError: there is no such method.
     """
     place = f"{__name__}.{ALIASES.get(name, name)}"
-    try:
-        module: Any = importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name != place:
-            raise
+    module: Any = None
+    if name.isidentifier():  # a recipe may be somebody else's
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            if error.name != place:
+                raise
+    if not hasattr(module, "PARAMETERS"):
         hint = "It may come from another version of persona, or from a module of your own. See 'persona methods'."
-        raise UsageError(f"unknown method '{name}'", hint) from None
+        raise UsageError(f"unknown method '{name}'", hint)
     return module  # type: ignore[no-any-return]
 
 

@@ -31,9 +31,18 @@ def build_digest(recipe: Recipe, dtype: str | None = None, control: int | None =
     fields: dict[str, Any] = {"base": recipe.base, "dtype": dtype, "vectors": vectors, **recipe.choices.encode()}
     if vectors:
         fields |= {"method": recipe.method, "scale": recipe.scale, "parameters": dict(recipe.parameters)}
+        fields |= _rule(recipe.method)
     if control is not None:
         fields["control"] = control
     return object_digest(_DOMAIN + canonical(fields))
+
+
+_RULES = {"iso_c": 2}
+"""Methods whose rule has changed: what was measured under an earlier rule is of other weights. iso_c's mean is over the rank."""
+
+
+def _rule(method: str) -> dict[str, int]:
+    return {"rule": _RULES[method]} if method in _RULES else {}
 
 
 def may_weigh(method: str) -> bool:
@@ -98,7 +107,7 @@ class BuildDigests:
         """Return the entries' meanings under this head's method, and what a build has before its vectors."""
         fields = json.loads(head + _VECTORS + _END)
         merge = {key: fields[key] for key in ("base", "method", "scale", "parameters", *_CHOICES) if key in fields}
-        return self._meanings[may_weigh(fields["method"])], _Around(merge)
+        return self._meanings[may_weigh(fields["method"])], _Around(merge | _rule(fields["method"]))
 
 
 class _Around(dict[str | None, bytes]):

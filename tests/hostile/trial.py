@@ -261,7 +261,7 @@ def _judged(name: str, line: str, code: int, said: str, breaches: Sequence[str])
 def allowed(name: str) -> frozenset[int]:
     """Other endings that a forgery may have: no repository at all, and things that are no files."""
     place, _, what = name.partition(": ")
-    codes = {10} if place == "format" or what == "folder" else set()
+    codes = {10} if place.endswith("format") or what == "folder" else set()
     return frozenset(codes | ({STORAGE} if what in SPECIAL_NAMES else set()))
 
 

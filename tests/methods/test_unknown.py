@@ -62,3 +62,9 @@ def test_a_mistake_inside_a_module_is_not_taken_for_its_absence(
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         methods.load("broken")
+
+
+@pytest.mark.parametrize("name", ["", "../linear", "parts", "parts.core", "a b", "linear\0", "__init__"])
+def test_what_is_no_name_of_a_method_is_unknown(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown method"):
+        methods.load(name)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from persona.errors import Damaged
 from persona.ids import RecipeId
+from persona.recipe import builds
 from persona.recipe.builds import BuildDigests, build_digest
 from persona.recipe.model import ENTRY_BEGINS, NAME, Entry, ReadoutEntry, Recipe
 from persona.store.objects import ObjectStore
@@ -49,7 +50,7 @@ RECIPES = st.builds(
     base=IDS,
     base_name=TEXTS,
     vectors=st.lists(ENTRIES, max_size=4).map(tuple),
-    method=st.sampled_from(["linear", "ties", "fisher"]),
+    method=st.sampled_from(["linear", "ties", "iso_c", "fisher"]),
     scale=NUMBERS,
     parameters=PARAMETERS,
     readouts=st.lists(st.builds(ReadoutEntry, name=NAMES, id=IDS), max_size=2).map(tuple),
@@ -106,3 +107,12 @@ def test_another_object_is_no_recipe(tmp_path: Path) -> None:
     name = objects.put("text", {"text": '"kind":"recipe"'})
     with pytest.raises(Damaged, match="expected a recipe"):
         BuildDigests(objects).of(RecipeId(name))
+
+
+def test_what_was_measured_under_an_earlier_rule_of_iso_c_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mean is over the rank now; what other methods built is known as before."""
+    entries = (Entry("v", "b" * 64, 1.0),)
+    recipes = {name: Recipe("a" * 64, "base", entries, method=name) for name in ("linear", "tsv_m", "iso_c")}
+    now = {name: build_digest(recipe) for name, recipe in recipes.items()}
+    monkeypatch.setattr(builds, "_RULES", {})
+    assert [name for name, recipe in recipes.items() if build_digest(recipe) != now[name]] == ["iso_c"]

@@ -11,6 +11,8 @@ import persona
 from persona import SearchOptions
 from persona.cli.main import invoke
 from persona.errors import UsageError
+from persona.evaluate import gain
+from persona.evaluate.statistics import wilson
 from persona.workspace.record import worktree_recipe
 from tests.models import TinyModels, load
 
@@ -129,6 +131,13 @@ def test_a_value_that_is_clearly_worse_is_not_offered(
     printed = capsys.readouterr().out
     assert "None of these scales is as good as the current recipe." in printed
     assert "←" not in printed
+
+
+def test_a_share_of_replies_has_wilsons_interval_in_either_direction() -> None:
+    """Of a base that never replies so and a vector that always does, bᵢ − sᵢ is −1 where higher is better."""
+    for sign in (1.0, -1.0):
+        kept = gain._figure("v", (sign,) * 3 + (0.0,), (sign,) * 4, 0)
+        assert (kept.value, kept.low, kept.high) == (0.75, *wilson(3, 4))
 
 
 def test_what_has_no_gain_is_said(work: persona.Repository, capsys: pytest.CaptureFixture[str]) -> None:
