@@ -25,5 +25,5 @@ def test_examples(what: str, record_property: Callable[[str, object], None]) -> 
 
 def test_flips_and_commands() -> None:
     assert f"and {flips.FLIPS} ({flips.FEW}) all over" in PAGE
-    assert f"every sixth file effect of {len(effects.CASES)} commands (every twelfth without" in PAGE
-    assert (effects.LARGER_SHARE, effects.SHARE) == (6, 12)
+    assert f"every ninth file effect of {len(effects.CASES)} commands (every eighteenth without" in PAGE
+    assert (effects.LARGER_SHARE, effects.SHARE) == (9, 18)
