@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--world", type=Path, help="folder that world.grow made")
     parser.add_argument("--sample", type=int, help="number of forgeries, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", default="1/1", help="such as 1/2: this part of all forgeries, for several processes")
     parser.add_argument("--only", default="", help="forgeries whose name contains this")
     parser.add_argument("--line", default="", help="run lines that contain this alone")
     parser.add_argument("--breaches", type=Path, help="file for what was found, as JSON lines")
@@ -87,6 +88,8 @@ def _run(lab: Path, options: argparse.Namespace) -> dict[str, object]:
     store = Store(files_below(lab / "parent" / "work"))
     warm_up()
     numbered = [(n, f) for n, f in enumerate(every_forgery(store)) if options.only in f.name]
+    part, parts = map(int, options.part.split("/"))
+    numbered = numbered[part - 1 :: parts]
     if options.sample is not None:
         numbered = random.Random(options.seed).sample(numbered, min(options.sample, len(numbered)))
     groups = (*commands.LOOKING.values(), *commands.MOVING.values())
