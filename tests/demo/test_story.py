@@ -104,7 +104,8 @@ def again(root: Path, command: str, capsys: pytest.CaptureFixture[str]) -> set[f
     """All numbers that a command prints as JSON in the demo's folder."""
     program, *rest = shlex.split(command)
     assert program == "persona"
-    assert invoke(["-C", str(root), *rest, "--json"]) == 0, command
+    code = ["--allow-code"] if rest[0] in ("eval", "blame", "verify-vectors") else []  # its suites judge in Python
+    assert invoke(["-C", str(root), *rest, *code, "--json"]) == 0, command
     return set(_numbers(json.loads(capsys.readouterr().out)["result"]))
 
 

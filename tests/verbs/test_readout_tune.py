@@ -86,28 +86,28 @@ def test_steered_replies_read_the_way_they_were_steered_and_stay_coherent(live: 
 def test_the_demo_s_model_steered_away_from_a_decision(tmp_path: Path) -> None:
     """Prompts of its two families: a person shares, or has decided, upon which the base suggests something else.
 
-    Steered by eight deviations (layer 2) towards sharing, fewer replies suggest; away from it, more. What is tested holds
-    for each of three models trained with other vector instructions, by four and a half standard errors or more: 61 % of
-    replies without steering, 52 to 55 % and 65 to 71 % with it. What the readout makes of the replies is not among it.
+    Steered by 32 deviations (layer 1) towards sharing, fewer replies suggest; away from it, more: 59 % of replies without
+    steering, 49 % and 75 % with it, at five standard errors or more. Deviations are of means without the first token. What the
+    readout makes of the replies is not among what is tested.
     """
     live, prompts, families = speaking(tmp_path, FULL)
     readout = from_texts(live, {"sharing": families, "decided": families[::-1]}, [1, 2])
     tuner = Tuner(live, readout, prompts, SteeringSearch("sharing", None, seed=1), batch_size=128, blocks=None)
     tuner.trial(0, None, 0.0, 0.0)
-    assert tuner.trial(1, 2, 8.0, 0.0).feasible
-    assert tuner.trial(2, 2, -8.0, 0.0).feasible
+    assert tuner.trial(1, 1, 32.0, 0.0).feasible
+    assert tuner.trial(2, 1, -32.0, 0.0).feasible
 
     def suggested(alpha: float) -> np.ndarray:
         """By prompt, the share of four replies."""
         shares = []
         for seed in range(4):
-            with persona.readout.steer(live.model, {"sharing": alpha}, readout, layers=[2]):
+            with persona.readout.steer(live.model, {"sharing": alpha}, readout, layers=[1]):
                 said = generate(live, prompts, max_tokens=40, temperature=1.0, seed=seed, batch_size=128)
             shares.append([share("suggesting", [live.tokenizer.decode(one)]) for one in said])
         return np.mean(shares, axis=0)
 
     without = suggested(0.0)
-    for alpha in (8.0, -8.0):
+    for alpha in (32.0, -32.0):
         fewer = (without - suggested(alpha)) * np.sign(alpha)
         assert fewer.mean() > 3 * fewer.std(ddof=1) / math.sqrt(len(fewer))
 
