@@ -81,7 +81,7 @@ def test_code_that_comes_with_a_checkpoint_is_judged_by_names() -> None:
     assert tied_names({**config, "tie_word_embeddings": False}, {"tok_embeddings.weight": None}) == {}
 
 
-@pytest.mark.slow  # creates 1,700 models, without weights
+@pytest.mark.every  # creates 1,700 models, without weights
 @pytest.mark.filterwarnings("ignore")
 def test_the_table_is_that_of_the_installed_transformers() -> None:
     shipped = json.loads(resources.files("persona.checkpoints").joinpath("ties.json").read_text())

@@ -35,7 +35,7 @@ class Case:
 
     ``moves`` says whether it moves a ref. ``whole`` is what must hold of the folder at any moment (given where it began),
     and ``done`` what must hold when the command has succeeded after all (given where it ends without a fault). One that is
-    ``slow`` is tried with ``--slow`` alone. With ``calls``, it fails at calls of other libraries, too (see ``zygote``).
+    ``slow`` is tried with ``--every`` alone. With ``calls``, it fails at calls of other libraries, too (see ``zygote``).
     """
 
     argv: tuple[str, ...]
@@ -379,9 +379,11 @@ def same_build(folder: Path, root: Path) -> bool:
     return folder.exists() and persona.verify(folder).commit == persona.open(root).head()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["error", "kill"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.every if case.slow else pytest.mark.slow) for name, case in CASES.items()],
+)
 def test_at_every_effect(name: str, fault: str, trials: Trials, request: pytest.FixtureRequest) -> None:
     trials.at_effects(1 if request.config.getoption("--every") else LARGER_SHARE, name, fault)
 

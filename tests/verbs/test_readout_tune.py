@@ -82,7 +82,7 @@ def test_steered_replies_read_the_way_they_were_steered_and_stay_coherent(live: 
     assert far.effect > there.effect  # the largest effect is gibberish
 
 
-@pytest.mark.slow
+@pytest.mark.every
 def test_the_demo_s_model_steered_away_from_a_decision(tmp_path: Path) -> None:
     """Prompts of its two families: a person shares, or has decided, upon which the base suggests something else.
 
