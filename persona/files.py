@@ -45,6 +45,7 @@ _HINTS = {
     errno.ENOMEM: "Close other programs, then run the same command again.",
 }
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST)
 
 
 def _announce(effect: str, path: Path) -> None:
@@ -67,6 +68,10 @@ def storage_error(error: OSError, path: Path) -> PersonaError:
     if isinstance(error, Unfit):
         return UsageError(f"{path}: {error.strerror}", error.hint)
     reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _IN_THE_WAY:
+        return UsageError(
+            f"{path}: {reason[:1].lower()}{reason[1:]}", "Something else is in its place: look at it, and move it away."
+        )
     hint = _HINTS.get(error.errno or 0, "Nothing was changed; fix the cause and run the same command again.")
     return Storage(f"{path}: {reason[:1].lower()}{reason[1:]}", hint)
 

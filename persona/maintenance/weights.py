@@ -8,6 +8,7 @@ memory use does not grow with the model.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -117,7 +118,7 @@ def open_all(folder: Path) -> Weights:
         except PersonaError as error:
             if is_short(error):
                 raise
-            if path.exists():
+            if os.path.lexists(path):
                 weights.unreadable[name] = error.message
                 weights.unread += [error.message] if isinstance(error, Storage) else []
                 weights.listed |= dict.fromkeys(_listed(path), name)

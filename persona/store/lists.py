@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from persona.errors import Damaged, UsageError
+from persona.errors import Damaged, Storage, UsageError
 from persona.files import LARGEST_JSON, read_bytes, translated
 from persona.ids import TensorId
 from persona.store.objects import canonical, too_new
@@ -120,8 +120,12 @@ def all_outside(packs: Path) -> tuple[ExternalFile, ...]:
     for path in packs.glob("*.json") if packs.is_dir() else ():
         try:
             outside = _outside(_fields(path))
-        except (ValueError, TypeError, KeyError, RecursionError, Damaged, OSError):
+        except (ValueError, TypeError, KeyError, RecursionError, Damaged, UsageError):
             continue
+        except Storage:
+            if path.exists():
+                raise
+            continue  # a link to nothing, or deleted since it was listed
         if outside is not None:
             referenced.add(outside)
     return tuple(sorted(referenced, key=lambda file: file.path))

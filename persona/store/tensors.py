@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from persona.checkpoints.dtypes import BITS
-from persona.errors import Damaged, Storage
+from persona.errors import Damaged, Storage, UsageError
 from persona.files import translated
 from persona.ids import BlobId, Id, TensorId, blob_id, tensor_hasher, tensor_id
 from persona.progress import Task
@@ -204,10 +204,14 @@ class TensorStore:
             self._volumes[path.name] = packs.open_pack(path) if path.suffix == ".pack" else kept.open_kept(path)
         except Damaged as error:
             self.damaged[path] = error
-        except Storage:
+        except UsageError as error:  # a folder or a pipe in its place
+            self.damaged[path] = Damaged(error.message, packs.RESTORE)
+        except Storage as error:
             if path.exists():
                 raise
-            return False
+            if not path.is_symlink():
+                return False
+            self.damaged[path] = Damaged(error.message, packs.RESTORE)  # a link to nothing
         return True
 
     def _from(self, volume: Volume, stored: Stored, read: Callable[[Volume, Stored], T]) -> T:

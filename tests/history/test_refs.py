@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persona.errors import Damaged, Storage, UsageError
+from persona.errors import Damaged, UsageError
 from persona.history import refs
 
 A, B, C = (digit * 64 for digit in "abc")
@@ -55,7 +55,7 @@ def test_a_folder_without_refs_has_none(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
     (tmp_path / "refs").symlink_to("refs")
-    with pytest.raises(Storage) as caught:
+    with pytest.raises(UsageError) as caught:
         refs.read_all(tmp_path)
     assert caught.value.message.startswith(f"{tmp_path / 'refs'}: too many levels of symbolic links")
 
