@@ -169,7 +169,7 @@ class Repository:
             Damaged: it cannot be read, or the commit's text says something else.
         """
         recipe = Recipe.get(self.objects, self.commit(commit).recipe)
-        self._check_agreement(commit)
+        self._check_agreement(commit, recipe=recipe)
         return recipe
 
     def text(self, commit: CommitId) -> str:
@@ -179,18 +179,22 @@ class Repository:
             Damaged: it cannot be read, or the commit's recipe says something else.
         """
         text = commits.get_text(self.objects, self.commit(commit).text)
-        self._check_agreement(commit)
+        self._check_agreement(commit, text=text)
         return text
 
-    def _check_agreement(self, name: CommitId) -> None:
-        """Raise Damaged if a commit's text and recipe contradict each other; if one is lost, they cannot."""
+    def _check_agreement(self, name: CommitId, text: str | None = None, recipe: Recipe | None = None) -> None:
+        """Raise Damaged if a commit's text and recipe contradict each other; if one is lost, they cannot.
+
+        The one that is not given is read.
+        """
         from persona.recipe.agreement import disagreement  # imported here because 'log' reads neither
 
         if name in self._agreed:
             return
         commit = self.commit(name)
         try:
-            text, recipe = commits.get_text(self.objects, commit.text), Recipe.get(self.objects, commit.recipe)
+            text = commits.get_text(self.objects, commit.text) if text is None else text
+            recipe = recipe or Recipe.get(self.objects, commit.recipe)
         except Damaged:
             return
         problem = disagreement(name, text, recipe)

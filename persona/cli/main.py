@@ -74,7 +74,7 @@ SUMMARY_WIDTH = 50
 
 
 class ReaderGone(Exception):
-    """Whoever reads standard output has closed it."""
+    """The reader of standard output has closed it."""
 
 
 class Commands(LazyGroup):

@@ -1,6 +1,6 @@
 """The code that a suite runs, and whether its user allows that.
 
-A suite may name a Python function beside it. It is code with the rights of whoever measures, and a suite may come with
+A suite may name a Python function beside it. It is code with the rights of the user who measures, and a suite may come with
 somebody else's repository. So nothing of it is imported before ``allow_code`` of the options says yes to exactly this
 code: the names of its functions, and all Python files in the suite's folder and below it, since any of them may be
 imported. Entry points are not asked about: the user installed them for this.

@@ -44,10 +44,13 @@ def groups(kept: Iterable[Repack]) -> tuple[tuple[Repack, ...], ...]:
     if len(small) <= MANY:
         return ()
     found: list[list[Repack]] = []
-    for kind in sorted({_kind(pack.volume) for pack in small}):
+    kinds: dict[tuple[int, int], list[Repack]] = {}
+    for pack in small:
+        kinds.setdefault(_kind(pack.volume), []).append(pack)
+    for _, alike in sorted(kinds.items()):
         size, ids, group = 0, set[str](), list[Repack]()
-        for pack in small:
-            if _kind(pack.volume) != kind or ids & pack.wanted:  # two copies of which none is good: both stay
+        for pack in alike:
+            if ids & pack.wanted:  # two copies of which none is good: both stay
                 continue
             if not group or size >= LARGE:
                 size, group = 0, []

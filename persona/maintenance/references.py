@@ -127,7 +127,7 @@ def _graph(graph: Graph) -> References:
 
 
 def _nothing(_: object) -> References:
-    """Return nothing: an evaluation, too, names its build by a digest, and may outlive it."""
+    """Return nothing."""
     return References()
 
 

@@ -116,9 +116,3 @@ def one_of(value: object, known: Mapping[str, Any] | frozenset[str], what: str) 
     if said not in known:
         raise ValueError(f"{what} is {shown(said)}, which is none that persona knows")
     return said
-
-
-def optional(fields: Mapping[str, Any], key: str, read: Any) -> Any:
-    """A field that may be left out, or null: then None."""
-    value = fields.get(key)
-    return None if value is None else read(value, key)

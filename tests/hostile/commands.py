@@ -102,6 +102,15 @@ RUNNING: dict[str, tuple[str, ...]] = {
 }
 """Commands that run a model: each takes a second or more."""
 
+RELEASE = (
+    "verify release",
+    "diff HEAD release",
+    "build -o release --replace",
+    "commit release --as again",
+    "import-adapter release --dry-run",
+)
+"""What may read the folder of a build that came with the repository."""
+
 APART: dict[str, tuple[str, ...]] = {
     "demo": ("demo makes a repository of its own and reads no other",),
     "convert": ("convert reads no repository",),

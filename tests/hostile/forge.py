@@ -42,10 +42,11 @@ Tree = dict[str, Thing]
 
 @dataclass(frozen=True)
 class Forgery:
-    """A name that says what was done, and the files of the repository by their relative paths."""
+    """A name that says what was done, the files of the repository by their relative paths, and the lines to run; empty for any."""
 
     name: str
     make: Callable[[], Tree]
+    lines: tuple[str, ...] = ()
 
 
 WRONG: Mapping[str, Any] = {
@@ -72,7 +73,7 @@ WRONG: Mapping[str, Any] = {
     "deep": DEEP,
     "missing id": "0" * 64,
 }
-"""What a value is replaced by. More values depend on the one that was there: see ``_instead``."""
+"""What a value is replaced by. More values depend on the one that was there: see ``instead``."""
 
 KEYS = (
     "",
@@ -211,7 +212,7 @@ def changed(value: Any, path: Path, new: Any) -> Any:
     return copy
 
 
-def _instead(value: Any, others: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+def instead(value: Any, others: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     """What a value may be replaced by, each with a name."""
     yield from WRONG.items()
     yield "in a list", [value]
@@ -245,7 +246,7 @@ def objects(store: Store) -> Iterator[Forgery]:
                 place = " ".join(shape)
                 # an object cannot name itself or what names it, as its own id would depend on that
                 known = {k: other for k, other in firsts.items() if store.order.index(other) < store.order.index(name)}
-                for what, new in _instead(value, known):
+                for what, new in instead(value, known):
                     if what == "gone" and not isinstance(path[-1], str):
                         continue
                     yield _object(store, f"{place}: {what}", name, path, new)

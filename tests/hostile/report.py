@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import os
@@ -10,11 +11,11 @@ import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.faults.zygote import warm_up
-from tests.hostile import commands, forge, weights
+from tests.hostile import commands, forge, receipts, weights
 from tests.hostile.forge import Forgery, Store
 from tests.hostile.trial import Laboratory, Trial, put
 
@@ -28,19 +29,21 @@ SHARE = 5
 """How many of the other lines are run on a forgery; the next forgery gets the next ones."""
 
 
-def every_forgery(store: Store) -> list[Forgery]:
-    """All of them, in a fixed order."""
+def every_forgery(store: Store, built: Mapping[str, bytes]) -> list[Forgery]:
+    """All of them, in a fixed order; ``built`` are the files of a build."""
     firsts = {kind: store.of_kind(kind)[0] for kind in sorted({store.kind(name) for name in store.order})}
-    return [*forge.objects(store), *forge.loose_files(store, firsts), *forge.specials(store), *weights.weights(store)]
+    return [*forge.objects(store), *forge.loose_files(store, firsts), *forge.specials(store), *weights.weights(store),
+            *receipts.receipts(store, built)]  # fmt: skip
 
 
 def lines_for(number: int, lines: Sequence[str], part: str = "") -> list[str]:
     """The lines that are run on the forgery of this number; all that contain ``part``, if there is one."""
     if part:
         return [line for line in lines if part in line]
-    others = [line for line in lines if line not in ALWAYS]
+    always = [line for line in ALWAYS if line in lines]
+    others = [line for line in lines if line not in always]
     start = number * SHARE % len(others)
-    return [*ALWAYS, *itertools.islice(itertools.cycle(others), start, start + SHARE)]
+    return [*always, *itertools.islice(itertools.cycle(others), start, start + SHARE)]
 
 
 def trials(
@@ -50,7 +53,7 @@ def trials(
     looking = [line for group in commands.LOOKING.values() for line in group]
     laboratory = Laboratory(lab, looking)
     for number, forgery in chosen:
-        yield from laboratory.run(forgery.name, forgery.make(), lines_for(number, lines, part))
+        yield from laboratory.run(forgery.name, forgery.make(), forgery.lines or lines_for(number, lines, part))
     put(laboratory.root, store.files)
 
 
@@ -63,6 +66,7 @@ def main() -> None:
     parser.add_argument("--part", default="1/1", help="such as 1/2: this part of all forgeries, for several processes")
     parser.add_argument("--only", default="", help="forgeries whose name contains this")
     parser.add_argument("--line", default="", help="run lines that contain this alone")
+    parser.add_argument("--running", action="store_true", help="run the lines that run a model, and no others")
     parser.add_argument("--breaches", type=Path, help="file for what was found, as JSON lines")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=SHARED if SHARED.is_dir() else None) as temporary:
@@ -85,14 +89,18 @@ def _grown(lab: Path) -> Path:
 
 
 def _run(lab: Path, options: argparse.Namespace) -> dict[str, object]:
-    store = Store(files_below(lab / "parent" / "work"))
+    store, built = Store(files_below(lab / "parent" / "work")), files_below(lab / "built")
     warm_up()
-    numbered = [(n, f) for n, f in enumerate(every_forgery(store)) if options.only in f.name]
+    if options.running:
+        for name in ("torch", "transformers", "peft", "optuna"):
+            importlib.import_module(name)
+    numbered = [(n, f) for n, f in enumerate(every_forgery(store, built)) if options.only in f.name]
+    numbered = [(n, f) for n, f in numbered if not (options.running and f.lines)]
     part, parts = map(int, options.part.split("/"))
     numbered = numbered[part - 1 :: parts]
     if options.sample is not None:
         numbered = random.Random(options.seed).sample(numbered, min(options.sample, len(numbered)))
-    groups = (*commands.LOOKING.values(), *commands.MOVING.values())
+    groups = commands.RUNNING.values() if options.running else (*commands.LOOKING.values(), *commands.MOVING.values())
     lines = [line for group in groups for line in group]
     codes, found, tried = Counter[int](), 0, 0
     out = options.breaches.open("w") if options.breaches else sys.stderr

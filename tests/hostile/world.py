@@ -43,6 +43,10 @@ def grow(lab: Path) -> Path:
     (repo.folder / "config.toml").write_text('[user]\nname = "Test"\nemail = "test@example.org"\n')
     persona.build(repo, lab / "built")
     (lab / "rows.jsonl").write_text('{"prompt": "w1 w2", "completion": " w3"}\n')
+    (lab / "pairs.jsonl").write_text(
+        '{"concept": "warmth", "polarity": "positive", "text": "w1 w2"}\n{"concept": "warmth", "polarity": "negative", "text": "w3 w2"}\n'
+        * 4
+    )
     (lab / "texts.txt").write_text("w1 w2 w3\nw4 w5 w6\n")
     return root
 
