@@ -29,6 +29,20 @@ def cores() -> int:
     return min(allowed, quota() or allowed)
 
 
+def free_cores(load: float | None = None) -> int:
+    """Return the number of cores that other programs leave free, at least 1.
+
+    Args:
+        load: Average number of running threads; by default that of the last minute, 0 where the system does not say.
+    """
+    if load is None:
+        try:
+            load = os.getloadavg()[0]
+        except (AttributeError, OSError):
+            load = 0.0
+    return max(1, cores() - round(load))
+
+
 @cache
 def quota(process: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """The CPU time that the control groups of this process grant it, in cores, rounded up; None without a limit.

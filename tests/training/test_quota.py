@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from persona.threads import cores, quota
+from persona.threads import cores, free_cores, quota
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,10 @@ def test_the_quota_of_a_container(tmp_path: Path, process: str, files: dict[str,
 def test_there_is_always_a_core() -> None:
     assert cores() >= 1
     assert quota(Path("/nowhere"), Path("/nowhere")) is None
+
+
+def test_cores_that_other_programs_leave_free() -> None:
+    assert free_cores(0.0) == cores()
+    assert free_cores(0.4) == cores()
+    assert free_cores(cores() - 1) == 1
+    assert free_cores(100.0) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from persona.cli.tables.commits import headline
 from persona.cli.tables.facts import sparkline
 from persona.errors import UsageError
 from persona.recipe.alphas import alpha_text
+from persona.threads import cores, free_cores
 from persona.training.settings import CHOICES, default_settings
 
 if TYPE_CHECKING:
@@ -161,6 +163,8 @@ def command(
         raise UsageError("--anchor and --no-anchor exclude each other", "Leave one of them out.")
     if len(nodes) > 1 and name is not None:
         raise UsageError("--as cannot be used with several nodes", "Omit it: each vector is named after its node.")
+    if device == "cpu" and not dry_run:
+        _note_if_busy()
     done: TrainResult | TrainNodesResult
     try:
         if len(nodes) > 1:
@@ -171,6 +175,17 @@ def command(
         note("the newest checkpoint is kept: run the same command to resume")
         raise
     app.show("train", done, lambda console: _render_all(console, done, told))
+
+
+def _note_if_busy() -> None:
+    """Say so if torch is about to use cores that other programs keep busy, as its threads then wait for each other."""
+    known = os.environ.get("OMP_NUM_THREADS", "")
+    threads, free = min(int(known) if known.isdecimal() else cores(), cores()), free_cores()
+    if threads > free:
+        note(
+            f"note: other programs are using cores of this machine, and {threads} threads may be slower than {free}: "
+            f"OMP_NUM_THREADS={free} persona train …"
+        )
 
 
 def _render_all(console: Console, done: TrainResult | TrainNodesResult, told: Sequence[str]) -> None:
