@@ -286,7 +286,8 @@ def write_over(path: Path, data: bytes) -> None:
         staged.publish(path)
 
 
-_LONGEST_LINE = 1 << 16
+LONGEST_LINE = 1 << 16
+"""Most bytes of a file that has one line."""
 
 
 def read_line(path: Path) -> str | None:
@@ -296,7 +297,7 @@ def read_line(path: Path) -> str | None:
         Damaged: The file is not text.
     """
     try:
-        return read_bytes(path, _LONGEST_LINE).decode("ascii").strip()
+        return read_bytes(path, LONGEST_LINE).decode("ascii").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:

@@ -437,11 +437,11 @@ def open_at(start: Path) -> Repository:
     text = files.read_line(path)
     if text != f"persona {FORMAT}":
         raise Damaged(f"{path} says '{text}'; this version reads 'persona {FORMAT}'", "Upgrade persona.")
-    _refuse_links(root / FOLDER)
+    refuse_links(root / FOLDER)
     return Repository(root)
 
 
-def _refuse_links(folder: Path) -> None:
+def refuse_links(folder: Path) -> None:
     """Raise Damaged if an entry of ``.persona`` is a link: what is written or deleted there would be somewhere else."""
     for name in ENTRIES:
         if (folder / name).is_symlink():

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from persona.errors import PersonaError
-from persona.files import LARGEST_TOML, below, read_bytes, translated
+from persona.files import LARGEST_TOML, LONGEST_LINE, below, read_bytes, translated
 from persona.history import evaluations as evaluations_
 from persona.history import refs as refs_
 from persona.ids import CommitId, ObjectId
@@ -20,6 +20,7 @@ from persona.maintenance import ages as ages_
 from persona.maintenance.catalog import TEMPORARY, Catalog
 from persona.maintenance.references import ids_in, prefixes_in
 from persona.settings import parse_toml
+from persona.store.fields import shown
 
 _WITHOUT_ROOTS = ("objects", "packs", "tmp", "lock")
 """Entries of a ``.persona`` that do not name any roots."""
@@ -76,7 +77,7 @@ def follow(roots: Roots, changes: Mapping[str, tuple[str | None, str | None]]) -
 def _check_format(path: Path, version: str, roots: Roots) -> None:
     line = _line(path, roots)
     if line is not None and line != version:
-        roots.problems.append(f"{path} is {line!r}, but this version of persona reads {version!r}")
+        roots.problems.append(f"{path} is {shown(line)}, but this version of persona reads {version!r}")
 
 
 def _check_config(path: Path, roots: Roots) -> None:
@@ -102,12 +103,12 @@ def _read_evaluation(path: Path, roots: Roots) -> None:
     try:
         roots.evaluations[str(path)] = ObjectId(line or "")
     except ValueError:
-        roots.problems.append(f"{path} holds {line!r}, not an evaluation's id: delete it, and measure again")
+        roots.problems.append(f"{path} holds {shown(line)}, not an evaluation's id: delete it, and measure again")
 
 
 def _line(path: Path, roots: Roots) -> str | None:
     try:
-        return read_bytes(path, LARGEST_TOML).decode().strip()
+        return read_bytes(path, LONGEST_LINE).decode().strip()
     except FileNotFoundError:
         roots.problems.append(f"{path} is missing")
     except OSError as error:
@@ -125,7 +126,7 @@ def _read_ref(name: str, line: str, lines: Mapping[str, str | None], roots: Root
     try:
         roots.commits[name] = CommitId(line)
     except ValueError:
-        roots.problems.append(f"{name} holds {line!r}, which is not a commit's id")
+        roots.problems.append(f"{name} holds {shown(line)}, which is not a commit's id")
 
 
 def _operation(path: Path, roots: Roots) -> ObjectId | None:
@@ -133,7 +134,7 @@ def _operation(path: Path, roots: Roots) -> ObjectId | None:
     try:
         return None if line is None else ObjectId(line)
     except ValueError:
-        roots.problems.append(f"{path} holds {line!r}, which is not an operation's id")
+        roots.problems.append(f"{path} holds {shown(line)}, which is not an operation's id")
         return None
 
 

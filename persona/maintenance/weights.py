@@ -120,7 +120,7 @@ def open_all(folder: Path) -> Weights:
                 raise
             if os.path.lexists(path):
                 weights.unreadable[name] = error.message
-                weights.unread += [error.message] if isinstance(error, Storage) else []
+                weights.unread += [error.message] if isinstance(error, Storage) and path.exists() else []
                 weights.listed |= dict.fromkeys(_listed(path), name)
             continue
         weights.files[name] = volume

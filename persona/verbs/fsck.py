@@ -13,7 +13,7 @@ from persona.maintenance.repair import forget_set_aside, repair_contents
 from persona.maintenance.report import AffectedCommit, CheckCounts, CheckReport, LostObject
 from persona.maintenance.sources import open_source
 from persona.progress import SILENT, Progress
-from persona.repository import FOLDER, Repository, find
+from persona.repository import FOLDER, Repository, find, refuse_links
 
 __all__ = ["AffectedCommit", "CheckCounts", "CheckReport", "LostObject", "fsck", "open_damaged"]
 
@@ -51,13 +51,24 @@ def fsck(
 
 
 def open_damaged(start: Path) -> Repository:
-    """Open the repository at or above ``start``, even if its format file is damaged or missing."""
+    """Open the repository at or above ``start``, even if its format file is damaged or missing.
+
+    Raises:
+        NoRepository: there is none.
+        Damaged: part of it is a link: what is below that may be somebody else's.
+    """
+    root = _find_damaged(start)
+    refuse_links(root / FOLDER)
+    return Repository(root)
+
+
+def _find_damaged(start: Path) -> Path:
     try:
-        return Repository(find(start))
+        return find(start)
     except NoRepository:
         for folder in (start.resolve(), *start.resolve().parents):
             if (folder / FOLDER / "objects").is_dir():
-                return Repository(folder)
+                return folder
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from persona.ids import BaseId, ObjectId, VectorId
 from persona.recipe.edit import put_vector
 from persona.recipe.model import Entry
 from persona.repository import ENTRIES
+from persona.verbs.fsck import open_damaged
 from tests.models import TinyModels, assert_same, load
 from tests.verbs.test_fsck import fsck
 
@@ -187,8 +189,27 @@ def test_a_part_of_the_repository_that_is_a_link(repo: persona.Repository, tmp_p
     path, elsewhere = repo.folder / name, tmp_path / "elsewhere"
     path.rename(elsewhere) if path.exists() else elsewhere.write_text("")
     path.symlink_to(elsewhere)
-    with pytest.raises(Damaged, match=f"{name} is a link"):
-        persona.open(repo.root)
+    for opening in (persona.open, open_damaged):  # fsck, too, looked into it, and said what to delete there
+        with pytest.raises(Damaged, match=f"{name} is a link"):
+            opening(repo.root)
+
+
+@pytest.mark.parametrize("kind", ["link to nothing", "folder", "pipe"])
+def test_no_file_in_the_place_of_a_pack(repo: persona.Repository, kind: str) -> None:
+    """The commands that need nothing of it go on, ``fsck`` reports it among what is lost, and ``gc`` leaves it alone."""
+    pack = next(iter(sorted((repo.folder / "packs").glob("*.pack"))))
+    pack.unlink()
+    if kind == "link to nothing":
+        pack.symlink_to(repo.root / "nothing")
+    else:
+        pack.mkdir() if kind == "folder" else os.mkfifo(pack)
+    again = persona.open(repo.root)
+    assert persona.status(again).branch == "main"
+    report = fsck(again)
+    assert any(pack.name in problem for problem in report.problems)
+    assert report.lost
+    assert pack.name in persona.gc(again).notes[0]
+    assert os.path.lexists(pack)
 
 
 def test_the_whole_folder_may_be_a_link(repo: persona.Repository, tmp_path: Path) -> None:
