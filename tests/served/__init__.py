@@ -1,0 +1,1 @@
+"""What is built and exported, loaded by the programs that serve models."""
