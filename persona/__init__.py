@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from persona.verbs.import_adapter import import_adapter
     from persona.verbs.init import init
     from persona.verbs.interference import interference
+    from persona.verbs.load import load
     from persona.verbs.log import log
     from persona.verbs.merge import merge
     from persona.verbs.merge_methods import merge_methods
@@ -112,6 +113,7 @@ __all__ = [
     "import_adapter",
     "init",
     "interference",
+    "load",
     "log",
     "merge",
     "merge_methods",
