@@ -42,5 +42,5 @@ def build_in_memory(
     ``memory`` is the number of bytes of tensors to hold besides the result.
     """
     sink = Memory(plan)
-    run(plan, store, sink, progress, memory=memory)
+    run(plan, store, sink, progress, memory=memory, identify=False)
     return sink.tensors

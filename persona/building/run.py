@@ -79,6 +79,7 @@ def run(
     memory: int = DEFAULT,
     on: Device | None = None,
     compare: bool = False,
+    identify: bool = True,
 ) -> dict[str, TensorId]:
     """Build every output of a plan into ``sink``.
 
@@ -93,9 +94,10 @@ def run(
         memory: Bytes of tensors to hold at once.
         on: The GPU to compute on. By default the CPU.
         compare: Say so in a note if the merged change is much longer or shorter than that of ``linear``.
+        identify: Hash what is built.
 
     Returns:
-        The tensor ids by name.
+        The tensor ids by name; nothing without ``identify``.
     """
     stop = Event()
     loops = loops or loops_for(plan)
@@ -106,12 +108,12 @@ def run(
         stack.enter_context(one_thread_each(plan))
         lengths = lengths_of(plan) if compare else None
         blocks = _Blocks(plan, store, block, loops, Scratch(), Budget(memory), on, lengths)
-        worker = _Worker(blocks, sink, task, stop, costs)
+        worker = _Worker(blocks, sink, task, stop, costs, identify)
         costly_first = sorted(plan.outputs, key=lambda output: -costs[output.name])
         ids = run_all({o.name: partial(worker.build, o) for o in costly_first}, stop)
     if lengths is not None and (note := lengths.note()) is not None:
         progress.note(note)
-    return ids
+    return {name: id_ for name, id_ in ids.items() if id_ is not None}
 
 
 def streamed(
@@ -168,26 +170,28 @@ class _Worker:
     task: Task
     stop: Event
     costs: Mapping[str, int]
+    identify: bool
 
-    def build(self, output: Output) -> TensorId:
+    def build(self, output: Output) -> TensorId | None:
         """Build one tensor, from its first block to its last."""
         import numpy as np
 
         with np.errstate(all="ignore"):  # weights may hold infinities and NaNs
             return self._build(output)
 
-    def _build(self, output: Output) -> TensorId:
-        hasher = tensor_hasher(output.dtype, output.shape)
+    def _build(self, output: Output) -> TensorId | None:
+        hasher = tensor_hasher(output.dtype, output.shape) if self.identify else None
         each = self.costs[output.name] // max(1, output.entries)
         at = 0
         for bits in self.blocks.of(output):
             if self.stop.is_set():
                 raise Stopped
-            hasher.update(bits)
+            if hasher is not None:
+                hasher.update(bits)
             self.sink.write(output.name, at, bits)
             at += len(bits)
             self.task.advance(each * len(bits))
-        return TensorId(hasher.hexdigest())
+        return TensorId(hasher.hexdigest()) if hasher is not None else None
 
 
 @dataclass(frozen=True)

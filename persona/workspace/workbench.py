@@ -121,7 +121,8 @@ class Workbench:
         self._there |= {output.name: None for output in changed}  # if the build fails, they are built again
         if changed:
             sink = _InPlace(self._weights, changed)
-            run(replace(plan, outputs=changed), self._repo.tensors, sink, self._progress, memory=MEMORY)
+            tensors = self._repo.tensors
+            run(replace(plan, outputs=changed), tensors, sink, self._progress, memory=MEMORY, identify=False)
         self._there |= {output.name: _stamp(plan, output) for output in changed}
 
     def _built(self, plan: Plan, output: Output) -> torch.Tensor:

@@ -188,7 +188,7 @@ def test_nans_that_meet_give_the_same_in_any_block(
     for name in ("a", "b"):
         persona.commit(repo, tmp_path / name, name=name, alpha=0.5)
     monkeypatch.setattr(kernels, "WORTH", least)
-    monkeypatch.setattr(engine.run, "__kwdefaults__", {"block": block, "memory": 1 << 20})
+    monkeypatch.setattr(engine.run, "__kwdefaults__", {**engine.run.__kwdefaults__, "block": block, "memory": 1 << 20})
     persona.build(repo, tmp_path / "out")
     assert set(load(tmp_path / "out")["w"].view(torch.int16).tolist()) == {0x7FC0}
 

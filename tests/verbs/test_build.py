@@ -204,7 +204,7 @@ def test_the_bytes_do_not_depend_on_the_block_size(
     run = models.run(1, only="norm") if block < 100 else models.run(1)
     persona.commit(repo, run, name="a", alpha=0.3)
     persona.build(repo, tmp_path / "one")
-    monkeypatch.setattr(engine.run, "__kwdefaults__", {"block": block, "memory": 1 << 20})
+    monkeypatch.setattr(engine.run, "__kwdefaults__", {**engine.run.__kwdefaults__, "block": block, "memory": 1 << 20})
     persona.build(repo, tmp_path / "two")
     assert_same(load(tmp_path / "two"), load(tmp_path / "one"))
 
