@@ -51,6 +51,7 @@ VERBS = {
     "train": ("persona", "train", "train_nodes"),
     "demo": ("persona.demo.story", "tell"),
     "completion": ("persona.cli.commands.completion", "made_for"),
+    "help": ("persona.cli.commands.help", "help_of"),
 }
 """Module and functions of commands whose verb has another name; by default ``graph status`` is ``graph_status``."""
 

@@ -18,6 +18,9 @@ from persona.errors import UsageError, did_you_mean
 _HELP = re.compile(r'^def command\(.*?^    """(.*?)(?:"""|\n)', re.DOTALL | re.MULTILINE)
 """The first line of the docstring of a command's function, which click takes for its help."""
 
+SHOW_ALL = "persona.all"
+"""Key in a context's ``meta``: whether the help of the top-level group lists all commands."""
+
 
 def python_name(command: str) -> str:
     """Return the Python name of a command: `import-adapter` → `import_adapter`, `import` → `import_`."""

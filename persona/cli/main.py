@@ -18,8 +18,9 @@ import click
 
 from persona import files
 from persona.cli.app import App, fail
-from persona.cli.lazy import LazyGroup, modules_of
+from persona.cli.lazy import SHOW_ALL, LazyGroup, modules_of
 from persona.cli.output import Unheard, note, silence_stdout, writing
+from persona.cli.words import explain
 from persona.errors import PersonaError, Storage, UsageError
 
 GROUPS = {
@@ -42,9 +43,15 @@ GROUPS = {
     "specify behaviour": ("graph",),
     "measure and tune": ("readout", "eval", "verify-vectors", "blame", "sweep", "tune"),
     "build and share": ("build", "export", "verify", "convert"),
-    "maintain": ("fsck", "gc", "completion"),
+    "maintain": ("fsck", "gc", "completion", "help"),
 }
-"""Every command, under its heading in `persona --help`. `persona NAME` is `cli/commands/NAME.py`."""
+"""Every command, under its heading in `persona help --all`. `persona NAME` is `cli/commands/NAME.py`."""
+
+LOOP = frozenset(
+    {"init", "train", "commit", "alpha", "negate", "status", "log", "show", "diff"}
+    | {"branch", "switch", "merge", "undo", "eval", "build"}
+)
+"""The most used commands, which `persona --help` shows."""
 
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
@@ -78,7 +85,7 @@ class ReaderGone(Exception):
 
 
 class Commands(LazyGroup):
-    """The top-level group; its help lists the commands under the headings of `GROUPS`."""
+    """The top-level group; its help lists commands under the headings of `GROUPS`, those of `LOOP` unless all are wanted."""
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         """Parse the command line; `--help` and `--version` print already here."""
@@ -92,9 +99,23 @@ class Commands(LazyGroup):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section for each heading."""
+        shown = frozenset(COMMANDS) if ctx.meta.get(SHOW_ALL) else LOOP
         for heading, names in GROUPS.items():
-            with formatter.section(heading.capitalize()):
-                formatter.write_dl([(name, self.summary(name)) for name in names])
+            if rows := [(name, self.summary(name)) for name in names if name in shown]:
+                with formatter.section(heading.capitalize()):
+                    formatter.write_dl(rows)
+        if shown == LOOP:
+            formatter.write(
+                f"\n'persona help --all' lists all {len(COMMANDS)} commands, 'persona help NAME' explains one.\n"
+            )
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like that of other groups, but explains words of git that are no commands here."""
+        if args and not ctx.resilient_parsing and args[0] not in self.modules and (why := explain(args[0])) is not None:
+            raise why
+        return super().resolve_command(ctx, args)
 
 
 @contextlib.contextmanager

@@ -55,6 +55,12 @@ def changed(
             console.print(f"{indent}{escape(change.text)}", style=STYLES.get(change.kind, ""))
 
 
+def styled(change: RecipeChange) -> str:
+    """Return a recipe change as markup."""
+    style = STYLES.get(change.kind, "")
+    return f"[{style}]{escape(change.text)}[/]" if style else escape(change.text)
+
+
 def notes(console: Console, texts: Iterable[str]) -> None:
     """Print notes about what is above them, one per line."""
     for text in texts:

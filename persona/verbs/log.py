@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from persona.history.headline import headline
 from persona.history.times import parse_time
 from persona.ids import CommitId, RecipeId
 from persona.notebook import Shown
+from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 from persona.store.graphs import Graph, split_reference
@@ -27,9 +29,9 @@ class LogEntry(Shown):
     """One commit of the log.
 
     ``recipe`` is the id of its recipe. ``names`` are the branches and tags that point at it. ``run`` holds facts about the
-    training run, and ``headline`` the most informative number among them. ``nearest`` are the nearest ancestors that the
-    log also shows, which are the parents if no commits are filtered out. ``measured`` has the headline of each suite that
-    was evaluated on its build.
+    training run, and ``headline`` the most informative number among them. ``nearest`` are the nearest ancestors that are
+    in the range and pass the filters: without either, the parents. ``measured`` has the headline of each suite that was
+    evaluated on its build. ``changes`` are those of the recipe since the first parent, null if they were not asked for.
     """
 
     commit: CommitId
@@ -44,6 +46,7 @@ class LogEntry(Shown):
     headline: str | None = None
     nearest: tuple[CommitId, ...] = ()
     measured: tuple[FigureReading, ...] = ()
+    changes: tuple[RecipeChange, ...] | None = None
 
 
 def log(
@@ -56,8 +59,11 @@ def log(
     node: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    grep: str | None = None,
+    author: str | None = None,
     in_lines: bool = False,
     measured: bool = True,
+    patch: bool = False,
 ) -> list[LogEntry]:
     """Return commits and their ancestors, newest first.
 
@@ -70,11 +76,14 @@ def log(
         node: Only commits that changed this node of the memory graph, or the vectors that implement it.
         since: Only commits from this time on, such as ``2 weeks ago`` or ``2026-11-20``.
         until: Only commits up to this time.
+        grep: Only commits whose message matches this regular expression.
+        author: Only commits whose author matches this regular expression.
         in_lines: Put every commit after all of its children, as a drawing of the history needs.
         measured: Look up evaluation results, which means reading each commit's recipe.
+        patch: Compare the recipe of each commit with that of its first parent.
 
     Raises:
-        UsageError: A revision or time is invalid, or nothing is shown because the vector or node does not exist.
+        UsageError: A revision, time or expression is invalid, or nothing is shown because the vector or node does not exist.
     """
     refs = repo.refs()
     starts, hidden = _range(repo, [rev] if isinstance(rev, str) else rev)
@@ -83,18 +92,19 @@ def log(
     walked: Iterator[NamedCommit] = (named for named in commits.walk(repo.objects, starts) if named[0] not in hidden)
     if in_lines:
         walked = iter(commits.children_first(list(walked)))
-    filters = [*_by_time(since, until), *_by_content(repo, vector, node)]
+    filters = [*_by_time(since, until), *_by_words(grep, author), *_by_content(repo, vector, node)]
     seen: dict[CommitId, commits.Commit] = {}
     shown = []
     for name, commit in walked:
         seen[name] = commit
         if all(keeps(commit) for keeps in filters):
             shown.append((name, commit))
-            if limit is not None and len(shown) == limit:
+            if len(shown) == limit and not in_lines:  # a drawing has lines to the ancestors below
                 break
     if not shown and (vector is not None or node is not None):
         _check_known(repo, seen, vector, node)
-    return _entries(repo, refs, shown, seen, filtered=bool(filters), measured=measured)
+    nearest = _nearest({name for name, _ in shown}, seen) if filters else _parents_outside(hidden)
+    return _entries(repo, refs, shown[:limit], nearest, measured=measured, patch=patch)
 
 
 def _range(repo: Repository, revs: Sequence[str]) -> tuple[list[CommitId], set[CommitId]]:
@@ -122,6 +132,24 @@ def _by_time(since: str | None, until: str | None) -> Iterator[Callable[[commits
     if until is not None:
         latest = parse_time(until, now)
         yield lambda commit: datetime.fromisoformat(commit.time) <= latest
+
+
+def _by_words(grep: str | None, author: str | None) -> Iterator[Callable[[commits.Commit], bool]]:
+    if grep is not None:
+        message = _expression(grep)
+        yield lambda commit: message.search(commit.message) is not None
+    if author is not None:
+        name = _expression(author)
+        yield lambda commit: name.search(commit.author) is not None
+
+
+def _expression(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text, re.MULTILINE)
+    except re.error as error:
+        raise UsageError(
+            f"'{text}' is not a regular expression: {error}", "Escape special characters with a backslash."
+        ) from None
 
 
 def _by_content(repo: Repository, vector: str | None, node: str | None) -> Iterator[Callable[[commits.Commit], bool]]:
@@ -191,10 +219,10 @@ def _entries(
     repo: Repository,
     refs: Mapping[str, str],
     shown: Sequence[NamedCommit],
-    seen: Mapping[CommitId, commits.Commit],
+    nearest: Callable[[commits.Commit], tuple[CommitId, ...]],
     *,
-    filtered: bool,
     measured: bool,
+    patch: bool,
 ) -> list[LogEntry]:
     head = refs_.head_commit(refs)
     names: dict[str, list[str]] = {}
@@ -202,7 +230,6 @@ def _entries(
         if ref.startswith((refs_.BRANCHES, refs_.TAGS)):
             names.setdefault(value, []).append(ref.removeprefix(refs_.BRANCHES).replace(refs_.TAGS, "tag: "))
     headlines = Headlines(repo) if measured else None
-    nearest = _nearest({name for name, _ in shown}, seen) if filtered else None
     return [
         LogEntry(
             commit=name,
@@ -215,11 +242,24 @@ def _entries(
             is_head=name == head,
             run=commit.run,
             headline=headline(commit.run),
-            nearest=commit.parents if nearest is None else nearest(commit),
+            nearest=nearest(commit),
             measured=() if headlines is None else headlines.of(commit.recipe),
+            changes=_changes(repo, commit) if patch else None,
         )
         for name, commit in shown
     ]
+
+
+def _changes(repo: Repository, commit: commits.Commit) -> tuple[RecipeChange, ...]:
+    if not commit.parents:
+        return ()
+    before = Recipe.get(repo.objects, repo.commit(commit.parents[0]).recipe)
+    return tuple(changes(before, Recipe.get(repo.objects, commit.recipe), repo.objects))
+
+
+def _parents_outside(hidden: Container[CommitId]) -> Callable[[commits.Commit], tuple[CommitId, ...]]:
+    """Return a function that lists a commit's parents, except for hidden ones."""
+    return lambda commit: tuple(parent for parent in commit.parents if parent not in hidden)
 
 
 def _nearest(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona import files, methods
+from persona import methods
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.ids import CommitId
@@ -37,7 +37,7 @@ from persona.workspace.merging import (
     merge_message,
     our_name,
 )
-from persona.workspace.record import RecordedCommit, clean_recipe, free_name, record, worktree_text
+from persona.workspace.record import RecordedCommit, back_up, clean_recipe, record, worktree_text
 from persona.workspace.retraining import RETRAINED, settle_retrained
 
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ def abort(repo: Repository, *, command: str = "merge") -> MergeAborted:
         current = repo.recipe_bytes()
         backup = None
         if current is not None and current.decode(errors="replace") != marked_text(repo):
-            backup = free_name(repo.recipe_path)
-            files.write_file(backup, current)
+            backup = back_up(repo.recipe_path, current)
         end_merge(repo, change)
         change.set_recipe_text(repo.head_text())
         return MergeAborted(repo.head(), backup)

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from persona import files
 from persona.errors import UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Entry, ReadoutEntry, Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
-from persona.workspace.record import free_name, refuse_while_merging, worktree_recipe, worktree_text
+from persona.workspace.record import back_up, refuse_while_merging, worktree_recipe, worktree_text
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ def restore(
 ) -> RestoreResult:
     """Restore ``persona.toml`` from ``source``, and save replaced edits beside it as ``persona.toml.orig``.
 
+    The two edits saved before are then in ``persona.toml.orig-2`` and ``persona.toml.orig-3``.
+
     Args:
         names: Restore only these vectors and readouts; those that ``source`` does not have are removed, and the rest of
             the file keeps its edits.
@@ -57,8 +58,7 @@ def restore(
             return RestoreResult(repo.recipe_path, False, None, source)
         backup = None
         if current is not None and current != repo.head_text().encode():
-            backup = free_name(repo.recipe_path)
-            files.write_file(backup, current)
+            backup = back_up(repo.recipe_path, current)
         repo.write_recipe(committed)
         return RestoreResult(repo.recipe_path, True, backup, source)
 

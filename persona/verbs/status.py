@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from persona import methods
@@ -27,7 +28,7 @@ class Status(Shown):
     """The state of the repository.
 
     ``edited`` and ``changes`` compare ``persona.toml`` with HEAD. ``problem`` is the reason why ``persona.toml`` cannot be
-    read; ``recipe`` is then that of HEAD. ``next`` is the likely next command. ``outside`` are files that the repository
+    read; ``recipe`` is then that of HEAD. ``next`` is the likely next command, or what to fix. ``outside`` are files that the repository
     needs but does not store; ``self_contained`` means that there are none. ``stale`` are vectors that no longer match the
     text of their node. ``merging`` are the names of what an unfinished merge is merging. ``readouts`` has the state of
     each readout of the recipe.
@@ -88,7 +89,8 @@ def _next(refs: refs_.RefMap, problem: str | None, edited: bool, recipe: Recipe)
     if refs_.is_bisecting(refs) and not edited:
         return "persona bisect good | bad | skip | reset"
     if problem:
-        return "persona restore"
+        line = re.match(r"persona\.toml:(\d+):", problem)
+        return f"fix line {line[1]} of persona.toml" if line else "fix persona.toml"
     if edited:
         return 'persona commit -m "…"'
     if not recipe.vectors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from persona.errors import UsageError, did_you_mean
 from persona.history import refs as refs_
@@ -20,10 +21,11 @@ class Tag:
     subject: str
 
 
-def tags(repo: Repository) -> list[Tag]:
-    """Return all tags, sorted by name."""
+def tags(repo: Repository, pattern: str | None = None) -> list[Tag]:
+    """Return the tags whose names match a shell pattern, or all, sorted by name."""
     refs = repo.refs()
-    return [_tag(repo, name, refs) for name in sorted(refs_.short_names(refs, (refs_.TAGS,)))]
+    names = sorted(refs_.short_names(refs, (refs_.TAGS,)))
+    return [_tag(repo, name, refs) for name in names if pattern is None or fnmatchcase(name, pattern)]
 
 
 def tag(repo: Repository, name: str, rev: str = refs_.HEAD, *, force: bool = False, command: str = "tag") -> Tag:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from persona import files
 from persona.building.acting import check_patterns
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.graph.coverage import complaint
@@ -116,10 +118,20 @@ def refuse_while_merging(repo: Repository) -> None:
         )
 
 
-def free_name(path: Path) -> Path:
-    """An unused name for a backup of ``path``: ``persona.toml.orig``, ``persona.toml.orig-2``, …"""
-    names = (f"{path.name}.orig{number}" for number in ("", *(f"-{n}" for n in range(2, 10_000))))
-    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
+BACKUPS = (".orig", ".orig-2", ".orig-3")
+"""What is added to the name of a file for its backups, the newest first."""
+
+
+def back_up(path: Path, data: bytes) -> Path:
+    """Write ``data`` beside ``path`` as its newest backup; the older ones move on, and what was the oldest goes."""
+    names = [path.with_name(path.name + ending) for ending in BACKUPS]
+    if names[0].is_file() and files.read_bytes(names[0]) == data:
+        return names[0]
+    for newer, older in reversed([*pairwise(names)]):
+        if newer.exists():
+            files.rename(newer, older)
+    files.write_file(names[0], data)
+    return names[0]
 
 
 def check_clean(repo: Repository) -> None:
@@ -127,8 +139,10 @@ def check_clean(repo: Repository) -> None:
 
     Raises:
         Refusal: it has.
+        RecipeError: it has, and cannot be parsed.
     """
     if repo.is_edited():
+        parse(worktree_text(repo))  # a mistake is to be fixed, not discarded
         raise Refusal(
             f"{repo.recipe_path.name} has uncommitted edits",
             "Commit them (persona commit -m MESSAGE), or discard them (persona restore).",

@@ -222,6 +222,7 @@ def look(story: Story) -> None:
     story.say("methods")
     story.say("methods", "ties")
     story.say("completion", "fish")
+    story.say("help", "graph", "import")
     for what in ("HEAD", "first", "voice", "gentle", "both", "listening@HEAD~12"):
         story.say("show", what)
     path = story.work / "persona.toml"

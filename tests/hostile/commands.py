@@ -39,6 +39,7 @@ LOOKING: dict[str, tuple[str, ...]] = {
     "gc": ("gc --dry-run",),
     "verify": ("verify {lab}/built",),
     "completion": ("completion bash",),
+    "help": ("help --all", "help graph import"),
 }
 """Commands that only read."""
 

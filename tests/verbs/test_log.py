@@ -74,6 +74,33 @@ def test_times(merged: persona.Repository) -> None:
         persona.log(merged, since="recently")
 
 
+def test_words(merged: persona.Repository) -> None:
+    assert subjects(persona.log(merged, grep="^add (voice|calm)$")) == ["add calm", "add voice"]
+    assert persona.log(merged, grep="add", author="^Nobody") == []
+    with pytest.raises(UsageError, match=r"'\(' is not a regular expression"):
+        persona.log(merged, grep="(")
+
+
+def test_changes_since_the_first_parent(merged: persona.Repository) -> None:
+    entries = persona.log(merged, limit=2, patch=True)
+    assert [[change.text for change in entry.changes or ()] for entry in entries] == [
+        ["listening α 1 → 1.5"],
+        ["method: linear → ties", "+ voice α 1"],
+    ]
+    assert persona.log(merged, limit=1)[0].changes is None
+    assert persona.log(merged, patch=True)[-1].changes == ()
+
+
+def test_lines_lead_to_what_a_limit_cuts_off(merged: persona.Repository) -> None:
+    whole = persona.log(merged, in_lines=True)
+    assert [one.nearest for one in persona.log(merged, in_lines=True, limit=2)] == [one.nearest for one in whole[:2]]
+    assert len(whole[1].nearest) == 2
+    (newest,) = persona.log(merged, vector="listening", in_lines=True, limit=1)
+    assert newest.nearest == (persona.log(merged, vector="listening")[1].commit,)
+    (only,) = persona.log(merged, "HEAD~1..", in_lines=True)
+    assert only.nearest == ()
+
+
 def test_all(merged: persona.Repository) -> None:
     persona.checkout(merged, "voice")
     assert len(persona.log(merged)) == 3
@@ -129,6 +156,15 @@ GRAPHS = {
 * | l
 |/
 * k
+""",
+    ),
+    "lines to parents that are not there": (
+        "m:a,v a:l x:l",
+        r"""
+* m
+|\
+* | a
+| | * x
 """,
     ),
     "two histories": (

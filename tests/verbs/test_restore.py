@@ -49,11 +49,15 @@ def test_restoring_a_whole_recipe_of_old(half: persona.Repository) -> None:
     assert backup.read_text() == "# half an idea\n"
 
 
-def test_restore_keeps_every_edit_that_it_drops(repo: persona.Repository, history: dict[str, CommitId]) -> None:
-    for text in (b"first", b"second", b"\xff not UTF-8"):
+def test_restore_keeps_the_last_edits_that_it_drops(repo: persona.Repository, history: dict[str, CommitId]) -> None:
+    for text in (b"first", b"second", b"\xff not UTF-8", b"third", b"third"):
         repo.recipe_path.write_bytes(text)
         done = persona.restore(repo)
         assert done.backup is not None
         assert done.backup.read_bytes() == text
-    assert sorted(p.name for p in repo.root.glob("*.orig*")) == [f"persona.toml.orig{n}" for n in ("", "-2", "-3")]
+    assert {path.name: path.read_bytes() for path in repo.root.glob("*.orig*")} == {
+        "persona.toml.orig": b"third",
+        "persona.toml.orig-2": b"\xff not UTF-8",
+        "persona.toml.orig-3": b"second",
+    }
     assert not repo.is_edited()

@@ -32,5 +32,5 @@ def test_a_recipe_that_cannot_be_read_is_a_problem_and_no_error(added: persona.R
     assert now.problem is not None
     assert now.problem.startswith("persona.toml:")
     assert "vectors.a.alpha" in now.problem
-    assert (now.edited, now.changes, now.next) == (True, (), "persona restore")
+    assert (now.edited, now.changes, now.next) == (True, (), "fix line 10 of persona.toml")
     assert now.recipe == added.recipe(added.head())

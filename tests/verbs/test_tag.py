@@ -19,6 +19,8 @@ def test_tags(half: persona.Repository) -> None:
         persona.tag(half, "v1")
     persona.tag(half, "v1", force=True)
     assert half.resolve("v1") == half.head()
+    assert [t.name for t in tagging.tags(half, "v[1-9]")] == ["v1"]
+    assert tagging.tags(half, "w*") == []
     tagging.delete_tags(half, ["v1"])
     assert tagging.tags(half) == []
 

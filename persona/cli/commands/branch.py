@@ -22,10 +22,21 @@ if TYPE_CHECKING:
 @click.option("-m", "--move", is_flag=True, help="Rename a branch: [OLD] NEW. OLD is the current branch by default.")
 @click.option("-d", "--delete", is_flag=True, help="Delete branches that are merged into another branch or tag.")
 @click.option("-D", "drop", is_flag=True, help="Delete branches, merged or not.")
+@click.option("-a", "--all", "everything", is_flag=True, help="List all branches, as without an option.")
+@click.option("-v", "--verbose", is_flag=True, help="List branches with commit and subject, as without an option.")
 @click.option("-f", "--force", is_flag=True, help="Move, or overwrite with -m, an existing branch.")
 @json_option
 @click.pass_obj
-def command(app: App, names: tuple[str, ...], move: bool, delete: bool, drop: bool, force: bool) -> None:
+def command(
+    app: App,
+    names: tuple[str, ...],
+    move: bool,
+    delete: bool,
+    drop: bool,
+    everything: bool,
+    verbose: bool,
+    force: bool,
+) -> None:
     """List, create, rename or delete branches
 
     To switch to one, see 'persona switch'.
@@ -41,6 +52,8 @@ def command(app: App, names: tuple[str, ...], move: bool, delete: bool, drop: bo
 
     if move + (delete or drop) > 1:
         raise UsageError("-m and -d cannot be combined", "Give one of them.")
+    if names and everything:
+        raise UsageError("--all lists branches and takes no NAME", "Leave one of them out.")
     if not names and not move and not delete and not drop:
         branches = verbs.branches(app.repository())
         app.show("branch", branches, lambda console: _list(console, branches))

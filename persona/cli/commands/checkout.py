@@ -12,6 +12,7 @@ from persona.cli.app import App, json_option
 from persona.cli.complete import REV
 from persona.cli.output import note
 from persona.cli.render import short
+from persona.errors import UsageError
 
 if TYPE_CHECKING:
     from persona.verbs.checkout import CheckoutResult
@@ -37,7 +38,10 @@ def command(app: App, rev: str, branch: str | None, detach: bool) -> None:
     """
     from persona.verbs.checkout import checkout
 
-    done = checkout(app.repository(), rev, branch=branch, detach=detach, command=app.command)
+    repo = app.repository()
+    if rev == repo.recipe_path.name:
+        raise UsageError(f"'{rev}' is a file, not a revision", "Discard its edits: persona restore")
+    done = checkout(repo, rev, branch=branch, detach=detach, command=app.command)
     app.show("checkout", done, lambda console: render(console, done))
     warn(app, done)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,9 @@ from persona.errors import NoRepository, UsageError
 if TYPE_CHECKING:
     from persona.repository import Repository
     from persona.verbs.diff import DiffResult
+
+RANGE = re.compile(r"(?P<left>|[^./]|[^./].*?[^./])(?P<dots>\.{2,3})(?P<right>|[^./].*)")
+"""Two revisions, or one and HEAD; nothing that looks like a path."""
 
 
 @click.command("diff")
@@ -44,6 +48,8 @@ def command(
 ) -> int:
     """Show changes between recipes, vectors or models
 
+    A..B is the same as A B, and A...B what changed in B since it parted from A; either may be left out for HEAD.
+
     A and B can each be a revision, a vector (NAME or NAME@REV), a built folder or a checkpoint. Two readouts can be
     compared as well. B defaults to persona.toml, and A to HEAD. Write ./NAME for a folder with the name of a revision
     or vector. Only recipes are compared, unless --stat or --weights is given or a side is a checkpoint.
@@ -51,6 +57,7 @@ def command(
     \b
     persona diff
     persona diff HEAD~2 HEAD
+    persona diff main..calmer
     persona diff main calmer --stat
     persona diff voice@HEAD~3 voice --weights
     persona diff feelings@HEAD~3 feelings       # readouts: cosines by concept and layer
@@ -61,6 +68,7 @@ def command(
     from persona.verbs.diff import diff
 
     _check_options(by, plot, stat=stat, weights=weights)
+    before, after = _sides(app, before, after)
     picture = Picture(app, plot)
     result = diff(
         _repository(app, after), expanded(app, before), expanded(app, after),
@@ -86,6 +94,24 @@ def _check_options(by: str | None, plot: str | None, *, stat: bool, weights: boo
         raise UsageError("--plot needs --weights", "Add --weights.")
     if by and not (weights or stat):
         raise UsageError("--by needs --weights or --stat", "Add --weights or --stat.")
+
+
+def _sides(app: App, before: str | None, after: str | None) -> tuple[str | None, str | None]:
+    """The two sides of ``A..B`` or ``A...B``; other arguments as they are."""
+    found = None if before is None or after is not None else RANGE.fullmatch(before)
+    if found is None or app.path(before or "").exists():
+        return before, after
+    left, right = found["left"] or "HEAD", found["right"] or "HEAD"
+    if found["dots"] == "..":
+        return left, right
+    repo = app.repository()
+    ends = repo.resolve(left), repo.resolve(right)
+    bases = repo.ancestry.merge_bases([ends[0]], ends[1])
+    if not bases:
+        raise UsageError(
+            f"'{left}' and '{right}' have no common ancestor", f"Compare them: persona diff {left} {right}"
+        )
+    return bases[0], right
 
 
 def _repository(app: App, after: str | None) -> Repository | None:

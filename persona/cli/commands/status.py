@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from persona.cli.app import App, json_option
-from persona.cli.render import changed, count, short, table
+from persona.cli.render import STYLES, changed, count, short, table
 from persona.recipe.alphas import alpha_text
 
 if TYPE_CHECKING:
@@ -20,19 +20,37 @@ MOST = 12
 """Number of vectors to list before the rest is only counted, so that the status fits on one screen."""
 
 
+LETTERS = {"added": "A", "readout added": "A", "removed": "D", "readout removed": "D"}
+"""What ``-s`` puts before a change; M before others."""
+
+
 @click.command("status")
+@click.option("-s", "--short", "brief", is_flag=True, help="Print one line per edit, and nothing if there are none.")
 @json_option
 @click.pass_obj
-def command(app: App) -> None:
+def command(app: App, brief: bool) -> None:
     """Show the current branch, edits and next step
+
+    With -s, A is an added vector or readout, D a removed one, M another edit, U a conflict or other text that cannot be read.
 
     \b
     persona status
+    persona status -s
     """
     from persona.verbs.status import status
 
     now = status(app.repository())
-    app.show("status", now, lambda console: _render(console, now))
+    app.show("status", now, lambda console: (_brief if brief else _render)(console, now))
+
+
+def _brief(console: Console, now: Status) -> None:
+    if now.problem:
+        console.print(f"[red]U[/] {escape(now.problem)}")
+    elif now.edited and not now.changes:
+        console.print("M persona.toml (comments or spacing only)")
+    for change in now.changes:
+        what = change.name if change.kind in LETTERS else change.text
+        console.print(f"{LETTERS.get(change.kind, 'M')} {escape(what)}", style=STYLES.get(change.kind, ""))
 
 
 def _render(console: Console, now: Status) -> None:
@@ -65,8 +83,8 @@ def _render(console: Console, now: Status) -> None:
         changed(console, now.changes, "  ")
     if now.stale:
         console.print(f"\n[yellow]Stale:[/] {escape(', '.join(now.stale))} (persona graph status)")
-    first = "fix persona.toml, or go back to the last commit: " if now.next == "persona restore" else ""
-    console.print(f"\nNext: {first}{escape(now.next)}", style="dim")
+    instead = " (or discard all edits: persona restore)" if now.next.startswith("fix ") else ""
+    console.print(f"\nNext: {escape(now.next)}{instead}", style="dim")
 
 
 def _outside(console: Console, files: tuple[ExternalFile, ...]) -> None:
