@@ -49,7 +49,7 @@ GROUPS = {
 
 LOOP = frozenset(
     {"init", "train", "commit", "alpha", "negate", "status", "log", "show", "diff"}
-    | {"branch", "switch", "merge", "undo", "eval", "build"}
+    | {"branch", "switch", "merge", "undo", "eval", "build", "chat"}
 )
 """The most used commands, which `persona --help` shows."""
 
