@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from persona.verbs.blame import blame
     from persona.verbs.branch import branch
     from persona.verbs.build import build
+    from persona.verbs.chat import chat
     from persona.verbs.checkout import checkout
     from persona.verbs.commit import commit
     from persona.verbs.commit_readout import commit_readout
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from persona.verbs.import_adapter import import_adapter
     from persona.verbs.init import init
     from persona.verbs.interference import interference
+    from persona.verbs.load import load
     from persona.verbs.log import log
     from persona.verbs.merge import merge
     from persona.verbs.merge_methods import merge_methods
@@ -78,12 +80,15 @@ if TYPE_CHECKING:
     from persona.verbs.vectors import vectors
     from persona.verbs.verify import verify
     from persona.verbs.verify_vectors import verify_vectors
+    from persona.workspace.conversation import Conversation, TalkOptions
 
 __all__ = [
+    "Conversation",
     "MeasureOptions",
     "PersonaError",
     "Repository",
     "SearchOptions",
+    "TalkOptions",
     "alpha",
     "anchors",
     "bake",
@@ -91,6 +96,7 @@ __all__ = [
     "blame",
     "branch",
     "build",
+    "chat",
     "checkout",
     "commit",
     "commit_readout",
@@ -112,6 +118,7 @@ __all__ = [
     "import_adapter",
     "init",
     "interference",
+    "load",
     "log",
     "merge",
     "merge_methods",
@@ -163,6 +170,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("persona.repository").Repository
     if name in ("MeasureOptions", "SearchOptions"):
         return getattr(importlib.import_module("persona.evaluate.options"), name)
+    if name in ("Conversation", "TalkOptions"):
+        return getattr(importlib.import_module("persona.workspace.conversation"), name)
     if name == "readout":
         return importlib.import_module("persona.readout")
     if name in (*__all__, *_BUILTINS):

@@ -38,7 +38,7 @@ class Id(str):
 
     def __new__(cls, text: str) -> Self:
         """Raise ValueError if ``text`` is not an id."""
-        if not isinstance(text, str) or len(text) != 64 or not _HEX.issuperset(text):
+        if not is_id(text):
             raise ValueError(f"not an id: {text!r}")
         return super().__new__(cls, text)
 
@@ -46,6 +46,11 @@ class Id(str):
     def short(self) -> str:
         """The first ``SHORT`` characters, for display."""
         return self[:SHORT]
+
+
+def is_id(text: object) -> bool:
+    """Whether a value is an id, or has the form of one."""
+    return isinstance(text, str) and len(text) == 64 and _HEX.issuperset(text)
 
 
 class TensorId(Id):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from persona import files, sharing
 from persona.checkpoints.groups import TOKENIZER
@@ -28,7 +28,7 @@ from persona.errors import Damaged, Locked, NoRepository, Refusal, UsageError
 from persona.history import commits, revisions
 from persona.history import refs as refs_
 from persona.history.operations import Change, Operation, OperationLog
-from persona.ids import BaseId, CommitId, FisherId, ObjectId, OperationId, VectorId
+from persona.ids import BaseId, CommitId, FisherId, ObjectId, OperationId, VectorId, is_id
 from persona.recipe.choices import TOKENS
 from persona.recipe.model import Recipe
 from persona.settings import parse_toml
@@ -129,9 +129,10 @@ class Repository:
 
     @property
     def author(self) -> str:
-        """The default author of commits."""
-        name, email = self.user.get("name", "unknown"), self.user.get("email")
-        return f"{name} <{email}>" if email else name
+        """The author of new commits: from ``config.toml``, else git's configuration, else the login name."""
+        from persona.authors import author_of
+
+        return author_of(self.user)
 
     def refs(self) -> refs_.RefMap:
         """All refs, as of the newest operation."""
@@ -158,8 +159,18 @@ class Repository:
         """
         return revisions.resolve(rev, self.refs(), self.objects, self.log)
 
-    def commit(self, name: CommitId) -> commits.Commit:
-        """Read a commit."""
+    def commit(self, name: CommitId, /, **options: Never) -> commits.Commit:
+        """Read a commit. To make one: ``persona.commit(repo, "runs/x")``.
+
+        Raises:
+            UsageError: ``name`` is not an id, or there are options, which making a commit takes.
+        """
+        if options or not is_id(name):
+            what = f"has no option '{min(options)}'" if options else f"takes a commit's id, not {str(name)!r}"
+            raise UsageError(
+                f"repo.commit reads a commit, and {what}",
+                f'To commit a run: persona.commit(repo, "{name}"). To read a revision: repo.commit(repo.resolve("HEAD")).',
+            )
         return commits.Commit.get(self.objects, name)
 
     def recipe(self, commit: CommitId) -> Recipe:

@@ -83,16 +83,7 @@ class App:
 
     def author(self, repo: Repository) -> str:
         """Return the author of a new commit: from `config.toml`, git's configuration or the login name."""
-        user = repo.user
-        name, email = user.get("name") or _git("user.name"), user.get("email") or _git("user.email")
-        if not name:
-            import getpass
-
-            try:
-                name = getpass.getuser()
-            except (OSError, KeyError):
-                name = "unknown"
-        return utf8(f"{name} <{email}>" if email else name)
+        return repo.author
 
     def recording(self, repo: Repository, message: str | None) -> Recording:
         """Return the arguments of a verb that makes a commit."""
@@ -230,14 +221,3 @@ def once(pairs: Iterable[tuple[str, V]], what: str) -> dict[str, V]:
             raise UsageError(f"{what} '{name}' is given twice", "Give it once.")
         values[name] = value
     return values
-
-
-def _git(key: str) -> str | None:
-    import shutil
-    import subprocess
-
-    if shutil.which("git") is None:
-        return None
-    command = ["git", "config", "--get", key]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    return done.stdout.strip() or None

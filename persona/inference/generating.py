@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 def generated(
-    loaded: LoadedModel, batch: Batch, most: int, processors: Sequence[Any] = (), **sampled: Any
+    loaded: LoadedModel,
+    batch: Batch,
+    most: int,
+    processors: Sequence[Any] = (),
+    *,
+    streamer: Any = None,
+    **sampled: Any,
 ) -> list[list[int]]:
     """Generate a continuation of each row.
 
@@ -20,6 +26,7 @@ def generated(
         batch: Prompts, padded on the left.
         most: Maximum number of new tokens per row.
         processors: Additional logits processors.
+        streamer: Its ``put`` is called with the prompt, and then with each new token.
         **sampled: Fields of a ``GenerationConfig``. Decoding is greedy by default.
 
     Returns:
@@ -46,6 +53,7 @@ def generated(
                 attention_mask=batch.mask.to(loaded.device),
                 generation_config=config,
                 logits_processor=LogitsProcessorList(processors),
+                streamer=streamer,
             )
     finally:
         model.generation_config = own

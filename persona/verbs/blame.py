@@ -14,6 +14,7 @@ from persona.evaluate.results import FigureChange, change
 from persona.history.commits import Commit
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.ids import CommitId
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
 from persona.recipe.changes import RecipeChange as Edit
@@ -70,8 +71,8 @@ class MeasureBlame:
     commits: tuple[CommitEffect, ...] = ()
 
 
-@dataclass(frozen=True)
-class BlameResult:
+@dataclass(frozen=True, repr=False)
+class BlameResult(Shown):
     """The effects on all numbers of a suite. ``of`` is what was measured; ``measured`` counts the builds that had to be run."""
 
     suite: str

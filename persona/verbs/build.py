@@ -25,6 +25,7 @@ from persona.checkpoints.dtypes import named_dtype
 from persona.checkpoints.sidefiles import INDEX
 from persona.errors import UsageError
 from persona.ids import CommitId
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
@@ -33,8 +34,8 @@ from persona.workspace.readouts import built_files, describe_readouts
 from persona.workspace.record import recipe_to_build
 
 
-@dataclass(frozen=True)
-class BuildResult:
+@dataclass(frozen=True, repr=False)
+class BuildResult(Shown):
     """A finished build.
 
     ``edited`` says that it includes uncommitted edits of persona.toml on top of ``commit``. ``copied`` counts tensors

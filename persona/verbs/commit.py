@@ -15,6 +15,7 @@ from persona.errors import UsageError
 from persona.files import read_bytes, storage_error
 from persona.history import refs as refs_
 from persona.ids import CommitId, VectorId
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.recipe import edit
 from persona.recipe.alphas import Alpha
@@ -34,8 +35,8 @@ DEEPEST = 64
 """Maximum nesting of metrics."""
 
 
-@dataclass(frozen=True)
-class CommitResult:
+@dataclass(frozen=True, repr=False)
+class CommitResult(Shown):
     """A committed run; without a run, only `recorded` is set.
 
     `recorded` is None if the recipe already had the same vector. `form` says how the vector is stored. `total_bytes` is

@@ -11,6 +11,7 @@ from persona.errors import NoRepository, Refusal, UsageError
 from persona.evaluate.results import FigureDiff, moves
 from persona.history import refs as refs_
 from persona.ids import SHORT, ReadoutId, VectorId
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.recipe.changes import READOUT_RETRAINED, RecipeChange, changes
 from persona.recipe.model import Recipe
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from persona.workspace.weights import FileChange
 
 
-@dataclass(frozen=True)
-class DiffResult:
+@dataclass(frozen=True, repr=False)
+class DiffResult(Shown):
     """Differences from `before` to `after`, the names of the two sides; `kinds` says what each side is.
 
     `changes` compares the recipes, and `readouts` those readouts that were retrained. `tensors` and `files` compare the

@@ -12,6 +12,7 @@ from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import FigureChange, change
 from persona.history.evaluations import Better, Evaluation, Figure
 from persona.ids import CommitId
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.repository import Repository
 from persona.workspace.operands import WORK_TREE, Operand, operand_of, worktree_operand
@@ -93,8 +94,8 @@ class MeasureReplies:
     prompts: tuple[PromptReplies, ...]
 
 
-@dataclass(frozen=True)
-class EvalResult:
+@dataclass(frozen=True, repr=False)
+class EvalResult(Shown):
     """The builds in the order they were given.
 
     ``measured`` counts the suites that were run; the others were looked up. ``replies`` is empty unless they were asked for.

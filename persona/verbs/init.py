@@ -152,7 +152,9 @@ def _first_commit(repo: Repository, base: Base, base_name: str, author: str, com
     text = edit.new_text(base_name, base_id)
     recipe = resolve(parse(text), repo.objects)
     stored = put_text(repo.objects, text)
-    commit = Commit(recipe.put(repo.objects), stored, (), author, now(), f"base {base_name}").put(repo.objects)
+    commit = Commit(recipe.put(repo.objects), stored, (), author or repo.author, now(), f"base {base_name}").put(
+        repo.objects
+    )
     refs = {
         refs_.HEAD: (None, f"{refs_.SYMBOLIC}{refs_.BRANCHES}{BRANCH}"),
         refs_.BRANCHES + BRANCH: (None, str(commit)),

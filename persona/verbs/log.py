@@ -14,6 +14,7 @@ from persona.history import refs as refs_
 from persona.history.headline import headline
 from persona.history.times import parse_time
 from persona.ids import CommitId, RecipeId
+from persona.notebook import Shown
 from persona.recipe.model import Entry, Recipe
 from persona.repository import Repository
 from persona.store.graphs import Graph, split_reference
@@ -21,8 +22,8 @@ from persona.store.graphs import Graph, split_reference
 NamedCommit = tuple[CommitId, commits.Commit]
 
 
-@dataclass(frozen=True)
-class LogEntry:
+@dataclass(frozen=True, repr=False)
+class LogEntry(Shown):
     """One commit of the log.
 
     ``recipe`` is the id of its recipe. ``names`` are the branches and tags that point at it. ``run`` holds facts about the

@@ -16,6 +16,7 @@ from persona import files, methods
 from persona.errors import Refusal, UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.ids import CommitId
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
 from persona.recipe.changes import RecipeChange, changes
@@ -48,8 +49,8 @@ MOST_MEASURED = 16
 """Maximum number of vectors to measure interference of: measuring reads all of them, pair by pair."""
 
 
-@dataclass(frozen=True)
-class MergeResult:
+@dataclass(frozen=True, repr=False)
+class MergeResult(Shown):
     """The outcome of a merge, or with `dry_run` the outcome that it would have.
 
     Attributes:
@@ -138,7 +139,7 @@ def merge(
         only_forward: Refuse to make a commit.
         dry_run: Change nothing.
         message: Message of the merge commit. By default it names the merged revisions.
-        author: Author of the merge commit. By default the user in `config.toml`.
+        author: Author of the merge commit. By default the user: see `Repository.author`.
         command: The command line, for the operation log.
 
     Raises:

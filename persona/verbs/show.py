@@ -13,6 +13,7 @@ from persona.graph.pins import pinned
 from persona.history.commits import Commit
 from persona.history.headline import facts_of
 from persona.ids import BaseId, CommitId, FisherId, ReadoutId, VectorId
+from persona.notebook import Shown
 from persona.readout.select import TABLES, is_table
 from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Entry, Recipe
@@ -27,8 +28,8 @@ from persona.workspace.record import worktree_recipe
 from persona.workspace.vectors import VectorSummary, summarize
 
 
-@dataclass(frozen=True)
-class ShownCommit:
+@dataclass(frozen=True, repr=False)
+class ShownCommit(Shown):
     """A commit. `changes` compares it with its first parent, `text` is its `persona.toml`.
 
     `run` holds the facts stored with the commit, `measured` stored evaluation results of its build.
@@ -59,8 +60,8 @@ class ShownFisher:
     trace: float | None
 
 
-@dataclass(frozen=True)
-class ShownVector:
+@dataclass(frozen=True, repr=False)
+class ShownVector(Shown):
     """A vector. `changed` lists its tensors, `run` the facts about its training, `link` the state of its node.
 
     `commit` and `time` say when it was first recorded. `of` is the commit whose recipe was read, None for

@@ -8,6 +8,7 @@ from persona import methods
 from persona.errors import PersonaError
 from persona.history import refs as refs_
 from persona.ids import CommitId
+from persona.notebook import Shown
 from persona.recipe import alphas
 from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Recipe
@@ -21,8 +22,8 @@ from persona.workspace.readouts import ReadoutState, states
 from persona.workspace.record import worktree_text
 
 
-@dataclass(frozen=True)
-class Status:
+@dataclass(frozen=True, repr=False)
+class Status(Shown):
     """The state of the repository.
 
     ``edited`` and ``changes`` compare ``persona.toml`` with HEAD. ``problem`` is the reason why ``persona.toml`` cannot be

@@ -15,6 +15,7 @@ from persona.evaluate.options import MeasureOptions
 from persona.evaluate.results import TrialFigure, change, costs
 from persona.evaluate.space import VariedSetting
 from persona.history.evaluations import Better, Evaluation, Figure
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.recipe import alphas
 from persona.recipe.model import Recipe
@@ -35,8 +36,8 @@ class SweepPoint:
     reached: tuple[TrialFigure, ...]
 
 
-@dataclass(frozen=True)
-class SweepResult:
+@dataclass(frozen=True, repr=False)
+class SweepResult(Shown):
     """The numbers at all values of a vector's alpha, in ascending order; of the merge's scale if ``vector`` is null.
 
     ``now`` is the present value. ``best`` is the value at which the number ``measure`` ``name`` is best; null if neither direction is

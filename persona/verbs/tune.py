@@ -22,6 +22,7 @@ from persona.evaluate.space import VariedSetting
 from persona.evaluate.suite import Suite
 from persona.graph.differences import patch
 from persona.history.evaluations import number_called
+from persona.notebook import Shown
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.recipe.rewrite import rewrite
@@ -30,8 +31,8 @@ from persona.suggestions import Stopped
 from persona.workspace.record import refuse_while_merging, worktree_recipe, worktree_text
 
 
-@dataclass(frozen=True)
-class TuneResult:
+@dataclass(frozen=True, repr=False)
+class TuneResult(Shown):
     """The result of a search. Trial 0 is the recipe before it.
 
     ``recommended`` is the trial that is best in the first objective among those no worse than trial 0 in any, null if none is

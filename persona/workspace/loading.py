@@ -12,10 +12,13 @@ from persona.errors import UsageError
 from persona.progress import SILENT, Progress
 from persona.recipe.model import Recipe
 from persona.repository import Repository
-from persona.workspace.operands import Operand, operand_of, worktree_operand
+from persona.workspace.operands import REVISION, Operand, is_known, operand_of, usable_recipe, worktree_operand
 
 if TYPE_CHECKING:
     from persona.inference.load import LoadedModel
+
+BASE = "base"
+"""Names the base alone."""
 
 
 def load_model(
@@ -49,6 +52,21 @@ def load_model(
     else:
         raise UsageError("no model given", "Outside a repository, give a folder.")
     return load_operand(repo, operand, dtype=dtype, device=device, progress=progress)
+
+
+def model_operand(repo: Repository, spec: str | Path | None, cwd: Path) -> Operand:
+    """Find the model that ``spec`` names: see :func:`load_model`. ``base`` is the base alone, unless a revision or vector
+    is called so.
+
+    Raises:
+        UsageError: ``spec`` names nothing.
+    """
+    if spec is None:
+        return worktree_operand(repo)
+    if spec == BASE and not is_known(repo, BASE):
+        current = usable_recipe(repo)
+        return Operand(REVISION, BASE, Recipe(current.base, current.base_name))
+    return operand_of(repo, spec, cwd)
 
 
 def load_operand(

@@ -82,6 +82,11 @@ def _named(repo: Repository, text: str, readouts: bool) -> tuple[Operand | None,
         return None, error
 
 
+def is_known(repo: Repository, text: str) -> bool:
+    """Whether ``text`` names a revision or a vector."""
+    return _named(repo, text, readouts=False)[0] is not None
+
+
 def revision_operand(repo: Repository, rev: str) -> Operand:
     """A commit."""
     commit = repo.resolve(rev)

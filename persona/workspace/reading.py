@@ -68,6 +68,25 @@ def _of_lines(path: Path, text: str) -> Iterator[str]:
         yield fields["text"]
 
 
+def prompts_in(path: Path) -> tuple[str, ...]:
+    """Read prompts from a file: the ``prompt`` or ``text`` of each line of a ``.jsonl`` file, else each non-blank line.
+
+    Raises:
+        UsageError: the file has no prompt, or a line is not valid.
+    """
+    if path.suffix != ".jsonl":
+        return texts_in(path)
+    form, prompts = 'Write {"prompt": …} on each line.', []
+    for where, fields in objects_in(path, read_text(path), form):
+        prompt = fields.get("prompt", fields.get("text"))
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UsageError(f"{where}: missing 'prompt'", form)
+        prompts.append(prompt)
+    if not prompts:
+        raise UsageError(f"{path} has no prompt", form)
+    return tuple(prompts)
+
+
 def remarks(readout: Readout, models: Sequence[LoadedModel]) -> tuple[str, ...]:
     """Remarks on how a readout fits the models that it was applied to."""
     base = readout.about.get("base")

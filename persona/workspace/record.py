@@ -15,6 +15,7 @@ from persona.graph.pins import pinned, renewed
 from persona.history import refs as refs_
 from persona.history.commits import Commit, put_text
 from persona.ids import CommitId, GraphId, NodeId, VectorId
+from persona.notebook import Shown
 from persona.recipe import alphas
 from persona.recipe.changes import RecipeChange, changes
 from persona.recipe.model import Entry, Recipe
@@ -25,8 +26,8 @@ from persona.store.graphs import Graph
 from persona.workspace.merging import merged_graph
 
 
-@dataclass(frozen=True)
-class RecordedCommit:
+@dataclass(frozen=True, repr=False)
+class RecordedCommit(Shown):
     """A new commit. ``branch`` is null if HEAD is detached; ``notes`` are warnings about possible mistakes."""
 
     commit: CommitId
@@ -151,7 +152,7 @@ def record(
     Args:
         change: The transaction to record in.
         text: The new ``persona.toml``.
-        author: Its author. By default the user in ``config.toml``.
+        author: Its author. By default the user: see :attr:`Repository.author`.
         run: What to record about a training run.
         merging: The other parents, if this concludes a merge.
         graph: A new memory graph. By default HEAD's.
