@@ -50,6 +50,7 @@ VERBS = {
     "eval": ("persona", "eval", "eval_init"),
     "train": ("persona", "train", "train_nodes"),
     "demo": ("persona.demo.story", "tell"),
+    "ui": ("persona.ui.serve", "address_of"),
     "completion": ("persona.cli.commands.completion", "made_for"),
     "help": ("persona.cli.commands.help", "help_of"),
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from persona.errors import Storage
+from persona.visible import HIDDEN
+from persona.visible import visible as visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,18 +78,6 @@ def silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters except tab and line feed, and those that change the direction of what follows."""
-
-
-def visible(text: str) -> str:
-    """Write characters that a terminal would obey, or that reorder a line, as escapes: ESC becomes ``\\x1b``.
-
-    Names, messages and facts may come from somebody else's repository or run.
-    """
-    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
 def stdout() -> Console:
     """Return a console for stdout: no wrapping in a pipe, NO_COLOR and COLUMNS respected on a terminal."""
     if sys.stdout.isatty():
@@ -104,7 +93,7 @@ def console(**settings: Any) -> Console:
     class Border(Console):
         def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
             for segment in super().render(*arguments, **options):
-                hidden = segment.control is None and _HIDDEN.search(segment.text)
+                hidden = segment.control is None and HIDDEN.search(segment.text)
                 yield Segment(visible(segment.text), segment.style) if hidden else segment
 
         def on_broken_pipe(self) -> None:

@@ -182,9 +182,11 @@ class Evaluator:
             return None
         return found
 
-    def known(self, recipe: Recipe, suites: Sequence[Suite] | None = None) -> tuple[Evaluation, ...]:
-        """The evaluations of a recipe that are stored, without measuring anything."""
-        build = build_digest(recipe, self._options.dtype)
+    def known(
+        self, recipe: Recipe, suites: Sequence[Suite] | None = None, *, control: int | None = None
+    ) -> tuple[Evaluation, ...]:
+        """The evaluations of a recipe, or of its control, that are stored, without measuring anything."""
+        build = build_digest(recipe, self._options.dtype, control)
         found = (self._stored(build, suite) for suite in suites or self.suites)
         return tuple(evaluation for evaluation in found if evaluation is not None)
 

@@ -55,7 +55,9 @@ def told(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Told:
     return Told(story.lines, seen)
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "demo"])  # tests/demo/ has that one
+@pytest.mark.parametrize(
+    "command", [name for name in COMMANDS if name not in ("demo", "ui")]
+)  # in tests/demo/ and tests/ui/
 def test_what_a_command_prints_fits(told: Told, command: str) -> None:
     lines = [line for line in told.lines if line.command == command]
     assert lines, f"tests/cli/json_story.py has no line with 'persona {command}'"
@@ -73,7 +75,7 @@ def test_there_is_an_example_of_every_shape(told: Told, command: str) -> None:
 
 
 def test_there_is_an_example_of_every_class(told: Told) -> None:
-    elsewhere = {one for one in schemas.classes() if one.__module__.startswith("persona.demo.")}
+    elsewhere = {one for one in schemas.classes() if one.__module__.startswith(("persona.demo.", "persona.ui."))}
     missing = {*schemas.classes()} - elsewhere - told.seen
     assert not missing, "tests/cli/json_story.py has no line that prints one"
 

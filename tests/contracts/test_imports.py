@@ -22,7 +22,7 @@ FENCES = {
     "click": {"cli"},
     "compression": {"store"},
     "huggingface_hub": {"checkpoints"},
-    "jinja2": {"demo"},
+    "jinja2": {"demo", "ui"},
     "matplotlib": {"cli"},
     "numba": {"kernels"},
     "optuna": {"suggestions"},
@@ -31,6 +31,7 @@ FENCES = {
     "rich": {"cli"},
     "safetensors": {"training"},
     "sklearn": {"readout"},
+    "starlette": {"ui"},
     "threadpoolctl": {"building"},
     "tokenizers": {"demo"},
     "tomlkit": {"recipe"},
@@ -38,6 +39,7 @@ FENCES = {
         "building", "checkpoints", "demo", "evaluate", "inference", "methods", "readout", "training", "verbs", "workspace"
     },
     "transformers": {"checkpoints", "demo", "inference", "integrations", "training"},
+    "uvicorn": {"ui"},
     "yaml": {"checkpoints"},
 }  # fmt: skip
 """Third-party packages, and the rooms that import them; numpy and typing_extensions may be imported anywhere."""

@@ -13,7 +13,7 @@ import persona
 from persona.cli.lazy import python_name
 from persona.cli.main import COMMANDS
 
-WITHOUT_A_VERB = {"completion", "help", "demo", "op", "methods", "graph", "readout"}
+WITHOUT_A_VERB = {"completion", "help", "demo", "op", "methods", "graph", "readout", "ui"}
 """Commands for people only, groups whose verbs are op_log, graph_* and readout_*, and one whose verb is merge_methods."""
 
 

@@ -115,6 +115,7 @@ RELEASE = (
 APART: dict[str, tuple[str, ...]] = {
     "demo": ("demo makes a repository of its own and reads no other",),
     "convert": ("convert reads no repository",),
+    "ui": ("ui serves until it is interrupted; tests/ui/ has hostile repositories",),
 }
 """Commands that read no repository, and why they are left out."""
 

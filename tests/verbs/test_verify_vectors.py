@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import persona
 from persona.cli.main import invoke
 from persona.errors import UsageError
 from persona.history.evaluations import number_called
+from persona.verbs.verify_vectors import stored_vectors
 from tests.verbs.conftest import BAD, GOOD
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # small models run fastest on one
@@ -25,6 +28,8 @@ def test_each_vector_alone_and_noise_of_its_size(tuned: persona.Repository) -> N
     assert cells[BAD].effect.verdict == "worse"
     assert found.measured == 1 + 2 * 5
     assert persona.verify_vectors(tuned, suites=["calm"], alpha=1.0).measured == 0
+    assert stored_vectors(tuned, alpha=1.0) == replace(found, measured=0)
+    assert stored_vectors(tuned, alpha=0.5).columns[0].cells == ()
 
 
 def test_the_price_of_a_vector_is_plain(tuned: persona.Repository, capsys: pytest.CaptureFixture[str]) -> None:
