@@ -95,13 +95,16 @@ def main() -> None:
                     print(line(row), flush=True)
                 if mode == "anchored":
                     found |= lab.planted()
-    (folder / "results.json").write_text(
-        json.dumps({"rows": [asdict(row) for row in rows], "planted": found}, indent=1)
-    )
-    if args.page:
-        from tests.bench.truth_page import page
+            keep(folder / "results.json", args.page, rows, found)
 
-        args.page.write_text(page(rows, found))
+
+def keep(results: Path, page: Path | None, rows: Sequence[Row], planted: Mapping[str, str]) -> None:
+    """Write what has been measured so far."""
+    results.write_text(json.dumps({"rows": [asdict(row) for row in rows], "planted": planted}, indent=1))
+    if page:
+        from tests.bench import truth_page
+
+        page.write_text(truth_page.page(rows, planted))
 
 
 def mergeable(name: str) -> bool:
