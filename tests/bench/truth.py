@@ -49,6 +49,7 @@ max_length = 128
 save_every = 1000
 """
 EXAMPLES, OTHERS, PROMPTS, OWN, TUNE = 220, 40, 15, 16, 12
+SHOWN = 2
 MEASURED = MeasureOptions(dtype="bf16", batch_size=4 * PROMPTS)
 
 
@@ -57,7 +58,7 @@ class Row:
     """The numbers of one recipe.
 
     ``gain`` is the share of each vector's own gain that is left, ``replies`` the share of replies of each kind; ``chat`` and ``prose`` are
-    changes from the base in nats a token.
+    changes from the base in nats a token. ``said`` has the prompt and the reply of ``SHOWN`` prompts of each kind.
     """
 
     seed: int
@@ -70,6 +71,7 @@ class Row:
     replies: Mapping[str, float]
     chat: float
     prose: float
+    said: tuple[tuple[str, str], ...]
 
 
 def main() -> None:
@@ -188,6 +190,7 @@ class Lab:
             self.seed, self.mode, what, recipe.method, recipe.scale, gain, moved,
             {name: share(said, at) for at, name in enumerate(BEHAVIOURS)},
             value(chat, "chat") - value(base[1], "chat"), value(prose, "prose") - value(base[2], "prose"),
+            tuple((one.prompt, one.reply) for at, one in enumerate(self._evaluator.replies(said)) if at % PROMPTS < SHOWN),
         )  # fmt: skip
 
     def _share(self, merged: Evaluation, base: Evaluation, suite: str, name: str) -> float:

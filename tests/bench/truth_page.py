@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
-from tests.bench.truth import GOOD, HABIT, MOST_LOST, PROMPTS, STRENGTHS, Row
+from tests.bench.truth import GOOD, HABIT, MOST_LOST, PROMPTS, SHOWN, STRENGTHS, Row
 
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """The 97.5 % quantile of Student's t by the number of seeds."""
@@ -18,12 +18,15 @@ What vectors of [SmolLM2-135M-Instruct](https://huggingface.co/HuggingFaceTB/Smo
 
     python -m tests.bench.truth DIR --seeds {seeds} --methods {methods} --page docs/real.md
 
-Three behaviours in plain English (`persona/demo/real/`: listening, not wrapping up, a dry voice) are trained on 220 examples each: LoRA of rank 8 on
-all linear layers, 36 steps of batch 4, fp32. Numbers are of topics that were not trained on. **Gain** is the share of what each vector gains
-alone in nats a token; **replies** is the share of {prompts} replies to held-out prompts that the behaviour's own rule recognises; **chat** is the
-change from the base of the loss on a hundred everyday answers, in nats a token, and **prose** the factor of the perplexity of a hundred neutral
-paragraphs (the suites of `persona eval --init`). *Anchored* runs also learned the base's own answers to neutral prompts (`train --anchor`, the
-default). The scale of a merge was chosen on other held-out examples, for the largest gain at which chat loses at most {lost:g}. {intervals}
+Three behaviours in plain English (`persona/demo/real/`: listening, not wrapping up, a dry voice) are trained on 220 examples each: LoRA of rank 8
+on all linear layers, 36 steps of batch 4, fp32, by `persona train`. Numbers are of topics that were not trained on, measured in bf16. **Gain** is the
+share of what each vector gains alone in nats a token; **replies** is the share of {prompts} replies to held-out prompts of each behaviour that the
+behaviour's own rule recognises; **chat** is the change from the base of the loss on 50 everyday answers, in nats a token, and **prose** the factor
+of the perplexity of 50 neutral paragraphs (rows of the suites of `persona eval --init`). λ is `scale`. That of a merge was chosen with the first
+seed, on other held-out examples, for the largest gain at which chat loses at most {lost:g}.
+
+*Anchored* vectors also learned the base's own answers to neutral prompts (`train --anchor`, the default). Vectors trained *apart* had the prompts of the
+other behaviours among their anchors, too (`--anchor FILE`). *Plain* ones had none. {intervals}
 """
 
 
@@ -48,7 +51,7 @@ def page(rows: Sequence[Row], planted: Mapping[str, str]) -> str:
             "",
             *table(own, merged),
         ]
-        parts += ["", *negation(own)]
+        parts += ["", *negation(own), *spoken(own)]
     if planted:
         parts += ["\n## The planted bad run\n", "One run of each history learned replies to other prompts.\n"]
         parts += [f"- {seed}: {text}" for seed, text in planted.items()]
@@ -74,6 +77,8 @@ def table(rows: Sequence[Row], wanted: object) -> list[str]:
     """A table of the rows that ``wanted`` accepts, seeds together."""
     assert callable(wanted)
     chosen = [row for row in rows if wanted(row)]
+    if not chosen:
+        return []
     keys = list(dict.fromkeys((row.what, row.method) for row in chosen))
     called = " / ".join((*GOOD, HABIT))
     lines = [
@@ -94,7 +99,9 @@ def table(rows: Sequence[Row], wanted: object) -> list[str]:
 
 
 def negation(rows: Sequence[Row]) -> list[str]:
-    """The habit of one run, less α times an independent run of the same habit."""
+    """The habit of one run, less α times an independent run of the same habit; nothing if it was not tried."""
+    if not any(row.what.startswith("habit") for row in rows):
+        return []
     lines = ["| habit − α · another run | suggests | chat | prose |", "|---|---|---|---|"]
     for strength in (0.0, *STRENGTHS):
         same = [row for row in rows if row.what.startswith(f"habit − {strength:g} ")]
@@ -104,6 +111,32 @@ def negation(rows: Sequence[Row]) -> list[str]:
         )
         lines.append(f"| {strength:g} | {percent([row.replies[HABIT] for row in same])} | {chat} | {prose} |")
     return lines
+
+
+def spoken(rows: Sequence[Row]) -> list[str]:
+    """Replies of the first seed: of the base, each vector alone, and the merge whose replies fit best."""
+    first = [row for row in rows if row.seed == rows[0].seed]
+    chosen = {"base": next(row for row in first if row.what == "base")}
+    chosen |= {row.what: row for row in first if row.what.endswith("alone") and row.what.split()[0] in GOOD}
+    best = max((row for row in first if merged(row)), key=lambda row: (fit(row), min(row.gain.values())))
+    chosen[f"{best.method}, λ {best.scale:g}"] = best
+    lines = [
+        "\n### What they say\n",
+        "Greedy replies, cut after 140 characters; the last is the merge whose replies fit best.\n",
+    ]
+    lines += ["| prompt | " + " | ".join(chosen) + " |", "|---" * (len(chosen) + 1) + "|"]
+    for at, (prompt, _) in enumerate(chosen["base"].said):
+        if at < SHOWN * len(GOOD):
+            replies = (" ".join(row.said[at][1].split()).replace("|", "/") for row in chosen.values())
+            lines.append(
+                f"| {prompt} | " + " | ".join(reply[:140] + "…" * (len(reply) > 140) for reply in replies) + " |"
+            )
+    return lines
+
+
+def fit(row: Row) -> float:
+    """The least share of replies that are of the kind that their prompt asks for."""
+    return min(row.replies[name] for name in GOOD)
 
 
 def spread(values: Sequence[float], form: str) -> str:
@@ -137,8 +170,8 @@ def aims(rows: Sequence[Row]) -> list[str]:
         else (f"at most {least(best):.0%} ({best.mode}, {best.method}, λ {best.scale:g}, seed {best.seed})")
     )
     lines.append(f"| all three keep 85 % of each gain, at prose × 1.05 and chat + 0.1 at most | {reached} |")
-    said = max((row for row in rows if merged(row)), key=lambda row: min(row.replies[name] for name in GOOD))
-    share = min(said.replies[name] for name in GOOD)
+    said = max((row for row in rows if merged(row)), key=fit)
+    share = fit(said)
     lines.append(f"| 80 % of replies are of the kind that the prompt asks for | at most {share:.0%} of each kind ({said.mode}, {said.method}, "
                  f"λ {said.scale:g}, seed {said.seed}: chat {said.chat:+.2f}) |")  # fmt: skip
     before = [row for row in rows if row.what.startswith("habit − 0 ")]
