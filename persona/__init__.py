@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from persona.verbs.status import status
     from persona.verbs.sweep import sweep
     from persona.verbs.switch import switch
+    from persona.verbs.table import table
     from persona.verbs.tag import tag
     from persona.verbs.train import train, train_nodes
     from persona.verbs.tune import tune
@@ -139,6 +140,7 @@ __all__ = [
     "status",
     "sweep",
     "switch",
+    "table",
     "tag",
     "train",
     "train_nodes",

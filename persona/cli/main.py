@@ -27,7 +27,7 @@ GROUPS = {
     "start a repository": ("init", "demo"),
     "train and record": ("train", "anchors", "fisher", "commit", "import", "import-adapter"),
     "edit the recipe": ("alpha", "negate", "derive", "bake", "rm"),
-    "inspect": ("status", "log", "show", "diff", "chat", "vectors", "methods", "bisect", "ui"),
+    "inspect": ("status", "log", "show", "diff", "table", "chat", "vectors", "methods", "bisect", "ui"),
     "branch, merge and undo": (
         "branch",
         "tag",

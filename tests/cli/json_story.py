@@ -398,6 +398,7 @@ def evaluate(story: Story) -> None:
     mood = written(story.root / "heard", handmade_readout())
     story.say("chat", "one", "--prompt", "w1 w2", "--max-tokens", "2", "--readout", mood, at="spoken")
     story.say("log", "-n", "1", at="spoken")
+    story.say("table", at="spoken")
     story.say("show", at="spoken")
     story.say("diff", "HEAD~1", "HEAD", at="spoken")
     story.say("blame", at="spoken")
