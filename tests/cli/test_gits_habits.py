@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 from tests.models import TinyModels
 
 NO, USAGE = 1, 2
-EDIT = "(edit)"
+EDIT, MISTAKE = "(edit)", "(mistake)"
 
 HABITS: tuple[tuple[str, int, str], ...] = (
     ("help", 0, "Usage: persona"),
@@ -66,6 +66,11 @@ HABITS: tuple[tuple[str, int, str], ...] = (
     ("blame voice", USAGE, "evals"),
     ("grep voice", USAGE, "persona log --grep"),
     ("gc --dry-run", 0, "."),
+    (f"{MISTAKE} status", 0, r"Next: fix line \d+ of persona\.toml \(or discard"),
+    (f"{MISTAKE} status -s", 0, r"^U persona\.toml:\d+:"),
+    (f"{MISTAKE} checkout warm", USAGE, r"persona\.toml:\d+:.*\n.*Fix the line"),
+    (f"{MISTAKE} alpha voice=1", USAGE, r"persona\.toml:\d+:.*\n.*Fix the line"),
+    (f"{MISTAKE} stash", USAGE, r"persona\.toml:\d+:.*\n.*Fix the line"),
     ("comit", USAGE, "Did you mean 'commit'"),
 )
 """What is typed, one command after another, and the exit code and output of the last one."""
@@ -95,10 +100,11 @@ def test_there_are_forty() -> None:
 @pytest.mark.parametrize(("typed", "code", "wanted"), HABITS, ids=[typed for typed, _, _ in HABITS])
 def test_habit(begun: Path, tmp_path: Path, run: Run, typed: str, code: int, wanted: str) -> None:
     work = Path(shutil.copytree(begun, tmp_path / "work"))
-    if typed.startswith(EDIT):
-        path = work / "persona.toml"
-        path.write_text(path.read_text().replace("alpha = 0.5", "alpha = 0.7"))
-    *before, last = [shlex.split(line) for line in typed.removeprefix(EDIT).split(";")]
+    for mark, alpha in ((EDIT, "alpha = 0.7"), (MISTAKE, "alpha = 0.7]")):
+        if typed.startswith(mark):
+            path, typed = work / "persona.toml", typed.removeprefix(mark)
+            path.write_text(path.read_text().replace("alpha = 0.5", alpha))
+    *before, last = [shlex.split(line) for line in typed.split(";")]
     for words in before:
         assert run(work, *words).code == 0
     said = run(work, *last)
