@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from persona.verbs.build import build
     from persona.verbs.chat import chat
     from persona.verbs.checkout import checkout
+    from persona.verbs.cherry_pick import cherry_pick
     from persona.verbs.commit import commit
     from persona.verbs.commit_readout import commit_readout
     from persona.verbs.convert import convert
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from persona.verbs.log import log
     from persona.verbs.merge import merge
     from persona.verbs.merge_methods import merge_methods
+    from persona.verbs.mv import mv
     from persona.verbs.negate import negate
     from persona.verbs.op_log import op_log
     from persona.verbs.readout.drift import readout_drift
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from persona.verbs.revert import revert
     from persona.verbs.rm import rm
     from persona.verbs.show import show
+    from persona.verbs.stash import stash
     from persona.verbs.status import status
     from persona.verbs.sweep import sweep
     from persona.verbs.switch import switch
@@ -99,6 +102,7 @@ __all__ = [
     "build",
     "chat",
     "checkout",
+    "cherry_pick",
     "commit",
     "commit_readout",
     "convert",
@@ -123,6 +127,7 @@ __all__ = [
     "log",
     "merge",
     "merge_methods",
+    "mv",
     "negate",
     "op_log",
     "readout",
@@ -137,6 +142,7 @@ __all__ = [
     "revert",
     "rm",
     "show",
+    "stash",
     "status",
     "sweep",
     "switch",

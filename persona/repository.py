@@ -8,6 +8,7 @@
   refs/ HEAD    branches, tags, the current branch or commit
   op/           head, applied
   evaluations/  results measured on builds
+  .gitignore    "*", if it was made in a git work tree
   lock  tmp/    the writer's lock; unfinished files
 """
 
@@ -47,7 +48,7 @@ FOLDER = ".persona"
 RECIPE = "persona.toml"
 FORMAT = 1
 ENTRIES = ("format", "config.toml", "objects", "packs", "refs", refs_.HEAD, "op", "evaluations", "lock", "tmp")
-"""Everything in ``.persona``."""
+"""Everything that is read in ``.persona``."""
 LOCK_PATIENCE = 2.0
 """Seconds to wait for another writer before giving up."""
 

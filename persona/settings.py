@@ -322,6 +322,7 @@ def _numbered(path: tuple[str, ...], lists: Mapping[Path, int]) -> Path:
 
 
 _ONE_KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+ONE_KEY = re.compile(_ONE_KEY)
 _KEY = re.compile(rf"{_ONE_KEY}(?:[ \t]*\.[ \t]*{_ONE_KEY})*")
 LAST_KEY = re.compile(rf"{_ONE_KEY}$")
 _BARE = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")

@@ -45,6 +45,7 @@ VERBS = {
     "commit": ("persona", "commit", "commit_readout"),
     "branch": ("persona.verbs.branch", "branches", "branch", "rename_branch", "delete_branches"),
     "tag": ("persona.verbs.tag", "tags", "tag", "delete_tags"),
+    "stash": ("persona.verbs.stash", "stash", "stashes", "pop", "drop"),
     "merge": ("persona.verbs.merge", "merge", "go_on", "abort"),
     "methods": ("persona.verbs.merge_methods", "merge_methods"),
     "eval": ("persona", "eval", "eval_init"),

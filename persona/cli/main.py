@@ -26,7 +26,7 @@ from persona.errors import PersonaError, Storage, UsageError
 GROUPS = {
     "start a repository": ("init", "demo"),
     "train and record": ("train", "anchors", "fisher", "commit", "import", "import-adapter"),
-    "edit the recipe": ("alpha", "negate", "derive", "bake", "rm"),
+    "edit the recipe": ("alpha", "negate", "derive", "bake", "mv", "rm"),
     "inspect": ("status", "log", "show", "diff", "table", "chat", "vectors", "methods", "bisect", "ui"),
     "branch, merge and undo": (
         "branch",
@@ -34,8 +34,10 @@ GROUPS = {
         "switch",
         "checkout",
         "merge",
+        "cherry-pick",
         "revert",
         "restore",
+        "stash",
         "undo",
         "redo",
         "op",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from persona.recipe.changes import RecipeChange
 
-STYLES = {"added": "green", "removed": "red", "alpha": "yellow", "retrained": "yellow"}
+STYLES = {"added": "green", "removed": "red", "alpha": "yellow", "retrained": "yellow", "renamed": "yellow"}
 STYLES |= {f"readout {kind}": STYLES[kind] for kind in ("added", "removed", "retrained")}
 
 

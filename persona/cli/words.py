@@ -73,7 +73,7 @@ WORDS = {
     "range-diff": ("two revisions are compared, not two series", "Compare them: persona diff A B"),
     "rebase": (
         "history is not replayed, so that the ids of commits in builds and receipts stay true",
-        "Join two branches: persona merge REV. Take a change back: persona revert REV",
+        "Join two branches: persona merge REV. Take one change: persona cherry-pick REV",
     ),
     "reflog": (
         "the operation log has every earlier position of HEAD, branches and tags",

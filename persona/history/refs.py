@@ -2,7 +2,7 @@
 
 ``refs/merge/1``, ``2`` … exist during a merge and point at the commits being merged into ``HEAD``. As they are
 ordinary refs, starting, aborting and undoing a merge are ordinary operations. ``refs/bisect/…`` hold the state of a
-bisection (see ``verbs/bisect.py``).
+bisection (see ``verbs/bisect.py``). ``refs/stash/1``, ``2`` … are stashed edits, the newest last (``verbs/stash.py``).
 
 A ref file holds a commit id. ``HEAD``, and ``refs/bisect/from``, which remembers it, hold ``ref:
 refs/heads/<branch>``, or a commit id when detached.
@@ -25,6 +25,7 @@ BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 MERGES = "refs/merge/"
 BISECT = "refs/bisect/"
+STASHES = "refs/stash/"
 BISECT_FROM = "refs/bisect/from"
 MERGE_HEAD = "MERGE_HEAD"
 SYMBOLIC = "ref: "
@@ -35,7 +36,7 @@ MIN_PREFIX = 4
 _ID = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 
-_KNOWN = re.compile(rf"HEAD|refs/(heads|tags|merge|bisect|remotes)/{_NAME.pattern}")
+_KNOWN = re.compile(rf"HEAD|refs/(heads|tags|merge|bisect|stash|remotes)/{_NAME.pattern}")
 _COMMIT = re.compile(r"[0-9a-f]{64}")
 
 RefMap = dict[str, str]
@@ -102,6 +103,22 @@ def merge_heads(refs: Mapping[str, str]) -> list[CommitId]:
     """Return the commits that an unfinished merge is merging into ``HEAD``, in order."""
     names = sorted((name for name in refs if name.startswith(MERGES)), key=lambda name: (len(name), name))
     return [commit_of(name, refs) for name in names]
+
+
+def stashes(refs: Iterable[str]) -> list[str]:
+    """Return the refs of stashed edits, newest first: ``stash@{0}``, ``stash@{1}`` …"""
+    return sorted((name for name in refs if name.startswith(STASHES)), key=_stash_number, reverse=True)
+
+
+def new_stash(refs: Iterable[str]) -> str:
+    """Return the ref for a new stashed edit."""
+    return f"{STASHES}{max(map(_stash_number, stashes(refs)), default=0) + 1}"
+
+
+def _stash_number(name: str) -> int:
+    """Return the number of a stash; 0 for a name that persona does not give."""
+    number = name.removeprefix(STASHES)
+    return int(number) if number.isascii() and number.isdigit() else 0
 
 
 def is_bisecting(refs: Mapping[str, str]) -> bool:

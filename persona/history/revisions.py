@@ -4,6 +4,7 @@ HEAD  @  main  refs/heads/main  v1.2  3f2a9c4      a branch, a tag, a prefix of 
 REV~  REV~3  REV^  REV^2                           ancestors by first parents; the second parent
 main@{2}  @{2}  HEAD@{2}                           two moves ago (alone: of the current branch)
 main@{yesterday}  @{2 hours ago}                   at that time
+stash@{0}                                          the newest stashed edit
 @{-1}  -                                           before the last checkout
 MERGE_HEAD                                         the commit that an unfinished merge is merging
 """
@@ -104,11 +105,20 @@ def _earlier(name: str, when: str, text: str, places: Places) -> CommitId:
         ref: str | None = refs_.HEAD if branch is None or name == "@" else refs_.BRANCHES + branch
     else:
         ref = refs_.HEAD if name == refs_.HEAD else ref_named(name, refs)
+    if ref is None and name == "stash" and when.isdecimal():
+        return _stash(int(when[:9]), text, refs)
     if ref is None:
         raise UsageError(f"no branch or tag '{name}'", did_you_mean(name, [*refs_.short_names(refs), refs_.HEAD]))
     if re.fullmatch(r"\d{1,9}", when):
         return reflog.nth(ref, int(when), refs, log)
     return reflog.at(ref, parse_time(when, now), refs, log)
+
+
+def _stash(number: int, text: str, refs: Mapping[str, str]) -> CommitId:
+    known = refs_.stashes(refs)
+    if number >= len(known):
+        raise UsageError(f"there is no {text}", "See 'persona stash list'.")
+    return refs_.commit_of(known[number], refs)
 
 
 def place_before(number: int, refs: Mapping[str, str], log: OperationLog) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,6 +55,8 @@ class RecipeChange:
             return f"{self.name} implements another version of {self.after.rpartition('@')[0]}"
         if self.kind == FISHER:
             return f"{self.name} Fisher diagonal {short(self.before)} → {short(self.after)}"
+        if self.kind == "renamed":
+            return f"{self.before} renamed to {self.after}"
         if self.kind == "moved":
             return f"order of vectors: {', '.join(self.before)} → {', '.join(self.after)}"
         return f"{self.name}: {_value_text(self.before)} → {_value_text(self.after)}"
@@ -115,10 +117,14 @@ def _settings(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:
 def _vectors(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:
     old = {entry.name: entry for entry in before.vectors}
     new = {entry.name: entry for entry in after.vectors}
+    renamed = _renamed(old, new)
+    yield from (RecipeChange("renamed", name, name, other) for name, other in renamed.items())
     for name, entry in old.items():
-        if name not in new:
+        if name not in new and name not in renamed:
             yield RecipeChange("removed", name, entry.alpha, None)
     for name, entry in new.items():
+        if name in renamed.values():
+            continue
         if name not in old:
             yield RecipeChange("added", name, None, entry.alpha)
         else:
@@ -127,6 +133,18 @@ def _vectors(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:
     kept_after = tuple(name for name in new if name in old)
     if kept_before != kept_after:
         yield RecipeChange("moved", "vectors", kept_before, kept_after)
+
+
+def _renamed(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> dict[str, str]:
+    """Pair the names that are gone with new ones of entries that are the same otherwise."""
+    added = [entry for name, entry in new.items() if name not in old]
+    renamed: dict[str, str] = {}
+    for name, entry in old.items():
+        same = (one.name for one in added if name not in new and replace(one, name=name) == entry)
+        other = next((one for one in same if one not in renamed.values()), None)
+        if other is not None:
+            renamed[name] = other
+    return renamed
 
 
 def _readouts(before: Recipe, after: Recipe) -> Iterator[RecipeChange]:

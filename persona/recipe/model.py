@@ -113,6 +113,18 @@ class Recipe:
         """Return this recipe with these readouts, sorted by name."""
         return replace(self, readouts=tuple(sorted(entries, key=lambda entry: entry.name)))
 
+    def with_readout(self, name: str, entry: ReadoutEntry | None) -> Recipe:
+        """Return this recipe with this readout, or without it for None."""
+        others = [readout for readout in self.readouts if readout.name != name]
+        return self.with_readouts([*others, *([entry] if entry is not None else [])])
+
+    def with_entry(self, name: str, entry: Entry | None) -> Recipe:
+        """Return this recipe with this vector, in its place or at the end, or without it for None."""
+        vectors = [entry if vector.name == name else vector for vector in self.vectors]
+        if entry is not None and self.entry(name) is None:
+            vectors.append(entry)
+        return replace(self, vectors=tuple(vector for vector in vectors if vector is not None))
+
     @property
     def base_id(self) -> BaseId:
         """Complete id of the base; raises ValueError if the recipe is not resolved."""

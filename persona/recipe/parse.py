@@ -87,7 +87,7 @@ def _parsed(text: str, where: str) -> Recipe:
 
 def _read(text: str, where: str) -> Table:
     try:
-        return read_toml(text, where, RecipeError, "Fix the line, or go back to the last commit: persona restore")
+        return read_toml(text, where, RecipeError, "Fix the line. To discard all edits instead: persona restore")
     except RecipeError:
         marks = marked_lines(text)
         if not marks:

@@ -12,18 +12,21 @@ from typing import Any
 
 from persona import kernels
 from persona.building.budget import DEFAULT as MEMORY
+from persona.building.card import CardRow, model_card, usage_of_model
 from persona.building.device import CPU, Device
 from persona.building.device import find as find_device
 from persona.building.prepare import Prepared
 from persona.building.publish import SHARD_SIZE, Shard, index_json, make_shards, output_folder
 from persona.building.receipt import make_receipt
 from persona.building.run import loops_for, run
-from persona.building.sidefiles import model_card
 from persona.building.stated import check_stated, weight_files
 from persona.building.target import check_target, publish
+from persona.checkpoints import settings
 from persona.checkpoints.dtypes import named_dtype
 from persona.checkpoints.sidefiles import INDEX
 from persona.errors import UsageError
+from persona.evaluate.results import FigureReading, readings
+from persona.history.evaluations import number_called
 from persona.ids import CommitId
 from persona.notebook import Shown
 from persona.progress import SILENT, Progress
@@ -142,9 +145,25 @@ class _Job:
             self.progress.note(note)
         small = dict(beside.files)
         small["README.md"] = model_card(
-            self.recipe.encode(), self.commit, self.edited, describe_readouts(self.repo, self.recipe)
+            self.recipe.encode(),
+            self.commit,
+            self.edited,
+            describe_readouts(self.repo, self.recipe),
+            usage=usage_of_model(settings.parse(small.get(settings.CONFIG)), small),
+            measured=self.measured(),
         )
         return small | built_files(self.repo, self.recipe)
+
+    def measured(self) -> tuple[CardRow, ...]:
+        """What is known of these weights: nothing, if they are rounded to another dtype than those that were measured."""
+        if self.dtype is not None:
+            return ()
+        return tuple(
+            CardRow(
+                one.source, number_called(one.measure, one.name), f"{one.value:.4g} {one.unit}".rstrip(), _interval(one)
+            )
+            for one in readings(self.repo, self.recipe)
+        )
 
     def result(
         self,
@@ -171,6 +190,12 @@ class _Job:
             not_finite=tuple(sorted(not_finite)),
             adapter=adapter,
         )
+
+
+def _interval(reading: FigureReading) -> str:
+    if reading.low is None or reading.high is None:
+        return ""
+    return f"{reading.low:.4g} to {reading.high:.4g}"
 
 
 def _build_model(job: _Job, shard_size: int, memory: int, device: Device | None) -> BuildResult:

@@ -8,8 +8,9 @@ from persona.errors import Refusal
 from persona.history import refs as refs_
 from persona.history.revisions import place_before
 from persona.ids import CommitId
+from persona.recipe.parse import parse
 from persona.repository import Repository
-from persona.workspace.record import refuse_while_merging
+from persona.workspace.record import refuse_while_merging, worktree_text
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def checkout(
     Raises:
         UsageError: There is no such revision, or ``branch`` exists already.
         Refusal: Edits in ``persona.toml`` would be overwritten, or a merge is unfinished.
+        RecipeError: They would be overwritten, and cannot be parsed.
     """
     with repo.transaction(command) as change:
         refuse_while_merging(repo)
@@ -84,6 +86,7 @@ def _carries_edits(repo: Repository, target: str) -> bool:
         return False
     if target == committed:
         return True
+    parse(worktree_text(repo))  # a mistake is to be fixed, not discarded
     raise Refusal(
         f"{repo.recipe_path.name} has edits that checkout would overwrite",
         "Commit them (persona commit -m MESSAGE) or discard them (persona restore), then run the command again.",

@@ -26,6 +26,7 @@ from persona.recipe.resolve import resolve
 from persona.repository import Repository, Transaction
 from persona.store.ingest import Ingested
 from persona.store.objects import canonical
+from persona.workspace.amending import amend as amended
 from persona.workspace.ingest import check_alpha, entry_for, ingest_folder, name_of, run_metadata
 from persona.workspace.merging import end_merge, merge_message
 from persona.workspace.record import RecordedCommit, record, refuse_while_merging, worktree_text
@@ -72,6 +73,7 @@ def commit(
     code: Mapping[str, Any] | None = None,
     more: Mapping[str, Any] | None = None,
     also: Callable[[], Mapping[str, Any]] | None = None,
+    amend: bool = False,
     command: str = "commit",
     progress: Progress = SILENT,
 ) -> CommitResult:
@@ -92,6 +94,7 @@ def commit(
         code: Git state of the training code.
         more: Further facts of the run, as JSON tables by topic. Facts from the folder take precedence.
         also: Called while the lock is held, to store what else belongs to the run; returns facts like `more`.
+        amend: Replace the newest commit by one with `persona.toml` as it is, and with `message` if it is given.
 
     Raises:
         UsageError: The name or alpha is invalid, `metrics` is not JSON, or an option needs a run.
@@ -102,12 +105,18 @@ def commit(
     facts = _given(metrics, meta, data, code, progress)
     if tied not in (None, *CHOICES):
         raise UsageError(f"--tied {tied} is neither 'untie' nor 'merge'", "Pass --tied untie or --tied merge.")
+    if run is not None and amend:
+        raise UsageError(
+            "--amend takes no run", "Replace the vector in a new commit, or take the last one back: persona undo"
+        )
     if run is None:
         if any(option is not None for option in (name, alpha, node, tied)):
             raise UsageError(
                 "--as, --alpha, --node and --tied need a run", "Pass the run's folder: persona commit RUN --as NAME"
             )
         with repo.transaction(command) as change:
+            if amend:
+                return CommitResult(amended(repo, change, worktree_text(repo), message, facts))
             return CommitResult(_commit_worktree(repo, change, message, author, facts))
     found = locate(Path(run))
     name = checked_vector_name(name or name_of(Path(run)))

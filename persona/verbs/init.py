@@ -31,6 +31,9 @@ from persona.store.nouns import Base
 
 BRANCH = "main"
 
+IGNORE = b"# 'git add' skips this folder: persona keeps its history.\n*\n"
+"""What keeps git from adding the store."""
+
 
 @dataclass(frozen=True)
 class InitResult:
@@ -103,6 +106,8 @@ def init(
         stored = ingest_base(checkpoint, staged.tensors, progress, keep, allow_code=allow_code)
         notes = (*_left_out(staged, stored, checkpoint.folder), *_closed(root, shared))
         base_id, commit = _first_commit(staged, stored, base_name, author, command)
+        if _is_in_git(root):
+            files.write_file(staging / ".gitignore", IGNORE)
         files.write_file(staging / "format", f"persona {FORMAT}\n".encode())
         files.publish_folder(staging, repo.folder)
     except BaseException:
@@ -120,6 +125,12 @@ def _left_out(repo: Repository, base: Base, folder: Path) -> Iterator[str]:
     missing = [name for name in code.referred(configurations) if name not in base.files]
     if missing:
         yield code.warning(missing)
+
+
+def _is_in_git(root: Path) -> bool:
+    """Whether a folder is in a git work tree; a worktree or submodule has a file `.git` instead of a folder."""
+    folder = root.resolve()
+    return any((place / ".git").exists() for place in (folder, *folder.parents))
 
 
 def _make_root(root: Path, shared: Shared) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from persona.errors import Refusal
 from persona.repository import Repository
-from persona.verbs.undo import UndoResult, move
-from persona.workspace.record import clean_recipe
+from persona.verbs.undo import UndoResult, check_nothing_lost, move
 
 
 def redo(repo: Repository, *, command: str = "redo") -> UndoResult:
@@ -14,8 +13,9 @@ def redo(repo: Repository, *, command: str = "redo") -> UndoResult:
     Raises:
         Refusal: There is nothing to redo, ``persona.toml`` has edits, or a needed commit was deleted by ``gc``.
     """
-    with clean_recipe(repo, command) as (change, _):
+    with repo.transaction(command) as change:
         undone = repo.log.to_redo()
+        check_nothing_lost(repo, undone[1] if undone else None, 0)
         if undone is None:
             raise Refusal("nothing to redo", "See 'persona op log'.")
         name, operation = undone

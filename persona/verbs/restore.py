@@ -9,7 +9,7 @@ from pathlib import Path
 from persona.errors import UsageError, did_you_mean
 from persona.history import refs as refs_
 from persona.recipe.changes import RecipeChange, changes
-from persona.recipe.model import Entry, ReadoutEntry, Recipe
+from persona.recipe.model import Entry, Recipe
 from persona.recipe.rewrite import rewrite
 from persona.repository import Repository
 from persona.workspace.record import back_up, refuse_while_merging, worktree_recipe, worktree_text
@@ -69,7 +69,7 @@ def _entries(repo: Repository, names: list[str], committed: Recipe, committed_te
     for name in names:
         entry = committed.entry(name)
         if committed.readout(name) is not None or after.readout(name) is not None:
-            after = _with_readout(after, name, committed.readout(name))
+            after = after.with_readout(name, committed.readout(name))
             if entry is None and after.entry(name) is None:
                 continue
         if entry is None and before.entry(name) is None:
@@ -78,27 +78,13 @@ def _entries(repo: Repository, names: list[str], committed: Recipe, committed_te
                 f"no vector or readout '{name}' in '{source}' or {repo.recipe_path.name}",
                 did_you_mean(name, known),
             )
-        after = _with_vector(after, name, entry if committed.method == before.method else _without_parameters(entry))
+        after = after.with_entry(name, entry if committed.method == before.method else _without_parameters(entry))
     restored = tuple(changes(before, after, repo.objects))
     if restored:
         repo.write_recipe(rewrite(text, after, committed_text))
     return RestoreResult(repo.recipe_path, bool(restored), None, source, tuple(names), restored)
 
 
-def _with_readout(recipe: Recipe, name: str, entry: ReadoutEntry | None) -> Recipe:
-    """Return ``recipe`` with this readout, or without it for None."""
-    others = [readout for readout in recipe.readouts if readout.name != name]
-    return recipe.with_readouts([*others, *([entry] if entry is not None else [])])
-
-
 def _without_parameters(entry: Entry | None) -> Entry | None:
     """Drop a vector's parameters, which belong to another merge method."""
     return replace(entry, parameters={}) if entry is not None else None
-
-
-def _with_vector(recipe: Recipe, name: str, entry: Entry | None) -> Recipe:
-    """Return ``recipe`` with this vector, in its place or at the end, or without it for None."""
-    vectors = [entry if vector.name == name else vector for vector in recipe.vectors]
-    if entry is not None and recipe.entry(name) is None:
-        vectors.append(entry)
-    return replace(recipe, vectors=tuple(vector for vector in vectors if vector is not None))

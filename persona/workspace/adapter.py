@@ -9,10 +9,10 @@ from typing import Any
 
 from persona.building.adapter import Surroundings, exact_pairs
 from persona.building.adapter_folder import small_files, write_adapter
+from persona.building.card import model_card, usage_of_adapter
 from persona.building.compress import Compressed, TensorError, UncoveredTensor, compress
 from persona.building.publish import Shard
 from persona.building.run import loops_for
-from persona.building.sidefiles import model_card
 from persona.building.stated import weight_files
 from persona.errors import Refusal, UsageError
 from persona.progress import Progress
@@ -101,7 +101,8 @@ def make_adapter(
     _check_any(made)
     rank = max(pair.rank for pair in made.pairs)
     report = AdapterReport(rank, len(made.pairs), error, made.errors, made.left_out, made.files)
-    card = model_card(recipe.encode(), about["commit"], about["edited"], describe_readouts(repo, recipe))
+    described, usage = describe_readouts(repo, recipe), usage_of_adapter(around.config)
+    card = model_card(recipe.encode(), about["commit"], about["edited"], described, usage=usage)
     files = small_files(made.pairs, recipe.base_name, around.config, card) | built_files(repo, recipe)
     files = prepared.adapter_files(repo.tensors) | files
     about = {**about, "adapter": {"rank": rank, "error": error}}

@@ -54,8 +54,28 @@ def merged_graph(
             merged = three_way(_graph(repo, bases[0]) if bases else None, graph, theirs)
             graph, conflicts = merged.graph, [*conflicts, *merged.conflicts]
         graph, heads = graph or theirs, [*heads, other]
-    notes = (f"node {name} was changed on both sides; kept ours: import it again to resolve it" for name in conflicts)
-    return (graph.put(repo.objects) if graph is not None else None), tuple(notes)
+    return (graph.put(repo.objects) if graph is not None else None), _kept_ours(conflicts)
+
+
+def picked_graph(
+    repo: Repository, head: CommitId, before: CommitId, after: CommitId
+) -> tuple[GraphId | None, tuple[str, ...]]:
+    """Apply the changes of the memory graph between two commits to that of ``head``.
+
+    Returns:
+        The graph's id, and a note for every node that both sides changed, where ours is kept.
+    """
+    ours, theirs = _graph(repo, head), _graph(repo, after)
+    if theirs is None or repo.commit(before).graph == repo.commit(after).graph:
+        return repo.commit(head).graph, ()
+    if ours is None:
+        return theirs.put(repo.objects), ()
+    merged = three_way(_graph(repo, before), ours, theirs)
+    return merged.graph.put(repo.objects), _kept_ours(merged.conflicts)
+
+
+def _kept_ours(nodes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"node {name} was changed on both sides; kept ours: import it again to resolve it" for name in nodes)
 
 
 def _graph(repo: Repository, commit: CommitId) -> Graph | None:

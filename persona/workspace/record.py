@@ -181,7 +181,7 @@ def record(
     head = repo.head()
     before = repo.recipe(head)
     parents_recipes = (before, *(repo.recipe(commit) for commit in merging))
-    recipe = _read(repo, text, parents_recipes)
+    recipe = checked_recipe(repo, text, parents_recipes)
     merged, disputed = merged_graph(repo, head, merging) if merging else (repo.commit(head).graph, ())
     graph = graph or merged
     current = Graph.get(repo.objects, graph) if graph else None
@@ -205,7 +205,7 @@ def record(
     return RecordedCommit(name, branch, commit.message, tuple(changes(before, recipe, repo.objects)), notes)
 
 
-def _read(repo: Repository, text: str, parents: Sequence[Recipe]) -> Recipe:
+def checked_recipe(repo: Repository, text: str, parents: Sequence[Recipe]) -> Recipe:
     """Parse, resolve and check a new ``persona.toml``; what its parents name needs no further check."""
     known = replace(
         parents[0],

@@ -140,7 +140,8 @@ def record(story: Story) -> None:
     story.say("derive", "gentle", "0.5 * (listening - voice)")
     story.say("derive", "gentle", "listening@HEAD~2 - voice", "--replace", "--alpha", "0.25")
     story.say("bake", "calm", "warm", "--as", "both", "--keep")
-    story.say("rm", "calm", "warm")
+    story.say("mv", "warm", "warmth")
+    story.say("rm", "calm", "warmth")
     path = story.work / "persona.toml"
     path.write_text(path.read_text().replace("alpha = 0.8", 'alpha = {"*.mlp.*" = 0.5, "*" = 1.0}'))
     story.say("commit", "-m", "by pattern")
@@ -235,6 +236,12 @@ def look(story: Story) -> None:
     story.say("restore")
     story.say("restore", "voice", "--source", "HEAD~4")
     story.say("restore")
+    path.write_text(whole + "# later\n")
+    story.say("stash")
+    story.say("stash", "list")
+    story.say("stash", "pop")
+    story.say("stash")
+    story.say("stash", "drop")
 
 
 def compare(story: Story) -> None:
@@ -348,6 +355,9 @@ def take_back(story: Story) -> None:
     story.say("redo")
     story.say("op", "log", "-n", "4")
     story.say("revert", "HEAD")
+    story.say("commit", "--amend", "-m", "take the strength back")
+    story.say("cherry-pick", "HEAD~1")
+    story.say("undo")
     story.say("alpha", "both=0.1")
     story.say("revert", "HEAD~2", code=NO)
     story.say("status")

@@ -22,6 +22,7 @@ from persona.readout import read_pairs
 from persona.readout.folder import read_readout
 from persona.store.fishers import Fisher
 from persona.verbs.fsck import open_damaged
+from persona.verbs.stash import stashes
 from persona.workspace.readouts import load_readout
 from tests.faults.conftest import Zygote
 from tests.faults.starts import EDIT, EMPTY, SWEEP, TUNE, Starts
@@ -96,6 +97,15 @@ def check_edits(root: Path, start: Path) -> None:
     kept = [path.read_text() for path in root.glob("persona.toml.orig*")]
     assert edited in (repo.recipe_text(), *kept)
     assert {repo.recipe_text(), *kept} <= {edited, repo.head_text()}
+
+
+def check_stashed(root: Path, start: Path) -> None:
+    """Someone's edits are in ``persona.toml``, or stashed; and the repository is whole."""
+    repo = persona.open(root)
+    check_readable(repo)
+    stashed = [repo.text(one.commit) for one in stashes(repo)]
+    assert repo.head_text() + EDIT in (repo.recipe_text(), *stashed)
+    assert repo.recipe_text() in (repo.head_text(), repo.head_text() + EDIT)
 
 
 def check_merge(root: Path, start: Path) -> None:
@@ -218,6 +228,8 @@ CASES = {
     "undo": Case(("undo",), moves=True),
     "redo": Case(("redo",), "undone", moves=True),
     "restore": Case(("restore",), "edited", whole=check_edits),
+    "stash": Case(("stash",), "edited", moves=True, whole=check_stashed),
+    "mv": Case(("mv", "a", "b"), moves=True),
     "build": Case(("build", "-o", "out"), out="out"),
     "adapter": Case(("build", "-o", "out", "--as-adapter", "--rank", "2"), out="out"),
     "export": Case(("export", "--to", "out.yml"), whole=check_export, done=check_export),

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 import persona
 from persona import files
 from persona.building import run as engine
+from persona.building.card import usage_of_model
 from persona.cli.main import invoke
 from persona.errors import Refusal, UsageError
 from tests.models import TinyModels, assert_same, load, same_bits
@@ -307,6 +309,15 @@ def test_model_card_and_receipt_name_the_recipe(models: TinyModels, repo: person
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| listening | 0.8 |" in card
     assert "pattern-listening" in card
+    front, usage = card.split("---\n")[1], card.partition("```python\n")[2].partition("```")[0]
+    name = repo.recipe(repo.head()).base_name
+    assert yaml.safe_load(front) == {
+        "library_name": "transformers", "base_model": name, "tags": ["persona", "task-arithmetic"],
+    }  # fmt: skip
+    assert "measure" not in card
+    names: dict[str, object] = {}
+    exec(usage.replace("path/to/this/folder", str(tmp_path / "out")), names)
+    assert type(names["model"]).__name__ == "LlamaForCausalLM"
     receipt = json.loads((tmp_path / "out" / "persona.json").read_text())
     assert receipt["commit"] == built.commit
     assert receipt["recipe"]["vectors"][0]["alpha"] == 0.8
@@ -330,6 +341,21 @@ def test_replace_replaces_only_what_a_build_wrote(models: TinyModels, repo: pers
         persona.build(repo, tmp_path / "out", replace=True)
     assert (mine / "thesis").read_text() == "years"
     assert (tmp_path / "out" / "checkpoint-5").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "kind"),
+    [
+        ({"architectures": ["Qwen2ForCausalLM"]}, {"tokenizer.json": b""}, "AutoModelForCausalLM"),
+        ({"architectures": ["T5ForConditionalGeneration"]}, {}, "T5ForConditionalGeneration"),
+        ({"architectures": ["x; import os"]}, {}, "AutoModel"),
+    ],
+)
+def test_the_code_of_a_card_loads_what_is_there(config: dict[str, object], files: dict[str, bytes], kind: str) -> None:
+    usage = usage_of_model(config, files)
+    assert f"model = {kind}.from_pretrained(" in usage
+    assert ("AutoTokenizer" in usage) == bool(files)
+    compile(usage, "card", "exec")
 
 
 def _card(out: Path) -> None:

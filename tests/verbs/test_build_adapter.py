@@ -277,7 +277,9 @@ def test_an_adapter_is_replaced_like_a_build(make_repo: MakeRepo, tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "README.md", "adapter_config.json", "adapter_model.safetensors", "persona.json",
     ]  # fmt: skip
-    assert "library_name: peft" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "library_name: peft" in card
+    assert 'model = PeftModel.from_pretrained(base, "path/to/this/folder")' in card
     with (tmp_path / "out" / "adapter_config.json").open("a") as file:
         file.write("\n")
     assert not persona.verify(tmp_path / "out").ok

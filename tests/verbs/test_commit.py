@@ -13,7 +13,7 @@ from peft import LoraConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import persona
-from persona.errors import CheckpointError, UsageError, WrongBase
+from persona.errors import CheckpointError, Refusal, UsageError, WrongBase
 from persona.ids import CommitId
 from tests.checkpoints.peft_folders import build, train
 from tests.checkpoints.test_adapter import LLAMA
@@ -163,3 +163,33 @@ def test_an_interrupted_copy_is_no_smaller_model(repo: persona.Repository, tmp_p
         index.unlink()
     with pytest.raises(CheckpointError, match="lacks tensor" if indexed else rf"of the {len(shards)} shards"):
         persona.commit(repo, tmp_path / "run", name="a")
+
+
+def test_amend_replaces_the_newest_commit(half: persona.Repository) -> None:
+    old, parent = half.commit(half.head()), half.resolve("HEAD~1")
+    persona.tag(half, "v1")
+    half.recipe_path.write_text(half.head_text().replace("alpha = 0.5", "alpha = 0.7  # warmer"))
+    done = persona.commit(half, message="a little less", amend=True).recorded
+    assert done is not None
+    assert [change.text for change in done.changes] == ["a α 1 → 0.7"]
+    assert done.notes == (f"the earlier commit {half.resolve('v1')[:7]} stays in v1",)
+    new = half.commit(half.head())
+    assert (new.parents, new.message, new.author) == ((parent,), "a little less", old.author)
+    assert "# warmer" in half.head_text()
+    assert not half.is_edited()
+    persona.commit(half, message="less", amend=True)
+    assert half.commit(half.head()).text == new.text
+    persona.undo(half)
+    persona.undo(half)
+    assert half.commit(half.head()) == old
+    assert half.recipe_text() == half.head_text()
+
+
+def test_what_cannot_be_amended(models: TinyModels, half: persona.Repository) -> None:
+    with pytest.raises(Refusal, match="nothing to amend"):
+        persona.commit(half, amend=True)
+    with pytest.raises(UsageError, match="--amend takes no run"):
+        persona.commit(half, models.run(2), amend=True)
+    half.recipe_path.write_text(half.text(half.resolve("HEAD~1")))
+    with pytest.raises(Refusal, match="nothing would be left of the commit"):
+        persona.commit(half, message="none", amend=True)

@@ -110,6 +110,11 @@ def test_log_show_and_diff_have_it(tuned: persona.Repository) -> None:
     (reading,) = persona.log(tuned, "HEAD~2")[0].measured
     assert (reading.suite, reading.text) == ("calm", f"answers loss {scores(done, 1)['answers', 'loss'].value:.4g}")
     assert [(one.measure, one.name) for one in persona.show(tuned, "HEAD~2").measured] == list(scores(done))
+    value = f"{scores(done, 1)['answers', 'loss'].value:.4g}"
+    persona.build(tuned, tuned.root / "out", "HEAD~2")
+    assert f"| calm | answers loss | {value} " in (tuned.root / "out" / "README.md").read_text()
+    persona.build(tuned, tuned.root / "fp16", "HEAD~2", dtype="fp16")
+    assert "| calm |" not in (tuned.root / "fp16" / "README.md").read_text()
     moved = {(one.measure, one.name): one for one in persona.diff(tuned, "HEAD~3", "HEAD~2").measured}
     loss, after = moved["answers", "loss"], scores(done, 1)["answers", "loss"]
     assert (loss.after, loss.verdict) == (pytest.approx(after.value), "worse")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -396,3 +397,23 @@ def test_two_inits_in_one_folder(models: TinyModels, tmp_path: Path) -> None:
         files.observer = None
     assert persona.log(persona.open(root))[0].subject == "add a"
     assert sorted(p.name for p in root.iterdir()) == [".persona", "persona.toml"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "none"])
+def test_git_does_not_add_the_store(models: TinyModels, tmp_path: Path, kind: str) -> None:
+    work = tmp_path / "code" / "models" / "work"
+    work.parent.mkdir(parents=True)
+    if kind == "folder":
+        subprocess.run(["git", "init", "-q", tmp_path / "code"], check=True)
+    elif kind == "file":
+        (tmp_path / "code" / ".git").write_text("gitdir: elsewhere\n")
+    persona.init(work, models.base(), author="Test")
+    assert (work / ".persona" / ".gitignore").exists() == (kind != "none")
+    if kind == "folder":
+        said = subprocess.run(
+            ["git", "status", "--short", "-uall"], cwd=tmp_path / "code", check=True, capture_output=True, text=True
+        )
+        assert said.stdout == "?? models/work/persona.toml\n"
+    assert persona.fsck(persona.open(work)).ok
+    persona.gc(persona.open(work))
+    assert (work / ".persona" / ".gitignore").exists() == (kind != "none")

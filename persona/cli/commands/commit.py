@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     help="Record a readout instead of a run: the folder from 'persona readout train'.",
 )
 @message_option
+@click.option("-a", "--all", "everything", is_flag=True, help="Record the edits of persona.toml, as without it.")
+@click.option(
+    "--amend", is_flag=True, help="Replace the newest commit: with the edits of persona.toml, the new message, or both."
+)
 @click.option(
     "--metrics", metavar="FILE", type=click.Path(readable=False), help="JSON file of results to store with the commit."
 )
@@ -69,6 +73,8 @@ def command(
     tied: str | None,
     readout: str | None,
     message: str | None,
+    everything: bool,
+    amend: bool,
     metrics: str | None,
     meta: tuple[str, ...],
     data: tuple[str, ...],
@@ -85,12 +91,13 @@ def command(
     persona commit runs/voice --as voice --alpha 0.8 --node core-personality
     persona commit runs/voice --data data/voice.jsonl --metrics runs/voice/eval.json
     persona commit -m "softer voice"            # after editing persona.toml
+    persona commit --amend -m "warmer voice"    # the replaced commit stays in 'persona op log'
     persona commit --readout out/feelings --as feelings
     """
     from persona.verbs.commit import commit
 
     if readout is not None:
-        _check_readout_options(run, alpha, node, tied, metrics, meta, data, code)
+        _check_readout_options(run, alpha, node, tied, metrics, meta, data, code, amend or None)
         _commit_readout(app, readout, name, message)
         return
     repo = app.repository()
@@ -105,6 +112,7 @@ def command(
         meta=once((_pair(text) for text in meta), "--meta"),
         data=[app.path(path) for path in data],
         code=_code(app, run, code),
+        amend=amend,
         progress=app.progress(),
         **app.recording(repo, message),
     )
@@ -117,7 +125,7 @@ def _check_readout_options(run: str | None, *others: object) -> None:
         raise UsageError("RUN and --readout cannot be used together", "Commit the run first: persona commit RUN")
     if any(other not in (None, ()) for other in others):
         raise UsageError(
-            "--readout cannot be used with --alpha, --node, --tied, --metrics, --meta, --data or --code",
+            "--readout cannot be used with --alpha, --node, --tied, --metrics, --meta, --data, --code or --amend",
             "Leave them out: the readout's manifest describes it.",
         )
 

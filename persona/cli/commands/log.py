@@ -81,7 +81,7 @@ def command(
     persona log --graph --oneline --all
     persona log --vector listening --since "2 weeks ago"
     persona log main..voice
-    persona log -3 -p --grep warmer
+    persona log -p -n 3 --grep warmer
     """
     from persona.evaluate.results import Headlines
     from persona.verbs.log import log

@@ -30,6 +30,7 @@ COUNTED = {
     "removed": "vector removed",
     "alpha": "alpha changed",
     "retrained": "vector retrained",
+    "renamed": "vector renamed",
     "specification": "specification changed",
     "fisher": "Fisher diagonal changed",
     "moved": "order changed",
