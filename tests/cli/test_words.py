@@ -50,7 +50,7 @@ def test_help(tmp_path: Path, run: Run) -> None:
     assert few == run(tmp_path, "--help").out
     listed = {name for name in COMMANDS if re.search(rf"^  {name} ", few, re.MULTILINE)}
     assert listed == LOOP
-    assert len(LOOP) == 15
+    assert len(LOOP) == 16
     assert all(re.search(rf"^  {name} ", whole, re.MULTILINE) for name in COMMANDS)
 
 
