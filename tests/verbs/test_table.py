@@ -71,7 +71,8 @@ def test_a_row_for_each_commit(work: Repository) -> None:
 def test_sorting_and_conditions(work: Repository) -> None:
     last = persona.table(work).rows[-1].subject
     aside = "=by depth\x1b"
-    assert subjects(work, everything=True, limit=1) == [aside]
+    assert sorted(subjects(work, everything=True)) == sorted(subjects(work, revs="aside"))
+    assert subjects(work, revs="aside", limit=1) == [aside]
     assert subjects(work, sort="calm answers loss") == ["add b", "add a", last]
     assert subjects(work, sort="calm answers loss", reverse=True) == ["add a", "add b", last]
     assert subjects(work, reverse=True) == [last, "add a", "add b"]
