@@ -68,20 +68,19 @@ def listen(port: int = 0) -> Listening:
     return Listening(sock, Keys(sock.getsockname()[1]))
 
 
-def serve(root: Path, folder: Path, listening: Listening, author: str = "") -> None:
+def serve(root: Path, folder: Path, listening: Listening) -> None:
     """Serve the page of a repository until SIGINT or SIGTERM.
 
     Args:
         root: The folder with ``persona.toml``.
         folder: Its ``.persona``.
         listening: What :func:`listen` returned.
-        author: Author of the commits that are made from the page.
     """
     import uvicorn
 
     from persona.ui.site import application
 
-    app = application(root, folder, listening.keys, author)
+    app = application(root, folder, listening.keys)
     config = uvicorn.Config(
         app,
         log_config=None,

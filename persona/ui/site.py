@@ -48,16 +48,20 @@ VIEWS: Mapping[str, View] = {
 
 ACTIONS: Mapping[str, Action] = {
     "measure-interference": actions.measure_interference,
+    "alpha": actions.alpha,
+    "commit": actions.commit,
+    "undo": actions.undo,
+    "redo": actions.redo,
 }
 """Every form: what it does, and the page to show then."""
 
 
-def application(root: Path, folder: Path, keys: Keys, author: str = "") -> ASGIApp:
+def application(root: Path, folder: Path, keys: Keys) -> ASGIApp:
     """The application, behind its guard; see :func:`persona.ui.serve.serve`."""
     jobs = Jobs()
 
     def asked(request: Request) -> Asked:
-        return Asked(Repository(root, folder), request.query_params, jobs, author)  # opened anew: it may have changed
+        return Asked(Repository(root, folder), request.query_params, jobs)  # opened anew: it may have changed
 
     def viewing(name: str, view: View) -> Route:
         def answer(request: Request) -> Response:

@@ -36,7 +36,6 @@ class Asked:
     repo: Repository
     query: Mapping[str, str]
     jobs: Jobs
-    author: str = ""
 
     def get(self, name: str) -> str:
         """A value in the address; empty if it has none."""
@@ -113,8 +112,13 @@ def compare(asked: Asked) -> dict[str, Any]:
 
 def recipe(asked: Asked) -> dict[str, Any]:
     """The result of ``status``, and the newest operations."""
-    now = status(asked.repo)
-    return {"status": now, "operations": op_log(asked.repo, limit=8)}
+    repo = asked.repo
+    return {
+        "status": status(repo),
+        "operations": op_log(repo, limit=8),
+        "undoable": repo.log.to_undo(),
+        "redoable": repo.log.to_redo(),
+    }
 
 
 def vectors(asked: Asked) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def site(shown: persona.Repository) -> Iterator[Site]:
     import uvicorn
 
     listening = listen()
-    app = application(shown.root, shown.folder, listening.keys, "Test <test@example.org>")
+    app = application(shown.root, shown.folder, listening.keys)
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening.socket]})
@@ -113,6 +113,33 @@ def test_two_commits_are_compared_by_keyboard(site: Site) -> None:
         focused.send_keys(Keys.ENTER)
         waiting(browser, lambda: "/compare?" in browser.current_url)
         assert browser.find_element("css selector", "h1").text == "Two revisions side by side"
+
+
+def test_a_slider_is_moved_committed_and_undone_by_keyboard(site: Site) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    before = {entry.name: entry.alpha for entry in persona.status(site.repo).recipe.vectors}
+    with chromium() as browser:
+        site.enter(browser)
+        site.open(browser, "recipe")
+        row = browser.find_element("css selector", '[data-strength="alpha.calm"]')
+        slider, number = row.find_elements("css selector", "input")
+        line = browser.find_element("css selector", "[data-line]")
+        assert line.text == "nothing is changed yet"
+        slider.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+        assert float(number.get_attribute("value")) == 0.65
+        assert line.text == "persona alpha calm=0.65"
+        message = browser.find_element("id", "message")
+        message.send_keys("it's less")
+        assert line.text == """persona alpha calm=0.65 -m 'it'"'"'s less'"""
+        message.send_keys(Keys.ENTER)
+        waiting(browser, lambda: "now 0.65" in browser.page_source)
+        assert persona.op_log(site.repo)[0].command == """alpha calm=0.65 -m 'it'"'"'s less'"""
+        assert persona.log(site.repo)[0].subject == "it's less"
+        browser.find_element("css selector", "form[action=undo] button").send_keys(Keys.ENTER)
+        waiting(browser, lambda: "now 0.75" in browser.page_source)
+        assert {entry.name: entry.alpha for entry in persona.status(site.repo).recipe.vectors} == before
+        assert browser.get_log("browser") == []
 
 
 def test_a_page_elsewhere_cannot_read_or_change_anything(site: Site) -> None:

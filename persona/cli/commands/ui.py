@@ -34,14 +34,13 @@ def command(app: App, port: int, no_browser: bool) -> None:
     from persona.ui.serve import address_of, listen, serve
 
     repo = app.repository()
-    author = app.author(repo)
     listening = listen(port)
     address = address_of(listening)
     app.show("ui", address, lambda console: console.print(f"{address.url}\nCtrl-C ends it.", soft_wrap=True))
     if not no_browser and not app.json and _has_a_screen():
         _open(listening.address_for_once)
     with contextlib.suppress(KeyboardInterrupt):
-        serve(repo.root, repo.folder, listening, author)
+        serve(repo.root, repo.folder, listening)
 
 
 def _has_a_screen() -> bool:
