@@ -11,6 +11,8 @@ from persona.errors import UsageError
 from persona.ui.guard import Keys
 
 HOST = "127.0.0.1"
+PATIENCE = 5.0
+"""Seconds that work gets to end when the server does."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,11 @@ def serve(root: Path, folder: Path, listening: Listening) -> None:
     """
     import uvicorn
 
+    from persona.ui.jobs import Jobs
     from persona.ui.site import application
 
-    app = application(root, folder, listening.keys)
+    jobs = Jobs()
+    app = application(root, folder, listening.keys, jobs)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -92,4 +96,7 @@ def serve(root: Path, folder: Path, listening: Listening) -> None:
         timeout_graceful_shutdown=1,
     )
     with listening.socket:
-        uvicorn.Server(config).run(sockets=[listening.socket])
+        try:
+            uvicorn.Server(config).run(sockets=[listening.socket])
+        finally:
+            jobs.stop(PATIENCE)

@@ -95,6 +95,7 @@ RUNNING: dict[str, tuple[str, ...]] = {
     "build": ("build side -o {out}/d --as-adapter --rank 2",),
     "export": ("export --to {out}/recipe.yml", "export weighed --to {out}/weighed.yml --base org/base"),
     "eval": ("eval HEAD HEAD~1", "eval weighed"),
+    "chat": ("chat side --prompt hello --max-tokens 2",),
     "verify-vectors": ("verify-vectors --limit 2",),
     "blame": ("blame --limit 2",),
     "sweep": ("sweep a --alpha 0:1:2 --limit 2",),

@@ -17,7 +17,7 @@ from persona.errors import UsageError
 @json_option
 @click.pass_obj
 def command(app: App, values: tuple[str, ...], scale: float | None, message: str | None) -> None:
-    """Set the alphas of vectors and the scale, and commit them
+    """Set alphas and the scale, and commit them
 
     An alpha scales its vector: 0 turns it off, and a negative alpha subtracts it.
 

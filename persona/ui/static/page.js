@@ -7,6 +7,8 @@ for (const box of document.querySelectorAll("[data-job]")) {
   const show = (text) => {
     const state = JSON.parse(text);
     box.querySelector("[data-label]").textContent = state.label;
+    const said = box.querySelector("[data-text]");
+    if (said) said.textContent = state.text;
     if (state.total > 0) {
       bar.max = state.total;
       bar.value = Math.min(state.done, state.total);
@@ -55,6 +57,21 @@ for (const form of document.querySelectorAll("[data-command]")) {
     });
   }
   message.addEventListener("input", show);
+  message.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") {
+      event.preventDefault();
+      form.requestSubmit(form.querySelector("[data-default]"));
+    }
+  });
   form.addEventListener("reset", () => setTimeout(show));
   show();
+}
+
+// The chat answers with the strengths of the sliders, committed or not.
+for (const form of document.querySelectorAll("[data-with]")) {
+  form.addEventListener("formdata", (event) => {
+    for (const [name, value] of new FormData(document.getElementById(form.dataset.with))) {
+      if (name === "scale" || name.startsWith("alpha.")) event.formData.set(name, value);
+    }
+  });
 }
