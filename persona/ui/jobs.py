@@ -10,6 +10,7 @@ from typing import Any
 
 from persona.errors import PersonaError
 from persona.progress import Progress, Task
+from persona.visible import visible
 
 KEPT = 16
 """Results that are kept."""
@@ -19,7 +20,10 @@ _UNKNOWN = "this is a bug in persona"
 
 @dataclass
 class Job:
-    """A piece of work. ``label``, ``done`` and ``total`` say how far it is; ``error`` is set if it failed."""
+    """A piece of work. ``label``, ``done`` and ``total`` say how far it is; ``error`` is set if it failed.
+
+    ``text`` grows while it runs, for work that says something. ``stopped`` asks it to end early.
+    """
 
     number: int
     label: str
@@ -27,12 +31,25 @@ class Job:
     total: int = 0
     result: Any = None
     error: PersonaError | None = None
+    text: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     @property
     def state(self) -> dict[str, object]:
         """What the page is told."""
-        return {"label": self.label, "done": self.done, "total": self.total, "ended": self.ended.is_set()}
+        return {
+            "label": self.label,
+            "done": self.done,
+            "total": self.total,
+            "text": visible(self.text),
+            "ended": self.ended.is_set(),
+        }
+
+    @property
+    def progress(self) -> Progress:
+        """Progress of a verb, as the state of this job."""
+        return _JobProgress(self)
 
 
 class _JobProgress:
@@ -78,7 +95,7 @@ class Jobs:
         with self._lock:
             return next((job for job in self._by_key.values() if job.number == number), None)
 
-    def start(self, key: Hashable, work: Callable[[Progress], Any]) -> Job:
+    def start(self, key: Hashable, work: Callable[[Job], Any]) -> Job:
         """Start work for ``key``, unless it runs or is done already; what failed is tried again."""
         with self._lock:
             known = self._by_key.get(key)
@@ -92,10 +109,19 @@ class Jobs:
         threading.Thread(target=self._run, args=(job, work), daemon=True).start()
         return job
 
-    def _run(self, job: Job, work: Callable[[Progress], Any]) -> None:
+    def stop(self, seconds: float) -> None:
+        """Ask all work to end, and wait so long for it."""
+        with self._lock:
+            running = [job for job in self._by_key.values() if not job.ended.is_set()]
+        for job in running:
+            job.stopped.set()
+        for job in running:
+            job.ended.wait(seconds)
+
+    def _run(self, job: Job, work: Callable[[Job], Any]) -> None:
         try:
             with self._turn:
-                job.result = work(_JobProgress(job))
+                job.result = work(job)
         except PersonaError as error:
             job.error = error
         except Exception as error:

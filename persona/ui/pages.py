@@ -37,7 +37,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "alpha": alpha_text, "change": change, "interval": interval, "number": number, "shade": shade, "short": short, "when": when,
+        "alpha": alpha_text, "change": change, "exact": exact, "interval": interval, "number": number, "shade": shade, "short": short, "when": when,
     }  # fmt: skip
     return environment
 
@@ -58,6 +58,11 @@ def when(time: str) -> str:
         return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M")
     except ValueError:
         return time
+
+
+def exact(value: float) -> str:
+    """A number with all its digits, as people type it."""
+    return repr(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
 
 
 def number(value: float | None) -> str:

@@ -11,6 +11,8 @@ from persona.errors import UsageError
 from persona.ui.guard import Keys
 
 HOST = "127.0.0.1"
+PATIENCE = 5.0
+"""Seconds that work gets to end when the server does."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,21 @@ def listen(port: int = 0) -> Listening:
     return Listening(sock, Keys(sock.getsockname()[1]))
 
 
-def serve(root: Path, folder: Path, listening: Listening, author: str = "") -> None:
+def serve(root: Path, folder: Path, listening: Listening) -> None:
     """Serve the page of a repository until SIGINT or SIGTERM.
 
     Args:
         root: The folder with ``persona.toml``.
         folder: Its ``.persona``.
         listening: What :func:`listen` returned.
-        author: Author of the commits that are made from the page.
     """
     import uvicorn
 
+    from persona.ui.jobs import Jobs
     from persona.ui.site import application
 
-    app = application(root, folder, listening.keys, author)
+    jobs = Jobs()
+    app = application(root, folder, listening.keys, jobs)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -93,4 +96,7 @@ def serve(root: Path, folder: Path, listening: Listening, author: str = "") -> N
         timeout_graceful_shutdown=1,
     )
     with listening.socket:
-        uvicorn.Server(config).run(sockets=[listening.socket])
+        try:
+            uvicorn.Server(config).run(sockets=[listening.socket])
+        finally:
+            jobs.stop(PATIENCE)

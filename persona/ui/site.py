@@ -21,6 +21,7 @@ from persona.errors import Locked, PersonaError, Refusal, UsageError
 from persona.repository import Repository
 from persona.ui import actions, views
 from persona.ui.actions import Form
+from persona.ui.chat import Chat
 from persona.ui.guard import Guard, Keys
 from persona.ui.jobs import Jobs
 from persona.ui.pages import STATIC, page
@@ -48,16 +49,25 @@ VIEWS: Mapping[str, View] = {
 
 ACTIONS: Mapping[str, Action] = {
     "measure-interference": actions.measure_interference,
+    "alpha": actions.alpha,
+    "commit": actions.commit,
+    "undo": actions.undo,
+    "redo": actions.redo,
+    "try": actions.try_strengths,
+    "say": actions.say,
+    "stop": actions.stop,
+    "take-back": actions.take_back,
+    "forget": actions.forget,
 }
 """Every form: what it does, and the page to show then."""
 
 
-def application(root: Path, folder: Path, keys: Keys, author: str = "") -> ASGIApp:
+def application(root: Path, folder: Path, keys: Keys, jobs: Jobs | None = None) -> ASGIApp:
     """The application, behind its guard; see :func:`persona.ui.serve.serve`."""
-    jobs = Jobs()
+    work, chat = jobs or Jobs(), Chat()
 
     def asked(request: Request) -> Asked:
-        return Asked(Repository(root, folder), request.query_params, jobs, author)  # opened anew: it may have changed
+        return Asked(Repository(root, folder), request.query_params, work, chat)  # opened anew: it may have changed
 
     def viewing(name: str, view: View) -> Route:
         def answer(request: Request) -> Response:
@@ -76,7 +86,7 @@ def application(root: Path, folder: Path, keys: Keys, author: str = "") -> ASGIA
 
     async def events(request: Request) -> Response:
         number = request.query_params.get("job", "")
-        job = jobs.numbered(int(number)) if number.isdecimal() and len(number) < 10 else None
+        job = work.numbered(int(number)) if number.isdecimal() and len(number) < 10 else None
         if job is None:
             raise HTTPException(404)
 

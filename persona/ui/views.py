@@ -11,6 +11,7 @@ from persona.errors import PersonaError, UsageError
 from persona.history.evaluations import number_called
 from persona.recipe.alphas import alpha_text
 from persona.ui import lanes
+from persona.ui.chat import strengths_of
 from persona.verbs.diff import diff
 from persona.verbs.log import LogEntry, log
 from persona.verbs.op_log import op_log
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from persona.evaluate.results import FigureDiff
     from persona.ids import CommitId
     from persona.repository import Repository
+    from persona.ui.chat import Chat
     from persona.ui.jobs import Jobs
 
 PAGE = 50
@@ -36,7 +38,7 @@ class Asked:
     repo: Repository
     query: Mapping[str, str]
     jobs: Jobs
-    author: str = ""
+    chat: Chat
 
     def get(self, name: str) -> str:
         """A value in the address; empty if it has none."""
@@ -112,9 +114,18 @@ def compare(asked: Asked) -> dict[str, Any]:
 
 
 def recipe(asked: Asked) -> dict[str, Any]:
-    """The result of ``status``, and the newest operations."""
-    now = status(asked.repo)
-    return {"status": now, "operations": op_log(asked.repo, limit=8)}
+    """The result of ``status``, the newest operations, and the chat."""
+    repo, chat = asked.repo, asked.chat
+    now = status(repo)
+    return {
+        "status": now,
+        "chat": chat,
+        "tried": chat.strengths_at(now.commit),
+        "strengths_of": strengths_of,
+        "operations": op_log(repo, limit=8),
+        "undoable": repo.log.to_undo(),
+        "redoable": repo.log.to_redo(),
+    }
 
 
 def vectors(asked: Asked) -> dict[str, Any]:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 import persona
+from persona.ui.guard import COOKIE, Keys
+from persona.ui.site import application
 from tests.evaluate import small
 from tests.models import on_one_thread
 from tests.readout.handmade import handmade, written
 
 EVIL = "<script>alert('no')</script>\x1b]0;owned\x07\u202egpj.exe"
+PORT = 8123
+ORIGIN = {"origin": f"http://127.0.0.1:{PORT}"}
+
+
+@contextmanager
+def inside(repo: persona.Repository, keys: Keys) -> Iterator[TestClient]:
+    """A browser that was let in."""
+    app = application(repo.root, repo.folder, keys)
+    with TestClient(app, f"http://127.0.0.1:{PORT}/{keys.place}/", follow_redirects=False) as client:
+        client.cookies.set(COOKIE, keys.cookie)
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,11 @@ from persona.ui.serve import HOST, address_of, listen
 from persona.ui.site import VIEWS, application
 from tests.ui.browser import chromium
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 LOOKS = {"light": {}, "dark": {"dark": True}, "narrow": {"size": (380, 800)}}
 
@@ -47,7 +51,7 @@ def site(shown: persona.Repository) -> Iterator[Site]:
     import uvicorn
 
     listening = listen()
-    app = application(shown.root, shown.folder, listening.keys, "Test <test@example.org>")
+    app = application(shown.root, shown.folder, listening.keys)
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening.socket]})
@@ -113,6 +117,65 @@ def test_two_commits_are_compared_by_keyboard(site: Site) -> None:
         focused.send_keys(Keys.ENTER)
         waiting(browser, lambda: "/compare?" in browser.current_url)
         assert browser.find_element("css selector", "h1").text == "Two revisions side by side"
+
+
+def test_a_slider_is_moved_committed_and_undone_by_keyboard(site: Site) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    before = {entry.name: entry.alpha for entry in persona.status(site.repo).recipe.vectors}
+    with chromium() as browser:
+        site.enter(browser)
+        site.open(browser, "recipe")
+        row = browser.find_element("css selector", '[data-strength="alpha.calm"]')
+        slider, number = row.find_elements("css selector", "input")
+        line = browser.find_element("css selector", "[data-line]")
+        assert line.text == "nothing is changed yet"
+        slider.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+        assert float(number.get_attribute("value")) == 0.65
+        assert line.text == "persona alpha calm=0.65"
+        message = browser.find_element("id", "message")
+        message.send_keys("it's less")
+        assert line.text == """persona alpha calm=0.65 -m 'it'"'"'s less'"""
+        message.send_keys(Keys.ENTER)
+        waiting(browser, lambda: "now 0.65" in browser.page_source)
+        assert persona.op_log(site.repo)[0].command == """alpha calm=0.65 -m 'it'"'"'s less'"""
+        assert persona.log(site.repo)[0].subject == "it's less"
+        browser.find_element("css selector", "form[action=undo] button").send_keys(Keys.ENTER)
+        waiting(browser, lambda: "now 0.75" in browser.page_source)
+        assert {entry.name: entry.alpha for entry in persona.status(site.repo).recipe.vectors} == before
+        assert browser.get_log("browser") == []
+
+
+def test_a_moved_slider_changes_the_reply(site: Site, axe: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def say() -> str:
+        replies = len(browser.find_elements("css selector", ".reply small"))
+        browser.find_element("id", "prompt").send_keys("w3 w4", Keys.ENTER)
+        waiting(browser, lambda: len(browser.find_elements("css selector", ".reply small")) > replies, 60)
+        text: str = browser.find_elements("css selector", ".reply")[-1].text
+        return text
+
+    before = site.repo.log.head()
+    with chromium() as browser:
+        site.enter(browser)
+        site.open(browser, "recipe")
+        first = say()
+        browser.find_element("css selector", "form[action=take-back] button").click()  # the model's context is full
+        waiting(browser, lambda: not browser.find_elements("css selector", ".reply"))
+        number = browser.find_element("id", "value-alpha.calm")
+        number.clear()
+        number.send_keys("9")
+        second = say()
+        assert "calm 0.75" in first
+        assert "calm 9" in second
+        assert browser.find_element("id", "value-alpha.calm").get_attribute("value") == "9"
+        assert browser.find_element("css selector", "[data-line]").text == "persona alpha calm=9"
+        assert serious(browser, axe) == []
+        assert browser.get_log("browser") == []
+        browser.find_element("css selector", "form[action=forget] button").click()
+        waiting(browser, lambda: not browser.find_elements("css selector", ".reply"))
+    assert site.repo.log.head() == before
 
 
 def test_a_page_elsewhere_cannot_read_or_change_anything(site: Site) -> None:

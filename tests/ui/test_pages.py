@@ -12,11 +12,9 @@ from starlette.testclient import TestClient
 import persona
 from persona.ui.guard import COOKIE, Keys
 from persona.ui.site import VIEWS, application
-from tests.ui.conftest import EVIL
+from tests.ui.conftest import EVIL, ORIGIN, PORT, inside
 
-PORT = 8123
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-ORIGIN = {"origin": f"http://127.0.0.1:{PORT}"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +25,7 @@ def keys() -> Keys:
 @pytest.fixture(scope="module")
 def outside(shown: persona.Repository, keys: Keys) -> Iterator[TestClient]:
     """A browser that was not let in."""
-    app = application(shown.root, shown.folder, keys, "Test <test@example.org>")
+    app = application(shown.root, shown.folder, keys)
     with TestClient(app, f"http://127.0.0.1:{PORT}", follow_redirects=False) as client:
         yield client
 
@@ -35,9 +33,7 @@ def outside(shown: persona.Repository, keys: Keys) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def client(shown: persona.Repository, keys: Keys) -> Iterator[TestClient]:
     """A browser that was."""
-    app = application(shown.root, shown.folder, keys, "Test <test@example.org>")
-    with TestClient(app, f"http://127.0.0.1:{PORT}/{keys.place}/", follow_redirects=False) as client:
-        client.cookies.set(COOKIE, keys.cookie)
+    with inside(shown, keys) as client:
         yield client
 
 

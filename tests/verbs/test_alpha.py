@@ -39,6 +39,18 @@ def test_alphas_are_set_in_one_commit(parted: persona.Repository) -> None:
     }
 
 
+def test_the_scale_is_set_with_them_and_alone(added: persona.Repository) -> None:
+    assert persona.alpha(added, {"a": 0.5}, scale=0.9).message == "a α 1 → 0.5; scale 1 → 0.9"
+    recipe = added.recipe(added.head())
+    assert (recipe.scale, recipe.vectors[0].alpha, recipe.method) == (0.9, 0.5, "linear")
+    assert persona.alpha(added, {}, scale=1.0).message == "scale 0.9 → 1"
+    assert added.recipe(added.head()).scale == 1.0
+    with pytest.raises(Refusal, match="already has this scale"):
+        persona.alpha(added, {}, scale=1.0)
+    with pytest.raises(UsageError, match="scale nan is not a finite number"):
+        persona.alpha(added, {}, scale=float("nan"))
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "said", "hint"),
     [

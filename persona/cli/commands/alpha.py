@@ -11,24 +11,28 @@ from persona.errors import UsageError
 
 
 @click.command("alpha", context_settings={"ignore_unknown_options": True})
-@click.argument("values", nargs=-1, required=True, metavar="NAME=VALUE...", type=STRENGTH)
+@click.argument("values", nargs=-1, metavar="[NAME=VALUE]...", type=STRENGTH)
+@click.option("--scale", type=float, metavar="N", help="Scale of the whole recipe, which multiplies all vectors.")
 @message_option
 @json_option
 @click.pass_obj
-def command(app: App, values: tuple[str, ...], message: str | None) -> None:
-    """Set the alphas of vectors and commit them
+def command(app: App, values: tuple[str, ...], scale: float | None, message: str | None) -> None:
+    """Set alphas and the scale, and commit them
 
     An alpha scales its vector: 0 turns it off, and a negative alpha subtracts it.
 
     \b
     persona alpha listening=0.8
     persona alpha listening=0.8 suggesting=-0.5 -m "gentler"
+    persona alpha --scale 0.9
     """
     from persona.verbs.alpha import alpha
 
+    if not values and scale is None:
+        raise UsageError("there is nothing to set", "Such as: persona alpha NAME=0.8, or: persona alpha --scale 0.9")
     repo = app.repository()
     alphas = once((_value(text) for text in values), "vector")
-    done = alpha(repo, alphas, **app.recording(repo, message))
+    done = alpha(repo, alphas, scale=scale, **app.recording(repo, message))
     app.show("alpha", done, lambda console: recorded(console, done))
 
 

@@ -21,8 +21,8 @@ from persona.cli.app import App, json_option
 def command(app: App, port: int, no_browser: bool) -> None:
     """Open the repository in a browser
 
-    Shows the history, revisions side by side, what each vector does, and how vectors interfere; sets alphas and the scale, and
-    undoes that. Every change is a command of this program, which the page shows.
+    Shows the history, revisions side by side, what each vector does, and how vectors interfere. Sets alphas and the scale, undoes
+    that, and lets you talk to the model as they are set. Every change is a command of this program, which the page shows.
 
     The server answers only this computer, and only who has the address, which is a secret. Ctrl-C ends it. Needs
     pip install 'persona-vcs[ui]'.
@@ -34,14 +34,13 @@ def command(app: App, port: int, no_browser: bool) -> None:
     from persona.ui.serve import address_of, listen, serve
 
     repo = app.repository()
-    author = app.author(repo)
     listening = listen(port)
     address = address_of(listening)
     app.show("ui", address, lambda console: console.print(f"{address.url}\nCtrl-C ends it.", soft_wrap=True))
     if not no_browser and not app.json and _has_a_screen():
         _open(listening.address_for_once)
     with contextlib.suppress(KeyboardInterrupt):
-        serve(repo.root, repo.folder, listening, author)
+        serve(repo.root, repo.folder, listening)
 
 
 def _has_a_screen() -> bool:
