@@ -229,7 +229,7 @@ class Lab:
         )
         if first is None:
             return {f"seed {self.seed}": f"blame: {blamed}; no commit is bad"}
-        ended = bisect.bisect(repo, "HEAD", ["base"], judge)
+        ended = bisect.bisect(repo, "HEAD", [persona.log(repo)[-1].commit], judge)
         name = next((entry.subject for entry in history if entry.commit == ended.found), "nothing")
         return {f"seed {self.seed}": f"blame: {blamed}; bisect: {name}; the first bad commit: {first.subject}"}
 
