@@ -32,10 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--slow", action="store_true", help="also run the tests that take minutes, and draw all random inputs"
     )
     parser.addoption("--real", action="store_true", help="also run the tests with SmolLM2-135M-Instruct: minutes")
-    parser.addoption("--vllm", metavar="PYTHON", help="interpreter of an environment with vLLM, for tests/served")
-    parser.addoption(
-        "--llama", metavar="PYTHON", help="interpreter of an environment with llama-cpp-python, for tests/served"
-    )
+    parser.addoption("--vllm-python", metavar="PYTHON", help="with --real: a Python with vllm, to serve builds with")
+    parser.addoption("--llama-python", metavar="PYTHON", help="with --real: a Python with llama-cpp-python")
+    parser.addoption("--llama-source", metavar="FOLDER", help="with --real: the sources of llama.cpp")
     parser.addoption(
         "--every", action="store_true", help="try every effect, every moment and every forgery, not a share: hours"
     )

@@ -111,13 +111,35 @@ def _rights(output: Output) -> tuple[str, ...]:
 
 
 def joined(pairs: Sequence[Pair]) -> list[Pair]:
-    """Join the pairs of separate experts to one for their stacked parameter, and nest parameters of one module."""
+    """Join the pairs of separate experts to one for their stacked parameter, nest parameters of one module, and fill modules up.
+
+    llama.cpp reads no pattern of alphas: it divides `lora_alpha` by each module's own rank. vLLM divides it by `r`. Only
+    modules of one rank have the scale 1 in both. Parameters are PEFT's alone and stay as they are.
+    """
     experts: dict[str, list[Pair]] = {}
     for pair in pairs:
         if pair.module.kind == "expert":
             experts.setdefault(pair.module.target, []).append(pair)
     whole = [pair for pair in pairs if pair.module.kind != "expert"]
-    return _nested([*whole, *(_joined(parts) for parts in experts.values())])
+    nested = _nested([*whole, *(_joined(parts) for parts in experts.values())])
+    largest = max((pair.rank for pair in nested if not pair.module.parameter), default=0)
+    return [pair if pair.module.parameter or pair.rank == largest else _filled(pair, largest) for pair in nested]
+
+
+def _filled(pair: Pair, rank: int) -> Pair:
+    """A pair with zeros up to ``rank``."""
+
+    def make() -> tuple[Float32, Float32]:
+        import numpy as np
+
+        a, b = pair.make()
+        more = rank - pair.rank
+        return (
+            np.concatenate([a, np.zeros((more, *a.shape[1:]), a.dtype)]),
+            np.concatenate([b, np.zeros((len(b), more, *b.shape[2:]), b.dtype)], axis=1),
+        )
+
+    return replace(pair, rank=rank, make=make)
 
 
 def _joined(parts: Sequence[Pair]) -> Pair:

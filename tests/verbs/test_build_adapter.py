@@ -157,16 +157,15 @@ def test_a_recipe_worked_out_by_hand(make_repo: MakeRepo, tmp_path: Path) -> Non
     assert config["target_modules"] == ["model.layers.0.self_attn.k_proj"]
 
 
-def test_it_is_what_vllm_reads(make_repo: MakeRepo, tmp_path: Path) -> None:
-    """vLLM knows no patterns: r must be the largest rank, and lora_alpha / r the scale of every module."""
+def test_it_is_what_vllm_and_llama_cpp_read(make_repo: MakeRepo, tmp_path: Path) -> None:
+    """Neither knows patterns: the scale of a module is lora_alpha / r in vLLM, and lora_alpha / its own rank in llama.cpp."""
     repo, _ = committed(make_repo, tmp_path, *CASES["ranks, targets, signs"])
     persona.build(repo, tmp_path / "out", as_adapter=True)
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     tensors = load_file(tmp_path / "out" / "adapter_model.safetensors")
     ranks = {len(t) for name, t in tensors.items() if name.endswith(".lora_A.weight")}
-    assert ranks == {2, 5, 7}
-    assert config["r"] == config["lora_alpha"] == 7
-    assert config["rank_pattern"] == config["alpha_pattern"]
+    assert ranks == {config["r"]} == {config["lora_alpha"]} == {7}
+    assert config["rank_pattern"] == config["alpha_pattern"] == {}
     assert (config["modules_to_save"], config["bias"], config.get("use_rslora"), config.get("use_dora")) == (
         None, "none", None, None,
     )  # fmt: skip

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--format", type=click.Choice(("vllm", "gguf", "npz")), required=True,
-    help="Format: vLLM, llama.cpp control vectors, or numpy arrays.",
+    help="Format: for a vLLM plugin, llama.cpp control vectors, or numpy arrays.",
 )  # fmt: skip
 @click.option("--concept", "concepts", multiple=True, metavar="NAME", help="Export only this concept; repeatable.")
 @click.option("--layers", metavar="LAYERS", help="Export only these layers, counted from 0, such as 3,5-8.")
@@ -51,6 +51,7 @@ def command(
     """Export a readout for vLLM, llama.cpp or numpy
 
     All formats count layers (blocks) from 0. llama.cpp gets one control vector per concept, and cannot steer layer 0.
+    vLLM itself reads no readouts: that format is for a plugin, which finds the files by the two variables printed.
 
     \b
     persona readout export feelings -o out/vllm --format vllm
