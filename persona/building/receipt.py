@@ -22,7 +22,7 @@ from persona.checkpoints.sidefiles import RECEIPT, leads_out, read_json
 from persona.checkpoints.tensorfile import TensorFile, TensorInfo
 from persona.errors import CheckpointError, NotVerified
 from persona.files import opened, read_bytes, translated
-from persona.ids import TensorId, blob_id, object_digest, tensor_id
+from persona.ids import TensorId, blob_id, is_id, object_digest, tensor_id
 from persona.progress import SILENT, Progress, Task
 from persona.recipe.model import Recipe
 from persona.store.objects import canonical
@@ -30,6 +30,8 @@ from persona.threads import run_all
 
 SCHEMA = 1
 MISSING = "missing"
+LONGEST_NAME = 255
+"""Most bytes of a file's name on Linux's file systems."""
 
 READOUTS = "readouts"
 """Folder of a build's readouts: ``readouts/NAME`` has the two files of each. They are not beside the weights because
@@ -110,10 +112,15 @@ def is_receipt(fields: Mapping[str, Any]) -> bool:
         return False
     return (
         all(isinstance(size, int) and isinstance(header, str) for size, header in listed)
-        and all(isinstance(name, str) for name in ids)
+        and all(map(is_id, [fields["commit"], *ids]))
         and all("/" not in name for name in shards)
-        and not any(leads_out(name) for name in names)
+        and not any(leads_out(name) or _too_long(name) for name in names)
     )
+
+
+def _too_long(name: str) -> bool:
+    """Whether no file can have this name."""
+    return any(len(part.encode(errors="surrogatepass")) > LONGEST_NAME for part in name.split("/"))
 
 
 _KINDS = {

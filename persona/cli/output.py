@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def utf8(text: str) -> str:
-    """Replace what is not valid UTF-8: undecodable bytes of the command line, which Python passes as surrogates."""
-    return os.fsencode(text).decode(errors="replace") if not is_text(text) else text
+    """Replace what is not valid UTF-8: undecodable bytes of the command line, which Python passes as surrogates, and those of JSON."""
+    return text if is_text(text) else _SURROGATE.sub("\ufffd", text)
 
 
 def is_text(text: str) -> bool:

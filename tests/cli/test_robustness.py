@@ -16,6 +16,7 @@ import pytest
 import persona
 from persona.building.receipt import is_receipt
 from persona.cli.app import App
+from persona.cli.output import utf8
 from persona.errors import CheckpointError, Damaged, UsageError
 from persona.ids import object_digest
 from persona.store.objects import canonical
@@ -241,6 +242,9 @@ def test_a_foreign_receipt(work: Path, tmp_path: Path, run: Run, case: str) -> N
         {"shards": {"model.safetensors": None}},
         {"files": {"../secret": "a"}},
         {"files": {"config.json": 1}},
+        {"files": {"config.json": "short"}},
+        {"files": {"x" * 300: "0" * 64}},
+        {"commit": "../../x"},
         {"schema": True},
     ],
 )
@@ -255,6 +259,12 @@ def test_a_receipt_with_the_right_id_and_the_wrong_shape(
     rewritten(out, **changes)
     assert not is_receipt(json.loads((out / "persona.json").read_text()))
     assert_two_lines(run(work, "verify", out), 2, "persona.json", "is not a build's receipt")
+
+
+def test_text_that_is_not_utf8() -> None:
+    """JSON may have any surrogate, and the command line those that stand for a byte."""
+    assert utf8("a\ud800b") == "a\ufffdb"
+    assert utf8(os.fsdecode(b"a\xffb")) == "a\ufffdb"
 
 
 def test_show_does_not_need_the_recipe_file(work: Path, run: Run) -> None:
