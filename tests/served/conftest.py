@@ -119,7 +119,9 @@ def ask(python: str, script: str, folder: Path, request: dict[str, Any]) -> dict
 
 def run(command: Sequence[str]) -> None:
     """Run a program, and show its output only if it fails."""
-    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+    # vLLM's worker dies where it may not choose its cores
+    vllm = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **vllm}
     done = subprocess.run(command, env=offline, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
 
