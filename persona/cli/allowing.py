@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from persona.cli.output import note, visible
-from persona.errors import Storage
+from persona.errors import PersonaError
 
 if TYPE_CHECKING:
     from persona.evaluate.trust import SuiteCode
@@ -62,5 +62,5 @@ def _remember(code: SuiteCode) -> None:
     try:
         files.make_folder(_place(code).parent)
         files.write_file(_place(code), f"{code.suite}\n".encode(errors="replace"))
-    except (Storage, OSError) as error:
+    except (PersonaError, OSError) as error:
         note(f"note: the answer is not remembered: {error}")

@@ -18,7 +18,7 @@ from typing import Literal
 
 from persona import files
 from persona.checkpoints.tensorfile import CHUNK, TensorFile, TensorInfo, changed_while_read
-from persona.errors import CheckpointError, Damaged, Storage
+from persona.errors import CheckpointError, Damaged, Storage, UsageError
 from persona.ids import Hasher, TensorId, tensor_hasher
 from persona.progress import Task
 from persona.store import lists
@@ -72,7 +72,7 @@ def _open_outside(outside: ExternalFile) -> TensorFile:
         raise Damaged(f"{outside.path} {outside.wrong}", lists.PUT_BACK)
     try:
         return TensorFile(outside.path)
-    except (CheckpointError, Storage) as error:
+    except (CheckpointError, Storage, UsageError) as error:
         raise Damaged(f"{outside.path} has changed or cannot be read: {error.message}", lists.PUT_BACK) from error
 
 
