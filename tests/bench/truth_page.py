@@ -8,6 +8,13 @@ from statistics import mean, stdev
 
 from tests.bench.truth import GOOD, HABIT, MOST_LOST, PROMPTS, SHOWN, STRENGTHS, Row
 
+TRAINED = {
+    "anchored": "*Anchored* vectors also learned the base's own answers to neutral prompts (`train --anchor`, the default).",
+    "apart": "Those trained *apart* had the prompts of the other behaviours among their anchors, too (`--anchor FILE`).",
+    "plain": "*Plain* ones had no anchors.",
+}
+"""How the vectors of each mode were trained."""
+
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """The 97.5 % quantile of Student's t by the number of seeds."""
 
@@ -25,8 +32,10 @@ behaviour's own rule recognises; **chat** is the change from the base of the los
 of the perplexity of 50 neutral paragraphs (rows of the suites of `persona eval --init`). λ is `scale`. That of a merge was chosen with the first
 seed, on other held-out examples, for the largest gain at which chat loses at most {lost:g}.
 
-*Anchored* vectors also learned the base's own answers to neutral prompts (`train --anchor`, the default). Vectors trained *apart* had the prompts of the
-other behaviours among their anchors, too (`--anchor FILE`). *Plain* ones had none. {intervals}
+Look at gain and replies together: a merge may keep most of every gain, and still answer all prompts in one vector's way, as greedy replies take the
+likeliest word, however close the others are.
+
+{trained} {intervals}
 """
 
 
@@ -37,9 +46,12 @@ def page(rows: Sequence[Row], planted: Mapping[str, str]) -> str:
     intervals = (
         f"Each number is the mean of {len(seeds)} seeds with the half width of its 95 % interval (Student's t)."
         if len(seeds) > 1
-        else "One seed: numbers of another would differ, so small differences between rows say nothing."
+        else "One seed so far: another would give other numbers, so small differences between rows say nothing."
     )
-    head = HEAD.format(seeds=len(seeds), methods=",".join(names), prompts=PROMPTS, lost=MOST_LOST, intervals=intervals)
+    trained = " ".join(TRAINED[mode] for mode in dict.fromkeys(row.mode for row in rows))
+    head = HEAD.format(
+        trained=trained, seeds=len(seeds), methods=",".join(names), prompts=PROMPTS, lost=MOST_LOST, intervals=intervals
+    )
     parts = [head]
     for mode in dict.fromkeys(row.mode for row in rows):
         own = [row for row in rows if row.mode == mode]
@@ -53,7 +65,11 @@ def page(rows: Sequence[Row], planted: Mapping[str, str]) -> str:
         ]
         parts += ["", *negation(own), *spoken(own)]
     if planted:
-        parts += ["\n## The planted bad run\n", "One run of each history learned replies to other prompts.\n"]
+        parts += [
+            "\n## The planted bad run\n",
+            "One run of each history learned replies to other prompts. A commit counts as bad if chat is more than 0.3 nats worse than the base's. Where "
+            "the sum of good vectors at α 1 loses as much, `blame` and `bisect` name one of those instead.\n",
+        ]
         parts += [f"- {seed}: {text}" for seed, text in planted.items()]
     return "\n".join([*parts, *aims(rows)]) + "\n"
 
