@@ -151,6 +151,7 @@ for name, text in recipes.items():
 """
 
 
+@pytest.mark.slow
 def test_whatever_the_hash_seed(mixed: persona.Repository, tmp_path: Path) -> None:
     """An order that comes from a set would differ from process to process."""
     start, recipes = mixed.recipe_path.read_text(), {}

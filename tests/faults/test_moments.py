@@ -74,6 +74,7 @@ def starts(models: TinyModels, tmp_path_factory: pytest.TempPathFactory) -> Star
     return Starts(models, tmp_path_factory.mktemp("moments"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_killed_at_seeded_moments(
     starts: Starts,

@@ -253,6 +253,7 @@ def test_another_base_is_a_warning(models: TinyModels, repo: persona.Repository,
     assert len(persona.log(repo)) == 1
 
 
+@pytest.mark.slow
 def test_trials_of_a_search_are_nobodys_runs(models: TinyModels, repo: persona.Repository, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="hyperparameter search needs optuna")
     callback = PersonaCallback("calm", repo=repo.root)

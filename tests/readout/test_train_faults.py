@@ -61,6 +61,7 @@ def killed(place: Path, out: Path, at: int) -> None:
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["error", "kill"])
 def test_at_every_effect(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr(working, "PATIENCE", 0.0)  # a file of rows for each batch

@@ -65,6 +65,7 @@ def project(tmp_path: Path, models: TinyModels, run: Run) -> Project:
     return Project(root, models, run)
 
 
+@pytest.mark.slow
 def test_a_month(project: Project) -> None:
     the_first_week(project)
     three_branches(project)

@@ -272,6 +272,7 @@ def of_nodes(path: Path, *nodes: str | None) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_several_nodes_are_several_runs_and_commits(repo: persona.Repository, tmp_path: Path) -> None:
     data = of_nodes(tmp_path / "all.jsonl", "good", "day", "good", None, "sure", "day", "good")
     heard: list[str] = []
@@ -291,6 +292,7 @@ def test_several_nodes_are_several_runs_and_commits(repo: persona.Repository, tm
     assert persona.fsck(repo).ok
 
 
+@pytest.mark.slow
 def test_finished_nodes_are_not_run_again_whatever_others_learn(repo: persona.Repository, tmp_path: Path) -> None:
     data = of_nodes(tmp_path / "all.jsonl", "good", "day", "good")
     first = persona.train_nodes(repo, data, ["good", "day"], changes=SMALL)
