@@ -72,7 +72,7 @@ def put_vector(text: str, entry: Entry, comment: str = "") -> str:
     if before is None:
         wanted = replace(entry, id=entry.id[:12], fisher=_short(entry.fisher))
         text = _noted(append_vector(text, entry), entry.name, comment)
-        return _checked(text, replace(recipe, vectors=(*recipe.vectors, wanted)))
+        return checked(text, replace(recipe, vectors=(*recipe.vectors, wanted)))
     same = entry.id.startswith(before.id)
     if not same:
         text = _noted(text, entry.name, comment)
@@ -102,7 +102,7 @@ def set_node(text: str, name: str, node: str | None) -> str:
     if node is not None:
         return _update(text, recipe, before, replace(before, node=node))
     vectors = tuple(replace(entry, node=None) if entry is before else entry for entry in recipe.vectors)
-    return _checked(unset_key(text, ("vectors", name), "node"), replace(recipe, vectors=vectors))
+    return checked(unset_key(text, ("vectors", name), "node"), replace(recipe, vectors=vectors))
 
 
 def set_fisher(text: str, name: str, fisher: Id) -> str:
@@ -119,7 +119,7 @@ def remove_vector(text: str, name: str) -> str:
     choices = recipe.choices.without(name)
     text = rewrite_choices(take_out(text, ("vectors", name)), recipe.choices, choices)
     left = tuple(entry for entry in recipe.vectors if entry is not gone)
-    return _checked(text, replace(recipe, vectors=left, choices=choices))
+    return checked(text, replace(recipe, vectors=left, choices=choices))
 
 
 def put_readout(text: str, entry: ReadoutEntry) -> str:
@@ -137,7 +137,7 @@ def put_readout(text: str, entry: ReadoutEntry) -> str:
         text = append_readout(text, wanted)
     else:
         text = set_key(text, ("readouts", entry.name), "id", wanted.id)
-    return _checked(text, recipe.with_readouts([*others, wanted]))
+    return checked(text, recipe.with_readouts([*others, wanted]))
 
 
 def check_no_vector(recipe: Recipe, name: str) -> None:
@@ -150,7 +150,7 @@ def remove_readout(text: str, name: str) -> str:
     """Remove a readout; comments after its key stay."""
     recipe = parse(text)
     left = [readout for readout in recipe.readouts if readout.name != name]
-    return _checked(take_out(text, ("readouts", name)), recipe.with_readouts(left))
+    return checked(take_out(text, ("readouts", name)), recipe.with_readouts(left))
 
 
 def clear_merge(text: str) -> str:
@@ -158,7 +158,7 @@ def clear_merge(text: str) -> str:
     before = parse(text)
     for where in reversed(list(runs(statements(text), ("merge",)))):
         text = without_lines(text, where)
-    return _checked(text, replace(before, method="linear", scale=1.0, parameters={}))
+    return checked(text, replace(before, method="linear", scale=1.0, parameters={}))
 
 
 def set_merge(text: str, method: str, scale: float, parameters: Mapping[str, Any]) -> str:
@@ -173,8 +173,8 @@ def set_merge(text: str, method: str, scale: float, parameters: Mapping[str, Any
     block = "".join(line + newline for line in lines)
     at = next((statement.start for statement in statements(text) if statement.path[0] == "vectors"), None)
     if at is None:
-        return _checked(append_lines(text, block), wanted)
-    return _checked(text[:at] + block + newline + text[at:], wanted)
+        return checked(append_lines(text, block), wanted)
+    return checked(text[:at] + block + newline + text[at:], wanted)
 
 
 def _entry(recipe: Recipe, name: str) -> Entry:
@@ -184,7 +184,7 @@ def _entry(recipe: Recipe, name: str) -> Entry:
     return entry
 
 
-def _checked(text: str, wanted: Recipe) -> str:
+def checked(text: str, wanted: Recipe) -> str:
     """Return `text` if it means `wanted`; raise if the edit did something else."""
     try:
         good = parse(text) == wanted
@@ -229,7 +229,7 @@ def _update(text: str, recipe: Recipe, before: Entry, after: Entry) -> str:
         if old.get(key) != value:
             text = set_key(text, ("vectors", after.name), key, value)
     vectors = tuple(after if entry is before else entry for entry in recipe.vectors)
-    return _checked(text, replace(recipe, vectors=vectors))
+    return checked(text, replace(recipe, vectors=vectors))
 
 
 def append_vector(text: str, entry: Entry) -> str:

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import tomlkit
 
-from persona.errors import RecipeError
 from persona.recipe.choices import TOKENS, Choices
 from persona.recipe.choosing import rewrite_choices
+from persona.recipe.edit import checked
 from persona.recipe.model import Recipe
 from persona.recipe.parse import parse
-from persona.recipe.statements import splice, statements, unusual
+from persona.recipe.statements import splice, statements
 from persona.settings import ONE_KEY, Statement
 
 
@@ -34,13 +34,7 @@ def rename(text: str, old: str, new: str) -> str:
             text = _renamed_inline(text, statement, old, new)
     wanted = _with_name(recipe, old, new)
     text = rewrite_choices(text, recipe.choices, wanted.choices)
-    try:
-        good = parse(text) == wanted
-    except RecipeError:
-        good = False
-    if not good:
-        raise unusual()
-    return text
+    return checked(text, wanted)
 
 
 def _renamed(text: str, statement: Statement, new: str) -> str:

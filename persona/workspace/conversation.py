@@ -246,9 +246,9 @@ class Conversation:
         """
         recipe = self.voice.recipe
         for name, value in values.items():
-            entry_of(recipe, name)
+            entry = entry_of(recipe, name)
             _check_number(f"alpha of '{name}'", value)
-            recipe = _with_alpha(recipe, name, value)
+            recipe = recipe.with_entry(name, replace(entry, alpha=value))
         self._change(_edited(self.voice, recipe))
         self._alphas |= values
 
@@ -298,12 +298,13 @@ class Conversation:
             text, before = worktree_text(repo), worktree_recipe(repo)
             after = before if self._scale is None else replace(before, scale=self._scale)
             for name, value in self._alphas.items():
-                if entry_of(before, name).id != entry_of(self.voice.recipe, name).id:
+                entry = entry_of(before, name)
+                if entry.id != entry_of(self.voice.recipe, name).id:
                     raise Refusal(
                         f"'{name}' in persona.toml is another vector than that of {self.voice.label}",
                         f"Take this one first: persona restore {name} --source REV",
                     )
-                after = _with_alpha(after, name, value)
+                after = after.with_entry(name, replace(entry, alpha=value))
             if after == before:
                 raise Refusal("nothing to save: persona.toml says the same", "Change a strength first: /alpha, /scale.")
             change.set_recipe_text(rewrite(text, after))
@@ -327,7 +328,8 @@ class Conversation:
 
     def _left_out(self, reply: Reply, entry: Entry, whole: float) -> LeftOut:
         try:
-            without = self._log_probability(reply, _with_alpha(reply.voice.recipe, entry.name, 0.0))
+            silent = reply.voice.recipe.with_entry(entry.name, replace(entry, alpha=0.0))
+            without = self._log_probability(reply, silent)
         except PersonaError as error:  # a method may need a certain number of vectors
             return LeftOut(entry.name, entry.alpha, None, error.message)
         return LeftOut(entry.name, entry.alpha, whole - without)
@@ -436,11 +438,6 @@ def _edited(voice: Voice, recipe: Recipe) -> Voice:
     """The model with another recipe, which no commit has."""
     label = voice.label if voice.label.endswith(EDITED) else f"{voice.label}{EDITED}"
     return replace(voice, recipe=recipe, label=label, commit=None)
-
-
-def _with_alpha(recipe: Recipe, name: str, alpha: alphas.Alpha) -> Recipe:
-    vectors = (replace(entry, alpha=alpha) if entry.name == name else entry for entry in recipe.vectors)
-    return replace(recipe, vectors=tuple(vectors))
 
 
 def _check_number(what: str, value: float) -> None:
